@@ -1,0 +1,91 @@
+"""Every error the service raises on purpose, in one tree.
+
+    DataExportError
+    ├── PermanentError              a retry cannot help: the message says what to change and where
+    │   ├── ConfigError             (ValueError)          a customer file or platform setting is wrong
+    │   ├── LimitExceeded           (ValueError)          a window breaks a limit of the platform
+    │   ├── SourceRejected                                the source refuses us, or lacks a table or column
+    │   ├── InvalidRecord           (ValueError)          a source row that the delivered format cannot express
+    │   ├── AccessDenied            (PermissionError)     credentials, key or permission refused
+    │   │   ├── HostKeyMismatch                           an SFTP server is not the one that was pinned
+    │   │   └── OverwriteRefused                          may create, may not replace
+    │   ├── TargetNotFound          (FileNotFoundError)   bucket or folder does not exist
+    │   └── TargetRefused                                 the target will not take this name or this operation
+    ├── TransientError              a retry may help: network, 429, 5xx, stalled or full server
+    │   ├── TargetUnavailable       (ConnectionError)
+    │   ├── SourceUnavailable       (ConnectionError)
+    │   ├── TargetFull              (OSError)             disk or quota; somebody may make room before the last try
+    │   └── VerificationFailed                            the target confirms another size or checksum than was sent
+    └── ObjectExists                (FileExistsError)     create-only write found an object; callers decide what it means
+
+Messages are one line: the thing, its value, the fix. They never hold a secret, so they may go to logs and mail.
+Dual inheritance lets callers who know only the builtin catch it.
+"""
+
+
+class DataExportError(Exception):
+    """Base of every error that the service raises on purpose."""
+
+
+class PermanentError(DataExportError):
+    """A retry cannot help; the message says what to change and where."""
+
+
+class ConfigError(PermanentError, ValueError):
+    """A customer file or platform setting is wrong."""
+
+
+class LimitExceeded(PermanentError, ValueError):
+    """A window breaks a limit of the platform (`limits` in platform.yaml)."""
+
+
+class SourceRejected(PermanentError):
+    """The source refuses the login or a query (missing table, column or right)."""
+
+
+class InvalidRecord(PermanentError, ValueError):
+    """A source row that the delivered format cannot express."""
+
+
+class AccessDenied(PermanentError, PermissionError):
+    """Credentials, key or permission refused by a server."""
+
+
+class HostKeyMismatch(AccessDenied):
+    """An SFTP server presents another host key than the pinned one."""
+
+
+class OverwriteRefused(AccessDenied):
+    """The target lets us create objects but not replace them."""
+
+
+class TargetNotFound(PermanentError, FileNotFoundError):
+    """A bucket or folder of the target does not exist and may not be created."""
+
+
+class TargetRefused(PermanentError):
+    """The target will not take this name or this operation, whatever the credentials."""
+
+
+class TransientError(DataExportError):
+    """A retry may help."""
+
+
+class TargetUnavailable(TransientError, ConnectionError):
+    """Network fault, throttling, 5xx or a stalled answer of a target."""
+
+
+class SourceUnavailable(TransientError, ConnectionError):
+    """Network fault or restart of the source database."""
+
+
+class TargetFull(TransientError, OSError):
+    """The target's disk or quota is full."""
+
+
+class VerificationFailed(TransientError):
+    """The target confirms another size or checksum than what was sent."""
+
+
+class ObjectExists(DataExportError, FileExistsError):
+    """A create-only write found an object of that name."""

@@ -1,0 +1,60 @@
+"""Every object name that the service writes, spelled in this one place.
+
+Names are relative to the target's or the staging area's root, use `/`, and never begin with it.
+Source of the delivered layout: the service's public page, "Structure of the data in the target bucket".
+"""
+
+import re
+from uuid import UUID
+
+from data_export.window import ExportWindow
+
+# What may follow an input's id in a file name: no separator, no NUL, no dot-dot, nothing a shell or server would read.
+_SAFE_EXTENSION = re.compile(r"(?:\.?[A-Za-z0-9_-]{1,16}){0,3}", re.ASCII)
+
+
+def data_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
+    """`<site_id>/data/<export_type>/<from>_<to>.json`; revision 2 and later end in `.r<n>.json`."""
+    suffix = "" if revision == 1 else f".r{revision}"
+    return f"{site_id}/data/{export_type}/{window.stamp}{suffix}.json"
+
+
+def image_key(site_id: UUID, input_id: UUID | str, file_extension: str | None) -> str:
+    """`<site_id>/inputs/<input_id><file_extension>`.
+
+    Raises:
+        ValueError: an extension that could leave the folder (see `is_safe_extension`).
+    """
+    if not is_safe_extension(file_extension):
+        raise ValueError(f"file_extension {file_extension!r} is not a plain extension such as .png")
+    return f"{site_id}/inputs/{input_id}{file_extension or ''}"
+
+
+def receipt_key(site_id: UUID, export_type: str, window: ExportWindow) -> str:
+    """`<site_id>/receipts/<export_type>/<from>_<to>.json`."""
+    return f"{site_id}/receipts/{export_type}/{window.stamp}.json"
+
+
+def is_safe_extension(file_extension: str | None) -> bool:
+    """Whether the extension is empty or up to three short groups of ASCII letters, digits, `_` and `-`."""
+    return not file_extension or _SAFE_EXTENSION.fullmatch(file_extension) is not None
+
+
+def staging_run_prefix(export: str, window: ExportWindow, run_token: str) -> str:
+    """`runs/<export>/<from>_<to>/<run_token>`: everything one run stages, so that two runs never meet."""
+    return f"runs/{export}/{window.stamp}/{run_token}"
+
+
+def staging_export_prefix(export: str) -> str:
+    """`runs/<export>/`: what all runs of an export have staged."""
+    return f"runs/{export}/"
+
+
+def staging_site_prefix(run_prefix: str, site_id: UUID, attempt: int) -> str:
+    """`<run_prefix>/<site_id>/try-<n>`: one attempt's files; a later attempt never reads an earlier one's."""
+    return f"{run_prefix}/{site_id}/try-{attempt}"
+
+
+def link_key(token: str, file_name: str) -> str:
+    """`links/<token>/<file_name>`: a file offered by mail, under a token that cannot be guessed."""
+    return f"links/{token}/{file_name}"

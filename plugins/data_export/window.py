@@ -1,0 +1,51 @@
+"""The time window of an export."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+_STAMP = "%Y-%m-%d_%H:%M:%S"
+
+
+@dataclass(frozen=True, slots=True)
+class ExportWindow:
+    """Half-open `[start, end)` in UTC, whole seconds, never empty.
+
+    Whole seconds because the file name carries no fraction: two windows could otherwise share a name.
+
+    Raises:
+        ValueError: naive or sub-second bounds, or `end` not after `start`.
+    """
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        for name in ("start", "end"):
+            value: datetime = getattr(self, name)
+            if value.tzinfo is None:
+                raise ValueError(f"window {name} {value.isoformat()} has no time zone: append Z or an offset")
+            if value.microsecond:
+                raise ValueError(f"window {name} {value.isoformat()} has a fraction of a second: use whole seconds")
+            object.__setattr__(self, name, value.astimezone(UTC))
+        if self.end <= self.start:
+            raise ValueError(f"window ends ({self.end.isoformat()}) before it begins ({self.start.isoformat()})")
+
+    @property
+    def stamp(self) -> str:
+        """`<from>_<to>` of the delivered file's name, e.g. `2025-03-16_00:00:00_2025-03-17_00:00:00` (UTC)."""
+        return f"{self.start:{_STAMP}}_{self.end:{_STAMP}}"
+
+    @property
+    def length(self) -> timedelta:
+        return self.end - self.start
+
+    def to_dict(self) -> dict[str, str]:
+        return {"start": self.start.isoformat(), "end": self.end.isoformat()}
+
+    @classmethod
+    def from_dict(cls, value: dict[str, str]) -> Self:
+        return cls(datetime.fromisoformat(value["start"]), datetime.fromisoformat(value["end"]))
+
+    def __str__(self) -> str:
+        return f"[{self.start.isoformat()}, {self.end.isoformat()})"
