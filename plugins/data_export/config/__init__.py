@@ -1,0 +1,1 @@
+"""Customer files and platform settings as frozen, validated models."""

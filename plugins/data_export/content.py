@@ -1,0 +1,99 @@
+"""What is about to be stored, with the digests that prove it arrived."""
+
+import base64
+import hashlib
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+CHUNK_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Digests:
+    """Size in bytes and checksums of one object; None where it is not known.
+
+    `crc32c` and `md5` are base64 of the big-endian bytes, as Cloud Storage and S3 spell them; `sha256` is hexadecimal.
+    """
+
+    size: int
+    sha256: str | None = None
+    md5: str | None = None
+    crc32c: str | None = None
+
+    def matches(self, other: Self) -> bool | None:
+        """Whether both describe the same bytes; None when no checksum is known on both sides and only sizes agree."""
+        if self.size != other.size:
+            return False
+        for name in ("sha256", "crc32c", "md5"):
+            mine, theirs = getattr(self, name), getattr(other, name)
+            if mine is not None and theirs is not None:
+                return bool(mine == theirs)
+        return None
+
+
+class Hasher:
+    """Computes all `Digests` of a stream in one pass."""
+
+    def __init__(self) -> None:
+        import google_crc32c  # C implementation; imported late because not every use of the core needs it
+
+        self._size = 0
+        self._sha256 = hashlib.sha256()
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._extend = google_crc32c.extend
+        self._crc32c = 0
+
+    def update(self, chunk: bytes | bytearray | memoryview) -> None:
+        self._size += len(chunk)
+        self._sha256.update(chunk)
+        self._md5.update(chunk)
+        self._crc32c = self._extend(self._crc32c, bytes(chunk))
+
+    def digests(self) -> Digests:
+        return Digests(
+            self._size,
+            self._sha256.hexdigest(),
+            base64.b64encode(self._md5.digest()).decode(),
+            base64.b64encode(struct.pack(">I", self._crc32c)).decode(),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """Bytes to store: a small object held in memory, or a file on local disk that is only ever streamed."""
+
+    source: bytes | Path
+    digests: Digests
+    content_type: str = "application/octet-stream"
+
+    @classmethod
+    def of_bytes(cls, data: bytes, content_type: str = "application/octet-stream") -> Self:
+        hasher = Hasher()
+        hasher.update(data)
+        return cls(data, hasher.digests(), content_type)
+
+    @classmethod
+    def of_file(cls, path: Path, content_type: str = "application/octet-stream") -> Self:
+        """Reads the file once, in chunks, for its digests."""
+        hasher = Hasher()
+        with path.open("rb") as file:
+            while chunk := file.read(CHUNK_BYTES):
+                hasher.update(chunk)
+        return cls(path, hasher.digests(), content_type)
+
+    @property
+    def size(self) -> int:
+        return self.digests.size
+
+    def chunks(self, size: int = CHUNK_BYTES) -> Iterator[bytes]:
+        """The bytes from the beginning, at most `size` at a time."""
+        if isinstance(self.source, bytes):
+            for start in range(0, len(self.source), size):
+                yield self.source[start : start + size]
+            return
+        with self.source.open("rb") as file:
+            while chunk := file.read(size):
+                yield chunk

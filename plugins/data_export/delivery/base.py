@@ -1,0 +1,101 @@
+"""The contract of a connector. `tests/connectors/contract.py` holds the same promises as tests."""
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Protocol, Self
+
+from data_export.content import Content, Digests
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """What a server says of one object: its name below the root, and the digests it confirms."""
+
+    key: str
+    digests: Digests
+    modified: datetime | None = None
+
+
+class Destination(Protocol):
+    """Named objects below one root (a bucket prefix or a folder), each complete or absent.
+
+    Used as `async with destination:`; the connection opens on entry and belongs to that event loop. Every method may be
+    called many times at once. Keys are those of `data_export.layout`. All methods raise errors of `data_export.errors`
+    only, permanent or transient, naming the object and the fix.
+    """
+
+    #: Root of all keys as a person would write it, without secrets, e.g. `gs://bucket/prefix/`.
+    uri: str
+    #: How many operations at once serve this kind of target best.
+    concurrency: int
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(self, *exc_info: object) -> None: ...
+
+    async def stat(self, key: str) -> StoredObject | None:
+        """The object, or None where there is none."""
+        ...
+
+    async def create(self, key: str, content: Content) -> StoredObject:
+        """Stores a new object, verified by the server's size and checksum, seen by readers only when complete.
+
+        Raises:
+            ObjectExists: there is an object of that name; nothing was changed.
+        """
+        ...
+
+    async def replace(self, key: str, content: Content) -> StoredObject:
+        """Stores the object whether or not one exists, atomically: a reader sees the old bytes or the new.
+
+        Raises:
+            OverwriteRefused: an object exists and the target does not let us replace it.
+        """
+        ...
+
+    def read(self, key: str) -> AsyncIterator[bytes]:
+        """Streams the object's bytes, at most about 8 MiB at a time.
+
+        Raises:
+            TargetNotFound: there is no such object.
+        """
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Removes the object; no error where there is none."""
+        ...
+
+
+class Store(Destination, Protocol):
+    """A destination that the platform owns: staging area and image store."""
+
+    def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """Every object whose key begins with `prefix`, page by page."""
+        ...
+
+    async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
+        """A link with which anybody can download the object until `lifetime` is over.
+
+        Raises:
+            PermanentError: the credentials cannot sign, or not for that long.
+        """
+        ...
+
+
+class ServerSideCopy(Protocol):
+    """What a destination adds when its server can copy from another root by itself."""
+
+    def can_copy_from(self, source: Destination) -> bool:
+        """Whether the same kind of server holds `source`; says nothing of rights, which only a copy shows."""
+        ...
+
+    async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
+        """Creates `key` from the source's object without moving its bytes through this process.
+
+        Raises:
+            ObjectExists: there is an object of that name; nothing was changed.
+            TargetNotFound: the source has no such object.
+            AccessDenied: the target's identity may not read the source: stream instead.
+        """
+        ...

@@ -1,0 +1,47 @@
+"""What a run has frozen: the customer's configuration, the window, and where everything goes."""
+
+from typing import Any, Self
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_export import layout
+from data_export.config.models import EXPORT, AnyExport
+from data_export.window import ExportWindow
+
+
+class ExportPlan(BaseModel):
+    """A run's first step makes it and the others read it: a file edited meanwhile changes the next run, never this one.
+
+    It travels as a JSON dict without secrets: a literal passphrase is masked (`data_export.config.secrets`).
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    name: str = Field(description="stem of the customer file")
+    export: AnyExport
+    window: ExportWindow
+    run_token: str = Field(description="what tells this run's staged files from any other's")
+    config_hash: str
+    created_at: str = Field(description="ISO 8601 in UTC")
+
+    @property
+    def staging_prefix(self) -> str:
+        return layout.staging_run_prefix(self.name, self.window, self.run_token)
+
+    @property
+    def sites(self) -> tuple[UUID, ...]:
+        return self.export.sites
+
+    def data_key(self, site_id: UUID, revision: int = 1) -> str:
+        return layout.data_key(site_id, self.export.export_type, self.window, revision)
+
+    def to_dict(self) -> dict[str, Any]:
+        return self.model_dump(mode="json") | {
+            "export": EXPORT.dump_python(self.export, mode="json"),
+            "window": self.window.to_dict(),
+        }
+
+    @classmethod
+    def from_dict(cls, value: dict[str, Any]) -> Self:
+        return cls.model_validate(value | {"window": ExportWindow.from_dict(value["window"])})

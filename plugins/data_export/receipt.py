@@ -1,0 +1,113 @@
+"""What each step of a run hands to the next, and the receipt that sums them up.
+
+All are frozen pydantic models that travel between tasks as small JSON dicts: URIs relative to staging, counts and
+digests, never data, local paths or secrets.
+"""
+
+from typing import Literal
+from uuid import UUID
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from data_export.content import Digests
+from data_export.window import ExportWindow
+
+
+class _Step(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def to_dict(self) -> dict[str, object]:
+        return self.model_dump(mode="json")
+
+
+class Extracted(_Step):
+    """A raw snapshot of one site and window in staging."""
+
+    site_id: UUID
+    prefix: str = Field(description="staging prefix of the snapshot's Parquet files")
+    tables: dict[str, int] = Field(description="rows by table")
+    bytes: int = Field(description="size of the snapshot in staging")
+
+
+class Transformed(_Step):
+    """The data file and the list of images, in staging."""
+
+    site_id: UUID
+    data_key: str = Field(description="staging key of the JSON Lines file")
+    images_key: str = Field(
+        description="staging key of the Parquet list of images (input_id uuid text, file_extension)"
+    )
+    quarantine_key: str | None = Field(default=None, description="staging key of the records left out, if any")
+    work_orders: int
+    quarantined: int = 0
+    images: int = Field(description="distinct images that the data file refers to")
+    bytes: int
+    sha256: str
+    md5: str
+    crc32c: str
+
+    @property
+    def digests(self) -> Digests:
+        return Digests(self.bytes, self.sha256, self.md5, self.crc32c)
+
+
+class ImagesCopied(_Step):
+    """Images of one site by outcome."""
+
+    site_id: UUID
+    copied: int = 0
+    already_there: int = 0
+    missing_at_source: int = 0
+    missing: list[str] = Field(default_factory=list, description="the first names missing at the source, at most 100")
+    bytes: int = Field(default=0, description="bytes of the images copied in this attempt")
+
+
+class Delivered(_Step):
+    """The data file of one site at the target."""
+
+    site_id: UUID
+    uri: str = Field(description="full address of the data file at the target")
+    outcome: Literal["created", "unchanged", "replaced", "kept", "revision", "staged"]
+
+
+class SiteReceipt(_Step):
+    """What one site's part of a run delivered."""
+
+    site_id: UUID
+    work_orders: int
+    quarantined: int
+    bytes: int
+    sha256: str
+    uri: str
+    outcome: str
+    images: ImagesCopied | None = Field(default=None, description="null where images are not exported")
+
+
+class Receipt(_Step):
+    """What a run delivered; the run's result, its asset event and, where asked for, an object at the target."""
+
+    export: str
+    export_type: str
+    window: dict[str, str] = Field(description="start and end, ISO 8601 in UTC, end exclusive")
+    connector: str
+    target: str
+    config_hash: str
+    sites: list[SiteReceipt]
+    delivered_at: str = Field(description="ISO 8601 in UTC")
+
+    @property
+    def export_window(self) -> ExportWindow:
+        return ExportWindow.from_dict(self.window)
+
+    def summary(self) -> str:
+        """One line, e.g. `2 sites, 1,204 work orders, 3.1 MB, 2,310 images (12 new), 0 missing`."""
+        sites, orders = len(self.sites), sum(site.work_orders for site in self.sites)
+        size = sum(site.bytes for site in self.sites) / 1e6
+        text = f"{sites:,} site{'s' * (sites != 1)}, {orders:,} work orders, {size:,.1f} MB"
+        copied = [site.images for site in self.sites if site.images is not None]
+        if copied:
+            new, missing = sum(i.copied for i in copied), sum(i.missing_at_source for i in copied)
+            total = new + missing + sum(i.already_there for i in copied)
+            text += f", {total:,} images ({new:,} new), {missing:,} missing"
+        quarantined = sum(site.quarantined for site in self.sites)
+        return text + (f", {quarantined:,} records quarantined" if quarantined else "")
