@@ -35,28 +35,29 @@ class Digests:
 
 
 class Hasher:
-    """Computes all `Digests` of a stream in one pass."""
+    """Computes the `Digests` of a stream in one pass; md5, the slowest by far, only where a server speaks nothing else."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, md5: bool = False) -> None:
         import google_crc32c  # C implementation; imported late because not every use of the core needs it
 
         self._size = 0
         self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
         self._extend = google_crc32c.extend
         self._crc32c = 0
 
     def update(self, chunk: bytes | bytearray | memoryview) -> None:
         self._size += len(chunk)
         self._sha256.update(chunk)
-        self._md5.update(chunk)
+        if self._md5 is not None:
+            self._md5.update(chunk)
         self._crc32c = self._extend(self._crc32c, bytes(chunk))
 
     def digests(self) -> Digests:
         return Digests(
             self._size,
             self._sha256.hexdigest(),
-            base64.b64encode(self._md5.digest()).decode(),
+            None if self._md5 is None else base64.b64encode(self._md5.digest()).decode(),
             base64.b64encode(struct.pack(">I", self._crc32c)).decode(),
         )
 
@@ -70,8 +71,8 @@ class Content:
     content_type: str = "application/octet-stream"
 
     @classmethod
-    def of_bytes(cls, data: bytes, content_type: str = "application/octet-stream") -> Self:
-        hasher = Hasher()
+    def of_bytes(cls, data: bytes, content_type: str = "application/octet-stream", *, md5: bool = False) -> Self:
+        hasher = Hasher(md5=md5)
         hasher.update(data)
         return cls(data, hasher.digests(), content_type)
 

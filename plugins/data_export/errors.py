@@ -16,7 +16,7 @@
     │   ├── SourceUnavailable       (ConnectionError)
     │   ├── TargetFull              (OSError)             disk or quota; somebody may make room before the last try
     │   └── VerificationFailed                            the target confirms another size or checksum than was sent
-    └── ObjectExists                (FileExistsError)     create-only write found an object; callers decide what it means
+    └── ObjectExists                (FileExistsError)     a create-only write found one; callers decide what it means
 
 Messages are one line: the thing, its value, the fix. They never hold a secret, so they may go to logs and mail.
 Dual inheritance lets callers who know only the builtin catch it.

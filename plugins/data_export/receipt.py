@@ -43,12 +43,11 @@ class Transformed(_Step):
     images: int = Field(description="distinct images that the data file refers to")
     bytes: int
     sha256: str
-    md5: str
     crc32c: str
 
     @property
     def digests(self) -> Digests:
-        return Digests(self.bytes, self.sha256, self.md5, self.crc32c)
+        return Digests(self.bytes, self.sha256, crc32c=self.crc32c)
 
 
 class ImagesCopied(_Step):

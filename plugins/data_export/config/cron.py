@@ -11,6 +11,7 @@ def check_cron(expression: str) -> str:
 
     if len(expression.split()) != 5 or not croniter.is_valid(expression):
         raise ValueError(
-            f"{expression!r} is neither once, hourly, daily, weekly, monthly nor a 5-field cron expression such as '0 6 * * 1'"
+            f"{expression!r} is neither once, hourly, daily, weekly, monthly nor a 5-field cron expression "
+            "such as '0 6 * * 1'"
         )
     return expression
