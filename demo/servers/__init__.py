@@ -1,0 +1,1 @@
+"""Real servers from packages, each a context manager: PostgreSQL, Cloud Storage, S3, SFTP, SMTP."""
