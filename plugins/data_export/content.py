@@ -35,7 +35,7 @@ class Digests:
 
 
 class Hasher:
-    """Computes the `Digests` of a stream in one pass; md5, the slowest by far, only where a server speaks nothing else."""
+    """Computes the `Digests` of a stream in one pass; md5, the slowest by far, only on request."""
 
     def __init__(self, *, md5: bool = False) -> None:
         import google_crc32c  # C implementation; imported late because not every use of the core needs it
