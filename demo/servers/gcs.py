@@ -1,0 +1,93 @@
+"""A Cloud Storage server for demo and tests."""
+
+import contextlib
+import io
+import threading
+from functools import partial
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from gcp_storage_emulator.handlers import buckets
+from gcp_storage_emulator.server import RequestHandler, Router
+from gcp_storage_emulator.storage import Storage
+
+
+class _Storage(Storage):
+    """Writes its index once, at the end: the emulator rewrites it whole at every object, which is quadratic."""
+
+    def _write_config_to_file(self) -> None:
+        pass
+
+    def save(self) -> None:
+        super()._write_config_to_file()
+
+
+class _Handler(RequestHandler):
+    """Handles one request at a time, as the emulator expects, but neither reads nor writes the network meanwhile."""
+
+    rfile: Any
+    wfile: Any
+
+    def __init__(self, lock: threading.Lock, *args: Any) -> None:
+        self._lock = lock
+        super().__init__(*args)
+
+    def _handle(self) -> None:
+        network = self.rfile, self.wfile
+        self.rfile = io.BytesIO(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        self.wfile = answer = io.BytesIO()
+        with self._lock:
+            Router(self).handle(self.command)
+        self.rfile, self.wfile = network
+        with contextlib.suppress(ConnectionError):  # the client went away, which is its right
+            self.wfile.write(answer.getbuffer())
+
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - the standard library's names
+
+
+class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # the default of 5 refuses clients that open many connections at once
+
+
+class GcsServer:
+    """Serves the objects kept under `folder` while the `with` block lasts.
+
+    Everybody may do everything, no signature is checked and preconditions are ignored, as in the emulator beneath:
+    put a `FaultProxy` in front where that matters. Clients find it by `STORAGE_EMULATOR_HOST=<url>`.
+    """
+
+    def __init__(self, folder: Path, port: int = 0) -> None:
+        self.host = "127.0.0.1"
+        self._folder = folder
+        self._port = port
+
+    def __enter__(self) -> Self:
+        self._storage = _Storage(data_dir=str(self._folder.resolve()))
+        handler = partial(_Handler, threading.Lock(), self._storage)
+        self._server = _Server((self.host, self._port), handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, name="gcs", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+        self._storage.save()
+
+    @property
+    def port(self) -> int:
+        return int(self._server.server_address[1])
+
+    @property
+    def url(self) -> str:
+        return f"http://{self.host}:{self.port}"
+
+    def create_bucket(self, name: str) -> None:
+        """Makes the bucket unless it is there."""
+        if self._storage.get_bucket(name) is None:
+            buckets.create_bucket(name, self._storage)
