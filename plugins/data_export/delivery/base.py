@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, Self
+from typing import Protocol, Self, runtime_checkable
 
 from data_export.content import Content, Digests
 
@@ -83,6 +83,7 @@ class Store(Destination, Protocol):
         ...
 
 
+@runtime_checkable
 class ServerSideCopy(Protocol):
     """What a destination adds when its server can copy from another root by itself."""
 

@@ -1,0 +1,89 @@
+"""Delivers one finished object so that repeating it costs nothing and nothing is lost."""
+
+import itertools
+import logging
+from collections.abc import Callable
+from typing import Literal
+
+from data_export.config.connectors import IfExists
+from data_export.content import Content, Hasher
+from data_export.delivery.base import Destination, StoredObject
+from data_export.errors import ObjectExists, TargetNotFound, TargetRefused, TargetUnavailable
+
+Outcome = Literal["created", "unchanged", "replaced", "kept", "revision"]
+_LOOKS = 3
+_REVISIONS = 999
+_log = logging.getLogger(__name__)
+
+
+async def deliver(
+    destination: Destination, key_of: Callable[[int], str], content: Content, if_exists: IfExists
+) -> tuple[str, Outcome]:
+    """Leaves `content` at the destination, complete and verified, and returns its key and what was done.
+
+    The same bytes found there are not sent again (`unchanged`). Other bytes are replaced atomically (`replaced`), left
+    with a warning (`kept`), or joined by the first revision that is free or holds these bytes (`revision`, then
+    `unchanged` when repeated). Two runs at once, or a lost answer, end in the same state as one run.
+
+    Equal size proves nothing: where the server gives no checksum that we have (SFTP), the object is read back and
+    hashed, a chunk at a time.
+
+    Args:
+        key_of: the name of revision 1, 2, 3, ...; only `revision` asks for more than the first.
+
+    Raises:
+        OverwriteRefused: `replace`, and the target does not let us.
+        DataExportError: whatever else the destination raises.
+    """
+    for revision in itertools.count(1):
+        if revision > _REVISIONS:
+            raise TargetRefused(
+                f"{destination.uri}{key_of(1)} has {_REVISIONS} revisions with other content: remove some of them"
+            )
+        key = key_of(revision)
+        found = await _create_or_compare(destination, key, content)
+        if found == "created":
+            return key, "created" if revision == 1 else "revision"
+        if found == "same":
+            return key, "unchanged"
+        if if_exists == "replace":
+            await destination.replace(key, content)
+            return key, "replaced"
+        if if_exists == "keep":
+            _log.warning("%s%s holds other content and is kept (if_exists: keep)", destination.uri, key)
+            return key, "kept"
+    raise AssertionError("unreachable: the revisions are counted above")
+
+
+async def _create_or_compare(
+    destination: Destination, key: str, content: Content
+) -> Literal["created", "same", "different"]:
+    """Creates the object where there is none, else says whether it holds these bytes."""
+    for _ in range(_LOOKS):
+        stored = await destination.stat(key)
+        if stored is None:
+            try:
+                await destination.create(key, content)
+            except ObjectExists:
+                continue  # another run was quicker, or the answer to our own write was lost: compare
+            return "created"
+        try:
+            return "same" if await holds(destination, stored, content) else "different"
+        except TargetNotFound:
+            continue  # removed between our look and our reading
+    raise TargetUnavailable(f"{destination.uri}{key} comes and goes while it is delivered: try again")
+
+
+async def holds(destination: Destination, stored: StoredObject, content: Content) -> bool:
+    """Whether the stored object has exactly the content's bytes; reads it back where no checksum can tell.
+
+    Raises:
+        TargetNotFound: it was removed meanwhile.
+    """
+    same = stored.digests.matches(content.digests)
+    if same is not None:
+        return same
+    hasher = Hasher(md5=content.digests.sha256 is None and content.digests.crc32c is None)
+    async for chunk in destination.read(stored.key):
+        hasher.update(chunk)
+    return bool(hasher.digests().matches(content.digests))
