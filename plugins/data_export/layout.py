@@ -55,6 +55,11 @@ def staging_site_prefix(run_prefix: str, site_id: UUID, attempt: int) -> str:
     return f"{run_prefix}/{site_id}/try-{attempt}"
 
 
-def link_key(token: str, file_name: str) -> str:
-    """`links/<token>/<file_name>`: a file offered by mail, under a token that cannot be guessed."""
-    return f"links/{token}/{file_name}"
+def link_key(export: str, token: str, file_name: str) -> str:
+    """`links/<export>/<token>/<file_name>`: a file offered by mail, under a token that cannot be guessed."""
+    return f"{staging_links_prefix(export)}{token}/{file_name}"
+
+
+def staging_links_prefix(export: str) -> str:
+    """`links/<export>/`: every file of an export that was offered by mail."""
+    return f"links/{export}/"

@@ -4,7 +4,7 @@ All are frozen pydantic models that travel between tasks as small JSON dicts: UR
 digests, never data, local paths or secrets.
 """
 
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -16,7 +16,7 @@ from data_export.window import ExportWindow
 class _Step(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def to_dict(self) -> dict[str, object]:
+    def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json")
 
 

@@ -1,0 +1,75 @@
+"""Files that travel between tasks through the staging area."""
+
+import tempfile
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from data_export import layout
+from data_export.content import Content
+from data_export.delivery.base import Store
+from data_export.errors import PermanentError, TargetNotFound
+
+
+class StagedFileGone(PermanentError):
+    """A staged file of this run is no longer there."""
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A local folder for one step, in TMPDIR, removed whatever happens."""
+    with tempfile.TemporaryDirectory(prefix="data-export-") as folder:
+        yield Path(folder)
+
+
+async def upload(staging: Store, path: Path, key: str) -> int:
+    """Stores a local file, replacing what an earlier attempt left; returns its size in bytes."""
+    stored = await staging.replace(key, Content.of_file(path))
+    return stored.digests.size
+
+
+async def download(staging: Store, key: str, path: Path) -> Path:
+    """Streams a staged file to a local one.
+
+    Raises:
+        StagedFileGone: it was cleaned up, which happens after a run's success.
+    """
+    try:
+        with path.open("wb") as file:
+            async for chunk in staging.read(key):
+                file.write(chunk)
+    except TargetNotFound:
+        raise StagedFileGone(
+            f"staged file {staging.uri}{key} is gone (cleaned after success, or past staging.keep_failed_days): "
+            "clear the run's `prepare` task with everything downstream to make it again"
+        ) from None
+    return path
+
+
+async def clear(staging: Store, prefix: str) -> int:
+    """Removes everything below a staging prefix; returns how many objects."""
+    return await _delete(staging, [stored.key async for stored in staging.list(prefix)])
+
+
+async def sweep(staging: Store, export: str, keep_failed: timedelta, keep_links: timedelta, now: datetime) -> int:
+    """Removes what old failed runs left and links whose time is over; returns how many objects.
+
+    Judged by each object's own age, so a run that is still going on keeps what it has just written.
+    """
+    expired = [key async for key in _older(staging, layout.staging_export_prefix(export), now - keep_failed)]
+    expired += [key async for key in _older(staging, layout.staging_links_prefix(export), now - keep_links)]
+    return await _delete(staging, expired)
+
+
+async def _older(staging: Store, prefix: str, limit: datetime) -> AsyncIterator[str]:
+    async for stored in staging.list(prefix):
+        if stored.modified is not None and stored.modified.astimezone(UTC) < limit:
+            yield stored.key
+
+
+async def _delete(staging: Store, keys: Iterable[str]) -> int:
+    count = 0
+    for count, key in enumerate(keys, 1):  # noqa: B007 - the last count is the result
+        await staging.delete(key)
+    return count

@@ -1,0 +1,142 @@
+"""The four steps of one site."""
+
+import asyncio
+import logging
+from uuid import UUID
+
+from data_export import layout
+from data_export.content import Content
+from data_export.delivery.base import Destination, Store
+from data_export.delivery.deliver import deliver
+from data_export.images import Progress, copy_images
+from data_export.pipeline.staged import download, scratch, upload
+from data_export.plan import ExportPlan
+from data_export.receipt import Delivered, Extracted, ImagesCopied, Transformed
+from data_export.source.extract import extract
+from data_export.transform.transform import transform
+
+log = logging.getLogger(__name__)
+SNAPSHOT, DATA, IMAGES, QUARANTINE = "snapshot", "data.json", "images.parquet", "quarantine.json"
+MEDIA_TYPE = "application/x-ndjson"
+
+
+def extract_site(plan: ExportPlan, site_id: UUID, attempt: int, dsn: str, staging: Store) -> Extracted:
+    """Lands one moment of one site and window in staging, as Parquet.
+
+    `attempt` separates a retry's files from those of a try that may still be dying. Streamed; local disk holds the
+    snapshot once.
+    """
+
+    async def store(names: list[str]) -> int:
+        async with staging:
+            return sum([await upload(staging, folder / name, f"{prefix}/{SNAPSHOT}/{name}") for name in names])
+
+    prefix = layout.staging_site_prefix(plan.staging_prefix, site_id, attempt)
+    with scratch() as folder:
+        rows = extract(dsn, site_id, plan.window, plan.export.export_type, folder)
+        size = asyncio.run(store(sorted(path.name for path in folder.iterdir())))
+    log.info("%s: site %s, window %s: %s rows, %s bytes staged", plan.name, site_id, plan.window, rows, size)
+    return Extracted(site_id=site_id, prefix=prefix, tables=rows, bytes=size)
+
+
+def transform_site(plan: ExportPlan, extracted: Extracted, staging: Store) -> Transformed:
+    """Turns a snapshot into the data file and the list of its images, in staging."""
+
+    async def fetch() -> None:
+        async with staging:
+            for table in extracted.tables:
+                name = f"{table}.parquet"
+                await download(staging, f"{extracted.prefix}/{SNAPSHOT}/{name}", snapshot / name)
+
+    async def store(names: list[str]) -> None:
+        async with staging:
+            for name in names:
+                await upload(staging, folder / name, f"{extracted.prefix}/{name}")
+
+    with scratch() as folder:
+        snapshot = folder / SNAPSHOT
+        snapshot.mkdir()
+        asyncio.run(fetch())
+        export = plan.export
+        result = transform(
+            snapshot,
+            folder / DATA,
+            folder / IMAGES,
+            folder / QUARANTINE,
+            export_type=export.export_type,
+            on_invalid=export.on_invalid,
+        )
+        asyncio.run(store([DATA, IMAGES] + [QUARANTINE] * bool(result.quarantined)))
+    if result.quarantined:
+        key = f"{staging.uri}{extracted.prefix}/{QUARANTINE}"
+        log.warning(
+            "%s: site %s: %d work orders quarantined: see %s", plan.name, extracted.site_id, result.quarantined, key
+        )
+    return Transformed(
+        site_id=extracted.site_id,
+        data_key=f"{extracted.prefix}/{DATA}",
+        images_key=f"{extracted.prefix}/{IMAGES}",
+        quarantine_key=f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None,
+        work_orders=result.work_orders,
+        quarantined=result.quarantined,
+        images=result.images,
+        bytes=result.digests.size,
+        sha256=result.digests.sha256 or "",
+        crc32c=result.digests.crc32c or "",
+    )
+
+
+def copy_site_images(
+    plan: ExportPlan, transformed: Transformed, images: Store, key_template: str, target: Destination, staging: Store
+) -> ImagesCopied:
+    """Copies every image that the site's data file refers to, those already at the target excepted."""
+
+    def source_key(input_id: str, file_extension: str | None) -> str:
+        return (
+            key_template.replace("{site_id}", str(transformed.site_id))
+            .replace("{input_id}", input_id)
+            .replace("{file_extension}", file_extension or "")
+        )
+
+    def report(progress: Progress) -> None:
+        log.info("%s: site %s: %s", plan.name, transformed.site_id, progress)
+
+    async def run() -> ImagesCopied:
+        async with staging, images, target:
+            paths = await download(staging, transformed.images_key, folder / IMAGES)
+            return await copy_images(
+                paths,
+                site_id=transformed.site_id,
+                source=images,
+                source_key=source_key,
+                destination=target,
+                progress=report,
+            )
+
+    with scratch() as folder:
+        return asyncio.run(run())
+
+
+def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination, staging: Store) -> Delivered:
+    """Puts the site's data file at the target, after its images; the same bytes are found there and not sent again."""
+
+    def key_of(revision: int) -> str:
+        return plan.data_key(transformed.site_id, revision)
+
+    async def run() -> Delivered:
+        async with staging, target:
+            stored = await target.stat(key_of(1))
+            if stored is not None and stored.digests.matches(transformed.digests):
+                return Delivered(site_id=transformed.site_id, uri=target.uri + key_of(1), outcome="unchanged")
+            path = await download(staging, transformed.data_key, folder / DATA)
+            content = Content(path, transformed.digests, MEDIA_TYPE)
+            key, outcome = await deliver(target, key_of, content, plan.export.connector_config.if_exists)
+            return Delivered(site_id=transformed.site_id, uri=target.uri + key, outcome=outcome)
+
+    with scratch() as folder:
+        return asyncio.run(run())
+
+
+def stage_site(transformed: Transformed, staging: Store) -> Delivered:
+    """For a link by mail: the data file stays in staging until `close` joins the sites."""
+    return Delivered(site_id=transformed.site_id, uri=staging.uri + transformed.data_key, outcome="staged")

@@ -1,0 +1,1 @@
+"""Everything that imports Airflow: DAG factory, thin tasks, connections to clients, command line."""

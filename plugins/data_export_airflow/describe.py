@@ -1,0 +1,48 @@
+"""An export in words, for its DAG's page."""
+
+from data_export.config.connectors import CloudStorageConfig, EmailConfig, SftpConfig
+from data_export.config.models import CustomerExport
+
+_RECORDS = {
+    "work-orders-timeline": "every work order created or updated in the window, with all inputs of each work item",
+    "work-orders-states": "every work order created or updated in the window, with the last input of each work item",
+}
+
+
+def describe(name: str, export: CustomerExport) -> str:
+    """Markdown: what is exported, when, to where."""
+    until = f" until {export.end_date} (exclusive)" if export.end_date else ""
+    lines = [
+        f"### Export `{name}`",
+        f"One JSON Lines file per site and window: {_RECORDS[export.export_type]}.",
+        "",
+        f"- **Target**: {_target(export)}",
+        f"- **Images**: {'copied beside the data' if export.export_images else 'not exported'}",
+        f"- **Windows**: {export.interval}, from {export.start_date}{until}, cut in {export.timezone}",
+        f"- **Sites**: {', '.join(f'`{site}`' for site in export.sites)}",
+        f"- **Customer file**: `include/customers/{name}.yaml`",
+    ]
+    if not export.enabled:
+        lines.append("- **Not enabled**: no run is scheduled (`enabled: false`)")
+    lines += ["", "Another range: *Trigger*, with `from` and `to`. History: *Trigger*, then *Run backfill*."]
+    return "\n".join(lines)
+
+
+def describe_broken(name: str, problems: list[str]) -> str:
+    """Markdown: what is wrong with a customer file."""
+    errors = "\n".join(f"    {problem}" for problem in problems)
+    title = f"### Export `{name}` does not run: its customer file is broken"
+    return f"{title}\n\n{errors}\n\nIt returns when the file is mended."
+
+
+def _target(export: CustomerExport) -> str:
+    config = export.connector_config
+    if isinstance(config, CloudStorageConfig):
+        return f"`{config.storage_uri}`"
+    if isinstance(config, SftpConfig):
+        server = (
+            f"connection `{config.conn_id}`" if config.conn_id else f"`sftp://{config.sftp_host}:{config.sftp_port}`"
+        )
+        return f"{server}, folder `{config.sftp_remote_path}`"
+    count = len(config.emails) if isinstance(config, EmailConfig) else 0
+    return f"a temporary link, mailed to {count} recipient{'s' * (count != 1)}"

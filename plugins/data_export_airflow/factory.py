@@ -1,0 +1,122 @@
+"""One DAG per customer file."""
+
+import logging
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import DAG, Param, TriggerRule, XComArg, get_parsing_context, task, task_group
+
+from data_export.config.load import ConfigProblem, load_customers
+from data_export.config.models import CustomerExport, dag_id
+from data_export.errors import ConfigError
+from data_export_airflow import tasks
+from data_export_airflow.describe import describe, describe_broken
+from data_export_airflow.retries import RETRIES, ExportRetryPolicy
+from data_export_airflow.timetables import timetable_of
+
+log = logging.getLogger(__name__)
+
+#: Created by `python -m data_export_airflow init`, with these slots: a task of a missing pool would wait for ever.
+POOLS = {
+    "data_export_source": (4, "Extracts that read the platform's database at once"),
+    "data_export_delivery": (16, "Transfers to customers' targets at once"),
+}
+MAX_ACTIVE_RUNS = 3
+INVALID_TAG = "invalid-config"
+
+
+def customer_dags() -> dict[str, DAG]:
+    """The DAGs of all customer files by dag_id; of one file only where Airflow asks for one DAG.
+
+    No error escapes: one broken file would otherwise hide every customer's DAG. A broken file gets a placeholder that
+    keeps its history visible; `dags/config_errors.py` reports it.
+    """
+    wanted = get_parsing_context().dag_id
+    loaded = load_customers(only_dag_id=wanted)
+    dags = {}
+    for name, export in loaded.exports.items():
+        try:
+            dag = build_dag(name, export)
+            dag.validate()
+            dag.check_cycle()
+        except Exception as error:
+            log.exception("%s: the DAG cannot be built", name)
+            dag = placeholder_dag(name, [f"{type(error).__name__}: {error}"])
+        dags[dag.dag_id] = dag
+    for name, problems in _by_name(loaded.problems).items():
+        dags.setdefault(dag_id(name), placeholder_dag(name, problems))
+    return dags
+
+
+def build_dag(name: str, export: CustomerExport) -> DAG:
+    """`prepare`, then for each site `extract` -> `transform` -> `copy_images` -> `deliver`, then `close`.
+
+    Reads nothing but its arguments: no connection, network or database while parsing.
+    """
+    with DAG(
+        dag_id=dag_id(name),
+        schedule=timetable_of(export),
+        start_date=export.start,
+        end_date=export.end - timedelta(seconds=1) if export.end else None,  # Airflow's is inclusive
+        catchup=False,
+        max_active_runs=MAX_ACTIVE_RUNS,
+        default_args={
+            "owner": export.owner or "data-export",
+            "retries": RETRIES,
+            "retry_policy": ExportRetryPolicy(),
+        },
+        params={
+            "from": Param(None, type=["null", "string"], format="date-time", description="window starts (inclusive)"),
+            "to": Param(None, type=["null", "string"], format="date-time", description="window ends (exclusive)"),
+        },
+        tags={export.connector_type, export.scheme, export.export_type, export.interval},
+        doc_md=describe(name, export),
+        render_template_as_native_obj=True,
+    ) as dag:
+        _wire(name)
+    return dag
+
+
+def _wire(name: str) -> None:
+    site: dict[str, Any] = {"map_index_template": "{{ task.op_kwargs['site_id'] }}"}
+    source = site | {"pool": "data_export_source", "execution_timeout": timedelta(hours=6)}
+    transfer = site | {"pool": "data_export_delivery", "execution_timeout": timedelta(hours=24)}
+
+    @task_group(group_id="site", prefix_group_id=False)
+    def export_site(site_id: str, plan: dict[str, Any]) -> Any:
+        common = {"plan": plan, "site_id": site_id}
+        extracted = _task(tasks.extract, **source)(**common)
+        transformed = _task(tasks.transform, **site)(**common, extracted=extracted)
+        images = _task(tasks.copy_images, **transfer)(**common, transformed=transformed)
+        deliver = _task(tasks.deliver, **transfer, trigger_rule=TriggerRule.NONE_FAILED)
+        return deliver(**common, transformed=transformed, images=images)
+
+    prepared: Any = _task(tasks.prepare, multiple_outputs=True)(name)
+    sites = export_site.partial(plan=prepared["plan"]).expand(site_id=prepared["sites"])
+    _task(tasks.close, outlets=[tasks.asset_of(name)])(prepared["plan"], sites)
+
+
+def _task(function: Callable[..., Any], **options: Any) -> Callable[..., XComArg]:
+    """A TaskFlow task; its arguments are what earlier tasks will have returned, so their types are not the function's."""
+    decorated: Callable[..., XComArg] = task(**options)(function)
+    return decorated
+
+
+def placeholder_dag(name: str, problems: list[str]) -> DAG:
+    """A DAG that never runs by itself and shows why in its description."""
+
+    def mend_the_customer_file() -> None:
+        raise ConfigError("; ".join(problems))
+
+    with DAG(dag_id=dag_id(name), schedule=None, tags={INVALID_TAG}, doc_md=describe_broken(name, problems)) as dag:
+        task(mend_the_customer_file)()
+    return dag
+
+
+def _by_name(problems: tuple[ConfigProblem, ...]) -> dict[str, list[str]]:
+    by_name: dict[str, list[str]] = {}
+    for problem in problems:
+        if problem.name is not None and problem.is_error:
+            by_name.setdefault(problem.name, []).append(str(problem))
+    return by_name

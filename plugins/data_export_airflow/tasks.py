@@ -1,0 +1,65 @@
+"""What each task runs: one step, a small dict in, a small dict out. The grid shows the argument `site_id`."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from airflow.sdk import Asset, get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from data_export.config.load import load_named
+from data_export.config.platform import load_platform
+from data_export.pipeline.prepare import prepare as make_plan
+from data_export.plan import ExportPlan
+from data_export.receipt import Extracted, ImagesCopied, SiteReceipt, Transformed
+from data_export_airflow.steps import Steps
+from data_export_airflow.windows import window_of_run
+
+Step = dict[str, Any]
+
+
+def asset_of(name: str) -> Asset:
+    """The asset whose events are the deliveries of an export."""
+    return Asset(name=f"data_export/{name}", uri=f"x-data-export://{name}")
+
+
+def prepare(name: str) -> Step:
+    """Freezes configuration and window for the whole run."""
+    export, now = load_named(name), datetime.now(UTC)
+    window = window_of_run(export, dict(get_current_context()), now)
+    plan = make_plan(name, export, window, load_platform().limits, now)
+    return {"plan": plan.to_dict(), "sites": [str(site) for site in plan.sites]}
+
+
+def extract(plan: Step, site_id: str) -> Step:
+    attempt = get_current_context()["ti"].try_number
+    return _steps(plan).extract(UUID(site_id), attempt).to_dict()
+
+
+def transform(plan: Step, site_id: str, extracted: Step) -> Step:
+    return _steps(plan).transform(Extracted.model_validate(extracted)).to_dict()
+
+
+def copy_images(plan: Step, site_id: str, transformed: Step) -> Step:
+    copied = _steps(plan).copy_images(Transformed.model_validate(transformed))
+    if copied is None:
+        raise AirflowSkipException("this export has no images (connector_config.export_images)")
+    return copied.to_dict()
+
+
+def deliver(plan: Step, site_id: str, transformed: Step, images: Step | None) -> Step:
+    copied = ImagesCopied.model_validate(images) if images else None
+    return _steps(plan).deliver(Transformed.model_validate(transformed), copied).to_dict()
+
+
+def close(plan: Step, sites: list[Step]) -> Step:
+    """Ends the run; its receipt is the task's result and the asset's event."""
+    steps = _steps(plan)
+    receipt = steps.close([SiteReceipt.model_validate(site) for site in sites])
+    event = get_current_context()["outlet_events"][asset_of(steps.plan.name)]
+    event.extra = {"summary": receipt.summary(), **receipt.to_dict()}
+    return receipt.to_dict()
+
+
+def _steps(plan: Step) -> Steps:
+    return Steps(ExportPlan.from_dict(plan))

@@ -1,0 +1,49 @@
+"""Which window a run is for."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+from airflow.timetables.interval import CronDataIntervalTimetable
+from pendulum import instance
+
+from data_export.config.models import CustomerExport
+from data_export.errors import ConfigError
+from data_export.window import ExportWindow
+from data_export_airflow.timetables import CRON
+
+
+def window_of_run(export: CustomerExport, context: Mapping[str, Any], now: datetime) -> ExportWindow:
+    """The trigger form's `from` and `to` where given, else the run's data interval, else the last complete window.
+
+    A window that `end_date` cuts is exported up to it.
+
+    Raises:
+        ConfigError: only one of `from` and `to`, or not instants with a zone.
+    """
+    params = context.get("params") or {}
+    start, end = params.get("from"), params.get("to")
+    if start or end:
+        if not (start and end):
+            raise ConfigError("the trigger form has only one of `from` and `to`: give both, or neither")
+        try:
+            return ExportWindow(datetime.fromisoformat(start), datetime.fromisoformat(end))
+        except ValueError as error:
+            raise ConfigError(f"the trigger form's `from` {start} and `to` {end}: {error}") from None
+    run = context["dag_run"]
+    begins, ends = run.data_interval_start, run.data_interval_end
+    if begins is None or ends is None or begins == ends:
+        begins, ends = _last_complete(export, now)
+    cut = export.end is not None and begins < export.end < ends
+    return ExportWindow(begins, export.end if cut and export.end is not None else ends)
+
+
+def _last_complete(export: CustomerExport, now: datetime) -> tuple[datetime, datetime]:
+    if export.interval == "once":
+        assert export.end is not None  # noqa: S101 - the model requires it
+        return export.start, export.end
+    cron = CRON.get(export.interval, export.interval)
+    interval = CronDataIntervalTimetable(cron, timezone=export.timezone).infer_manual_data_interval(
+        run_after=instance(now)
+    )
+    return interval.start, interval.end

@@ -1,0 +1,94 @@
+"""The shape of the code, proven: what the core may load, which way imports point, how large a file may grow."""
+
+import ast
+import importlib
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PLUGINS = Path(__file__).parents[2] / "plugins"
+CORE = PLUGINS / "data_export"
+EDGE_LIBRARIES = {"airflow", "google", "gcloud", "boto3", "botocore", "paramiko", "asyncssh", "obstore", "aiohttp"}
+SOURCES = sorted(PLUGINS.rglob("*.py"))
+
+
+def modules() -> list[str]:
+    return ["data_export", *(m.name for m in pkgutil.walk_packages([str(CORE)], "data_export."))]
+
+
+def imports_of(module: str) -> set[str]:
+    """Modules of the core that a module imports at module level."""
+    spec = importlib.util.find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    known = set(modules())
+    found: set[str] = set()
+    for node in ast.parse(Path(spec.origin).read_text()).body:
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return (found & known) - {module}
+
+
+def test_importing_the_whole_core_loads_no_edge_library() -> None:
+    code = (
+        f"import importlib, sys\nfor name in {modules()!r}: importlib.import_module(name)\n"
+        "print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={"PYTHONPATH": str(PLUGINS)}, capture_output=True, text=True, check=True
+    )
+    assert not EDGE_LIBRARIES & set(done.stdout.split())
+
+
+def test_there_is_no_import_cycle() -> None:
+    graph = {module: imports_of(module) for module in modules()}
+    done: set[str] = set()
+
+    def visit(module: str, path: tuple[str, ...]) -> None:
+        assert module not in path, f"import cycle: {' -> '.join([*path, module])}"
+        if module not in done:
+            for imported in graph[module]:
+                visit(imported, (*path, module))
+            done.add(module)
+
+    for module in graph:
+        visit(module, ())
+
+
+#: What each part of the core may import: its own layer and those below; pipeline at the top, plain values at the bottom.
+LAYERS = (
+    {"pipeline"},
+    {"source", "transform", "delivery", "images"},
+    {"config", "plan", "receipt"},
+    {"window", "layout", "errors", "content"},
+)
+
+
+def test_imports_point_down_the_layers() -> None:
+    level = {part: number for number, parts in enumerate(LAYERS) for part in parts}
+    for module in modules():
+        part = module.split(".")[1] if "." in module else None
+        for imported in imports_of(module):
+            other = imported.split(".")[1] if "." in imported else None
+            if part and other and part != other:
+                assert other in level, f"{other} is in no layer: add it to LAYERS"
+                assert level[other] >= level[part], f"{module} imports {imported}, which is above it"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PLUGINS)))
+def test_files_and_functions_stay_small(path: Path) -> None:
+    text = path.read_text()
+    assert len(text.splitlines()) <= 260
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert (node.end_lineno or 0) - node.lineno <= 45, f"{node.name} is long: split it"
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PLUGINS)))
+def test_every_module_says_what_it_is(path: Path) -> None:
+    assert ast.get_docstring(ast.parse(path.read_text()))
