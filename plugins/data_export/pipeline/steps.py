@@ -7,7 +7,7 @@ from uuid import UUID
 from data_export import layout
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store
-from data_export.delivery.deliver import deliver
+from data_export.delivery.deliver import deliver, holds
 from data_export.images import Progress, copy_images
 from data_export.pipeline.staged import download, scratch, upload
 from data_export.plan import ExportPlan
@@ -125,11 +125,12 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
 
     async def run() -> Delivered:
         async with staging, target:
+            content = Content(folder / DATA, transformed.digests, MEDIA_TYPE)
             stored = await target.stat(key_of(1))
-            if stored is not None and stored.digests.matches(transformed.digests):
+            # Asked before the staged file is fetched: a task cleared after the run's success finds staging empty.
+            if stored is not None and await holds(target, stored, content):
                 return Delivered(site_id=transformed.site_id, uri=target.uri + key_of(1), outcome="unchanged")
-            path = await download(staging, transformed.data_key, folder / DATA)
-            content = Content(path, transformed.digests, MEDIA_TYPE)
+            await download(staging, transformed.data_key, folder / DATA)
             key, outcome = await deliver(target, key_of, content, plan.export.connector_config.if_exists)
             return Delivered(site_id=transformed.site_id, uri=target.uri + key, outcome=outcome)
 
