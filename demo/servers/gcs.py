@@ -67,7 +67,7 @@ class GcsServer:
         self._storage = _Storage(data_dir=str(self._folder.resolve()))
         handler = partial(_Handler, threading.Lock(), self._storage)
         self._server = _Server((self.host, self._port), handler)
-        self._thread = threading.Thread(target=self._server.serve_forever, name="gcs", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="gcs", daemon=True)
         self._thread.start()
         return self
 
