@@ -1,0 +1,189 @@
+"""Airflow as four processes of this machine, configured by environment alone."""
+
+import base64
+import hashlib
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+import httpx
+
+from demo.guard import Guard
+from demo.platform import Secrets
+from demo.rest import AirflowApi
+
+ROOT = Path(__file__).parents[1]
+USER = "admin"
+COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+UI_PORT = 8080
+Say = Callable[[str], None]
+
+
+class Airflow:
+    """Runs Airflow while the `with` block lasts; `wait_until_ready` before use.
+
+    Args:
+        state: Airflow's home (`airflow/`) and logs (`logs/`) go below it.
+        metadata: dsn of its database.
+        environment: of the platform: connections and settings.
+        say: gets a line for every event worth showing.
+    """
+
+    def __init__(
+        self, state: Path, metadata: str, secrets: Secrets, environment: Mapping[str, str], say: Say = print
+    ) -> None:
+        self.home = state / "airflow"
+        self.logs = state / "logs"
+        self.password = secrets["airflow_password"]
+        self.url = f"http://127.0.0.1:{_port(UI_PORT)}"
+        self.api = AirflowApi(self.url, USER, self.password)
+        self._say = say
+        self._children: dict[str, subprocess.Popen[bytes]] = {}
+        for folder in (self.home, self.logs):
+            folder.mkdir(parents=True, exist_ok=True)
+        self.environment = {**os.environ, **self._settings(metadata, secrets), **environment}
+
+    def __enter__(self) -> Self:
+        passwords = self.home / "passwords.json"
+        passwords.touch(mode=0o600)
+        passwords.write_text(json.dumps({USER: self.password}))
+        with ExitStack() as stack:
+            stack.callback(self.api.close)
+            self._guard = stack.enter_context(Guard())
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+        for child in self._children.values():
+            child.wait()
+
+    def prepare(self) -> None:
+        """Makes Airflow's tables and the service's pools; begins, and `start` waits for it."""
+        self._prepared = self.home / f"prepared-{_fingerprint()}"
+        if not self._prepared.exists():
+            self._spawn("prepare", sys.executable, "-m", "demo.prepare_airflow")
+
+    def start(self) -> None:
+        """Starts the four components, once `prepare` has ended well."""
+        if "prepare" in self._children:
+            self._children["prepare"].wait()
+            self.check()
+            del self._children["prepare"]
+            self._prepared.touch()
+        for component in COMPONENTS:
+            self._spawn(component, sys.executable, "-m", "airflow", component)
+
+    def ready(self) -> bool:
+        """Whether the API answers, lets us in, and says that all components are healthy."""
+        self.check()
+        try:
+            self.api.sign_in()
+            return set(self.api.health().values()) == {"healthy"}
+        except httpx.TransportError:
+            return False
+
+    def check(self) -> None:
+        """Looks after the processes.
+
+        Raises:
+            RuntimeError: one has ended; with the end of its log.
+        """
+        for name, child in self._children.items():
+            if child.poll():
+                raise RuntimeError(
+                    f"Airflow's {name} has ended with code {child.returncode}; {self._log(name)} ends:\n"
+                    + "\n".join(self._log(name).read_text(errors="replace").splitlines()[-25:])
+                )
+
+    def _spawn(self, name: str, *command: str) -> None:
+        with self._log(name).open("wb") as log:
+            child = subprocess.Popen(
+                command,
+                env=self.environment,
+                cwd=self.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self._guard.watch(child.pid)
+        self._children[name] = child
+
+    def _log(self, name: str) -> Path:
+        return self.logs / f"{name}.log"
+
+    def _settings(self, metadata: str, secrets: Secrets) -> dict[str, str]:
+        settings: dict[str, dict[str, object]] = {
+            "core": {
+                "dags_folder": ROOT / "dags",
+                "plugins_folder": ROOT / "plugins",
+                "load_examples": False,
+                "executor": "LocalExecutor",
+                "parallelism": 4,  # the default of 32 starts 32 workers at once
+                "execution_api_server_url": f"{self.url}/execution/",
+                "fernet_key": base64.urlsafe_b64encode(hashlib.sha256(secrets["fernet"].encode()).digest()).decode(),
+                "simple_auth_manager_users": f"{USER}:admin",
+                "simple_auth_manager_passwords_file": self.home / "passwords.json",
+            },
+            "database": {"sql_alchemy_conn": metadata.replace("postgresql://", "postgresql+psycopg2://")},
+            "api": {
+                "host": "127.0.0.1",
+                "port": self.url.rpartition(":")[2],
+                "base_url": self.url,
+                "workers": 1,
+                "secret_key": secrets["api"],
+            },
+            "api_auth": {"jwt_secret": secrets["jwt"]},
+            "scheduler": {"scheduler_idle_sleep_time": 0.5},
+            "dag_processor": {"min_file_process_interval": 10, "refresh_interval": 10, "parsing_processes": 1},
+            "triggerer": {"capacity": 10},
+            "logging": {
+                "base_log_folder": self.logs / "tasks",
+                "worker_log_server_port": _port(),
+                "trigger_log_server_port": _port(),
+                # Two lines for every DAG at every parse, otherwise.
+                "namespace_levels": "airflow.serialization.definitions.dag=WARNING airflow.models.dag=WARNING "
+                "airflow.dag_processing.collection=WARNING",
+            },
+            "usage_data_collection": {"enabled": False},
+        }
+        variables = {
+            f"AIRFLOW__{section.upper()}__{key.upper()}": str(value)
+            for section, keys in settings.items()
+            for key, value in keys.items()
+        }
+        return {
+            "AIRFLOW_HOME": str(self.home),
+            "PYTHONPATH": os.pathsep.join([str(ROOT / "plugins"), str(ROOT)]),
+            **variables,
+        }
+
+
+def _fingerprint() -> str:
+    """Changes with whatever `prepare` sets up: Airflow's version, and the service's own set-up."""
+    digest = hashlib.sha256(version("apache-airflow").encode())
+    for path in sorted((ROOT / "plugins" / "data_export_airflow").glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
+
+
+def _port(wanted: int = 0) -> int:
+    """`wanted` if it is free, else any free port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", wanted))
+        except OSError:
+            return _port()
+        return int(probe.getsockname()[1])

@@ -1,0 +1,93 @@
+"""The part of Airflow's REST API that demo and end-to-end tests use."""
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+_ALL = {"limit": 1000}
+
+
+class AirflowApi:
+    """A signed-in client.
+
+    Raises:
+        httpx.HTTPError: from every method, when the server does not answer or refuses.
+    """
+
+    def __init__(self, url: str, user: str, password: str) -> None:
+        self._login = {"username": user, "password": password}
+        # trust_env off: a proxy of the user's environment must not get requests for this machine.
+        self._client = httpx.Client(base_url=url, timeout=30, trust_env=False)
+
+    def sign_in(self) -> None:
+        answer = self._client.post("/auth/token", json=self._login)
+        answer.raise_for_status()
+        self._client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+
+    def close(self) -> None:
+        self._client.close()
+
+    def request(self, method: str, path: str, **arguments: Any) -> Any:
+        """The JSON of `/api/v2<path>`; the error of a refusal carries the server's words."""
+        answer = self._client.request(method, f"/api/v2{path}", **arguments)
+        if answer.is_error:
+            raise httpx.HTTPStatusError(
+                f"{method} {path}: {answer.status_code} {answer.text[:500]}", request=answer.request, response=answer
+            )
+        return answer.json() if answer.content else None
+
+    def health(self) -> dict[str, str]:
+        """Status by component: metadatabase, scheduler, triggerer, dag_processor."""
+        return {name: state["status"] for name, state in self.request("GET", "/monitor/health").items()}
+
+    def dag_ids(self) -> set[str]:
+        return {dag["dag_id"] for dag in self.request("GET", "/dags", params=_ALL)["dags"]}
+
+    def unpause(self, dag_id: str) -> None:
+        self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
+
+    def backfill(self, dag_id: str, first: datetime, last: datetime) -> None:
+        """Runs every window that starts in `[first, last]`, those that already ran too."""
+        for old in self.request("GET", "/backfills", params={"dag_id": dag_id, "active": True})["backfills"]:
+            # A finished backfill counts as active until the scheduler looks again, up to half a minute later, and
+            # Airflow refuses a second one meanwhile.
+            self.request("PUT", f"/backfills/{old['id']}/cancel")
+        body = {"dag_id": dag_id, "from_date": first.isoformat(), "to_date": last.isoformat()}
+        self.request("POST", "/backfills", json=body | {"max_active_runs": 3, "reprocess_behavior": "completed"})
+
+    def runs(self, dag_id: str) -> list[dict[str, Any]]:
+        runs: list[dict[str, Any]] = self.request("GET", f"/dags/{dag_id}/dagRuns", params=_ALL)["dag_runs"]
+        return runs
+
+    def task_instances(self, dag_id: str, run_id: str = "~") -> list[dict[str, Any]]:
+        """Of one run, or of all."""
+        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
+        instances: list[dict[str, Any]] = self.request("GET", path, params=_ALL)["task_instances"]
+        return instances
+
+    def log(self, instance: dict[str, Any]) -> str:
+        """The log of a task instance's last try, as text."""
+        path = "/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/logs/{try_number}".format_map(instance)
+        lines = self.request("GET", path, params={"map_index": instance["map_index"]})["content"]
+        return "\n".join(line if isinstance(line, str) else str(line) for line in lines)
+
+    def import_errors(self) -> list[str]:
+        return [error["stack_trace"] for error in self.request("GET", "/importErrors", params=_ALL)["import_errors"]]
+
+
+def wait_for(what: str, condition: Callable[[], T], seconds: float, pause: float = 0.5) -> T:
+    """The first truthy answer of `condition`.
+
+    Raises:
+        TimeoutError: naming `what`, when there was none within `seconds`.
+    """
+    until = time.monotonic() + seconds
+    while not (answer := condition()):
+        if time.monotonic() > until:
+            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+        time.sleep(pause)
+    return answer
