@@ -52,7 +52,7 @@ async def copy_images(
     Args:
         images: columns `input_id` (uuid text) and `file_extension` (text, null for none); read batch by batch.
         source_key: key at the source of `(input_id, file_extension)`, see `source_key_of`.
-        progress: called every `limits.report_seconds` and at the end, in the event loop; the log gets the same.
+        progress: called every `limits.report_seconds` and at the end, in the event loop; without it, the log is told.
 
     Raises:
         PermanentError: at once, everything else cancelled.
@@ -187,8 +187,9 @@ class _Copier:
     def _tell(self, progress: Callable[[Progress], None] | None) -> None:
         done = self.copied + self.already_there + self.missing
         now = Progress(done, self.total, self.bytes, time.monotonic() - self._began)
-        _log.info("%s: %s", self._destination.uri, now)
-        if progress is not None:
+        if progress is None:
+            _log.info("%s: %s", self._destination.uri, now)
+        else:
             progress(now)
 
 

@@ -1,0 +1,172 @@
+"""`deliver`: every `if_exists`, repeats, lost answers and races, on a store that keeps the connector contract."""
+
+import asyncio
+import logging
+import tracemalloc
+
+import pytest
+
+from data_export.content import Content
+from data_export.delivery.deliver import deliver
+from data_export.errors import OverwriteRefused, TargetRefused, TargetUnavailable
+from tests.unit.memory_store import MemoryStore
+
+OLD, NEW = Content.of_bytes(b"old\n"), Content.of_bytes(b"new\n")  # equal sizes, so that only a checksum can tell
+
+
+def key_of(revision: int) -> str:
+    return "file.json" if revision == 1 else f"file.r{revision}.json"
+
+
+@pytest.fixture(params=[True, False], ids=["checksums", "sizes only"])
+def store(request: pytest.FixtureRequest) -> MemoryStore:
+    return MemoryStore(checksums=request.param)
+
+
+@pytest.mark.parametrize("if_exists", ["replace", "keep", "revision"])
+async def test_a_fresh_object_is_created_and_its_repeat_sends_nothing(store, if_exists):
+    assert await deliver(store, key_of, NEW, if_exists) == ("file.json", "created")
+    assert await deliver(store, key_of, NEW, if_exists) == ("file.json", "unchanged")
+    assert store.sent == NEW.size
+    assert store.calls["create"] == 1
+    assert store.calls["replace"] == 0
+
+
+async def test_a_checksum_of_the_server_spares_reading_back():
+    store = MemoryStore()
+    await deliver(store, key_of, NEW, "replace")
+    await deliver(store, key_of, NEW, "replace")
+    assert store.calls["read"] == 0
+
+
+async def test_another_size_is_other_content_without_reading():
+    store = MemoryStore(checksums=False)
+    store.objects["file.json"] = b"longer than the new one"
+    assert await deliver(store, key_of, NEW, "keep") == ("file.json", "kept")
+    assert store.calls["read"] == 0
+
+
+async def test_replace_replaces_other_content(store):
+    await deliver(store, key_of, OLD, "replace")
+    assert await deliver(store, key_of, NEW, "replace") == ("file.json", "replaced")
+    assert store.objects == {"file.json": b"new\n"}
+
+
+async def test_keep_keeps_other_content_and_warns(store, caplog):
+    await deliver(store, key_of, OLD, "keep")
+    with caplog.at_level(logging.WARNING):
+        assert await deliver(store, key_of, NEW, "keep") == ("file.json", "kept")
+    assert store.objects == {"file.json": b"old\n"}
+    assert "memory://store/file.json holds other content" in caplog.text
+
+
+async def test_revision_writes_beside_and_finds_itself_again(store):
+    third = Content.of_bytes(b"3rd\n")
+    await deliver(store, key_of, OLD, "revision")
+    assert await deliver(store, key_of, NEW, "revision") == ("file.r2.json", "revision")
+    assert await deliver(store, key_of, third, "revision") == ("file.r3.json", "revision")
+    sent = store.sent
+    assert await deliver(store, key_of, NEW, "revision") == ("file.r2.json", "unchanged")
+    assert await deliver(store, key_of, third, "revision") == ("file.r3.json", "unchanged")
+    assert store.sent == sent
+    assert store.objects == {"file.json": b"old\n", "file.r2.json": b"new\n", "file.r3.json": b"3rd\n"}
+
+
+async def test_revisions_come_to_an_end():
+    store = MemoryStore()
+    store.objects["file.json"] = b"old\n"
+    with pytest.raises(TargetRefused, match=r"memory://store/file\.json has 999 revisions"):
+        await deliver(store, lambda revision: "file.json", NEW, "revision")
+
+
+async def test_a_refused_replace_passes_and_changes_nothing(store):
+    store.objects["file.json"] = b"old\n"
+
+    def refuse(call: str, key: str) -> None:
+        if call == "replace":
+            raise OverwriteRefused("grant storage.objects.delete")
+
+    store.fault = refuse
+    with pytest.raises(OverwriteRefused, match=r"storage\.objects\.delete"):
+        await deliver(store, key_of, NEW, "replace")
+    assert store.objects == {"file.json": b"old\n"}
+
+
+@pytest.mark.parametrize(
+    ("there", "if_exists", "expected"),
+    [
+        (b"new\n", "replace", ("file.json", "unchanged")),
+        (b"old\n", "replace", ("file.json", "replaced")),
+        (b"old\n", "keep", ("file.json", "kept")),
+        (b"old\n", "revision", ("file.r2.json", "revision")),
+    ],
+)
+async def test_an_object_that_appears_while_we_create_is_compared(store, there, if_exists, expected):
+    """Between our stat and our create another run was quicker, or the server kept our bytes and lost its answer."""
+
+    def appear(call: str, key: str) -> None:
+        if call == "create":
+            store.objects.setdefault("file.json", there)
+
+    store.fault = appear
+    assert await deliver(store, key_of, NEW, if_exists) == expected
+    assert b"new\n" in store.objects.values() or if_exists == "keep"
+
+
+async def test_a_lost_answer_that_fails_the_task_is_recognised_by_its_retry(store):
+    def lose(call: str, key: str) -> None:
+        store.after = lambda call, key: None
+        raise TargetUnavailable("connection reset after the last byte")
+
+    store.after = lose
+    with pytest.raises(TargetUnavailable):
+        await deliver(store, key_of, NEW, "revision")
+    assert await deliver(store, key_of, NEW, "revision") == ("file.json", "unchanged")
+    assert store.objects == {"file.json": b"new\n"}
+
+
+@pytest.mark.parametrize("if_exists", ["replace", "keep", "revision"])
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+async def test_two_runs_of_the_same_window_at_once_leave_one_object(if_exists, steps):
+    store = MemoryStore(steps=steps)
+    results = await asyncio.gather(*(deliver(store, key_of, NEW, if_exists) for _ in range(4)))
+    assert sorted(outcome for _, outcome in results) == ["created", "unchanged", "unchanged", "unchanged"]
+    assert {key for key, _ in results} == {"file.json"}
+    assert store.objects == {"file.json": b"new\n"}
+    assert store.calls["replace"] == 0
+
+
+async def test_runs_with_different_content_at_once_lose_none_under_revision(store):
+    contents = [Content.of_bytes(f"{n}\n".encode()) for n in range(6)]
+    results = await asyncio.gather(*(deliver(store, key_of, content, "revision") for content in contents))
+    assert {store.objects[key] for key, _ in results} == {b"%d\n" % n for n in range(6)}
+    assert sorted(store.objects) == sorted(key_of(n) for n in range(1, 7))
+
+
+@pytest.mark.parametrize("checksums", [True, False])
+async def test_an_object_that_comes_and_goes_is_a_transient_fault(checksums):
+    store = MemoryStore(checksums=checksums)
+
+    def flicker(call: str, key: str) -> None:
+        if call == "create":
+            store.objects[key] = NEW.source
+        elif call in ("stat", "read"):
+            store.objects.pop(key, None)
+
+    store.fault = flicker
+    with pytest.raises(TargetUnavailable, match=r"memory://store/file\.json comes and goes"):
+        await deliver(store, key_of, NEW, "replace")
+
+
+async def test_reading_back_holds_a_chunk_not_the_file(tmp_path):
+    store = MemoryStore(checksums=False)
+    store.objects["file.json"] = bytes(64 << 20)
+    path = tmp_path / "big"
+    with path.open("wb") as file:
+        file.truncate(64 << 20)
+    content = Content.of_file(path)
+    tracemalloc.start()
+    assert await deliver(store, key_of, content, "replace") == ("file.json", "unchanged")
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20
