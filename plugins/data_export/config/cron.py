@@ -1,17 +1,35 @@
 """Checks a cron expression without Airflow."""
 
+import re
+from datetime import UTC, datetime
+from functools import lru_cache
 
+_NAMES = re.compile(r"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat")
+_FIELD = re.compile(r"[0-9*/,#?l-]+")
+
+
+@lru_cache(maxsize=1024)
 def check_cron(expression: str) -> str:
-    """The expression, if it is one of five fields.
+    """The expression with single spaces, if it is one of five fields that comes due at some time.
+
+    Random and hashed fields (`R`, `H`), which croniter knows, are refused: windows must be the same on every parse.
 
     Raises:
         ValueError: with what to write instead.
     """
-    from croniter import croniter  # the library that Airflow's own cron timetables use
+    from croniter import (
+        CroniterBadDateError,
+        CroniterError,
+        croniter,
+    )  # the library that Airflow's own cron timetables use
 
-    if len(expression.split()) != 5 or not croniter.is_valid(expression):
-        raise ValueError(
-            f"{expression!r} is neither once, hourly, daily, weekly, monthly nor a 5-field cron expression "
-            "such as '0 6 * * 1'"
-        )
-    return expression
+    fields = expression.split()
+    if len(fields) != 5 or not all(_FIELD.fullmatch(_NAMES.sub("0", field.lower())) for field in fields):
+        raise ValueError("it has not five fields such as '0 6 * * 1' (minute, hour, day, month, weekday)")
+    try:
+        croniter(" ".join(fields), datetime(2024, 1, 1, tzinfo=UTC)).get_next(datetime)
+    except CroniterBadDateError:
+        raise ValueError("no such day ever comes") from None
+    except (CroniterError, TypeError) as error:  # CroniterError is a ValueError, but its range error is a TypeError
+        raise ValueError(str(error)) from None
+    return " ".join(fields)

@@ -1,34 +1,23 @@
-"""A customer file as a frozen model. Parameter names are those of the service's public page."""
+"""A customer file as a frozen model. Parameter names are those of the service's public page.
+
+A check that needs two keys sits on the later declared one, so that its message names that key's line.
+"""
 
 import hashlib
 import json
-import re
-from datetime import UTC, date, datetime
-from datetime import time as midnight
-from typing import Annotated, Literal, Self
+from datetime import datetime
+from typing import Annotated, Literal
 from uuid import UUID
-from zoneinfo import ZoneInfo, available_timezones
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, TypeAdapter, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator
 
-from data_export.config.connectors import CloudStorageConfig, ConnectorConfig, Email, EmailConfig, SftpConfig
-from data_export.config.cron import check_cron
+from data_export.config.connectors import CloudStorageConfig, ConnectorConfig, EmailConfig, SftpConfig
+from data_export.config.fields import NAME, Email
+from data_export.config.moments import Interval, Moment, TimeZone, instant
 
 ExportType = Literal["work-orders-timeline", "work-orders-states"]
-NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-PRESETS = ("once", "hourly", "daily", "weekly", "monthly")
-
-
-def _timezone(value: str) -> str:
-    if value not in available_timezones():
-        raise ValueError(f"{value!r} is not a time zone of the IANA database: write e.g. Europe/Paris")
-    return value
-
-
-def _interval(value: str) -> str:
-    if value not in PRESETS:
-        check_cron(value)
-    return value
+MAX_SITES = 1024  # a run has one mapped task per site, of which Airflow makes no more
+_DAG_PREFIX = "data_export__"
 
 
 class CustomerExport(BaseModel):
@@ -36,22 +25,27 @@ class CustomerExport(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    site_id: tuple[UUID, ...] = Field(min_length=1, description="sites to export, one or more uuids")
+    site_id: tuple[UUID, ...] = Field(
+        min_length=1,
+        max_length=MAX_SITES,
+        description="sites to export, one or more uuids",
+        json_schema_extra={"uniqueItems": True},
+    )
     export_type: ExportType = Field(
         default="work-orders-timeline", description="all inputs of each work item, or only the last created (states)"
     )
     file_format: Literal["json"] = Field(default="json", description="JSON Lines, the only format")
-    interval: Annotated[str, AfterValidator(_interval)] = Field(
-        description="once, hourly, daily, weekly, monthly, or a 5-field cron expression"
-    )
-    start_date: datetime | date = Field(description="the first window starts here; without zone it is in `timezone`")
-    end_date: datetime | date | None = Field(default=None, description="exclusive; required for `once`")
-    timezone: Annotated[str, AfterValidator(_timezone)] = Field(
+    interval: Interval = Field(description="once, hourly, daily, weekly, monthly, or a 5-field cron expression")
+    timezone: TimeZone = Field(
         default="UTC", description="IANA zone at whose midnight windows are cut; file names are always UTC"
     )
+    start_date: Moment = Field(description="the first window starts here; without zone it is in `timezone`")
+    end_date: Moment | None = Field(
+        default=None, validate_default=True, description="windows end here, exclusive; required with interval once"
+    )
     enabled: bool = Field(default=True, description="false keeps the file but schedules nothing")
-    connector_type: str
-    connector_config: ConnectorConfig
+    connector_type: str = Field(description="email, cloud_storage or sftp")
+    connector_config: ConnectorConfig = Field(description="the connector's own settings")
     owner: Email | None = Field(default=None, description="who is alerted beside the platform's list")
     delivery_receipt: bool = Field(default=False, description="whether a receipt is delivered beside each data file")
     on_invalid: Literal["fail", "quarantine"] = Field(
@@ -61,27 +55,34 @@ class CustomerExport(BaseModel):
     @field_validator("site_id")
     @classmethod
     def _distinct(cls, value: tuple[UUID, ...]) -> tuple[UUID, ...]:
-        if len(set(value)) < len(value):
-            raise ValueError("names a site twice: remove one")
+        seen: set[UUID] = set()
+        for site in value:
+            if site in seen:
+                raise ValueError(f"names site {site} twice: remove one")
+            seen.add(site)
         return value
 
-    @model_validator(mode="after")
-    def _range(self) -> Self:
-        if self.interval == "once" and self.end_date is None:
-            raise ValueError("end_date is required with interval once: the one window is [start_date, end_date)")
-        if self.end is not None and self.end <= self.start:
-            raise ValueError(f"end_date {self.end_date} is not after start_date {self.start_date}")
-        return self
+    @field_validator("end_date")
+    @classmethod
+    def _after_start(cls, value: Moment | None, info: ValidationInfo) -> Moment | None:
+        if value is None:
+            if info.data.get("interval") == "once":
+                raise ValueError("is missing: interval once exports the one window [start_date, end_date), add its end")
+            return value
+        start, timezone = info.data.get("start_date"), info.data.get("timezone")
+        if start is not None and timezone is not None and instant(value, timezone) <= instant(start, timezone):
+            raise ValueError(f"{value} is not after start_date {start}: write a later date, or remove it")
+        return value
 
     @property
     def start(self) -> datetime:
         """`start_date` as an instant, UTC."""
-        return self._instant(self.start_date)
+        return instant(self.start_date, self.timezone)
 
     @property
     def end(self) -> datetime | None:
         """`end_date` as an instant, UTC; exclusive."""
-        return None if self.end_date is None else self._instant(self.end_date)
+        return None if self.end_date is None else instant(self.end_date, self.timezone)
 
     @property
     def sites(self) -> tuple[UUID, ...]:
@@ -103,34 +104,44 @@ class CustomerExport(BaseModel):
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
-    def _instant(self, value: datetime | date) -> datetime:
-        moment = value if isinstance(value, datetime) else datetime.combine(value, midnight())
-        if moment.tzinfo is None:
-            moment = moment.replace(tzinfo=ZoneInfo(self.timezone))
-        if moment.microsecond:
-            raise ValueError(f"{value} has a fraction of a second: use whole seconds")
-        return moment.astimezone(UTC)
-
 
 class EmailExport(CustomerExport):
-    connector_type: Literal["email"]
-    connector_config: EmailConfig
+    """A customer file whose connector is `email`."""
+
+    connector_type: Literal["email"] = Field(description="a temporary link to the data file, by mail")
+    connector_config: EmailConfig = Field(description="settings of the email connector")
 
 
 class CloudStorageExport(CustomerExport):
-    connector_type: Literal["cloud_storage"]
-    connector_config: CloudStorageConfig
+    """A customer file whose connector is `cloud_storage`."""
+
+    connector_type: Literal["cloud_storage"] = Field(description="files in the customer's bucket, gs:// or s3://")
+    connector_config: CloudStorageConfig = Field(description="settings of the cloud_storage connector")
 
 
 class SftpExport(CustomerExport):
-    connector_type: Literal["sftp"]
-    connector_config: SftpConfig
+    """A customer file whose connector is `sftp`."""
+
+    connector_type: Literal["sftp"] = Field(description="files on the customer's SFTP server")
+    connector_config: SftpConfig = Field(description="settings of the sftp connector")
 
 
+#: The model of each `connector_type`.
+EXPORTS: dict[str, type[CustomerExport]] = {
+    "email": EmailExport,
+    "cloud_storage": CloudStorageExport,
+    "sftp": SftpExport,
+}
 AnyExport = Annotated[EmailExport | CloudStorageExport | SftpExport, Field(discriminator="connector_type")]
 EXPORT: TypeAdapter[EmailExport | CloudStorageExport | SftpExport] = TypeAdapter(AnyExport)
 
 
 def dag_id(name: str) -> str:
-    """`data_export__<name with _ for ->`."""
-    return "data_export__" + name.replace("-", "_")
+    """`data_export__<name with _ for ->`. Different names give different ids, since a name has no `_`."""
+    return _DAG_PREFIX + name.replace("-", "_")
+
+
+def name_of(dag_id: str) -> str | None:
+    """The export whose DAG has this id; None where it is none of ours."""
+    name = dag_id.removeprefix(_DAG_PREFIX).replace("_", "-")
+    return name if dag_id.startswith(_DAG_PREFIX) and NAME.fullmatch(name) else None

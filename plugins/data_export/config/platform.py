@@ -4,15 +4,19 @@ import os
 from datetime import date
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, YamlConfigSettingsSource
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings.exceptions import SettingsError
 
-from data_export.config.connectors import CLOUD_SCHEMES, ConnId, Email, path_inside
+from data_export.config.explain import explain
+from data_export.config.fields import ConnId, Email, StoreUri, quoted, store_uri
+from data_export.config.yaml_lines import Document, read_document, spell
 from data_export.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
+_PREFIX = "DATA_EXPORT_"
 
 
 def customers_dir() -> Path:
@@ -31,15 +35,7 @@ def state_dir() -> Path:
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-def _store_uri(value: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in CLOUD_SCHEMES:
-        raise ValueError(f"{value!r} does not begin with gs://, s3:// or file://")
-    path_inside(parts.path)
-    return value
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
 
 class SourceSettings(_Section):
@@ -55,74 +51,68 @@ class SourceSettings(_Section):
         filled = value.replace("{site_id}", "s").replace("{input_id}", "i").replace("{file_extension}", ".e")
         if "{" in filled or "}" in filled or "{input_id}" not in value:
             raise ValueError(
-                f"{value!r} must hold {{input_id}} and may hold {{site_id}} and {{file_extension}}, nothing else"
+                f"{quoted(value)} must hold {{input_id}} and may hold {{site_id}} and {{file_extension}}, nothing else"
             )
-        _store_uri(filled)
+        store_uri(filled)
         return value
 
 
 class StagingSettings(_Section):
     """Where snapshots and files wait between tasks; all workers must reach it."""
 
-    uri: str = Field(description="gs://, s3:// or file:// folder of the platform's own")
-    conn_id: ConnId = Field(default="export_staging")
+    uri: StoreUri = Field(description="gs://, s3:// or file:// folder of the platform's own")
+    conn_id: ConnId = Field(default="export_staging", description="connection of the staging area")
     keep_failed_days: int = Field(default=7, ge=0, le=365, description="how long a failed run's files are kept")
-
-    @field_validator("uri")
-    @classmethod
-    def _folder(cls, value: str) -> str:
-        _store_uri(value)
-        return value if value.endswith("/") else value + "/"
 
 
 class TargetSettings(_Section):
     """Connections used when a customer file names none."""
 
-    gs_conn_id: ConnId = "export_gs"
-    s3_conn_id: ConnId = "export_s3"
+    gs_conn_id: ConnId = Field(default="export_gs", description="connection for gs:// targets")
+    s3_conn_id: ConnId = Field(default="export_s3", description="connection for s3:// targets")
     allow_local: bool = Field(default=False, description="whether storage_uri may be file://, for demo and tests")
 
 
 class MailSettings(_Section):
     """How links are mailed."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(populate_by_name=True)
 
-    smtp_conn_id: ConnId = "export_smtp"
-    sender: Email = Field(alias="from")
-    link_ttl_hours: int = Field(default=12, ge=1, le=168)
+    smtp_conn_id: ConnId = Field(default="export_smtp", description="connection of the mail server")
+    sender: Email = Field(alias="from", description="sender of the mails")
+    link_ttl_hours: int = Field(default=12, ge=1, le=168, description="hours a link works unless a customer file says")
 
 
 class LimitSettings(_Section):
     """What a window may ask for."""
 
-    max_window_days: int = Field(default=400, ge=1)
-    earliest: date = date(2020, 1, 1)
-    settle_minutes: int = Field(default=5, ge=0, le=24 * 60)
-    late_after_hours: int = Field(default=2, ge=1)
+    max_window_days: int = Field(default=400, ge=1, description="longest window")
+    earliest: date = Field(default=date(2020, 1, 1), description="no window starts before this day, UTC")
+    settle_minutes: int = Field(
+        default=5, ge=0, le=24 * 60, description="how long after its end a window is read, so that late commits are in"
+    )
+    late_after_hours: int = Field(default=2, ge=1, description="a run that is not done by then raises an alert")
 
 
 class AlertSettings(_Section):
-    emails: tuple[Email, ...] = ()
+    """Who is told of failures."""
+
+    emails: tuple[Email, ...] = Field(default=(), description="told of every export's failures")
 
 
 class PlatformSettings(BaseSettings):
     """All settings of this installation; read with `load_platform`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="DATA_EXPORT_",
-        env_nested_delimiter="__",
-        frozen=True,
-        extra="forbid",
-        nested_model_default_partial_update=True,
+        env_prefix=_PREFIX, env_nested_delimiter="__", frozen=True, extra="forbid", hide_input_in_errors=True
     )
 
-    source: SourceSettings
-    staging: StagingSettings
-    targets: TargetSettings = TargetSettings()
-    mail: MailSettings
-    limits: LimitSettings = LimitSettings()
-    alerts: AlertSettings = AlertSettings()
+    source: SourceSettings = Field(description="where records and images are read")
+    staging: StagingSettings = Field(description="where files wait between tasks")
+    targets: TargetSettings = Field(default=TargetSettings(), description="connections of customers' targets")
+    mail: MailSettings = Field(description="how links are mailed")
+    limits: LimitSettings = Field(default=LimitSettings(), description="what a window may ask for")
+    alerts: AlertSettings = Field(default=AlertSettings(), description="who is told of failures")
 
     @classmethod
     def settings_customise_sources(
@@ -133,22 +123,33 @@ class PlatformSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic-settings'
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, platform_file())
+        file_settings = InitSettingsSource(settings_cls, read_document(platform_file()).values)
+        return init_settings, env_settings, file_settings
 
 
 def load_platform(**overrides: Any) -> PlatformSettings:
     """The settings: environment over file over defaults.
 
     Raises:
-        ConfigError: naming file, key, problem and fix.
+        ConfigError: naming file and line, or environment variable, key, problem and fix.
     """
     path = platform_file()
-    if not path.is_file():
+    if not path.exists():
         raise ConfigError(f"{path}: no such file: copy include/platform.yaml there, or set DATA_EXPORT_PLATFORM_FILE")
     try:
         return PlatformSettings(**overrides)
-    except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_url=False, include_input=False)
-        )
-        raise ConfigError(f"{path}: {problems}") from None
+    except ValidationError as verdict:
+        document = read_document(path)
+        errors = verdict.errors(include_url=False)
+        raise ConfigError("; ".join(_explained(error, document) for error in errors)) from None
+    except SettingsError as error:
+        fix = "write lists and whole sections in JSON, e.g. '[\"data-platform@platform.example\"]'"
+        raise ConfigError(f"environment variable {_PREFIX}<SECTION>__<KEY>: {error}: {fix}") from None
+
+
+def _explained(error: ErrorDetails, document: Document) -> str:
+    message = explain(error, PlatformSettings, error["loc"])
+    variable = _PREFIX + "__".join(map(str, error["loc"][:2])).upper()
+    if variable in {name.upper() for name in os.environ}:
+        return f"environment variable {variable}: {spell(error['loc'])}: {message}"
+    return str(document.problem(error["loc"], message))

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, PlainSerializer, SecretStr
 #: What a literal secret becomes wherever a configuration is written down; whoever reads it back asks the file again.
 MASK = "**********"
 _REFERENCE = re.compile(r"(env|var):([A-Za-z_][A-Za-z0-9_.-]*)")
+_MEANT_AS_REFERENCE = re.compile(r"\s*(env|var)\s*:", re.IGNORECASE)
 
 
 def reference_of(value: SecretStr) -> tuple[str, str] | None:
@@ -16,9 +17,12 @@ def reference_of(value: SecretStr) -> tuple[str, str] | None:
     return (match[1], match[2]) if match else None
 
 
-def _not_empty(value: SecretStr) -> SecretStr:
-    if not value.get_secret_value():
+def _checked(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text:
         raise ValueError("is empty: leave the key out, or write env:NAME or var:NAME")
+    if _MEANT_AS_REFERENCE.match(text) and reference_of(value) is None:
+        raise ValueError("is not a whole reference: write env:NAME or var:NAME, lower case and without spaces")
     return value
 
 
@@ -26,4 +30,4 @@ def _written(value: SecretStr) -> str:
     return value.get_secret_value() if reference_of(value) else MASK
 
 
-SecretReference = Annotated[SecretStr, AfterValidator(_not_empty), PlainSerializer(_written)]
+SecretReference = Annotated[SecretStr, AfterValidator(_checked), PlainSerializer(_written)]

@@ -1,0 +1,87 @@
+"""From pydantic's verdict on a customer file to problems with line, key and fix."""
+
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from data_export.config.explain import explain, keys_of
+from data_export.config.fields import quoted
+from data_export.config.models import EXPORT, EXPORTS, CustomerExport
+from data_export.config.problems import ConfigProblem
+from data_export.config.yaml_lines import Document, Location
+
+_TELLTALE = {"emails": "email", "storage_uri": "cloud_storage", "sftp_remote_path": "sftp", "sftp_host": "sftp"}
+
+
+def diagnose(document: Document, verdict: ValidationError) -> list[ConfigProblem]:
+    """All problems of the file, top to bottom.
+
+    Without a valid `connector_type` pydantic looks no further; then the rest is checked for the connector that was
+    probably meant, or, where none can be guessed, without its connector_config.
+    """
+    values, tag = document.values, document.values.get("connector_type")
+    if isinstance(tag, str) and tag in EXPORTS:
+        return _explained(document, verdict.errors(include_url=False), EXPORTS[tag])
+    tag = _guess(values)
+    complaint = document.problem(("connector_type",), _wrong_type(values.get("connector_type"), tag))
+    others = _explained(document, _other_errors(values, tag), EXPORTS.get(tag or "", CustomerExport))
+    return sorted([complaint, *others], key=_line)
+
+
+def _explained(document: Document, errors: list[ErrorDetails], model: type[CustomerExport]) -> list[ConfigProblem]:
+    found = []
+    for error in errors:
+        # pydantic puts the connector's name before the keys
+        location: Location = error["loc"][1:] if error["loc"][:1] and error["loc"][0] in EXPORTS else error["loc"]
+        message = _misplaced(location, model) if error["type"] == "extra_forbidden" else None
+        found.append(document.problem(location, message or explain(error, model, location)))
+    return sorted(found, key=_line)
+
+
+def _other_errors(values: dict[str, Any], tag: str | None) -> list[ErrorDetails]:
+    try:
+        if tag is None:
+            CustomerExport.model_validate(values | {"connector_type": "", "connector_config": {}})
+        else:
+            EXPORT.validate_python(values | {"connector_type": tag})
+    except ValidationError as error:
+        return error.errors(include_url=False)
+    return []
+
+
+def _guess(values: dict[str, Any]) -> str | None:
+    """The connector that was probably meant: by a near spelling, or by the keys of its connector_config."""
+    written, config = values.get("connector_type"), values.get("connector_config")
+    if isinstance(written, str) and (close := get_close_matches(written[:40].lower().replace("-", "_"), EXPORTS, 1)):
+        return close[0]
+    keys = config if isinstance(config, dict) else ()
+    return next((tag for key, tag in _TELLTALE.items() if key in keys), None)
+
+
+def _wrong_type(written: object, tag: str | None) -> str:
+    choices = ", ".join(EXPORTS)
+    if written is None:
+        return f"is missing: write connector_type: {tag}" if tag else f"is missing: write one of {choices}"
+    hint = f" (did you mean {tag}?)" if tag else ""
+    return f"{quoted(written)} is not one of {choices}{hint}: write one of these"
+
+
+def _misplaced(location: Location, model: type[CustomerExport]) -> str | None:
+    """Where a key belongs that is unknown here but known elsewhere."""
+    key, nested = str(location[-1]), len(location) > 1
+    if nested and key in keys_of(CustomerExport):
+        return "belongs at the top level: move it out of connector_config"
+    for tag, export in EXPORTS.items():
+        config = export.model_fields["connector_config"].annotation
+        if isinstance(config, type) and issubclass(config, BaseModel) and key in keys_of(config):
+            if export is model and not nested:
+                return "belongs under connector_config: move it there, indented"
+            if export is not model:
+                return f"is a key of connector_type {tag}: remove it, or change connector_type"
+    return None
+
+
+def _line(problem: ConfigProblem) -> int:
+    return problem.line or 0

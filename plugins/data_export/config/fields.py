@@ -1,0 +1,143 @@
+"""Checked text that customer files and platform settings share, and how a message may show a value."""
+
+import base64
+import binascii
+import re
+import unicodedata
+from typing import Annotated
+
+from pydantic import AfterValidator
+
+NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # stem of a customer file
+CLOUD_SCHEMES = ("gs", "s3", "file")
+_BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{1,220}[a-z0-9]")
+_EMAIL = re.compile(r"(?=.{3,254}$)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+_CONN_ID = re.compile(r"[A-Za-z0-9_.-]{1,250}")
+_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45}")
+_KEY_TYPE = re.compile(
+    r"ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com"
+)
+_PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+_USER_INFO = re.compile(r"(?<=//)[^/]*@")
+_MAX_PART_BYTES = 255  # a file name's limit on every common file system
+_MAX_PATH_BYTES = 800  # bucket keys end at 1,024 bytes; ours add up to 150 to this
+
+
+def quoted(value: object) -> str:
+    """The value as a message may show it: quoted, on one line, at most 80 characters, without passwords and keys."""
+    text = _USER_INFO.sub("...@", str(value))
+    if "PRIVATE KEY" in text:
+        return "the value (hidden: it looks like a private key)"
+    return repr(text if len(text) <= 80 else text[:77] + "...")
+
+
+def plain(value: str) -> str:
+    """The text, if every character of it can be seen.
+
+    Raises:
+        ValueError: control, direction, zero-width or unassigned characters, spaces other than the plain one.
+    """
+    if not value.isprintable():
+        unseen = next(character for character in value if not character.isprintable())
+        raise ValueError(f"{quoted(value)} has the invisible character U+{ord(unseen):04X}: remove it")
+    return value
+
+
+def path_inside(path: str) -> str:
+    """The path, if no part of it can leave the folder it is joined to, on any server.
+
+    Checked as written and in compatibility form, since servers may fold look-alikes such as a full-width dot; parts of
+    dots and spaces only are refused because Windows servers cut those off.
+
+    Raises:
+        ValueError: `..`, `.`, empty parts, backslashes, invisible characters, parts or paths too long for a bucket.
+    """
+    plain(path)
+    for form in (path, unicodedata.normalize("NFKC", path)):
+        if "\\" in form:
+            raise ValueError(f"{quoted(path)} has a backslash: separate folders with '/'")
+        inner = form.removeprefix("/").removesuffix("/")
+        if inner and not all(part.strip(". ") for part in inner.split("/")):
+            raise ValueError(f"{quoted(path)} has an empty, '.' or '..' part: write the plain folder")
+    sizes = [len(part.encode()) for part in path.split("/")]
+    if max(sizes) > _MAX_PART_BYTES or sum(sizes) > _MAX_PATH_BYTES:
+        raise ValueError(
+            f"{quoted(path)} is too long: at most {_MAX_PART_BYTES} bytes a folder and {_MAX_PATH_BYTES} in all"
+        )
+    return path
+
+
+def store_uri(value: str) -> str:
+    """`gs://bucket/folder/`, `s3://bucket/folder/` or `file:///folder/`, always ending in `/`.
+
+    Raises:
+        ValueError: another scheme, no bucket, or anything beside bucket and plain folders.
+    """
+    scheme, _, rest = plain(value).partition("://")
+    bucket, _, folder = rest.partition("/")
+    if scheme not in CLOUD_SCHEMES:
+        raise ValueError(
+            f"{quoted(value)} does not begin with gs:// or s3://: write e.g. gs://my-bucket/deepomatic/production/"
+        )
+    if "@" in bucket or ":" in bucket or "?" in rest or "#" in rest:
+        raise ValueError(f"the {scheme}:// address has more than bucket and folder: remove user, port, '?' and '#'")
+    if scheme == "file" and (bucket or not folder):
+        raise ValueError(f"{quoted(value)} names no absolute folder: write three slashes, e.g. file:///srv/exports/")
+    if scheme != "file" and not _BUCKET.fullmatch(bucket):
+        raise ValueError(f"{quoted(bucket)} is not a bucket name: use 3 to 222 of a-z, 0-9, '-', '_' and '.'")
+    if _PERCENT_ENCODED.search(folder):
+        raise ValueError(f"{quoted(value)} is percent-encoded: write the folder's plain characters")
+    # `removesuffix` in path_inside forgives one slash at the end; one at the beginning would be an empty part here
+    path_inside("/" + folder)
+    return value if value.endswith("/") else value + "/"
+
+
+def host_key(value: str) -> str:
+    """`<type> <base64>` of a server's public key; a comment is dropped.
+
+    Raises:
+        ValueError: a fingerprint, a private key, a line that begins with the host, a damaged key.
+    """
+    kind, _, rest = " ".join(value.split()).partition(" ")
+    encoded = rest.partition(" ")[0]
+    if kind.startswith(("SHA256:", "MD5:")):
+        raise ValueError("is a fingerprint: write the public key itself, e.g. `ssh-ed25519 AAAA...`")
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        blob = b""
+    if not _KEY_TYPE.fullmatch(kind) or not blob.startswith(len(kind).to_bytes(4, "big") + kind.encode()):
+        raise ValueError(
+            "is not a public host key: write its type and base64 text, e.g. `ssh-ed25519 AAAA...`, "
+            "without a host name before it"
+        )
+    return f"{kind} {encoded}"
+
+
+def _email(value: str) -> str:
+    if not _EMAIL.fullmatch(value):
+        raise ValueError(f"{quoted(value)} is not an e-mail address: write one such as bi-team@customer.example")
+    return value
+
+
+def _conn_id(value: str) -> str:
+    if not _CONN_ID.fullmatch(value):
+        raise ValueError(
+            f"{quoted(value)} is not the id of an Airflow connection: use letters, digits, '_', '.' and '-'"
+        )
+    return value
+
+
+def _host(value: str) -> str:
+    if "@" in value or "/" in value or not _HOST.fullmatch(value):
+        shown = "the value" if "@" in value else quoted(value)  # what stands before the @ may be a password
+        raise ValueError(f"{shown} is not a host name or address: leave out sftp://, user, port and folder")
+    return value
+
+
+Plain = Annotated[str, AfterValidator(plain)]
+Email = Annotated[str, AfterValidator(_email)]
+ConnId = Annotated[str, AfterValidator(_conn_id)]
+Host = Annotated[str, AfterValidator(_host)]
+HostKey = Annotated[str, AfterValidator(host_key)]
+StoreUri = Annotated[str, AfterValidator(store_uri)]

@@ -1,0 +1,158 @@
+"""From the files of `include/customers/` to checked exports, and to everything that is wrong with them."""
+
+import os
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from uuid import UUID
+
+from pydantic import ValidationError
+
+from data_export.config.collisions import colliding
+from data_export.config.connectors import SftpConfig
+from data_export.config.diagnose import diagnose
+from data_export.config.fields import NAME, quoted
+from data_export.config.models import EXPORT, AnyExport, CustomerExport, name_of
+from data_export.config.platform import customers_dir, load_platform
+from data_export.config.problems import BrokenFile, ConfigProblem
+from data_export.config.secrets import reference_of
+from data_export.config.yaml_lines import Document, read_document
+from data_export.errors import ConfigError
+
+__all__ = ["BrokenFile", "ConfigProblem", "Loaded", "load_customer", "load_customers", "load_named"]
+
+_SUFFIXES = (".yaml", ".yml")
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """What a folder holds: usable exports by name, and every problem, errors and warnings, in order of files."""
+
+    exports: dict[str, AnyExport]
+    problems: tuple[ConfigProblem, ...]
+
+
+def load_customers(
+    folder: Path | None = None, *, files: Iterable[Path] | None = None, only_dag_id: str | None = None
+) -> Loaded:
+    """Every `*.yaml` of the folder (default: `customers_dir()`), or the given files. Never raises.
+
+    A file with an error is not among the exports, and hides no other. With `only_dag_id` only that export's own file is
+    read, whatever number lies beside it; collisions with other files are then not looked for.
+    """
+    folder = customers_dir() if folder is None else folder
+    try:
+        paths = _listed(folder, only_dag_id) if files is None else list(files)
+    except OSError as error:
+        fix = "create it, or set DATA_EXPORT_CUSTOMERS_DIR"
+        return Loaded({}, (ConfigProblem(folder, None, None, f"cannot be listed ({error.strerror}): {fix}"),))
+    local_refusal = cache(_local_refusal)
+    exports: dict[str, AnyExport] = {}
+    documents: dict[str, Document] = {}
+    problems: list[ConfigProblem] = []
+    for path in paths:
+        name = path.stem
+        try:
+            document, export = _load(path, local_refusal)
+            if name in exports:
+                raise BrokenFile(
+                    [document.problem((), f"has the name of {documents[name].path}: rename one of the two")]
+                )
+            documents[name], exports[name] = document, export
+            problems += _warnings(document, export)
+        except BrokenFile as broken:
+            problems += broken.problems
+        except Exception as error:  # a fault of ours over one file must not hide every other customer's export
+            message = f"cannot be read because of a fault of the service ({type(error).__name__}): report it"
+            problems.append(ConfigProblem(path, None, None, message))
+    for later, earlier, site in list(colliding(exports)):
+        problems.append(_collision(documents[later], exports.pop(later), documents[earlier].path, site))
+    return Loaded(exports, tuple(sorted(problems, key=lambda problem: problem.path)))
+
+
+def load_customer(path: Path) -> AnyExport:
+    """One file.
+
+    Raises:
+        BrokenFile: with all problems of the file.
+    """
+    return _load(path, _local_refusal)[1]
+
+
+def load_named(name: str, folder: Path | None = None) -> AnyExport:
+    """The export of this name; reads its file only.
+
+    Raises:
+        BrokenFile: no such file, or with all problems of the file.
+    """
+    folder = customers_dir() if folder is None else folder
+    if not NAME.fullmatch(name):  # it may come from outside, and must not lead to another folder
+        raise BrokenFile([ConfigProblem(folder, None, None, f"{quoted(name)} is not the name of a customer file")])
+    return load_customer(folder / f"{name}.yaml")
+
+
+def _listed(folder: Path, only_dag_id: str | None) -> list[Path]:
+    if only_dag_id is not None:
+        name = name_of(only_dag_id)
+        return [] if name is None else [folder / f"{name}.yaml"]
+    with os.scandir(folder) as entries:
+        names = sorted(e.name for e in entries if e.name.lower().endswith(_SUFFIXES) and not e.name.startswith("."))
+    return [folder / name for name in names]
+
+
+def _load(path: Path, local_refusal: Callable[[], str | None]) -> tuple[Document, AnyExport]:
+    if problem := _bad_name(path) or _leaves_folder(path):
+        raise BrokenFile([ConfigProblem(path, None, None, problem)])
+    document = read_document(path)
+    try:
+        export = EXPORT.validate_python(document.values)
+    except ValidationError as verdict:
+        raise BrokenFile(diagnose(document, verdict)) from None
+    if export.scheme == "file" and (refusal := local_refusal()):
+        raise BrokenFile([document.problem(("connector_config", "storage_uri"), refusal)])
+    return document, export
+
+
+def _bad_name(path: Path) -> str | None:
+    if NAME.fullmatch(path.stem) and path.suffix == ".yaml":
+        return None
+    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower()).strip("-")[:63].strip("-")
+    rename = f"rename it to {plain or 'customer-name'}.yaml"
+    if path.suffix != ".yaml":
+        return f"customer files end in .yaml: {rename}"
+    return f"a customer file's name has 1 to 63 of a-z, 0-9 and '-', and begins with none of '-': {rename}"
+
+
+def _leaves_folder(path: Path) -> str | None:
+    """Links within the folder are fine: a Kubernetes ConfigMap is mounted that way."""
+    if not path.is_symlink():
+        return None
+    inside = os.path.realpath(path).startswith(os.path.realpath(path.parent) + os.sep)
+    return None if inside else "is a link to a file outside of its folder: put a copy of the file here"
+
+
+def _local_refusal() -> str | None:
+    """Why `file://` may not be used; None where it may."""
+    try:
+        if load_platform().targets.allow_local:
+            return None
+    except ConfigError as error:
+        return f"file:// may be refused, but the platform's settings cannot be read: {error}"
+    return "file:// is for demo and tests (targets.allow_local of platform.yaml): use gs:// or s3://"
+
+
+def _warnings(document: Document, export: CustomerExport) -> list[ConfigProblem]:
+    config = export.connector_config
+    secret = config.sftp_private_key_passphrase if isinstance(config, SftpConfig) else None
+    if secret is None or reference_of(secret) is not None:
+        return []
+    fix = "is written in the file, where everybody reads it: put it elsewhere and write env:NAME or var:NAME"
+    return [document.problem(("connector_config", "sftp_private_key_passphrase"), fix, is_error=False)]
+
+
+def _collision(later: Document, export: CustomerExport, earlier: Path, site: UUID) -> ConfigProblem:
+    key = "sftp_remote_path" if isinstance(export.connector_config, SftpConfig) else "storage_uri"
+    both = f"{later.path.name} and {earlier.name} would write the same files ({export.export_type} of site {site})"
+    fix = f"change {key}, site_id or export_type in one of them; until then only {earlier.name} runs"
+    return later.problem(("connector_config", key), f"{both}: {fix}")

@@ -1,0 +1,88 @@
+"""Dates, time zones and intervals of a customer file."""
+
+import re
+from datetime import UTC, date, datetime
+from datetime import time as midnight
+from difflib import get_close_matches
+from typing import Annotated
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+
+from data_export.config.cron import check_cron
+from data_export.config.fields import quoted
+
+PRESETS = ("once", "hourly", "daily", "weekly", "monthly")
+_MOMENT = r"\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2})?(\s?([Zz]|[+-]\d{2}(:?\d{2})?))?)?"
+_YEARS = range(1970, 3000)  # a zone's offset never carries these out of what a date can hold
+
+
+def instant(value: datetime | date, timezone: str) -> datetime:
+    """The date's midnight, or the date-time, as an instant in UTC; without zone it is in `timezone`."""
+    moment = value if isinstance(value, datetime) else datetime.combine(value, midnight())
+    return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))).astimezone(UTC)
+
+
+def _moment(value: object) -> datetime | date:
+    """A date or a date-time of whole seconds; a text and a date of the same meaning become the same value."""
+    if isinstance(value, str):
+        value = _parsed(value)
+    if not isinstance(value, date):
+        raise ValueError(f"{quoted(value)} is not a date: write e.g. 2025-03-16 or 2025-03-16T06:00:00+01:00")
+    if isinstance(value, datetime) and value.microsecond:
+        raise ValueError(f"{quoted(value)} has a fraction of a second: use whole seconds")
+    if value.year not in _YEARS:
+        raise ValueError(f"{quoted(value)} is out of range: years go from {_YEARS.start} to {_YEARS.stop - 1}")
+    return value
+
+
+def _parsed(text: str) -> datetime | date:
+    try:
+        # fromisoformat alone would take week dates and 20250316 too, which other readers of the file would not
+        if not re.fullmatch(_MOMENT, text, re.ASCII):
+            raise ValueError
+        text = re.sub(r"\s(?=[Zz+-])", "", text).upper()
+        return date.fromisoformat(text) if len(text) == len("2025-03-16") else datetime.fromisoformat(text)
+    except ValueError:
+        fix = "write e.g. 2025-03-16 or 2025-03-16T06:00:00+01:00"
+        raise ValueError(f"{quoted(text)} is not a date or date-time that exists: {fix}") from None
+
+
+def _timezone(value: str) -> str:
+    try:
+        if value.startswith(("posix/", "right/", "posixrules", "localtime")):
+            raise ValueError  # the system's own copies: other seconds, or another zone on every machine
+        ZoneInfo(value)
+    except (ValueError, OSError, KeyError):  # KeyError: ZoneInfoNotFoundError; OSError: a folder such as Europe
+        near = get_close_matches(value, available_timezones(), 1)
+        hint = f"did you mean {near[0]}?" if near else "write e.g. Europe/Paris"
+        raise ValueError(f"{quoted(value)} is not a time zone of the IANA database: {hint}") from None
+    return value
+
+
+def _interval(value: str) -> str:
+    if value in PRESETS:
+        return value
+    try:
+        return check_cron(value)
+    except ValueError as error:
+        near = get_close_matches(value.strip("@").lower(), PRESETS, 1)
+        hint = f"did you mean {near[0]}?" if near else str(error)
+        raise ValueError(
+            f"{quoted(value)} is neither {', '.join(PRESETS[:-1])}, {PRESETS[-1]} nor a cron expression: {hint}"
+        ) from None
+
+
+Moment = Annotated[
+    datetime | date,
+    BeforeValidator(_moment),
+    WithJsonSchema(
+        {"type": "string", "pattern": f"^{_MOMENT}$", "examples": ["2025-03-16", "2025-03-16T06:00:00+01:00"]}
+    ),
+]
+TimeZone = Annotated[str, AfterValidator(_timezone)]
+Interval = Annotated[
+    str,
+    AfterValidator(_interval),
+    WithJsonSchema({"type": "string", "anyOf": [{"enum": list(PRESETS)}, {"pattern": r"^\s*\S+(\s+\S+){4}\s*$"}]}),
+]

@@ -1,0 +1,51 @@
+"""What is wrong with a file that a person wrote, said so that it can be mended without asking anybody."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from data_export.config.fields import NAME
+from data_export.errors import ConfigError
+
+_LONGEST = 600
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigProblem:
+    """One problem of one file, or of its folder; `str()` is `file:line: key: problem and fix`, one line, no secret."""
+
+    path: Path
+    line: int | None
+    key: str | None
+    message: str
+    #: False for a warning: the export works, but should be changed.
+    is_error: bool = True
+
+    @property
+    def name(self) -> str | None:
+        """The export whose file this is; None for a folder or a file that cannot be an export's."""
+        return self.path.stem if NAME.fullmatch(self.path.stem) and self.path.suffix == ".yaml" else None
+
+    def __str__(self) -> str:
+        place = _visible(os.fsencode(self.path).decode("utf-8", "backslashreplace"))
+        place += "" if self.line is None else f":{self.line}"
+        severity = "" if self.is_error else "warning: "
+        key = "" if self.key is None else f"{_visible(self.key)}: "
+        return f"{place}: {severity}{key}{_visible(self.message)[:_LONGEST]}"
+
+
+class BrokenFile(ConfigError):
+    """A file cannot be used; `problems` has every reason, `str()` all of them on one line."""
+
+    def __init__(self, problems: Sequence[ConfigProblem]) -> None:
+        super().__init__(problems)
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return "; ".join(map(str, self.problems))
+
+
+def _visible(text: str) -> str:
+    """The text with control characters, line ends and the like as escapes: a file's name may hold them."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
