@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from data_export.config.load import load_file
+from data_export.config.load import load_customer
 from data_export.config.platform import load_platform
 from data_export.pipeline.prepare import prepare
 from data_export.receipt import Receipt, SiteReceipt
@@ -18,9 +18,9 @@ def run_export(file: Path, window: ExportWindow) -> Receipt:
     Raises:
         DataExportError: of the first step that fails; what it staged is kept for `staging.keep_failed_days`.
     """
-    name, export = load_file(file)
+    name, export = file.stem, load_customer(file)
     settings = load_platform()
-    steps = Steps(prepare(name, export, window, settings.limits, datetime.now(UTC)), settings)
+    steps = Steps(prepare(file.stem, export, window, settings.limits, datetime.now(UTC)), settings)
 
     def site(site_id: UUID) -> SiteReceipt:
         transformed = steps.transform(steps.extract(site_id, attempt=1))
