@@ -49,7 +49,7 @@ class Airflow:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         for folder in (self.home, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
-        self.environment = {**os.environ, **self._settings(metadata, secrets), **environment}
+        self.environment = {**os.environ, **self._settings(state, metadata, secrets), **environment}
 
     def __enter__(self) -> Self:
         passwords = self.home / "passwords.json"
@@ -123,7 +123,7 @@ class Airflow:
     def _log(self, name: str) -> Path:
         return self.logs / f"{name}.log"
 
-    def _settings(self, metadata: str, secrets: Secrets) -> dict[str, str]:
+    def _settings(self, state: Path, metadata: str, secrets: Secrets) -> dict[str, str]:
         settings: dict[str, dict[str, object]] = {
             "core": {
                 "dags_folder": ROOT / "dags",
@@ -136,7 +136,10 @@ class Airflow:
                 "simple_auth_manager_users": f"{USER}:admin",
                 "simple_auth_manager_passwords_file": self.home / "passwords.json",
             },
-            "database": {"sql_alchemy_conn": metadata.replace("postgresql://", "postgresql+psycopg2://")},
+            "database": {
+                "sql_alchemy_conn": metadata.replace("postgresql://", "postgresql+psycopg2://"),
+                "check_migrations": False,  # `prepare` sees to it; here it would cost each component a second
+            },
             "api": {
                 "host": "127.0.0.1",
                 "port": self.url.rpartition(":")[2],
@@ -165,6 +168,9 @@ class Airflow:
         }
         return {
             "AIRFLOW_HOME": str(self.home),
+            "DATA_EXPORT_STATE_DIR": str(state),
+            # A proxy of the user's environment must not get what is meant for this machine.
+            "NO_PROXY": ",".join(filter(None, ["127.0.0.1,localhost", os.environ.get("NO_PROXY")])),
             "PYTHONPATH": os.pathsep.join([str(ROOT / "plugins"), str(ROOT)]),
             **variables,
         }

@@ -1,12 +1,11 @@
 """The embedded platform: the servers that a real installation talks to, with demo data, on this one machine."""
 
 import json
-import os
 import secrets
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from demo.data import DemoData, build
 from demo.fill import fill_images, fill_source
@@ -17,25 +16,44 @@ from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
 from demo.servers.smtp import SmtpServer
 
+LOOPBACK = "127.0.0.1"
 READER = "data_export_reader"
 IMAGES_BUCKET, CUSTOMER_BUCKET, STAGING_BUCKET = "platform-images", "demo-customer", "platform-staging"
+
+
+class Ports(NamedTuple):
+    """Of the five servers."""
+
+    postgres: int
+    gcs: int
+    s3: int
+    sftp: int
+    smtp: int
+
+
+ANY_PORTS = Ports(0, 0, 0, 0, 0)
 
 
 class EmbeddedPlatform:
     """Runs all servers while the `with` block lasts; what they hold stays in `state`, S3's objects excepted.
 
-    `source` and `metadata` are the two databases of one PostgreSQL: the platform's own, and Airflow's.
+    `metadata` is Airflow's database beside the platform's own.
+
+    Args:
+        state: folder of everything kept.
+        listen: address that the servers listen on.
+        ports: theirs; 0 picks a free one.
     """
 
-    def __init__(self, state: Path) -> None:
+    def __init__(self, state: Path, listen: str = LOOPBACK, ports: Ports = ANY_PORTS) -> None:
         self.state = state.absolute()
         self.state.mkdir(parents=True, exist_ok=True)
         self.secrets = Secrets(self.state / "secrets.json")
-        self.postgres = PostgresServer(self.state / "postgres", durable=False)
-        self.gcs = GcsServer(self.state / "gcs")
-        self.s3 = S3Server(self.state / "s3")
-        self.sftp = SftpServer(self.state / "sftp")
-        self.smtp = SmtpServer(self.state / "mail")
+        self.postgres = PostgresServer(self.state / "postgres", ports.postgres, listen=listen, durable=False)
+        self.gcs = GcsServer(self.state / "gcs", ports.gcs, listen=listen)
+        self.s3 = S3Server(self.state / "s3", ports.s3, listen=listen)
+        self.sftp = SftpServer(self.state / "sftp", ports.sftp, listen=listen)
+        self.smtp = SmtpServer(self.state / "mail", ports.smtp, listen=listen)
 
     def __enter__(self) -> Self:
         self.state.joinpath("gcs").mkdir(exist_ok=True)
@@ -65,51 +83,51 @@ class EmbeddedPlatform:
         fill_images(self.gcs.url, IMAGES_BUCKET, data)
         return data
 
-    def environment(self) -> dict[str, str]:
-        """What tells the service where everything is: Airflow connections, and settings over `platform.yaml`."""
+    def environment(self, host: str = LOOPBACK) -> dict[str, str]:
+        """What tells the service where everything is: Airflow connections, and settings over `platform.yaml`.
+
+        `host` is the name under which the service reaches this machine.
+        """
         google = _connection("google_cloud_platform", extra={"project": "demo", "is_anonymous": True})
         # Path style: bucket names in front of 127.0.0.1 do not resolve.
         amazon_options = {
-            "endpoint_url": self.s3.url,
+            "endpoint_url": f"http://{host}:{self.s3.port}",
             "region_name": "us-east-1",
             "config_kwargs": {"signature_version": "s3v4", "s3": {"addressing_style": "path"}},
         }
         amazon = _connection("aws", login="demo", password=self.secrets["s3_password"], extra=amazon_options)
         return {
-            "STORAGE_EMULATOR_HOST": self.gcs.url,
-            "AIRFLOW_CONN_EXPORT_SOURCE": self._source_connection(),
+            "STORAGE_EMULATOR_HOST": f"http://{host}:{self.gcs.port}",
+            "AIRFLOW_CONN_EXPORT_SOURCE": self._source_connection(host),
             "AIRFLOW_CONN_EXPORT_IMAGES": google,
             "AIRFLOW_CONN_EXPORT_GS": google,
             "AIRFLOW_CONN_EXPORT_S3": amazon,
             "AIRFLOW_CONN_EXPORT_STAGING": amazon,
             "AIRFLOW_CONN_EXPORT_SMTP": _connection(
-                "smtp", host=self.smtp.host, port=self.smtp.port, extra={"disable_ssl": True, "disable_tls": True}
+                "smtp", host=host, port=self.smtp.port, extra={"disable_ssl": True, "disable_tls": True}
             ),
-            "AIRFLOW_CONN_DEMO_SFTP": self._sftp_connection(),
-            "DATA_EXPORT_STATE_DIR": str(self.state),
+            "AIRFLOW_CONN_DEMO_SFTP": self._sftp_connection(host),
             "DATA_EXPORT_SOURCE__IMAGES_URI": f"gs://{IMAGES_BUCKET}/{{site_id}}/{{input_id}}{{file_extension}}",
             "DATA_EXPORT_STAGING__URI": f"s3://{STAGING_BUCKET}/exports/",
-            # A proxy of the user's environment must not get what is meant for this machine.
-            "NO_PROXY": ",".join(filter(None, ["127.0.0.1,localhost", os.environ.get("NO_PROXY")])),
         }
 
-    def _source_connection(self) -> str:
+    def _source_connection(self, host: str) -> str:
         return _connection(
             "postgres",
-            host=self.postgres.host,
+            host=host,
             port=self.postgres.port,
             schema="platform",
             login=READER,
             password=self.secrets["source_password"],
         )
 
-    def _sftp_connection(self) -> str:
+    def _sftp_connection(self, host: str) -> str:
         extra = {
             "private_key": self.sftp.private_key_path.read_text(),
             "private_key_passphrase": self.sftp.passphrase,
             "host_key": self.sftp.host_key,
         }
-        return _connection("sftp", host=self.sftp.host, port=self.sftp.port, login=self.sftp.username, extra=extra)
+        return _connection("sftp", host=host, port=self.sftp.port, login=self.sftp.username, extra=extra)
 
 
 class Secrets:
@@ -121,7 +139,7 @@ class Secrets:
 
     def __getitem__(self, name: str) -> str:
         if name not in self._known:
-            self._known[name] = secrets.token_urlsafe(32)
+            self._known[name] = secrets.token_urlsafe(64)  # shorter than 64 bytes, Airflow warns of its signatures
             self._path.touch(mode=0o600)
             self._path.write_text(json.dumps(self._known))
         return self._known[name]

@@ -75,6 +75,11 @@ class AirflowApi:
         lines = self.request("GET", path, params={"map_index": instance["map_index"]})["content"]
         return "\n".join(line if isinstance(line, str) else str(line) for line in lines)
 
+    def reason(self, instance: dict[str, Any]) -> str:
+        """The last line of a failed task's log that holds an error."""
+        lines = [line for line in self.log(instance).splitlines() if "rror" in line]
+        return lines[-1] if lines else "see its log"
+
     def import_errors(self) -> list[str]:
         return [error["stack_trace"] for error in self.request("GET", "/importErrors", params=_ALL)["import_errors"]]
 

@@ -19,7 +19,6 @@ from psycopg import sql
 HOST = "127.0.0.1"
 USER = "postgres"
 _SETTINGS = {
-    "listen_addresses": HOST,
     "unix_socket_directories": "",
     "max_connections": "200",
 }
@@ -33,6 +32,7 @@ class PostgresServer:
     Args:
         folder: holds `data`, `log` and the superuser's password; made where missing; one process at a time may use it.
         port: TCP port; 0 picks a free one.
+        listen: address to listen on; with another than the default, every host may connect with a password.
         durable: False trades crash safety for speed, for tests.
         settings: more of `postgresql.conf`, by name.
 
@@ -43,12 +43,21 @@ class PostgresServer:
     """
 
     def __init__(
-        self, folder: Path, port: int = 0, *, durable: bool = True, settings: Mapping[str, str] | None = None
+        self,
+        folder: Path,
+        port: int = 0,
+        *,
+        listen: str = HOST,
+        durable: bool = True,
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.folder = folder.absolute()
         self.host = HOST
         self.port = port
-        self._settings = _SETTINGS | ({} if durable else _NOT_DURABLE) | dict(settings or {})
+        self._listen = listen
+        self._settings = (
+            _SETTINGS | {"listen_addresses": listen} | ({} if durable else _NOT_DURABLE) | dict(settings or {})
+        )
         self._any_port = port == 0
         self._lock: IO[str] | None = None
 
@@ -110,6 +119,9 @@ class PostgresServer:
             os.chown(self.data, *_nobody())
         arguments = ["-U", USER, "-A", "scram-sha-256", "--pwfile", str(password), "-E", "UTF8", "--locale", "C"]
         self._run("initdb", "-D", str(self.data), "--no-sync", "--no-instructions", *arguments)
+        if self._listen != HOST:
+            with (self.data / "pg_hba.conf").open("a") as rules:
+                rules.write("host all all all scram-sha-256\n")
 
     def _start(self) -> None:
         log = self.folder / "log"

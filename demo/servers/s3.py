@@ -17,10 +17,10 @@ class S3Server:
     moto keeps nothing on disk.
     """
 
-    def __init__(self, folder: Path, port: int = 0) -> None:
+    def __init__(self, folder: Path, port: int = 0, *, listen: str = "127.0.0.1") -> None:
         self.folder = folder
         self.host = "127.0.0.1"
-        self._server = ThreadedMotoServer(self.host, port, verbose=False)
+        self._server = ThreadedMotoServer(listen, port, verbose=False)
 
     def __enter__(self) -> Self:
         logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else one line for every request

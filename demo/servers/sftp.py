@@ -51,8 +51,16 @@ class SftpServer:
     #: How clients write the folder that `root` is on this side.
     base = "/"
 
-    def __init__(self, folder: Path, port: int = 0, *, sftp: type[asyncssh.SFTPServer] = asyncssh.SFTPServer) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        port: int = 0,
+        *,
+        listen: str = "127.0.0.1",
+        sftp: type[asyncssh.SFTPServer] = asyncssh.SFTPServer,
+    ) -> None:
         self.port = port
+        self._listen_on = listen
         self.root = folder / "files"
         self.root.mkdir(parents=True, exist_ok=True)
         self.keys = SftpKeys(folder / "keys")
@@ -89,7 +97,7 @@ class SftpServer:
         allowed = asyncssh.import_public_key(self.keys.client_key)
         root = str(self.root).encode()
         return await asyncssh.listen(
-            self.host,
+            self._listen_on,
             self.port,
             server_factory=lambda: _OneUser(allowed),
             server_host_keys=[self.keys.host_key_path],

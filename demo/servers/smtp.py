@@ -31,11 +31,13 @@ class SmtpServer:
         folder: Path,
         port: int = 0,
         *,
+        listen: str = "127.0.0.1",
         login: tuple[str, str] | None = None,
         refused: Collection[str] = (),
     ) -> None:
         self.port = port
         self.folder = folder
+        self._listen_on = listen
         self.refused = set(refused)
         self.certificate = folder / "tls" / "server.pem"
         self._login = login
@@ -97,7 +99,7 @@ class SmtpServer:
                 authenticator=self._authenticate if self._login else None,
             )
 
-        self._server = await loop.create_server(protocol, self.host, self.port)
+        self._server = await loop.create_server(protocol, self._listen_on, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
 
     def _authenticate(

@@ -1,0 +1,102 @@
+"""The embedded demo: `python -m demo {run,up,servers}`."""
+
+import argparse
+import signal
+import socket
+import sys
+import time
+from pathlib import Path
+from types import FrameType
+
+import httpx
+
+from data_export.config.platform import customers_dir, state_dir
+from data_export.errors import DataExportError
+from demo.airflow import USER
+from demo.platform import EmbeddedPlatform, Ports
+from demo.run import demo
+from demo.session import running, sayer
+
+COMPOSE_PORTS = Ports(postgres=5432, gcs=9023, s3=9000, sftp=2222, smtp=1025)
+
+
+def main() -> int:
+    """Runs one command; 0 is success, 1 a failure told on standard error."""
+    options = _parser().parse_args()
+    signal.signal(signal.SIGTERM, _interrupt)
+    try:
+        return int(options.command(options))
+    except KeyboardInterrupt:
+        return 0 if options.stays else 130
+    except (RuntimeError, TimeoutError, httpx.HTTPError, DataExportError) as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="start everything, deliver three days to four customers, show it, stop")
+    run.set_defaults(command=_run, stays=False)
+    up = commands.add_parser("up", help="start everything and stay until Ctrl-C")
+    up.set_defaults(command=_up, stays=True)
+    servers = commands.add_parser("servers", help="only the servers, on fixed ports, until Ctrl-C")
+    servers.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    servers.add_argument("--name", default=socket.gethostname(), help="name by which others reach this machine")
+    servers.set_defaults(command=_servers, stays=True)
+    return parser
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+def _run(_options: argparse.Namespace) -> int:
+    say = sayer()
+    problems = demo(state_dir(), say)
+    for problem in problems:
+        print(f"NOT DELIVERED: {problem}", file=sys.stderr)
+    say("FAILED" if problems else "all of it is there, byte for byte as the source says")
+    return 1 if problems else 0
+
+
+def _up(_options: argparse.Namespace) -> int:
+    with running(state_dir(), sayer()) as session:
+        airflow = session.airflow
+        print(
+            f"""
+  Airflow:   {airflow.url}
+  sign in:   {USER} / {airflow.password}
+
+  Try it:    unpause data_export__demo_timeline_gs, then Trigger > Run backfill, 2025-03-16 to 2025-03-18
+             copy a file in {customers_dir()}: its DAG is there within 30 seconds
+  SFTP:      {session.platform.sftp.root}
+  mail:      {session.platform.smtp.folder}
+  logs:      {airflow.logs}
+
+  Ctrl-C stops everything.
+""",
+            flush=True,
+        )
+        while True:
+            airflow.check()
+            time.sleep(1)
+
+
+def _servers(options: argparse.Namespace) -> int:
+    """Writes what Airflow must know to `compose.env` in the state folder, last of all."""
+    state: Path = state_dir()
+    settings = state / "compose.env"
+    settings.unlink(missing_ok=True)
+    with EmbeddedPlatform(state, options.host, COMPOSE_PORTS) as platform:
+        platform.fill()
+        lines = (f"{name}='{value}'\n" for name, value in platform.environment(options.name).items())
+        settings.touch(mode=0o600)
+        settings.write_text("".join(lines))
+        print(f"servers on {options.host}, ports {COMPOSE_PORTS._asdict()}; Airflow's settings: {settings}", flush=True)
+        while True:
+            time.sleep(60)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""`make demo`: three days to four customers through Airflow's backfill, then a look at what they received."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from data_export.config.load import load_named
+from data_export.config.models import dag_id
+from demo.airflow import Say
+from demo.rest import wait_for
+from demo.session import Session, running
+from demo.show import show
+from demo.verify import missing
+
+NAMES = ("demo-timeline-gs", "demo-states-s3", "demo-timeline-sftp", "demo-link-email")
+FIRST, LAST = datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 18, tzinfo=UTC)
+DAYS = tuple(FIRST + timedelta(days=day) for day in range((LAST - FIRST).days + 1))
+BACKFILL_SECONDS = 300
+_OVER = ("success", "failed")
+
+
+def demo(state: Path, say: Say) -> list[str]:
+    """Runs it all and prints it; returns what is wrong, a line each: nothing, when all was delivered."""
+    exports = {name: load_named(name) for name in NAMES}
+    with running(state, say) as session:
+        wait_for("the demo's DAGs are there", lambda: session.api.dag_ids() >= set(map(dag_id, NAMES)), 60)
+        say(f"backfilling {FIRST:%Y-%m-%d} to {LAST:%Y-%m-%d} for {', '.join(NAMES)}")
+        failed = backfill(session, say)
+        say("all runs are over; this is what the customers received")
+        show(session.platform, exports, DAYS)
+        return failed + missing(session.platform, session.data, exports, DAYS)
+
+
+def backfill(session: Session, say: Say) -> list[str]:
+    """Runs the days for all demo customers, a line for every run that ends; returns the runs that failed."""
+    for name in NAMES:
+        session.api.backfill(dag_id(name), FIRST, LAST)
+        session.api.unpause(dag_id(name))
+    watch = _Watch(session, say)
+    wait_for(f"{len(NAMES) * len(DAYS)} runs are over", watch.all_over, BACKFILL_SECONDS, pause=1)
+    return watch.failed
+
+
+class _Watch:
+    """Tells every run's end once, and how far all tasks are in between."""
+
+    def __init__(self, session: Session, say: Say) -> None:
+        self.failed: list[str] = []
+        self._session, self._say = session, say
+        self._told: set[str] = set()
+        self._progress = ""
+        self._begun = datetime.now(UTC)
+
+    def all_over(self) -> bool:
+        self._session.airflow.check()
+        tasks: Counter[str] = Counter()
+        for name in NAMES:
+            for run in self._session.api.runs(dag_id(name)):
+                self._tell(name, run)
+            tasks.update(task["state"] or "waiting" for task in self._session.api.task_instances(dag_id(name)))
+        done = sum(tasks[state] for state in ("success", "skipped", "failed", "upstream_failed"))
+        progress = f"{done} of {tasks.total()} tasks done, {tasks['running']} running"
+        if progress != self._progress:
+            self._say(progress)
+            self._progress = progress
+        return len(self._told) == len(NAMES) * len(DAYS)
+
+    def _tell(self, name: str, run: dict[str, Any]) -> None:
+        key = f"{name} {run['data_interval_start'][:10]}"
+        ended = run["end_date"] and datetime.fromisoformat(run["end_date"]) > self._begun
+        if key in self._told or run["state"] not in _OVER or not ended:
+            return
+        self._told.add(key)
+        self._say(f"{key}: {self._outcome(name, run)}")
+
+    def _outcome(self, name: str, run: dict[str, Any]) -> str:
+        seconds = (datetime.fromisoformat(run["end_date"]) - datetime.fromisoformat(run["start_date"])).total_seconds()
+        if run["state"] == "success":
+            return f"delivered in {seconds:.0f} s"
+        tasks = self._session.api.task_instances(dag_id(name), run["dag_run_id"])
+        broken = [task for task in tasks if task["state"] == "failed"]
+        reasons = "; ".join(f"{task['task_id']}: {self._session.api.reason(task)}" for task in broken)
+        self.failed.append(f"run {name} {run['data_interval_start'][:10]} failed: {reasons}")
+        return f"FAILED: {reasons}"

@@ -1,0 +1,57 @@
+"""The whole demo, platform and Airflow, from nothing to ready."""
+
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo.airflow import Airflow, Say
+from demo.data import DemoData
+from demo.platform import EmbeddedPlatform
+from demo.rest import AirflowApi, wait_for
+
+READY_SECONDS = 180
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    platform: EmbeddedPlatform
+    airflow: Airflow
+    data: DemoData
+
+    @property
+    def api(self) -> AirflowApi:
+        return self.airflow.api
+
+
+@contextmanager
+def running(state: Path, say: Say, extra: Mapping[str, str] | None = None) -> Iterator[Session]:
+    """Everything up and healthy while the `with` block lasts; `extra` adds to Airflow's environment.
+
+    Raises:
+        RuntimeError, TimeoutError: something did not start; what did is stopped.
+    """
+    say(f"starting PostgreSQL, Cloud Storage, S3, SFTP and SMTP servers (state: {state})")
+    with EmbeddedPlatform(state) as platform:
+        environment = {**platform.environment(), **(extra or {})}
+        with Airflow(platform.state, platform.metadata, platform.secrets, environment) as airflow:
+            airflow.prepare()
+            data = platform.fill()
+            rows = sum(map(len, data.tables.values()))
+            say(f"the source holds {rows:,} rows, the image store {len(data.images) - 1:,} images")
+            airflow.start()
+            say("starting Airflow: api-server, scheduler, dag-processor, triggerer")
+            wait_for("Airflow is healthy", airflow.ready, READY_SECONDS)
+            yield Session(platform, airflow, data)
+            say("stopping Airflow and the servers")
+
+
+def sayer() -> Say:
+    """Prints lines with the seconds since now in front."""
+    begun = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"[{time.monotonic() - begun:6.1f} s] {text}", flush=True)
+
+    return say

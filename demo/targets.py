@@ -1,0 +1,92 @@
+"""Reads back what customers have received, from their own servers."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote, urlsplit
+
+import boto3
+import httpx
+from botocore.config import Config
+
+from data_export.config.connectors import CloudStorageConfig, SftpConfig
+from data_export.config.models import CustomerExport
+from demo.fill import bucket_objects
+from demo.platform import EmbeddedPlatform
+
+
+class Received(Protocol):
+    """One customer's target as the customer sees it."""
+
+    uri: str
+
+    def names(self) -> list[str]:
+        """Every object's name below the target's root, sorted."""
+        ...
+
+    def read(self, name: str) -> bytes: ...
+
+
+def received(platform: EmbeddedPlatform, export: CustomerExport) -> Received | None:
+    """The target of an export; None for the email connector, whose target is a mailbox."""
+    config = export.connector_config
+    if isinstance(config, SftpConfig):
+        return _Folder(platform, config.sftp_remote_path)
+    if isinstance(config, CloudStorageConfig):
+        return (_GoogleBucket if config.scheme == "gs" else _S3Bucket)(platform, config.storage_uri)
+    return None
+
+
+class _Folder:
+    def __init__(self, platform: EmbeddedPlatform, path: str) -> None:
+        self.uri = f"sftp://{platform.sftp.host}{path.rstrip('/')}/"
+        self._root: Path = platform.sftp.root / path.strip("/")
+
+    def names(self) -> list[str]:
+        return sorted(str(path.relative_to(self._root)) for path in self._root.rglob("*") if path.is_file())
+
+    def read(self, name: str) -> bytes:
+        return (self._root / name).read_bytes()
+
+
+class _GoogleBucket:
+    def __init__(self, platform: EmbeddedPlatform, uri: str) -> None:
+        self.uri = uri
+        self._bucket, self._prefix = _split(uri)
+        self._client = httpx.Client(base_url=platform.gcs.url, trust_env=False)
+
+    def names(self) -> list[str]:
+        names = bucket_objects(self._client, self._bucket)
+        return sorted(name.removeprefix(self._prefix) for name in names if name.startswith(self._prefix))
+
+    def read(self, name: str) -> bytes:
+        path = f"/storage/v1/b/{self._bucket}/o/{quote(self._prefix + name, safe='')}"
+        return self._client.get(path, params={"alt": "media"}).raise_for_status().content
+
+
+class _S3Bucket:
+    def __init__(self, platform: EmbeddedPlatform, uri: str) -> None:
+        self.uri = uri
+        self._bucket, self._prefix = _split(uri)
+        self._client: Any = boto3.client(
+            "s3",
+            endpoint_url=platform.s3.url,
+            region_name="us-east-1",
+            aws_access_key_id="customer",
+            aws_secret_access_key="customer",
+            config=Config(s3={"addressing_style": "path"}, proxies={}),
+        )
+
+    def names(self) -> list[str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        found: list[Mapping[str, str]] = [entry for page in pages for entry in page.get("Contents", [])]
+        return sorted(entry["Key"].removeprefix(self._prefix) for entry in found)
+
+    def read(self, name: str) -> bytes:
+        content: bytes = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read()
+        return content
+
+
+def _split(uri: str) -> tuple[str, str]:
+    parts = urlsplit(uri)
+    return parts.netloc, parts.path.lstrip("/")

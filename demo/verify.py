@@ -1,0 +1,64 @@
+"""Whether everything that the demo promises is at its customers', byte for byte."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from data_export.config.models import CustomerExport
+from data_export.layout import data_key
+from data_export.window import ExportWindow
+from demo.data import DemoData, image_bytes
+from demo.expected import expected_file, expected_images
+from demo.mailbox import fetch, mails_about
+from demo.platform import EmbeddedPlatform
+from demo.targets import Received, received
+
+
+def missing(
+    platform: EmbeddedPlatform, data: DemoData, exports: Mapping[str, CustomerExport], days: Sequence[datetime]
+) -> list[str]:
+    """A line for every object or mail that is not there, or not as it must be."""
+    problems: list[str] = []
+    for name, export in exports.items():
+        target = received(platform, export)
+        for day in days:
+            window = ExportWindow(day, day + timedelta(days=1))
+            found = (
+                _of_mail(platform, data, name, export, window)
+                if target is None
+                else _of_target(target, data, export, window)
+            )
+            problems += (f"{name}: {problem}" for problem in found)
+    return problems
+
+
+def _of_target(target: Received, data: DemoData, export: CustomerExport, window: ExportWindow) -> Iterator[str]:
+    there = set(target.names())
+    for site_id in export.sites:
+        what = site_id, export.export_type, window.start, window.end
+        key = data_key(site_id, export.export_type, window)
+        if key not in there:
+            yield f"{target.uri}{key} is missing"
+        elif target.read(key) != expected_file(data, *what):
+            yield f"{target.uri}{key} has another content than the source"
+        wanted = expected_images(data, *what) - {data.missing_image} if export.export_images else set()
+        for image in sorted(wanted):
+            image_key = image.replace("/", "/inputs/", 1)
+            if image_key not in there:
+                yield f"{target.uri}{image_key} is missing"
+            elif target.read(image_key) != image_bytes(image):
+                yield f"{target.uri}{image_key} has another content than the image store"
+
+
+def _of_mail(
+    platform: EmbeddedPlatform, data: DemoData, name: str, export: CustomerExport, window: ExportWindow
+) -> Iterator[str]:
+    mails = mails_about(platform, name, window)
+    if not mails:
+        yield f"no mail about the window {window}"
+        return
+    wanted = b"".join(
+        expected_file(data, site_id, export.export_type, window.start, window.end) for site_id in export.sites
+    )
+    answer = fetch(mails[-1])
+    if answer.status_code != 200 or answer.content != wanted:
+        yield f"the link mailed for {window} gives {answer.status_code}, {len(answer.content)} bytes, not the data"
