@@ -3,10 +3,11 @@
 from typing import Any, Self
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from data_export import layout
-from data_export.config.models import EXPORT, AnyExport
+from data_export.config.models import AnyExport
+from data_export.errors import ConfigError
 from data_export.window import ExportWindow
 
 
@@ -16,7 +17,7 @@ class ExportPlan(BaseModel):
     It travels as a JSON dict without secrets: a literal passphrase is masked (`data_export.config.secrets`).
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
     name: str = Field(description="stem of the customer file")
     export: AnyExport
@@ -37,11 +38,19 @@ class ExportPlan(BaseModel):
         return layout.data_key(site_id, self.export.export_type, self.window, revision)
 
     def to_dict(self) -> dict[str, Any]:
-        return self.model_dump(mode="json") | {
-            "export": EXPORT.dump_python(self.export, mode="json"),
-            "window": self.window.to_dict(),
-        }
+        return self.model_dump(mode="json") | {"window": self.window.to_dict()}
 
     @classmethod
     def from_dict(cls, value: dict[str, Any]) -> Self:
-        return cls.model_validate(value | {"window": ExportWindow.from_dict(value["window"])})
+        """The plan that `to_dict` wrote down, a literal passphrase masked.
+
+        Raises:
+            ConfigError: another version of the service wrote it, with other keys.
+        """
+        try:
+            return cls.model_validate(value | {"window": ExportWindow.from_dict(value["window"])})
+        except (ValidationError, KeyError) as error:
+            raise ConfigError(
+                f"the plan of {value.get('name')} was made by another version of the service ({type(error).__name__}): "
+                "clear the run from its first task on"
+            ) from None

@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Self
 
-_STAMP = "%Y-%m-%d_%H:%M:%S"
-
 
 @dataclass(frozen=True, slots=True)
 class ExportWindow:
@@ -14,7 +12,7 @@ class ExportWindow:
     Whole seconds because the file name carries no fraction: two windows could otherwise share a name.
 
     Raises:
-        ValueError: naive or sub-second bounds, or `end` not after `start`.
+        ValueError: naive or sub-second bounds, bounds that no UTC date can hold, or `end` not after `start`.
     """
 
     start: datetime
@@ -25,16 +23,21 @@ class ExportWindow:
             value: datetime = getattr(self, name)
             if value.tzinfo is None:
                 raise ValueError(f"window {name} {value.isoformat()} has no time zone: append Z or an offset")
+            try:
+                value = value.astimezone(UTC)
+            except OverflowError:
+                raise ValueError(f"window {name} {value.isoformat()} is out of range: use a year of this age") from None
             if value.microsecond:
                 raise ValueError(f"window {name} {value.isoformat()} has a fraction of a second: use whole seconds")
-            object.__setattr__(self, name, value.astimezone(UTC))
+            object.__setattr__(self, name, value)
         if self.end <= self.start:
             raise ValueError(f"window ends ({self.end.isoformat()}) before it begins ({self.start.isoformat()})")
 
     @property
     def stamp(self) -> str:
         """`<from>_<to>` of the delivered file's name, e.g. `2025-03-16_00:00:00_2025-03-17_00:00:00` (UTC)."""
-        return f"{self.start:{_STAMP}}_{self.end:{_STAMP}}"
+        # not strftime, whose %Y does not pad years before 1000
+        return f"{self.start.date()}_{self.start.time()}_{self.end.date()}_{self.end.time()}"
 
     @property
     def length(self) -> timedelta:

@@ -89,6 +89,15 @@ class CloudStorageConfig(ConnectorConfig):
 class SftpConfig(ConnectorConfig):
     """A folder of an SFTP server whose host key is pinned."""
 
+    model_config = ConfigDict(
+        json_schema_extra={
+            "anyOf": [
+                {"required": ["conn_id"]},
+                {"required": ["sftp_host", "sftp_username", "sftp_private_key_path", "sftp_host_key"]},
+            ]
+        }
+    )
+
     conn_id: ConnId | None = Field(
         default=None, description="Airflow connection that brings host, user, key and host key, in place of those here"
     )

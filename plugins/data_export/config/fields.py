@@ -6,7 +6,7 @@ import re
 import unicodedata
 from typing import Annotated
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, WithJsonSchema
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # stem of a customer file
 CLOUD_SCHEMES = ("gs", "s3", "file")
@@ -136,8 +136,8 @@ def _host(value: str) -> str:
 
 
 Plain = Annotated[str, AfterValidator(plain)]
-Email = Annotated[str, AfterValidator(_email)]
+Email = Annotated[str, AfterValidator(_email), WithJsonSchema({"type": "string", "format": "email"})]
 ConnId = Annotated[str, AfterValidator(_conn_id)]
 Host = Annotated[str, AfterValidator(_host)]
 HostKey = Annotated[str, AfterValidator(host_key)]
-StoreUri = Annotated[str, AfterValidator(store_uri)]
+StoreUri = Annotated[str, AfterValidator(store_uri), WithJsonSchema({"type": "string", "pattern": "^(gs|s3|file)://"})]

@@ -23,7 +23,15 @@ _DAG_PREFIX = "data_export__"
 class CustomerExport(BaseModel):
     """One file of `include/customers/`: what is exported, for which windows, to where."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        hide_input_in_errors=True,
+        json_schema_extra={
+            "if": {"properties": {"interval": {"const": "once"}}, "required": ["interval"]},
+            "then": {"required": ["end_date"]},
+        },
+    )
 
     site_id: tuple[UUID, ...] = Field(
         min_length=1,
