@@ -1,7 +1,10 @@
 """The one Airflow plugin of the service."""
 
+from typing import Any
+
 from airflow.plugins_manager import AirflowPlugin
 
+from data_export_airflow import notes
 from data_export_airflow.timetables import OnceWindowTimetable
 
 
@@ -9,4 +12,5 @@ class DataExportPlugin(AirflowPlugin):
     """Registers what Airflow must know by name."""
 
     name = "data_export"
-    timetables = [OnceWindowTimetable]  # noqa: RUF012 - the type is AirflowPlugin's
+    timetables: list[Any] = [OnceWindowTimetable]  # noqa: RUF012 - AirflowPlugin declares them so
+    listeners: list[Any] = [notes]  # noqa: RUF012

@@ -7,6 +7,6 @@ import sys
 # (airflow.sdk.execution_time.supervisor); without it the command line would see environment and secrets backends only.
 os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
-from data_export_airflow.cli import main  # noqa: E402 - the SDK reads the variable when it is imported
+from data_export_airflow.cli import main
 
 sys.exit(main())

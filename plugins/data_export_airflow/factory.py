@@ -38,7 +38,7 @@ def customer_dags() -> dict[str, DAG]:
     for name, export in loaded.exports.items():
         try:
             dag = build_dag(name, export)
-            dag.validate()
+            dag.validate()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
             dag.check_cycle()
         except Exception as error:
             log.exception("%s: the DAG cannot be built", name)
@@ -83,8 +83,11 @@ def _wire(name: str) -> None:
     source = site | {"pool": "data_export_source", "execution_timeout": timedelta(hours=6)}
     transfer = site | {"pool": "data_export_delivery", "execution_timeout": timedelta(hours=24)}
 
+    prepared: Any = _task(tasks.prepare)(name)
+    plan = prepared[tasks.PLAN]
+
     @task_group(group_id="site", prefix_group_id=False)
-    def export_site(site_id: str, plan: dict[str, Any]) -> Any:
+    def export_site(site_id: str) -> Any:
         common = {"plan": plan, "site_id": site_id}
         extracted = _task(tasks.extract, **source)(**common)
         transformed = _task(tasks.transform, **site)(**common, extracted=extracted)
@@ -92,13 +95,12 @@ def _wire(name: str) -> None:
         deliver = _task(tasks.deliver, **transfer, trigger_rule=TriggerRule.NONE_FAILED)
         return deliver(**common, transformed=transformed, images=images)
 
-    prepared: Any = _task(tasks.prepare, multiple_outputs=True)(name)
-    sites = export_site.partial(plan=prepared["plan"]).expand(site_id=prepared["sites"])
-    _task(tasks.close, outlets=[tasks.asset_of(name)])(prepared["plan"], sites)
+    sites = export_site.expand(site_id=prepared)
+    _task(tasks.close, outlets=[tasks.asset_of(name)])(plan, sites)
 
 
 def _task(function: Callable[..., Any], **options: Any) -> Callable[..., XComArg]:
-    """A TaskFlow task; its arguments are what earlier tasks will have returned, so their types are not the function's."""
+    """A TaskFlow task, whose arguments are what earlier tasks will have returned: typed as that, not as the function."""
     decorated: Callable[..., XComArg] = task(**options)(function)
     return decorated
 

@@ -18,7 +18,7 @@ def run_export(file: Path, window: ExportWindow) -> Receipt:
     Raises:
         DataExportError: of the first step that fails; what it staged is kept for `staging.keep_failed_days`.
     """
-    name, export = file.stem, load_customer(file)
+    export = load_customer(file)
     settings = load_platform()
     steps = Steps(prepare(file.stem, export, window, settings.limits, datetime.now(UTC)), settings)
 

@@ -1,7 +1,7 @@
 """What each task runs: one step, a small dict in, a small dict out. The grid shows the argument `site_id`."""
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from airflow.sdk import Asset, get_current_context
@@ -12,10 +12,13 @@ from data_export.config.platform import load_platform
 from data_export.pipeline.prepare import prepare as make_plan
 from data_export.plan import ExportPlan
 from data_export.receipt import Extracted, ImagesCopied, SiteReceipt, Transformed
-from data_export_airflow.steps import Steps
 from data_export_airflow.windows import window_of_run
 
+if TYPE_CHECKING:
+    from data_export_airflow.steps import Steps
+
 Step = dict[str, Any]
+PLAN = "plan"
 
 
 def asset_of(name: str) -> Asset:
@@ -23,12 +26,14 @@ def asset_of(name: str) -> Asset:
     return Asset(name=f"data_export/{name}", uri=f"x-data-export://{name}")
 
 
-def prepare(name: str) -> Step:
-    """Freezes configuration and window for the whole run."""
+def prepare(name: str) -> list[str]:
+    """Freezes configuration and window for the whole run; returns the sites, over which the next tasks are mapped."""
+    context = get_current_context()
     export, now = load_named(name), datetime.now(UTC)
-    window = window_of_run(export, dict(get_current_context()), now)
+    window = window_of_run(export, dict(context), now)
     plan = make_plan(name, export, window, load_platform().limits, now)
-    return {"plan": plan.to_dict(), "sites": [str(site) for site in plan.sites]}
+    context["ti"].xcom_push(PLAN, plan.to_dict())  # beside the result, since Airflow maps over results only
+    return [str(site) for site in plan.sites]
 
 
 def extract(plan: Step, site_id: str) -> Step:
@@ -61,5 +66,7 @@ def close(plan: Step, sites: list[Step]) -> Step:
     return receipt.to_dict()
 
 
-def _steps(plan: Step) -> Steps:
+def _steps(plan: Step) -> "Steps":
+    from data_export_airflow.steps import Steps  # late: parsing a DAG needs none of what moves data
+
     return Steps(ExportPlan.from_dict(plan))

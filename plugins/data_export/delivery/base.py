@@ -25,10 +25,15 @@ class Destination(Protocol):
     only, permanent or transient, naming the object and the fix.
     """
 
-    #: Root of all keys as a person would write it, without secrets, e.g. `gs://bucket/prefix/`.
-    uri: str
-    #: How many operations at once serve this kind of target best.
-    concurrency: int
+    @property
+    def uri(self) -> str:
+        """Root of all keys as a person would write it, without secrets, e.g. `gs://bucket/prefix/`."""
+        ...
+
+    @property
+    def concurrency(self) -> int:
+        """How many operations at once serve this kind of target best."""
+        ...
 
     async def __aenter__(self) -> Self: ...
 

@@ -1,0 +1,97 @@
+"""Policy of the generated DAGs: what every customer's DAG must and must never be."""
+
+import shutil
+import socket
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+
+from data_export.config.models import dag_id
+from data_export_airflow.factory import INVALID_TAG, POOLS
+from data_export_airflow.retries import ExportRetryPolicy
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = sorted((ROOT / "include" / "examples").glob("*.yaml"))
+BROKEN = "site_id: [not-a-uuid]\ninterval: daily\nno_such_key: 1\n"
+
+
+@pytest.fixture
+def customers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "customers"
+    folder.mkdir()
+    for example in EXAMPLES:
+        shutil.copy(example, folder)
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(folder))
+    return folder
+
+
+def bag_of(file: str) -> DagBag:
+    return DagBag(ROOT / "dags" / file, bundle_name="tests")
+
+
+def test_there_is_one_dag_per_customer_file(customers: Path) -> None:
+    bag = bag_of("customer_exports.py")
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {dag_id(path.stem) for path in EXAMPLES}
+
+
+def test_every_dag_keeps_the_policy(customers: Path) -> None:
+    for dag in bag_of("customer_exports.py").dags.values():
+        assert dag.catchup is False
+        assert dag.max_active_runs <= 3
+        assert dag.doc_md
+        assert len(dag.tags) >= 3
+        assert dag.roots == [dag.get_task("prepare")]
+        assert {"extract", "transform", "copy_images", "deliver", "close"} <= set(dag.task_ids)
+        for task in dag.tasks:
+            assert task.retries >= 3
+            assert isinstance(task.retry_policy, ExportRetryPolicy)
+            assert task.pool in {"default_pool", *POOLS}
+        for name in ("extract", "copy_images", "deliver"):
+            task = dag.get_task(name)
+            assert task.pool in POOLS
+            assert task.execution_timeout is not None
+            assert task.execution_timeout <= timedelta(hours=24)
+            assert task.map_index_template
+
+
+def test_a_schedule_has_real_intervals(customers: Path) -> None:
+    for dag in bag_of("customer_exports.py").dags.values():
+        assert type(dag.timetable).__name__ in {"CronDataIntervalTimetable", "OnceWindowTimetable"}
+
+
+def test_a_broken_file_hides_nobody_and_is_an_import_error_of_its_own(customers: Path) -> None:
+    (customers / "broken.yaml").write_text(BROKEN)
+    bag = bag_of("customer_exports.py")
+    assert bag.import_errors == {}
+    assert set(bag.dags) == {dag_id(path.stem) for path in [*EXAMPLES, customers / "broken.yaml"]}
+    assert INVALID_TAG in bag.dags[dag_id("broken")].tags
+    assert bag.dags[dag_id("broken")].timetable.can_be_scheduled is False
+
+    (message,) = bag_of("config_errors.py").import_errors.values()
+    for part in ("broken.yaml", ":1", "site_id", "not-a-uuid", ":3", "no_such_key"):
+        assert part in message
+
+
+def test_right_files_leave_no_import_error(customers: Path) -> None:
+    bag = bag_of("config_errors.py")
+    assert (bag.import_errors, bag.dags) == ({}, {})
+
+
+def test_parsing_touches_no_network(customers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_args: object, **_options: object) -> None:
+        raise AssertionError("a DAG file opened a connection while parsing")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    bag = bag_of("customer_exports.py")
+    assert len(bag.dags) == len(EXAMPLES)
+
+
+def test_a_task_parses_only_its_own_file(customers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (customers / "broken.yaml").write_text(BROKEN)
+    wanted = dag_id(EXAMPLES[0].stem)
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", wanted)
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", "extract")
+    assert set(bag_of("customer_exports.py").dags) == {wanted}
