@@ -1,0 +1,101 @@
+"""A secret of a customer file is shown nowhere, and a reference is told from a secret."""
+
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, TypeAdapter, ValidationError
+
+from data_export.config.load import BrokenFile, load_customer, load_customers
+from data_export.config.secrets import MASK, SecretReference, reference_of
+
+FILE = """\
+site_id: [433a60f6-9756-473e-b1e9-9e89e24bb787]
+interval: daily
+start_date: 2025-03-16
+connector_type: sftp
+connector_config:
+  sftp_remote_path: /x
+  export_images: true
+"""
+SERVER = f"""\
+  sftp_host: sftp.customer.example
+  sftp_username: us
+  sftp_private_key_path: /key
+  sftp_host_key: ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA{"A" * 44}
+"""
+SECRET = "hunter2-is-my-pass"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        f"  sftp_private_key_passphrase: [{SECRET}]",
+        f"  sftp_private_key_passphrase: {{a: {SECRET}}}",
+        f"  sftp_private_key_passphrase: env:{SECRET} x",
+        f"  sftp_private_key_passphrase: {SECRET}: x",
+        f"  sftp_private_key_passphrase: &{SECRET}",
+        f"  sftp_private_key_passphrase: !{SECRET} x",
+        f"  sftp_private_key_passphrase: '{SECRET}",
+        f"  sftp_private_key_passphrase: {SECRET}\n  sftp_private_key_passphrase: {SECRET}",
+        f"  sftp_private_key_passphrase: {SECRET}\x00",
+        f"  sftp_private_key_passphrase: {SECRET}\n  sftp_port: 0",
+        f"  sftp_private_key_pass: {SECRET}",
+        f"  sftp_password: {SECRET}",
+        f"  sftp_host: {SECRET}@host",
+        f"  conn_id: sftp://user:{SECRET}@host",
+        f"  sftp_private_key_path: |\n    -----BEGIN OPENSSH PRIVATE KEY-----\n    {SECRET}",
+        f"  sftp_host_key: |\n    -----BEGIN OPENSSH PRIVATE KEY-----\n    {SECRET}",
+    ],
+)
+def test_no_message_holds_a_secret(line: str, tmp_path: Path) -> None:
+    broken = broken_by(line, tmp_path)
+    assert SECRET not in str(broken)
+    assert SECRET not in repr(broken)
+    assert broken.__cause__ is None
+
+
+@pytest.mark.parametrize("value", ["env:NAME", "var:customer.acme-key", "env:_X9"])
+def test_a_reference_is_written_down_as_it_is(value: str) -> None:
+    adapter: TypeAdapter[SecretStr] = TypeAdapter(SecretReference)
+    secret = adapter.validate_python(value)
+    assert reference_of(secret) == tuple(value.split(":"))
+    assert adapter.dump_python(secret) == value
+
+
+@pytest.mark.parametrize("value", [SECRET, "envNAME", "prefix env:NAME", MASK])
+def test_a_secret_is_masked_wherever_it_is_written_down(value: str) -> None:
+    adapter: TypeAdapter[SecretStr] = TypeAdapter(SecretReference)
+    secret = adapter.validate_python(value)
+    assert reference_of(secret) is None
+    assert secret.get_secret_value() == value
+    assert adapter.dump_json(secret) == f'"{MASK}"'.encode()
+    assert value not in repr(secret) or value == MASK
+
+
+@pytest.mark.parametrize("value", ["", "env:", "ENV:NAME", "var: NAME", "env:NAME ", "Env:1", "var:a b"])
+def test_a_failed_reference_is_not_taken_for_a_secret(value: str) -> None:
+    with pytest.raises(ValidationError, match="write env:NAME or var:NAME"):
+        TypeAdapter(SecretReference).validate_python(value)
+
+
+def test_a_secret_in_a_file_works_and_is_warned_about(tmp_path: Path) -> None:
+    (tmp_path / "acme.yaml").write_text(FILE + SERVER + f"  sftp_private_key_passphrase: {SECRET}\n")
+    (tmp_path / "other.yaml").write_text(
+        FILE + SERVER.replace("username: us", "username: we") + "  sftp_private_key_passphrase: env:X\n"
+    )
+    loaded = load_customers(tmp_path)
+    assert list(loaded.exports) == ["acme", "other"]
+    (warning,) = loaded.problems
+    assert not warning.is_error
+    assert str(warning).startswith(
+        f"{tmp_path}/acme.yaml:12: warning: connector_config.sftp_private_key_passphrase: is written in the file"
+    )
+    assert SECRET not in repr(loaded)
+    assert SECRET not in loaded.exports["acme"].model_dump_json()
+
+
+def broken_by(line: str, folder: Path) -> BrokenFile:
+    (folder / "acme.yaml").write_text(FILE + line + "\n")
+    with pytest.raises(BrokenFile) as caught:
+        load_customer(folder / "acme.yaml")
+    return caught.value
