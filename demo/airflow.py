@@ -49,7 +49,7 @@ class Airflow:
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         for folder in (self.home, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
-        self.environment = {**os.environ, **self._settings(state, metadata, secrets), **environment}
+        self.environment = {**_inherited(), **self._settings(state, metadata, secrets), **environment}
 
     def __enter__(self) -> Self:
         passwords = self.home / "passwords.json"
@@ -174,6 +174,15 @@ class Airflow:
             "PYTHONPATH": os.pathsep.join([str(ROOT / "plugins"), str(ROOT)]),
             **variables,
         }
+
+
+def _inherited() -> dict[str, str]:
+    """This process's environment without another Airflow's settings; connections and variables stay."""
+    return {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("AIRFLOW__") and name not in ("AIRFLOW_HOME", "AIRFLOW_CONFIG")
+    }
 
 
 def _fingerprint() -> str:

@@ -18,15 +18,19 @@ from typing import Self
 
 import psutil
 
-GRACE_SECONDS = 10.0
-
 
 class Guard:
-    """Context manager; every session handed to `watch` is over when the `with` block is."""
+    """Context manager; every session handed to `watch` is over when the `with` block is.
+
+    `grace` seconds pass between asking and killing.
+    """
+
+    def __init__(self, grace: float = 10.0) -> None:
+        self._grace = grace
 
     def __enter__(self) -> Self:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "demo.guard"],
+            [sys.executable, "-m", "demo.guard", str(self._grace)],
             stdin=subprocess.PIPE,
             start_new_session=True,  # Ctrl-C must not reach it
             cwd=Path(__file__).parents[1],
@@ -58,7 +62,7 @@ def members(sessions: Iterable[int]) -> list[int]:
     return found
 
 
-def end_sessions(sessions: Iterable[int], grace: float = GRACE_SECONDS) -> None:
+def end_sessions(sessions: Iterable[int], grace: float) -> None:
     """Asks, waits at most `grace` seconds, then kills."""
     sessions = list(sessions)
     _signal(members(sessions), signal.SIGTERM)
@@ -77,4 +81,4 @@ def _signal(processes: Iterable[int], number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    end_sessions([int(line) for line in sys.stdin])
+    end_sessions([int(line) for line in sys.stdin], float(sys.argv[1]))

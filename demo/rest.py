@@ -59,6 +59,15 @@ class AirflowApi:
         body = {"dag_id": dag_id, "from_date": first.isoformat(), "to_date": last.isoformat()}
         self.request("POST", "/backfills", json=body | {"max_active_runs": 3, "reprocess_behavior": "completed"})
 
+    def trigger(self, dag_id: str, **conf: str) -> str:
+        """Starts a run as the trigger form does, `conf` being its fields; returns the run's id."""
+        run = self.request("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
+        return str(run["dag_run_id"])
+
+    def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
+        found: dict[str, Any] = self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
+        return found
+
     def runs(self, dag_id: str) -> list[dict[str, Any]]:
         runs: list[dict[str, Any]] = self.request("GET", f"/dags/{dag_id}/dagRuns", params=_ALL)["dag_runs"]
         return runs
