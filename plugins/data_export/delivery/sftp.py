@@ -1,0 +1,197 @@
+"""A folder of an SFTP server as a destination."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Literal, Self
+
+from data_export.content import Content, Digests
+from data_export.delivery.base import StoredObject
+from data_export.delivery.keys import checked_key
+from data_export.delivery.sftp_connection import SftpLogin
+from data_export.delivery.sftp_errors import is_lost, translate, unavailable
+from data_export.delivery.sftp_folders import TEMPORARY_PREFIX, temporary_path
+from data_export.delivery.sftp_place import overwrite_refused, place_new, place_over
+from data_export.delivery.sftp_session import SftpSession
+from data_export.delivery.sftp_upload import exists, read, store
+from data_export.delivery.shared import SharedAttempts
+from data_export.errors import AccessDenied, DataExportError, TargetFull, TargetRefused
+
+if TYPE_CHECKING:
+    import asyncssh
+
+__all__ = ["SftpDestination", "SftpLogin"]
+
+
+class SftpDestination:
+    """Files below `remote_path`, which is absolute if it begins with `/` and else below the user's own folder.
+
+    A file is written beside its final name under one that begins with `.data-export-`, synced to disk where the server
+    offers that, checked, and only then renamed. All requests share one connection; when it breaks, every operation
+    under way fails with TargetUnavailable and the next one connects anew. Memory is bounded by about 100 MiB
+    whatever is asked at once.
+
+    Args:
+        upload: `direct` writes under the final name, for servers that refuse to rename: readers may then see a part.
+        verify: `read-back` reads every file again and compares checksums; `size` trusts what the server says of it.
+        concurrency: operations at once; more wait.
+        connect_timeout: seconds for the network, and twice that for the login.
+        stall_timeout: seconds without any answer after which the connection is cut.
+    """
+
+    def __init__(
+        self,
+        login: SftpLogin,
+        remote_path: str,
+        *,
+        upload: Literal["rename", "direct"] = "rename",
+        verify: Literal["size", "read-back"] = "size",
+        concurrency: int = 64,
+        connect_timeout: float = 15,
+        stall_timeout: float = 120,
+    ) -> None:
+        self.concurrency = concurrency
+        self._login = login
+        path = remote_path.strip("/")
+        self._root = ("/" if remote_path.startswith("/") else "") + (f"{path}/" if path else "")
+        self._direct = upload == "direct"
+        self._read_back = verify == "read-back"
+        self._connect_timeout = connect_timeout
+        self._stall_timeout = stall_timeout
+        self._sessions: SharedAttempts[SftpSession] = SharedAttempts()
+        self._current: SftpSession | None = None
+
+    @property
+    def uri(self) -> str:
+        port = "" if self._login.port == 22 else f":{self._login.port}"
+        host = f"[{self._login.host}]" if ":" in self._login.host else self._login.host
+        return f"sftp://{self._login.username}@{host}{port}/{self._root.lstrip('/')}"
+
+    async def __aenter__(self) -> Self:
+        self._gate = asyncio.Semaphore(self.concurrency)
+        try:
+            await self._session()
+        except BaseException:
+            await self.__aexit__()  # nobody else will, and a connection may be on its way
+            raise
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self._sessions.cancel()
+        if self._current is not None:
+            await self._current.close()
+            self._current = None
+
+    async def stat(self, key: str) -> StoredObject | None:
+        """The object by its size; the protocol knows no checksum."""
+        import asyncssh
+
+        path = self._path(key)
+        async with self._talk(key) as session:
+            try:
+                found = await session.ask(session.client.stat(path))
+            except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+                return None
+            if found.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+                raise TargetRefused(f"{self.uri}{key} is a folder where a file must be: remove or rename it")
+            return _stored(key, found)
+
+    async def create(self, key: str, content: Content) -> StoredObject:
+        return await self._store(key, content, replace=False)
+
+    async def replace(self, key: str, content: Content) -> StoredObject:
+        """Atomic where the server offers `posix-rename@openssh.com`; else absent for a moment, see `place_over`."""
+        return await self._store(key, content, replace=True)
+
+    async def read(self, key: str) -> AsyncIterator[bytes]:
+        path = self._path(key)
+        async with self._gate, self._talk(key) as session, aclosing(read(session, path)) as chunks:
+            async for chunk in chunks:
+                yield chunk
+
+    async def delete(self, key: str) -> None:
+        import asyncssh
+
+        path = self._path(key)
+        async with self._talk(key) as session:
+            try:
+                await session.ask(session.client.remove(path))
+            except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+                return
+
+    def _path(self, key: str) -> str:
+        if checked_key(key).rpartition("/")[2].startswith(TEMPORARY_PREFIX):
+            raise TargetRefused(f"{key!r}: names that begin with {TEMPORARY_PREFIX!r} are kept for unfinished files")
+        return self._root + key
+
+    async def _store(self, key: str, content: Content, *, replace: bool) -> StoredObject:
+        path = self._path(key)
+        async with self._gate, self._talk(key) as session:
+            await session.folders.ready(path.rpartition("/")[0] or path[: path.startswith("/")])
+            write = self._write_directly if self._direct else self._write_aside
+            try:
+                found = await write(session, key, path, content, replace=replace)
+            except TargetFull:
+                await session.folders.remove_left_over(path)  # what a killed run left may be what fills the disk
+                raise
+            await session.folders.remove_left_over(path)
+            return _stored(key, found)
+
+    async def _write_aside(
+        self, session: SftpSession, key: str, path: str, content: Content, *, replace: bool
+    ) -> "asyncssh.SFTPAttrs":
+        temporary = temporary_path(path)
+        where = self.uri + key
+        found = await store(session, temporary, content, mode="xb", read_back=self._read_back, where=where)
+        try:
+            await (place_over if replace else place_new)(session, temporary, path, where)
+        except BaseException:
+            await session.remove_quietly(temporary)
+            raise
+        return found
+
+    async def _write_directly(
+        self, session: SftpSession, key: str, path: str, content: Content, *, replace: bool
+    ) -> "asyncssh.SFTPAttrs":
+        where = self.uri + key
+        try:
+            mode = "wb" if replace else "xb"
+            return await store(session, path, content, mode=mode, read_back=self._read_back, where=where)
+        except AccessDenied as error:
+            if replace and await exists(session, path):
+                raise overwrite_refused(where) from error
+            raise
+
+    @asynccontextmanager
+    async def _talk(self, key: str) -> AsyncIterator[SftpSession]:
+        """A session, and the service's errors for whatever the server or the network does meanwhile."""
+        import asyncssh
+
+        session = await self._session()
+        try:
+            yield session
+        except (asyncssh.Error, ConnectionError, TimeoutError, EOFError) as error:
+            if isinstance(error, DataExportError):
+                raise
+            if session.stalled:
+                raise unavailable(self.uri + key, TimeoutError()) from error
+            if is_lost(error):
+                session.abort()
+            raise translate(error, self.uri + key, self._login.username) from error
+
+    async def _session(self) -> SftpSession:
+        if self._current is not None and not self._current.alive:
+            self._current.abort()
+            self._current = None
+            self._sessions.forget("session")
+        return await self._sessions.get("session", self._open)
+
+    async def _open(self) -> SftpSession:
+        self._current = await SftpSession.open(self._login, self.uri, self._connect_timeout, self._stall_timeout)
+        return self._current
+
+
+def _stored(key: str, found: "asyncssh.SFTPAttrs") -> StoredObject:
+    modified = None if found.mtime is None else datetime.fromtimestamp(found.mtime, UTC)
+    return StoredObject(key, Digests(found.size or 0), modified)

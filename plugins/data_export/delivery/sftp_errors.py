@@ -1,0 +1,108 @@
+"""What an SFTP server's answers mean, in the service's own errors."""
+
+from typing import TYPE_CHECKING
+
+from data_export.errors import (
+    AccessDenied,
+    DataExportError,
+    TargetFull,
+    TargetNotFound,
+    TargetRefused,
+    TargetUnavailable,
+)
+
+if TYPE_CHECKING:
+    import asyncssh
+
+_READ_ONLY = 1  # SSH_FXE_STATVFS_ST_RDONLY
+_REASON_CHARACTERS = 120
+
+
+def named(error: BaseException) -> str:
+    """The reason on one short line; a server's own words are made printable first."""
+    text = str(getattr(error, "reason", "")) or str(error) or type(error).__name__
+    return "".join(c if c.isprintable() else "?" for c in text)[:_REASON_CHARACTERS]
+
+
+def unavailable(where: str, error: BaseException) -> TargetUnavailable:
+    if isinstance(error, TimeoutError):
+        return TargetUnavailable(f"{where} does not answer in time: is it up, and reachable from the workers?")
+    return TargetUnavailable(f"{where}: {named(error)}: is it up, and reachable from the workers?")
+
+
+def is_lost(error: BaseException) -> bool:
+    """Whether the connection is gone, so that the next request needs a new one."""
+    import asyncssh
+
+    if isinstance(error, asyncssh.SFTPError):
+        return isinstance(error, asyncssh.SFTPConnectionLost | asyncssh.SFTPNoConnection)
+    return isinstance(error, asyncssh.Error | ConnectionError | TimeoutError | EOFError)
+
+
+def translate(error: BaseException, where: str, user: str) -> DataExportError:
+    """The service's error for what went wrong with the object or folder `where`.
+
+    SFTP version 3 knows few codes: a full disk, a quota, a refused name and a read-only file system may all be just
+    "Failure", which `diagnose` looks into.
+    """
+    import asyncssh
+
+    if is_lost(error):
+        return unavailable(where, error)
+    if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath | asyncssh.SFTPNotADirectory):
+        return TargetNotFound(f"{where}: no such file or folder on the server")
+    if isinstance(error, asyncssh.SFTPPermissionDenied | asyncssh.SFTPCannotDelete):
+        return AccessDenied(f"{where}: the server denies user {user!r} access: ask for read and write rights there")
+    if isinstance(error, asyncssh.SFTPWriteProtect):
+        return AccessDenied(f"{where}: the server's file system is read-only: ask its administrator to change that")
+    if isinstance(error, asyncssh.SFTPNoSpaceOnFilesystem):
+        return TargetFull(f"{where}: no space left on the server: make room there")
+    if isinstance(error, asyncssh.SFTPQuotaExceeded):
+        return TargetFull(f"{where}: the quota of user {user!r} is used up: raise it or make room")
+    if isinstance(error, asyncssh.SFTPBadMessage | asyncssh.SFTPInvalidFilename | asyncssh.SFTPInvalidParameter):
+        return name_refused(where)
+    if isinstance(error, asyncssh.SFTPOpUnsupported):
+        return TargetRefused(f"{where}: the server does not offer this operation ({named(error)})")
+    return TargetUnavailable(f"{where}: the server answers {named(error)!r}")
+
+
+def name_refused(where: str) -> TargetRefused:
+    hint = " (Windows servers refuse ':', which every data file's name has)" if ":" in where.rpartition("/")[2] else ""
+    return TargetRefused(f"{where}: the server refuses this name{hint}: ask for a server or folder that takes it")
+
+
+async def diagnose(
+    error: Exception, where: str, user: str, client: "asyncssh.SFTPClient", folder: str, needed: int
+) -> Exception:
+    """As `translate`, for a write that failed: asks the file system about room and rights where the code says nothing.
+
+    A lost connection comes back as it is: whoever holds the connection must see it.
+
+    Args:
+        needed: bytes that were to be written.
+    """
+    import asyncssh
+
+    if is_lost(error):
+        return error
+    if type(error) not in (asyncssh.SFTPFailure, asyncssh.SFTPError):
+        return translate(error, where, user)
+    full = await room_error(where, user, client, folder, needed)
+    return full or translate(error, where, user)
+
+
+async def room_error(
+    where: str, user: str, client: "asyncssh.SFTPClient", folder: str, needed: int
+) -> DataExportError | None:
+    """Why nothing more can be written to the folder's file system, or None where it has room or does not tell."""
+    import asyncssh
+
+    try:
+        system = await client.statvfs(folder)
+    except (asyncssh.Error, OSError):
+        return None
+    if system.flags & _READ_ONLY:
+        return translate(asyncssh.SFTPWriteProtect("read-only file system"), where, user)
+    if system.bavail * system.frsize < needed or (system.files and not system.favail):
+        return translate(asyncssh.SFTPNoSpaceOnFilesystem("no space"), where, user)
+    return None

@@ -1,0 +1,119 @@
+"""One SFTP session: a connection that ends when its server falls silent."""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from data_export.delivery.sftp_connection import SftpLogin, connect
+from data_export.delivery.sftp_errors import unavailable
+from data_export.delivery.sftp_folders import Folders
+from data_export.errors import TargetRefused
+
+if TYPE_CHECKING:
+    import asyncssh
+
+T = TypeVar("T")
+
+#: Writes under way at once over all files: with blocks of at most 255 KiB (OpenSSH's limit) about 32 MiB of memory.
+_WRITES = 128
+_CLEAN_UP_SECONDS = 5
+
+
+class SftpSession:
+    """Requests go through `ask`; when none of them is answered for `stall_timeout` seconds, the connection is cut.
+
+    Any answer counts, so that a slow line with many requests waiting is not taken for a dead server.
+    """
+
+    def __init__(
+        self,
+        connection: "asyncssh.SSHClientConnection",
+        client: "asyncssh.SFTPClient",
+        user: str,
+        uri: str,
+        stall_timeout: float,
+    ) -> None:
+        self.client = client
+        self.user = user
+        self.folders = Folders(self, uri)
+        self.writes = asyncio.Semaphore(_WRITES)
+        self.stalled = False
+        self._connection = connection
+        self._stall_timeout = stall_timeout
+        self._waiting = 0
+        self._heard = 0.0
+        self._watch = asyncio.create_task(self._watch_for_silence())
+
+    @classmethod
+    async def open(cls, login: SftpLogin, uri: str, connect_timeout: float, stall_timeout: float) -> Self:
+        """
+        Raises:
+            TargetRefused: the user may log in but not use SFTP.
+            DataExportError: see `connect`.
+        """
+        import asyncssh
+
+        connection = await connect(login, connect_timeout)
+        try:
+            async with asyncio.timeout(connect_timeout):
+                client = await connection.start_sftp_client()
+        except BaseException as error:
+            connection.abort()
+            if isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError):
+                raise TargetRefused(
+                    f"{login.server} lets user {login.username!r} in but not use SFTP: ask its administrator for that"
+                ) from error
+            if isinstance(error, asyncssh.Error | OSError):
+                raise unavailable(login.server, error) from error
+            raise
+        return cls(connection, client, login.username, uri, stall_timeout)
+
+    @property
+    def alive(self) -> bool:
+        return not (self._watch.done() or self._connection.is_closed())
+
+    async def ask(self, request: Awaitable[T]) -> T:
+        """The answer to a request."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            self._heard = loop.time()
+        self._waiting += 1
+        try:
+            return await request
+        finally:
+            self._waiting -= 1
+            self._heard = loop.time()
+
+    async def remove_quietly(self, path: str) -> None:
+        """Removes a file of our own where that is possible; whoever comes next finds it otherwise."""
+        import asyncssh
+
+        with suppress(asyncssh.Error, OSError):
+            async with asyncio.timeout(_CLEAN_UP_SECONDS):
+                await self.ask(self.client.remove(path))
+
+    def abort(self) -> None:
+        """Cuts the connection: every request that waits fails at once."""
+        self._watch.cancel()
+        self._connection.abort()
+
+    async def close(self) -> None:
+        """Says goodbye, and hangs up on a server that does not answer."""
+        await self.folders.close()
+        self._watch.cancel()
+        self.client.exit()
+        self._connection.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLEAN_UP_SECONDS):
+                await self._connection.wait_closed()
+        self._connection.abort()
+
+    async def _watch_for_silence(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._stall_timeout / 4)
+            if self._waiting and loop.time() - self._heard > self._stall_timeout:
+                self.stalled = True
+                self._connection.abort()
+                return
