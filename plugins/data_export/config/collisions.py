@@ -55,7 +55,7 @@ def target_of(export: CustomerExport) -> Target | None:
         path = config.sftp_remote_path.rstrip("/")
         if config.conn_id is not None:
             return ("sftp", config.conn_id, path)
-        host = (config.sftp_host or "").lower().rstrip(".")
+        host = (config.sftp_host or "").lower()
         return ("sftp", f"{host}:{config.sftp_port}", config.sftp_username or "", path)
     return None
 

@@ -111,10 +111,6 @@ def _mapping(shown: str, _: ErrorDetails) -> str:
     return f"{shown} is not a mapping: write its keys on the lines below, indented"
 
 
-def _date(shown: str, _: ErrorDetails) -> str:
-    return f"{shown} is not a date: write e.g. 2025-03-16"
-
-
 #: By pydantic's error type: from the shown value and the error to the message.
 _WORDS: dict[str, Callable[[str, Any], str]] = {
     "literal_error": _choice,
@@ -136,7 +132,4 @@ _WORDS: dict[str, Callable[[str, Any], str]] = {
     "model_type": _mapping,
     "model_attributes_type": _mapping,
     "dict_type": _mapping,
-    "date_type": _date,
-    "date_parsing": _date,
-    "date_from_datetime_parsing": _date,
 }

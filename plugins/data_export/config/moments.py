@@ -36,6 +36,13 @@ def _moment(value: object) -> datetime | date:
     return value
 
 
+def _day(value: object) -> date:
+    moment = _moment(value)
+    if isinstance(moment, datetime):
+        raise ValueError(f"{quoted(value)} has a time of day: write the date only, e.g. 2025-03-16")
+    return moment
+
+
 def _parsed(text: str) -> datetime | date:
     try:
         # fromisoformat alone would take week dates and 20250316 too, which other readers of the file would not
@@ -80,6 +87,7 @@ Moment = Annotated[
         {"type": "string", "pattern": f"^{_MOMENT}$", "examples": ["2025-03-16", "2025-03-16T06:00:00+01:00"]}
     ),
 ]
+Day = Annotated[date, BeforeValidator(_day)]
 TimeZone = Annotated[str, AfterValidator(_timezone)]
 Interval = Annotated[
     str,

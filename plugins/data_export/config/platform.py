@@ -12,6 +12,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from data_export.config.explain import explain
 from data_export.config.fields import ConnId, Email, StoreUri, quoted, store_uri
+from data_export.config.moments import Day
 from data_export.config.yaml_lines import Document, read_document, spell
 from data_export.errors import ConfigError
 
@@ -87,7 +88,7 @@ class LimitSettings(_Section):
     """What a window may ask for."""
 
     max_window_days: int = Field(default=400, ge=1, description="longest window")
-    earliest: date = Field(default=date(2020, 1, 1), description="no window starts before this day, UTC")
+    earliest: Day = Field(default=date(2020, 1, 1), description="no window starts before this day, UTC")
     settle_minutes: int = Field(
         default=5, ge=0, le=24 * 60, description="how long after its end a window is read, so that late commits are in"
     )

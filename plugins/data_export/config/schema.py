@@ -11,14 +11,15 @@ SCHEMA_FILE = ROOT / "include" / "schemas" / "customer.schema.json"
 
 def customer_schema() -> dict[str, Any]:
     """Draft 2020-12: one branch per `connector_type`, each key with its description, defaults and choices."""
-    schema = EXPORT.json_schema(ref_template="#/$defs/{model}")
+    schema = EXPORT.json_schema()
     # an OpenAPI keyword that repeats what each branch's constant connector_type says
     del schema["discriminator"]
-    return {
+    head = {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Customer export",
         "description": "One file of include/customers/",
-    } | _without_titles(schema)
+    }
+    return head | {key: _without_titles(value) for key, value in schema.items()}
 
 
 def schema_text() -> str:

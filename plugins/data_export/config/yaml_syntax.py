@@ -7,8 +7,13 @@ def explain_syntax(error: yaml.YAMLError, text: str) -> tuple[int | None, str]:
     """The line and what to change there. The text of the file itself is not repeated: it may hold a secret."""
     if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
         return None, "is not YAML: compare it with a file from include/examples"
+    line, message = _explain_marked(error, error.problem_mark, text)
+    return min(line, text.rstrip().count("\n") + 1), message  # the parser may stop behind the last line
+
+
+def _explain_marked(error: yaml.MarkedYAMLError, mark: yaml.Mark, text: str) -> tuple[int, str]:
     context, problem = error.context or "", error.problem or ""
-    mark, opened = error.problem_mark, error.context_mark or error.problem_mark
+    opened = error.context_mark or mark
     if "alias" in context or "anchor" in context:
         return mark.line + 1, "a value that begins with * or & must stand in quotes, e.g. '*/5 * * * *'"
     if "quoted scalar" in context and "escape" not in problem:

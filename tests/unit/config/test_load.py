@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from data_export.config import load
 from data_export.config.load import BrokenFile, load_customer, load_customers, load_named
 from data_export.config.models import dag_id, name_of
+from data_export.config.yaml_lines import read_document
 
 GOOD = """\
 site_id: [433a60f6-9756-473e-b1e9-9e89e24bb787]
@@ -134,12 +135,11 @@ def test_an_empty_folder_is_fine(tmp_path: Path) -> None:
 
 def test_a_fault_of_ours_over_one_file_hides_no_other(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (folder / "acme.yaml").write_text(GOOD % "acme")
-    read = load.read_document
 
     def faulty(path: Path) -> object:
         if path.stem == "acme":
             raise RecursionError
-        return read(path)
+        return read_document(path)
 
     monkeypatch.setattr(load, "read_document", faulty)
     loaded = load_customers(folder)

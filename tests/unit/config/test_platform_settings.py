@@ -1,0 +1,158 @@
+"""Settings of an installation: environment over file over defaults, and messages that say where the fault is."""
+
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from data_export.config.platform import ROOT, customers_dir, load_platform, platform_file, state_dir
+from data_export.errors import ConfigError
+
+MINIMAL = """\
+source: {images_uri: "gs://images/{site_id}/{input_id}{file_extension}"}
+staging: {uri: "gs://staging/exports"}
+mail: {from: exports@platform.example}
+"""
+
+
+@pytest.fixture(autouse=True)
+def file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    path = tmp_path / "platform.yaml"
+    path.write_text(MINIMAL)
+    monkeypatch.setenv("DATA_EXPORT_PLATFORM_FILE", str(path))
+    return path
+
+
+def test_the_shipped_file_is_right_and_says_what_the_defaults_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    default = load_platform()
+    monkeypatch.delenv("DATA_EXPORT_PLATFORM_FILE")
+    assert platform_file() == ROOT / "include" / "platform.yaml"
+    shipped = load_platform()
+    assert (shipped.targets, shipped.limits) == (default.targets, default.limits)
+    assert shipped.source.conn_id == default.source.conn_id == "export_source"
+    assert shipped.staging.keep_failed_days == default.staging.keep_failed_days
+    assert shipped.mail.link_ttl_hours == default.mail.link_ttl_hours
+    assert not shipped.targets.allow_local
+
+
+def test_values_are_read_with_their_types(file: Path) -> None:
+    file.write_text(MINIMAL + "limits: {earliest: 2021-02-03, settle_minutes: 010}\ntargets: {allow_local: yes}\n")
+    settings = load_platform()
+    assert settings.staging.uri == "gs://staging/exports/"
+    assert settings.mail.sender == "exports@platform.example"
+    assert settings.limits.earliest == date(2021, 2, 3)
+    assert settings.limits.settle_minutes == 10
+    assert settings.targets.allow_local
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "path", "expected"),
+    [
+        ("DATA_EXPORT_SOURCE__CONN_ID", "other", "source.conn_id", "other"),
+        ("DATA_EXPORT_STAGING__URI", "file:///srv/staging", "staging.uri", "file:///srv/staging/"),
+        ("DATA_EXPORT_TARGETS__ALLOW_LOCAL", "true", "targets.allow_local", True),
+        ("DATA_EXPORT_MAIL__FROM", "x@y.example", "mail.sender", "x@y.example"),
+        ("DATA_EXPORT_LIMITS__EARLIEST", "2022-01-01", "limits.earliest", date(2022, 1, 1)),
+        ("DATA_EXPORT_LIMITS__MAX_WINDOW_DAYS", "31", "limits.max_window_days", 31),
+        (
+            "DATA_EXPORT_ALERTS__EMAILS",
+            '["a@b.example", "c@d.example"]',
+            "alerts.emails",
+            ("a@b.example", "c@d.example"),
+        ),
+    ],
+)
+def test_the_environment_comes_before_the_file(
+    variable: str, value: str, path: str, expected: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = load_platform()
+    monkeypatch.setenv(variable, value)
+    after = load_platform()
+    section, key = path.split(".")
+    assert getattr(getattr(after, section), key) == expected
+    changed = after.model_dump(by_alias=False)
+    changed[section][key] = getattr(getattr(before, section), key)
+    assert changed == before.model_dump(by_alias=False)  # the section's other values are still the file's
+
+
+def test_the_variables_that_move_folders_are_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert (customers_dir(), state_dir()) == (ROOT / "include" / "customers", ROOT / ".state")
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path / "a"))
+    monkeypatch.setenv("DATA_EXPORT_STATE_DIR", str(tmp_path / "b"))
+    monkeypatch.setenv("DATA_EXPORT_LOCAL_LINK_BASE_URL", "http://localhost")
+    assert (customers_dir(), state_dir()) == (tmp_path / "a", tmp_path / "b")
+    assert load_platform().source.conn_id == "export_source"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (MINIMAL + "limits: {}\nsource: {}\n", "platform.yaml:5: source: is there twice, first on line 1"),
+        (MINIMAL + "limit: {}\n", "platform.yaml:4: limit: is not a key that is known here (did you mean limits?)"),
+        (
+            MINIMAL + "limits:\n  earlyest: x\n",
+            "platform.yaml:5: limits.earlyest: is not a key that is known here (did",
+        ),
+        (
+            MINIMAL + "limits:\n  max_window_days: 0\n",
+            "platform.yaml:5: limits.max_window_days: '0' is too small: write 1",
+        ),
+        (MINIMAL + "limits: {earliest: 2020}\n", "platform.yaml:4: limits.earliest: '2020' is not a date"),
+        (MINIMAL + "limits: {earliest: 2020-01-01T06:00}\n", "limits.earliest: '2020-01-01T06:00' has a time of day"),
+        (MINIMAL + "alerts: {emails: x}\n", "platform.yaml:4: alerts.emails: 'x' is not a list"),
+        (MINIMAL + "alerts:\n  emails:\n  - x\n", "platform.yaml:6: alerts.emails[0]: 'x' is not an e-mail address"),
+        (MINIMAL + "targets: x\n", "platform.yaml:4: targets: 'x' is not a mapping"),
+        (MINIMAL.replace("gs://images", "http://images"), "platform.yaml:1: source.images_uri: "),
+        (MINIMAL.replace("{input_id}", ""), "must hold {input_id}"),
+        (MINIMAL.replace("{site_id}", "{site}"), "may hold {site_id} and {file_extension}, nothing else"),
+        (MINIMAL.replace("{site_id}", ".."), "'..' part"),
+        (MINIMAL.replace("from", "sender_"), "platform.yaml:3: mail.from: is missing: add it (sender of the mails)"),
+        ("", "platform.yaml:1: is empty"),
+        ("a: [", "platform.yaml:1: a bracket opens here"),
+    ],
+)
+def test_a_fault_names_file_line_key_and_fix(text: str, words: str, file: Path) -> None:
+    file.write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_platform()
+    assert words in str(caught.value)
+    assert str(file) in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+def test_all_faults_are_told_at_once(file: Path) -> None:
+    file.write_text(MINIMAL + "limits: {earliest: x, settle_minutes: x, nothing: x}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_platform()
+    assert str(caught.value).count("platform.yaml:4: limits.") == 3
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        (
+            "DATA_EXPORT_LIMITS__EARLIEST",
+            "x",
+            "variable DATA_EXPORT_LIMITS__EARLIEST: limits.earliest: 'x' is not a date",
+        ),
+        ("DATA_EXPORT_SOURCE__TYPO", "x", "variable DATA_EXPORT_SOURCE__TYPO: source.typo: is not a key"),
+        ("data_export_staging__uri", "x", "variable DATA_EXPORT_STAGING__URI: staging.uri: 'x' does not begin with"),
+        ("DATA_EXPORT_ALERTS__EMAILS", "a@b.example", "write lists and whole sections in JSON"),
+        ("DATA_EXPORT_ALERTS__EMAILS", '["x"]', "variable DATA_EXPORT_ALERTS__EMAILS: alerts.emails[0]: 'x' is not"),
+    ],
+)
+def test_a_fault_of_the_environment_names_the_variable(
+    variable: str, value: str, words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, value)
+    with pytest.raises(ConfigError) as caught:
+        load_platform()
+    assert words in str(caught.value)
+
+
+def test_a_missing_file_comes_with_its_fix(file: Path) -> None:
+    file.unlink()
+    with pytest.raises(
+        ConfigError, match=r"no such file: copy include/platform\.yaml there, or set DATA_EXPORT_PLATFORM"
+    ):
+        load_platform()
