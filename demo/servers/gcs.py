@@ -60,12 +60,12 @@ class GcsServer:
 
     def __init__(self, folder: Path, port: int = 0, *, listen: str = "127.0.0.1") -> None:
         self.host = "127.0.0.1"
-        self._folder = folder
+        self.folder = folder
         self._port = port
         self._listen = listen
 
     def __enter__(self) -> Self:
-        self._storage = _Storage(data_dir=str(self._folder.resolve()))
+        self._storage = _Storage(data_dir=str(self.folder.resolve()))
         handler = partial(_Handler, threading.Lock(), self._storage)
         self._server = _Server((self._listen, self._port), handler)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.01,), name="gcs", daemon=True)

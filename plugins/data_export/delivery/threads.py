@@ -1,12 +1,15 @@
 """Blocking calls inside an event loop, so that a cancelled operation is over when it says so."""
 
 import asyncio
+import io
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from typing import TypeVar
+from pathlib import Path
+from typing import BinaryIO, TypeVar, cast
 
 from data_export.content import CHUNK_BYTES, Content
+from data_export.errors import VerificationFailed
 
 T = TypeVar("T")
 
@@ -45,3 +48,27 @@ def chunks_until(stop: threading.Event, content: Content, size: int = CHUNK_BYTE
         go_on(stop)
         yield chunk
     go_on(stop)
+
+
+def opened(content: Content, stop: threading.Event) -> BinaryIO:
+    """The content as a file, whose reads raise `Stopped` once the caller was cancelled.
+
+    Raises:
+        VerificationFailed: the local file has another size than was announced.
+    """
+    if isinstance(content.source, bytes):
+        return io.BytesIO(content.source)
+    size = content.source.stat().st_size
+    if size != content.size:
+        raise VerificationFailed(f"{content.source} has {size} bytes where {content.size} were announced")
+    return cast("BinaryIO", _StoppableFile(content.source, stop))
+
+
+class _StoppableFile(io.FileIO):
+    def __init__(self, path: Path, stop: threading.Event) -> None:
+        super().__init__(path)
+        self._stop = stop
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        go_on(self._stop)
+        return super().read(-1 if size is None else size)

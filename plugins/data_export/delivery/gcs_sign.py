@@ -1,0 +1,78 @@
+"""Signed links of Cloud Storage, and how long each kind of credentials can promise them."""
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from data_export.delivery.cloud_retry import LONGEST_LINK_SECONDS
+from data_export.delivery.keys import attachment
+from data_export.errors import AccessDenied, PermanentError
+
+if TYPE_CHECKING:
+    from google.cloud.storage import Blob
+
+# Google signs with keys of its own for service accounts without a key file, and promises about 12 hours of each:
+# https://cloud.google.com/storage/docs/access-control/signed-urls and googleapis/google-cloud-node issue 7773.
+_IAM_SIGNED = timedelta(hours=12)
+
+
+def signed_link(blob: "Blob", credentials: Callable[[], Any], lifetime: timedelta, file_name: str) -> str:
+    """A V4 link to the object that works for `lifetime`. Blocks: asks Google for a signature where there is no key.
+
+    Raises:
+        PermanentError: the credentials cannot sign, or not for that long.
+        AccessDenied: they may not sign in the name of their account.
+    """
+    from google.auth.exceptions import GoogleAuthError
+
+    address = f"gs://{blob.bucket.name}/{blob.name}"
+    if lifetime.total_seconds() > LONGEST_LINK_SECONDS:
+        raise PermanentError(f"{address}: no link works for {_hours(lifetime)}: set link_ttl_hours to at most 168")
+    holder = credentials()
+    signer = {"credentials": holder}
+    if not _has_key(holder):
+        if lifetime > _IAM_SIGNED:
+            raise PermanentError(
+                f"{address}: a link of {_hours(lifetime)} cannot be promised: the account has no key of its own, and "
+                "what Google signs for it works for 12 hours: set link_ttl_hours to at most 12, or give the Airflow "
+                "connection a service-account key"
+            )
+        signer |= _iam_signer(holder, address)
+    try:
+        link: str = blob.generate_signed_url(
+            version="v4", expiration=lifetime, response_disposition=attachment(file_name), **signer
+        )
+    except GoogleAuthError as error:
+        raise AccessDenied(
+            f"{address}: Google does not sign for {signer.get('service_account_email', 'the account')} "
+            f"({type(error).__name__}): grant it roles/iam.serviceAccountTokenCreator on itself"
+        ) from None
+    return link
+
+
+def _has_key(credentials: Any) -> bool:
+    from google.oauth2.service_account import Credentials
+
+    return isinstance(credentials, Credentials)
+
+
+def _iam_signer(credentials: Any, address: str) -> dict[str, str]:
+    """What lets the storage library ask Google for a signature: account and token."""
+    from google.auth.credentials import AnonymousCredentials, Signing
+    from google.auth.transport.requests import Request
+
+    if isinstance(credentials, Signing):  # impersonation: signs by itself, through Google
+        return {}
+    if not isinstance(credentials, AnonymousCredentials):
+        credentials.refresh(Request())  # on Google's machines the account is known only then
+        account = getattr(credentials, "service_account_email", None)
+        if account:
+            return {"service_account_email": account, "access_token": credentials.token}
+    raise PermanentError(
+        f"{address}: {type(credentials).__name__} cannot sign links: give the Airflow connection of staging a "
+        "service-account key, or an account to impersonate"
+    )
+
+
+def _hours(lifetime: timedelta) -> str:
+    return f"{lifetime.total_seconds() / 3600:g} hours"
