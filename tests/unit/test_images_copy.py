@@ -2,6 +2,8 @@
 
 import asyncio
 import random
+from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from uuid import UUID
 
@@ -10,8 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_export.content import Digests
-from data_export.delivery.base import StoredObject
+from data_export.content import Content, Digests
+from data_export.delivery.base import Destination, StoredObject
 from data_export.errors import (
     AccessDenied,
     InvalidRecord,
@@ -261,6 +263,44 @@ async def test_a_lasting_transient_fault_ends_the_step_after_its_tries(world):
     assert (await world.copy()).copied == 40 - left
 
 
+async def test_pauses_between_tries_grow_and_vary(world, monkeypatch):
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def record(seconds: float) -> None:
+        if seconds:
+            pauses.append(seconds)
+        await sleep(60 if seconds == 999 else 0)
+
+    def fail(call: str, key: str) -> None:
+        if key == target_key(9):
+            raise TargetUnavailable("503")
+
+    world.target.fault = fail
+    monkeypatch.setattr(asyncio, "sleep", record)
+    with pytest.raises(TargetUnavailable):
+        await world.copy(CopyLimits(report_seconds=999))
+    pauses.remove(999)
+    for pause, longest in zip(pauses, (0.5, 1, 2, 4), strict=True):
+        assert longest / 2 <= pause < longest
+
+
+async def test_a_failed_look_does_not_wait_for_the_other_side(world):
+    """A stalled source must not hold back the error of the target."""
+    stalled = asyncio.Event()
+
+    async def stall(key: str) -> None:
+        await stalled.wait()
+
+    def fail(call: str, key: str) -> None:
+        raise AccessDenied("401")
+
+    world.source.stat, world.target.fault = stall, fail
+    async with asyncio.timeout(5):
+        with pytest.raises(AccessDenied):
+            await world.copy()
+
+
 async def test_a_full_target_is_left_to_the_retry_of_the_task(world):
     def full(call: str, key: str) -> None:
         if call == "create":
@@ -285,6 +325,16 @@ async def test_a_permanent_fault_stops_everything_and_is_the_one_told(world):
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
     assert world.target.calls["create"] <= 10 + 2 * world.target.concurrency
+
+
+async def test_of_faults_at_once_the_permanent_one_is_told(world):
+    def fail(call: str, key: str) -> None:
+        if call == "create":
+            raise AccessDenied("403") if key == target_key(3) else TargetUnavailable("503")
+
+    world.target.fault = fail
+    with pytest.raises(AccessDenied):
+        await world.copy(CopyLimits(tries=1))
 
 
 async def test_a_lost_answer_sends_nothing_twice(world):
@@ -342,6 +392,36 @@ async def test_a_difference_is_replaced_by_streaming_since_servers_only_create(c
     assert (copying.target.calls["copy_from"], copying.target.calls["replace"]) == (39, 1)
 
 
+class CorruptingStore(CopyingStore):
+    """Its server copies each image wrongly."""
+
+    async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
+        stored = await super().copy_from(source, source_key, key)
+        self.objects[key] = self.objects[key][::-1] + b"!"
+        return replace(stored, digests=Content.of_bytes(self.objects[key]).digests)
+
+
+async def test_a_wrong_copy_of_the_server_is_noticed_and_mended(tmp_path):
+    world = World(tmp_path, MemoryStore("memory://source/"), CorruptingStore())
+    assert (await world.copy()).copied == 40
+    assert world.target.objects == world.expected
+
+
+class EndlessStore(MemoryStore):
+    async def read(self, key: str) -> AsyncIterator[bytes]:
+        while True:
+            yield b"more"
+            await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("in_memory_bytes", [0, 1 << 20], ids=["file", "memory"])
+async def test_an_endless_answer_is_cut_off(tmp_path, in_memory_bytes):
+    world = World(tmp_path, EndlessStore("memory://source/"), MemoryStore())
+    async with asyncio.timeout(5):
+        with pytest.raises(VerificationFailed, match="longer than"):
+            await world.copy(CopyLimits(tries=1, in_memory_bytes=in_memory_bytes))
+
+
 class LyingStore(MemoryStore):
     """Says another size or checksum than its bytes have."""
 
@@ -372,7 +452,10 @@ async def test_large_images_pass_through_files_that_are_gone_afterwards(world, t
     assert set(tmp_path.iterdir()) == before
 
 
-async def test_tasks_and_held_bytes_never_exceed_their_bounds(world):
+@pytest.mark.parametrize(
+    "limits", [CopyLimits(memory_bytes=150), CopyLimits(in_memory_bytes=0, disk_bytes=150)], ids=["memory", "file"]
+)
+async def test_tasks_and_held_bytes_never_exceed_their_bounds(world, limits):
     held = most = 0
 
     def hold(call: str, key: str) -> None:
@@ -386,7 +469,7 @@ async def test_tasks_and_held_bytes_never_exceed_their_bounds(world):
         held -= len(world.target.objects[key])
 
     world.source.fault, world.target.after = hold, release
-    assert (await world.copy(CopyLimits(memory_bytes=150))).copied == 40
+    assert (await world.copy(limits)).copied == 40
     assert 80 < most <= 150
     assert world.target.most_active == world.target.concurrency
 

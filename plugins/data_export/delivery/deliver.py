@@ -83,7 +83,7 @@ async def holds(destination: Destination, stored: StoredObject, content: Content
     same = stored.digests.matches(content.digests)
     if same is not None:
         return same
-    hasher = Hasher(md5=content.digests.sha256 is None and content.digests.crc32c is None)
+    hasher = Hasher()
     async for chunk in destination.read(stored.key):
         hasher.update(chunk)
     return bool(hasher.digests().matches(content.digests))

@@ -143,6 +143,19 @@ async def test_runs_with_different_content_at_once_lose_none_under_revision(stor
     assert sorted(store.objects) == sorted(key_of(n) for n in range(1, 7))
 
 
+async def test_an_object_removed_while_it_is_read_back_is_created():
+    store = MemoryStore(checksums=False)
+    store.objects["file.json"] = b"old\n"
+
+    def remove(call: str, key: str) -> None:
+        if call == "read":
+            store.objects.clear()
+
+    store.fault = remove
+    assert await deliver(store, key_of, NEW, "keep") == ("file.json", "created")
+    assert store.objects == {"file.json": b"new\n"}
+
+
 @pytest.mark.parametrize("checksums", [True, False])
 async def test_an_object_that_comes_and_goes_is_a_transient_fault(checksums):
     store = MemoryStore(checksums=checksums)
