@@ -65,7 +65,7 @@ LAYERS = (
     {"pipeline"},
     {"source", "transform", "delivery", "images"},
     {"config", "plan", "receipt"},
-    {"window", "layout", "errors", "content"},
+    {"window", "layout", "errors", "content", "snapshot"},
 )
 
 

@@ -1,0 +1,16 @@
+-- The results of the analyses of the exported inputs, in any order.
+--
+-- Sees the tables `inputs` (input.<export type>.sql) and `selected` (selected.sql).
+--
+-- Columns, cast to these types where they have another
+--   work_order_number         from `inputs`
+--   input_id                  uuid
+--   task_name                 text
+--   analyzed_value            jsonb, neither object nor array
+--   corrected_value           jsonb, neither object nor array
+--   corrected_date            timestamptz
+--   message                   text
+--   is_conformity_validated   bool
+SELECT inputs.work_order_number, job_conformity.*
+FROM inputs
+JOIN job_conformity ON job_conformity.input_id = inputs.id

@@ -1,0 +1,130 @@
+"""A raw snapshot -> the delivered file and the list of its images."""
+
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from data_export.content import Digests, Hasher
+from data_export.transform.chunks import chunks
+from data_export.transform.invalid import check_queries, problems
+from data_export.transform.lines import Chunk, lines
+from data_export.transform.quarantine import refusal, set_aside
+from data_export.transform.text import text_bytes, uuids
+
+_IMAGES = pa.schema({"input_id": pa.string(), "file_extension": pa.string()})
+
+
+@dataclass(frozen=True, slots=True)
+class TransformResult:
+    """What a transform wrote."""
+
+    work_orders: int  # lines of the data file
+    quarantined: int  # work orders left out of it
+    images: int  # rows of the list of images: the inputs in the data file
+    digests: Digests  # of the data file: size, sha256, crc32c
+
+
+def transform(
+    folder: Path,
+    data_path: Path,
+    images_path: Path,
+    quarantine_path: Path,
+    *,
+    export_type: str,
+    on_invalid: Literal["fail", "quarantine"],
+) -> TransformResult:
+    """Writes the snapshot in `folder` as JSON Lines (docs/format.md), and its images as Parquet.
+
+    The same snapshot always gives the same bytes. The list of images has the columns `input_id` (uuid text) and
+    `file_extension` (NULL where there is none), one row per input of the data file. `quarantine_path` is written only
+    where work orders are left out. Streamed: a few row groups of 2 MiB and their text are held, or one work order where
+    a single one is larger.
+
+    Raises:
+        InvalidRecord: a row that the format cannot express, where `on_invalid` is `fail`.
+        SourceRejected: rows that do not fit one another, which only edited queries can give.
+    """
+    quarantine_path.unlink(missing_ok=True)
+    work_orders = quarantined = images = 0
+    with ExitStack() as stack:
+        stack.enter_context(_lean_memory())
+        data = stack.enter_context(_DataFile(data_path))
+        images_file = stack.enter_context(pq.ParquetWriter(images_path, _IMAGES, compression="zstd"))
+        for chunk in chunks(folder):
+            check_queries(chunk, export_type)
+            before = len(chunk["work_order"])
+            chunk = _deliverable(chunk, on_invalid, quarantine_path)
+            data.write(lines(chunk))
+            images_file.write_table(_images(chunk))
+            work_orders += len(chunk["work_order"])
+            quarantined += before - len(chunk["work_order"])
+            images += len(chunk["input"])
+        digests = data.digests()
+    return TransformResult(work_orders, quarantined, images, digests)
+
+
+def _deliverable(chunk: Chunk, on_invalid: str, quarantine_path: Path) -> Chunk:
+    found = list(problems(chunk))
+    if not found:
+        return chunk
+    if on_invalid == "fail":
+        raise refusal(chunk, found)
+    return set_aside(chunk, found, quarantine_path)
+
+
+def _images(chunk: Chunk) -> pa.Table:
+    inputs = chunk["input"]
+    columns = [uuids(inputs["id"]).cast(pa.string()), inputs["file_extension"].cast(pa.string())]
+    return pa.Table.from_arrays(columns, schema=_IMAGES)
+
+
+class _DataFile:
+    """Writes and hashes one chunk of text in a thread while the next is made."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._hasher = Hasher()
+        self._pending: Future[None] | None = None
+
+    def __enter__(self) -> "_DataFile":
+        self._file: IO[bytes] = self._path.open("wb")
+        self._writer = ThreadPoolExecutor(1, "data-file")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.shutdown()
+        self._file.close()
+
+    def write(self, texts: pa.LargeStringArray) -> None:
+        self._wait()  # at most one chunk waits: memory stays bounded, and an error shows
+        self._pending = self._writer.submit(self._append, text_bytes(texts).data)
+
+    def digests(self) -> Digests:
+        self._wait()
+        self._file.flush()
+        return self._hasher.digests()
+
+    def _wait(self) -> None:
+        if self._pending is not None:
+            self._pending.result()
+
+    def _append(self, data: memoryview) -> None:
+        self._file.write(data)
+        self._hasher.update(data)
+
+
+@contextmanager
+def _lean_memory() -> Iterator[None]:
+    """Arrow's default allocator keeps freed memory for later: half as much again as the system's, at no gain here."""
+    default = pa.default_memory_pool()
+    pa.set_memory_pool(pa.system_memory_pool())
+    try:
+        yield
+    finally:
+        pa.set_memory_pool(default)
