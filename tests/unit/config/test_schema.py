@@ -73,12 +73,14 @@ def test_every_connector_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("tag", EXPORTS)
-def test_every_key_is_explained_in_an_example(tag: str) -> None:
+def test_every_key_is_explained_in_an_example_and_on_the_page_for_users(tag: str) -> None:
     config = EXPORTS[tag].model_fields["connector_config"].annotation
     assert config is not None
     text = "".join(path.read_text() for path in EXAMPLES)
     keys = [*keys_of(EXPORTS[tag]), *keys_of(config)]  # type: ignore[arg-type]
     assert [key for key in keys if not re.search(rf"^[ #]*{key}:", text, re.MULTILINE)] == []
+    page = (ROOT / "docs" / "add-a-customer.md").read_text(encoding="utf-8")
+    assert [key for key in keys if f"| `{key}` |" not in page and key != "if_exists"] == []
 
 
 @pytest.mark.parametrize(
