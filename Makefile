@@ -42,6 +42,9 @@ format: $(STAMP) ## rewrite the sources in the project's format
 validate: $(STAMP) ## every problem of every customer file
 	@$(BIN)/python -m data_export_airflow validate
 
+schema: $(STAMP) ## include/schemas/customer.schema.json from the models
+	@$(BIN)/python -m data_export.config.schema
+
 lock: $(STAMP) ## requirements*.txt from requirements*.in
 	@$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --universal --python-version 3.11 requirements.in -o requirements.txt
 	@$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
