@@ -1,0 +1,228 @@
+"""Mails a temporary link to a data file, once to each recipient."""
+
+import hashlib
+import logging
+import re
+import smtplib
+import ssl
+from collections.abc import Callable, Container, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from email.message import EmailMessage
+from email.policy import SMTP
+from pathlib import Path
+from typing import NoReturn
+from urllib.parse import urlsplit
+
+from data_export.errors import AccessDenied, DataExportError, PermanentError, TargetUnavailable
+from data_export.receipt import Receipt
+
+_TEMPLATES = Path(__file__).with_name("templates")
+# "5.1.1" of "5.1.1 <somebody@customer.example>: no such mailbox": the words may hold the address, which logs must not.
+_ENHANCED_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?=\s|$)")
+_log = logging.getLogger(__name__)
+
+
+def compose(
+    receipt: Receipt, link: str, expires_at: datetime, sender: str, recipients: Sequence[str]
+) -> list[EmailMessage]:
+    """One mail for each recipient, who sees no other, in text and HTML; times are UTC.
+
+    The Message-ID says what is offered to whom (export, window, content, the link without its signature, recipient): a
+    mail composed again for the same run has the same one, so mailboxes and `send` recognise it.
+
+    Args:
+        expires_at: when the link stops working; aware.
+    """
+    values = _values(receipt, link, expires_at)
+    text, html = (_render(name, values) for name in ("link.txt", "link.html"))
+    return [_message(receipt, link, sender, recipient, str(values["subject"]), text, html) for recipient in recipients]
+
+
+def send(
+    messages: Sequence[EmailMessage],
+    connect: Callable[[], smtplib.SMTP],
+    already_sent: Container[str] = (),
+    on_sent: Callable[[str], None] = lambda _message_id: None,
+) -> None:
+    """Sends each message that was not sent before, over one connection, and records it as soon as it is accepted.
+
+    A refused recipient does not keep the others from their mail. Neither links nor addresses are logged or put into
+    errors; a refused recipient is shown as `b***@customer.example`.
+
+    Args:
+        connect: makes a client that is logged in; it is closed here.
+        already_sent: Message-IDs accepted in an earlier try.
+        on_sent: called with the Message-ID of each mail that the server has accepted.
+
+    Raises:
+        AccessDenied: the login is refused.
+        PermanentError: sender or some recipients refused, or the server's certificate is not trusted.
+        TargetUnavailable: network fault or a temporary refusal; what was accepted is recorded.
+    """
+    pending = [message for message in messages if message["Message-ID"] not in already_sent]
+    if not pending:
+        return
+    client = _connected(connect)
+    refused: list[DataExportError] = []
+    try:
+        for message in pending:
+            try:
+                _send_one(client, message)
+            except DataExportError as error:
+                refused.append(error)
+                if client.sock is None:  # smtplib has hung up: there is nobody to give the others to
+                    break
+            else:
+                on_sent(message["Message-ID"])
+    finally:
+        with suppress(OSError):
+            client.quit()
+        client.close()
+    _log.info("mailed %d of %d links", len(pending) - len(refused), len(pending))
+    if refused:
+        _raise(refused)
+
+
+def masked(address: str) -> str:
+    """`b***@customer.example`: enough for who knows the customer file, not for who reads logs."""
+    local, _, domain = address.rpartition("@")
+    return f"{local[:1]}***@{domain}"
+
+
+def _raise(errors: list[DataExportError]) -> NoReturn:
+    """One error for all; a temporary one comes first, because another try may still reach its recipient."""
+    text = "; ".join(map(str, errors))
+    if any(isinstance(error, TargetUnavailable) for error in errors):
+        raise TargetUnavailable(text)
+    raise PermanentError(text)
+
+
+def _values(receipt: Receipt, link: str, expires_at: datetime) -> dict[str, object]:
+    window = receipt.export_window
+    start, end = (f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in (window.start, window.end))
+    return {
+        "subject": f"Data export {receipt.export}: {window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC",
+        "receipt": receipt,
+        "link": link,
+        "until": f"{expires_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+        "start": start,
+        "end": end,
+        "work_orders": sum(site.work_orders for site in receipt.sites),
+        "quarantined": sum(site.quarantined for site in receipt.sites),
+        "size": _size(sum(site.bytes for site in receipt.sites)),
+    }
+
+
+def _render(name: str, values: dict[str, object]) -> str:
+    import jinja2
+
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES),
+        autoescape=jinja2.select_autoescape(),
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["size"] = _size
+    return environment.get_template(name).render(values)
+
+
+def _message(
+    receipt: Receipt, link: str, sender: str, recipient: str, subject: str, text: str, html: str
+) -> EmailMessage:
+    message = EmailMessage(policy=SMTP)
+    message["Subject"] = subject
+    message["From"] = sender
+    message["To"] = recipient
+    message["Date"] = datetime.now(UTC)
+    message["Message-ID"] = _message_id(receipt, link, sender, recipient)
+    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
+    message.set_content(text)
+    message.add_alternative(html, subtype="html")
+    return message
+
+
+def _message_id(receipt: Receipt, link: str, sender: str, recipient: str) -> str:
+    offered = urlsplit(link)
+    parts = [
+        receipt.export,
+        receipt.export_type,
+        str(receipt.export_window),
+        *(f"{site.site_id} {site.sha256}" for site in receipt.sites),
+        f"{offered.netloc}{offered.path}",
+        recipient.lower(),
+    ]
+    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
+    return f"<{digest}.data-export@{sender.rpartition('@')[2]}>"
+
+
+def _size(size: int) -> str:
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= factor:
+            return f"{size / factor:,.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _connected(connect: Callable[[], smtplib.SMTP]) -> smtplib.SMTP:
+    try:
+        return connect()
+    except smtplib.SMTPAuthenticationError as error:
+        if _is_permanent(error.smtp_code):
+            raise AccessDenied(
+                f"the mail server refuses the login ({_code(error)}): correct user and password of the SMTP connection"
+            ) from None
+        raise TargetUnavailable(f"the mail server cannot check the login now ({_code(error)})") from None
+    except smtplib.SMTPNotSupportedError as error:
+        raise PermanentError(
+            f"the mail server does not offer what the SMTP connection asks for ({error}): correct disable_tls, "
+            "disable_ssl or the login in its extra"
+        ) from None
+    except ssl.SSLCertVerificationError as error:
+        raise PermanentError(
+            f"the mail server's certificate is not trusted ({error.verify_message}): correct the host, or make the "
+            "workers trust its issuer"
+        ) from None
+    except OSError as error:  # smtplib's own errors are among them
+        raise TargetUnavailable(f"the mail server is not reached: {_reason(error)}") from None
+
+
+def _send_one(client: smtplib.SMTP, message: EmailMessage) -> None:
+    """Hands one message over; raises without the server's words, which may hold the address."""
+    recipient = message["To"]
+    try:
+        client.send_message(message)
+    except smtplib.SMTPRecipientsRefused as error:
+        code, words = next(iter(error.recipients.values()))
+        said = _code(smtplib.SMTPResponseException(code, words))
+        if _is_permanent(code):
+            raise PermanentError(
+                f"the mail server refuses recipient {masked(recipient)} ({said}): correct `emails` in the customer file"
+            ) from None
+        raise TargetUnavailable(f"the mail server does not take mail for {masked(recipient)} now ({said})") from None
+    except smtplib.SMTPSenderRefused as error:
+        if _is_permanent(error.smtp_code):
+            raise PermanentError(
+                f"the mail server refuses sender {message['From']} ({_code(error)}): correct mail.from in platform.yaml"
+            ) from None
+        raise TargetUnavailable(f"the mail server does not take our mail now ({_code(error)})") from None
+    except smtplib.SMTPResponseException as error:
+        kind = PermanentError if _is_permanent(error.smtp_code) else TargetUnavailable
+        raise kind(f"the mail server refuses the mail for {masked(recipient)} ({_code(error)})") from None
+    except OSError as error:
+        client.close()
+        raise TargetUnavailable(f"the mail server was lost while it took a mail: {_reason(error)}") from None
+
+
+def _is_permanent(code: int) -> bool:
+    return 500 <= code < 600
+
+
+def _code(error: smtplib.SMTPResponseException) -> str:
+    words = error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else str(error.smtp_error)
+    enhanced = _ENHANCED_CODE.match(words)
+    return f"{error.smtp_code} {enhanced[0]}" if enhanced else str(error.smtp_code)
+
+
+def _reason(error: OSError) -> str:
+    return error.strerror or type(error).__name__
