@@ -9,6 +9,7 @@ from airflow.sdk import DAG, Param, TriggerRule, XComArg, get_parsing_context, t
 
 from data_export.config.load import ConfigProblem, load_customers
 from data_export.config.models import CustomerExport, dag_id
+from data_export.config.platform import LimitSettings, load_platform
 from data_export.errors import ConfigError
 from data_export_airflow import tasks
 from data_export_airflow.describe import describe, describe_broken
@@ -32,12 +33,12 @@ def customer_dags() -> dict[str, DAG]:
     No error escapes: one broken file would otherwise hide every customer's DAG. A broken file gets a placeholder that
     keeps its history visible; `dags/config_errors.py` reports it.
     """
-    wanted = get_parsing_context().dag_id
+    wanted, settle = get_parsing_context().dag_id, _settle()
     loaded = load_customers(only_dag_id=wanted)
     dags = {}
     for name, export in loaded.exports.items():
         try:
-            dag = build_dag(name, export)
+            dag = build_dag(name, export, settle)
             dag.validate()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
             dag.check_cycle()
         except Exception as error:
@@ -49,14 +50,14 @@ def customer_dags() -> dict[str, DAG]:
     return dags
 
 
-def build_dag(name: str, export: CustomerExport) -> DAG:
+def build_dag(name: str, export: CustomerExport, settle: timedelta) -> DAG:
     """`prepare`, then for each site `extract` -> `transform` -> `copy_images` -> `deliver`, then `close`.
 
     Reads nothing but its arguments: no connection, network or database while parsing.
     """
     with DAG(
         dag_id=dag_id(name),
-        schedule=timetable_of(export),
+        schedule=timetable_of(export, settle) if export.enabled else None,
         start_date=export.start,
         end_date=export.end - timedelta(seconds=1) if export.end else None,  # Airflow's is inclusive
         catchup=False,
@@ -100,7 +101,7 @@ def _wire(name: str) -> None:
 
 
 def _task(function: Callable[..., Any], **options: Any) -> Callable[..., XComArg]:
-    """A TaskFlow task, whose arguments are what earlier tasks will have returned: typed as that, not as the function."""
+    """A TaskFlow task; its arguments are what earlier tasks will have returned, hence not typed as the function's."""
     decorated: Callable[..., XComArg] = task(**options)(function)
     return decorated
 
@@ -114,6 +115,14 @@ def placeholder_dag(name: str, problems: list[str]) -> DAG:
     with DAG(dag_id=dag_id(name), schedule=None, tags={INVALID_TAG}, doc_md=describe_broken(name, problems)) as dag:
         task(mend_the_customer_file)()
     return dag
+
+
+def _settle() -> timedelta:
+    """`limits.settle_minutes`; its default where platform.yaml is broken, which every run then reports."""
+    try:
+        return timedelta(minutes=load_platform().limits.settle_minutes)
+    except ConfigError:
+        return timedelta(minutes=LimitSettings().settle_minutes)
 
 
 def _by_name(problems: tuple[ConfigProblem, ...]) -> dict[str, list[str]]:

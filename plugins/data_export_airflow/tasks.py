@@ -1,6 +1,6 @@
 """What each task runs: one step, a small dict in, a small dict out. The grid shows the argument `site_id`."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -29,9 +29,9 @@ def asset_of(name: str) -> Asset:
 def prepare(name: str) -> list[str]:
     """Freezes configuration and window for the whole run; returns the sites, over which the next tasks are mapped."""
     context = get_current_context()
-    export, now = load_named(name), datetime.now(UTC)
-    window = window_of_run(export, dict(context), now)
-    plan = make_plan(name, export, window, load_platform().limits, now)
+    export, limits, now = load_named(name), load_platform().limits, datetime.now(UTC)
+    window = window_of_run(export, dict(context), timedelta(minutes=limits.settle_minutes), now)
+    plan = make_plan(name, export, window, limits, now)
     context["ti"].xcom_push(PLAN, plan.to_dict())  # beside the result, since Airflow maps over results only
     return [str(site) for site in plan.sites]
 

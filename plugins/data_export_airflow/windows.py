@@ -1,19 +1,18 @@
 """Which window a run is for."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from airflow.timetables.interval import CronDataIntervalTimetable
 from pendulum import instance
 
 from data_export.config.models import CustomerExport
 from data_export.errors import ConfigError
 from data_export.window import ExportWindow
-from data_export_airflow.timetables import CRON
+from data_export_airflow.timetables import timetable_of
 
 
-def window_of_run(export: CustomerExport, context: Mapping[str, Any], now: datetime) -> ExportWindow:
+def window_of_run(export: CustomerExport, context: Mapping[str, Any], settle: timedelta, now: datetime) -> ExportWindow:
     """The trigger form's `from` and `to` where given, else the run's data interval, else the last complete window.
 
     A window that `end_date` cuts is exported up to it.
@@ -33,17 +32,8 @@ def window_of_run(export: CustomerExport, context: Mapping[str, Any], now: datet
     run = context["dag_run"]
     begins, ends = run.data_interval_start, run.data_interval_end
     if begins is None or ends is None or begins == ends:
-        begins, ends = _last_complete(export, now)
-    cut = export.end is not None and begins < export.end < ends
-    return ExportWindow(begins, export.end if cut and export.end is not None else ends)
-
-
-def _last_complete(export: CustomerExport, now: datetime) -> tuple[datetime, datetime]:
-    if export.interval == "once":
-        assert export.end is not None  # noqa: S101 - the model requires it
-        return export.start, export.end
-    cron = CRON.get(export.interval, export.interval)
-    interval = CronDataIntervalTimetable(cron, timezone=export.timezone).infer_manual_data_interval(
-        run_after=instance(now)
-    )
-    return interval.start, interval.end
+        # A run triggered without a logical date has no interval (REST with null, CLI without -l).
+        begins, ends = timetable_of(export, settle).infer_manual_data_interval(run_after=instance(now))
+    if export.end is not None and begins < export.end < ends:
+        ends = export.end
+    return ExportWindow(begins, ends)

@@ -59,7 +59,7 @@ def test_every_dag_keeps_the_policy(customers: Path) -> None:
 
 def test_a_schedule_has_real_intervals(customers: Path) -> None:
     for dag in bag_of("customer_exports.py").dags.values():
-        assert type(dag.timetable).__name__ in {"CronDataIntervalTimetable", "OnceWindowTimetable"}
+        assert type(dag.timetable).__name__ in {"SettledCronTimetable", "OnceWindowTimetable"}
 
 
 def test_a_broken_file_hides_nobody_and_is_an_import_error_of_its_own(customers: Path) -> None:
