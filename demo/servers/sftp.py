@@ -68,6 +68,7 @@ class SftpServer:
         self.root.mkdir(parents=True, exist_ok=True)
         self.keys = SftpKeys(folder / "keys")
         self._sftp = sftp
+        self._connections: set[asyncssh.SSHServerConnection] = set()
 
     @property
     def private_key_path(self) -> Path:
@@ -102,7 +103,7 @@ class SftpServer:
         return await asyncssh.listen(
             self._listen_on,
             self.port,
-            server_factory=lambda: _OneUser(allowed),
+            server_factory=lambda: _OneUser(allowed, self._connections),
             server_host_keys=[self.keys.host_key_path],
             sftp_factory=lambda channel: self._sftp(channel, chroot=root),
             allow_scp=False,
@@ -111,11 +112,22 @@ class SftpServer:
     async def _stop(self) -> None:
         self._listener.close()
         await self._listener.wait_closed()
+        for connection in list(self._connections):
+            connection.abort()
+            await connection.wait_closed()
 
 
 class _OneUser(asyncssh.SSHServer):
-    def __init__(self, allowed: asyncssh.SSHKey) -> None:
+    def __init__(self, allowed: asyncssh.SSHKey, connections: set[asyncssh.SSHServerConnection]) -> None:
         self._allowed = allowed
+        self._connections = connections
+
+    def connection_made(self, conn: asyncssh.SSHServerConnection) -> None:
+        self._connection = conn
+        self._connections.add(conn)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._connections.discard(self._connection)
 
     def begin_auth(self, username: str) -> bool:
         return True

@@ -11,6 +11,7 @@ from email.message import EmailMessage
 from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Self
+from weakref import WeakSet
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
@@ -41,6 +42,7 @@ class SmtpServer:
         self.refused = set(refused)
         self.certificate = folder / "tls" / "server.pem"
         self._login = login
+        self._sessions: WeakSet[SMTP] = WeakSet()
         folder.mkdir(parents=True, exist_ok=True)
 
     @property
@@ -60,7 +62,7 @@ class SmtpServer:
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        self._server.close()
+        self._thread.run(self._stop())
         self._thread.close()
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
@@ -89,7 +91,7 @@ class SmtpServer:
         context = self._tls() if self._login else None
 
         def protocol() -> SMTP:
-            return SMTP(
+            session = SMTP(
                 self,
                 hostname="localhost",  # the default asks the resolver, which may be slow
                 loop=loop,
@@ -98,9 +100,18 @@ class SmtpServer:
                 auth_required=self._login is not None,
                 authenticator=self._authenticate if self._login else None,
             )
+            self._sessions.add(session)
+            return session
 
         self._server = await loop.create_server(protocol, self._listen_on, self.port)
         self.port = self._server.sockets[0].getsockname()[1]
+
+    async def _stop(self) -> None:
+        self._server.close()
+        for session in list(self._sessions):
+            if session.transport is not None:
+                session.transport.close()
+        await asyncio.sleep(0)  # lets the transports close their sockets
 
     def _authenticate(
         self, _server: SMTP, _session: Session, _envelope: Envelope, _mechanism: str, given: object
