@@ -8,7 +8,7 @@ from data_export import layout
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver, holds
-from data_export.images import Progress, copy_images
+from data_export.images import Progress, copy_images, source_key_of
 from data_export.pipeline.staged import download, scratch, upload
 from data_export.plan import ExportPlan
 from data_export.receipt import Delivered, Extracted, ImagesCopied, Transformed
@@ -91,13 +91,6 @@ def copy_site_images(
 ) -> ImagesCopied:
     """Copies every image that the site's data file refers to, those already at the target excepted."""
 
-    def source_key(input_id: str, file_extension: str | None) -> str:
-        return (
-            key_template.replace("{site_id}", str(transformed.site_id))
-            .replace("{input_id}", input_id)
-            .replace("{file_extension}", file_extension or "")
-        )
-
     def report(progress: Progress) -> None:
         log.info("%s: site %s: %s", plan.name, transformed.site_id, progress)
 
@@ -108,7 +101,7 @@ def copy_site_images(
                 paths,
                 site_id=transformed.site_id,
                 source=images,
-                source_key=source_key,
+                source_key=source_key_of(key_template, transformed.site_id),
                 destination=target,
                 progress=report,
             )
