@@ -1,0 +1,1 @@
+"""Reads a site's window from the platform's database."""

@@ -1,0 +1,1 @@
+"""Turns a raw snapshot into the delivered file."""
