@@ -1,0 +1,35 @@
+# Two images: `service` runs every Airflow component of docker-compose.yaml, `demo` the servers of its demo profile.
+#
+# The slim image holds Airflow alone: what else is installed is requirements.txt and nothing more, as in development.
+FROM apache/airflow:slim-3.3.2-python3.11 AS base
+
+WORKDIR /opt/airflow
+COPY requirements.txt ./
+# Naming the image's own version makes a lock file that pins another one an error, not a quiet upgrade.
+RUN uv pip install --no-cache "apache-airflow==${AIRFLOW_VERSION}" --requirement requirements.txt \
+    && uv pip check
+
+# Code belongs to root: the process that runs it cannot change it. Compiled here, since it cannot do that later either.
+USER 0
+COPY dags dags
+COPY include include
+COPY plugins plugins
+# Airflow writes airflow.cfg where there is none; an empty one leaves everything to the environment.
+RUN mkdir -p include/customers keys state \
+    && chown 50000:0 state \
+    && touch airflow.cfg \
+    && python -m compileall -q dags plugins
+USER 50000
+# Airflow itself finds the plugins folder; `python -m data_export_airflow` needs to be told.
+ENV PYTHONPATH=/opt/airflow/plugins
+
+
+FROM base AS demo
+
+COPY requirements-dev.txt ./
+RUN uv pip install --no-cache --requirement requirements.txt --requirement requirements-dev.txt
+COPY demo demo
+ENV PYTHONPATH=/opt/airflow/plugins:/opt/airflow
+
+
+FROM base AS service
