@@ -47,7 +47,7 @@ def uuids(column: pa.Array) -> pa.Array:
     raw = uuid_bytes(column)
     text = np.full((len(raw), _UUID_LENGTH), ord("-"), np.uint8)
     for first, last, at in _UUID_GROUPS:
-        text[:, at : at + 2 * (last - first)] = _HEX[raw[:, first:last]].reshape(len(raw), -1)
+        text[:, at : at + 2 * (last - first)] = _HEX[raw[:, first:last]].reshape(len(raw), 2 * (last - first))
     offsets = np.arange(0, len(raw) * _UUID_LENGTH + 1, _UUID_LENGTH)
     return pa.LargeStringArray.from_buffers(len(raw), pa.py_buffer(offsets), pa.py_buffer(text))
 

@@ -1,0 +1,140 @@
+"""Rows that the format cannot express: each kind refused by name, or set aside whole."""
+
+import json
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from data_export.errors import InvalidRecord
+from data_export.source.extract import SQL_FOLDER
+from tests.unit.source_kit import SITE, SourceDatabase
+
+DAY = "2025-03-16T12:00:00+00:00"
+GOOD, BAD, ITEM, INPUT = UUID(int=1), UUID(int=2), UUID(int=20), UUID(int=200)
+
+#: table, wrong values, what the message says.
+CASES: dict[str, tuple[str, dict[str, Any], str]] = {
+    "metadata an array": ("work_order", {"metadata": "[1]"}, "metadata is neither an object nor null"),
+    "metadata a number": ("work_order", {"metadata": "-1"}, "metadata is neither an object nor null"),
+    "update infinite": ("work_order", {"update_date": "infinity"}, "update_date is infinite or outside"),
+    "update minus infinite": ("work_order", {"update_date": "-infinity"}, "update_date is infinite or outside"),
+    "update before Christ": ("work_order", {"update_date": "0044-03-15 BC"}, "update_date is infinite or outside"),
+    "update in year 10000": (
+        "work_order",
+        {"update_date": "10000-01-01 00:00:00+00"},
+        "update_date is infinite or outside",
+    ),
+    "input metadata a string": (
+        "input",
+        {"metadata": '"x"'},
+        rf"work_items\[\]\.input\[\]\.metadata of input {INPUT} is neither an object nor null",
+    ),
+    "input date infinite": (
+        "input",
+        {"create_date": "infinity"},
+        rf"work_items\[\]\.input\[\]\.create_date of input {INPUT} is infinite",
+    ),
+    "extension with a separator": (
+        "input",
+        {"file_extension": "/../x.png"},
+        rf"work_items\[\]\.input\[\]\.file_extension of input {INPUT} is not a plain extension",
+    ),
+    "extension with a line break": ("input", {"file_extension": ".png\n"}, "is not a plain extension"),
+    "analyzed an object": (
+        "job_conformity",
+        {"analyzed_value": "{}"},
+        rf"job_conformity\[\]\.analyzed_value of input {INPUT} is an object or array",
+    ),
+    "corrected an array": (
+        "job_conformity",
+        {"corrected_value": "[]"},
+        rf"job_conformity\[\]\.corrected_value of input {INPUT} is an object or array",
+    ),
+    "corrected date infinite": (
+        "job_conformity",
+        {"corrected_date": "infinity"},
+        rf"job_conformity\[\]\.corrected_date of input {INPUT} is infinite",
+    ),
+}
+
+
+def insert(source: SourceDatabase, table: str, wrong: dict[str, Any]) -> None:
+    """Two work orders, one of them with the wrong values in one row of a table."""
+    order = {"site_id": SITE, "create_date": DAY, "metadata": "{}"}
+    rows: dict[str, dict[str, Any]] = {
+        "work_order": order | {"id": BAD, "name": "bad"},
+        "work_item": {"id": ITEM, "work_order_id": BAD},
+        "input": {"id": INPUT, "work_item_id": ITEM, "create_date": DAY},
+        "job_conformity": {"input_id": INPUT, "task_name": "ctx"},
+    }
+    rows[table] |= wrong
+    source.insert("work_order", [order | {"id": GOOD, "name": "good"}])
+    for name, row in rows.items():
+        source.insert(name, [row])
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_fails_naming_work_order_field_and_fix(source: SourceDatabase, tmp_path: Path, case: str) -> None:
+    table, wrong, message = CASES[case]
+    insert(source, table, wrong)
+    with pytest.raises(InvalidRecord, match=f"work order {BAD}: .*{message}") as caught:
+        source.export(tmp_path)
+    assert "on_invalid: quarantine" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_quarantine_takes_the_whole_record_and_nothing_else(source: SourceDatabase, tmp_path: Path, case: str) -> None:
+    table, wrong, _ = CASES[case]
+    insert(source, table, wrong)
+    exported = source.export(tmp_path, on_invalid="quarantine")
+    assert [json.loads(line)["name"] for line in exported.lines] == ["good"]
+    assert (exported.result.work_orders, exported.result.quarantined, exported.result.images) == (1, 1, 0)
+    (line,) = (tmp_path / "quarantine.json").read_text().splitlines()
+    kept = json.loads(line)
+    (problem,) = kept["problems"]
+    column = problem["field"].split(".")[-1]
+    assert kept["work_order"] == str(BAD)
+    assert column in wrong
+    assert problem["input"] == (None if table == "work_order" else str(INPUT))
+    assert {name: len(rows) for name, rows in kept["rows"].items()} == {
+        "work_order": 1,
+        "work_item": 1,
+        "input": 1,
+        "data_conformity": 0,
+        "job_conformity": 1,
+    }
+    if "date" not in column:  # Arrow cannot spell what its calendar has not
+        assert kept["rows"][table][0][column] == wrong[column]
+
+
+def test_every_case_is_alone_wrong(source: SourceDatabase, tmp_path: Path) -> None:
+    insert(source, "input", {"file_extension": ".jpeg", "metadata": "null", "create_date": None})
+    exported = source.export(tmp_path, on_invalid="quarantine")
+    assert (exported.result.work_orders, exported.result.quarantined) == (2, 0)
+    assert not (tmp_path / "quarantine.json").exists()
+
+
+def test_many_problems_are_listed_and_the_first_is_named(source: SourceDatabase, tmp_path: Path) -> None:
+    insert(source, "job_conformity", {"analyzed_value": "{}", "corrected_value": "[]"})
+    with pytest.raises(InvalidRecord, match="and 1 more"):
+        source.export(tmp_path)
+    exported = source.export(tmp_path, on_invalid="quarantine")
+    kept = json.loads((tmp_path / "quarantine.json").read_text())
+    assert [problem["field"].split(".")[-1] for problem in kept["problems"]] == ["analyzed_value", "corrected_value"]
+    assert exported.result.quarantined == 1
+
+
+def test_a_null_id_is_a_problem(source: SourceDatabase, tmp_path: Path) -> None:
+    insert(source, "work_item", {})
+    for path in SQL_FOLDER.glob("*.sql"):
+        (tmp_path / path.name).write_text(path.read_text())
+    sql = (SQL_FOLDER / "work_order.sql").read_text().replace("work_order.*", "work_order.*, NULL::uuid AS no_id")
+    (tmp_path / "work_order.sql").write_text(
+        f"SELECT work_order_number, id, name, no_id AS site_id, create_date, "
+        f"update_date, metadata, progress_score FROM ({sql}) AS rows"
+    )
+    with pytest.raises(InvalidRecord, match=f"work order {GOOD}: site_id is NULL"):
+        source.export(tmp_path / "out", sql_folder=tmp_path)
