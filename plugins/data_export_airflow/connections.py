@@ -52,7 +52,7 @@ def source_dsn(conn_id: str) -> str:
 
     connection(conn_id)
     uri: str = PostgresHook(postgres_conn_id=conn_id).get_uri()
-    return uri.replace("postgresql+psycopg2://", "postgresql://", 1)
+    return "postgresql://" + uri.partition("://")[2]  # the hook names its own driver in the scheme
 
 
 def store(uri: str, conn_id: str, impersonate: str | None = None) -> Store:
