@@ -23,19 +23,21 @@ class SftpKeys:
         self.client_key_path = folder / "client_key"
         passphrase_path = folder / "passphrase"
         if not passphrase_path.exists():
-            asyncssh.generate_private_key("ssh-ed25519").write_private_key(self.host_key_path)
-            self.host_key_path.chmod(0o600)
             passphrase = secrets.token_urlsafe(18)
             # 16 rounds, as ssh-keygen's; asyncssh's own 128 cost a second of CPU at every login.
-            asyncssh.generate_private_key("ssh-ed25519").write_private_key(
-                self.client_key_path, passphrase=passphrase, rounds=16, ignore_few_rounds=True
-            )
-            self.client_key_path.chmod(0o600)
+            for path, how in (
+                (self.host_key_path, {}),
+                (self.client_key_path, {"passphrase": passphrase, "rounds": 16, "ignore_few_rounds": True}),
+            ):
+                key = asyncssh.generate_private_key("ssh-ed25519")
+                key.write_private_key(path, **how)
+                path.chmod(0o600)
+                key.write_public_key(f"{path}.pub")
             passphrase_path.write_text(passphrase)
             passphrase_path.chmod(0o600)
         self.passphrase = passphrase_path.read_text()
-        self.host_key = public_line(asyncssh.read_private_key(self.host_key_path))
-        self.client_key = public_line(asyncssh.read_private_key(self.client_key_path, self.passphrase))
+        self.host_key = public_line(asyncssh.read_public_key(f"{self.host_key_path}.pub"))
+        self.client_key = public_line(asyncssh.read_public_key(f"{self.client_key_path}.pub"))
 
 
 def public_line(key: asyncssh.SSHKey) -> str:

@@ -60,6 +60,8 @@ async def connect(login: SftpLogin, timeout: float) -> "asyncssh.SSHClientConnec
     for tries_left in reversed(range(_TRIES)):
         try:
             return await _connect_once(login, pinned, keys, timeout)
+        except DataExportError:
+            raise
         except (asyncssh.ConnectionLost, ConnectionResetError) as error:
             if not tries_left or "timeout" in str(error).lower():
                 raise unavailable(login.server, error) from None

@@ -1,5 +1,6 @@
 """What an SFTP server's answers mean, in the service's own errors."""
 
+import re
 from typing import TYPE_CHECKING
 
 from data_export.errors import (
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 _READ_ONLY = 1  # SSH_FXE_STATVFS_ST_RDONLY
 _REASON_CHARACTERS = 120
+# Version 3 has no code for a full disk, but servers other than OpenSSH say it in words.
+_FULL = re.compile(r"no space|disk full|quota", re.IGNORECASE)
 
 
 def named(error: BaseException) -> str:
@@ -55,10 +58,8 @@ def translate(error: BaseException, where: str, user: str) -> DataExportError:
         return AccessDenied(f"{where}: the server denies user {user!r} access: ask for read and write rights there")
     if isinstance(error, asyncssh.SFTPWriteProtect):
         return AccessDenied(f"{where}: the server's file system is read-only: ask its administrator to change that")
-    if isinstance(error, asyncssh.SFTPNoSpaceOnFilesystem):
-        return TargetFull(f"{where}: no space left on the server: make room there")
-    if isinstance(error, asyncssh.SFTPQuotaExceeded):
-        return TargetFull(f"{where}: the quota of user {user!r} is used up: raise it or make room")
+    if isinstance(error, asyncssh.SFTPNoSpaceOnFilesystem | asyncssh.SFTPQuotaExceeded) or _FULL.search(str(error)):
+        return TargetFull(f"{where}: disk or quota of user {user!r} is full on the server: make room there")
     if isinstance(error, asyncssh.SFTPBadMessage | asyncssh.SFTPInvalidFilename | asyncssh.SFTPInvalidParameter):
         return name_refused(where)
     if isinstance(error, asyncssh.SFTPOpUnsupported):

@@ -1,0 +1,68 @@
+"""A TCP proxy that drops, cuts and stalls connections."""
+
+import asyncio
+from typing import Self
+
+
+class TcpProxy:
+    """Stands in front of `127.0.0.1:<target>` at `port`; an async context manager.
+
+    drop: how many of the next connections are closed as soon as they come in.
+    cut_after: bytes sent towards the server after which a connection is reset, once; None for never.
+    holding: while true nothing is passed on in either direction, and nobody is told.
+    """
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._writers: set[asyncio.StreamWriter] = set()
+        self.accepted = 0
+        self.drop = 0
+        self.cut_after: int | None = None
+        self.holding = False
+
+    async def __aenter__(self) -> Self:
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._server.close()
+        self.holding = False
+        self.cut()
+        await asyncio.sleep(0.02)  # lets the handlers see it and end
+
+    def cut(self) -> None:
+        """Resets every connection."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.accepted += 1
+        self._writers.add(writer)
+        if self.drop:
+            self.drop -= 1
+            writer.transport.abort()
+            return
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        self._writers.add(far_writer)
+        await asyncio.gather(
+            self._pass_on(reader, far_writer, counted=True),
+            self._pass_on(far_reader, writer, counted=False),
+            return_exceptions=True,
+        )
+
+    async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool) -> None:
+        passed = 0
+        try:
+            while data := await reader.read(1 << 16):
+                while self.holding:
+                    await asyncio.sleep(0.01)
+                passed += len(data)
+                if counted and self.cut_after is not None and passed > self.cut_after:
+                    self.cut_after = None
+                    self.cut()
+                    return
+                writer.write(data)
+                await writer.drain()
+        finally:
+            writer.transport.abort()
