@@ -38,16 +38,20 @@ _SESSION = {
 }
 # SQLSTATE classes of what a retry cannot help: data, login, catalogue, syntax, rights, unsupported.
 _PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", "P0")
+# What libpq says, without SQLSTATE, where trying again is of no use.
 _REFUSED = (
     "authentication failed",
     "no password supplied",
     "pg_hba.conf",
     "does not exist",
     "permission denied",
-    "certificate",
-    "invalid",
-    "missing",
-    "SSL",
+    "certificate verify failed",
+    "does not support SSL",
+    "invalid URI",
+    "invalid connection option",
+    "invalid port",
+    "invalid integer value",
+    'missing "="',
 )
 
 

@@ -1,7 +1,6 @@
 """Puts the files of `include/sql/` together into one query per table of a snapshot."""
 
 import re
-from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -32,15 +31,14 @@ class Query:
     """SQL text that knows which file each part of it came from."""
 
     text: str
-    parts: tuple[tuple[int, Path], ...]  # offset at which a file's part begins, ascending
+    parts: tuple[tuple[int, int, Path], ...]  # from, to, file; the last is the query's own
 
     def where(self, position: int | None) -> str:
-        """`<file>` or `<file>, line <n>` of a position in the text (1 is the first character, as PostgreSQL counts)."""
-        if position is None:
-            return str(self.parts[-1][1])
-        offset, path = self.parts[max(bisect_right([at for at, _ in self.parts], position - 1) - 1, 0)]
-        line = self.text.count("\n", offset, position - 1) + 1
-        return f"{path}, line {line}" if line <= len(path.read_text().splitlines()) else str(path)
+        """`<file>, line <n>` of a position in the text (the first is 1, as PostgreSQL counts), or `<file>`."""
+        for start, end, path in self.parts:
+            if position is not None and start < position <= end:
+                return f"{path}, line {self.text.count(chr(10), start, position - 1) + 1}"
+        return str(self.parts[-1][2])
 
 
 class Queries:
@@ -83,9 +81,10 @@ class Queries:
     def _joined(self, pieces: list[str | Path]) -> Query:
         text, parts = "", []
         for piece in pieces:
-            if isinstance(piece, Path):
-                parts.append((len(text), piece))
+            start = len(text)
             text += self._filled(piece) if isinstance(piece, Path) else piece
+            if isinstance(piece, Path):
+                parts.append((start, len(text), piece))
         return Query(text, tuple(parts))
 
     def _filled(self, path: Path) -> str:
