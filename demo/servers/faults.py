@@ -151,6 +151,8 @@ class FaultProxy:
         self.seen.append(exchange)
         fault = next((one for one in self._faults if one.strikes(request.method, request.raw_path)), None)
         limit = fault.after if fault and fault.kind == "reset_request" else None
+        if "Expect" in request.headers and request.transport is not None:
+            request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         body = bytearray()
         async for chunk in request.content.iter_any():
             body += chunk

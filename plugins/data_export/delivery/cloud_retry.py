@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from data_export.delivery.base import StoredObject
-from data_export.errors import TransientError
+from data_export.errors import ObjectExists, TargetNotFound, TransientError
 
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying
@@ -14,6 +14,14 @@ if TYPE_CHECKING:
 LONGEST_LINK_SECONDS = 7 * 24 * 3600
 # Slower than this a server counts as stalled: 100 kB/s for a request's body.
 _SLOWEST_BYTES_PER_SECOND = 100_000
+
+
+class NoSuchObject(TargetNotFound):
+    """The bucket is there, the object is not."""
+
+
+class PreconditionFailed(ObjectExists):
+    """A write asked for another state of the object than there is."""
 
 
 @dataclass(frozen=True, slots=True)

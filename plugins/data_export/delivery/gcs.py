@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from data_export.content import Content
 from data_export.delivery.base import Destination, StoredObject
-from data_export.delivery.cloud_retry import Patience, persist
-from data_export.delivery.gcs_errors import NoSuchObject, PreconditionFailed, explain
+from data_export.delivery.cloud_retry import NoSuchObject, Patience, PreconditionFailed, persist
+from data_export.delivery.gcs_errors import explain
 from data_export.delivery.gcs_read import ObjectReader
 from data_export.delivery.gcs_sign import signed_link
 from data_export.delivery.gcs_write import PIECE_BYTES, stored_object, upload_big, upload_small

@@ -6,10 +6,10 @@ Texts of libraries are not passed on: they hold addresses of upload sessions, wh
 import json
 import re
 
+from data_export.delivery.cloud_retry import NoSuchObject, PreconditionFailed
 from data_export.errors import (
     AccessDenied,
     DataExportError,
-    ObjectExists,
     OverwriteRefused,
     TargetNotFound,
     TargetRefused,
@@ -27,14 +27,6 @@ _ROLES = {
 }
 _THROTTLED = ("rateLimitExceeded", "userRateLimitExceeded")
 _DELETE = "storage.objects.delete"
-
-
-class NoSuchObject(TargetNotFound):
-    """404: the bucket is there, the object is not."""
-
-
-class PreconditionFailed(ObjectExists):
-    """412: an object of another generation is there than the write asked for."""
 
 
 def explain(

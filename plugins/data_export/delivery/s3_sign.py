@@ -1,0 +1,52 @@
+"""Presigned links of S3, and how long each kind of credentials can promise them."""
+
+from datetime import timedelta
+from typing import Any
+
+from data_export.delivery.cloud_retry import LONGEST_LINK_SECONDS
+from data_export.delivery.keys import attachment
+from data_export.errors import AccessDenied, PermanentError
+
+
+def signed_link(client: Any, session: Any, bucket: str, name: str, lifetime: timedelta, file_name: str) -> str:
+    """A link to the object that works for `lifetime`. Blocks: credentials of a role may be renewed.
+
+    Raises:
+        PermanentError: longer than 7 days, or longer than temporary credentials live: links die with them.
+    """
+    from botocore.config import Config
+
+    address, hours = f"s3://{bucket}/{name}", f"{lifetime.total_seconds() / 3600:g} hours"
+    if lifetime.total_seconds() > LONGEST_LINK_SECONDS:  # boto3 would sign it, and S3 refuse it
+        raise PermanentError(f"{address}: no link works for {hours}: set link_ttl_hours to at most 168")
+    credentials = session.get_credentials()
+    if credentials is None:
+        raise AccessDenied(f"{address}: the Airflow connection gives no AWS credentials: fill in its key")
+    if credentials.get_frozen_credentials().token and _ends_within(credentials, lifetime):
+        raise PermanentError(
+            f"{address}: a link of {hours} cannot be promised: it dies with the temporary credentials that sign it: "
+            "set a shorter link_ttl_hours, or give the Airflow connection of staging the access key of an IAM user"
+        )
+    # The default for us-east-1 is still version 2, which objects encrypted by KMS refuse.
+    signer = session.client(
+        "s3",
+        region_name=client.meta.region_name,
+        endpoint_url=client.meta.endpoint_url,
+        config=client.meta.config.merge(Config(signature_version="s3v4")),
+    )
+    try:
+        link: str = signer.generate_presigned_url(
+            "get_object",
+            Params={"Bucket": bucket, "Key": name, "ResponseContentDisposition": attachment(file_name)},
+            ExpiresIn=int(lifetime.total_seconds()),
+        )
+        return link
+    finally:
+        signer.close()
+
+
+def _ends_within(credentials: Any, lifetime: timedelta) -> bool:
+    """Whether temporary credentials end before; those that do not say when are taken to."""
+    if not hasattr(credentials, "refresh_needed"):
+        return True
+    return bool(credentials.refresh_needed(refresh_in=lifetime.total_seconds()))
