@@ -24,10 +24,10 @@ class SftpKeys:
         passphrase_path = folder / "passphrase"
         if not passphrase_path.exists():
             passphrase = secrets.token_urlsafe(18)
-            # 16 rounds, as ssh-keygen's; asyncssh's own 128 cost a second of CPU at every login.
+            # asyncssh's own 128 rounds cost a second of CPU at every login, and this key opens a demo only.
             for path, how in (
                 (self.host_key_path, {}),
-                (self.client_key_path, {"passphrase": passphrase, "rounds": 16, "ignore_few_rounds": True}),
+                (self.client_key_path, {"passphrase": passphrase, "rounds": 2, "ignore_few_rounds": True}),
             ):
                 key = asyncssh.generate_private_key("ssh-ed25519")
                 key.write_private_key(path, **how)

@@ -38,6 +38,9 @@ def login_of(server: Server, **changes: object) -> SftpLogin:
 
 
 class SftpContract(DestinationContract):
+    big_bytes = 6 << 20  # some 24 blocks: asyncssh's Python ciphers on both sides make more of it slow, not truer
+    many = 150
+
     @pytest.fixture
     def connect(self, server: Server, tmp_path: Path) -> Connect:
         return lambda: SftpDestination(login_of(server), f"{server.base}{tmp_path.name}/target")

@@ -16,7 +16,7 @@ from data_export.delivery.sftp_place import overwrite_refused, place_new, place_
 from data_export.delivery.sftp_session import SftpSession
 from data_export.delivery.sftp_upload import exists, read, store
 from data_export.delivery.shared import SharedAttempts
-from data_export.errors import AccessDenied, DataExportError, TargetFull, TargetRefused
+from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetFull, TargetRefused, TargetUnavailable
 
 if TYPE_CHECKING:
     import asyncssh
@@ -143,7 +143,13 @@ class SftpDestination:
     ) -> "asyncssh.SFTPAttrs":
         temporary = temporary_path(path)
         where = self.uri + key
-        found = await store(session, temporary, content, mode="xb", read_back=self._read_back, where=where)
+        try:
+            found = await store(session, temporary, content, mode="xb", read_back=self._read_back, where=where)
+        except TargetUnavailable as error:
+            # A quicker writer of the same object takes the unfinished files of others for left over.
+            if not replace and session.alive and await exists(session, path):
+                raise ObjectExists(f"{where} is there already") from error
+            raise
         try:
             await (place_over if replace else place_new)(session, temporary, path, where)
         except BaseException:
