@@ -158,10 +158,14 @@ class StrictS3:
             return s3_error(400, "BadDigest", "The SHA256 you specified did not match the calculated checksum.")
         async with self._one_writer:
             if "x-amz-copy-source" in request.headers and request.headers.get("If-None-Match") == "*":
-                there = await forward(Exchange("HEAD", request.url.with_query(None), CIMultiDict()))
+                there = await forward(Exchange("HEAD", request.url.with_query(None), _identity(request)))
                 if there.status == 200:
                     return s3_error(412, "PreconditionFailed", "At least one of the pre-conditions did not hold")
             return await forward(request)
+
+
+def _identity(request: Exchange) -> CIMultiDict[str]:
+    return CIMultiDict({"Authorization": request.headers.get("Authorization", "")})
 
 
 def s3_error(status: int, code: str, message: str) -> Answer:

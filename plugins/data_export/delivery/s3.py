@@ -122,7 +122,10 @@ class S3Store:
         hasher, offset = Hasher(), 0
 
         async def piece_at(offset: int, etag: str | None) -> Piece:
-            return await self._asked(address, "s3:GetObject", lambda: get(self._objects, name, offset, etag))
+            try:
+                return await self._asked(address, "s3:GetObject", lambda: get(self._objects, name, offset, etag))
+            except PreconditionFailed:
+                raise VerificationFailed(f"{address} was replaced while it was read: read it again") from None
 
         piece = first = await piece_at(0, None)
         while piece.data:

@@ -49,7 +49,7 @@ def object_store(client: Any, session: Any, bucket: str, region: str | None, pat
         raise AccessDenied(
             f"s3://{bucket}/: the Airflow connection gives no AWS credentials: fill in its key"
         ) from None
-    endpoint, virtual = _endpoint(client, bucket, region)
+    endpoint, virtual = endpoint_of(client, bucket, region)
     return ObjectStore(
         bucket,
         credential_provider=credentials,
@@ -78,7 +78,7 @@ def same_server(one: Any, other: Any) -> bool:
     return one.meta.endpoint_url == other.meta.endpoint_url or (is_amazon(one) and is_amazon(other))
 
 
-def _endpoint(client: Any, bucket: str, region: str | None) -> tuple[str, bool]:
+def endpoint_of(client: Any, bucket: str, region: str | None) -> tuple[str, bool]:
     """Address for obstore, and whether it names the bucket in the host, as obstore then wants it."""
     endpoint: str = client.meta.endpoint_url
     known = client.meta.region_name

@@ -67,7 +67,7 @@ def _of_obstore(error: Exception) -> tuple[int, str, str] | None:
     if not isinstance(error, BaseError | FileNotFoundError):
         return None
     text = str(error)
-    known = 412 if isinstance(error, AlreadyExistsError | PreconditionError) else 0
+    known = 412 if isinstance(error, AlreadyExistsError | PreconditionError) else 301 if "BareRedirect" in text else 0
     status = int(found[1]) if (found := _STATUS.search(text)) else known
     code, message = _CODE.search(text), _MESSAGE.search(text)
     return (status, code[1] if code else "", message[1] if message else "") if status else None
