@@ -14,8 +14,6 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
-
 from demo.guard import Guard
 from demo.platform import Secrets
 from demo.rest import AirflowApi
@@ -85,13 +83,14 @@ class Airflow:
             self._spawn(component, sys.executable, "-m", "airflow", component)
 
     def ready(self) -> bool:
-        """Whether the API answers, lets us in, and says that all components are healthy."""
+        """Whether the API lets us in and says that all components are healthy.
+
+        Raises:
+            httpx.TransportError: it does not answer yet.
+        """
         self.check()
-        try:
-            self.api.sign_in()
-            return set(self.api.health().values()) == {"healthy"}
-        except httpx.TransportError:
-            return False
+        self.api.sign_in()
+        return set(self.api.health().values()) == {"healthy"}
 
     def check(self) -> None:
         """Looks after the processes.

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, TypeVar
 
@@ -78,30 +79,27 @@ class AirflowApi:
         instances: list[dict[str, Any]] = self.request("GET", path, params=_ALL)["task_instances"]
         return instances
 
-    def log(self, instance: dict[str, Any]) -> str:
-        """The log of a task instance's last try, as text."""
+    def reason(self, instance: dict[str, Any]) -> str:
+        """`<class>: <message>` of the error in the log of a task instance's last try."""
         path = "/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/logs/{try_number}".format_map(instance)
         lines = self.request("GET", path, params={"map_index": instance["map_index"]})["content"]
-        return "\n".join(line if isinstance(line, str) else str(line) for line in lines)
-
-    def reason(self, instance: dict[str, Any]) -> str:
-        """The last line of a failed task's log that holds an error."""
-        lines = [line for line in self.log(instance).splitlines() if "rror" in line]
-        return lines[-1] if lines else "see its log"
+        errors = [error for line in lines if isinstance(line, dict) for error in line.get("error_detail") or ()]
+        return "{exc_type}: {exc_value}".format_map(errors[-1]) if errors else "its log holds no error"
 
     def import_errors(self) -> list[str]:
         return [error["stack_trace"] for error in self.request("GET", "/importErrors", params=_ALL)["import_errors"]]
 
 
 def wait_for(what: str, condition: Callable[[], T], seconds: float, pause: float = 0.5) -> T:
-    """The first truthy answer of `condition`.
+    """The first truthy answer of `condition`, a server that does not answer in time being none.
 
     Raises:
         TimeoutError: naming `what`, when there was none within `seconds`.
     """
     until = time.monotonic() + seconds
-    while not (answer := condition()):
-        if time.monotonic() > until:
-            raise TimeoutError(f"{what}: not within {seconds:.0f} s")
+    while time.monotonic() < until:
+        with suppress(httpx.TransportError):
+            if answer := condition():
+                return answer
         time.sleep(pause)
-    return answer
+    raise TimeoutError(f"{what}: not within {seconds:.0f} s")

@@ -40,13 +40,18 @@ def _of_target(target: Received, data: DemoData, export: CustomerExport, window:
             yield f"{target.uri}{key} is missing"
         elif target.read(key) != expected_file(data, *what):
             yield f"{target.uri}{key} has another content than the source"
-        wanted = expected_images(data, *what) - {data.missing_image} if export.export_images else set()
-        for image in sorted(wanted):
-            image_key = image.replace("/", "/inputs/", 1)
-            if image_key not in there:
-                yield f"{target.uri}{image_key} is missing"
-            elif target.read(image_key) != image_bytes(image):
-                yield f"{target.uri}{image_key} has another content than the image store"
+        if export.export_images:
+            yield from _of_images(target, there, expected_images(data, *what) - {data.missing_image}, window)
+
+
+def _of_images(target: Received, there: set[str], images: set[str], window: ExportWindow) -> Iterator[str]:
+    keys = {image: image.replace("/", "/inputs/", 1) for image in sorted(images)}
+    lost = [key for key in keys.values() if key not in there]
+    if lost:
+        yield f"{len(lost)} of {len(keys)} images of {window} are missing, the first is {target.uri}{lost[0]}"
+    for image, key in keys.items():
+        if key in there and target.read(key) != image_bytes(image):
+            yield f"{target.uri}{key} has another content than the image store"
 
 
 def _of_mail(
