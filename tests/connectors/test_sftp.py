@@ -1,14 +1,19 @@
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from data_export.content import Content
 from data_export.delivery.sftp import SftpDestination, SftpLogin
+from data_export.errors import AccessDenied, ObjectExists, TargetRefused
 from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer
-from tests.connectors.contract import Connect, DestinationContract, Stored
+from tests.connectors.contract import DATA_KEY, Connect, DestinationContract, Stored, read_all
 
 Server = SftpServer | OpensshServer
+Forbidding = Callable[[str], SftpDestination]
+SMALL = Content.of_bytes(b"content")
+OTHER = Content.of_bytes(b"other content")
 
 
 @pytest.fixture(scope="module")
@@ -64,3 +69,42 @@ class TestOpenssh(SftpContract):
     @pytest.fixture
     def server(self, openssh: OpensshServer) -> Server:
         return openssh
+
+
+class TestOpensshThatForbids:
+    """`internal-sftp` started with options that take operations away."""
+
+    @pytest.fixture
+    def forbidding(self, openssh: OpensshServer, tmp_path: Path) -> Iterator[Forbidding]:
+        (tmp_path / "keys").symlink_to(openssh.private_key_path.parent)
+        servers: list[OpensshServer] = []
+
+        def start(options: str) -> SftpDestination:
+            servers.append(OpensshServer(tmp_path, sftp_options=options).__enter__())
+            return SftpDestination(login_of(servers[-1]), f"{servers[-1].base}target")
+
+        yield start
+        for server in servers:
+            server.__exit__()
+
+    async def test_writing(self, forbidding: Forbidding) -> None:
+        async with forbidding("-R") as destination:
+            assert await destination.stat(DATA_KEY) is None
+            with pytest.raises(AccessDenied, match="target' of sftp://"):
+                await destination.create(DATA_KEY, SMALL)
+
+    async def test_renaming(self, forbidding: Forbidding) -> None:
+        async with forbidding("-P rename,posix-rename,hardlink") as destination:
+            with pytest.raises(TargetRefused, match="`sftp_upload: direct`"):
+                await destination.create(DATA_KEY, SMALL)
+            assert await destination.stat(DATA_KEY) is None
+
+    @pytest.mark.parametrize("extensions", ["posix-rename", "posix-rename,fsync,statvfs,limits,hardlink", "opendir"])
+    async def test_extensions(self, forbidding: Forbidding, extensions: str, tmp_path: Path) -> None:
+        async with forbidding(f"-P {extensions}") as destination:
+            await destination.create(DATA_KEY, SMALL)
+            with pytest.raises(ObjectExists):
+                await destination.create(DATA_KEY, OTHER)
+            await destination.replace(DATA_KEY, OTHER)
+            assert await read_all(destination, DATA_KEY) == OTHER.source
+        assert [path.name for path in tmp_path.rglob("target/**/*") if path.is_file()] == [DATA_KEY.rpartition("/")[2]]

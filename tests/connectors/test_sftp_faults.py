@@ -312,6 +312,13 @@ class TestRefusals:
         assert isinstance(error, AccessDenied)
         assert f"folder '/target/{DATA_KEY.partition('/')[0]}' of sftp://" in str(error)
 
+    async def test_a_full_disk_is_not_taken_for_a_missing_right(self, server: SftpServer, unruly: type[Unruly]) -> None:
+        unruly.refused = {"mkdir": asyncssh.SFTPFailure("Failure")}
+        unruly.full = True
+        async with target(server) as destination:
+            with pytest.raises(TargetFull, match="folder '/target'"):
+                await destination.create(DATA_KEY, SMALL)
+
     async def test_file_in_the_place_of_a_folder(self, server: SftpServer) -> None:
         (server.root / "target").mkdir()
         (server.root / "target" / DATA_KEY.partition("/")[0]).touch()

@@ -7,9 +7,9 @@ from collections.abc import AsyncGenerator, Awaitable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Protocol, TypeVar, cast
 
-from data_export.delivery.sftp_errors import is_lost
+from data_export.delivery.sftp_errors import diagnose, is_lost
 from data_export.delivery.shared import SharedAttempts
-from data_export.errors import AccessDenied, TargetRefused
+from data_export.errors import AccessDenied, TargetFull, TargetRefused
 
 if TYPE_CHECKING:
     import asyncssh
@@ -26,6 +26,7 @@ class Session(Protocol):
     """What is needed of `SftpSession`, which holds a `Folders`."""
 
     client: "asyncssh.SFTPClient"
+    user: str
 
     async def ask(self, request: Awaitable[T]) -> T: ...
 
@@ -84,7 +85,8 @@ class Folders:
 
         if folder in ("", "/") or await self._is_there(folder):
             return False
-        await self._make(folder.rpartition("/")[0] or folder[: folder.startswith("/")])
+        above = folder.rpartition("/")[0] or folder[: folder.startswith("/")]
+        await self._make(above)
         try:
             await self._session.ask(self._session.client.mkdir(folder))
         except asyncssh.SFTPError as error:
@@ -92,6 +94,11 @@ class Folders:
                 raise
             if await self._is_there(folder):
                 return False
+            reason = await diagnose(
+                error, f"folder {folder!r} of {self._uri}", self._session.user, self._session.client, above or ".", 1
+            )
+            if isinstance(reason, TargetFull):
+                raise reason from error
             raise AccessDenied(
                 f"folder {folder!r} of {self._uri} is missing and the server does not let us make it: create it there, "
                 "or give the user the right to, or correct sftp_remote_path"
