@@ -1,0 +1,78 @@
+"""Which window a run is for, whoever started it."""
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from data_export.config.models import EXPORT, CustomerExport
+from data_export.errors import ConfigError
+from data_export_airflow.windows import window_of_run
+
+SETTLE = timedelta(minutes=5)
+NOW = datetime(2025, 3, 20, 12, tzinfo=UTC)
+
+
+def export(**more: str) -> CustomerExport:
+    return EXPORT.validate_python(
+        {
+            "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
+            "interval": "daily",
+            "start_date": "2025-03-01",
+            "connector_type": "email",
+            "connector_config": {"emails": ["bi@customer.example"]},
+            **more,
+        }
+    )
+
+
+def context(start: datetime | None = None, end: datetime | None = None, **params: str) -> dict[str, Any]:
+    return {"params": params, "dag_run": SimpleNamespace(data_interval_start=start, data_interval_end=end)}
+
+
+def day(number: int) -> datetime:
+    return datetime(2025, 3, number, tzinfo=UTC)
+
+
+def test_a_scheduled_run_is_for_its_data_interval() -> None:
+    window = window_of_run(export(), context(day(16), day(17)), SETTLE, NOW)
+    assert (window.start, window.end) == (day(16), day(17))
+
+
+def test_the_trigger_form_wins() -> None:
+    form = {"from": "2025-03-02T00:00:00+01:00", "to": "2025-03-09T00:00:00Z"}
+    window = window_of_run(export(), context(day(16), day(17), **form), SETTLE, NOW)
+    assert str(window) == "[2025-03-01T23:00:00+00:00, 2025-03-09T00:00:00+00:00)"
+
+
+@pytest.mark.parametrize(
+    ("form", "message"),
+    [
+        ({"from": "2025-03-02T00:00:00Z"}, "only one of"),
+        ({"to": "2025-03-02T00:00:00Z"}, "only one of"),
+        ({"from": "2025-03-02", "to": "2025-03-03"}, "no time zone"),
+        ({"from": "2025-03-03T00:00:00Z", "to": "2025-03-02T00:00:00Z"}, "before it begins"),
+    ],
+)
+def test_a_wrong_form_is_told(form: dict[str, str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        window_of_run(export(), context(day(16), day(17), **form), SETTLE, NOW)
+
+
+def test_a_run_without_interval_takes_the_last_settled_window() -> None:
+    window = window_of_run(export(), context(), SETTLE, NOW)
+    assert (window.start, window.end) == (day(19), day(20))
+    early = window_of_run(export(), context(), SETTLE, day(20) + timedelta(minutes=4))
+    assert (early.start, early.end) == (day(18), day(19))
+
+
+def test_once_is_always_its_whole_range() -> None:
+    once = export(interval="once", end_date="2025-03-11")
+    window = window_of_run(once, context(), SETTLE, NOW)
+    assert (window.start, window.end) == (day(1), day(11))
+
+
+def test_the_last_window_ends_at_the_end_date() -> None:
+    window = window_of_run(export(end_date="2025-03-16T12:00:00"), context(day(16), day(17)), SETTLE, NOW)
+    assert window.end == datetime(2025, 3, 16, 12, tzinfo=UTC)
