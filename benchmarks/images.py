@@ -16,7 +16,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -136,7 +136,8 @@ def far_away(port: int, rtt: float) -> Iterator[int]:
 
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
-        await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+        with suppress(asyncio.CancelledError, OSError):
+            await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
 
     async def listen() -> asyncio.Server:
         return await asyncio.start_server(connect, "127.0.0.1", 0)

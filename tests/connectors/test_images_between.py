@@ -1,0 +1,102 @@
+"""`copy_images` between the real connectors on real servers: everything arrives, a repeat sends nothing."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from uuid import UUID, uuid4
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_export.content import Content
+from data_export.delivery.base import Destination, ServerSideCopy
+from data_export.delivery.local import LocalStore
+from data_export.delivery.sftp import SftpDestination, SftpLogin
+from data_export.images import CopyLimits, copy_images, source_key_of
+from data_export.receipt import ImagesCopied
+from demo.servers.gcs import GcsServer
+from demo.servers.s3 import S3Server
+from demo.servers.sftp import SftpServer
+from tests.connectors.test_gcs import gcs_store
+from tests.connectors.test_s3 import s3_store
+
+SITE = UUID("433a60f6-9756-473e-b1e9-9e89e24bb787")
+COUNT = 30
+SOURCE_KEY = source_key_of("{site_id}/{input_id}{file_extension}", SITE)
+
+
+class Places:
+    """Makes an empty place of a kind: a new bucket or folder each time."""
+
+    def __init__(self, folder: Path, servers: ExitStack) -> None:
+        self._folder = folder
+        self._gcs = servers.enter_context(GcsServer(folder / "gcs"))
+        self._s3 = servers.enter_context(S3Server(folder / "s3"))
+        self._sftp = servers.enter_context(SftpServer(folder / "sftp"))
+
+    def make(self, kind: str) -> Destination:
+        name = f"b-{uuid4().hex}"
+        if kind == "gs":
+            self._gcs.create_bucket(name)
+            return gcs_store(self._gcs.url, f"gs://{name}/images/")
+        if kind == "s3":
+            self._s3.create_bucket(name)
+            return s3_store(self._s3.url, f"s3://{name}/images/")
+        if kind == "sftp":
+            server = self._sftp
+            key, phrase = str(server.private_key_path), server.passphrase
+            login = SftpLogin(
+                server.host, server.username, server.host_key, server.port, private_key_path=key, passphrase=phrase
+            )
+            return SftpDestination(login, f"{server.base}{name}")
+        return LocalStore(self._folder / name)
+
+
+@pytest.fixture(scope="module")
+def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Places]:
+    with ExitStack() as servers:
+        yield Places(tmp_path_factory.mktemp("places"), servers)
+
+
+MEMORY, FILES = CopyLimits(), CopyLimits(in_memory_bytes=0)
+
+
+@pytest.mark.parametrize(
+    ("of", "to", "limits"),
+    [
+        pytest.param("gs", "gs", MEMORY, id="gs to gs by the server"),
+        pytest.param("s3", "s3", MEMORY, id="s3 to s3 by the server"),
+        pytest.param("gs", "s3", MEMORY, id="gs to s3"),
+        pytest.param("gs", "s3", FILES, id="gs to s3 through files"),
+        pytest.param("s3", "gs", MEMORY, id="s3 to gs"),
+        pytest.param("s3", "gs", FILES, id="s3 to gs through files"),
+        pytest.param("gs", "sftp", MEMORY, id="gs to sftp"),
+        pytest.param("gs", "sftp", FILES, id="gs to sftp through files"),
+        pytest.param("file", "sftp", MEMORY, id="file to sftp"),
+    ],
+)
+async def test_images_arrive_and_a_repeat_sends_nothing(places, tmp_path, of, to, limits):
+    ids = [str(UUID(int=n)) for n in range(COUNT)]
+    listed = tmp_path / "images.parquet"
+    extensions = [".png" if n % 2 else None for n in range(COUNT)]
+    pq.write_table(pa.table({"input_id": ids, "file_extension": pa.array(extensions, pa.string())}), listed)
+    images = {input_id: input_id.encode() * 50 for input_id in ids[1:]}  # the first is missing
+
+    async with places.make(of) as source, places.make(to) as target:
+        for input_id, extension in zip(ids[1:], extensions[1:], strict=True):
+            await source.create(SOURCE_KEY(input_id, extension), Content.of_bytes(images[input_id]))
+
+        async def copy() -> ImagesCopied:
+            return await copy_images(
+                listed, site_id=SITE, source=source, source_key=SOURCE_KEY, destination=target, limits=limits
+            )
+
+        missing = {"site_id": SITE, "missing_at_source": 1, "missing": [ids[0]]}
+        assert isinstance(target, ServerSideCopy) == (to in ("gs", "s3"))
+        assert of != to or target.can_copy_from(source)
+        assert await copy() == ImagesCopied(copied=COUNT - 1, bytes=sum(map(len, images.values())), **missing)
+        assert await copy() == ImagesCopied(already_there=COUNT - 1, **missing)
+        for input_id, extension in zip(ids[1:], extensions[1:], strict=True):
+            key = f"{SITE}/inputs/{input_id}{extension or ''}"
+            assert b"".join([chunk async for chunk in target.read(key)]) == images[input_id]
