@@ -33,6 +33,12 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("--to", dest="end", type=_instant, required=True, help="window ends, exclusive")
     run.set_defaults(command=_run)
 
+    check = commands.add_parser("check", help="try everything an export needs, before its first window")
+    check.add_argument("names", nargs="*", metavar="NAME", help="exports, by the name of their files")
+    check.add_argument("--all", action="store_true", help="every export of the customers folder")
+    check.add_argument("--host-key", metavar="HOST[:PORT]", help="show the key of an SFTP server, to compare and paste")
+    check.set_defaults(command=_check)
+
     init = commands.add_parser("init", help="create what an installation needs in Airflow (pools); safe to repeat")
     init.set_defaults(command=_init)
     return parser
@@ -59,6 +65,37 @@ def _run(options: argparse.Namespace) -> int:
 
     receipt = run_export(options.file, ExportWindow(options.start, options.end))
     print(receipt.model_dump_json(indent=2))
+    return 0
+
+
+def _check(options: argparse.Namespace) -> int:
+    from data_export.check import table
+    from data_export.config.load import load_customers
+    from data_export_airflow.checking import check_export
+
+    if options.host_key:
+        return _show_host_key(options.host_key)
+    names = sorted(load_customers().exports) if options.all else options.names
+    if not names:
+        print("name an export, or --all, or --host-key HOST[:PORT]", file=sys.stderr)
+        return 2
+    failed = 0
+    for name in names:
+        results = check_export(name)
+        failed += sum(not result.ok for result in results)
+        print(f"{name}\n{table(results)}\n")
+    return 1 if failed else 0
+
+
+def _show_host_key(server: str) -> int:
+    import asyncio
+
+    from data_export.delivery.sftp_connection import fetch_host_key
+
+    host, _, port = server.partition(":")
+    line, fingerprint = asyncio.run(fetch_host_key(host, int(port or 22)))
+    print(f"{server} shows {fingerprint}\nCompare it with what its administrator says; only then write into the file:")
+    print(f"  sftp_host_key: {line}")
     return 0
 
 

@@ -145,7 +145,7 @@ class GcsStore:
         name = self.root.name(key)
 
         def signed(_: threading.Event) -> str:
-            blob = self._blocking_client().bucket(self.root.bucket).blob(name)
+            blob = self.blocking_client().bucket(self.root.bucket).blob(name)
             return signed_link(blob, self._credentials, lifetime, file_name)
 
         return await self._asked(self.root.address(key), lambda: run_blocking(signed))
@@ -208,7 +208,7 @@ class GcsStore:
             else:
                 resource = await run_blocking(
                     lambda stop: upload_big(
-                        self._blocking_client(), bucket, name, content, generation, self._patience, stop
+                        self.blocking_client(), bucket, name, content, generation, self._patience, stop
                     )
                 )
         except Exception as error:
@@ -249,7 +249,8 @@ class GcsStore:
         whole = None if body_bytes is None else self._patience.whole(body_bytes)
         return aiohttp.ClientTimeout(whole, sock_connect=self._patience.connect, sock_read=self._patience.answer)
 
-    def _blocking_client(self) -> "Client":
+    def blocking_client(self) -> "Client":
+        """The client of big objects, links and questions about rights; to be used in a thread."""
         with self._client_lock:
             if self._client is None:
                 self._client = self._make_client()

@@ -18,7 +18,7 @@ from data_export.errors import (
 )
 
 _LACKING = re.compile(r"(?P<who>\S+|Anonymous caller) does not have (?P<permission>storage\.[\w.]+) access")
-_ROLES = {
+ROLES = {
     "storage.objects.create": "roles/storage.objectCreator",
     "storage.objects.get": "roles/storage.objectViewer",
     "storage.objects.list": "roles/storage.objectViewer",
@@ -124,7 +124,7 @@ def _denied(said: str, bucket: str, address: str, overwrites: bool) -> AccessDen
     permission = found["permission"] if found else (_DELETE if overwrites else "")
     if not permission:
         return AccessDenied(f"{address}: Cloud Storage denies access to {who} ({said}): check the rights on {bucket}")
-    role = f" (for instance with {_ROLES[permission]})" if permission in _ROLES else ""
+    role = f" (for instance with {ROLES[permission]})" if permission in ROLES else ""
     if overwrites and permission == _DELETE:
         return OverwriteRefused(
             f"{address}: other content is there and may not be replaced: {who} lacks {_DELETE} on bucket {bucket}: "

@@ -5,8 +5,8 @@ import logging
 import re
 import smtplib
 import ssl
-from collections.abc import Callable, Container, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -63,7 +63,7 @@ def send(
     pending = [message for message in messages if message["Message-ID"] not in already_sent]
     if not pending:
         return
-    client = _connected(connect)
+    client = connected(connect)
     refused: list[DataExportError] = []
     try:
         for message in pending:
@@ -164,7 +164,14 @@ def _size(size: int) -> str:
     return f"{size} bytes"
 
 
-def _connected(connect: Callable[[], smtplib.SMTP]) -> smtplib.SMTP:
+def connected(connect: Callable[[], smtplib.SMTP]) -> smtplib.SMTP:
+    """A client that is logged in.
+
+    Raises:
+        AccessDenied: the login is refused.
+        PermanentError: the connection asks for what the server has not, or its certificate is not trusted.
+        TargetUnavailable: it is not reached.
+    """
     try:
         return connect()
     except smtplib.SMTPAuthenticationError as error:
@@ -187,11 +194,34 @@ def _connected(connect: Callable[[], smtplib.SMTP]) -> smtplib.SMTP:
         raise TargetUnavailable(f"the mail server is not reached: {_reason(error)}") from None
 
 
+def offer_recipient(client: smtplib.SMTP, sender: str, recipient: str) -> None:
+    """Asks the server whether it would take a mail, and takes the question back.
+
+    Raises:
+        PermanentError: sender or recipient refused.
+        TargetUnavailable: a temporary refusal, or the server is lost.
+    """
+    with _told(client, sender, recipient):
+        client.ehlo_or_helo_if_needed()
+        code, words = client.mail(sender)
+        if code != 250:
+            raise smtplib.SMTPSenderRefused(code, words, sender)
+        code, words = client.rcpt(recipient)
+        client.rset()
+        if code not in (250, 251):
+            raise smtplib.SMTPRecipientsRefused({recipient: (code, words)})
+
+
 def _send_one(client: smtplib.SMTP, message: EmailMessage) -> None:
-    """Hands one message over; raises without the server's words, which may hold the address."""
-    recipient = message["To"]
-    try:
+    with _told(client, message["From"], message["To"]):
         client.send_message(message)
+
+
+@contextmanager
+def _told(client: smtplib.SMTP, sender: str, recipient: str) -> Iterator[None]:
+    """Refusals as errors of the service, without the server's words, which may hold the address."""
+    try:
+        yield
     except smtplib.SMTPRecipientsRefused as error:
         code, words = next(iter(error.recipients.values()))
         said = _code(smtplib.SMTPResponseException(code, words))
@@ -203,7 +233,7 @@ def _send_one(client: smtplib.SMTP, message: EmailMessage) -> None:
     except smtplib.SMTPSenderRefused as error:
         if _is_permanent(error.smtp_code):
             raise PermanentError(
-                f"the mail server refuses sender {message['From']} ({_code(error)}): correct mail.from in platform.yaml"
+                f"the mail server refuses sender {sender} ({_code(error)}): correct mail.from in platform.yaml"
             ) from None
         raise TargetUnavailable(f"the mail server does not take our mail now ({_code(error)})") from None
     except smtplib.SMTPResponseException as error:

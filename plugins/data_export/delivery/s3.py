@@ -163,6 +163,16 @@ class S3Store:
             lambda: signed_link(self._client, self._session, self.root.bucket, name, lifetime, file_name),
         )
 
+    async def check_upload(self, key: str) -> None:
+        """Whether we may write: begins an upload in parts and gives it up, so that no object ever appears."""
+        target = {"Bucket": self.root.bucket, "Key": self.root.name(key)}
+
+        def begin_and_abort() -> None:
+            upload = self._client.create_multipart_upload(**target)["UploadId"]
+            self._client.abort_multipart_upload(**target, UploadId=upload)
+
+        await self._called(self.root.address(key), "s3:PutObject", begin_and_abort)
+
     def can_copy_from(self, source: Destination) -> bool:
         return isinstance(source, S3Store) and same_server(self._client, source._client)
 

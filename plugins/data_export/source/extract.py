@@ -1,5 +1,6 @@
 """The raw snapshot of one site and window: the source's rows -> Parquet files, at one moment of the source."""
 
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -35,12 +36,29 @@ def extract(
     queries = Queries(sql_folder, site_id, window, export_type)
     with open_source(dsn) as source:
         rows = {table: _write(source, queries.table(table), table, folder) for table in TABLES}
-        if not rows["work_order"] and not source.value(queries.site_exists()):
-            raise SourceRejected(
-                f"site {site_id} is unknown to the source, which has no work order of it at any time: check "
-                "site_id in the customer file"
-            )
+        if not rows["work_order"]:
+            _require_site(source, queries, site_id)
     return rows
+
+
+def require_site(dsn: str, site_id: UUID, *, sql_folder: Path = SQL_FOLDER) -> None:
+    """Nothing, if the source lets us in and knows the site.
+
+    Raises:
+        SourceUnavailable, SourceRejected: as `extract`.
+    """
+    moment = datetime(2000, 1, 1, tzinfo=UTC)  # the query of a site's existence names no window
+    queries = Queries(sql_folder, site_id, ExportWindow(moment, moment + timedelta(days=1)), "work-orders-timeline")
+    with open_source(dsn) as source:
+        _require_site(source, queries, site_id)
+
+
+def _require_site(source: Source, queries: Queries, site_id: UUID) -> None:
+    if not source.value(queries.site_exists()):
+        raise SourceRejected(
+            f"site {site_id} is unknown to the source, which has no work order of it at any time: check "
+            "site_id in the customer file"
+        )
 
 
 def _write(source: Source, query: Query, table: str, folder: Path) -> int:

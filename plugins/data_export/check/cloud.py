@@ -1,0 +1,59 @@
+"""Rights on a customer's bucket, asked for without leaving an object that we could not remove."""
+
+import threading
+
+from data_export.check.results import CheckResult, Results
+from data_export.delivery.gcs import GcsStore
+from data_export.delivery.gcs_errors import ROLES, explain
+from data_export.delivery.s3 import S3Store
+from data_export.delivery.threads import run_blocking
+from data_export.errors import AccessDenied
+
+_NEEDED = ("storage.objects.create", "storage.objects.list", "storage.objects.get", "storage.buckets.get")
+_REPLACE = "storage.objects.delete"
+
+
+async def check_gcs(target: GcsStore) -> Results:
+    """Each permission by `buckets.testIamPermissions`, which Cloud Storage answers for the identity that asks.
+
+    Source: cloud.google.com/storage/docs/json_api/v1/buckets/testIamPermissions. The right to replace is no fault where
+    it is missing: only changed content needs it.
+    """
+    bucket, results = target.root.bucket, Results()
+
+    def ask(_: threading.Event) -> list[str]:
+        found: list[str] = target.blocking_client().bucket(bucket).test_iam_permissions([*_NEEDED, _REPLACE])
+        return found
+
+    with results.step("target: bucket is there", bucket):
+        try:
+            granted = await run_blocking(ask)
+        except Exception as error:
+            raise explain(error, bucket, target.uri) from None
+    if not results[-1].ok:
+        return results
+    for permission in _NEEDED:
+        with results.step(f"target: {permission}", "granted"):
+            if permission not in granted:
+                raise AccessDenied(f"grant {ROLES[permission]} on bucket {bucket} to the identity that exports use")
+    replace = "granted" if _REPLACE in granted else "not granted: changed content then needs if_exists keep or revision"
+    results.append(CheckResult(f"target: {_REPLACE}", True, replace))
+    return results
+
+
+async def check_s3(target: S3Store) -> Results:
+    """Listing, reading (of a name that does not exist) and writing, by an upload in parts that is given up at once.
+
+    S3 tells nobody their own rights; a multipart upload needs `s3:PutObject` and shows no object until it is completed
+    (docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html).
+    """
+    results = Results()
+
+    async def list_one() -> None:
+        async for _ in target.list(""):
+            return
+
+    await results.tried("target: s3:ListBucket", "granted", list_one())
+    await results.tried("target: s3:GetObject", "granted", target.stat("data-export-check"))
+    await results.tried("target: s3:PutObject", "granted", target.check_upload("data-export-check"))
+    return results

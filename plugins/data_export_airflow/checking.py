@@ -1,0 +1,49 @@
+"""Checks an export before its first window: the core's steps with clients from Airflow connections."""
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+
+from data_export.check import CheckResult, check_images, check_mail, check_source, check_staging, check_target
+from data_export.config.connectors import EmailConfig
+from data_export.config.load import load_named
+from data_export.config.models import CustomerExport
+from data_export.config.platform import PlatformSettings, load_platform
+from data_export.errors import DataExportError
+from data_export.images import split_images_uri
+from data_export_airflow.connections import destination, smtp_factory, source_dsn, store
+
+
+def check_export(name: str) -> list[CheckResult]:
+    """Every step an export needs, each tried whatever the others said.
+
+    Raises:
+        ConfigError: the customer file or platform.yaml is broken, so that there is nothing to try.
+    """
+    export, settings = load_named(name), load_platform()
+    source = settings.source
+    results = _tried("source: connection", lambda: check_source(source_dsn(source.conn_id), export.sites))
+    lifetime = None
+    if isinstance(export.connector_config, EmailConfig):
+        lifetime = timedelta(hours=export.connector_config.link_ttl_hours or settings.mail.link_ttl_hours)
+    staging = settings.staging
+    results += _tried("staging: connection", lambda: check_staging(store(staging.uri, staging.conn_id), lifetime))
+    if export.export_images:
+        root, _ = split_images_uri(source.images_uri)
+        results += _tried("images: connection", lambda: check_images(store(root, source.images_conn_id)))
+    return results + _target(name, export, settings)
+
+
+def _target(name: str, export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
+    config, mail = export.connector_config, settings.mail
+    if isinstance(config, EmailConfig):
+        emails = config.emails
+        return _tried("mail: connection", lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails))
+    return _tried("target: connection", lambda: check_target(destination(name, export, settings)))
+
+
+def _tried(step: str, check: Callable[[], Sequence[CheckResult]]) -> list[CheckResult]:
+    """The check's results; where not even its client can be made, that."""
+    try:
+        return list(check())
+    except DataExportError as error:
+        return [CheckResult(step, False, str(error))]
