@@ -120,9 +120,12 @@ def _local(uri: str, _conn_id: str, _impersonate: str | None) -> Store:
 
 
 def _sftp(name: str, config: SftpConfig) -> Destination:
-    if config.conn_id is not None:
-        return SftpDestination(_login_of_connection(config.conn_id), config.sftp_remote_path)
-    login = SftpLogin(
+    login = _login_of_connection(config.conn_id) if config.conn_id else _login_of_file(name, config)
+    return SftpDestination(login, config.sftp_remote_path, upload=config.sftp_upload, verify=config.verify)
+
+
+def _login_of_file(name: str, config: SftpConfig) -> SftpLogin:
+    return SftpLogin(
         host=config.sftp_host or "",
         port=config.sftp_port,
         username=config.sftp_username or "",
@@ -130,7 +133,6 @@ def _sftp(name: str, config: SftpConfig) -> Destination:
         passphrase=_passphrase(name, config),
         host_key=config.sftp_host_key or "",
     )
-    return SftpDestination(login, config.sftp_remote_path)
 
 
 def _login_of_connection(conn_id: str) -> SftpLogin:

@@ -356,6 +356,17 @@ class TestRefusals:
         unruly.refused = {"block": OSError(errno.ENOSPC, "No space left on device")}
         assert isinstance(await self.refusal(server, upload="direct"), TargetFull)
 
+    async def test_rename_that_replaces_against_the_protocol(
+        self, server: SftpServer, unruly: type[Unruly], place: Path
+    ) -> None:
+        put_old(place)
+        unruly.rename = Unruly.posix_rename  # type: ignore[method-assign] # the fault
+        async with target(server) as destination:
+            with pytest.raises(ObjectExists):
+                await destination.create(DATA_KEY, SMALL)
+        assert place.read_bytes() == OLD
+        assert not left_over(server)
+
     async def test_listing_refused_by_a_drop_box(self, server: SftpServer, unruly: type[Unruly], place: Path) -> None:
         put_old(place.with_name("other"))
         unruly.refused = {"scandir": asyncssh.SFTPPermissionDenied("no")}

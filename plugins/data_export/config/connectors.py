@@ -121,6 +121,15 @@ class SftpConfig(ConnectorConfig):
         min_length=1, description="base folder; begins with / or at the user's login folder"
     )
     export_images: bool = Field(description="whether the images that the data refers to are copied too")
+    sftp_upload: Literal["rename", "direct"] = Field(
+        default="rename",
+        description="rename: write beside the final name, then rename; direct: for servers that refuse to rename: "
+        "readers may see a file that is still being written",
+    )
+    verify: Literal["size", "read-back"] = Field(
+        default="size",
+        description="what proves that a file arrived: the size the server says, or reading it back for its checksum",
+    )
 
     @field_validator("sftp_host", "sftp_username", "sftp_private_key_path", "sftp_host_key")
     @classmethod

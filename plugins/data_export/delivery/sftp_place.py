@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 async def place_new(session: SftpSession, temporary: str, path: str, where: str) -> None:
     """Renames; SFTP's own rename never takes the place of a file (OpenSSH links and unlinks), so one of two wins.
 
-    Some servers' rename does replace, against the protocol; hence the look just before it.
+    Some servers' rename does replace, against the protocol; hence the look just before it, where it is not OpenSSH.
 
     Raises:
         ObjectExists: another file has the name.
@@ -24,7 +24,7 @@ async def place_new(session: SftpSession, temporary: str, path: str, where: str)
     """
     import asyncssh
 
-    if await exists(session, path):
+    if not session.is_openssh and await exists(session, path):
         raise ObjectExists(f"{where} is there already")
     try:
         await session.ask(session.client.rename(temporary, path))

@@ -39,6 +39,7 @@ class SftpSession:
         self.folders = Folders(self, uri)
         self.writes = asyncio.Semaphore(_WRITES)
         self.stalled = False
+        self.is_openssh = "OpenSSH" in str(connection.get_extra_info("server_version", ""))
         self._connection = connection
         self._stall_timeout = stall_timeout
         self._waiting = 0
