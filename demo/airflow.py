@@ -109,7 +109,7 @@ class Airflow:
         with self._log(name).open("wb") as log:
             child = subprocess.Popen(
                 command,
-                env=self.environment,
+                env=self.environment | (_preloading(self.environment) if name == "scheduler" else {}),
                 cwd=self.home,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -173,6 +173,10 @@ class Airflow:
             "PYTHONPATH": os.pathsep.join([str(ROOT / "plugins"), str(ROOT)]),
             **variables,
         }
+
+
+def _preloading(environment: Mapping[str, str]) -> dict[str, str]:
+    return {"PYTHONPATH": os.pathsep.join([str(ROOT / "demo" / "preload"), environment["PYTHONPATH"]])}
 
 
 def _inherited() -> dict[str, str]:
