@@ -145,15 +145,13 @@ class SftpDestination:
         where = self.uri + key
         try:
             found = await store(session, temporary, content, mode="xb", read_back=self._read_back, where=where)
-        except TargetUnavailable as error:
-            # A quicker writer of the same object takes the unfinished files of others for left over.
-            if not replace and session.alive and await exists(session, path):
-                raise ObjectExists(f"{where} is there already") from error
-            raise
-        try:
             await (place_over if replace else place_new)(session, temporary, path, where)
-        except BaseException:
+        except BaseException as error:
+            # Also when we are cancelled while the file is opened: the answer is never seen, but the name is ours alone.
             await session.remove_quietly(temporary)
+            # A quicker writer of the same object takes the unfinished files of others for left over.
+            if isinstance(error, TargetUnavailable) and not replace and session.alive and await exists(session, path):
+                raise ObjectExists(f"{where} is there already") from error
             raise
         return found
 
