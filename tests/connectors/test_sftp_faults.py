@@ -499,7 +499,7 @@ class TestUnfinishedFiles:
             f"    login = SftpLogin({login.host!r}, {login.username!r}, {login.host_key!r}, {login.port},\n"
             f"        private_key_path={login.private_key_path!r}, passphrase={login.passphrase!r})\n"
             "    async with SftpDestination(login, '/target') as destination:\n"
-            f"        await destination.create({DATA_KEY!r}, Content.of_bytes(bytes(1 << 30)))\n"
+            f"        await destination.create({DATA_KEY!r}, Content.of_bytes(bytes(128 << 20)))\n"
             "asyncio.run(run())"
         )
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
