@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import logging
 import threading
 from functools import partial
 from http.server import ThreadingHTTPServer
@@ -65,6 +66,8 @@ class GcsServer:
         self._listen = listen
 
     def __enter__(self) -> Self:
+        for name in ("gcp_storage_emulator", "api.object"):  # they call every look for an absent object an error
+            logging.getLogger(name).setLevel(logging.CRITICAL)
         self._storage = _Storage(data_dir=str(self.folder.resolve()))
         handler = partial(_Handler, threading.Lock(), self._storage)
         self._server = _Server((self._listen, self._port), handler)

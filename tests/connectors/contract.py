@@ -56,7 +56,7 @@ async def read_all(destination: Destination, key: str) -> bytes:
 class DestinationContract:
     """The promises of `data_export.delivery.base.Destination`."""
 
-    big_bytes = 20 << 20
+    big_bytes = 17 << 20
     many = 300
 
     @pytest.fixture
@@ -205,10 +205,10 @@ class DestinationContract:
             async with connect() as writer:
                 await writer.create("probe", big)
             whole = time.monotonic() - began
-            for step in range(8):
+            for step in range(6):
                 key = f"{SITE}/data/killed-{step}.json"
                 writing = asyncio.create_task(self._write(connect, key, big))
-                deadline = time.monotonic() + whole * step / 8
+                deadline = time.monotonic() + whole * step / 6
                 while time.monotonic() < deadline:
                     await self._absent_or_complete(reader, key, big)
                     await asyncio.sleep(0.005)

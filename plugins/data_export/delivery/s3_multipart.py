@@ -16,6 +16,7 @@ from data_export.errors import TargetRefused, VerificationFailed
 PART_BYTES = 8 << 20
 _MOST_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 _PARTS_AT_ONCE = 4
+_ABORTS = 3
 _log = logging.getLogger(__name__)
 
 
@@ -47,13 +48,28 @@ def upload_parts(
         condition = {"IfNoneMatch": "*"} if create_only else {}
         client.complete_multipart_upload(**target, MultipartUpload={"Parts": parts}, **condition)
     except BaseException:
+        _give_up(client, target)
+        raise
+
+
+def _give_up(client: Any, target: dict[str, str]) -> None:
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    for _ in range(_ABORTS):
         try:
             client.abort_multipart_upload(**target)
-        except Exception as error:
-            _log.warning(
-                "s3://%s/%s: an unfinished upload could not be given up (%s)", bucket, name, type(error).__name__
-            )
-        raise
+        except client.exceptions.NoSuchUpload:
+            return  # it was completed after all
+        except (BotoCoreError, ClientError) as error:
+            problem = type(error).__name__
+        else:
+            return
+    _log.warning(
+        "s3://%s/%s: an unfinished upload could not be given up (%s): a lifecycle rule on the bucket can remove it",
+        target["Bucket"],
+        target["Key"],
+        problem,
+    )
 
 
 def _send(client: Any, target: dict[str, str], content: Content, stop: threading.Event) -> list[dict[str, Any]]:

@@ -30,6 +30,8 @@ async def run_blocking(function: Callable[[threading.Event], T], executor: Execu
     except asyncio.CancelledError:
         stop.set()
         await asyncio.wait([running])
+        if not running.cancelled():
+            running.exception()  # else asyncio logs that nobody asked for it
         raise
 
 
