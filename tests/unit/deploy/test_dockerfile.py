@@ -37,7 +37,10 @@ def test_every_target_exists_and_none_runs_as_root() -> None:
 def test_commands_outside_airflow_exist() -> None:
     services = compose(filled_env())["services"]
     assert services["init"]["command"][-1].splitlines()[-1] == "python -m data_export_airflow init"
-    assert _help("-m", "data_export_airflow", "init").startswith("usage: python -m data_export_airflow init")
+    documented = re.findall(r"cli python -m data_export_airflow (\w+)", (ROOT / "docs" / "deploy.md").read_text())
+    assert documented
+    for command in {"init", *documented}:
+        assert _help("-m", "data_export_airflow", command).startswith(f"usage: python -m data_export_airflow {command}")
     program, *arguments = services["demo-servers"]["command"]
     assert program == "python"
     module, options = arguments[:3], arguments[3::2]
