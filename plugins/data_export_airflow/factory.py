@@ -66,6 +66,8 @@ def build_dag(name: str, export: CustomerExport, settle: timedelta) -> DAG:
             "owner": export.owner or "data-export",
             "retries": RETRIES,
             "retry_policy": ExportRetryPolicy(),
+            # For faults that the policy never sees, such as a worker that died: Airflow's five minutes are long.
+            "retry_delay": timedelta(minutes=1),
         },
         params={
             "from": Param(None, type=["null", "string"], format="date-time", description="window starts (inclusive)"),

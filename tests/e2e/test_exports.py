@@ -46,7 +46,7 @@ def delivered(session: Session) -> Session:
         runs = [run for name in NAMES for run in api.runs(dag_id(name))]
         return len(runs) == 9 and all(run["state"] in ("success", "failed") for run in runs)
 
-    wait_for("9 runs are over", runs_over, 150, pause=1)
+    wait_for("9 runs are over", runs_over, 400, pause=1)
     return session
 
 
