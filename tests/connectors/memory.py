@@ -17,7 +17,7 @@ asyncio.run(transfer({factory}(*sys.argv[2:]), Path(sys.argv[1])))
 
 
 async def transfer(destination, path):  # type: ignore[no-untyped-def]
-    """Creates, replaces and reads an object of the file's bytes; writes by how many MiB the process grew meanwhile."""
+    """Creates and reads an object of the file's bytes; writes by how many MiB the process grew meanwhile."""
     from data_export.content import Content
 
     async with destination:
@@ -25,7 +25,6 @@ async def transfer(destination, path):  # type: ignore[no-untyped-def]
         before = _peak_kib()
         content = Content.of_file(path)
         await destination.create("object", content)
-        await destination.replace("object", content)
         size = 0
         async for chunk in destination.read("object"):
             size += len(chunk)
