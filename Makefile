@@ -7,7 +7,7 @@ export PYTHONPATH := $(CURDIR)/plugins:$(CURDIR)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test check format lock schema validate bench clean
+.PHONY: help install demo up test kills check format lock schema validate bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -29,6 +29,9 @@ up: $(STAMP) ## start everything and stay; Ctrl-C stops it
 
 test: $(STAMP) ## all tests
 	@$(BIN)/python -m pytest
+
+kills: $(STAMP) ## the nightly proof: 200 kills of a delivery on every connector
+	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py
 
 check: $(STAMP) ## format, lint, types
 	@$(BIN)/ruff format --check .
