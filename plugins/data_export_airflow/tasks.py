@@ -57,12 +57,14 @@ def deliver(plan: Step, site_id: str, transformed: Step, images: Step | None) ->
     return _steps(plan).deliver(Transformed.model_validate(transformed), copied).to_dict()
 
 
-def close(plan: Step, sites: list[Step]) -> Step:
+def close(plan: Step, sites: list[Step] | Step) -> Step:
     """Ends the run; its receipt is the task's result and the asset's event."""
     steps = _steps(plan)
-    receipt = steps.close([SiteReceipt.model_validate(site) for site in sites])
+    # Airflow hands over the result of a mapped task group as a list, but bare where the group ran once.
+    receipts = [sites] if isinstance(sites, dict) else sites
+    receipt = steps.close([SiteReceipt.model_validate(site) for site in receipts])
     event = get_current_context()["outlet_events"][asset_of(steps.plan.name)]
-    event.extra = {"summary": receipt.summary(), **receipt.to_dict()}
+    event.extra = {"summary": receipt.summary(), "totals": {**receipt.totals()}, **receipt.to_dict()}
     return receipt.to_dict()
 
 
