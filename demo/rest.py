@@ -53,10 +53,11 @@ class AirflowApi:
 
     def backfill(self, dag_id: str, first: datetime, last: datetime) -> None:
         """Runs every window that starts in `[first, last]`, those that already ran too."""
-        for old in self.request("GET", "/backfills", params={"dag_id": dag_id, "active": True})["backfills"]:
+        for old in self.request("GET", "/backfills", params={"dag_id": dag_id} | _ALL)["backfills"]:
             # A finished backfill counts as active until the scheduler looks again, up to half a minute later, and
             # Airflow refuses a second one meanwhile.
-            self.request("PUT", f"/backfills/{old['id']}/cancel")
+            if old["completed_at"] is None:
+                self.request("PUT", f"/backfills/{old['id']}/cancel")
         body = {"dag_id": dag_id, "from_date": first.isoformat(), "to_date": last.isoformat()}
         self.request("POST", "/backfills", json=body | {"max_active_runs": 3, "reprocess_behavior": "completed"})
 
