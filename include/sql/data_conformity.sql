@@ -1,9 +1,7 @@
--- The checks on raw input data of the exported inputs, in any order.
---
--- Sees the tables `inputs` (input.<export type>.sql) and `selected` (selected.sql).
+-- The checks on raw input data of the inputs, in any order. Sees the table inputs (see work_order.sql).
 --
 -- Columns, cast to these types where they have another
---   work_order_number   from `inputs`
+--   work_order_number   from inputs
 --   input_id            uuid
 --   check               text
 --   code                bigint

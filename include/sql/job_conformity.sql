@@ -1,9 +1,7 @@
--- The results of the analyses of the exported inputs, in any order.
---
--- Sees the tables `inputs` (input.<export type>.sql) and `selected` (selected.sql).
+-- The results of the analyses of the inputs, in any order. Sees the table inputs (see work_order.sql).
 --
 -- Columns, cast to these types where they have another
---   work_order_number         from `inputs`
+--   work_order_number         from inputs
 --   input_id                  uuid
 --   task_name                 text
 --   analyzed_value            jsonb, neither object nor array

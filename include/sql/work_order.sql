@@ -1,9 +1,12 @@
--- The selected work orders themselves, one row each, in any order.
+-- Which work orders one site's file of one window holds, numbered in the order of its lines.
 --
--- Sees the table `selected` (selected.sql). :site_id, :start and :end may be used.
+-- All queries of this folder run as one statement, in which a later one sees the rows of the earlier as tables:
+-- work_order.sql -> work_orders -> work_item.sql -> work_items -> input.<export type>.sql -> inputs -> *_conformity.sql.
+-- Filled in before it runs, in any of them: :site_id (uuid), :start and :end (timestamptz; the window is
+-- start <= t < end). An installation with other tables writes its own queries here; extra columns do no harm.
 --
 -- Columns, cast to these types where they have another
---   work_order_number   from `selected`
+--   work_order_number   1, 2, 3, ... by create_date with NULL first, then id
 --   id                  uuid
 --   name                text
 --   site_id             uuid
@@ -11,6 +14,9 @@
 --   update_date         timestamptz
 --   metadata            jsonb, an object
 --   progress_score      float8
-SELECT selected.work_order_number, work_order.*
-FROM selected
-JOIN work_order ON work_order.id = selected.id
+SELECT
+    row_number() OVER (ORDER BY create_date NULLS FIRST, id) AS work_order_number,
+    work_order.*
+FROM work_order
+WHERE site_id = :site_id
+  AND (create_date >= :start AND create_date < :end OR update_date >= :start AND update_date < :end)

@@ -32,6 +32,9 @@ _SESSION = {
     "TimeZone": "UTC",
     "jit": "off",  # compiles longer than these queries run
     "work_mem": "64MB",  # sorts one site's window in memory
+    # The default is that of spinning disks: with it the planner reads whole tables for one site's day.
+    "random_page_cost": "1.1",
+    "max_parallel_workers_per_gather": "0",  # one backend of the source per export, and rows in the order of the tables
     "statement_timeout": "2h",  # a whole table's stream; the role's own limit is meant for interactive queries
     "lock_timeout": "30s",  # a migration holds the table: try again later
     "idle_in_transaction_session_timeout": "15min",  # a worker that hangs must not hold back the source's vacuum

@@ -1,6 +1,7 @@
-"""Puts the files of `include/sql/` together into one query per table of a snapshot."""
+"""Puts the files of `include/sql/` together into the one statement that reads a snapshot."""
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -14,16 +15,49 @@ from data_export.window import ExportWindow
 
 SQL_FOLDER = ROOT / "include" / "sql"
 
+_PLACEHOLDER = re.compile(r"(?<!:):(site_id|start|end)\b")  # not the `::type` of a cast
 _SQL_TYPES = {
     pa.binary(16): "uuid",
     pa.string(): "text",
-    pa.int32(): "int4",
     pa.int64(): "int8",
     pa.float64(): "float8",
     pa.bool_(): "bool",
     pa.timestamp("us", tz="UTC"): "timestamptz",
 }
-_PLACEHOLDER = re.compile(r"(?<!:):(site_id|start|end)\b")  # not the `::type` of a cast
+#: What each query is seen as by the queries after it.
+_SEEN_AS = {
+    "work_order": "work_orders",
+    "work_item": "work_items",
+    "input": "inputs",
+    "data_conformity": "data_conformities",
+    "job_conformity": "job_conformities",
+}
+
+
+def _columns(table: str) -> list[tuple[str, str]]:
+    """Name and SQL type of a table's columns, the work order number excepted."""
+    return [
+        (field.name, "jsonb" if field.name in JSON_COLUMNS else _SQL_TYPES[field.type])
+        for field in TABLES[table]
+        if field.name != NUMBER
+    ]
+
+
+def _slots() -> list[str]:
+    """Types of the columns that rows of all tables share: of each type as many as the table that has most of it."""
+    most: Counter[str] = Counter()
+    for table in TABLES:
+        most |= Counter(kind for _, kind in _columns(table))
+    return list(most.elements())
+
+
+SLOTS = _slots()
+
+
+def places(table: str) -> dict[str, int]:
+    """Which of `SLOTS` holds each column of a table: the first free one of its type."""
+    free = {kind: iter([k for k, slot in enumerate(SLOTS) if slot == kind]) for kind in SLOTS}
+    return {name: next(free[kind]) for name, kind in _columns(table)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,24 +65,21 @@ class Query:
     """SQL text that knows which file each part of it came from."""
 
     text: str
-    parts: tuple[tuple[int, int, Path], ...]  # from, to, file; the last is the query's own
+    parts: tuple[tuple[int, int, Path, bool], ...]  # from, to, the file it is about, whether it is the file's own text
 
     def where(self, position: int | None) -> str:
-        """`<file>, line <n>` of a position in the text (the first is 1, as PostgreSQL counts), or `<file>`."""
-        for start, end, path in self.parts:
+        """`<file>, line <n>` of a position in the text (from 1, as PostgreSQL counts), or `<file>`, or folder."""
+        for start, end, path, own in self.parts:
             if position is not None and start < position <= end:
-                return f"{path}, line {self.text.count(chr(10), start, position - 1) + 1}"
-        return str(self.parts[-1][2])
+                return f"{path}, line {self.text.count(chr(10), start, position - 1) + 1}" if own else str(path)
+        return str(self.parts[0][2].parent)
 
 
 class Queries:
-    """The queries of one site, window and export type.
+    """The statements for one site, window and export type.
 
     `:site_id`, `:start` and `:end` become typed literals, not bind parameters: with those the driver would fetch row by
     row instead of by COPY. Only a uuid and two instants ever become part of a query, so nothing can be injected.
-
-    Raises:
-        SourceRejected: a file is missing.
     """
 
     def __init__(self, folder: Path, site_id: UUID, window: ExportWindow, export_type: str) -> None:
@@ -60,47 +91,55 @@ class Queries:
             "end": f"'{window.end.isoformat()}'::timestamptz",
         }
 
-    def table(self, table: str) -> Query:
-        """The rows of one table, sorted by work order number, every column cast to the type a snapshot has.
+    def file(self, table: str) -> Path:
+        """The file that selects a table's rows."""
+        return self._folder / (f"input.{self._export_type}.sql" if table == "input" else f"{table}.sql")
 
-        The casts cost nothing where the type is right, and let an installation's own columns be varchar, citext,
-        json, or timestamp (taken as UTC).
+    def snapshot(self) -> Query:
+        """The rows of all tables: index of the table, work order number, then `SLOTS`; each table sorted by number.
+
+        One statement, so that the source looks up every row once: each level is joined to the rows of the level above,
+        which are kept, instead of finding them again for every table. The casts cost nothing where the type is right,
+        and let an installation's columns be varchar, citext, json, or timestamp (taken as UTC).
+
+        Raises:
+            SourceRejected: a file is missing.
         """
-        inputs = f"input.{self._export_type}.sql"
-        columns = ", ".join(f'"{table}"."{name}"::{_type(name, kind)}' for name, kind in _fields(table))
-        pieces: list[str | Path] = ["WITH selected AS (", self._folder / "selected.sql", ")"]
-        if table.endswith("_conformity"):
-            pieces += [", inputs AS (", self._folder / inputs, ")"]
-        source = self._folder / (inputs if table == "input" else f"{table}.sql")
-        pieces += [" SELECT ", columns, " FROM (", source, f') AS "{table}" ORDER BY "{table}"."{NUMBER}"']
-        return self._joined(pieces)
+        pieces: list[tuple[str, Path, bool]] = []
+        for table, name in _SEEN_AS.items():
+            kept = "NOT MATERIALIZED" if table.endswith("_conformity") else "MATERIALIZED"
+            opening = f"{', ' if pieces else 'WITH '}{name} AS {kept} ("
+            path = self.file(table)
+            pieces += [(opening, path, False), (self._filled(path), path, True), (")", path, False)]
+        for index, table in enumerate(TABLES):
+            pieces.append((("\nUNION ALL " if index else "\n") + _rows_of(index, table), self.file(table), False))
+        return _joined(pieces)
 
     def site_exists(self) -> Query:
-        return self._joined([self._folder / "site_exists.sql"])
-
-    def _joined(self, pieces: list[str | Path]) -> Query:
-        text, parts = "", []
-        for piece in pieces:
-            start = len(text)
-            text += self._filled(piece) if isinstance(piece, Path) else piece
-            if isinstance(piece, Path):
-                parts.append((start, len(text), piece))
-        return Query(text, tuple(parts))
+        """One row, one column: whether the source knows the site at all."""
+        path = self._folder / "site_exists.sql"
+        return _joined([(self._filled(path), path, True)])
 
     def _filled(self, path: Path) -> str:
         try:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise SourceRejected(
-                f"{path}: no such file: put the query back, or name another folder of queries"
-            ) from None
+            raise SourceRejected(f"{path}: no such file: put the query back") from None
         # A line break after it: the file may end in a comment.
         return _PLACEHOLDER.sub(lambda match: self._values[match[1]], text).rstrip().removesuffix(";") + "\n"
 
 
-def _fields(table: str) -> list[tuple[str, pa.DataType]]:
-    return [(field.name, field.type) for field in TABLES[table]]
+def _rows_of(index: int, table: str) -> str:
+    name = _SEEN_AS[table]
+    columns = {place: f'{name}."{column}"' for column, place in places(table).items()}
+    values = ", ".join(f"{columns.get(place, 'NULL')}::{kind}" for place, kind in enumerate(SLOTS))
+    columns_of = f"{index}::int2, {name}.{NUMBER}::int4, {values}"
+    return " ".join(["(SELECT", columns_of, "FROM", name, "ORDER BY 2)"])
 
 
-def _type(name: str, kind: pa.DataType) -> str:
-    return "jsonb" if name in JSON_COLUMNS else _SQL_TYPES[kind]
+def _joined(pieces: list[tuple[str, Path, bool]]) -> Query:
+    text, parts = "", []
+    for piece, path, own in pieces:
+        parts.append((len(text), len(text) + len(piece), path, own))
+        text += piece
+    return Query(text, tuple(parts))

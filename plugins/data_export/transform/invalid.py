@@ -106,7 +106,7 @@ def check_queries(chunk: Chunk, export_type: str) -> None:
     numbers = values(chunk["work_order"][NUMBER])
     if (np.diff(numbers) < 1).any():
         raise SourceRejected(
-            f"include/sql/selected.sql or work_order.sql returned the same {NUMBER} twice: "
+            f"include/sql/work_order.sql returned the same {NUMBER} twice: "
             "number the work orders 1, 2, 3, ... and join one row to each"
         )
     for table in ("work_item", "input"):

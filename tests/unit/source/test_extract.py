@@ -153,7 +153,7 @@ def test_other_tables_and_column_types_need_only_the_queries(
 
 
 def test_placeholders_are_filled_and_casts_left_alone() -> None:
-    text = Queries(SQL_FOLDER, SITE, WINDOW, TIMELINE).table("work_order").text
+    text = Queries(SQL_FOLDER, SITE, WINDOW, TIMELINE).snapshot().text
     assert f"site_id = '{SITE}'::uuid" in text
     assert "create_date >= '2025-03-16T00:00:00+00:00'::timestamptz" in text
     assert "create_date < '2025-03-17T00:00:00+00:00'::timestamptz" in text
@@ -164,7 +164,7 @@ BROKEN = {
         "input.work-orders-timeline.sql",
         "input.*",
         "input.id, work_item_id",
-        r"input\.work-orders-timeline\.sql: column input\.create_date does not exist",
+        r"input\.work-orders-timeline\.sql: column inputs\.\w+ does not exist",
     ),
     "table missing": (
         "data_conformity.sql",
@@ -172,16 +172,16 @@ BROKEN = {
         "JOIN nowhere ON",
         r"data_conformity\.sql, line \d+: relation \"nowhere\" does not exist",
     ),
-    "syntax": ("selected.sql", "SELECT\n", "SELEKT\n", r"selected\.sql, line \d+: syntax error"),
+    "syntax": ("work_order.sql", "SELECT\n", "SELEKT\n", r"work_order\.sql, line \d+: syntax error"),
     "type": (
         "work_item.sql",
         "work_item.*",
-        "work_item.id, work_order_id, name, 'first' AS position",
-        r"work_item\.sql.*invalid input syntax",
+        "work_item.id, work_order_id, work_item.name, now() AS position",
+        r"work_item\.sql: cannot cast type timestamp with time zone to bigint",
     ),
     "no number": (
         "work_item.sql",
-        "selected.work_order_number",
+        "work_orders.work_order_number",
         "NULL::int AS work_order_number",
         r"work_item\.sql: work_order_number is NULL",
     ),
@@ -191,8 +191,18 @@ BROKEN = {
         "job_conformity.*, 1 / (inputs.work_order_number - 1) AS zero",
         "division by zero",
     ),
-    "writes": ("work_item.sql", "FROM selected", "FROM nextval('writes') AS n, selected", "read-only transaction"),
-    "two statements": ("work_item.sql", "FROM selected", "; SELECT 1; FROM selected", r"work_item\.sql.*syntax error"),
+    "writes": (
+        "work_item.sql",
+        "FROM work_orders",
+        "FROM nextval('writes') AS n, work_orders",
+        "read-only transaction",
+    ),
+    "two statements": (
+        "work_item.sql",
+        "FROM work_orders",
+        "; SELECT 1; FROM work_orders",
+        r"work_item\.sql.*syntax error",
+    ),
 }
 
 
@@ -212,8 +222,8 @@ def test_a_broken_query_is_named_with_its_fix(one_order: SourceDatabase, tmp_pat
 
 
 def test_a_missing_query_is_named(one_order: SourceDatabase, tmp_path: Path, sql: Path) -> None:
-    (sql / "selected.sql").unlink()
-    with pytest.raises(SourceRejected, match=r"selected\.sql: no such file"):
+    (sql / "work_order.sql").unlink()
+    with pytest.raises(SourceRejected, match=r"work_order\.sql: no such file"):
         run(one_order, tmp_path, sql)
 
 
