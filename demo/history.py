@@ -1,0 +1,52 @@
+"""Made-up runs and exports in Airflow's metadata database, to see and to measure how the page looks after a year."""
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+_HISTORY = Path(__file__).with_suffix(".sql")
+_EXPORTS = """
+CREATE TEMP TABLE copies ON COMMIT DROP AS
+SELECT 'data_export__fleet_' || lpad(n::text, 5, '0') AS dag_id, 'fleet-' || lpad(n::text, 5, '0') AS export
+FROM generate_series(1, %(count)s) AS n;
+
+INSERT INTO dag
+SELECT (jsonb_populate_record(d, jsonb_build_object('dag_id', c.dag_id))).*
+FROM dag AS d CROSS JOIN copies AS c WHERE d.dag_id = %(template)s;
+
+INSERT INTO dag_tag (name, dag_id)
+SELECT t.name, c.dag_id FROM dag_tag AS t CROSS JOIN copies AS c WHERE t.dag_id = %(template)s;
+
+INSERT INTO asset (name, uri, "group", extra, created_at, updated_at)
+SELECT 'data_export/' || export, 'x-data-export://' || export, 'asset', '{}', now(), now() FROM copies;
+
+INSERT INTO task_outlet_asset_reference (asset_id, dag_id, task_id, created_at, updated_at)
+SELECT a.id, c.dag_id, 'close', now(), now() FROM copies AS c JOIN asset AS a ON a.name = 'data_export/' || c.export;
+"""
+
+
+def add_exports(connection: psycopg.Connection[Any], template: str, count: int) -> None:
+    """Copies the DAG `template` to `fleet-00001` and so on, as rows only: nothing can run them."""
+    with connection.transaction():
+        _run(connection, _EXPORTS, {"template": template, "count": count})
+
+
+def add_runs(
+    connection: psycopg.Connection[Any], pattern: str, first: datetime, last: datetime, step: timedelta
+) -> None:
+    """A run and a receipt for nearly every window of `[first, last)`; a few failed, empty or missing."""
+    with connection.transaction():
+        _run(connection, _HISTORY.read_text(), {"pattern": pattern, "first": first, "last": last, "step": step})
+        connection.execute(
+            "UPDATE dag SET next_dagrun_data_interval_start = %s, next_dagrun_data_interval_end = %s,"
+            " next_dagrun_create_after = %s, is_paused = false WHERE dag_id LIKE %s",
+            [last, last + step, last + step + timedelta(minutes=5), pattern],
+        )
+    connection.execute("ANALYZE")
+
+
+def _run(connection: psycopg.Connection[Any], script: str, arguments: dict[str, Any]) -> None:
+    with psycopg.ClientCursor(connection) as cursor:  # several statements at once need the client's own quoting
+        cursor.execute(script.encode(), arguments)

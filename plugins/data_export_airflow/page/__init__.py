@@ -1,0 +1,1 @@
+"""The page "Data exports" in Airflow's navigation: a small API over Airflow's metadata database, and static files."""

@@ -1,0 +1,138 @@
+"""The page's API. Every route needs Airflow's own user, and shows what that user may read."""
+
+from dataclasses import asdict
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.common.db.common import SessionDep
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.utils.session import create_session
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query
+from pydantic import AwareDatetime
+from sqlalchemy.orm import Session
+from starlette.staticfiles import StaticFiles
+
+from data_export_airflow.page import failed, receipts
+from data_export_airflow.page.access import ReadableDep, may_backfill, may_see_import_errors
+from data_export_airflow.page.cache import Cached
+from data_export_airflow.page.detail import detail
+from data_export_airflow.page.listing import Asked, Deliveries, SortKey, listing, with_delivery
+from data_export_airflow.page.overview import ExportRow, exports
+from data_export_airflow.page.problems import problems
+from data_export_airflow.page.volume import Volume, Volumes, totals
+
+STATIC = Path(__file__).parent / "static"
+_SECONDS = 10.0
+_FLEET_SECONDS = 30.0
+_LATE_LISTED = 50
+
+router = APIRouter(prefix="/api")
+_volumes = Volumes()
+_receipts = receipts.Receipts()
+_may_read_runs = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
+
+
+def _overview() -> tuple[datetime, list[ExportRow]]:
+    with create_session() as session:
+        now = datetime.now(UTC)
+        return now, exports(session, now)
+
+
+def _failures() -> list[failed.Failure]:
+    with create_session() as session:
+        return failed.failures(session, datetime.now(UTC) - timedelta(days=1))
+
+
+def _volume() -> dict[date, Volume]:
+    with create_session() as session:
+        return _volumes(session, datetime.now(UTC))
+
+
+overview = Cached(_overview, _SECONDS)
+failures = Cached(_failures, _FLEET_SECONDS)
+volume = Cached(_volume, _FLEET_SECONDS)
+
+
+@router.get("/exports")
+def list_exports(
+    readable: ReadableDep,
+    session: SessionDep,
+    search: Annotated[str, Query(max_length=100)] = "",
+    state: str = "",
+    connector: str = "",
+    sort: SortKey = "name",
+    order: Literal["asc", "desc"] = "asc",
+    offset: Annotated[int, Query(ge=0)] = 0,
+    limit: Annotated[int, Query(ge=1, le=500)] = 100,
+) -> dict[str, Any]:
+    """One page of the exports that the user may read."""
+    as_of, rows = overview()
+    mine = [row for row in rows if row.dag_id in readable]
+    asked = Asked(search, state, connector, sort, order == "desc", offset, limit)
+    return {"as_of": as_of, **listing(mine, asked, lambda rows: _deliveries(session, rows))}
+
+
+@router.get("/problems")
+def list_problems(user: GetUserDep, readable: ReadableDep, session: SessionDep) -> dict[str, Any]:
+    """The problems of broken customer files; none for users who may not see import errors."""
+    if not may_see_import_errors(user):
+        return {"problems": []}
+    found = [problem for problem in problems(session) if problem.dag_id is None or problem.dag_id in readable]
+    return {"problems": [asdict(problem) for problem in found]}
+
+
+@router.get("/exports/{dag_id}", dependencies=[_may_read_runs])
+def one_export(
+    dag_id: str, user: GetUserDep, session: SessionDep, before: AwareDatetime | None = None
+) -> dict[str, Any]:
+    """One export and a period of its windows."""
+    as_of, rows = overview()
+    row = next((row for row in rows if row.dag_id == dag_id), None)
+    found = detail(session, dag_id, row.last_window_start, datetime.now(UTC), before) if row else None
+    if row is None or found is None:
+        raise HTTPException(404, f"{dag_id} is no data export that Airflow knows")
+    export = with_delivery(row, _deliveries(session, [row]))
+    return {"as_of": as_of, "export": export, "may_backfill": may_backfill(user, dag_id), **found}
+
+
+@router.get("/exports/{dag_id}/receipts/{event_id}", dependencies=[_may_read_runs])
+def one_receipt(dag_id: str, event_id: int, session: SessionDep) -> dict[str, Any]:
+    """The whole receipt of a delivery."""
+    found = receipts.receipt(session, dag_id, event_id)
+    if found is None:
+        raise HTTPException(404, f"{dag_id} has no receipt {event_id}")
+    return found
+
+
+@router.get("/fleet")
+def fleet(readable: ReadableDep) -> dict[str, Any]:
+    """Late now and failed within a day, of the exports that the user may read."""
+    as_of, rows = overview()
+    late = [row for row in rows if row.late_seconds is not None and row.dag_id in readable]
+    late.sort(key=lambda row: -(row.late_seconds or 0))
+    return {
+        "as_of": as_of,
+        "exports": sum(row.dag_id in readable for row in rows),
+        "late": [with_delivery(row, {}) for row in late[:_LATE_LISTED]],
+        "late_count": len(late),
+        "failures": failed.by_reason([failure for failure in failures() if failure.dag_id in readable]),
+    }
+
+
+@router.get("/volume")
+def delivered_per_day(readable: ReadableDep) -> dict[str, Any]:
+    """What each of the last days delivered, of the exports that the user may read."""
+    return {"days": [{"day": day, **totals(found, readable)} for day, found in volume().items()]}
+
+
+def _deliveries(session: Session, rows: list[ExportRow]) -> Deliveries:
+    return _receipts(session, [row.delivered_key for row in rows if row.delivered_key])
+
+
+def create_app() -> FastAPI:
+    app = FastAPI(title="Data exports", openapi_url=None)
+    app.include_router(router)
+    app.mount("/", StaticFiles(directory=STATIC, html=True))
+    return app

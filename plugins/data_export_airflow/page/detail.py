@@ -1,0 +1,127 @@
+"""One export: the calendar of its windows, what they held, and where the files are."""
+
+from collections import Counter
+from dataclasses import asdict
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.orm import Session
+
+from data_export_airflow.page.failed import reasons
+from data_export_airflow.page.periods import Period, kind_of, period_around
+from data_export_airflow.page.receipts import receipts
+from data_export_airflow.page.windows import Schedule, WindowRow, schedule, windows
+
+_LISTED = 20
+_SITES = 200
+_SAMPLE = 10
+
+
+def detail(
+    session: Session, dag_id: str, last_start: datetime | None, now: datetime, before: datetime | None
+) -> dict[str, Any] | None:
+    """The period that ends at `before`, or the current one; None where Airflow knows no such DAG.
+
+    `last_start` is where the newest window is, for an export whose windows are all in the past.
+    """
+    plan = schedule(session, dag_id)
+    if plan is None:
+        return None
+    period = _period(plan, last_start, now, before)
+    rows, by_hand = windows(session, dag_id, plan, period.start, period.end, now)
+    failed = reasons(session, dag_id, [row.run_id for row in (*rows, *by_hand) if row.state == "failed" and row.run_id])
+    return {
+        "kind": period.kind,
+        "timezone": period.zone.key,
+        "start": period.start,
+        "end": period.end,
+        "older": period.start if plan.start and plan.start < period.start else None,
+        "newer": min(_after(period), now) if period.end < now and plan.periodic else None,
+        "export_start": plan.start,
+        "export_end": plan.end,
+        "periodic": plan.periodic,
+        "rows": period.rows(),
+        "windows": [_placed(row, period, failed) for row in rows],
+        "by_hand": [_placed(row, period, failed) for row in by_hand],
+        "states": Counter(row.state for row in rows),
+        "totals": _totals(rows),
+        "sample": _sample(rows),
+        "missing_images": _missing_images(session, rows),
+        "files": _files(session, rows or by_hand),
+    }
+
+
+def _period(plan: Schedule, last_start: datetime | None, now: datetime, before: datetime | None) -> Period:
+    length = plan.length(now)
+    anchor = before - timedelta(microseconds=1) if before else now
+    if not plan.periodic and last_start is not None:
+        anchor = last_start
+    elif not plan.periodic and plan.start is not None:
+        anchor = plan.start
+    elif plan.end is not None:
+        anchor = min(anchor, plan.end)
+    return period_around(kind_of(length or timedelta(days=1)), plan.timezone, anchor, length or timedelta(days=1))
+
+
+def _after(period: Period) -> datetime:
+    """An instant in the last row of the next newer period; a little early, since years and months differ in length."""
+    return period.end + (period.end - period.start) * 0.98
+
+
+def _placed(row: WindowRow, period: Period, failed: dict[str, str]) -> dict[str, Any]:
+    label, column = period.place(row.start)
+    local = row.start.astimezone(period.zone)
+    reason = failed.get(row.run_id) if row.run_id else None
+    return {**asdict(row), "row": label, "column": column, "local": local.isoformat(), "reason": reason}
+
+
+def _totals(rows: list[WindowRow]) -> dict[str, int]:
+    sums: Counter[str] = Counter()
+    for row in rows:
+        sums.update(row.totals or {})
+    return dict(sums)
+
+
+def _sample(rows: list[WindowRow]) -> dict[str, float] | None:
+    """Averages of the last deliveries, to reckon with before a backfill."""
+    last = [row for row in rows if row.totals and row.seconds is not None][-_SAMPLE:]
+    if not last:
+        return None
+    sums = _totals(last)
+    averages = {key: sums.get(key, 0) / len(last) for key in ("work_orders", "bytes", "images")}
+    return {**averages, "seconds": sum(row.seconds or 0 for row in last) / len(last), "windows": len(last)}
+
+
+def _missing_images(session: Session, rows: list[WindowRow]) -> list[dict[str, Any]]:
+    """The newest windows whose receipts name images that were not at the source."""
+    affected = [row for row in rows if row.event_id is not None and (row.totals or {}).get("images_missing")]
+    affected = affected[-_LISTED:][::-1]
+    found = receipts(session, [row.event_id for row in affected if row.event_id is not None])
+    return [
+        {
+            "start": row.start,
+            "count": (row.totals or {})["images_missing"],
+            "names": [
+                name
+                for site in found.get(row.event_id or 0, {}).get("sites", [])
+                for name in (site.get("images") or {}).get("missing", [])
+            ][:100],
+        }
+        for row in affected
+    ]
+
+
+def _files(session: Session, rows: list[WindowRow]) -> dict[str, Any] | None:
+    """Target and data files of the newest delivered window."""
+    newest = next((row for row in reversed(rows) if row.event_id is not None), None)
+    if newest is None or newest.event_id is None:
+        return None
+    receipt = receipts(session, [newest.event_id]).get(newest.event_id, {})
+    sites = receipt.get("sites", [])
+    keys = ("site_id", "uri", "bytes", "work_orders", "sha256", "outcome")
+    return {
+        "target": receipt.get("target"),
+        "window_start": newest.start,
+        "sites": [{key: site.get(key) for key in keys} for site in sites[:_SITES]],
+        "more_sites": max(0, len(sites) - _SITES),
+    }

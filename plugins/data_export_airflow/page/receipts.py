@@ -1,0 +1,109 @@
+"""Receipts of deliveries, which Airflow keeps as events of each export's asset (`tasks.close`)."""
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from airflow.models.asset import AssetEvent, TaskOutletAssetReference
+from airflow.models.dagrun import DagRun
+from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy.orm import Session
+
+TASK = "close"
+#: The sums of a receipt (`Receipt.totals`): a few numbers, where the receipt may list a thousand sites.
+TOTALS: ColumnElement[Any] = AssetEvent.extra["totals"]
+WINDOW: ColumnElement[Any] = AssetEvent.extra["window"]
+
+
+#: A run and when it started: a run that was cleared and ran again has another key, and another receipt.
+RunKey = tuple[int, datetime | None]
+_CHUNK = 2000
+_KEPT = 20_000
+
+
+class Delivery(NamedTuple):
+    """One asset event, without its sites."""
+
+    event_id: int
+    run_id: str
+    at: datetime
+    window: dict[str, str] | None
+    totals: dict[str, int] | None
+
+
+_DELIVERY = (AssetEvent.source_run_id, AssetEvent.timestamp, WINDOW.label("window"), TOTALS.label("totals"))
+
+
+def deliveries(session: Session, dag_id: str, since: datetime) -> dict[str, Delivery]:
+    """The newest delivery of each run of an export, by run_id, of those delivered since."""
+    statement = (
+        select(AssetEvent.id, *_DELIVERY)
+        .where(AssetEvent.asset_id.in_(_assets(dag_id)), AssetEvent.timestamp >= since)
+        .order_by(AssetEvent.timestamp)
+    )
+    found = (Delivery(*row) for row in session.execute(statement) if row.source_run_id)
+    return {delivery.run_id: delivery for delivery in found}
+
+
+class Receipts:
+    """The deliveries of runs, each read once; a receipt never changes."""
+
+    def __init__(self) -> None:
+        self._known: dict[RunKey, Delivery | None] = {}
+
+    def __call__(self, session: Session, keys: Iterable[RunKey]) -> dict[RunKey, Delivery | None]:
+        known = self._known if len(self._known) < _KEPT else {}
+        wanted = list(keys)
+        unknown = {key[0]: key for key in wanted if key not in known}
+        events = {row.run: row.event for row in _chunked(session, _event_of_run(), DagRun.id, unknown)}
+        rows = by_id(session, select(AssetEvent.id, *_DELIVERY), AssetEvent.id, events.values())
+        found = {id_: rows.get(events.get(id_)) for id_ in unknown}
+        self._known = known | {unknown[id_]: Delivery._make(row) if row else None for id_, row in found.items()}
+        return {key: self._known[key] for key in wanted}
+
+
+def by_id(session: Session, statement: Any, column: Any, ids: Iterable[int | None]) -> dict[int | None, Row[Any]]:
+    """Rows by id. A join instead would make PostgreSQL read the whole table: it cannot know how few the ids are."""
+    return {row.id: row for row in _chunked(session, statement, column, ids)}
+
+
+def _chunked(session: Session, statement: Any, column: Any, ids: Iterable[int | None]) -> Iterator[Row[Any]]:
+    known = sorted({id_ for id_ in ids if id_ is not None})
+    for start in range(0, len(known), _CHUNK):
+        yield from session.execute(statement.where(column.in_(known[start : start + _CHUNK])))
+
+
+def _event_of_run() -> Any:
+    """The newest event of runs."""
+    event = (
+        select(AssetEvent.id)
+        .where(
+            AssetEvent.asset_id == TaskOutletAssetReference.asset_id,
+            AssetEvent.source_run_id == DagRun.run_id,
+            AssetEvent.timestamp >= DagRun.start_date,
+        )
+        .order_by(AssetEvent.timestamp.desc())
+        .limit(1)
+    )
+    return (
+        select(DagRun.id.label("run"), event.scalar_subquery().label("event"))
+        .join(TaskOutletAssetReference, TaskOutletAssetReference.dag_id == DagRun.dag_id)
+        .where(TaskOutletAssetReference.task_id == TASK)
+    )
+
+
+def receipt(session: Session, dag_id: str, event_id: int) -> dict[str, Any] | None:
+    """The whole receipt; None where the event is none of this export's."""
+    statement = select(AssetEvent.extra).where(AssetEvent.id == event_id, AssetEvent.asset_id.in_(_assets(dag_id)))
+    return session.scalar(statement)
+
+
+def receipts(session: Session, event_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
+    statement = select(AssetEvent.id, AssetEvent.extra).where(AssetEvent.id.in_(list(event_ids)))
+    return {row.id: row.extra for row in session.execute(statement)}
+
+
+def _assets(dag_id: str) -> Any:
+    return select(TaskOutletAssetReference.asset_id).where(
+        TaskOutletAssetReference.dag_id == dag_id, TaskOutletAssetReference.task_id == TASK
+    )

@@ -1,0 +1,124 @@
+import { airflow } from "./api.js";
+import { announce, byId, h } from "./dom.js";
+import { bytes, duration, number, plural, span } from "./format.js";
+import { airflowLink, dagPath } from "./shell.js";
+
+const BEHAVIOURS = [
+  ["none", "only windows that never ran"],
+  ["failed", "those and the failed ones"],
+  ["completed", "all, delivered ones again"],
+];
+
+/** Asks, shows what Airflow would do, and after a confirmation has Airflow's own backfill do it. */
+export class Backfill {
+  constructor(data, windows, done) {
+    Object.assign(this, { data, windows, done });
+    this.dialog = byId("dialog");
+    this.ask = {
+      dag_id: data.export.dag_id,
+      from_date: windows[0].start,
+      to_date: windows.at(-1).start,
+      reprocess_behavior: behaviourFor(windows),
+      max_active_runs: 3,
+      run_backwards: false,
+    };
+  }
+
+  show() {
+    const range = span(this.windows[0].start, this.windows.at(-1).end, this.data.timezone);
+    this.outcome = h("div", { class: "outcome", "aria-live": "polite" });
+    this.confirm = h("button", { type: "button", class: "button primary", onclick: () => this.create() }, "Start backfill");
+    this.dialog.replaceChildren(
+      h("h2", { id: "dialog-title" }, `Backfill ${this.data.export.name}`),
+      h("p", {}, `${plural(this.windows.length, "window")} of ${range} (${this.data.timezone})`),
+      this.options(),
+      this.outcome,
+      h("div", { class: "actions" }, h("button", { type: "button", class: "button", onclick: () => this.dialog.close() }, "Cancel"), this.confirm),
+    );
+    this.dialog.showModal();
+    return this.preview();
+  }
+
+  options() {
+    const behaviour = h(
+      "select",
+      { onchange: (event) => this.change({ reprocess_behavior: event.target.value }) },
+      BEHAVIOURS.map(([value, label]) => h("option", { value, selected: value === this.ask.reprocess_behavior }, label)),
+    );
+    const order = h(
+      "select",
+      { onchange: (event) => this.change({ run_backwards: event.target.value === "newest" }) },
+      h("option", { value: "oldest" }, "oldest first"),
+      h("option", { value: "newest" }, "newest first"),
+    );
+    const runs = h("input", {
+      type: "number", min: "1", max: "100", value: "3",
+      onchange: (event) => this.change({ max_active_runs: Math.max(1, Number(event.target.value) || 1) }),
+    });
+    const field = (label, control) => h("label", {}, h("span", {}, label), control);
+    return h("div", { class: "fields" }, field("Run", behaviour), field("Order", order), field("Runs at once", runs));
+  }
+
+  change(values) {
+    Object.assign(this.ask, values);
+    return this.preview();
+  }
+
+  async preview() {
+    this.confirm.disabled = true;
+    this.outcome.replaceChildren(h("p", { class: "soft" }, "Asking Airflow what it would run …"));
+    try {
+      const { total_entries: count } = await airflow("backfills/dry_run", this.ask);
+      this.outcome.replaceChildren(...this.forecast(count));
+      this.confirm.disabled = count === 0;
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  forecast(count) {
+    const lines = [h("p", {}, count ? h("strong", {}, `Airflow will run ${plural(count, "window")}.`) : "Nothing to run: every window of the range was run. Choose what to run again.")];
+    const sample = this.data.sample;
+    if (count && sample) {
+      const seconds = (sample.seconds * count) / Math.min(this.ask.max_active_runs, count);
+      const sizes = [`${number(Math.round(sample.work_orders * count))} work orders`, bytes(sample.bytes * count)];
+      if (sample.images) sizes.push(`${number(Math.round(sample.images * count))} images`);
+      lines.push(h("p", { class: "soft" }, `About ${sizes.join(", ")}, ${duration(seconds)}, going by the last ${plural(sample.windows, "delivery", "deliveries")}.`));
+    }
+    if (this.data.export.paused) lines.push(h("p", { class: "warn" }, "The DAG is paused: the runs wait until somebody unpauses it."));
+    return lines;
+  }
+
+  async create() {
+    this.confirm.disabled = true;
+    try {
+      await airflow("backfills", this.ask);
+      this.dialog.close();
+      announce("The backfill has started.");
+      this.done();
+    } catch (error) {
+      this.fail(error);
+    }
+  }
+
+  fail(error) {
+    const hint = error.status === 409 ? " One backfill per export runs at a time; Airflow notices the end of one up to half a minute late." : "";
+    this.outcome.replaceChildren(h("p", { class: "error", role: "alert" }, error.message + hint));
+  }
+}
+
+/** The least that does something to the windows chosen. */
+function behaviourFor(windows) {
+  const states = new Set(windows.map((row) => row.state));
+  if (states.has("failed")) return "failed";
+  return states.has("missing") || states.has("past") ? "none" : "completed";
+}
+
+/** What of the export's backfills is not over, as a line; null where there is none. */
+export async function activeBackfills(dagId) {
+  const { backfills } = await airflow(`backfills?dag_id=${encodeURIComponent(dagId)}`).catch(() => ({ backfills: [] }));
+  const active = backfills.filter((each) => !each.completed_at);
+  if (!active.length) return null;
+  const ranges = active.map((each) => `${each.from_date.slice(0, 10)} to ${each.to_date.slice(0, 10)}${each.is_paused ? " (paused)" : ""}`);
+  return h("p", { class: "notice" }, `A backfill is under way: ${ranges.join(", ")}. `, airflowLink(`${dagPath(dagId)}/backfills`, {}, "Pause or cancel it in Airflow"));
+}

@@ -1,0 +1,150 @@
+import { h } from "./dom.js";
+import { open, runPath } from "./shell.js";
+import { hideTooltip, sentence, showTooltip } from "./tooltip.js";
+
+const HEADS = {
+  hour: ["Day", Array.from({ length: 24 }, (_, hour) => [hour, String(hour).padStart(2, "0")])],
+  day: ["Month", Array.from({ length: 31 }, (_, day) => [day + 1, String(day + 1)])],
+  week: ["Year", Array.from({ length: 53 }, (_, week) => [week + 1, String(week + 1)])],
+  month: ["Year", "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ").map((name, at) => [at + 1, name])],
+};
+const GAPS = new Set(["missing", "past"]);
+
+/**
+ * A table of windows. Selecting is by a click on a gap, Space on any window, and Shift with a click or an arrow for a
+ * range; `onselect` gets the windows from the first to the last selected.
+ */
+export class Calendar {
+  constructor(data, selectable, onselect) {
+    Object.assign(this, { data, selectable, onselect, anchor: null, head: null });
+    this.windows = data.windows;
+    this.cells = this.windows.map((row, index) => this.cell(row, index));
+    this.element = this.table();
+    this.focusable(this.cells.length - 1);
+  }
+
+  table() {
+    const [corner, columns] = HEADS[this.data.kind];
+    const places = new Map();
+    this.windows.forEach((row, index) => {
+      const key = `${row.row} ${row.column}`;
+      places.set(key, [...(places.get(key) ?? []), this.cells[index]]);
+    });
+    const line = (label) => [
+      h("th", { scope: "row" }, label),
+      columns.map(([column]) => {
+        const found = places.get(`${label} ${column}`);
+        return h("td", {}, found ?? h("span", { class: "never", title: this.exists(label, column) ? "never due" : null }));
+      }),
+    ];
+    return h(
+      "table",
+      { class: `calendar ${this.data.kind}`, onkeydown: (event) => this.key(event), onmouseleave: hideTooltip },
+      h("caption", { class: "visually-hidden" }, `Windows from newest to oldest, in ${this.data.timezone}. Arrow keys move, Enter opens the run, Space selects.`),
+      h("thead", {}, h("tr", {}, h("th", { scope: "col" }, corner), columns.map(([, name]) => h("th", { scope: "col" }, name)))),
+      h("tbody", {}, this.data.rows.map((label) => h("tr", {}, line(label)))),
+    );
+  }
+
+  /** Whether there is such a day, so that the 30th of February is not called "never due". */
+  exists(label, column) {
+    if (this.data.kind !== "day") return true;
+    const [year, month] = label.split("-").map(Number);
+    return column <= new Date(Date.UTC(year, month, 0)).getUTCDate();
+  }
+
+  cell(row, index) {
+    const timezone = this.data.timezone;
+    const gap = GAPS.has(row.state);
+    const hint = row.run_id ? "Click: open the run" : gap && this.selectable ? "Click: select for a backfill" : null;
+    const show = (event) => showTooltip(event.currentTarget, row, timezone, hint);
+    return h("button", {
+      type: "button",
+      class: `cell ${row.state}${row.totals?.images_missing ? " lacks-images" : ""}`,
+      tabindex: "-1",
+      "data-index": index,
+      "data-start": row.start,
+      "aria-label": sentence(row, timezone),
+      "aria-pressed": "false",
+      onmouseenter: show,
+      onmouseleave: hideTooltip,
+      onfocus: show,
+      onblur: hideTooltip,
+      onclick: (event) => this.click(event, index),
+    });
+  }
+
+  click(event, index) {
+    const row = this.windows[index];
+    this.focusable(index);
+    if (event.shiftKey && this.anchor !== null) this.extend(index);
+    else if (row.run_id) open(runPath(this.data.export.dag_id, row.run_id), event);
+    else this.toggle(index);
+  }
+
+  key(event) {
+    const index = Number(event.target.dataset?.index);
+    if (Number.isNaN(index)) return;
+    if (event.key === " ") this.toggle(index);
+    else if (event.key === "Escape") this.clear();
+    else if (event.key.startsWith("Arrow") || event.key === "Home" || event.key === "End") this.move(event, index);
+    else return;
+    event.preventDefault();
+  }
+
+  move(event, index) {
+    const steps = { ArrowLeft: -1, ArrowRight: 1, Home: -this.cells.length, End: this.cells.length };
+    let to = index + (steps[event.key] ?? 0);
+    if (event.key === "ArrowUp" || event.key === "ArrowDown") to = this.vertical(index, event.key === "ArrowUp" ? 1 : -1);
+    to = Math.min(Math.max(to, 0), this.cells.length - 1);
+    if (event.shiftKey) {
+      this.anchor ??= index;
+      this.extend(to);
+    }
+    this.focusable(to);
+    this.cells[to].focus();
+  }
+
+  /** Rows run from new to old, so up is later: the nearest window of the same column in a later or earlier row. */
+  vertical(index, direction) {
+    const from = this.windows[index];
+    for (let at = index + direction; at >= 0 && at < this.windows.length; at += direction) {
+      const row = this.windows[at];
+      if (row.row !== from.row && row.column === from.column) return at;
+    }
+    return index;
+  }
+
+  focusable(index) {
+    this.cells.forEach((cell) => cell.tabIndex === 0 && cell.setAttribute("tabindex", "-1"));
+    this.cells[index]?.setAttribute("tabindex", "0");
+  }
+
+  toggle(index) {
+    if (this.anchor === index && this.head === index) this.clear();
+    else this.select(index, index);
+  }
+
+  extend(index) {
+    this.select(this.anchor, index);
+  }
+
+  clear() {
+    this.select(null, null);
+  }
+
+  select(anchor, head) {
+    if (!this.selectable) return;
+    Object.assign(this, { anchor, head });
+    const [first, last] = anchor === null ? [1, 0] : [Math.min(anchor, head), Math.max(anchor, head)];
+    const chosen = this.windows.filter((row, index) => index >= first && index <= last && row.state !== "open");
+    this.cells.forEach((cell, index) => cell.setAttribute("aria-pressed", String(index >= first && index <= last)));
+    this.onselect(chosen);
+  }
+
+  /** Selects from the oldest to the newest window that a backfill of gaps would fill. */
+  selectGaps() {
+    const gaps = this.windows.map((row, index) => (["missing", "failed"].includes(row.state) ? index : -1)).filter((at) => at >= 0);
+    if (gaps.length) this.select(gaps[0], gaps.at(-1));
+  }
+}

@@ -1,0 +1,33 @@
+import { h, svg } from "./dom.js";
+import { number, span } from "./format.js";
+
+const WIDTH = 600;
+const HEIGHT = 72;
+
+/** Bars of one number per window, oldest first, the highest as high as the chart. */
+export function bars(title, rows, value, format, timezone) {
+  const values = rows.map((row) => (row.totals ? value(row.totals) : null));
+  const known = values.filter((each) => each !== null);
+  const most = Math.max(0, ...known);
+  const total = known.reduce((sum, each) => sum + each, 0);
+  const step = WIDTH / Math.max(rows.length, 1);
+  const gap = step > 3 ? 1 : 0;
+  const shapes = values.map((each, index) => {
+    if (each === null) return null;
+    const height = most ? Math.max(each ? 1 : 0, (each / most) * HEIGHT) : 0;
+    const label = `${span(rows[index].start, rows[index].end, timezone)}: ${format(each)}`;
+    return svg(
+      "rect",
+      { x: (index * step).toFixed(2), y: (HEIGHT - height).toFixed(2), width: (step - gap).toFixed(2), height: height.toFixed(2) },
+      svg("title", {}, label),
+    );
+  });
+  const mean = known.length ? total / known.length : 0;
+  const summary = `${title}: ${format(total)} in all, ${format(Math.round(mean))} per window on average, at most ${format(most)}, over ${number(known.length)} deliveries`;
+  return h(
+    "figure",
+    { class: "chart" },
+    h("figcaption", {}, title, h("span", { class: "soft" }, ` ${format(total)} in all · ø ${format(Math.round(mean))} · max ${format(most)}`)),
+    svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": summary }, shapes),
+  );
+}

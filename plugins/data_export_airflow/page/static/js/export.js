@@ -1,0 +1,121 @@
+import { get } from "./api.js";
+import { Backfill, activeBackfills } from "./backfill.js";
+import { Calendar } from "./calendar.js";
+import { bars } from "./chart.js";
+import { announce, byId, h } from "./dom.js";
+import { files, missingImages, ranges } from "./sections.js";
+import { bytes, duration, instant, number, plural, relative, span } from "./format.js";
+import { CONNECTORS, airflowLink, badge, dagPath, showError, showTime } from "./shell.js";
+import { WINDOW_STATES } from "./tooltip.js";
+
+const REFRESH_MS = 15_000;
+const query = new URLSearchParams(location.search);
+const dagId = query.get("dag") ?? "";
+let before = query.get("before");
+let calendar = null;
+
+async function load() {
+  try {
+    const path = `exports/${encodeURIComponent(dagId)}`;
+    const [data, notice, { problems }] = await Promise.all([get(path, { before }), activeBackfills(dagId), get("problems")]);
+    show(data, notice, problems.filter((problem) => problem.dag_id === dagId));
+  } catch (error) {
+    showError(byId("export"), error);
+  }
+  document.body.dataset.ready = "true";
+}
+
+function show(data, notice, problems) {
+  const item = data.export;
+  showTime(data.as_of);
+  document.title = `${item.name} · Data exports`;
+  byId("title").replaceChildren(item.name, " ", badge(item.state));
+  const main = byId("export");
+  main.replaceChildren(
+    head(data),
+    problems.length ? h("ul", { class: "problems" }, problems.map((problem) => h("li", {}, h("code", {}, `${problem.file}:${problem.line ?? ""}`), ` ${problem.message}`))) : "",
+    notice ?? "",
+    facts(data),
+    windowsCard(data),
+    h("section", { class: "card trend", "aria-label": "Trend" },
+      bars("Work orders", data.windows, (totals) => totals.work_orders, number, data.timezone),
+      bars("Data", data.windows, (totals) => totals.bytes, bytes, data.timezone)),
+    files(data, dagId),
+    missingImages(data),
+    ranges(data, dagId),
+  );
+  main.removeAttribute("aria-busy");
+}
+
+function head({ export: item, timezone }) {
+  const parts = [item.export_type, item.interval, timezone, CONNECTORS[item.connector] ?? item.connector].filter(Boolean);
+  return h("p", { class: "meta" }, parts.join(" · "), h("span", { class: "links" }, airflowLink(dagPath(dagId), {}, "Grid"), airflowLink(`${dagPath(dagId)}/runs`, {}, "Runs")));
+}
+
+function facts({ export: item, totals, states, timezone }) {
+  const done = (states.delivered ?? 0) + (states.empty ?? 0);
+  const due = done + (states.failed ?? 0) + (states.missing ?? 0) + (states.running ?? 0) + (states.queued ?? 0);
+  const fact = (name, value, note, tone) => h("div", { class: tone }, h("dt", {}, name), h("dd", {}, value, note ? h("small", {}, note) : ""));
+  const images = totals.images === undefined ? [] : [fact("Images", number(totals.images), `${number(totals.images_copied)} copied, ${bytes(totals.image_bytes)}`), fact("Missing at source", number(totals.images_missing), "images", totals.images_missing ? "warn" : null)];
+  return h("dl", { class: "facts" },
+    fact("Last delivered", span(item.delivered_start, item.delivered_end, timezone), item.delivered_at ? relative(item.delivered_at) : null),
+    fact("Lag", duration(item.lag_seconds), item.late_seconds ? `late by ${duration(item.late_seconds)}` : null, item.late_seconds ? "bad" : null),
+    fact("Next run", item.next_run ? relative(item.next_run) : item.paused ? "paused" : "–", item.next_run ? `${instant(item.next_run)} UTC` : null),
+    fact("Windows delivered", `${number(done)} of ${number(due)}`, "shown below", done < due ? "warn" : null),
+    fact("Work orders", number(totals.work_orders ?? 0), bytes(totals.bytes ?? 0)),
+    ...images,
+  );
+}
+
+function windowsCard(data) {
+  const bar = h("div", { class: "selection", "aria-live": "polite" });
+  const selectable = data.may_backfill && data.periodic;
+  calendar = new Calendar(data, selectable, (chosen) => showSelection(bar, data, chosen));
+  const gaps = (data.states.missing ?? 0) + (data.states.failed ?? 0);
+  bar.append(...idle(data, gaps, selectable));
+  const go = (label, to) => h("button", { type: "button", class: "button", disabled: !to, onclick: () => move(to) }, label);
+  const legend = Object.keys(WINDOW_STATES).filter((state) => data.states[state]);
+  return h("section", { class: "card windows", "aria-labelledby": "windows-title" },
+    h("div", { class: "card-head" },
+      h("h2", { id: "windows-title" }, "Windows"),
+      h("ul", { class: "legend", "aria-label": "Legend" }, legend.map((state) => h("li", {}, h("span", { class: `cell ${state}` }), `${WINDOW_STATES[state]} ${number(data.states[state])}`)), h("li", {}, h("span", { class: "never" }), "Never due")),
+      h("div", { class: "period" }, go("Earlier", data.older), go("Later", data.newer))),
+    bar,
+    h("div", { class: "table-frame" }, calendar.element));
+}
+
+function idle(data, gaps, selectable) {
+  if (!data.periodic) return [h("span", { class: "soft" }, "One window, one run: a further one is a manual run in Airflow.")];
+  if (!selectable) return [h("span", { class: "soft" }, "Your Airflow user may look, but not start runs.")];
+  const fill = h("button", { type: "button", class: "button", onclick: () => calendar.selectGaps() }, `Select ${plural(gaps, "gap")}`);
+  return [gaps ? fill : "", h("span", { class: "soft" }, "Click a gap to select it, Shift-click to the other end of a range; Space selects any window.")];
+}
+
+function showSelection(bar, data, chosen) {
+  if (!chosen.length) {
+    bar.replaceChildren(...idle(data, (data.states.missing ?? 0) + (data.states.failed ?? 0), true));
+    return;
+  }
+  const range = span(chosen[0].start, chosen.at(-1).end, data.timezone);
+  const start = () => new Backfill(data, chosen, load).show();
+  bar.replaceChildren(
+    h("strong", {}, `${plural(chosen.length, "window")} selected`), ` ${range}`,
+    h("button", { type: "button", class: "button primary", onclick: start }, "Backfill …"),
+    h("button", { type: "button", class: "button", onclick: () => calendar.clear() }, "Clear"),
+  );
+}
+
+function move(to) {
+  before = to;
+  history.replaceState(null, "", `?${new URLSearchParams({ dag: dagId, before: to })}`);
+  announce("Showing another period");
+  return load();
+}
+
+function refresh() {
+  const busy = byId("dialog").open || calendar?.anchor !== null || byId("export").contains(document.activeElement);
+  if (!document.hidden && !busy) load();
+}
+
+setInterval(refresh, REFRESH_MS);
+await load();

@@ -1,0 +1,66 @@
+import { get } from "./api.js";
+import { byId, h } from "./dom.js";
+import { bytes, duration, instant, number, plural, span } from "./format.js";
+import { CONNECTORS, airflowLink, exportPage, runPath, showError, showTime } from "./shell.js";
+
+const REFRESH_MS = 60_000;
+
+async function load() {
+  const main = byId("fleet");
+  try {
+    const data = await get("fleet");
+    showTime(data.as_of);
+    main.replaceChildren(late(data), failures(data), main.querySelector("#volume-card") ?? volume(null));
+    main.querySelector("#volume-card").replaceWith(volume(await get("volume")));
+    main.removeAttribute("aria-busy");
+  } catch (error) {
+    showError(main, error);
+  }
+  document.body.dataset.ready = "true";
+}
+
+function table(heads, rows) {
+  const head = heads.map(([name, kind]) => h("th", { scope: "col", class: kind }, name));
+  return h("div", { class: "table-frame" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, head)), h("tbody", {}, rows)));
+}
+
+function card(title, id, note, ...content) {
+  return h("section", { class: "card", "aria-labelledby": id }, h("h2", { id }, title, h("span", { class: "soft" }, ` ${note}`)), ...content);
+}
+
+function late({ late: found, late_count: count, exports }) {
+  const note = `${number(count)} of ${plural(exports, "export")}`;
+  if (!count) return card("Late now", "late", note, h("p", { class: "fine" }, "Every window that is due was delivered."));
+  const rows = found.map((item) =>
+    h("tr", {}, h("th", { scope: "row" }, h("a", { href: exportPage(item.dag_id) }, item.name)), h("td", {}, CONNECTORS[item.connector] ?? item.connector), h("td", {}, item.interval), h("td", { class: "instant" }, span(item.delivered_start, item.delivered_end)), h("td", { class: "number bad" }, duration(item.late_seconds)), h("td", {}, item.last_run_id ? airflowLink(runPath(item.dag_id, item.last_run_id), {}, item.last_run_state) : "–")),
+  );
+  const more = count > found.length ? h("p", { class: "soft" }, `the ${number(found.length)} latest of ${number(count)}; `, h("a", { href: "./?state=late&sort=lag&order=desc" }, "all of them")) : "";
+  return card("Late now", "late", note, table([["Export"], ["Connector"], ["Interval"], ["Last delivered window (UTC)"], ["Late by", "number"], ["Last run"]], rows), more);
+}
+
+function failures({ failures: found }) {
+  const runs = found.reduce((sum, group) => sum + group.runs, 0);
+  if (!runs) return card("Failures of the last day", "failures", "none", h("p", { class: "fine" }, "No run failed within the last 24 hours."));
+  const groups = found.map((group) =>
+    h("li", {}, h("details", {},
+      h("summary", {}, h("strong", {}, group.error), h("span", { class: "soft" }, ` ${plural(group.runs, "run")} of ${plural(group.exports, "export")}`), group.meaning ? h("span", { class: "meaning" }, group.meaning) : ""),
+      h("ul", { class: "bare" }, group.examples.map((each) => h("li", {}, h("a", { href: exportPage(each.dag_id) }, each.name), " ", airflowLink(runPath(each.dag_id, each.run_id), {}, `run of ${instant(each.window_start)}`), h("p", { class: "reason" }, each.message)))))),
+  );
+  return card("Failures of the last day", "failures", `${plural(runs, "run")}, by reason`, h("ul", { class: "bare groups" }, groups));
+}
+
+function volume(found) {
+  const note = "the last 14 days";
+  if (!found) return h("div", { id: "volume-card" }, card("Delivered per day", "volume", note, h("p", { class: "soft" }, "Counting …")));
+  const { days } = found;
+  const most = Math.max(1, ...days.map((day) => day.bytes + day.image_bytes));
+  const rows = [...days].reverse().map((day) => {
+    const share = ((day.bytes + day.image_bytes) / most) * 100;
+    return h("tr", {}, h("th", { scope: "row" }, day.day), h("td", { class: "number" }, number(day.deliveries)), h("td", { class: "number" }, number(day.work_orders)), h("td", { class: "number" }, bytes(day.bytes)), h("td", { class: "number" }, number(day.images)), h("td", { class: "number" }, bytes(day.image_bytes)), h("td", { class: "number" }, day.images_missing ? h("span", { class: "warn" }, number(day.images_missing)) : "0"), h("td", { class: "meter", "aria-hidden": "true" }, h("span", { style: `width:${share.toFixed(1)}%` })));
+  });
+  const heads = [["Day (UTC)"], ["Deliveries", "number"], ["Work orders", "number"], ["Data", "number"], ["Images", "number"], ["Image bytes copied", "number"], ["Missing", "number"], ["", "meter"]];
+  return h("div", { id: "volume-card" }, card("Delivered per day", "volume", note, table(heads, rows)));
+}
+
+setInterval(() => !document.hidden && !byId("fleet").contains(document.activeElement) && load(), REFRESH_MS);
+await load();

@@ -1,0 +1,61 @@
+const whole = new Intl.NumberFormat("en-GB");
+const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
+const MINUTE = 60;
+const HOUR = 60 * MINUTE;
+const DAY = 24 * HOUR;
+
+export const NONE = "–";
+
+export const number = (value) => (value === null || value === undefined ? NONE : whole.format(value));
+
+/** Decimal units, three digits: `3.1 MB`. */
+export function bytes(value) {
+  if (value === null || value === undefined) return NONE;
+  let unit = 0;
+  while (value >= 999.5 && unit < UNITS.length - 1) {
+    value /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 || value >= 99.5 ? Math.round(value) : value.toFixed(1)} ${UNITS[unit]}`;
+}
+
+/** The two largest units: `3 d 4 h`, `12 min`. */
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return NONE;
+  if (seconds < MINUTE) return `${Math.round(seconds)} s`;
+  if (seconds < HOUR) return `${Math.round(seconds / MINUTE)} min`;
+  if (seconds < DAY) return joined(seconds, HOUR, "h", MINUTE, "min");
+  return seconds < 30 * DAY ? joined(seconds, DAY, "d", HOUR, "h") : `${whole.format(Math.round(seconds / DAY))} d`;
+}
+
+function joined(seconds, large, largeName, small, smallName) {
+  const count = Math.floor(seconds / large);
+  const rest = Math.floor((seconds % large) / small);
+  return rest ? `${count} ${largeName} ${rest} ${smallName}` : `${count} ${largeName}`;
+}
+
+/** `2026-03-16 00:00` in UTC, or in a time zone. */
+export function instant(iso, timeZone = "UTC") {
+  if (!iso) return NONE;
+  return new Date(iso).toLocaleString("sv-SE", { timeZone, dateStyle: "short", timeStyle: "short" });
+}
+
+/** A window in as few characters as say it: a day by its date, else from and to, the end exclusive. */
+export function span(start, end, timeZone = "UTC") {
+  if (!start || !end) return NONE;
+  const [from, to] = [instant(start, timeZone), instant(end, timeZone)];
+  const hours = (new Date(end) - new Date(start)) / 3_600_000;
+  const midnights = from.endsWith("00:00") && to.endsWith("00:00");
+  if (midnights && hours > 20 && hours < 28) return from.slice(0, 10);
+  if (midnights) return `${from.slice(0, 10)} → ${to.slice(0, 10)}`;
+  return from.slice(0, 10) === to.slice(0, 10) ? `${from}–${to.slice(11)}` : `${from} → ${to}`;
+}
+
+/** How long ago or until: `in 3 h 10 min`, `12 min ago`. */
+export function relative(iso, now = Date.now()) {
+  if (!iso) return NONE;
+  const seconds = (new Date(iso) - now) / 1000;
+  return seconds >= 0 ? `in ${duration(seconds)}` : `${duration(-seconds)} ago`;
+}
+
+export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;

@@ -1,0 +1,38 @@
+import { h } from "./dom.js";
+import { bytes, instant, number, plural, span } from "./format.js";
+import { airflowLink, runPath } from "./shell.js";
+import { WINDOW_STATES } from "./tooltip.js";
+
+/** Where the files of the newest delivered window are. */
+export function files({ files: found, timezone }) {
+  if (!found) return "";
+  const rows = found.sites.map((site) =>
+    h("tr", {}, h("td", {}, h("code", {}, site.uri)), h("td", { class: "number" }, number(site.work_orders)), h("td", { class: "number" }, bytes(site.bytes)), h("td", {}, site.outcome), h("td", {}, h("code", { title: site.sha256 }, `${String(site.sha256).slice(0, 12)}…`))),
+  );
+  const heads = [["File"], ["Work orders", "number"], ["Size", "number"], ["Outcome"], ["SHA-256"]];
+  return h("section", { class: "card", "aria-labelledby": "files-title" },
+    h("h2", { id: "files-title" }, "Where the files are"),
+    h("p", { class: "soft" }, "Target ", h("code", {}, found.target), `; the newest window's files, of ${instant(found.window_start, timezone).slice(0, 10)}:`),
+    h("div", { class: "table-frame" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, heads.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))), h("tbody", {}, rows))),
+    found.more_sites ? h("p", { class: "soft" }, `and ${plural(found.more_sites, "more site")}`) : "");
+}
+
+/** Images that receipts name as not there at the source, the newest windows first. */
+export function missingImages({ missing_images: found, timezone }) {
+  if (!found.length) return "";
+  const lines = found.map(({ start, count, names }) =>
+    h("li", {}, h("details", {}, h("summary", {}, `${instant(start, timezone)}: ${plural(count, "image")}`), h("ul", { class: "names" }, names.map((name) => h("li", {}, h("code", {}, name)))), count > names.length ? h("p", { class: "soft" }, `the first ${number(names.length)} of ${number(count)}`) : "")),
+  );
+  return h("section", { class: "card", "aria-labelledby": "missing-title" }, h("h2", { id: "missing-title" }, "Images missing at the source"), h("ul", { class: "bare" }, lines));
+}
+
+/** Ranges that people ran by hand, which are no windows of the schedule. */
+export function ranges({ by_hand: found, timezone }, dagId) {
+  if (!found.length) return "";
+  const rows = found.map((row) =>
+    h("tr", {}, h("td", {}, airflowLink(runPath(dagId, row.run_id), {}, span(row.start, row.end, timezone))), h("td", {}, WINDOW_STATES[row.state]), h("td", { class: "number" }, number(row.totals?.work_orders)), h("td", { class: "number" }, bytes(row.totals?.bytes)), h("td", { class: "reason" }, row.reason ?? "")),
+  );
+  return h("section", { class: "card", "aria-labelledby": "ranges-title" },
+    h("h2", { id: "ranges-title" }, "Ranges run by hand"),
+    h("table", { class: "plain" }, h("thead", {}, h("tr", {}, [["Range"], ["State"], ["Work orders", "number"], ["Size", "number"], ["Reason"]].map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))), h("tbody", {}, rows)));
+}
