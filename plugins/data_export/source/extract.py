@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import pyarrow.parquet as pq
 
 from data_export.errors import SourceRejected
 from data_export.snapshot import NUMBER, REPEATED, TABLES
-from data_export.source.database import open_source
+from data_export.source.database import Source, open_source
 from data_export.source.queries import SQL_FOLDER, Queries, places
 from data_export.window import ExportWindow
 
@@ -45,12 +46,29 @@ def extract(
                     raise SourceRejected(f"{queries.file(table)}: {NUMBER} is NULL: take it from the table above")
                 writers[table].write_batch(part)
                 rows[table] += len(part)
-        if not rows["work_order"] and not source.value(queries.site_exists()):
-            raise SourceRejected(
-                f"site {site_id} is unknown to the source, which has no work order of it at any time: check "
-                "site_id in the customer file"
-            )
+        if not rows["work_order"]:
+            _require_site(source, queries, site_id)
     return rows
+
+
+def require_site(dsn: str, site_id: UUID, *, sql_folder: Path = SQL_FOLDER) -> None:
+    """Nothing, if the source lets us in and knows the site.
+
+    Raises:
+        SourceUnavailable, SourceRejected: as `extract`.
+    """
+    moment = datetime(2000, 1, 1, tzinfo=UTC)  # the query of a site's existence names no window
+    queries = Queries(sql_folder, site_id, ExportWindow(moment, moment + timedelta(days=1)), "work-orders-timeline")
+    with open_source(dsn) as source:
+        _require_site(source, queries, site_id)
+
+
+def _require_site(source: Source, queries: Queries, site_id: UUID) -> None:
+    if not source.value(queries.site_exists()):
+        raise SourceRejected(
+            f"site {site_id} is unknown to the source, which has no work order of it at any time: check "
+            "site_id in the customer file"
+        )
 
 
 def _writer(folder: Path, table: str) -> pq.ParquetWriter:

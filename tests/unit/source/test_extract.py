@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from urllib.parse import urlsplit
@@ -17,7 +18,7 @@ import pytest
 
 from data_export.errors import PermanentError, SourceRejected, SourceUnavailable
 from data_export.snapshot import NUMBER, TABLES
-from data_export.source.extract import SQL_FOLDER, extract
+from data_export.source.extract import SQL_FOLDER, extract, require_site
 from data_export.source.queries import Queries
 from data_export.window import ExportWindow
 from demo.servers.postgres import PostgresServer
@@ -127,8 +128,15 @@ def test_a_file_is_one_moment_of_the_source(source: SourceDatabase, tmp_path: Pa
 def test_an_unknown_site_is_an_error_and_an_idle_one_is_not(one_order: SourceDatabase, tmp_path: Path) -> None:
     later = ExportWindow(WINDOW.end, WINDOW.end + timedelta(days=1))
     assert extract(one_order.dsn, SITE, later, STATES, tmp_path)["work_order"] == 0
-    with pytest.raises(PermanentError, match=f"site {UUID(int=9)} is unknown .* check site_id in the customer file"):
-        extract(one_order.dsn, UUID(int=9), WINDOW, STATES, tmp_path)
+    require_site(one_order.dsn, SITE)
+    for ask in (
+        lambda site: extract(one_order.dsn, site, WINDOW, STATES, tmp_path),
+        partial(require_site, one_order.dsn),
+    ):
+        with pytest.raises(
+            PermanentError, match=f"site {UUID(int=9)} is unknown .* check site_id in the customer file"
+        ):
+            ask(UUID(int=9))
 
 
 # -- the editable queries
