@@ -56,9 +56,11 @@ def test_a_23_and_a_25_hour_day_are_one_window_each(timezone: str) -> None:
     assert (lengths.count(23), lengths.count(25)) == (1, 1)
 
 
+@pytest.mark.parametrize("month", ["2025-03", "2025-11"])
 @pytest.mark.parametrize("timezone", ["Europe/Paris", "America/New_York"])
-def test_hourly_windows_follow_each_other_over_the_change_of_the_clock(timezone: str) -> None:
-    found = windows("hourly", timezone, "2025-01-01T00:00:00Z", "2025-12-31T00:00:00Z")
+def test_hourly_windows_follow_each_other_over_the_change_of_the_clock(timezone: str, month: str) -> None:
+    spring, autumn = ("2025-03-08T00:00Z", "2025-03-31T00:00Z"), ("2025-10-25T00:00Z", "2025-11-03T00:00Z")
+    found = windows("hourly", timezone, *(spring if month == "2025-03" else autumn))
     assert all(before.end == after.start for before, after in pairwise(found))
 
 
