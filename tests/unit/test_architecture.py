@@ -61,7 +61,7 @@ def test_there_is_no_import_cycle() -> None:
         visit(module, ())
 
 
-#: What each part of the core may import: its own layer and those below; pipeline at the top, plain values at the bottom.
+#: What each part of the core may import: its own layer and those below.
 LAYERS = (
     {"pipeline", "check"},
     {"source", "transform", "delivery", "images"},
