@@ -150,7 +150,7 @@ class Airflow:
             "scheduler": {"scheduler_idle_sleep_time": 0.5},
             "dag_processor": {"min_file_process_interval": 10, "refresh_interval": 10, "parsing_processes": 1},
             "triggerer": {"capacity": 10},
-            # The default of 5 seconds fails the first tasks on a slow machine, where the API server is still warming up.
+            # The default of 5 seconds fails the first tasks on a slow machine, whose API server is still warming up.
             "workers": {"execution_api_timeout": 60},
             "logging": {
                 "base_log_folder": self.logs / "tasks",
