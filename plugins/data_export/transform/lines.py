@@ -44,14 +44,14 @@ def lines(chunk: Chunk) -> pa.LargeStringArray:
     items_of_order = _lists(
         *_placed(orders["id"], items, "work_item", "work_order_id"),
         concatenated(
-            '{"id":"', uuids(items["id"]), '","name":', strings(items["name"]), ',"input":[', inputs_of_item, "]}"
+            '{"id":"', uuids(items["id"]), '","name":', *strings(items["name"]), ',"input":[', inputs_of_item, "]}"
         ),
         lambda: [*uuid_keys(items["id"]), whole(items["position"])],
     )
     return concatenated(
-        *('{"id":"', uuids(orders["id"]), '","name":', strings(orders["name"])),
-        *(',"site_id":"', uuids(orders["site_id"]), '","create_date":', timestamps(orders["create_date"])),
-        *(',"update_date":', timestamps(orders["update_date"]), ',"metadata":', embedded(orders["metadata"])),
+        *('{"id":"', uuids(orders["id"]), '","name":', *strings(orders["name"])),
+        *(',"site_id":"', uuids(orders["site_id"]), '","create_date":', *timestamps(orders["create_date"])),
+        *(',"update_date":', *timestamps(orders["update_date"]), ',"metadata":', embedded(orders["metadata"])),
         *(',"progress_score":', floats(orders["progress_score"]), ',"work_items":[', items_of_order, "]}\n"),
     )
 
@@ -59,8 +59,8 @@ def lines(chunk: Chunk) -> pa.LargeStringArray:
 def _input_texts(chunk: Chunk) -> pa.Array:
     inputs, checks, jobs = chunk["input"], chunk["data_conformity"], chunk["job_conformity"]
     check_texts = concatenated(
-        *('{"check":', strings(checks["check"]), ',"code":', integers(checks["code"])),
-        *(',"level":', strings(checks["level"]), "}"),
+        *('{"check":', *strings(checks["check"]), ',"code":', integers(checks["code"])),
+        *(',"level":', *strings(checks["level"]), "}"),
     )
     checks_of_input = _ranked_lists(
         *_placed(inputs["id"], checks, "data_conformity", "input_id"),
@@ -69,9 +69,9 @@ def _input_texts(chunk: Chunk) -> pa.Array:
         lambda: [rank(checks["level"]), whole(checks["code"])],
     )
     job_texts = concatenated(
-        *('{"task_name":', strings(jobs["task_name"]), ',"analyzed_value":', embedded(jobs["analyzed_value"])),
+        *('{"task_name":', *strings(jobs["task_name"]), ',"analyzed_value":', embedded(jobs["analyzed_value"])),
         *(',"corrected_value":', embedded(jobs["corrected_value"])),
-        *(',"corrected_date":', timestamps(jobs["corrected_date"]), ',"message":', strings(jobs["message"])),
+        *(',"corrected_date":', *timestamps(jobs["corrected_date"]), ',"message":', *strings(jobs["message"])),
         *(',"is_conformity_validated":', booleans(jobs["is_conformity_validated"]), "}"),
     )
     jobs_of_input = _ranked_lists(
@@ -82,8 +82,8 @@ def _input_texts(chunk: Chunk) -> pa.Array:
         lambda: [rank(job_texts), rank(jobs["message"]), whole(jobs["corrected_date"])],
     )
     return concatenated(
-        *('{"id":"', uuids(inputs["id"]), '","create_date":', timestamps(inputs["create_date"])),
-        *(',"file_extension":', strings(inputs["file_extension"]), ',"metadata":', embedded(inputs["metadata"])),
+        *('{"id":"', uuids(inputs["id"]), '","create_date":', *timestamps(inputs["create_date"])),
+        *(',"file_extension":', *strings(inputs["file_extension"]), ',"metadata":', embedded(inputs["metadata"])),
         *(',"data_conformity":[', checks_of_input, '],"job_conformity":[', jobs_of_input, "]}"),
     )
 

@@ -1,7 +1,8 @@
 """Columns of a snapshot -> columns of JSON text, a whole column at a time.
 
-Every function takes an Arrow array of any length and gives one `large_string` per row, never null: NULL is `null`.
-Large strings, because a chunk's text may pass the 2 GiB that 32-bit offsets can address.
+Every function takes an Arrow array of any length and gives one `large_string` per row, never null: NULL is `null`; or
+the parts that `concatenated` makes it of, which spares a copy. Large strings, because a chunk's text may pass the 2 GiB
+that 32-bit offsets can address.
 """
 
 from functools import lru_cache
@@ -17,6 +18,7 @@ _HEX = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.
 # Bytes from, to -> column of the text: 8-4-4-4-12 digits.
 _UUID_GROUPS = ((0, 4, 0), (4, 6, 9), (6, 8, 14), (8, 10, 19), (10, 16, 24))
 _UUID_LENGTH = 36
+Parts = tuple[str | pa.Array, ...]
 _NEEDS_ESCAPE = r'[\x00-\x1f"\\]'
 
 
@@ -38,7 +40,13 @@ _NAN = array(np.array([np.nan]))[0]
 
 def concatenated(*parts: str | pa.Array) -> pa.Array:
     """Row by row, the parts one after the other; a row with a NULL part is NULL."""
-    texts = [literal(part) if isinstance(part, str) else part for part in parts]
+    merged: list[str | pa.Array] = []
+    for part in parts:
+        if merged and isinstance(part, str) and isinstance(merged[-1], str):
+            merged[-1] += part
+        else:
+            merged.append(part)
+    texts = [literal(part) if isinstance(part, str) else part for part in merged]
     return pc.binary_join_element_wise(*texts, literal(""))
 
 
@@ -52,17 +60,20 @@ def uuids(column: pa.Array) -> pa.Array:
     return pa.LargeStringArray.from_buffers(len(raw), pa.py_buffer(offsets), pa.py_buffer(text))
 
 
-def strings(column: pa.Array) -> pa.Array:
+def strings(column: pa.Array) -> Parts:
     """JSON strings; non-ASCII stays as it is. A dictionary column encodes each distinct text once."""
     if pa.types.is_dictionary(column.type):
-        return strings(column.dictionary).take(column.indices).fill_null(_NULL)
+        return (concatenated(*strings(column.dictionary)).take(column.indices).fill_null(_NULL),)
     column = column.cast(pa.large_string())
+    escape = _may_need_escape(column)
+    if not escape and not column.null_count:
+        return '"', column, '"'
     quoted = concatenated('"', column, '"')
-    if _may_need_escape(column):
+    if escape:
         rows = pc.match_substring_regex(column, _NEEDS_ESCAPE).fill_null(_FALSE)
         escaped = from_bytes([orjson.dumps(text) for text in column.filter(rows).to_pylist()])
         quoted = pc.replace_with_mask(quoted, rows, escaped)
-    return quoted.fill_null(_NULL)
+    return (quoted.fill_null(_NULL),)
 
 
 def _may_need_escape(column: pa.LargeStringArray) -> bool:
@@ -86,12 +97,15 @@ def embedded(column: pa.Array) -> pa.Array:
     return column.cast(pa.large_string()).fill_null(_NULL)
 
 
-def timestamps(column: pa.Array) -> pa.Array:
+def timestamps(column: pa.Array) -> Parts:
     """`"2025-03-19T14:21:40.105568+00:00"`: UTC, always six decimals; years 1 to 9999 only."""
     text = column.cast(pa.timestamp("us")).cast(pa.large_string())  # 2025-03-19 14:21:40.105568
-    if text.null_count < len(text):
-        text = pc.binary_replace_slice(text, 10, 11, "T")
-    return concatenated('"', text, '+00:00"').fill_null(_NULL)
+    if text.null_count == len(text):
+        return (text.fill_null(_NULL),)
+    text = pc.binary_replace_slice(text, 10, 11, "T")
+    if not column.null_count:
+        return '"', text, '+00:00"'
+    return (concatenated('"', text, '+00:00"').fill_null(_NULL),)
 
 
 def floats(column: pa.Array) -> pa.Array:

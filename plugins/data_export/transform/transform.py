@@ -1,5 +1,6 @@
 """A raw snapshot -> the delivered file and the list of its images."""
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -17,6 +18,7 @@ from data_export.transform.lines import Chunk, lines
 from data_export.transform.quarantine import refusal, set_aside
 from data_export.transform.text import text_bytes, uuids
 
+_MAKERS = 2  # more gain nothing: reading and hashing want a core too
 _IMAGES = pa.schema({"input_id": pa.string(), "file_extension": pa.string()})
 
 
@@ -60,7 +62,7 @@ def transform(
             check_queries(chunk, export_type)
             before = len(chunk["work_order"])
             chunk = _deliverable(chunk, on_invalid, quarantine_path)
-            data.write(lines(chunk))
+            data.write(chunk)
             images_file.write_table(_images(chunk))
             work_orders += len(chunk["work_order"])
             quarantined += before - len(chunk["work_order"])
@@ -85,34 +87,47 @@ def _images(chunk: Chunk) -> pa.Table:
 
 
 class _DataFile:
-    """Writes and hashes one chunk of text in a thread while the next is made."""
+    """Makes, writes and hashes the text of chunks in threads, which Arrow and hashlib let run while others do."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._hasher = Hasher()
-        self._pending: Future[None] | None = None
+        self._texts: deque[Future[pa.LargeStringArray]] = deque()
+        self._written: Future[None] | None = None
 
     def __enter__(self) -> "_DataFile":
         self._file: IO[bytes] = self._path.open("wb")
+        self._makers = ThreadPoolExecutor(_MAKERS, "lines")
         self._writer = ThreadPoolExecutor(1, "data-file")
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._makers.shutdown(cancel_futures=True)
         self._writer.shutdown()
         self._file.close()
 
-    def write(self, texts: pa.LargeStringArray) -> None:
-        self._wait()  # at most one chunk waits: memory stays bounded, and an error shows
-        self._pending = self._writer.submit(self._append, text_bytes(texts).data)
+    def write(self, chunk: Chunk) -> None:
+        """Adds the chunk's lines; returns once no more than a constant number of chunks waits."""
+        self._texts.append(self._makers.submit(lines, chunk))
+        if len(self._texts) > _MAKERS:
+            self._write_first()
 
     def digests(self) -> Digests:
+        """Waits for all lines; the digests of the whole file."""
+        while self._texts:
+            self._write_first()
         self._wait()
         self._file.flush()
         return self._hasher.digests()
 
+    def _write_first(self) -> None:
+        text = self._texts.popleft().result()
+        self._wait()  # one text at a time is being written: memory stays bounded, and an error shows
+        self._written = self._writer.submit(self._append, text_bytes(text).data)
+
     def _wait(self) -> None:
-        if self._pending is not None:
-            self._pending.result()
+        if self._written is not None:
+            self._written.result()
 
     def _append(self, data: memoryview) -> None:
         self._file.write(data)
