@@ -13,6 +13,7 @@ from data_export.content import Content
 from data_export.delivery.base import Destination, ServerSideCopy
 from data_export.delivery.local import LocalStore
 from data_export.delivery.sftp import SftpDestination, SftpLogin
+from data_export.errors import TargetNotFound
 from data_export.images import CopyLimits, copy_images, source_key_of
 from data_export.receipt import ImagesCopied
 from demo.servers.gcs import GcsServer
@@ -100,3 +101,12 @@ async def test_images_arrive_and_a_repeat_sends_nothing(places, tmp_path, of, to
         for input_id, extension in zip(ids[1:], extensions[1:], strict=True):
             key = f"{SITE}/inputs/{input_id}{extension or ''}"
             assert b"".join([chunk async for chunk in target.read(key)]) == images[input_id]
+
+
+async def test_a_missing_target_bucket_is_not_taken_for_a_missing_image(places, tmp_path):
+    listed, input_id = tmp_path / "images.parquet", str(UUID(int=1))
+    pq.write_table(pa.table({"input_id": [input_id], "file_extension": pa.array([".png"], pa.string())}), listed)
+    async with places.make("gs") as source, gcs_store(places._gcs.url, "gs://absent-bucket/exports/") as target:
+        await source.create(SOURCE_KEY(input_id, ".png"), Content.of_bytes(b"image"))
+        with pytest.raises(TargetNotFound, match="gs://absent-bucket/exports/: no such bucket or folder: create it"):
+            await copy_images(listed, site_id=SITE, source=source, source_key=SOURCE_KEY, destination=target)

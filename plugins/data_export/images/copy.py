@@ -143,10 +143,13 @@ class _Copier:
             return "missing"
         try:
             await self._copy(image, here, there)
-        except TargetNotFound:
-            if await self._source.stat(image.source_key) is not None:
-                raise  # the image is there, so it is the target's bucket or folder that is not
-            return "missing"
+        except TargetNotFound as error:
+            if await self._source.stat(image.source_key) is None:
+                return "missing"
+            raise TargetNotFound(  # a server-side copy may blame the image, which is there
+                f"{self._destination.uri}: no such bucket or folder: create it, or correct the address in the customer "
+                f"file ({error})"
+            ) from error
         return here.digests.size
 
     async def _look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
