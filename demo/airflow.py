@@ -147,7 +147,6 @@ class Airflow:
                 "secret_key": secrets["api"],
             },
             "api_auth": {"jwt_secret": secrets["jwt"]},
-            "scheduler": {"scheduler_idle_sleep_time": 0.5},
             "dag_processor": {"min_file_process_interval": 10, "refresh_interval": 10, "parsing_processes": 1},
             "triggerer": {"capacity": 10},
             # The default of 5 seconds fails the first tasks on a slow machine, whose API server is still warming up.

@@ -43,10 +43,10 @@ def delivered(session: Session) -> Session:
 
     def runs_over() -> bool:
         session.airflow.check()
-        runs = [run for name in NAMES for run in api.runs(dag_id(name))]
+        runs = api.runs(map(dag_id, NAMES))
         return len(runs) == 9 and all(run["state"] in ("success", "failed") for run in runs)
 
-    wait_for("9 runs are over", runs_over, 400, pause=1)
+    wait_for("9 runs are over", runs_over, 400, pause=2)
     return session
 
 

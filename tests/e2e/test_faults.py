@@ -78,7 +78,7 @@ def failed(session: Session, appeared_after: float) -> dict[str, list[dict[str, 
     def over() -> bool:
         return all(session.api.run(dag_id(name), run)["state"] == "failed" for name, run in runs.items())
 
-    wait_for("the runs fail", over, 240, pause=1)
+    wait_for("the runs fail", over, 240, pause=2)
     return {name: session.api.task_instances(dag_id(name), run) for name, run in runs.items()}
 
 
