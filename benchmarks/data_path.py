@@ -19,8 +19,11 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psutil
@@ -33,87 +36,85 @@ from demo.servers.postgres import PostgresServer  # noqa: E402 - the paths above
 
 PER_SITE = 10_000
 SERVICE = "extract + transform"
-PEER = "COPY of JSON text built by PostgreSQL"
+PEER = "COPY of JSON built by PostgreSQL"
 #: Name in the table -> function `(dsn, sites, folder)` writing <folder>/<site>.jsonl, and how many processes share it.
 WAYS: dict[str, tuple[str, int]] = {
-    SERVICE: ("data_path.service", 1),
-    "extract + transform, two workers": ("data_path.service", 2),
-    PEER: ("data_path_peers.copy_text", 1),
-    "COPY of json_build_object": ("data_path_peers.copy_json", 1),
+    SERVICE: ("data_path_service.one_site_after_the_other", 1),
+    "extract + transform, two workers": ("data_path_service.one_site_after_the_other", 2),
+    PEER: ("data_path_peers.copy_json", 1),
+    "COPY of JSON text by string functions": ("data_path_peers.copy_text", 1),
     "psycopg rows + orjson": ("data_path_peers.psycopg_orjson", 1),
     "psycopg rows + pydantic": ("data_path_peers.pydantic_models", 1),
 }
+ROUNDS = 4  # the ways take turns, so that whatever else the machine does meets all of them
 SAMPLE = 97  # every so manieth line is compared by value where bytes differ
 
 
-def service(dsn: str, sites: list[UUID], folder: Path) -> None:
-    """As tasks do it: one site after the other, a snapshot on disk between the two steps."""
-    from data_export.source.extract import extract
-    from data_export.transform.transform import transform
-    from data_export.window import ExportWindow
+@dataclass
+class Cost:
+    """Seconds of wall and CPU time, and MB of the largest process; those of rounds add up."""
 
-    window = ExportWindow(datetime(2025, 3, 17, tzinfo=UTC), datetime(2025, 3, 18, tzinfo=UTC))
-    for site in sites:
-        export_type = "work-orders-timeline"
-        with tempfile.TemporaryDirectory(dir=folder) as name:
-            snapshot = Path(name)
-            began = time.monotonic()
-            extract(dsn, site, window, export_type, snapshot)
-            between = time.monotonic()
-            transform(
-                snapshot,
-                folder / f"{site}.jsonl",
-                snapshot / "images.parquet",
-                snapshot / "quarantine.json",
-                export_type=export_type,
-                on_invalid="fail",
-            )
-            print(f"extract {between - began:.3f} transform {time.monotonic() - between:.3f}")
+    wall: float = 0.0
+    client: float = 0.0
+    server: float = 0.0
+    peak: float = 0.0
+    notes: list[str] = field(default_factory=list)
+
+    def add(self, other: "Cost") -> None:
+        self.wall += other.wall
+        self.client += other.client
+        self.server += other.server
+        self.peak = max(self.peak, other.peak)
+        self.notes += other.notes
 
 
-def run_way(function: str, dsn: str, sites: list[UUID], folder: Path) -> dict[str, float]:
-    """In the process of one way: does it, and says what it cost."""
+def run_way(function: str, dsn: str, sites: list[UUID], folder: Path) -> dict[str, Any]:
+    """In the process of one way: does it, and says what it cost; imports do not count."""
     module, name = function.split(".")
-    way: Callable[[str, list[UUID], Path], None] = getattr(importlib.import_module(module), name)
-    way(dsn, sites, folder)
-    times = psutil.Process().cpu_times()
+    way: Callable[[str, list[UUID], Path], str | None] = getattr(importlib.import_module(module), name)
+    process = psutil.Process()
+    before, began = process.cpu_times(), time.monotonic()
+    note = way(dsn, sites, folder)
+    wall, after = time.monotonic() - began, process.cpu_times()
     status = Path("/proc/self/status").read_text()
     peak = int(status.split("VmHWM:")[1].split()[0]) / 1024  # of this process alone, which ru_maxrss is not
-    return {"cpu": times.user + times.system, "peak": peak}
+    cpu = after.user + after.system - before.user - before.system
+    return {"wall": wall, "client": cpu, "peak": peak, "note": note}
 
 
-def server_cpu() -> float:
-    """CPU seconds of all PostgreSQL processes that are or were children of ours."""
+def server_cpu(server: PostgresServer) -> float:
+    """CPU seconds of all processes that are or were the server's."""
+    postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
     spent = 0.0
-    for process in psutil.process_iter():
-        try:
-            if process.name() == "postgres":
-                times = process.cpu_times()
-                spent += times.user + times.system + times.children_user + times.children_system
-        except psutil.NoSuchProcess:
-            continue
-    return spent
+    for process in [postmaster, *postmaster.children()]:
+        with suppress(psutil.NoSuchProcess):
+            times = process.cpu_times()
+            spent += times.user + times.system
+    ended = postmaster.cpu_times()
+    return spent + ended.children_user + ended.children_system
 
 
-def measure(function: str, processes: int, dsn: str, sites: list[UUID], folder: Path) -> dict[str, float]:
-    """Wall and CPU seconds and the largest process, from start of the processes to the last file."""
+def measure(server: PostgresServer, way: str, dsn: str, sites: list[UUID], folder: Path) -> Cost:
+    """One way on some of the sites."""
+    function, processes = WAYS[way]
     folder.mkdir(exist_ok=True)
 
-    def worker(share: list[UUID]) -> dict[str, float]:
+    def worker(share: list[UUID]) -> dict[str, Any]:
         command = [sys.executable, __file__, "--way", function, "--dsn", dsn, "--out", str(folder), *map(str, share)]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
-        result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+        result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return result
 
-    before, began = server_cpu(), time.monotonic()
+    before = server_cpu(server)
     with ThreadPoolExecutor(processes) as pool:
         results = list(pool.map(worker, [sites[k::processes] for k in range(processes)]))
-    return {
-        "wall": time.monotonic() - began,
-        "client": sum(result["cpu"] for result in results),
-        "server": server_cpu() - before,
-        "peak": max(result["peak"] for result in results),
-    }
+    return Cost(
+        wall=max(result["wall"] for result in results),
+        client=sum(result["client"] for result in results),
+        server=server_cpu(server) - before,
+        peak=max(result["peak"] for result in results),
+        notes=[result["note"] for result in results if result["note"]],
+    )
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -162,24 +163,24 @@ def prepare(server: PostgresServer, count: int) -> tuple[str, list[UUID]]:
 
 def compare(folder: Path, scale: float, only: list[str]) -> None:
     count = max(round(20 * scale), 1)
-    settings = {"shared_buffers": "512MB", "max_wal_size": "8GB"}
+    ways = [way for way in WAYS if way == SERVICE or not only or any(word in way for word in only)]
+    settings = {"shared_buffers": "2GB", "max_wal_size": "8GB"}
     with PostgresServer(folder / "postgres", durable=False, settings=settings) as server:
         dsn, sites = prepare(server, count)
-        print(f"{count} sites, {count * PER_SITE:,} work orders, one window")
-        print(f"{'way':40} {'wall s':>8} {'client s':>8} {'server s':>8} {'peak MB':>8} {'of COPY':>8}  result")
-        results = {}
-        for way, (function, processes) in WAYS.items():
-            if only and way != SERVICE and not any(word in way for word in only):
-                continue
-            results[way] = measure(function, processes, dsn, sites, folder / way)
-        base = results.get(PEER, {}).get("wall", float("nan"))
-        for way, cost in results.items():
-            ratio = f"{cost['wall'] / base:.2f}"
-            agreed = agreement(folder / SERVICE, folder / way)
-            numbers = f"{cost['wall']:8.1f} {cost['client']:8.1f} {cost['server']:8.1f} {cost['peak']:8.0f} {ratio:>8}"
-            print(f"{way:40} {numbers}  {agreed}")
-        size = sum(path.stat().st_size for path in (folder / SERVICE).glob("*.jsonl"))
-        print(f"{size / 1e6:,.0f} MB of JSON Lines")
+        costs = {way: Cost() for way in ways}
+        rounds = min(ROUNDS, count)
+        for share in (sites[k::rounds] for k in range(rounds)):
+            for way in ways:
+                costs[way].add(measure(server, way, dsn, share, folder / way))
+    print(f"{count} sites, {count * PER_SITE:,} work orders, one window")
+    print(f"{'way':40} {'wall s':>7} {'client s':>9} {'server s':>9} {'peak MB':>8} {'of COPY':>8}  result")
+    for way, cost in costs.items():
+        ratio = cost.wall / costs[PEER].wall if PEER in costs else float("nan")
+        numbers = f"{cost.wall:7.1f} {cost.client:9.1f} {cost.server:9.1f} {cost.peak:8.0f} {ratio:8.2f}"
+        print(f"{way:40} {numbers}  {agreement(folder / SERVICE, folder / way)}")
+    print("\n".join(f"{SERVICE}: {note}" for note in costs[SERVICE].notes))
+    size = sum(path.stat().st_size for path in (folder / SERVICE).glob("*.jsonl"))
+    print(f"{size / 1e6:,.0f} MB of JSON Lines")
 
 
 def main() -> None:
