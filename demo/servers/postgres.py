@@ -110,18 +110,20 @@ class PostgresServer:
     def _initialise(self) -> None:
         if (self.data / "PG_VERSION").exists():
             return
-        shutil.rmtree(self.data, ignore_errors=True)  # an initialisation that was killed
+        new = self.folder / "data.new"  # takes its name when complete: an initialisation may be killed
+        shutil.rmtree(new, ignore_errors=True)
         password = self.folder / "password"
         password.touch(mode=0o600)
         password.write_text(secrets.token_urlsafe(24))
-        self.data.mkdir(mode=0o700)
+        new.mkdir(mode=0o700)
         if os.geteuid() == 0:
-            os.chown(self.data, *_nobody())
+            os.chown(new, *_nobody())
         arguments = ["-U", USER, "-A", "scram-sha-256", "--pwfile", str(password), "-E", "UTF8", "--locale", "C"]
-        self._run("initdb", "-D", str(self.data), "--no-sync", "--no-instructions", *arguments)
+        self._run("initdb", "-D", str(new), "--no-sync", "--no-instructions", *arguments)
         if self._listen != HOST:
-            with (self.data / "pg_hba.conf").open("a") as rules:
+            with (new / "pg_hba.conf").open("a") as rules:
                 rules.write("host all all all scram-sha-256\n")
+        new.rename(self.data)
 
     def _start(self) -> None:
         log = self.folder / "log"

@@ -1,7 +1,7 @@
 """One read-only transaction of the source, and what its errors mean."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
@@ -75,7 +75,7 @@ class Source:
                 raise _translated(error, self._dsn, query) from None
         return row[0] if row else None
 
-    def batches(self, query: Query) -> Iterator[pa.RecordBatch]:
+    def batches(self, query: Query) -> Generator[pa.RecordBatch, None, None]:
         """Streams the rows by binary COPY, about `BATCH_BYTES` at a time.
 
         A thread talks to the server, one batch ahead: writing overlaps reading, and this thread stays free for signals,
@@ -125,13 +125,14 @@ def open_source(dsn: str) -> Iterator[Source]:
     except Error as error:
         raise _translated(error, dsn, None) from None
     try:
-        with connection.cursor() as cursor:
-            cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SESSION.items())
-            cursor.execute(f"SELECT {settings}")
+        try:
+            with connection.cursor() as cursor:
+                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+                settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SESSION.items())
+                cursor.execute(f"SELECT {settings}")
+        except Error as error:
+            raise _translated(error, dsn, None) from None
         yield Source(connection, dsn)
-    except (Error, OSError) as error:
-        raise _translated(error, dsn, None) from None
     finally:
         with suppress(Error):  # after a lost connection there is nothing left to close
             connection.close()

@@ -1,7 +1,7 @@
 """The raw snapshot of one site and window: the source's rows -> Parquet files, at one moment of the source."""
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
@@ -40,7 +40,8 @@ def extract(
     rows = dict.fromkeys(TABLES, 0)
     with open_source(dsn) as source, ExitStack() as stack:
         writers = {table: stack.enter_context(_writer(folder, table)) for table in TABLES}
-        for batch in source.batches(queries.snapshot()):
+        # Closed at once when a write fails: the query ends before its connection does.
+        for batch in stack.enter_context(closing(source.batches(queries.snapshot()))):
             for table, part in _by_table(batch):
                 if part[NUMBER].null_count:
                     raise SourceRejected(f"{queries.file(table)}: {NUMBER} is NULL: take it from the table above")

@@ -341,6 +341,19 @@ def test_a_stopped_task_ends_its_query_at_once(one_order: SourceDatabase, tmp_pa
     assert not asleep(one_order)
 
 
+def test_a_fault_of_ours_ends_the_query_at_once(one_order: SourceDatabase, tmp_path: Path, slow: Path) -> None:
+    path = slow / "work_item.sql"
+    path.write_text(path.read_text().replace("work_orders.work_order_number,", "NULL::int AS work_order_number,"))
+    # The rows before the slow ones fill a batch of their own, so that they arrive while the source still works.
+    many = [{"id": UUID(int=100 + k), "work_order_id": ORDER, "name": "x" * 1000} for k in range(4_000)]
+    one_order.insert("work_item", many)
+    began = time.monotonic()
+    with pytest.raises(SourceRejected, match="work_order_number is NULL"):
+        run(one_order, tmp_path, slow)
+    assert time.monotonic() - began < 10
+    assert not asleep(one_order)
+
+
 def test_the_data_folder_serves_again(tmp_path: Path) -> None:
     for rows in (1, 2):
         with PostgresServer(tmp_path, durable=False) as server:
