@@ -103,3 +103,31 @@ def source(database: SourceDatabase) -> SourceDatabase:
     """The source with empty tables."""
     database.clear()
     return database
+
+
+ORDER, ITEM, INPUT = UUID(int=1), UUID(int=2), UUID(int=3)
+
+
+@pytest.fixture
+def sql(tmp_path: Path) -> Path:
+    """A copy of the queries to edit."""
+    folder = tmp_path / "sql"
+    folder.mkdir()
+    for path in SQL_FOLDER.glob("*.sql"):
+        (folder / path.name).write_text(path.read_text())
+    return folder
+
+
+@pytest.fixture
+def one_order(source: SourceDatabase) -> SourceDatabase:
+    source.insert("work_order", [{"id": ORDER, "site_id": SITE, "create_date": WINDOW.start}])
+    source.insert("work_item", [{"id": ITEM, "work_order_id": ORDER}])
+    source.insert("input", [{"id": INPUT, "work_item_id": ITEM}])
+    source.insert("job_conformity", [{"input_id": INPUT, "analyzed_value": "1"}])
+    return source
+
+
+def run_extract(
+    source: SourceDatabase, folder: Path, sql_folder: Path = SQL_FOLDER, dsn: str | None = None
+) -> dict[str, int]:
+    return extract(dsn or source.dsn, SITE, WINDOW, TIMELINE, folder, sql_folder=sql_folder)

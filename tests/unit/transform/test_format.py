@@ -133,21 +133,19 @@ BROKEN_QUERIES = {
 
 
 @pytest.mark.parametrize("case", BROKEN_QUERIES)
-def test_queries_that_do_not_fit_one_another_are_refused(source: SourceDatabase, tmp_path: Path, case: str) -> None:
+def test_queries_that_do_not_fit_one_another_are_refused(
+    source: SourceDatabase, tmp_path: Path, sql: Path, case: str
+) -> None:
     name, wrapped, message = BROKEN_QUERIES[case]
     insert(source, json.loads((GOLDEN / "page-example.json").read_text()))
-    for path in SQL_FOLDER.glob("*.sql"):
-        (tmp_path / path.name).write_text(path.read_text())
     original = (SQL_FOLDER / name).read_text()
-    (tmp_path / name).write_text(wrapped.format(original, original))
+    (sql / name).write_text(wrapped.format(original, original))
     with pytest.raises(SourceRejected, match=message):
-        source.export(tmp_path / "out", sql_folder=tmp_path)
+        source.export(tmp_path / "out", sql_folder=sql)
 
 
-def test_states_with_two_inputs_of_an_item_are_refused(source: SourceDatabase, tmp_path: Path) -> None:
+def test_states_with_two_inputs_of_an_item_are_refused(source: SourceDatabase, tmp_path: Path, sql: Path) -> None:
     source.connection.execute((GOLDEN / "source.sql").read_text())
-    for path in SQL_FOLDER.glob("*.sql"):
-        (tmp_path / path.name).write_text(path.read_text())
-    (tmp_path / f"input.{STATES}.sql").write_text((SQL_FOLDER / f"input.{TIMELINE}.sql").read_text())
+    (sql / f"input.{STATES}.sql").write_text((SQL_FOLDER / f"input.{TIMELINE}.sql").read_text())
     with pytest.raises(SourceRejected, match=r"input\.work-orders-states\.sql returned two inputs"):
-        source.export(tmp_path / "out", STATES, sql_folder=tmp_path)
+        source.export(tmp_path / "out", STATES, sql_folder=sql)

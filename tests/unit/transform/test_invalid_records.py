@@ -127,14 +127,10 @@ def test_many_problems_are_listed_and_the_first_is_named(source: SourceDatabase,
     assert exported.result.quarantined == 1
 
 
-def test_a_null_id_is_a_problem(source: SourceDatabase, tmp_path: Path) -> None:
+def test_a_null_id_is_a_problem(source: SourceDatabase, tmp_path: Path, sql: Path) -> None:
     insert(source, "work_item", {})
-    for path in SQL_FOLDER.glob("*.sql"):
-        (tmp_path / path.name).write_text(path.read_text())
-    sql = (SQL_FOLDER / "work_order.sql").read_text().replace("work_order.*", "work_order.*, NULL::uuid AS no_id")
-    (tmp_path / "work_order.sql").write_text(
-        f"SELECT work_order_number, id, name, no_id AS site_id, create_date, "
-        f"update_date, metadata, progress_score FROM ({sql}) AS rows"
-    )
+    inner = (SQL_FOLDER / "work_order.sql").read_text().replace("work_order.*", "work_order.*, NULL::uuid AS no_id")
+    columns = "work_order_number, id, name, no_id AS site_id, create_date, update_date, metadata, progress_score"
+    (sql / "work_order.sql").write_text(f"SELECT {columns} FROM ({inner}) AS rows")
     with pytest.raises(InvalidRecord, match=f"work order {GOOD}: site_id is NULL"):
-        source.export(tmp_path / "out", sql_folder=tmp_path)
+        source.export(tmp_path / "out", sql_folder=sql)

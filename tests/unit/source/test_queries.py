@@ -1,0 +1,103 @@
+"""The editable queries: what an installation may change, and how a mistake is named."""
+
+from pathlib import Path
+
+import pytest
+
+from data_export.errors import SourceRejected
+from data_export.source.extract import SQL_FOLDER
+from data_export.source.queries import Queries
+from tests.unit.source_kit import INPUT, SITE, TIMELINE, WINDOW, SourceDatabase, run_extract
+
+
+def test_other_tables_and_column_types_need_only_the_queries(
+    one_order: SourceDatabase, tmp_path: Path, sql: Path
+) -> None:
+    one_order.connection.execute(
+        "CREATE TEMP TABLE x(a int); DROP VIEW IF EXISTS jobs; CREATE VIEW jobs AS SELECT 1::smallint AS number, "
+        f"'{INPUT}'::text AS image, 'task'::varchar(9) AS what, '{{\"a\" : 1}}'::json -> 'a' AS v, "
+        "timestamp '2025-03-16 10:00:00' AS at"
+    )
+    (sql / "job_conformity.sql").write_text(
+        "SELECT number AS work_order_number, image AS input_id, what AS task_name, v AS analyzed_value,\n"
+        "NULL AS corrected_value, at AS corrected_date, NULL AS message, NULL AS is_conformity_validated\n"
+        "FROM jobs -- a comment without line break at the end; and a semicolon;"
+    )
+    data = one_order.export(tmp_path / "out", sql_folder=sql).data.decode()
+    assert '"task_name":"task","analyzed_value":1,' in data
+    assert '"corrected_date":"2025-03-16T10:00:00.000000+00:00"' in data
+
+
+def test_placeholders_are_filled_and_casts_left_alone() -> None:
+    text = Queries(SQL_FOLDER, SITE, WINDOW, TIMELINE).snapshot().text
+    assert f"site_id = '{SITE}'::uuid" in text
+    assert "create_date >= '2025-03-16T00:00:00+00:00'::timestamptz" in text
+    assert "create_date < '2025-03-17T00:00:00+00:00'::timestamptz" in text
+
+
+BROKEN = {
+    "column missing": (
+        "input.work-orders-timeline.sql",
+        "input.*",
+        "input.id, work_item_id",
+        r"input\.work-orders-timeline\.sql: column inputs\.\w+ does not exist",
+    ),
+    "table missing": (
+        "data_conformity.sql",
+        "JOIN data_conformity ON",
+        "JOIN nowhere ON",
+        r"data_conformity\.sql, line \d+: relation \"nowhere\" does not exist",
+    ),
+    "syntax": ("work_order.sql", "SELECT\n", "SELEKT\n", r"work_order\.sql, line \d+: syntax error"),
+    "type": (
+        "work_item.sql",
+        "work_item.*",
+        "work_item.id, work_order_id, work_item.name, now() AS position",
+        r"work_item\.sql: cannot cast type timestamp with time zone to bigint",
+    ),
+    "no number": (
+        "work_item.sql",
+        "work_orders.work_order_number",
+        "NULL::int AS work_order_number",
+        r"work_item\.sql: work_order_number is NULL",
+    ),
+    "fails midway": (
+        "job_conformity.sql",
+        "job_conformity.*",
+        "job_conformity.*, 1 / (inputs.work_order_number - 1) AS zero",
+        "division by zero",
+    ),
+    "writes": (
+        "work_item.sql",
+        "FROM work_orders",
+        "FROM nextval('writes') AS n, work_orders",
+        "read-only transaction",
+    ),
+    "two statements": (
+        "work_item.sql",
+        "FROM work_orders",
+        "; SELECT 1; FROM work_orders",
+        r"work_item\.sql.*syntax error",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_a_broken_query_is_named_with_its_fix(one_order: SourceDatabase, tmp_path: Path, sql: Path, case: str) -> None:
+    name, old, new, message = BROKEN[case]
+    one_order.connection.execute("CREATE SEQUENCE IF NOT EXISTS writes")
+    text = (sql / name).read_text()
+    assert old in text.split("*/")[-1]
+    head, _, tail = text.rpartition(old)
+    (sql / name).write_text(head + new + tail)
+    if case == "fails midway":  # used, so that the planner does not drop it
+        (sql / name).write_text((sql / name).read_text() + "\nWHERE 1 / (inputs.work_order_number - 1) = 0")
+    with pytest.raises(SourceRejected, match=message) as caught:
+        run_extract(one_order, tmp_path, sql)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_query_is_named(one_order: SourceDatabase, tmp_path: Path, sql: Path) -> None:
+    (sql / "work_order.sql").unlink()
+    with pytest.raises(SourceRejected, match=r"work_order\.sql: no such file"):
+        run_extract(one_order, tmp_path, sql)
