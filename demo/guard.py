@@ -25,7 +25,7 @@ class Guard:
     `grace` seconds pass between asking and killing.
     """
 
-    def __init__(self, grace: float = 10.0) -> None:
+    def __init__(self, grace: float = 5.0) -> None:
         self._grace = grace
 
     def __enter__(self) -> Self:
