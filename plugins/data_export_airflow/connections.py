@@ -24,7 +24,7 @@ from data_export.delivery.gcs import GcsStore
 from data_export.delivery.local import LocalStore
 from data_export.delivery.s3 import S3Store
 from data_export.delivery.sftp import SftpDestination, SftpLogin
-from data_export.errors import ConfigError
+from data_export.errors import ConfigError, TargetUnavailable
 
 #: Set by the embedded platform only: address of the server that serves a `file://` staging folder.
 LOCAL_LINK_BASE_URL = "DATA_EXPORT_LOCAL_LINK_BASE_URL"
@@ -83,7 +83,10 @@ def smtp_factory(conn_id: str) -> Callable[[], smtplib.SMTP]:
     connection(conn_id)
 
     def connect() -> smtplib.SMTP:
-        client = SmtpHook(conn_id).get_conn()._smtp_client  # the hook logs in, but its own sending hides refusals
+        try:
+            client = SmtpHook(conn_id).get_conn()._smtp_client  # the hook logs in, but its own sending hides refusals
+        except AirflowException as error:  # what it raises when the server hangs up again and again
+            raise TargetUnavailable(f"the mail server of connection {conn_id!r} is not reached: {error}") from None
         if not isinstance(client, smtplib.SMTP):
             raise ConfigError(f"Airflow connection {conn_id!r} is not an SMTP connection")
         return client
