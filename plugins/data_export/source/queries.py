@@ -32,6 +32,8 @@ _SEEN_AS = {
     "data_conformity": "data_conformities",
     "job_conformity": "job_conformities",
 }
+# PostgreSQL 17 and newer know of the order: what is looked up row by row then streams at once, without a sort.
+_KEPT_IN_ORDER = ("MATERIALIZED (SELECT * FROM (", f") AS rows ORDER BY {NUMBER})")
 
 
 def _columns(table: str) -> list[tuple[str, str]]:
@@ -107,10 +109,10 @@ class Queries:
         """
         pieces: list[tuple[str, Path, bool]] = []
         for table, name in _SEEN_AS.items():
-            kept = "NOT MATERIALIZED" if table.endswith("_conformity") else "MATERIALIZED"
-            opening = f"{', ' if pieces else 'WITH '}{name} AS {kept} ("
             path = self.file(table)
-            pieces += [(opening, path, False), (self._filled(path), path, True), (")", path, False)]
+            opening, closing = ("NOT MATERIALIZED (", ")") if table.endswith("_conformity") else _KEPT_IN_ORDER
+            opening = f"{', ' if pieces else 'WITH '}{name} AS {opening}"
+            pieces += [(opening, path, False), (self._filled(path), path, True), (closing, path, False)]
         for index, table in enumerate(TABLES):
             pieces.append((("\nUNION ALL " if index else "\n") + _rows_of(index, table), self.file(table), False))
         return _joined(pieces)
@@ -134,7 +136,7 @@ def _rows_of(index: int, table: str) -> str:
     columns = {place: f'{name}."{column}"' for column, place in places(table).items()}
     values = ", ".join(f"{columns.get(place, 'NULL')}::{kind}" for place, kind in enumerate(SLOTS))
     columns_of = f"{index}::int2, {name}.{NUMBER}::int4, {values}"
-    return " ".join(["(SELECT", columns_of, "FROM", name, "ORDER BY 2)"])
+    return " ".join(["(SELECT", columns_of, "FROM", name, f"ORDER BY {name}.{NUMBER})"])
 
 
 def _joined(pieces: list[tuple[str, Path, bool]]) -> Query:
