@@ -73,6 +73,7 @@ def _up(_options: argparse.Namespace) -> int:
   SFTP:      {session.platform.sftp.root}
   mail:      {session.platform.smtp.folder}
   logs:      {airflow.logs}
+  commands:  . {airflow.settings_file}   then `airflow` and `python -m data_export_airflow` work here
 
   Ctrl-C stops everything.
 """,

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -29,7 +30,8 @@ class Airflow:
     """Runs Airflow while the `with` block lasts; `wait_until_ready` before use.
 
     Args:
-        state: Airflow's home (`airflow/`) and logs (`logs/`) go below it.
+        state: Airflow's home (`airflow/`) and logs (`logs/`) go below it, and `airflow.env`: what a shell must know to
+            run `airflow` and `python -m data_export_airflow` beside it.
         metadata: dsn of its database.
         environment: of the platform: connections and settings.
         say: gets a line for every event worth showing.
@@ -40,19 +42,23 @@ class Airflow:
     ) -> None:
         self.home = state / "airflow"
         self.logs = state / "logs"
-        self.password = secrets["airflow_password"]
+        self.password = secrets["airflow_password"][:20]  # for people to paste
         self.url = f"http://127.0.0.1:{_port(UI_PORT)}"
         self.api = AirflowApi(self.url, USER, self.password)
         self._say = say
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         for folder in (self.home, self.logs):
             folder.mkdir(parents=True, exist_ok=True)
-        self.environment = {**_inherited(), **self._settings(state, metadata, secrets), **environment}
+        self.settings_file = state / "airflow.env"
+        self._own = self._settings(state, metadata, secrets) | dict(environment)
+        self.environment = _inherited() | self._own
 
     def __enter__(self) -> Self:
-        passwords = self.home / "passwords.json"
-        passwords.touch(mode=0o600)
-        passwords.write_text(json.dumps({USER: self.password}))
+        _write_secret(self.home / "passwords.json", json.dumps({USER: self.password}))
+        own = self._own | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"}
+        _write_secret(
+            self.settings_file, "".join(f"export {name}={shlex.quote(value)}\n" for name, value in own.items())
+        )
         with ExitStack() as stack:
             stack.callback(self.api.close)
             self._guard = stack.enter_context(Guard())
@@ -174,6 +180,11 @@ class Airflow:
             "PYTHONPATH": os.pathsep.join([str(ROOT / "plugins"), str(ROOT)]),
             **variables,
         }
+
+
+def _write_secret(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
 
 
 def _preloading(environment: Mapping[str, str]) -> dict[str, str]:
