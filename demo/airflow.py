@@ -161,9 +161,10 @@ class Airflow:
                 "base_log_folder": self.logs / "tasks",
                 "worker_log_server_port": _port(),
                 "trigger_log_server_port": _port(),
-                # Two lines for every DAG at every parse, otherwise.
+                # Otherwise two lines for every DAG at every parse, and two for every look at a bucket.
                 "namespace_levels": "airflow.serialization.definitions.dag=WARNING airflow.models.dag=WARNING "
-                "airflow.dag_processing.collection=WARNING",
+                "airflow.dag_processing.collection=WARNING "
+                "airflow.providers.amazon.aws.utils.connection_wrapper=WARNING",
             },
             "usage_data_collection": {"enabled": False},
         }

@@ -95,7 +95,7 @@ class EmbeddedPlatform:
             "region_name": "us-east-1",
             "config_kwargs": {"signature_version": "s3v4", "s3": {"addressing_style": "path"}},
         }
-        amazon = _connection("aws", login="demo", password=self.secrets["s3_password"], extra=amazon_options)
+        amazon = _connection("aws", login="demo-platform", password=self.secrets["s3_password"], extra=amazon_options)
         return {
             "STORAGE_EMULATOR_HOST": f"http://{host}:{self.gcs.port}",
             "AIRFLOW_CONN_EXPORT_SOURCE": self._source_connection(host),

@@ -3,17 +3,21 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TextIO
 
 from data_export.errors import DataExportError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command; 0 is success, 1 a problem told on standard error, 2 wrong usage."""
+    """Runs one command; 0 is success, 1 a problem, 2 wrong usage. Results go to standard output, all else to error."""
     options = _parser().parse_args(arguments)
+    options.out = sys.stdout
     try:
-        return int(options.command(options))
+        with redirect_stdout(sys.stderr):  # Airflow logs to standard output, which is the result's alone
+            return int(options.command(options))
     except DataExportError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
@@ -49,12 +53,13 @@ def _validate(options: argparse.Namespace) -> int:
 
     loaded = load_customers(files=options.files or None)
     for problem in loaded.problems:
-        print(problem)
+        print(problem, file=options.out)
     errors = sum(problem.is_error for problem in loaded.problems)
     print(
         f"{len(loaded.exports)} customer files are right, {errors} errors in others"
         if errors
-        else f"{len(loaded.exports)} customer files, no errors"
+        else f"{len(loaded.exports)} customer files, no errors",
+        file=options.out,
     )
     return 1 if errors else 0
 
@@ -64,7 +69,7 @@ def _run(options: argparse.Namespace) -> int:
     from data_export_airflow.run import run_export
 
     receipt = run_export(options.file, ExportWindow(options.start, options.end))
-    print(receipt.model_dump_json(indent=2))
+    print(receipt.model_dump_json(indent=2), file=options.out)
     return 0
 
 
@@ -74,7 +79,7 @@ def _check(options: argparse.Namespace) -> int:
     from data_export_airflow.checking import check_export
 
     if options.host_key:
-        return _show_host_key(options.host_key)
+        return _show_host_key(options.host_key, options.out)
     names = sorted(load_customers().exports) if options.all else options.names
     if not names:
         print("name an export, or --all, or --host-key HOST[:PORT]", file=sys.stderr)
@@ -83,23 +88,26 @@ def _check(options: argparse.Namespace) -> int:
     for name in names:
         results = check_export(name)
         failed += sum(not result.ok for result in results)
-        print(f"{name}\n{table(results)}\n")
+        print(f"{name}\n{table(results)}\n", file=options.out)
     return 1 if failed else 0
 
 
-def _show_host_key(server: str) -> int:
+def _show_host_key(server: str, out: TextIO) -> int:
     import asyncio
 
     from data_export.delivery.sftp_connection import fetch_host_key
 
     host, _, port = server.partition(":")
     line, fingerprint = asyncio.run(fetch_host_key(host, int(port or 22)))
-    print(f"{server} shows {fingerprint}\nCompare it with what its administrator says; only then write into the file:")
-    print(f"  sftp_host_key: {line}")
+    print(
+        f"{server} shows {fingerprint}\nCompare it with what its administrator says; only then write into the file:\n"
+        f"  sftp_host_key: {line}",
+        file=out,
+    )
     return 0
 
 
-def _init(_options: argparse.Namespace) -> int:
+def _init(options: argparse.Namespace) -> int:
     from airflow.models.pool import Pool
 
     from data_export_airflow.factory import POOLS
@@ -107,9 +115,9 @@ def _init(_options: argparse.Namespace) -> int:
     for name, (slots, description) in POOLS.items():
         if Pool.get_pool(name) is None:  # slots that somebody has changed since stay as they are
             Pool.create_or_update_pool(name, slots=slots, description=description, include_deferred=False)
-            print(f"pool {name}: created with {slots} slots")
+            print(f"pool {name}: created with {slots} slots", file=options.out)
         else:
-            print(f"pool {name}: there")
+            print(f"pool {name}: there", file=options.out)
     return 0
 
 
