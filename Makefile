@@ -39,6 +39,9 @@ check: $(STAMP) ## format, lint, types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy plugins demo dags
 
+bench: $(STAMP) ## speed and memory of extract and transform beside other ways; some 10 minutes
+	@$(BIN)/python benchmarks/data_path.py
+
 format: $(STAMP) ## rewrite the sources in the project's format
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
