@@ -4,9 +4,28 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from demo.session import Session
 
 ROOT = Path(__file__).parents[1]
+#: Line 5 misspells a key, line 8 asks for what the connector cannot do.
+BROKEN = """\
+site_id: [433a60f6-9756-473e-b1e9-9e89e24bb787]
+export_type: work-orders-timeline
+interval: daily
+start_date: 2025-03-16
+time_zone: Europe/Paris
+connector_type: email
+connector_config:
+  export_images: true
+  emails: [bi-team@customer.example]
+"""
 _home = tempfile.mkdtemp(prefix="data-export-tests-")
 atexit.register(shutil.rmtree, _home, ignore_errors=True)
 os.environ |= {
@@ -17,3 +36,23 @@ os.environ |= {
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
 }
+
+
+@pytest.fixture(scope="session")
+def customers(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo's own customer files, and one that is broken."""
+    folder = tmp_path_factory.mktemp("customers")
+    for path in (ROOT / "include" / "customers").glob("demo-*.yaml"):
+        shutil.copy(path, folder)
+    (folder / "broken.yaml").write_text(BROKEN)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def session(customers: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Session"]:
+    """One embedded platform and one Airflow for all tests that need them, in folders of their own."""
+    from demo.session import running  # late: most tests need none of it
+
+    state = tmp_path_factory.mktemp("state")
+    with running(state, print, {"DATA_EXPORT_CUSTOMERS_DIR": str(customers)}) as session:
+        yield session

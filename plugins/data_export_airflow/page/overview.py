@@ -112,7 +112,7 @@ def _export(found: _Found, tags: set[str], late_after: timedelta, now: datetime)
     dag, last, good = found
     end = good and good.data_interval_end
     late = None if dag.is_paused else _late(found, late_after, now)
-    once = dag.timetable_type.endswith("OnceWindowTimetable")
+    over = dag.timetable_type.endswith("OnceWindowTimetable") or _ended(dag)
     return ExportRow(
         dag_id=dag.dag_id,
         name=name_of(dag.dag_id) or dag.dag_id,
@@ -128,7 +128,7 @@ def _export(found: _Found, tags: set[str], late_after: timedelta, now: datetime)
         delivered_key=good and (good.id, good.start_date),
         delivered_start=good and good.data_interval_start,
         delivered_end=end,
-        lag_seconds=None if end is None or once else max(0, int((now - end).total_seconds())),
+        lag_seconds=None if end is None or over else max(0, int((now - end).total_seconds())),
         late_seconds=late,
         failed=dag.failed,
         active=dag.active,
@@ -146,9 +146,15 @@ def _state(found: _Found, tags: set[str], late: int | None) -> str:
         ("running", dag.active > 0),
         ("paused", dag.is_paused),
         ("off", dag.timetable_type.endswith("NullTimetable")),
+        ("ended", good is not None and _ended(dag)),
         ("delivered", good is not None),
     )
     return next((state for state, holds in cases if holds), "new")
+
+
+def _ended(dag: Row[Any]) -> bool:
+    """Whether the schedule has no window left: `end_date` has passed."""
+    return dag.next_dagrun_data_interval_start is None and dag.timetable_type.endswith("SettledCronTimetable")
 
 
 def _late(found: _Found, late_after: timedelta, now: datetime) -> int | None:

@@ -126,7 +126,7 @@ function row(item) {
     h("td", { class: "number" }, bytes(totals.bytes)),
     h("td", { class: "number" }, number(totals.images), missing),
     h("td", { class: "instant", title: `${instant(item.next_run)} UTC` }, item.next_run ? relative(item.next_run) : "–"),
-    h("td", { class: "links" }, airflowLink(dagPath(item.dag_id), { "aria-label": `grid of ${item.name}` }, "grid"), " ", run),
+    h("td", { class: "links" }, airflowLink(dagPath(item.dag_id), { "aria-label": `grid of ${item.name}` }, "grid"), run && " · ", run),
   );
 }
 

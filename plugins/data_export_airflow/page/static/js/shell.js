@@ -11,6 +11,7 @@ export const STATES = {
   new: ["New", "nothing was delivered yet"],
   paused: ["Paused", "the DAG is paused in Airflow"],
   off: ["Off", "the customer file says enabled: false"],
+  ended: ["Ended", "its last window was delivered; history is a backfill"],
   delivered: ["On time", "every window that is due was delivered"],
 };
 
