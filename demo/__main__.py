@@ -68,7 +68,7 @@ def _up(_options: argparse.Namespace) -> int:
   Airflow:   {airflow.url}
   sign in:   {USER} / {airflow.password}
 
-  Try it:    unpause data_export__demo_timeline_gs, then Trigger > Run backfill, 2025-03-16 to 2025-03-18
+  Try it:    unpause data_export__demo_timeline_gs, then Trigger > Backfill, 2025-03-16 to 2025-03-18
              copy a file in {customers_dir()}: its DAG is there within 30 seconds
   SFTP:      {session.platform.sftp.root}
   mail:      {session.platform.smtp.folder}

@@ -24,7 +24,7 @@ def describe(name: str, export: CustomerExport) -> str:
     ]
     if not export.enabled:
         lines.append("- **Not enabled**: no run is scheduled (`enabled: false`)")
-    lines += ["", "Another range: *Trigger*, with `from` and `to`. History: *Trigger*, then *Run backfill*."]
+    lines += ["", "Another range: *Trigger*, with `from` and `to`. History: *Trigger*, then *Backfill*."]
     return "\n".join(lines)
 
 
