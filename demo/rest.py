@@ -66,6 +66,11 @@ class AirflowApi:
         run = self.request("POST", f"/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": conf})
         return str(run["dag_run_id"])
 
+    def clear(self, dag_id: str, run_id: str) -> None:
+        """Runs all tasks of a run again."""
+        body = {"dry_run": False, "dag_run_id": run_id, "only_failed": False, "reset_dag_runs": True}
+        self.request("POST", f"/dags/{dag_id}/clearTaskInstances", json=body)
+
     def run(self, dag_id: str, run_id: str) -> dict[str, Any]:
         found: dict[str, Any] = self.request("GET", f"/dags/{dag_id}/dagRuns/{run_id}")
         return found

@@ -26,6 +26,10 @@ class Received(Protocol):
 
     def read(self, name: str) -> bytes: ...
 
+    def written(self) -> dict[str, str]:
+        """Of every object's name what changes when it is written again, be it with the same bytes."""
+        ...
+
 
 def received(platform: EmbeddedPlatform, export: CustomerExport) -> Received | None:
     """The target of an export; None for the email connector, whose target is a mailbox."""
@@ -48,6 +52,10 @@ class _Folder:
     def read(self, name: str) -> bytes:
         return (self._root / name).read_bytes()
 
+    def written(self) -> dict[str, str]:
+        stats = {name: (self._root / name).stat() for name in self.names()}
+        return {name: f"{stat.st_ino} {stat.st_mtime_ns}" for name, stat in stats.items()}
+
 
 class _GoogleBucket:
     def __init__(self, platform: EmbeddedPlatform, uri: str) -> None:
@@ -62,6 +70,11 @@ class _GoogleBucket:
     def read(self, name: str) -> bytes:
         path = f"/storage/v1/b/{self._bucket}/o/{quote(self._prefix + name, safe='')}"
         return self._client.get(path, params={"alt": "media"}).raise_for_status().content
+
+    def written(self) -> dict[str, str]:
+        path = f"/storage/v1/b/{self._bucket}/o"
+        answer = self._client.get(path, params={"prefix": self._prefix}).raise_for_status().json()
+        return {entry["name"].removeprefix(self._prefix): entry["updated"] for entry in answer["items"]}
 
 
 class _S3Bucket:
@@ -78,13 +91,16 @@ class _S3Bucket:
         )
 
     def names(self) -> list[str]:
-        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
-        found: list[Mapping[str, str]] = [entry for page in pages for entry in page.get("Contents", [])]
-        return sorted(entry["Key"].removeprefix(self._prefix) for entry in found)
+        return sorted(self.written())
 
     def read(self, name: str) -> bytes:
         content: bytes = self._client.get_object(Bucket=self._bucket, Key=self._prefix + name)["Body"].read()
         return content
+
+    def written(self) -> dict[str, str]:
+        pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
+        found: list[Mapping[str, Any]] = [entry for page in pages for entry in page.get("Contents", [])]
+        return {entry["Key"].removeprefix(self._prefix): entry["LastModified"].isoformat() for entry in found}
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -1,6 +1,7 @@
 """From a customer file to delivered bytes, through a real scheduler and real servers."""
 
 import json
+import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -98,6 +99,45 @@ def test_a_receipt_says_what_was_delivered(delivered: Session, exports: dict[str
     (site,) = json.loads(target.read(name))["sites"]
     content = target.read(name.replace("/receipts/", "/data/"))
     assert (site["bytes"], site["work_orders"]) == (len(content), content.count(b"\n"))
+
+
+def test_a_cleared_run_writes_no_data_and_no_image_again(
+    delivered: Session, exports: dict[str, CustomerExport]
+) -> None:
+    api = delivered.api
+    targets = [target for export in exports.values() if (target := received(delivered.platform, export))]
+    runs = [run for run in api.runs(map(dag_id, NAMES)) if run["run_type"] == "backfill"]
+    assert len(runs) == 8
+
+    def kept() -> dict[str, str]:  # a receipt tells of its own run, so it changes
+        written = {f"{target.uri}{name}": stamp for target in targets for name, stamp in target.written().items()}
+        return {name: stamp for name, stamp in written.items() if "/receipts/" not in name}
+
+    before, mails = kept(), len(delivered.platform.smtp.messages())
+    for run in runs:
+        api.clear(run["dag_id"], run["dag_run_id"])
+
+    def again() -> bool:
+        states = [api.run(run["dag_id"], run["dag_run_id"]) for run in runs]
+        return all(
+            state["state"] == "success" and state["end_date"] > run["end_date"]
+            for state, run in zip(states, runs, strict=True)
+        )
+
+    wait_for("the cleared runs are over", again, 300, pause=2)
+    after = kept()
+    assert {name: stamp for name, stamp in after.items() if before.get(name) != stamp} == {}
+    assert before.keys() == after.keys()
+    assert len(delivered.platform.smtp.messages()) == mails + len(DAYS)  # a new link each, as the old ones expire
+
+
+def test_the_note_of_a_run_says_what_it_delivered(delivered: Session) -> None:
+    notes = [run["note"] for run in delivered.api.runs([dag_id(GS)])]
+    assert len(notes) == 3
+    for note in notes:
+        assert re.fullmatch(r"2 sites, [\d,]+ work orders, [\d.]+ MB, [\d,]+ images \(\d+ new\), \d+ missing", note), (
+            note
+        )
 
 
 def _window(day: datetime) -> ExportWindow:
