@@ -10,10 +10,12 @@ import pytest
 from data_export import layout
 from data_export.config.models import EXPORT, CustomerExport
 from data_export.config.platform import PlatformSettings, load_platform
+from data_export.content import Content
+from data_export.delivery.base import StoredObject
 from data_export.delivery.local import LocalStore
-from data_export.errors import SourceRejected
+from data_export.errors import OverwriteRefused, SourceRejected
 from data_export.images import split_images_uri
-from data_export.pipeline.close import clean_up, make_receipt, site_receipt
+from data_export.pipeline.close import clean_up, deliver_receipts, make_receipt, site_receipt
 from data_export.pipeline.prepare import prepare
 from data_export.pipeline.staged import StagedFileGone
 from data_export.pipeline.steps import copy_site_images, deliver_site, extract_site, transform_site
@@ -121,6 +123,24 @@ def test_a_repeated_window_sends_nothing(run: Run, tmp_path: Path) -> None:
     assert receipt.sites[0].outcome == "unchanged"
     assert receipt.sites[0].images is not None
     assert receipt.sites[0].images.copied == 0
+
+
+class CreateOnlyStore(LocalStore):
+    """A target whose owner has granted create, but not delete."""
+
+    async def replace(self, key: str, content: Content) -> StoredObject:
+        raise OverwriteRefused(f"{key}: grant storage.objects.delete")
+
+
+def test_a_repeated_window_works_where_the_target_refuses_to_replace_its_receipt(run: Run, tmp_path: Path) -> None:
+    plan, target = plan_of(export(PARIS)), CreateOnlyStore(tmp_path / "target")
+    path = tmp_path / "target" / layout.receipt_key(PARIS, plan.export.export_type, plan.window)
+    deliver_receipts(plan, run.whole(plan), target)
+    first = path.read_bytes()
+    again = run.whole(plan_of(export(PARIS)))
+    assert again.sites[0].outcome == "unchanged"
+    deliver_receipts(plan, again, target)
+    assert path.read_bytes() == first
 
 
 def test_an_empty_window_is_an_empty_file(run: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import smtplib
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -14,11 +15,13 @@ from data_export.content import CHUNK_BYTES, Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
 from data_export.delivery.mail import compose, send
+from data_export.errors import OverwriteRefused
 from data_export.pipeline.staged import clear, download, scratch, sweep
 from data_export.pipeline.steps import MEDIA_TYPE
 from data_export.plan import ExportPlan
 from data_export.receipt import Delivered, ImagesCopied, Receipt, SiteReceipt, Transformed
 
+_log = logging.getLogger(__name__)
 _LONGEST_LINK = timedelta(hours=168)  # what a customer file may ask for; a link is never cleaned before
 
 
@@ -51,14 +54,19 @@ def make_receipt(plan: ExportPlan, target_uri: str, sites: Sequence[SiteReceipt]
 
 
 def deliver_receipts(plan: ExportPlan, receipt: Receipt, target: Destination) -> None:
-    """Puts each site's part of the receipt beside its data file, where the customer asked for it."""
+    """Puts each site's part of the receipt beside its data file, where the customer asked for it.
+
+    A target that lets us create but not replace keeps the receipt of the first delivery: its data file is the one that
+    the receipt speaks of, since it could not be replaced either, and a repeated window must work there too.
+    """
 
     async def run() -> None:
         async with target:
             for site in receipt.sites:
                 part = receipt.model_copy(update={"sites": [site]})
                 content = Content.of_bytes(part.model_dump_json(indent=2).encode() + b"\n", "application/json")
-                await _deliver_one(target, layout.receipt_key(site.site_id, receipt.export_type, plan.window), content)
+                key = layout.receipt_key(site.site_id, receipt.export_type, plan.window)
+                await _deliver_receipt(target, key, content)
 
     asyncio.run(run())
 
@@ -109,8 +117,11 @@ def clean_up(plan: ExportPlan, settings: PlatformSettings, staging: Store, now: 
     return asyncio.run(run())
 
 
-async def _deliver_one(target: Destination, key: str, content: Content) -> None:
-    await deliver(target, lambda _revision: key, content, "replace")
+async def _deliver_receipt(target: Destination, key: str, content: Content) -> None:
+    try:
+        await deliver(target, lambda _revision: key, content, "replace")
+    except OverwriteRefused as refusal:
+        _log.warning("the earlier receipt stays: %s", refusal)
 
 
 async def _joined(staging: Store, receipt: Receipt, folder: Path) -> Path:
