@@ -113,7 +113,7 @@ async def copy(images: str, listed: str, port: str, username: str, key: str, hos
     from data_export.images import copy_images, source_key_of
 
     login = SftpLogin("127.0.0.1", username, host_key, int(port), private_key_path=key)
-    async with LocalStore(Path(images)) as source, SftpDestination(login, target) as destination:
+    async with LocalStore(Path(images)) as source, SftpDestination(login, target, connections=4) as destination:
         copied = await copy_images(
             Path(listed),
             site_id=SITE,

@@ -72,7 +72,7 @@ def destination(name: str, export: CustomerExport, settings: PlatformSettings) -
         defaults = {"gs": settings.targets.gs_conn_id, "s3": settings.targets.s3_conn_id, "file": ""}
         return store(config.storage_uri, config.conn_id or defaults[config.scheme], config.impersonate)
     if isinstance(config, SftpConfig):
-        return _sftp(name, config)
+        return _sftp(name, config, connections=config.max_connections // (export.copies_at_once or 1))
     raise ConfigError(f"{name}: connector {export.connector_type} has no destination of its own")
 
 
@@ -122,9 +122,11 @@ def _local(uri: str, _conn_id: str, _impersonate: str | None) -> Store:
     return LocalStore(Path(unquote(urlsplit(uri).path)), link_base_url=os.environ.get(LOCAL_LINK_BASE_URL))
 
 
-def _sftp(name: str, config: SftpConfig) -> Destination:
+def _sftp(name: str, config: SftpConfig, *, connections: int) -> Destination:
     login = _login_of_connection(config.conn_id) if config.conn_id else _login_of_file(name, config)
-    return SftpDestination(login, config.sftp_remote_path, upload=config.sftp_upload, verify=config.verify)
+    return SftpDestination(
+        login, config.sftp_remote_path, upload=config.sftp_upload, verify=config.verify, connections=connections
+    )
 
 
 def _login_of_file(name: str, config: SftpConfig) -> SftpLogin:

@@ -77,11 +77,11 @@ def build_dag(name: str, export: CustomerExport, settle: timedelta) -> DAG:
         doc_md=describe(name, export),
         render_template_as_native_obj=True,
     ) as dag:
-        _wire(name)
+        _wire(name, export.copies_at_once)
     return dag
 
 
-def _wire(name: str) -> None:
+def _wire(name: str, copies_at_once: int | None) -> None:
     site: dict[str, Any] = {"map_index_template": "{{ task.op_kwargs['site_id'] }}"}
     source = site | {"pool": "data_export_source", "execution_timeout": timedelta(hours=6)}
     transfer = site | {"pool": "data_export_delivery", "execution_timeout": timedelta(hours=24)}
@@ -94,7 +94,9 @@ def _wire(name: str) -> None:
         common = {"plan": plan, "site_id": site_id}
         extracted = _task(tasks.extract, **source)(**common)
         transformed = _task(tasks.transform, **site)(**common, extracted=extracted)
-        images = _task(tasks.copy_images, **transfer)(**common, transformed=transformed)
+        images = _task(tasks.copy_images, **transfer, max_active_tis_per_dag=copies_at_once)(
+            **common, transformed=transformed
+        )
         deliver = _task(tasks.deliver, **transfer, trigger_rule=TriggerRule.NONE_FAILED)
         return deliver(**common, transformed=transformed, images=images)
 

@@ -32,7 +32,7 @@ def open_place(kind: str, place: dict[str, Any]) -> Destination:
 
         return s3_store(place["url"], place["uri"])
     if kind == "sftp":
-        return SftpDestination(SftpLogin(**place["login"]), place["path"])
+        return SftpDestination(SftpLogin(**place["login"]), place["path"], connections=4)
     return LocalStore(Path(place["path"]))
 
 

@@ -5,18 +5,22 @@ from typing import Self
 
 
 class TcpProxy:
-    """Stands in front of `127.0.0.1:<target>` at `port`; an async context manager.
+    """Stands in front of `127.0.0.1:<target>` (which may change) at `port`; an async context manager.
 
     drop: how many of the next connections are closed as soon as they come in.
+    allowed: how many connections are served at once; more are closed as soon as they come in; None for any number.
     cut_after: bytes sent towards the server after which a connection is reset, once; None for never.
+    serving, most: connections served now, and at most so far.
     holding: while true nothing is passed on in either direction, and nobody is told.
     """
 
     def __init__(self, target: int) -> None:
-        self._target = target
+        self.target = target
         self._writers: set[asyncio.StreamWriter] = set()
         self.accepted = 0
         self.drop = 0
+        self.allowed: int | None = None
+        self.serving = self.most = 0
         self.cut_after: int | None = None
         self.holding = False
 
@@ -39,17 +43,20 @@ class TcpProxy:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.accepted += 1
         self._writers.add(writer)
-        if self.drop:
-            self.drop -= 1
+        if self.drop or self.serving == self.allowed:
+            self.drop = max(self.drop - 1, 0)
             writer.transport.abort()
             return
-        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._target)
+        self.serving += 1
+        self.most = max(self.most, self.serving)
+        far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self.target)
         self._writers.add(far_writer)
         await asyncio.gather(
             self._pass_on(reader, far_writer, counted=True),
             self._pass_on(far_reader, writer, counted=False),
             return_exceptions=True,
         )
+        self.serving -= 1
 
     async def _pass_on(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, counted: bool) -> None:
         passed = 0

@@ -276,6 +276,32 @@ class TestNetwork:
             assert proxy.accepted == 2
             await server_gone(proxy, destination)
 
+    @pytest.mark.parametrize("allowed", [1, 3, None])
+    async def test_many_operations_share_the_connections_that_the_server_allows(
+        self, server: SftpServer, allowed: int | None, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        async with TcpProxy(server.port) as proxy:
+            proxy.allowed = allowed
+            login = login_of(server, port=proxy.port)
+            async with SftpDestination(login, "/target", connections=4, concurrency=8) as destination:
+                assert await asyncio.gather(*(destination.stat(f"{number}") for number in range(2))) == [None] * 2
+                assert proxy.most == 1  # few operations need no more
+                await asyncio.gather(*(destination.create(f"{number}.png", BIG) for number in range(24)))
+            assert proxy.most == (allowed or 4)
+        assert len(list((server.root / "target").glob("*.png"))) == 24
+        assert ("takes no further connection" in caplog.text) == (allowed is not None)
+
+    async def test_a_further_connection_that_shows_another_host_key_is_not_done_without(
+        self, server: SftpServer, tmp_path: Path
+    ) -> None:
+        with SftpServer(tmp_path / "impostor") as impostor:
+            async with TcpProxy(server.port) as proxy:
+                login = login_of(server, port=proxy.port)
+                async with SftpDestination(login, "/target", connections=2, concurrency=2) as destination:
+                    proxy.target = impostor.port
+                    with pytest.raises(HostKeyMismatch):
+                        await asyncio.gather(*(destination.stat(f"{number}") for number in range(2)))
+
 
 async def server_gone(proxy: TcpProxy, destination: SftpDestination) -> None:
     """While nobody answers, all share the few connection attempts of one."""

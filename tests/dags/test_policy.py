@@ -4,8 +4,10 @@ import shutil
 import socket
 from datetime import timedelta
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+import yaml
 from airflow.dag_processing.dagbag import DagBag
 
 from data_export.config.models import dag_id
@@ -55,6 +57,19 @@ def test_every_dag_keeps_the_policy(customers: Path) -> None:
             assert task.execution_timeout is not None
             assert task.execution_timeout <= timedelta(hours=24)
             assert task.map_index_template
+
+
+@pytest.mark.parametrize(("allowed", "sites", "at_once"), [(4, 1, 1), (4, 3, 3), (4, 9, 4)])
+def test_the_tasks_of_an_export_keep_to_its_connections(
+    customers: Path, allowed: int, sites: int, at_once: int
+) -> None:
+    file = customers / "sftp.yaml"
+    values = yaml.safe_load(file.read_text())
+    values["site_id"] = [str(UUID(int=number)) for number in range(sites)]
+    values["connector_config"]["max_connections"] = allowed
+    file.write_text(yaml.safe_dump(values))
+    copy_images = bag_of("customer_exports.py").dags[dag_id("sftp")].get_task("copy_images")
+    assert copy_images.max_active_tis_per_dag == at_once
 
 
 def test_a_schedule_has_real_intervals(customers: Path) -> None:

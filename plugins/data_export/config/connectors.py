@@ -121,6 +121,12 @@ class SftpConfig(ConnectorConfig):
         min_length=1, description="base folder; begins with / or at the user's login folder"
     )
     export_images: bool = Field(description="whether the images that the data refers to are copied too")
+    max_connections: int = Field(
+        default=4,
+        ge=1,
+        le=32,
+        description="connections that copy images to the server at once, over all sites and runs",
+    )
     sftp_upload: Literal["rename", "direct"] = Field(
         default="rename",
         description="rename: write beside the final name, then rename; direct: for servers that refuse to rename: "

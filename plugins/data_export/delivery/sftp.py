@@ -4,18 +4,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
 from data_export.content import Content, Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key
 from data_export.delivery.sftp_connection import SftpLogin
+from data_export.delivery.sftp_connections import SftpConnections
 from data_export.delivery.sftp_errors import is_lost, translate, unavailable
 from data_export.delivery.sftp_folders import TEMPORARY_PREFIX, temporary_path
 from data_export.delivery.sftp_place import overwrite_refused, place_new, place_over
 from data_export.delivery.sftp_session import SftpSession
 from data_export.delivery.sftp_upload import exists, read, store
-from data_export.delivery.shared import SharedAttempts
 from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetFull, TargetRefused, TargetUnavailable
 
 if TYPE_CHECKING:
@@ -23,19 +24,22 @@ if TYPE_CHECKING:
 
 __all__ = ["SftpDestination", "SftpLogin"]
 
+# Blocks under way at once over all files and connections: of at most 255 KiB (OpenSSH's limit), so about 32 MiB.
+_WRITES = 128
+
 
 class SftpDestination:
     """Files below `remote_path`, which is absolute if it begins with `/` and else below the user's own folder.
 
     A file is written beside its final name under one that begins with `.data-export-`, synced to disk where the server
-    offers that, checked, and only then renamed. All requests share one connection; when it breaks, every operation
-    under way fails with TargetUnavailable and the next one connects anew. Memory is bounded by about 100 MiB
-    whatever is asked at once.
+    offers that, checked, and only then renamed. When a connection breaks, every operation under way on it fails with
+    TargetUnavailable and the next one connects anew. Memory is bounded by about 100 MiB whatever is asked at once.
 
     Args:
         upload: `direct` writes under the final name, for servers that refuse to rename: readers may then see a part.
         verify: `read-back` reads every file again and compares checksums; `size` trusts what the server says of it.
-        concurrency: operations at once; more wait.
+        connections: to the server at once, opened as operations need them.
+        concurrency: operations at once, over all connections; more wait.
         connect_timeout: seconds for the network, and twice that for the login.
         stall_timeout: seconds without any answer after which the connection is cut.
     """
@@ -47,6 +51,7 @@ class SftpDestination:
         *,
         upload: Literal["rename", "direct"] = "rename",
         verify: Literal["size", "read-back"] = "size",
+        connections: int = 1,
         concurrency: int = 64,
         connect_timeout: float = 15,
         stall_timeout: float = 120,
@@ -59,8 +64,7 @@ class SftpDestination:
         self._read_back = verify == "read-back"
         self._connect_timeout = connect_timeout
         self._stall_timeout = stall_timeout
-        self._sessions: SharedAttempts[SftpSession] = SharedAttempts()
-        self._current: SftpSession | None = None
+        self._limit = connections
 
     @property
     def uri(self) -> str:
@@ -70,18 +74,20 @@ class SftpDestination:
 
     async def __aenter__(self) -> Self:
         self._gate = asyncio.Semaphore(self.concurrency)
+        open_session = partial(
+            SftpSession.open,
+            *(self._login, self.uri, self._connect_timeout, self._stall_timeout, asyncio.Semaphore(_WRITES)),
+        )
+        self._connections = SftpConnections(open_session, self._limit, -(-self.concurrency // self._limit))
         try:
-            await self._session()
+            await self._connections.open()
         except BaseException:
             await self.__aexit__()  # nobody else will, and a connection may be on its way
             raise
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self._sessions.cancel()
-        if self._current is not None:
-            await self._current.close()
-            self._current = None
+        await self._connections.close()
 
     async def stat(self, key: str) -> StoredObject | None:
         """The object by its size; the protocol knows no checksum."""
@@ -172,28 +178,17 @@ class SftpDestination:
         """A session, and the service's errors for whatever the server or the network does meanwhile."""
         import asyncssh
 
-        session = await self._session()
-        try:
-            yield session
-        except (asyncssh.Error, ConnectionError, TimeoutError, EOFError) as error:
-            if isinstance(error, DataExportError):
-                raise
-            if session.stalled:
-                raise unavailable(self.uri + key, TimeoutError()) from error
-            if is_lost(error):
-                session.abort()
-            raise translate(error, self.uri + key, self._login.username) from error
-
-    async def _session(self) -> SftpSession:
-        if self._current is not None and not self._current.alive:
-            self._current.abort()
-            self._current = None
-            self._sessions.forget("session")
-        return await self._sessions.get("session", self._open)
-
-    async def _open(self) -> SftpSession:
-        self._current = await SftpSession.open(self._login, self.uri, self._connect_timeout, self._stall_timeout)
-        return self._current
+        async with self._connections.session() as session:
+            try:
+                yield session
+            except (asyncssh.Error, ConnectionError, TimeoutError, EOFError) as error:
+                if isinstance(error, DataExportError):
+                    raise
+                if session.stalled:
+                    raise unavailable(self.uri + key, TimeoutError()) from error
+                if is_lost(error):
+                    session.abort()
+                raise translate(error, self.uri + key, self._login.username) from error
 
 
 def _stored(key: str, found: "asyncssh.SFTPAttrs") -> StoredObject:

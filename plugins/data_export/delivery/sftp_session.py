@@ -15,8 +15,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Writes under way at once over all files: with blocks of at most 255 KiB (OpenSSH's limit) about 32 MiB of memory.
-_WRITES = 128
 _CLEAN_UP_SECONDS = 5
 
 
@@ -33,11 +31,12 @@ class SftpSession:
         user: str,
         uri: str,
         stall_timeout: float,
+        writes: asyncio.Semaphore,
     ) -> None:
         self.client = client
         self.user = user
         self.folders = Folders(self, uri)
-        self.writes = asyncio.Semaphore(_WRITES)
+        self.writes = writes
         self.stalled = False
         self.is_openssh = "OpenSSH" in str(connection.get_extra_info("server_version", ""))
         self._connection = connection
@@ -47,8 +46,13 @@ class SftpSession:
         self._watch = asyncio.create_task(self._watch_for_silence())
 
     @classmethod
-    async def open(cls, login: SftpLogin, uri: str, connect_timeout: float, stall_timeout: float) -> Self:
+    async def open(
+        cls, login: SftpLogin, uri: str, connect_timeout: float, stall_timeout: float, writes: asyncio.Semaphore
+    ) -> Self:
         """
+        Args:
+            writes: bounds the blocks under way, over all sessions that share it.
+
         Raises:
             TargetRefused: the user may log in but not use SFTP.
             DataExportError: see `connect`.
@@ -68,7 +72,7 @@ class SftpSession:
             if isinstance(error, asyncssh.Error | OSError):
                 raise unavailable(login.server, error) from error
             raise
-        return cls(connection, client, login.username, uri, stall_timeout)
+        return cls(connection, client, login.username, uri, stall_timeout, writes)
 
     @property
     def alive(self) -> bool:
