@@ -18,6 +18,7 @@ from demo.servers.smtp import SmtpServer
 
 LOOPBACK = "127.0.0.1"
 READER = "data_export_reader"
+MAILER = "data-export"
 IMAGES_BUCKET, CUSTOMER_BUCKET, STAGING_BUCKET = "platform-images", "demo-customer", "platform-staging"
 
 
@@ -53,7 +54,9 @@ class EmbeddedPlatform:
         self.gcs = GcsServer(self.state / "gcs", ports.gcs, listen=listen)
         self.s3 = S3Server(self.state / "s3", ports.s3, listen=listen)
         self.sftp = SftpServer(self.state / "sftp", ports.sftp, listen=listen)
-        self.smtp = SmtpServer(self.state / "mail", ports.smtp, listen=listen)
+        # Without TLS, since the machine's own certificate authorities do not know the server's certificate.
+        login = MAILER, self.secrets["smtp_password"]
+        self.smtp = SmtpServer(self.state / "mail", ports.smtp, listen=listen, login=login, tls=False)
 
     def __enter__(self) -> Self:
         self.state.joinpath("gcs").mkdir(exist_ok=True)
@@ -104,7 +107,12 @@ class EmbeddedPlatform:
             "AIRFLOW_CONN_EXPORT_S3": amazon,
             "AIRFLOW_CONN_EXPORT_STAGING": amazon,
             "AIRFLOW_CONN_EXPORT_SMTP": _connection(
-                "smtp", host=host, port=self.smtp.port, extra={"disable_ssl": True, "disable_tls": True}
+                "smtp",
+                host=host,
+                port=self.smtp.port,
+                login=MAILER,
+                password=self.secrets["smtp_password"],
+                extra={"disable_ssl": True, "disable_tls": True},
             ),
             "AIRFLOW_CONN_DEMO_SFTP": self._sftp_connection(host),
             "DATA_EXPORT_SOURCE__IMAGES_URI": f"gs://{IMAGES_BUCKET}/{{site_id}}/{{input_id}}{{file_extension}}",

@@ -21,7 +21,8 @@ from demo.servers.loop_thread import LoopThread
 class SmtpServer:
     """Keeps each mail as `<folder>/<number>.eml`.
 
-    With `login=(user, password)` it demands STARTTLS and AUTH; `certificate` is then the file a client must trust.
+    With `login=(user, password)` it demands AUTH, and before it, unless `tls` is false, STARTTLS; `certificate` is then
+    the file that a client must trust.
     Recipients in `refused` get a permanent refusal (550). A subclass may override the `handle_` methods to misbehave.
     """
 
@@ -34,6 +35,7 @@ class SmtpServer:
         *,
         listen: str = "127.0.0.1",
         login: tuple[str, str] | None = None,
+        tls: bool = True,
         refused: Collection[str] = (),
     ) -> None:
         self.port = port
@@ -42,6 +44,7 @@ class SmtpServer:
         self.refused = set(refused)
         self.certificate = folder / "tls" / "server.pem"
         self._login = login
+        self._secure = login is not None and tls
         self._sessions: WeakSet[SMTP] = WeakSet()
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -64,6 +67,15 @@ class SmtpServer:
     def __exit__(self, *exc_info: object) -> None:
         self._thread.run(self._stop())
         self._thread.close()
+
+    async def handle_MAIL(  # noqa: N802 - aiosmtpd's name
+        self, _server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        if self._login is not None and not session.authenticated:  # aiosmtpd's own option warns where TLS is off
+            return "530 5.7.0 Authentication required"
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 OK"
 
     async def handle_RCPT(  # noqa: N802 - aiosmtpd's name
         self, _server: SMTP, _session: Session, envelope: Envelope, address: str, options: list[str]
@@ -88,7 +100,7 @@ class SmtpServer:
 
     async def _listen(self) -> None:
         loop = asyncio.get_running_loop()
-        context = self._tls() if self._login else None
+        context = self._tls() if self._secure else None
 
         def protocol() -> SMTP:
             session = SMTP(
@@ -97,7 +109,7 @@ class SmtpServer:
                 loop=loop,
                 tls_context=context,
                 require_starttls=context is not None,
-                auth_required=self._login is not None,
+                auth_require_tls=self._secure,
                 authenticator=self._authenticate if self._login else None,
             )
             self._sessions.add(session)

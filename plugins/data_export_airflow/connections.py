@@ -110,12 +110,25 @@ def _gcs(uri: str, conn_id: str, impersonate: str | None) -> Store:
 def _s3(uri: str, conn_id: str, _impersonate: str | None) -> Store:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 
-    connection(conn_id)
+    _check_verify(conn_id, connection(conn_id).extra_dejson.get("verify"))
     return S3Store(
         uri,
         client=lambda: S3Hook(aws_conn_id=conn_id).get_conn(),
         session=lambda: S3Hook(aws_conn_id=conn_id).get_session(),
     )
+
+
+def _check_verify(conn_id: str, verify: object) -> None:
+    """boto3 takes a bundle of authorities from the connection; obstore, which moves the data, from the process only."""
+    if verify in (False, "false", "False"):
+        raise ConfigError(
+            f"Airflow connection {conn_id!r} has verify: false: certificates are always verified, remove it"
+        )
+    if isinstance(verify, str) and verify not in ("", "true", "True") and not os.environ.get("SSL_CERT_FILE"):
+        raise ConfigError(
+            f"Airflow connection {conn_id!r} has verify: {verify}: set SSL_CERT_FILE={verify} on the workers too, else "
+            "data does not pass"
+        )
 
 
 def _local(uri: str, _conn_id: str, _impersonate: str | None) -> Store:

@@ -107,3 +107,24 @@ def test_a_permanent_fault_fails_at_once_and_says_what_to_change(
     assert (task["task_id"], task["try_number"]) == (task_id, 1)
     reason = session.api.reason(task)
     assert all(word in reason for word in words), reason
+
+
+def test_the_check_dag_tells_good_exports_from_bad_ones(session: Session, appeared_after: float) -> None:
+    """All at once, which is what the trigger form does without a name; and one by its name."""
+    api, check = session.api, "data_export_check"
+    api.unpause(check)
+    runs = [api.trigger(check), api.trigger(check, export="demo-timeline-gs")]
+    wait_for("the checks", lambda: all(api.run(check, run)["state"] in ("success", "failed") for run in runs), 240, 2)
+    tried = {one["rendered_map_index"]: one for one in api.task_instances(check, runs[0]) if one["task_id"] == "check"}
+    assert set(tried) >= {*NAMES, *FAULTS}
+    for name in NAMES:
+        assert tried[name]["state"] == "success", name
+    for name, words in {
+        "no-such-bucket": ["bucket", "no-such-bucket"],
+        "no-such-site": [UNKNOWN_SITE],
+        "wrong-sftp-key": ["refuses the key of user"],
+    }.items():
+        assert (tried[name]["state"], tried[name]["try_number"]) == ("failed", 1)
+        reason = api.reason(tried[name])
+        assert all(word in reason for word in words), reason
+    assert api.run(check, runs[1])["state"] == "success"

@@ -74,6 +74,7 @@ def secrets(exported: Session) -> dict[str, bytes]:
     (signature,) = parse_qs(urlsplit(link_of(mail)).query)["X-Amz-Signature"]
     found = {
         "password of the source": platform.secrets["source_password"],
+        "password of the mail server": platform.secrets["smtp_password"],
         "secret key of S3": platform.secrets["s3_password"],
         "passphrase of the SFTP connection": platform.sftp.passphrase,
         "passphrase of a customer file": LITERAL,
