@@ -11,6 +11,7 @@ class TcpProxy:
     allowed: how many connections are served at once; more are closed as soon as they come in; None for any number.
     cut_after: bytes sent towards the server after which a connection is reset, once; None for never.
     serving, most: connections served now, and at most so far.
+    pause: seconds between two chunks of at most 64 KiB, in each direction.
     holding: while true nothing is passed on in either direction, and nobody is told.
     """
 
@@ -22,6 +23,7 @@ class TcpProxy:
         self.allowed: int | None = None
         self.serving = self.most = 0
         self.cut_after: int | None = None
+        self.pause = 0.0
         self.holding = False
 
     async def __aenter__(self) -> Self:
@@ -62,6 +64,7 @@ class TcpProxy:
         passed = 0
         try:
             while data := await reader.read(1 << 16):
+                await asyncio.sleep(self.pause)
                 while self.holding:
                     await asyncio.sleep(0.01)
                 passed += len(data)

@@ -259,6 +259,16 @@ class TestNetwork:
             assert await destination.stat(DATA_KEY) is None
         assert not place.exists()
 
+    async def test_a_slow_server_is_not_taken_for_a_dead_one(self, server: SftpServer, place: Path) -> None:
+        async with TcpProxy(server.port) as proxy:
+            login = login_of(server, port=proxy.port)
+            async with SftpDestination(login, "/target", stall_timeout=0.4) as destination:
+                proxy.pause = 0.03
+                began = time.monotonic()
+                await destination.create(DATA_KEY, BIG)
+                assert time.monotonic() - began > 4 * 0.4
+        assert place.read_bytes() == BIG.source
+
     async def test_all_fail_at_once_and_one_connection_serves_the_next(self, server: SftpServer) -> None:
         async with (
             TcpProxy(server.port) as proxy,
