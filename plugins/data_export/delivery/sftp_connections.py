@@ -58,14 +58,17 @@ class SftpConnections:
         """A session that is alive; a connection that has broken is opened anew."""
         line = self._seat()
         try:
-            try:
-                session = await self._connected(line)
-            except DataExportError as error:
-                if not self._can_do_without(line, error):
-                    raise
+            while True:
+                try:
+                    session = await self._connected(line)
+                    break
+                except DataExportError as error:
+                    if not self._can_do_without(line, error):
+                        raise
+                # The next seat may be on a line that is being opened and is refused as well: hence the loop, which
+                # ends because each refused line is out of use.
                 line.busy -= 1
                 line = self._seat()
-                session = await self._connected(line)
             yield session
         finally:
             line.busy -= 1
