@@ -27,7 +27,7 @@ class _Server:
     async def open_session(self) -> SftpSession:
         self.asked += 1
         if self.asked == 1:
-            return cast(Any, _Session())
+            return cast("Any", _Session())
         await asyncio.sleep(0.01 * self.asked)
         raise self.refusal
 
