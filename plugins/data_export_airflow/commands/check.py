@@ -1,0 +1,49 @@
+"""`check`: everything an export needs, tried before its first window."""
+
+import argparse
+import sys
+from typing import Any, TextIO
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser("check", help="try everything an export needs, before its first window")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="exports, by the name of their files")
+    parser.add_argument("--all", action="store_true", help="every export of the customers folder")
+    parser.add_argument(
+        "--host-key", metavar="HOST[:PORT]", help="show the key of an SFTP server, to compare and paste"
+    )
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from data_export.check import table
+    from data_export.config.load import load_customers
+    from data_export_airflow.checking import check_export
+
+    if options.host_key:
+        return _show_host_key(options.host_key, options.out)
+    names = sorted(load_customers().exports) if options.all else options.names
+    if not names:
+        print("name an export, or --all, or --host-key HOST[:PORT]", file=sys.stderr)
+        return 2
+    failed = 0
+    for name in names:
+        results = check_export(name)
+        failed += sum(not result.ok for result in results)
+        print(f"{name}\n{table(results)}\n", file=options.out)
+    return 1 if failed else 0
+
+
+def _show_host_key(server: str, out: TextIO) -> int:
+    import asyncio
+
+    from data_export.delivery.sftp_connection import fetch_host_key
+
+    host, _, port = server.partition(":")
+    line, fingerprint = asyncio.run(fetch_host_key(host, int(port or 22)))
+    print(
+        f"{server} shows {fingerprint}\nCompare it with what its administrator says; only then write into the file:\n"
+        f"  sftp_host_key: {line}",
+        file=out,
+    )
+    return 0

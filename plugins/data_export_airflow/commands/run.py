@@ -1,0 +1,30 @@
+"""`run`: one window, without a scheduler."""
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser("run", help="export one window without a scheduler and print the receipt as JSON")
+    parser.add_argument("file", type=Path, metavar="FILE", help="customer file")
+    parser.add_argument(
+        "--from", dest="start", type=_instant, required=True, help="window starts, e.g. 2025-03-16 (UTC)"
+    )
+    parser.add_argument("--to", dest="end", type=_instant, required=True, help="window ends, exclusive")
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from data_export.window import ExportWindow
+    from data_export_airflow.run import run_export
+
+    receipt = run_export(options.file, ExportWindow(options.start, options.end))
+    print(receipt.model_dump_json(indent=2), file=options.out)
+    return 0
+
+
+def _instant(text: str) -> datetime:
+    value = datetime.fromisoformat(text)
+    return value if value.tzinfo else value.replace(tzinfo=UTC)
