@@ -10,7 +10,9 @@
     │   │   ├── HostKeyMismatch                           an SFTP server is not the one that was pinned
     │   │   └── OverwriteRefused                          may create, may not replace
     │   ├── TargetNotFound          (FileNotFoundError)   bucket or folder does not exist
-    │   └── TargetRefused                                 the target will not take this name or this operation
+    │   ├── TargetRefused                                 the target will not take this name or this operation
+    │   ├── StagedFileGone                                what an earlier task of the run staged was cleaned since
+    │   └── CheckFailed                                   a check found what would make an export fail
     ├── TransientError              a retry may help: network, 429, 5xx, stalled or full server
     │   ├── TargetUnavailable       (ConnectionError)
     │   ├── SourceUnavailable       (ConnectionError)
@@ -65,6 +67,14 @@ class TargetNotFound(PermanentError, FileNotFoundError):
 
 class TargetRefused(PermanentError):
     """The target will not take this name or this operation, whatever the credentials."""
+
+
+class StagedFileGone(PermanentError):
+    """A staged file of this run is no longer there."""
+
+
+class CheckFailed(PermanentError):
+    """A check found what would make an export fail."""
 
 
 class TransientError(DataExportError):

@@ -5,17 +5,13 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
-from data_export.errors import PermanentError
+from data_export.errors import CheckFailed
 
 _MOST = 1024  # Airflow's core.max_map_length: more would fail without a word of why
 log = logging.getLogger(__name__)
 _DOC = """Tries everything that an export needs (source, staging, images, target or mail), and leaves nothing behind.
 
 *Trigger* asks for the export's name; without one all are checked, one task each. The log of `check` has the table."""
-
-
-class CheckFailed(PermanentError):
-    """A check found what would make an export fail."""
 
 
 def build_check_dag() -> DAG:

@@ -8,7 +8,7 @@ from airflow.sdk.definitions.context import Context
 
 from data_export.errors import PermanentError, TransientError
 
-RETRIES = 5
+RETRIES = 8  # an hour or so of tries, which outlives a restart or a maintenance of a customer's server
 _FIRST, _LONGEST = timedelta(seconds=20), timedelta(minutes=20)
 
 

@@ -13,11 +13,10 @@ from data_export.config.platform import PlatformSettings, load_platform
 from data_export.content import Content
 from data_export.delivery.base import StoredObject
 from data_export.delivery.local import LocalStore
-from data_export.errors import OverwriteRefused, SourceRejected
+from data_export.errors import OverwriteRefused, SourceRejected, StagedFileGone
 from data_export.images import split_images_uri
 from data_export.pipeline.close import clean_up, deliver_receipts, make_receipt, site_receipt
 from data_export.pipeline.prepare import prepare
-from data_export.pipeline.staged import StagedFileGone
 from data_export.pipeline.steps import copy_site_images, deliver_site, extract_site, transform_site
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt, SiteReceipt

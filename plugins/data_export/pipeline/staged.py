@@ -9,11 +9,7 @@ from pathlib import Path
 from data_export import layout
 from data_export.content import Content
 from data_export.delivery.base import Store
-from data_export.errors import PermanentError, TargetNotFound
-
-
-class StagedFileGone(PermanentError):
-    """A staged file of this run is no longer there."""
+from data_export.errors import StagedFileGone, TargetNotFound
 
 
 @contextmanager
