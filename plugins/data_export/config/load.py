@@ -2,7 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from uuid import UUID
@@ -20,7 +21,7 @@ from data_export.config.secrets import reference_of
 from data_export.config.yaml_lines import Document, read_document
 from data_export.errors import ConfigError
 
-__all__ = ["BrokenFile", "ConfigProblem", "Loaded", "load_customer", "load_customers", "load_named"]
+__all__ = ["BrokenFile", "ConfigProblem", "Loaded", "load_customer", "load_customers", "load_files", "load_named"]
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -33,33 +34,55 @@ class Loaded:
     problems: tuple[ConfigProblem, ...]
 
 
-def load_customers(
-    folder: Path | None = None, *, files: Iterable[Path] | None = None, only_dag_id: str | None = None
-) -> Loaded:
-    """Every `*.yaml` of the folder (default: `customers_dir()`), or the given files. Never raises.
+def load_customers(folder: Path | None = None, *, only_dag_id: str | None = None) -> Loaded:
+    """Every `*.yaml` of the folder (default: `customers_dir()`). Never raises.
 
     A file with an error is not among the exports, and hides no other. With `only_dag_id` only that export's own file is
     read, whatever number lies beside it; collisions with other files are then not looked for.
     """
     folder = customers_dir() if folder is None else folder
     try:
-        paths = _listed(folder, only_dag_id) if files is None else list(files)
+        return _load_all(_listed(folder, only_dag_id))
     except OSError as error:
         fix = "create it, or set DATA_EXPORT_CUSTOMERS_DIR"
         return Loaded({}, (ConfigProblem(folder, None, None, f"cannot be listed ({error.strerror}): {fix}"),))
+
+
+def load_files(paths: Iterable[Path], beside: Path | None = None) -> Loaded:
+    """The given files, and all files of the given folders. Never raises.
+
+    The files beside a given one (or those of the folder `beside`) are read too, but only to tell which of them it
+    collides with, whichever of the two is to change; what else is wrong with them is not told.
+    """
+    exports: dict[str, AnyExport] = {}
+    problems: list[ConfigProblem] = []
+    files: dict[Path, dict[str, Path]] = {}
+    for path in paths:
+        if path.is_dir():
+            loaded = load_customers(path)
+            exports |= loaded.exports
+            problems += loaded.problems
+        else:
+            files.setdefault(beside or path.parent, {})[path.name] = path
+    for folder, named in files.items():
+        with suppress(OSError):  # that the file is not there is told below
+            named = {path.name: path for path in _listed(folder, None)} | named
+        given = set(files[folder].values())
+        loaded = _load_all([named[name] for name in sorted(named)])
+        exports |= {path.stem: loaded.exports[path.stem] for path in given if path.stem in loaded.exports}
+        problems += [problem for problem in loaded.problems if given & {problem.path, problem.other}]
+    return Loaded(exports, tuple(problems))
+
+
+def _load_all(paths: Iterable[Path]) -> Loaded:
     local_refusal = cache(_local_refusal)
     exports: dict[str, AnyExport] = {}
     documents: dict[str, Document] = {}
     problems: list[ConfigProblem] = []
     for path in paths:
-        name = path.stem
         try:
             document, export = _load(path, local_refusal)
-            if name in exports:
-                raise BrokenFile(
-                    [document.problem((), f"has the name of {documents[name].path}: rename one of the two")]
-                )
-            documents[name], exports[name] = document, export
+            documents[path.stem], exports[path.stem] = document, export
             problems += _warnings(document, export)
         except BrokenFile as broken:
             problems += broken.problems
@@ -155,4 +178,4 @@ def _collision(later: Document, export: CustomerExport, earlier: Path, site: UUI
     key = "sftp_remote_path" if isinstance(export.connector_config, SftpConfig) else "storage_uri"
     both = f"{later.path.name} and {earlier.name} would write the same files ({export.export_type} of site {site})"
     fix = f"change {key}, site_id or export_type in one of them; until then only {earlier.name} runs"
-    return later.problem(("connector_config", key), f"{both}: {fix}")
+    return replace(later.problem(("connector_config", key), f"{both}: {fix}"), other=earlier)

@@ -21,11 +21,23 @@ class ConfigProblem:
     message: str
     #: False for a warning: the export works, but should be changed.
     is_error: bool = True
+    #: The file that this one collides with.
+    other: Path | None = None
 
     @property
     def name(self) -> str | None:
         """The export whose file this is; None for a folder or a file that cannot be an export's."""
         return self.path.stem if NAME.fullmatch(self.path.stem) and self.path.suffix == ".yaml" else None
+
+    def to_dict(self) -> dict[str, str | int | None]:
+        """`file`, `line`, `key`, `severity` (error or warning) and `message`, for programs."""
+        return {
+            "file": os.fsencode(self.path).decode("utf-8", "backslashreplace"),
+            "line": self.line,
+            "key": self.key,
+            "severity": "error" if self.is_error else "warning",
+            "message": self.message[:_LONGEST],
+        }
 
     def __str__(self) -> str:
         place = _visible(os.fsencode(self.path).decode("utf-8", "backslashreplace"))

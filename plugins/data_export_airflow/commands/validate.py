@@ -1,27 +1,37 @@
-"""`validate`: every problem of every customer file."""
+"""`validate`: every problem of every customer file, without network and without Airflow."""
 
 import argparse
+import json
 from pathlib import Path
 from typing import Any
 
 
 def add(commands: Any) -> None:
     parser = commands.add_parser("validate", help="list every problem of every customer file")
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: all of the customers folder")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="customer files, or folders of them; default: the customers folder. A file is compared with all files "
+        "beside it: no two may write the same objects",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print a list of objects: file, line, key, severity, message"
+    )
     parser.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
-    from data_export.config.load import load_customers
+    from data_export.config.load import load_customers, load_files
 
-    loaded = load_customers(files=options.files or None)
+    loaded = load_files(options.files) if options.files else load_customers()
+    errors = sum(problem.is_error for problem in loaded.problems)
+    if options.json:
+        print(json.dumps([problem.to_dict() for problem in loaded.problems], indent=2), file=options.out)
+        return 1 if errors else 0
     for problem in loaded.problems:
         print(problem, file=options.out)
-    errors = sum(problem.is_error for problem in loaded.problems)
-    print(
-        f"{len(loaded.exports)} customer files are right, {errors} errors in others"
-        if errors
-        else f"{len(loaded.exports)} customer files, no errors",
-        file=options.out,
-    )
+    right, others = len(loaded.exports), f", {errors} error{'s' * (errors != 1)} in others" if errors else ", no errors"
+    print(f"{right} customer file{'s' * (right != 1)} {'is' if right == 1 else 'are'} right{others}", file=options.out)
     return 1 if errors else 0

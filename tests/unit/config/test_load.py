@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_export.config import load
-from data_export.config.load import BrokenFile, load_customer, load_customers, load_named
+from data_export.config.load import BrokenFile, load_customer, load_customers, load_files, load_named
 from data_export.config.models import dag_id, name_of
 from data_export.config.yaml_lines import read_document
 
@@ -163,13 +163,31 @@ def test_one_dag_reads_one_file(folder: Path) -> None:
     assert load_customers(folder, only_dag_id="data_export__../x") == load.Loaded({}, ())
 
 
-def test_given_files_are_read_wherever_they_are(folder: Path, tmp_path: Path) -> None:
-    (tmp_path / "good.yaml").write_text(GOOD % "elsewhere")
-    loaded = load_customers(files=[folder / "good.yaml", tmp_path / "good.yaml"])
-    assert list(loaded.exports) == ["good"]
+def test_given_files_and_folders_are_read_wherever_they_are(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "other.yaml").write_text(GOOD % "other")
+    loaded = load_files([folder, tmp_path / "other.yaml", tmp_path / "gone" / "x.yaml", tmp_path / ".hidden.yaml"])
+    assert sorted(loaded.exports) == ["good", "other"]
+    assert [problem.path.name for problem in loaded.problems] == [".hidden.yaml", "x.yaml"]
+
+
+@pytest.mark.parametrize("given", ["acme.yaml", "beta.yaml"])
+def test_of_the_files_beside_a_given_one_only_those_it_collides_with_are_told(given: str, folder: Path) -> None:
+    (folder / "acme.yaml").write_text(GOOD % "same")
+    (folder / "beta.yaml").write_text(GOOD % "same")
+    (folder / "broken.yaml").write_text("nonsense")
+    loaded = load_files([folder / given])
     (problem,) = loaded.problems
-    assert problem.path == tmp_path / "good.yaml"
-    assert f"has the name of {folder}/good.yaml" in problem.message
+    assert (problem.path.name, problem.other) == ("beta.yaml", folder / "acme.yaml")
+    assert list(loaded.exports) == ([] if given == "beta.yaml" else ["acme"])
+    assert load_files([folder / "good.yaml"]).problems == ()
+
+
+def test_a_draft_is_compared_with_the_folder_it_is_meant_for(folder: Path, tmp_path: Path) -> None:
+    draft = tmp_path / "zeta.yaml"
+    draft.write_text(GOOD % "good")
+    assert load_files([draft]).problems == ()
+    (problem,) = load_files([draft], beside=folder).problems
+    assert "zeta.yaml and good.yaml would write the same files" in problem.message
 
 
 @pytest.mark.parametrize("name", ["../good", "", "good.yaml", "/etc/passwd", "a\x00b", "Good"])
