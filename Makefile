@@ -7,7 +7,7 @@ export PYTHONPATH := $(CURDIR)/plugins:$(CURDIR)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test kills check format lock schema validate bench clean
+.PHONY: help install demo up test kills check format lock schema commands validate bench clean
 
 help: ## this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -51,6 +51,9 @@ validate: $(STAMP) ## every problem of every customer file
 
 schema: $(STAMP) ## include/schemas/customer.schema.json from the models
 	@$(BIN)/python -m data_export.config.schema
+
+commands: $(STAMP) ## docs/commands.md from the commands
+	@$(BIN)/python -m data_export_airflow.commands.reference
 
 lock: $(STAMP) ## requirements*.txt from requirements*.in
 	@$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --universal --python-version 3.11 requirements.in -o requirements.txt

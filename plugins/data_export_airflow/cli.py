@@ -8,6 +8,7 @@ from contextlib import redirect_stdout
 from data_export.errors import DataExportError
 from data_export_airflow.commands import check, init, run, validate
 
+PROGRAM = "python -m data_export_airflow"
 COMMANDS = (validate, check, run, init)
 
 
@@ -24,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog="python -m data_export_airflow", description=__doc__)
+    made = argparse.ArgumentParser(prog=PROGRAM, description="What a data engineer does without the Airflow UI.")
     commands = made.add_subparsers(required=True, metavar="COMMAND")
     for command in COMMANDS:
         command.add(commands)
