@@ -3,7 +3,7 @@
     DataExportError
     ├── PermanentError              a retry cannot help: the message says what to change and where
     │   ├── ConfigError             (ValueError)          a customer file or platform setting is wrong
-    │   ├── LimitExceeded           (ValueError)          a window breaks a limit of the platform
+    │   ├── LimitExceeded           (ValueError)          a window breaks a limit of platform or customer
     │   ├── SourceRejected                                the source refuses us, or lacks a table or column
     │   ├── InvalidRecord           (ValueError)          a source row that the delivered format cannot express
     │   ├── AccessDenied            (PermissionError)     credentials, key or permission refused
@@ -38,7 +38,7 @@ class ConfigError(PermanentError, ValueError):
 
 
 class LimitExceeded(PermanentError, ValueError):
-    """A window breaks a limit of the platform (`limits` in platform.yaml)."""
+    """A window breaks a limit (`limits` in platform.yaml or in the customer file)."""
 
 
 class SourceRejected(PermanentError):

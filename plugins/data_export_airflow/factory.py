@@ -7,10 +7,12 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, TriggerRule, XComArg, get_parsing_context, task, task_group
 
+from data_export.config.limits import LimitSettings
 from data_export.config.load import ConfigProblem, load_customers
 from data_export.config.models import CustomerExport, dag_id
-from data_export.config.platform import LimitSettings, load_platform
+from data_export.config.platform import load_platform
 from data_export.errors import ConfigError
+from data_export.limits import Limits, limits_of
 from data_export_airflow import tasks
 from data_export_airflow.describe import describe, describe_broken
 from data_export_airflow.retries import RETRIES, ExportRetryPolicy
@@ -23,7 +25,6 @@ POOLS = {
     "data_export_source": (4, "Extracts that read the platform's database at once"),
     "data_export_delivery": (16, "Transfers to customers' targets at once"),
 }
-MAX_ACTIVE_RUNS = 3
 INVALID_TAG = "invalid-config"
 
 
@@ -33,12 +34,12 @@ def customer_dags() -> dict[str, DAG]:
     No error escapes: one broken file would otherwise hide every customer's DAG. A broken file gets a placeholder that
     keeps its history visible; `dags/config_errors.py` reports it.
     """
-    wanted, settle = get_parsing_context().dag_id, _settle()
+    wanted, platform = get_parsing_context().dag_id, _platform_limits()
     loaded = load_customers(only_dag_id=wanted)
     dags = {}
     for name, export in loaded.exports.items():
         try:
-            dag = build_dag(name, export, settle)
+            dag = build_dag(name, export, limits_of(name, export, platform))
             dag.validate()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
             dag.check_cycle()
         except Exception as error:
@@ -50,18 +51,18 @@ def customer_dags() -> dict[str, DAG]:
     return dags
 
 
-def build_dag(name: str, export: CustomerExport, settle: timedelta) -> DAG:
+def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
     """`prepare`, then for each site `extract` -> `transform` -> `copy_images` -> `deliver`, then `close`.
 
     Reads nothing but its arguments: no connection, network or database while parsing.
     """
     with DAG(
         dag_id=dag_id(name),
-        schedule=timetable_of(export, settle) if export.enabled else None,
+        schedule=timetable_of(export, limits.settle) if export.enabled else None,
         start_date=export.start,
         end_date=export.end - timedelta(seconds=1) if export.end else None,  # Airflow's is inclusive
         catchup=False,
-        max_active_runs=MAX_ACTIVE_RUNS,
+        max_active_runs=limits.max_active_runs.value,
         default_args={
             "owner": export.owner or "data-export",
             "retries": RETRIES,
@@ -121,12 +122,12 @@ def placeholder_dag(name: str, problems: list[str]) -> DAG:
     return dag
 
 
-def _settle() -> timedelta:
-    """`limits.settle_minutes`; its default where platform.yaml is broken, which every run then reports."""
+def _platform_limits() -> LimitSettings:
+    """The platform's, or the defaults where platform.yaml is broken, which every run then reports."""
     try:
-        return timedelta(minutes=load_platform().limits.settle_minutes)
+        return load_platform().limits
     except ConfigError:
-        return timedelta(minutes=LimitSettings().settle_minutes)
+        return LimitSettings()
 
 
 def _by_name(problems: tuple[ConfigProblem, ...]) -> dict[str, list[str]]:

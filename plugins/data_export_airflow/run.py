@@ -6,6 +6,7 @@ from uuid import UUID
 
 from data_export.config.load import load_customer
 from data_export.config.platform import load_platform
+from data_export.limits import limits_of
 from data_export.pipeline.prepare import prepare
 from data_export.receipt import Receipt, SiteReceipt
 from data_export.window import ExportWindow
@@ -20,7 +21,8 @@ def run_export(file: Path, window: ExportWindow) -> Receipt:
     """
     export = load_customer(file)
     settings = load_platform()
-    steps = Steps(prepare(file.stem, export, window, settings.limits, datetime.now(UTC)), settings)
+    limits = limits_of(file.stem, export, settings.limits)
+    steps = Steps(prepare(file.stem, export, window, limits, datetime.now(UTC)), settings)
 
     def site(site_id: UUID) -> SiteReceipt:
         transformed = steps.transform(steps.extract(site_id, attempt=1))

@@ -1,6 +1,6 @@
 """What each task runs: one step, a small dict in, a small dict out. The grid shows the argument `site_id`."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
@@ -9,6 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from data_export.config.load import load_named
 from data_export.config.platform import load_platform
+from data_export.limits import limits_of
 from data_export.pipeline.prepare import prepare as make_plan
 from data_export.plan import ExportPlan
 from data_export.receipt import Extracted, ImagesCopied, SiteReceipt, Transformed
@@ -29,8 +30,9 @@ def asset_of(name: str) -> Asset:
 def prepare(name: str) -> list[str]:
     """Freezes configuration and window for the whole run; returns the sites, over which the next tasks are mapped."""
     context = get_current_context()
-    export, limits, now = load_named(name), load_platform().limits, datetime.now(UTC)
-    window = window_of_run(export, dict(context), timedelta(minutes=limits.settle_minutes), now)
+    export, now = load_named(name), datetime.now(UTC)
+    limits = limits_of(name, export, load_platform().limits)
+    window = window_of_run(export, dict(context), limits.settle, now)
     plan = make_plan(name, export, window, limits, now)
     context["ti"].xcom_push(PLAN, plan.to_dict())  # beside the result, since Airflow maps over results only
     return [str(site) for site in plan.sites]

@@ -77,6 +77,13 @@ def test_a_schedule_has_real_intervals(customers: Path) -> None:
         assert type(dag.timetable).__name__ in {"SettledCronTimetable", "OnceWindowTimetable"}
 
 
+def test_a_customers_own_limits_are_those_of_its_dag(customers: Path) -> None:
+    dags = bag_of("customer_exports.py").dags
+    own, others = dags[dag_id("cloud-storage-gs")], dags[dag_id("sftp")]
+    assert (own.max_active_runs, own.timetable.settle) == (2, timedelta(minutes=15))
+    assert (others.max_active_runs, others.timetable.settle) == (3, timedelta(minutes=5))
+
+
 def test_a_broken_file_hides_nobody_and_is_an_import_error_of_its_own(customers: Path) -> None:
     (customers / "broken.yaml").write_text(BROKEN)
     bag = bag_of("customer_exports.py")

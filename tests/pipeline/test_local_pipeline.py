@@ -15,6 +15,7 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.local import LocalStore
 from data_export.errors import OverwriteRefused, SourceRejected, StagedFileGone
 from data_export.images import split_images_uri
+from data_export.limits import limits_of
 from data_export.pipeline.close import clean_up, deliver_receipts, make_receipt, site_receipt
 from data_export.pipeline.prepare import prepare
 from data_export.pipeline.steps import copy_site_images, deliver_site, extract_site, transform_site
@@ -89,7 +90,7 @@ def export(*sites: UUID, export_type: str = "work-orders-timeline") -> CustomerE
 
 
 def plan_of(exported: CustomerExport) -> ExportPlan:
-    return prepare("acme", exported, WINDOW, load_platform().limits, NOW)
+    return prepare("acme", exported, WINDOW, limits_of("acme", exported, load_platform().limits), NOW)
 
 
 def files(folder: Path) -> set[str]:
@@ -144,7 +145,7 @@ def test_a_repeated_window_works_where_the_target_refuses_to_replace_its_receipt
 
 def test_an_empty_window_is_an_empty_file(run: Run, tmp_path: Path) -> None:
     window = ExportWindow(datetime(2025, 4, 1, tzinfo=UTC), datetime(2025, 4, 2, tzinfo=UTC))
-    plan = prepare("acme", export(PARIS), window, load_platform().limits, NOW)
+    plan = prepare("acme", export(PARIS), window, limits_of("acme", export(PARIS), load_platform().limits), NOW)
     run.whole(plan)
     assert (tmp_path / "target" / plan.data_key(PARIS)).read_bytes() == b""
 

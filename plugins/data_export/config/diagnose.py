@@ -8,6 +8,7 @@ from pydantic_core import ErrorDetails
 
 from data_export.config.explain import explain, keys_of
 from data_export.config.fields import quoted
+from data_export.config.limits import CustomerLimits
 from data_export.config.models import EXPORT, EXPORTS, CustomerExport
 from data_export.config.problems import ConfigProblem
 from data_export.config.yaml_lines import Document, Location
@@ -72,7 +73,9 @@ def _misplaced(location: Location, model: type[CustomerExport]) -> str | None:
     """Where a key belongs that is unknown here but known elsewhere."""
     key, nested = str(location[-1]), len(location) > 1
     if nested and key in keys_of(CustomerExport):
-        return "belongs at the top level: move it out of connector_config"
+        return f"belongs at the top level: move it out of {location[0]}"
+    if not nested and key in keys_of(CustomerLimits):
+        return "belongs under limits: move it there, indented"
     for tag, export in EXPORTS.items():
         config = export.model_fields["connector_config"].annotation
         if isinstance(config, type) and issubclass(config, BaseModel) and key in keys_of(config):

@@ -5,7 +5,8 @@ A check that needs two keys sits on the later declared one, so that its message 
 
 import hashlib
 import json
-from datetime import datetime
+from datetime import datetime, timedelta
+from math import ceil
 from typing import Annotated, Literal
 from uuid import UUID
 
@@ -13,10 +14,12 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, 
 
 from data_export.config.connectors import CloudStorageConfig, ConnectorConfig, EmailConfig, SftpConfig
 from data_export.config.fields import NAME, Email
-from data_export.config.moments import Interval, Moment, TimeZone, instant
+from data_export.config.limits import CustomerLimits
+from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock
 
 ExportType = Literal["work-orders-timeline", "work-orders-states"]
 MAX_SITES = 1024  # a run has one mapped task per site, of which Airflow makes no more
+_DAYS = {"hourly": 1, "daily": 1, "weekly": 7, "monthly": 31}  # of the longest window
 _DAG_PREFIX = "data_export__"
 
 
@@ -51,6 +54,10 @@ class CustomerExport(BaseModel):
     end_date: Moment | None = Field(
         default=None, validate_default=True, description="windows end here, exclusive; required with interval once"
     )
+    limits: CustomerLimits = Field(
+        default=CustomerLimits(),
+        description="narrower than the platform's: longest window, earliest date, runs at once",
+    )
     enabled: bool = Field(default=True, description="false keeps the file but schedules nothing")
     connector_type: str = Field(description="email, cloud_storage or sftp")
     connector_config: ConnectorConfig = Field(description="the connector's own settings")
@@ -80,6 +87,20 @@ class CustomerExport(BaseModel):
         start, timezone = info.data.get("start_date"), info.data.get("timezone")
         if start is not None and timezone is not None and instant(value, timezone) <= instant(start, timezone):
             raise ValueError(f"{value} is not after start_date {start}: write a later date, or remove it")
+        return value
+
+    @field_validator("limits")
+    @classmethod
+    def _lets_windows_pass(cls, value: CustomerLimits, info: ValidationInfo) -> CustomerLimits:
+        interval, days = info.data.get("interval"), _DAYS.get(info.data.get("interval", ""))
+        start, end, timezone = (info.data.get(key) for key in ("start_date", "end_date", "timezone"))
+        if interval == "once" and start is not None and end is not None and timezone is not None:
+            days = ceil(wall_clock(instant(start, timezone), instant(end, timezone), timezone) / timedelta(days=1))
+        if days is not None and value.max_window_days is not None and days > value.max_window_days:
+            raise ValueError(
+                f"max_window_days {value.max_window_days} is less than a window of interval {interval} has "
+                f"({days} days), so none could be exported: write {days} or more, or a shorter interval"
+            )
         return value
 
     @property

@@ -1,7 +1,7 @@
 """Dates, time zones and intervals of a customer file."""
 
 import re
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from datetime import time as midnight
 from difflib import get_close_matches
 from typing import Annotated
@@ -21,6 +21,12 @@ def instant(value: datetime | date, timezone: str) -> datetime:
     """The date's midnight, or the date-time, as an instant in UTC; without zone it is in `timezone`."""
     moment = value if isinstance(value, datetime) else datetime.combine(value, midnight())
     return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))).astimezone(UTC)
+
+
+def wall_clock(start: datetime, end: datetime, timezone: str) -> timedelta:
+    """From start to end as a clock on the zone's wall shows it: a day is 24 hours, whatever daylight saving does."""
+    first, last = (moment.astimezone(ZoneInfo(timezone)).replace(tzinfo=None) for moment in (start, end))
+    return last - first
 
 
 def _moment(value: object) -> datetime | date:

@@ -1,7 +1,6 @@
 """Settings of this installation: `include/platform.yaml`, every value overridable as `DATA_EXPORT_<SECTION>__<KEY>`."""
 
 import os
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from data_export.config.explain import explain
 from data_export.config.fields import ConnId, Email, StoreUri, quoted, store_uri
-from data_export.config.moments import Day
+from data_export.config.limits import LimitSettings
 from data_export.config.yaml_lines import Document, read_document, spell
 from data_export.errors import ConfigError
 
@@ -33,6 +32,18 @@ def platform_file() -> Path:
 def state_dir() -> Path:
     """Where local state lives: `DATA_EXPORT_STATE_DIR`, or `.state` of this checkout."""
     return Path(os.environ.get("DATA_EXPORT_STATE_DIR") or ROOT / ".state")
+
+
+def shown(path: Path) -> str:
+    """The path as messages name it: as seen from the checkout where it is in there."""
+    return str(path.relative_to(ROOT) if path.is_relative_to(ROOT) else path)
+
+
+def place_of(*keys: str) -> str:
+    """Where a setting is changed: its environment variable if there is one, else platform.yaml."""
+    variable = _PREFIX + "__".join(keys).upper()
+    is_set = variable in {name.upper() for name in os.environ}
+    return f"environment variable {variable}" if is_set else shown(platform_file())
 
 
 class _Section(BaseModel):
@@ -82,17 +93,6 @@ class MailSettings(_Section):
     smtp_conn_id: ConnId = Field(default="export_smtp", description="connection of the mail server")
     sender: Email = Field(alias="from", description="sender of the mails")
     link_ttl_hours: int = Field(default=12, ge=1, le=168, description="hours a link works unless a customer file says")
-
-
-class LimitSettings(_Section):
-    """What a window may ask for."""
-
-    max_window_days: int = Field(default=400, ge=1, description="longest window")
-    earliest: Day = Field(default=date(2020, 1, 1), description="no window starts before this day, UTC")
-    settle_minutes: int = Field(
-        default=5, ge=0, le=24 * 60, description="how long after its end a window is read, so that late commits are in"
-    )
-    late_after_hours: int = Field(default=2, ge=1, description="a run that is not done by then raises an alert")
 
 
 class AlertSettings(_Section):
@@ -150,7 +150,7 @@ def load_platform(**overrides: Any) -> PlatformSettings:
 
 def _explained(error: ErrorDetails, document: Document) -> str:
     message = explain(error, PlatformSettings, error["loc"])
-    variable = _PREFIX + "__".join(map(str, error["loc"][:2])).upper()
-    if variable in {name.upper() for name in os.environ}:
-        return f"environment variable {variable}: {spell(error['loc'])}: {message}"
+    place = place_of(*map(str, error["loc"][:2]))
+    if place.startswith("environment variable"):
+        return f"{place}: {spell(error['loc'])}: {message}"
     return str(document.problem(error["loc"], message))

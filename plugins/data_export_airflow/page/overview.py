@@ -12,8 +12,9 @@ from airflow.models.dagrun import DagRun
 from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session
 
+from data_export.config.limits import LimitSettings
 from data_export.config.models import name_of
-from data_export.config.platform import LimitSettings, load_platform
+from data_export.config.platform import load_platform
 from data_export.errors import ConfigError
 from data_export_airflow.factory import INVALID_TAG
 from data_export_airflow.page.receipts import RunKey, by_id

@@ -103,6 +103,29 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
     "time zone's folder": (FULL + "timezone: Europe\n", [(8, "timezone", "not a time zone")]),
     "time zone elsewhere": (FULL + "timezone: ../../etc/passwd\n", [(8, "timezone", "not a time zone")]),
     "boolean": (FULL + "enabled: maybe\n", [(8, "enabled", "'maybe' is neither true nor false")]),
+    "limit of another name": (
+        FULL + "limits:\n  max_days: 3\n",
+        [(9, "limits.max_days", "did you mean max_window_days?): remove it, or use one of max_window_days, earliest")],
+    ),
+    "limits are numbers and days": (
+        FULL + "limits:\n  max_window_days: 0\n  earliest: 2024-01-01T06:00\n  max_active_runs: many\n",
+        [
+            (9, "limits.max_window_days", "'0' is too small: write 1 or more"),
+            (10, "limits.earliest", "has a time of day: write the date only"),
+            (11, "limits.max_active_runs", "'many' is not a whole number"),
+        ],
+    ),
+    "limits are no mapping": (FULL + "limits: 3\n", [(8, "limits", "'3' is not a mapping: write its keys on")]),
+    "limit at the top level": (FULL + "settle_minutes: 3\n", [(8, "settle_minutes", "belongs under limits: move it")]),
+    "no limit": (FULL + "limits:\n  owner: x\n", [(9, "limits.owner", "top level: move it out of limits")]),
+    "limit that no window keeps": (
+        FULL.replace("daily", "monthly") + "limits: {max_window_days: 30}\n",
+        [(8, "limits", "max_window_days 30 is less than a window of interval monthly has (31 days)")],
+    ),
+    "limit that the one window breaks": (
+        FULL.replace("daily", "once") + "end_date: 2025-04-16T06:00\nlimits: {max_window_days: 31}\n",
+        [(9, "limits", "interval once has (32 days), so none could be exported: write 32 or more")],
+    ),
     "owner": (FULL + "owner: bob\n", [(8, "owner", "'bob' is not an e-mail address")]),
     "connector type": (
         FULL.replace("cloud_storage", "cloud-storage"),

@@ -36,12 +36,15 @@ def test_the_shipped_file_is_right_and_says_what_the_defaults_are(monkeypatch: p
 
 
 def test_values_are_read_with_their_types(file: Path) -> None:
-    file.write_text(MINIMAL + "limits: {earliest: 2021-02-03, settle_minutes: 010}\ntargets: {allow_local: yes}\n")
+    file.write_text(
+        MINIMAL
+        + "limits: {earliest: 2021-02-03, settle_minutes: 010, max_active_runs: 2}\ntargets: {allow_local: yes}\n"
+    )
     settings = load_platform()
     assert settings.staging.uri == "gs://staging/exports/"
     assert settings.mail.sender == "exports@platform.example"
     assert settings.limits.earliest == date(2021, 2, 3)
-    assert settings.limits.settle_minutes == 10
+    assert (settings.limits.settle_minutes, settings.limits.max_active_runs) == (10, 2)
     assert settings.targets.allow_local
 
 

@@ -4,15 +4,15 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
+from data_export.config.limits import LimitSettings
 from data_export.config.models import EXPORT
-from data_export.config.platform import LimitSettings
 from data_export.errors import LimitExceeded
+from data_export.limits import limits_of
 from data_export.pipeline.prepare import prepare
 from data_export.plan import ExportPlan
 from data_export.window import ExportWindow
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)
-LIMITS = LimitSettings(max_window_days=31, earliest=date(2024, 1, 1))
 EXPORT_MODEL = EXPORT.validate_python(
     {
         "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
@@ -23,6 +23,8 @@ EXPORT_MODEL = EXPORT.validate_python(
         "connector_config": {"storage_uri": "gs://customer/data/", "export_images": True},
     }
 )
+
+LIMITS = limits_of("acme", EXPORT_MODEL, LimitSettings(max_window_days=31, earliest=date(2024, 1, 1)))
 
 
 def day(text: str, days: int = 1) -> ExportWindow:

@@ -1,0 +1,102 @@
+"""Which limits hold for an export, and whether a window keeps them. Nothing here reads anything."""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import Generic, TypeVar
+
+from data_export.config.limits import LimitSettings
+from data_export.config.models import CustomerExport
+from data_export.config.moments import wall_clock
+from data_export.config.platform import customers_dir, place_of, shown
+from data_export.errors import LimitExceeded
+from data_export.window import ExportWindow
+
+T = TypeVar("T", int, date)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit(Generic[T]):
+    """A limit in force; `str()` is `limits.max_window_days = 31 (include/customers/acme.yaml)`: where to change it."""
+
+    name: str
+    value: T
+    place: str
+
+    def __str__(self) -> str:
+        return f"limits.{self.name} = {self.value} ({self.place})"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limits in force for one export, each with the file that sets it."""
+
+    max_window_days: Limit[int]
+    earliest: Limit[date]
+    max_active_runs: Limit[int]
+    settle_minutes: Limit[int]
+
+    @property
+    def settle(self) -> timedelta:
+        """How long after its end a window is read."""
+        return timedelta(minutes=self.settle_minutes.value)
+
+
+def limits_of(name: str, export: CustomerExport, platform: LimitSettings) -> Limits:
+    """The stricter of platform and customer file: a customer's limit narrows, and never widens.
+
+    `settle_minutes` is no restriction, so there the customer file's value holds, longer or shorter.
+    """
+    own, file = export.limits, shown(customers_dir() / f"{name}.yaml")
+
+    def limit(key: str, value: T, customers: T | None, *, is_stricter: bool) -> Limit[T]:
+        if customers is not None and is_stricter:
+            return Limit(key, customers, file)
+        return Limit(key, value, place_of("limits", key))
+
+    def at_most(key: str, value: int, customers: int | None) -> Limit[int]:
+        return limit(key, value, customers, is_stricter=customers is not None and customers < value)
+
+    return Limits(
+        max_window_days=at_most("max_window_days", platform.max_window_days, own.max_window_days),
+        earliest=limit(
+            "earliest",
+            platform.earliest,
+            own.earliest,
+            is_stricter=own.earliest is not None and own.earliest > platform.earliest,
+        ),
+        max_active_runs=at_most("max_active_runs", platform.max_active_runs, own.max_active_runs),
+        settle_minutes=limit("settle_minutes", platform.settle_minutes, own.settle_minutes, is_stricter=True),
+    )
+
+
+def check_window(name: str, export: CustomerExport, window: ExportWindow, limits: Limits, now: datetime) -> None:
+    """Passes a window that the export may deliver at `now`.
+
+    Its length is counted on the clock of the export's `timezone`: a day of 25 hours is one day.
+
+    Raises:
+        LimitExceeded: naming the limit, its value, where it is set and what to do.
+    """
+    length = wall_clock(window.start, window.end, export.timezone)
+    if length > timedelta(days=limits.max_window_days.value):
+        raise LimitExceeded(
+            f"{name}: window {window} is {length / timedelta(days=1):.4g} days long, more than "
+            f"{limits.max_window_days}: export it in several windows"
+        )
+    if window.start < datetime.combine(limits.earliest.value, datetime.min.time(), UTC):
+        raise LimitExceeded(f"{name}: window {window} begins before {limits.earliest}: begin later")
+    if window.start < export.start:
+        raise LimitExceeded(
+            f"{name}: window {window} begins before the export's start_date {export.start_date}: "
+            "begin later, or set an earlier start_date in the customer file"
+        )
+    if export.end is not None and window.end > export.end:
+        raise LimitExceeded(
+            f"{name}: window {window} ends after the export's end_date {export.end_date}: "
+            "end earlier, or set a later end_date in the customer file"
+        )
+    if window.end > now:
+        raise LimitExceeded(
+            f"{name}: window {window} ends in the future (now {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC): "
+            "a file would miss what happens until then; run it when the window is over"
+        )

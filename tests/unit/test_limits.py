@@ -1,0 +1,105 @@
+"""Which limits hold, the platform's or the customer's, and what a message calls them."""
+
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from data_export.config.limits import CustomerLimits, LimitSettings
+from data_export.config.models import EXPORT, CustomerExport
+from data_export.errors import LimitExceeded
+from data_export.limits import check_window, limits_of
+from data_export.window import ExportWindow
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _places(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("DATA_EXPORT_PLATFORM_FILE", "DATA_EXPORT_CUSTOMERS_DIR"):
+        monkeypatch.delenv(variable, raising=False)
+
+
+def export(timezone: str = "UTC", **limits: Any) -> CustomerExport:
+    return EXPORT.validate_python(
+        {
+            "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
+            "interval": "daily",
+            "timezone": timezone,
+            "start_date": "2024-02-01",
+            "connector_type": "email",
+            "connector_config": {"emails": ["bi@customer.example"]},
+            "limits": limits,
+        }
+    )
+
+
+def local(text: str, days: float = 1) -> ExportWindow:
+    """A window of days of the clock from a local time with offset."""
+    start = datetime.fromisoformat(text)
+    return ExportWindow(start, start + timedelta(days=days))
+
+
+@given(st.integers(1, 50), st.none() | st.integers(1, 50), st.dates(), st.none() | st.dates())
+def test_a_customer_narrows_and_never_widens(days: int, own_days: int | None, first: date, own_first: date) -> None:
+    platform = LimitSettings.model_construct(
+        max_window_days=days, earliest=first, max_active_runs=days, settle_minutes=5, late_after_hours=2
+    )
+    own = CustomerLimits.model_construct(
+        max_window_days=own_days, earliest=own_first, max_active_runs=own_days, settle_minutes=None
+    )
+    limits = limits_of("acme", export().model_copy(update={"limits": own}), platform)
+    assert limits.max_window_days.value == limits.max_active_runs.value == min(days, own_days or days)
+    assert limits.earliest.value == max(first, own_first or first)
+
+
+@pytest.mark.parametrize("minutes", [0, 5, 60])
+def test_a_customer_settles_sooner_or_later_than_the_platform(minutes: int) -> None:
+    limits = limits_of("acme", export(settle_minutes=minutes), LimitSettings(settle_minutes=20))
+    assert limits.settle == timedelta(minutes=minutes)
+    assert str(limits.settle_minutes) == f"limits.settle_minutes = {minutes} (include/customers/acme.yaml)"
+    assert limits_of("acme", export(), LimitSettings(settle_minutes=20)).settle == timedelta(minutes=20)
+
+
+def test_a_limit_says_where_it_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    limits = limits_of("acme", export(max_window_days=31, earliest="2019-01-01"), LimitSettings())
+    assert str(limits.max_window_days) == "limits.max_window_days = 31 (include/customers/acme.yaml)"
+    assert str(limits.earliest) == "limits.earliest = 2020-01-01 (include/platform.yaml)"
+    monkeypatch.setenv("DATA_EXPORT_LIMITS__EARLIEST", "2020-01-01")
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    limits = limits_of("acme", export(max_window_days=31), LimitSettings())
+    assert str(limits.max_window_days) == f"limits.max_window_days = 31 ({tmp_path}/acme.yaml)"
+    assert str(limits.earliest) == "limits.earliest = 2020-01-01 (environment variable DATA_EXPORT_LIMITS__EARLIEST)"
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        (local("2025-03-16T00:00Z", 7.5), r"is 7\.5 days long, more than limits\.max_window_days = 7 \(include/cust"),
+        (local("2024-05-31T00:00Z"), r"begins before limits\.earliest = 2024-06-01 \(include/customers/acme\.yaml\)"),
+    ],
+)
+def test_a_window_that_breaks_a_limit_is_refused_with_the_limits_name(window: ExportWindow, message: str) -> None:
+    narrow = export(max_window_days=7, earliest="2024-06-01")
+    with pytest.raises(LimitExceeded, match=f"^acme: window .* {message}"):
+        check_window("acme", narrow, window, limits_of("acme", narrow, LimitSettings()), NOW)
+
+
+@pytest.mark.parametrize(
+    ("timezone", "start", "end"),
+    [
+        ("Europe/Paris", "2025-10-26T00:00+02:00", "2025-10-27T00:00+01:00"),
+        ("Europe/Paris", "2025-03-30T00:00+01:00", "2025-03-31T00:00+02:00"),
+        ("America/New_York", "2025-11-02T00:00-04:00", "2025-11-03T00:00-05:00"),
+    ],
+)
+def test_a_day_of_23_or_25_hours_is_one_day(timezone: str, start: str, end: str) -> None:
+    one = export(timezone, max_window_days=1)
+    limits = limits_of("acme", one, LimitSettings())
+    day = ExportWindow(datetime.fromisoformat(start), datetime.fromisoformat(end))
+    check_window("acme", one, day, limits, NOW)
+    with pytest.raises(LimitExceeded, match="max_window_days"):
+        check_window("acme", one, ExportWindow(day.start, day.end + timedelta(seconds=1)), limits, NOW)
