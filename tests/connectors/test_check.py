@@ -99,7 +99,11 @@ def gcs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GcsServer]:
 
 
 class TestGcs:
-    def store(self, url: str, bucket: str = "customer") -> GcsStore:
+    def store(self, url: str, bucket: str = "customer", account: str | None = None) -> GcsStore:
+        credentials = AnonymousCredentials()
+        if account:
+            credentials.service_account_email = account
+
         async def aio_client(session: aiohttp.ClientSession) -> Storage:
             return Storage(session=session, api_root=url)
 
@@ -107,7 +111,7 @@ class TestGcs:
             f"gs://{bucket}/exports/",
             client=lambda: Client("demo", AnonymousCredentials(), client_options={"api_endpoint": url}),
             aio_client=aio_client,
-            credentials=AnonymousCredentials,
+            credentials=lambda: credentials,
             patience=QUICK,
         )
 
@@ -124,10 +128,10 @@ class TestGcs:
             return Answer(200, CIMultiDict({"Content-Type": "application/json"}), granted)
 
         with FaultProxy(gcs.url, lacking) as proxy:
-            failed = failures(check_target(self.store(proxy.url)))
+            failed = failures(check_target(self.store(proxy.url, account="exports@platform.example")))
         assert list(failed) == [f"target: {missing}"]
         assert "grant roles/storage." in failed[f"target: {missing}"]
-        assert "bucket customer" in failed[f"target: {missing}"]
+        assert "on bucket customer to exports@platform.example" in failed[f"target: {missing}"]
 
     def test_a_bucket_that_is_right_passes_and_stays_empty(self, gcs: GcsServer) -> None:
         assert failures(check_target(self.store(gcs.url))) == {}

@@ -21,13 +21,13 @@ async def check_gcs(target: GcsStore) -> Results:
     """
     bucket, results = target.root.bucket, Results()
 
-    def ask(_: threading.Event) -> list[str]:
+    def ask(_: threading.Event) -> tuple[list[str], str]:
         found: list[str] = target.blocking_client().bucket(bucket).test_iam_permissions([*_NEEDED, _REPLACE])
-        return found
+        return found, target.account() or "the account of the Airflow connection"
 
     with results.step("target: bucket is there", bucket):
         try:
-            granted = await run_blocking(ask)
+            granted, account = await run_blocking(ask)
         except Exception as error:
             raise explain(error, bucket, target.uri) from None
     if not results[-1].ok:
@@ -35,7 +35,7 @@ async def check_gcs(target: GcsStore) -> Results:
     for permission in _NEEDED:
         with results.step(f"target: {permission}", "granted"):
             if permission not in granted:
-                raise AccessDenied(f"grant {ROLES[permission]} on bucket {bucket} to the identity that exports use")
+                raise AccessDenied(f"grant {ROLES[permission]} on bucket {bucket} to {account}")
     replace = "granted" if _REPLACE in granted else "not granted: changed content then needs if_exists keep or revision"
     results.append(CheckResult(f"target: {_REPLACE}", True, replace))
     return results

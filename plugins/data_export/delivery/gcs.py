@@ -65,6 +65,11 @@ class GcsStore:
     def uri(self) -> str:
         return self.root.uri
 
+    def account(self) -> str | None:
+        """The service account that we act as, where the credentials name it; blocks."""
+        found = getattr(self._credentials(), "service_account_email", None)
+        return None if found == "default" else found  # what Google's machines say before they have asked
+
     async def __aenter__(self) -> Self:
         import aiohttp
 
