@@ -5,6 +5,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from pendulum import instance
 
 from data_export.config.models import EXPORT, CustomerExport
 from data_export.errors import ConfigError
@@ -76,3 +77,8 @@ def test_once_is_always_its_whole_range() -> None:
 def test_the_last_window_ends_at_the_end_date() -> None:
     window = window_of_run(export(end_date="2025-03-16T12:00:00"), context(day(16), day(17)), SETTLE, NOW)
     assert window.end == datetime(2025, 3, 16, 12, tzinfo=UTC)
+
+
+def test_whatever_class_of_instants_airflow_hands_over_a_window_has_plain_ones() -> None:
+    window = window_of_run(export(), context(instance(day(16)), instance(day(17))), SETTLE, NOW)
+    assert (type(window.start), type(window.length)) == (datetime, timedelta)
