@@ -60,6 +60,11 @@ def link_key(export: str, token: str, file_name: str) -> str:
     return f"{staging_links_prefix(export)}{token}/{file_name}"
 
 
+def link_file_name(export: str, export_type: str, window: ExportWindow) -> str:
+    """`<export>_<export_type>_<from>_<to>.json`, without the colons that Windows refuses: the recipient saves it."""
+    return f"{export}_{export_type}_{window.stamp.replace(':', '-')}.json"
+
+
 def staging_links_prefix(export: str) -> str:
     """`links/<export>/`: every file of an export that was offered by mail."""
     return f"links/{export}/"

@@ -65,7 +65,7 @@ def test_there_is_no_import_cycle() -> None:
 LAYERS = (
     {"pipeline", "check"},
     {"source", "transform", "delivery", "images"},
-    {"config", "limits", "plan", "receipt", "snapshot"},
+    {"config", "limits", "plan", "preview", "receipt", "snapshot"},
     {"window", "layout", "errors", "content", "snapshot"},
 )
 

@@ -86,7 +86,7 @@ def mail_link(
     config = plan.export.connector_config
     assert isinstance(config, EmailConfig)  # noqa: S101 - the factory calls this for the email connector only
     lifetime = timedelta(hours=config.link_ttl_hours or settings.mail.link_ttl_hours)
-    file_name = f"{plan.name}_{plan.export.export_type}_{plan.window.stamp.replace(':', '-')}.json"
+    file_name = layout.link_file_name(plan.name, plan.export.export_type, plan.window)
     key = layout.link_key(plan.name, plan.run_token, file_name)
 
     async def offer(folder: Path) -> str:

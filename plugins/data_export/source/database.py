@@ -67,13 +67,18 @@ class Source:
 
     def value(self, query: Query) -> object:
         """The first column of the first row."""
+        row = self.row(query)
+        return row[0] if row else None
+
+    def row(self, query: Query) -> tuple[object, ...] | None:
+        """The first row."""
         with self._connection.cursor() as cursor:
             try:
                 cursor.execute(query.text)
-                row = cursor.fetchone()
+                row: tuple[object, ...] | None = cursor.fetchone()
             except (Error, OSError) as error:
                 raise _translated(error, self._dsn, query) from None
-        return row[0] if row else None
+        return row
 
     def batches(self, query: Query) -> Generator[pa.RecordBatch, None, None]:
         """Streams the rows by binary COPY, about `BATCH_BYTES` at a time.
@@ -107,10 +112,11 @@ def _execute(cursor: "dbapi.Cursor", sql: str) -> Iterator[pa.RecordBatch]:
 
 
 @contextmanager
-def open_source(dsn: str) -> Iterator[Source]:
+def open_source(dsn: str, *, patience: float | None = None) -> Iterator[Source]:
     """A read-only REPEATABLE READ transaction: everything read in it is of one moment.
 
-    `dsn` is a libpq URI or `key=value` string.
+    `dsn` is a libpq URI or `key=value` string. With `patience` the connection and each query
+    are given up after about so many seconds, since a person waits.
 
     Raises:
         SourceUnavailable: no connection, a restart, a timeout, too many clients.
@@ -121,14 +127,16 @@ def open_source(dsn: str) -> Iterator[Source]:
     if urlsplit(dsn).netloc.count("@") > 1:
         raise SourceRejected("the source connection has a bare '@' in its login or password: write it as %40")
     try:
-        connection = dbapi.connect(_with_defaults(dsn))
+        connection = dbapi.connect(_with_defaults(dsn, patience))
     except Error as error:
         raise _translated(error, dsn, None) from None
     try:
         try:
             with connection.cursor() as cursor:
                 cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in _SESSION.items())
+                hurry = {"statement_timeout": f"{patience * 1000:.0f}ms", "lock_timeout": "1s"} if patience else {}
+                session = _SESSION | hurry
+                settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in session.items())
                 cursor.execute(f"SELECT {settings}")
         except Error as error:
             raise _translated(error, dsn, None) from None
@@ -138,8 +146,9 @@ def open_source(dsn: str) -> Iterator[Source]:
             connection.close()
 
 
-def _with_defaults(dsn: str) -> str:
-    missing = [f"{name}={value}" for name, value in _CONNECTION.items() if f"{name}=" not in dsn]
+def _with_defaults(dsn: str, patience: float | None) -> str:
+    defaults = _CONNECTION | ({"connect_timeout": str(max(2, round(patience)))} if patience else {})
+    missing = [f"{name}={value}" for name, value in defaults.items() if f"{name}=" not in dsn]
     if "://" not in dsn:
         return " ".join([dsn, *missing])
     return dsn + ("&" if "?" in dsn.rsplit("@", 1)[-1] else "?") + "&".join(missing)

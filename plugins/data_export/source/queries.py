@@ -117,6 +117,18 @@ class Queries:
             pieces.append((("\nUNION ALL " if index else "\n") + _rows_of(index, table), self.file(table), False))
         return _joined(pieces)
 
+    def counts(self, *, inputs: bool) -> Query:
+        """One row: how many work orders, and how many inputs (NULL where not asked for), the snapshot would hold."""
+        tables = ["work_order", "work_item", "input"] if inputs else ["work_order"]
+        pieces: list[tuple[str, Path, bool]] = []
+        for table in tables:
+            path = self.file(table)
+            pieces.append((f"{', ' if pieces else 'WITH '}{_SEEN_AS[table]} AS (", path, False))
+            pieces += [(self._filled(path), path, True), (")", path, False)]
+        counts = "SELECT (SELECT count(*) FROM work_orders), (SELECT count(*) FROM inputs)"
+        pieces.append((counts if inputs else "SELECT count(*), NULL FROM work_orders", self.file("work_order"), False))
+        return _joined(pieces)
+
     def site_exists(self) -> Query:
         """One row, one column: whether the source knows the site at all."""
         path = self._folder / "site_exists.sql"

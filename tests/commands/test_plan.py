@@ -1,0 +1,164 @@
+"""`plan` on a real git repository, with and without a source."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_export_airflow.cli import main
+from tests.unit.source_kit import SITE, SourceDatabase
+
+CLOUD = f"""\
+site_id: [{SITE}]
+interval: daily
+start_date: 2990-01-01
+connector_type: cloud_storage
+connector_config: {{storage_uri: "gs://bucket/%s", export_images: true}}
+"""
+SECRET = "canary-password"
+NOWHERE = f"postgres://us:{SECRET}@127.0.0.1:1/source"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The customers folder of a repository whose only commit has `same`, `edited` and `gone`."""
+    folder = tmp_path / "repository" / "include" / "customers"
+    folder.mkdir(parents=True)
+    for name in ("same", "edited", "gone"):
+        (folder / f"{name}.yaml").write_text(CLOUD % name)
+    git(tmp_path / "repository", "init", "--quiet")
+    commit(folder)
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(folder))
+    monkeypatch.setenv("AIRFLOW_CONN_EXPORT_SOURCE", NOWHERE)
+    return folder
+
+
+def git(folder: Path, *arguments: str) -> None:
+    subprocess.run(["git", "-C", str(folder), *arguments], check=True)
+
+
+def commit(folder: Path) -> None:
+    git(folder, "add", "--all")
+    git(folder, "-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "--quiet", "--message", "x")
+
+
+def planned(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) -> Any:
+    assert main(["plan", "--json", *arguments]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_added_changed_and_removed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "gone.yaml").unlink()
+    (folder / "edited.yaml").write_text(CLOUD % "elsewhere")
+    (folder / "new.yaml").write_text(CLOUD % "new")
+    plan = planned(capsys, "--no-source")
+    assert [(each["name"], each["change"]) for each in plan["exports"]] == [
+        ("edited", "changed"),
+        ("gone", "removed"),
+        ("new", "added"),
+    ]
+    assert plan["unchanged"] == 1
+    edited, gone, new = plan["exports"]
+    assert edited["keys"] == [
+        {"key": "connector_config.storage_uri", "before": "gs://bucket/edited/", "after": "gs://bucket/elsewhere/"}
+    ]
+    assert gone["runs"] == []
+    assert new["dag_id"] == "data_export__new"
+    assert new["runs"][0] == {
+        "start": "2990-01-01T00:00:00+00:00",
+        "end": "2990-01-02T00:00:00+00:00",
+        "run_after": "2990-01-02T00:05:00+00:00",
+    }
+    assert len(new["runs"]) == 3
+    stamp = "2990-01-01_00:00:00_2990-01-02_00:00:00"
+    assert new["objects"]["data"] == f"gs://bucket/new/{SITE}/data/work-orders-timeline/{stamp}.json"
+    assert new["limits"]["max_window_days"]["value"] == "400"
+
+
+def test_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "new.yaml").write_text(CLOUD % "new")
+    assert main(["plan"]) == 0
+    out = capsys.readouterr().out
+    assert "1 added, 3 unchanged" in out.splitlines()[0]
+    assert "+ new: added" in out
+    assert "2990-01-01 00:00:00 to 2990-01-02 00:00:00  2990-01-02 00:05:00" in out
+    assert "not everything was counted at the source: source: " in out  # it is not there, which is no failure
+    assert SECRET not in out
+
+
+def test_nothing_changed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan"]) == 0
+    assert capsys.readouterr().out.endswith("3 unchanged\n")
+
+
+def test_against_another_revision(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    git(folder, "branch", "earlier")
+    (folder / "new.yaml").write_text(CLOUD % "new")
+    commit(folder)
+    assert planned(capsys, "--no-source")["exports"] == []
+    assert [each["name"] for each in planned(capsys, "--no-source", "--since", "earlier")["exports"]] == ["new"]
+
+
+def test_before_the_folder_was_there(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = folder.parent / "others"
+    other.mkdir()
+    (other / "new.yaml").write_text(CLOUD % "new")
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(other))
+    assert [each["change"] for each in planned(capsys, "--no-source")["exports"]] == ["added"]
+
+
+def test_a_broken_file_fails_the_plan_and_hides_nothing(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "edited.yaml").write_text((CLOUD % "edited").replace("daily", "dayly"))
+    (folder / "new.yaml").write_text(CLOUD % "new")
+    broken, new = planned(capsys, "--no-source", code=1)["exports"]
+    assert (broken["change"], broken["problems"][0]["line"]) == ("broken", 2)
+    assert new["change"] == "added"
+
+
+def test_what_a_limit_will_refuse_fails_the_plan(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_LIMITS__MAX_WINDOW_DAYS", "20")
+    (folder / "new.yaml").write_text((CLOUD % "new").replace("daily", "monthly"))
+    (new,) = planned(capsys, "--no-source", code=1)["exports"]
+    assert "limits.max_window_days = 20" in new["refusals"][0]
+
+
+@pytest.mark.parametrize("revision", ["no-such", "--all", "HEAD:include"])
+def test_a_revision_that_is_none(folder: Path, capsys: pytest.CaptureFixture[str], revision: str) -> None:
+    assert main(["plan", f"--since={revision}"]) == 1
+    assert f"there is no revision '{revision}'" in capsys.readouterr().err
+
+
+def test_a_folder_outside_of_git(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    assert main(["plan"]) == 1
+    assert "not a git repository" in capsys.readouterr().err
+
+
+def test_a_link_that_leads_out_of_the_folder_is_not_followed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "link.yaml").symlink_to("/etc/hostname")
+    (folder / "inner.yaml").symlink_to("same.yaml")
+    commit(folder)
+    found = planned(capsys, "--no-source", code=1)["exports"]
+    assert [(each["name"], each["change"]) for each in found] == [("link", "broken"), ("same", "broken")]
+
+
+def test_the_source_tells_how_much_a_window_holds(
+    folder: Path, one_order: SourceDatabase, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_EXPORT_SOURCE", one_order.dsn)
+    text = (CLOUD % "new").replace("daily", "once\nend_date: 2025-04-01").replace("2990-01-01", "2025-03-01")
+    (folder / "new.yaml").write_text(text)
+    plan = planned(capsys)
+    assert plan["source"] is None
+    estimate = plan["exports"][0]["estimate_per_window"]
+    assert (estimate["work_orders"], estimate["images"], estimate["share"]) == (1, 1, 1)
+    assert main(["plan"]) == 0
+    assert "1 work orders and 1 images a window" in capsys.readouterr().out
