@@ -18,7 +18,7 @@ def explain(error: ErrorDetails, model: Model, location: Location) -> str:
     """The message for one error at `location` of `model`; never shows a value whose key speaks of a passphrase."""
     kind = error["type"]
     if kind == "missing":
-        field = _field(model, location)
+        field = field_at(model, location)
         return f"is missing: add it ({field.description if field else 'required'})"
     if kind == "extra_forbidden":
         return _unknown(str(location[-1]), _keys(_model_at(model, location[:-1])))
@@ -56,7 +56,8 @@ def _model_at(model: Model, location: Location) -> Model:
     return model
 
 
-def _field(model: Model, location: Location) -> FieldInfo | None:
+def field_at(model: Model, location: Location) -> FieldInfo | None:
+    """The declaration of a key; None where there is no such key."""
     return keys_of(_model_at(model, location[:-1])).get(str(location[-1]))
 
 
