@@ -12,7 +12,7 @@ from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.cloud_retry import NoSuchObject, Patience, PreconditionFailed, persist
 from data_export.delivery.gcs_errors import explain
 from data_export.delivery.gcs_read import ObjectReader
-from data_export.delivery.gcs_sign import signed_link
+from data_export.delivery.gcs_sign import account_of, signed_link
 from data_export.delivery.gcs_write import PIECE_BYTES, stored_object, upload_big, upload_small
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.threads import run_blocking
@@ -66,9 +66,7 @@ class GcsStore:
         return self.root.uri
 
     def account(self) -> str | None:
-        """The service account that we act as, where the credentials name it; blocks."""
-        found = getattr(self._credentials(), "service_account_email", None)
-        return None if found == "default" else found  # what Google's machines say before they have asked
+        return account_of(self._credentials())
 
     async def __aenter__(self) -> Self:
         import aiohttp

@@ -76,3 +76,9 @@ def _iam_signer(credentials: Any, address: str) -> dict[str, str]:
 
 def _hours(lifetime: timedelta) -> str:
     return f"{lifetime.total_seconds() / 3600:g} hours"
+
+
+def account_of(credentials: Any) -> str | None:
+    """The service account that acts by these credentials, where they name it."""
+    found = getattr(credentials, "service_account_email", None)
+    return None if found == "default" else found  # what Google's machines say before they have asked
