@@ -8,7 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -78,15 +78,24 @@ class Airflow:
         if not self._prepared.exists():
             self._spawn("prepare", sys.executable, "-m", "demo.prepare_airflow")
 
-    def start(self) -> None:
-        """Starts the four components, once `prepare` has ended well."""
+    def start(self, components: Sequence[str] = COMPONENTS) -> None:
+        """Starts the components, once `prepare` has ended well."""
         if "prepare" in self._children:
             self._children["prepare"].wait()
             self.check()
             del self._children["prepare"]
             self._prepared.touch()
-        for component in COMPONENTS:
+        for component in components:
             self._spawn(component, sys.executable, "-m", "airflow", component)
+
+    def run(self, *arguments: str) -> None:
+        """Runs one of Airflow's commands, e.g. `run("dags", "reserialize")`, to its end.
+
+        Raises:
+            subprocess.CalledProcessError: it failed; what it wrote is in its `output`.
+        """
+        command = [sys.executable, "-m", "airflow", *arguments]
+        subprocess.run(command, env=self.environment, cwd=self.home, check=True, capture_output=True)
 
     def ready(self) -> bool:
         """Whether the API lets us in and says that all components are healthy.

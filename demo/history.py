@@ -10,14 +10,26 @@ _HISTORY = Path(__file__).with_suffix(".sql")
 _EXPORTS = """
 CREATE TEMP TABLE copies ON COMMIT DROP AS
 SELECT 'data_export__fleet_' || lpad(n::text, 5, '0') AS dag_id, 'fleet-' || lpad(n::text, 5, '0') AS export
-FROM generate_series(1, %(count)s) AS n;
+FROM generate_series(%(first)s, %(last)s) AS n;
 
 INSERT INTO dag
-SELECT (jsonb_populate_record(d, jsonb_build_object('dag_id', c.dag_id))).*
+SELECT (jsonb_populate_record(d, jsonb_build_object('dag_id', c.dag_id, 'is_paused', false))).*
 FROM dag AS d CROSS JOIN copies AS c WHERE d.dag_id = %(template)s;
 
 INSERT INTO dag_tag (name, dag_id)
 SELECT t.name, c.dag_id FROM dag_tag AS t CROSS JOIN copies AS c WHERE t.dag_id = %(template)s;
+
+INSERT INTO dag_version
+SELECT (jsonb_populate_record(v, jsonb_build_object('id', gen_random_uuid(), 'dag_id', c.dag_id))).*
+FROM dag_version AS v CROSS JOIN copies AS c WHERE v.dag_id = %(template)s;
+
+INSERT INTO serialized_dag
+SELECT (jsonb_populate_record(s, jsonb_build_object(
+    'id', gen_random_uuid(), 'dag_id', c.dag_id, 'dag_version_id', v.id,
+    'data', replace(s.data::text, %(template)s, c.dag_id)::jsonb
+))).*
+FROM serialized_dag AS s CROSS JOIN copies AS c JOIN dag_version AS v ON v.dag_id = c.dag_id
+WHERE s.dag_id = %(template)s;
 
 INSERT INTO asset (name, uri, "group", extra, created_at, updated_at)
 SELECT 'data_export/' || export, 'x-data-export://' || export, 'asset', '{}', now(), now() FROM copies;
@@ -27,10 +39,10 @@ SELECT a.id, c.dag_id, 'close', now(), now() FROM copies AS c JOIN asset AS a ON
 """
 
 
-def add_exports(connection: psycopg.Connection[Any], template: str, count: int) -> None:
-    """Copies the DAG `template` to `fleet-00001` and so on, as rows only: nothing can run them."""
+def add_exports(connection: psycopg.Connection[Any], template: str, first: int, last: int) -> None:
+    """Copies the DAG `template` to `fleet-<first>` up to `fleet-<last>`, as rows only: nothing can run them."""
     with connection.transaction():
-        _run(connection, _EXPORTS, {"template": template, "count": count})
+        _run(connection, _EXPORTS, {"template": template, "first": first, "last": last})
 
 
 def add_runs(
@@ -44,7 +56,6 @@ def add_runs(
             " next_dagrun_create_after = %s, is_paused = false WHERE dag_id LIKE %s",
             [last, last + step, last + step + timedelta(minutes=5), pattern],
         )
-    connection.execute("ANALYZE")
 
 
 def _run(connection: psycopg.Connection[Any], script: str, arguments: dict[str, Any]) -> None:

@@ -5,8 +5,9 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
-from data_export.errors import CheckFailed
+from data_export.errors import CheckFailed, ConfigError
 
+CHECK_DAG, CHECK_TASK = "data_export_check", "check"
 _MOST = 1024  # Airflow's core.max_map_length: more would fail without a word of why
 log = logging.getLogger(__name__)
 _DOC = """Tries everything that an export needs (source, staging, images, target or mail), and leaves nothing behind.
@@ -17,15 +18,16 @@ _DOC = """Tries everything that an export needs (source, staging, images, target
 def build_check_dag() -> DAG:
     """`list_exports`, then one `check` for each; a check that finds a fault fails with its first fix."""
     with DAG(
-        "data_export_check",
+        CHECK_DAG,
         schedule=None,
+        is_paused_upon_creation=False,  # it runs only when somebody asks; paused, it would leave them waiting
         tags={"data-export", "check"},
         doc_md=_DOC,
         params={"export": Param(None, type=["null", "string"], description="name of the export; empty: all")},
     ) as dag:
         exports: Any = task(task_id="list_exports")(_list_exports)()
         shown = "{{ task.op_kwargs['name'] }}"
-        task(task_id="check", map_index_template=shown, retries=0)(_check).expand(name=exports)
+        task(task_id=CHECK_TASK, map_index_template=shown, retries=0)(_check).expand(name=exports)
     return dag
 
 
@@ -40,12 +42,18 @@ def _list_exports() -> list[str]:
 
 
 def _check(name: str) -> list[dict[str, str | bool]]:
-    from data_export.check import table
+    from data_export.check import CheckResult, table
     from data_export_airflow.checking import check_export
 
-    results = check_export(name)
+    try:
+        results = check_export(name)
+    except ConfigError as error:
+        results = [CheckResult("configuration", False, str(error))]
+    steps = [result.to_dict() for result in results]
+    # Beside the result, which a failed task has not; under the export's name, by which the page finds it.
+    get_current_context()["ti"].xcom_push(name, {"ok": all(result.ok for result in results), "steps": steps})
     log.info("%s\n%s", name, table(results))
     faults = [f"{result.step}: {result.detail}" for result in results if not result.ok]
     if faults:
         raise CheckFailed(f"{name}: {len(faults)} of {len(results)} steps failed: {'; '.join(faults)}")
-    return [result.to_dict() for result in results]
+    return steps

@@ -6,6 +6,7 @@ from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity, DagDetails
 from airflow.api_fastapi.core_api.security import GetUserDep
+from airflow.models.dag import DagModel
 from fastapi import Depends
 
 
@@ -21,8 +22,11 @@ def may_see_import_errors(user: BaseUser) -> bool:
     return get_auth_manager().is_authorized_view(access_view=AccessView.IMPORT_ERRORS, user=user)
 
 
-def may_backfill(user: BaseUser, dag_id: str) -> bool:
-    """The right that `POST /api/v2/backfills` asks for."""
+def may_run(user: BaseUser, dag_id: str) -> bool:
+    """The right that `POST /api/v2/backfills` and a trigger ask for."""
     return get_auth_manager().is_authorized_dag(
-        method="POST", access_entity=DagAccessEntity.RUN, details=DagDetails(id=dag_id), user=user
+        method="POST",
+        access_entity=DagAccessEntity.RUN,
+        details=DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id)),
+        user=user,
     )

@@ -14,9 +14,12 @@ from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 from starlette.staticfiles import StaticFiles
 
+from data_export.config.models import name_of
+from data_export_airflow.check_dag import CHECK_DAG
 from data_export_airflow.page import failed, receipts
-from data_export_airflow.page.access import ReadableDep, may_backfill, may_see_import_errors
+from data_export_airflow.page.access import ReadableDep, may_run, may_see_import_errors
 from data_export_airflow.page.cache import Cached
+from data_export_airflow.page.checks import can_check, last_check
 from data_export_airflow.page.detail import detail
 from data_export_airflow.page.listing import Asked, Deliveries, SortKey, listing, with_delivery
 from data_export_airflow.page.overview import ExportRow, exports
@@ -24,8 +27,9 @@ from data_export_airflow.page.problems import problems
 from data_export_airflow.page.volume import Volume, Volumes, totals
 
 STATIC = Path(__file__).parent / "static"
-_SECONDS = 10.0
-_FLEET_SECONDS = 30.0
+#: How old an answer may be, and how old one may be that is shown while the next is made.
+_SECONDS, _STALE = 10.0, 60.0
+_FLEET_SECONDS, _FLEET_STALE = 30.0, 300.0
 _LATE_LISTED = 50
 
 router = APIRouter(prefix="/api")
@@ -50,9 +54,9 @@ def _volume() -> dict[date, Volume]:
         return _volumes(session, datetime.now(UTC))
 
 
-overview = Cached(_overview, _SECONDS)
-failures = Cached(_failures, _FLEET_SECONDS)
-volume = Cached(_volume, _FLEET_SECONDS)
+overview = Cached(_overview, _SECONDS, _STALE)
+failures = Cached(_failures, _FLEET_SECONDS, _FLEET_STALE)
+volume = Cached(_volume, _FLEET_SECONDS, _FLEET_STALE)
 
 
 @router.get("/exports")
@@ -94,7 +98,7 @@ def one_export(
     if row is None or found is None:
         raise HTTPException(404, f"{dag_id} is no data export that Airflow knows")
     export = with_delivery(row, _deliveries(session, [row]))
-    return {"as_of": as_of, "export": export, "may_backfill": may_backfill(user, dag_id), **found}
+    return {"as_of": as_of, "export": export, "may_backfill": may_run(user, dag_id), **found}
 
 
 @router.get("/exports/{dag_id}/receipts/{event_id}", dependencies=[_may_read_runs])
@@ -104,6 +108,16 @@ def one_receipt(dag_id: str, event_id: int, session: SessionDep) -> dict[str, An
     if found is None:
         raise HTTPException(404, f"{dag_id} has no receipt {event_id}")
     return found
+
+
+@router.get("/exports/{dag_id}/check", dependencies=[_may_read_runs])
+def one_check(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, Any]:
+    """What the last check of an export found."""
+    name = name_of(dag_id)
+    if name is None:
+        raise HTTPException(404, f"{dag_id} is no data export")
+    may_check = can_check(session) and may_run(user, CHECK_DAG)
+    return {"dag_id": CHECK_DAG, "export": name, "may_check": may_check, **last_check(session, name)}
 
 
 @router.get("/fleet")
@@ -132,6 +146,8 @@ def _deliveries(session: Session, rows: list[ExportRow]) -> Deliveries:
 
 
 def create_app() -> FastAPI:
+    """Made at the first request for the page; begins what it asks for next while the browser reads its scripts."""
+    overview.refresh()
     app = FastAPI(title="Data exports", openapi_url=None)
     app.include_router(router)
     app.mount("/", StaticFiles(directory=STATIC, html=True))

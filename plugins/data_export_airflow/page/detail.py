@@ -40,7 +40,7 @@ def detail(
         "export_start": plan.start,
         "export_end": plan.end,
         "periodic": plan.periodic,
-        "rows": period.rows(),
+        "rows": _rows(period, plan, rows),
         "windows": [_placed(row, period, failed) for row in rows],
         "by_hand": [_placed(row, period, failed) for row in by_hand],
         "states": Counter(row.state for row in rows),
@@ -61,6 +61,13 @@ def _period(plan: Schedule, last_start: datetime | None, now: datetime, before: 
     elif plan.end is not None:
         anchor = min(anchor, plan.end)
     return period_around(kind_of(length or timedelta(days=1)), plan.timezone, anchor, length or timedelta(days=1))
+
+
+def _rows(period: Period, plan: Schedule, rows: list[WindowRow]) -> list[str]:
+    """Of the period those in which the export was there."""
+    begin = min((instant for instant in (plan.start, *(row.start for row in rows)) if instant), default=period.start)
+    first, _ = period.place(max(begin, period.start))
+    return [label for label in period.rows() if label >= first]
 
 
 def _after(period: Period) -> datetime:

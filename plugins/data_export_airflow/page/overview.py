@@ -16,19 +16,22 @@ from data_export.config.limits import LimitSettings
 from data_export.config.models import name_of
 from data_export.config.platform import load_platform
 from data_export.errors import ConfigError
+from data_export.lateness import overdue
 from data_export_airflow.factory import INVALID_TAG
 from data_export_airflow.page.receipts import RunKey, by_id
+from data_export_airflow.timetables import CRON
 
 PREFIX = "data_export__"
 _ACTIVE = ("queued", "running")
-_NOT_INTERVALS = {"email", "cloud_storage", "sftp", "gs", "s3", "file", "work-orders-timeline", "work-orders-states"}
 _RUN = (
     DagRun.run_id,
     DagRun._state.label("state"),
+    DagRun.queued_at,
     DagRun.start_date,
     DagRun.data_interval_start,
     DagRun.data_interval_end,
 )
+_INTERVALS, _CRON_FIELDS = {"once", *CRON}, 5
 _SCHEMES = ("email", "sftp", "gs", "s3", "file")
 
 
@@ -87,10 +90,12 @@ def ours(column: Any) -> ColumnElement[bool]:
 
 def _dags() -> Any:
     """Of each export's runs the newest and the newest good one, found by the index on (dag_id, logical_date)."""
-    by_hand = DagRun.conf["from"].as_string().is_not(None)  # of a range of its own: tells nothing of the schedule
+    # A run of a range of its own tells nothing of the schedule. "Less than any date", since PostgreSQL takes "is null"
+    # for so rare that it would sort all runs of the export instead of reading the index from its end.
+    of_schedule = func.coalesce(DagRun.conf["from"].as_string(), "") < "0"
     newest = (
         select(DagRun.id)
-        .where(DagRun.dag_id == DagModel.dag_id, DagRun.logical_date.is_not(None), ~by_hand)
+        .where(DagRun.dag_id == DagModel.dag_id, DagRun.logical_date.is_not(None), of_schedule)
         .order_by(DagRun.logical_date.desc())
         .limit(1)
     )
@@ -119,7 +124,7 @@ def _export(found: _Found, tags: set[str], late_after: timedelta, now: datetime)
         name=name_of(dag.dag_id) or dag.dag_id,
         connector=next((scheme for scheme in _SCHEMES if scheme in tags), ""),
         export_type=next((tag for tag in tags if tag.startswith("work-orders-")), ""),
-        interval=next(iter(sorted(tags - _NOT_INTERVALS - {INVALID_TAG})), ""),
+        interval=next((tag for tag in tags if tag in _INTERVALS or len(tag.split()) == _CRON_FIELDS), ""),
         state=_state(found, tags, late),
         paused=dag.is_paused,
         last_run_id=last and last.run_id,
@@ -159,26 +164,17 @@ def _ended(dag: Row[Any]) -> bool:
 
 
 def _late(found: _Found, late_after: timedelta, now: datetime) -> int | None:
-    """Seconds since the oldest window that is due was to be delivered at the latest; None where none is overdue.
-
-    Airflow's next window begins where the last due one ended. Of more than one window behind, the oldest's end is
-    reckoned by the next window's length.
-    """
+    """Seconds; None where nothing is late. Airflow's next window begins where the last due one ended."""
     dag, last, good = found
     if last is None:
         return None
     start, end = dag.next_dagrun_data_interval_start, dag.next_dagrun_data_interval_end
-    delivered = good and good.data_interval_end
     if start is None or end is None:
         due, length = last.data_interval_end, timedelta(0)
     else:
         due, length = (end if dag.next_dagrun_create_after <= now else start), end - start
-    if due is None or (delivered is not None and delivered >= due):
-        return None
-    behind = due - delivered if delivered is not None else length
-    oldest = due if behind < 1.5 * length or not length else due - behind + length
-    late = int((now - oldest - late_after).total_seconds())
-    return late if late > 0 else None
+    late = overdue(good and good.data_interval_end, due, length, last.queued_at, late_after, now)
+    return None if late is None else int(late.total_seconds())
 
 
 def _late_after() -> timedelta:

@@ -60,8 +60,7 @@ class Schedule:
     def length(self, now: datetime) -> timedelta:
         """Of the last complete window; zero where the export has no schedule."""
         window = self.dag.timetable.infer_manual_data_interval(run_after=instance(now))
-        length: timedelta = window.end - window.start
-        return length
+        return timedelta(seconds=(window.end - window.start).total_seconds())  # pendulum's own cannot be divided
 
     def windows(self, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
         """The windows of the schedule that start in `[first, last)` and in the export's own time, oldest first."""

@@ -1,0 +1,219 @@
+"""How quick the page "Data exports" is with thousands of exports and a year of their runs.
+
+    python benchmarks/page.py                          # 5,000 exports, a year of daily runs; some 10 minutes to fill
+    python benchmarks/page.py --exports 500 --days 30
+    python benchmarks/page.py --folder /tmp/fleet --serve # stay, to look at it in a browser
+
+Starts a PostgreSQL of its own in a temporary folder (`--folder` keeps it for the next time), lets Airflow make its
+tables and store one DAG per connector, copies those, and adds runs and receipts. Then, with the real API server:
+
+- cold: PostgreSQL and the API server have just started, and the database's files are in no cache of the system;
+- again: the same once more, after the page's own cache has expired;
+- cached: the same at once.
+
+Seconds to first content are those of a real Chromium from the navigation to the first row of the list.
+"""
+
+import argparse
+import os
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import psycopg
+from playwright.sync_api import sync_playwright
+
+ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
+
+from data_export.config.models import dag_id  # noqa: E402 - the paths above come first
+from demo.airflow import USER, Airflow  # noqa: E402
+from demo.history import add_exports, add_runs  # noqa: E402
+from demo.platform import Secrets  # noqa: E402
+from demo.rest import wait_for  # noqa: E402
+from demo.servers.postgres import PostgresServer  # noqa: E402
+
+DAY = timedelta(days=1)
+ONE = "data_export__fleet_00042"
+ROUTES = {
+    "list, first page": "api/exports?limit=100",
+    "list, sorted by bytes": "api/exports?limit=100&sort=bytes&order=desc",
+    "list, search": "api/exports?limit=100&search=fleet-004",
+    "broken files": "api/problems",
+    "one export": f"api/exports/{ONE}",
+    "fleet": "api/fleet",
+    "volume": "api/volume",
+}
+TEMPLATE = """\
+site_id: [433a60f6-9756-473e-b1e9-9e89e24bb787]
+interval: daily
+start_date: {start:%Y-%m-%d}
+connector_type: {type}
+connector_config:
+{config}
+"""
+CONNECTORS = {
+    "gs": ("cloud_storage", "  storage_uri: gs://customer-bucket/exports/\n  export_images: true"),
+    "s3": ("cloud_storage", "  storage_uri: s3://customer-bucket/exports/\n  export_images: true"),
+    "sftp": ("sftp", "  conn_id: customer_sftp\n  sftp_remote_path: /exports"),
+    "email": ("email", "  emails: [bi-team@customer.example]"),
+}
+
+
+class Installation:
+    """Airflow's database and API server in a folder; filled once."""
+
+    def __init__(self, folder: Path, exports: int, days: int) -> None:
+        self.folder, self.exports, self.days = folder, exports, days
+        self.customers = folder / "customers"
+        self.customers.mkdir(parents=True, exist_ok=True)
+        self._secrets = Secrets(folder / "secrets.json")
+
+    @contextmanager
+    def postgres(self) -> Iterator[str]:
+        with PostgresServer(self.folder / "postgres", durable=False) as server:
+            yield server.create_database("airflow")
+
+    @contextmanager
+    def airflow(self, dsn: str) -> Iterator[Airflow]:
+        environment = {"DATA_EXPORT_CUSTOMERS_DIR": str(self.customers)}
+        with Airflow(self.folder, dsn, self._secrets, environment) as airflow:
+            yield airflow
+
+    def fill(self) -> None:
+        done = self.folder / f"filled-{self.exports}-{self.days}"
+        if done.exists():
+            return
+        last = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        first = last - self.days * DAY
+        for name, (kind, config) in CONNECTORS.items():
+            text = TEMPLATE.format(start=first - 30 * DAY, type=kind, config=config)
+            (self.customers / f"template-{name}.yaml").write_text(text)
+        with self.postgres() as dsn, self.airflow(dsn) as airflow:
+            airflow.prepare()
+            airflow.start([])
+            airflow.run("dags", "reserialize")
+            with psycopg.connect(dsn, autocommit=True) as connection:
+                self._add(connection, first, last)
+        done.touch()
+
+    def _add(self, connection: psycopg.Connection[object], first: datetime, last: datetime) -> None:
+        share = self.exports // len(CONNECTORS)
+        for place, name in enumerate(CONNECTORS):
+            add_exports(connection, dag_id(f"template-{name}"), place * share + 1, (place + 1) * share)
+        connection.execute("UPDATE dag SET is_stale = true WHERE dag_id LIKE '%template%'")
+        for hundred in range(self.exports // 100 + 1):
+            add_runs(connection, f"data_export__fleet_{hundred:03}%", first, last, DAY)
+        connection.execute("VACUUM ANALYZE")
+
+    @contextmanager
+    def cold(self) -> Iterator[Airflow]:
+        """PostgreSQL and the API server, started with the database's files out of the system's cache."""
+        for path in (self.folder / "postgres" / "data").rglob("*"):
+            if path.is_file():
+                with path.open("rb") as file:
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        with self.postgres() as dsn, self.airflow(dsn) as airflow:
+            airflow.start(["api-server"])
+            wait_for("the API server is up", lambda: airflow.api.sign_in() is None, 120, pause=0.2)
+            yield airflow
+
+
+def measure_routes(installation: Installation) -> None:
+    print(f"{'route':24} {'cold':>8} {'again':>8} {'cached':>8} {'kB':>8}   seconds")
+    for name, route in ROUTES.items():
+        with installation.cold() as airflow, signed_in(airflow) as client:
+            client.get("/api/v2/dags", params={"limit": 1}).raise_for_status()  # warms Airflow's own parts, not ours
+            cold, size = timed(client, route)
+            time.sleep(35)
+            again, _ = timed(client, route)
+            cached = statistics.median(timed(client, route)[0] for _ in range(20))
+        print(f"{name:24} {cold:8.3f} {again:8.3f} {cached:8.3f} {size / 1000:8.1f}", flush=True)
+
+
+@contextmanager
+def signed_in(airflow: Airflow) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=airflow.url, timeout=120, trust_env=False) as client:
+        answer = client.post("/auth/token", json={"username": USER, "password": airflow.password})
+        client.headers["Authorization"] = f"Bearer {answer.json()['access_token']}"
+        yield client
+
+
+def timed(client: httpx.Client, route: str) -> tuple[float, int]:
+    began = time.monotonic()
+    answer = client.get(f"/data-exports/{route}")
+    answer.raise_for_status()
+    return time.monotonic() - began, len(answer.content)
+
+
+def measure_browser(installation: Installation, rounds: int = 5) -> None:
+    """From the navigation to the first row, the frame of Airflow's own page not counted."""
+    path = shutil.which("chromium")
+    if path is None:
+        print("no chromium: time to first content is not measured")
+        return
+    with sync_playwright() as playwright:
+        for page, ready in (
+            ("", "#body tr"),
+            (f"export.html?dag={ONE}", "button.cell"),
+            ("fleet.html", "section.card"),
+        ):
+            with installation.cold() as airflow:
+                browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+                context = browser.new_context(base_url=f"{airflow.url}/data-exports/")
+                with signed_in(airflow) as client:
+                    token = client.headers["Authorization"].removeprefix("Bearer ")
+                context.add_cookies([{"name": "_token", "value": token, "url": airflow.url}])
+                tab = context.new_page()
+
+                def shown(page: str = page, ready: str = ready) -> float:
+                    tab.goto("about:blank")  # noqa: B023
+                    began = time.monotonic()
+                    tab.goto(page, wait_until="commit")  # noqa: B023
+                    tab.locator(ready).first.wait_for()  # noqa: B023
+                    return time.monotonic() - began
+
+                cold = shown()
+                warm = [shown() for _ in range(rounds)]
+                browser.close()
+            print(
+                f"Chromium, {page.partition('.')[0] or 'list':18} cold {cold:.2f} s, then {statistics.median(warm):.2f} s",
+                flush=True,
+            )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--exports", type=int, default=5000)
+    parser.add_argument("--days", type=int, default=365)
+    parser.add_argument("--folder", type=Path, help="keeps the database for the next time")
+    parser.add_argument("--serve", action="store_true", help="fill it, start the API server and stay")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        installation = Installation(options.folder or Path(temporary), options.exports, options.days)
+        began = time.monotonic()
+        installation.fill()
+        print(f"filled in {time.monotonic() - began:.0f} s", flush=True)
+        if options.serve:
+            serve(installation)
+        else:
+            measure_routes(installation)
+            measure_browser(installation)
+
+
+def serve(installation: Installation) -> None:
+    with installation.cold() as airflow:
+        print(f"{airflow.url}/data-exports/  {USER} / {airflow.password}", flush=True)
+        while True:
+            time.sleep(60)
+
+
+if __name__ == "__main__":
+    main()

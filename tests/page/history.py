@@ -1,0 +1,162 @@
+"""Puts exports, runs and receipts into Airflow's tables as Airflow would."""
+
+import os
+import warnings
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.dag import DagModel
+from airflow.models.dag_version import DagVersion
+from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
+from airflow.utils.types import DagRunType
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from data_export.config.models import dag_id
+
+SITE = UUID("433a60f6-9756-473e-b1e9-9e89e24bb787")
+FILE = """\
+site_id: [{site}]
+interval: {interval}
+start_date: {start}
+{more}connector_type: cloud_storage
+connector_config:
+  storage_uri: gs://customer-bucket/{name}/
+  export_images: true
+"""
+BUNDLE = "dags-folder"
+
+
+class History:
+    """Everything is committed, so that other sessions see it."""
+
+    def __init__(self, session: Session, customers: Path) -> None:
+        self.session, self.customers = session, customers
+
+    def export(self, name: str, interval: str = "daily", start: str = "2025-01-01", **more: str) -> str:
+        """Adds a customer file and has Airflow store its DAG, unpaused; returns the dag_id."""
+        lines = "".join(f"{key}: {value}\n" for key, value in more.items())
+        text = FILE.format(site=SITE, interval=interval, start=start, name=name, more=lines)
+        (self.customers / f"{name}.yaml").write_text(text)
+        self.parse()
+        return dag_id(name)
+
+    def parse(self) -> None:
+        """What the dag-processor does with the customer files as they are now."""
+        DagBundlesManager().sync_bundles_to_db(session=self.session)
+        self.session.commit()
+        folder = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", DeprecationWarning)  # of Airflow's own reading of .airflowignore
+            bag = DagBag(folder, bundle_path=folder, bundle_name=BUNDLE)
+            sync_bag_to_db(bag, BUNDLE, None, session=self.session)
+        for dag in self.session.scalars(select(DagModel)):
+            dag.is_paused = False
+        self.session.commit()
+
+    def next_window(self, dag: str, start: datetime, end: datetime) -> None:
+        """What the scheduler would create next, five minutes after its end."""
+        row = self.session.get_one(DagModel, dag)
+        row.next_dagrun_data_interval_start, row.next_dagrun_data_interval_end = start, end
+        row.next_dagrun_create_after = end + timedelta(minutes=5)
+        self.session.commit()
+
+    def run(self, dag: str, start: datetime, end: datetime, state: str = "success", **more: Any) -> DagRun:
+        """A run of the schedule for a window, queued five minutes after its end; with what it delivered: `orders`."""
+        began = more.pop("began", end + timedelta(minutes=5))
+        orders, sums, logical_date = more.pop("orders", 7), more.pop("sums", {}), more.pop("logical_date", start)
+        run = DagRun(
+            dag_id=dag,
+            run_id=more.pop("run_id", f"scheduled__{start.isoformat()}"),
+            run_type=more.pop("run_type", DagRunType.SCHEDULED),
+            state=state,
+            logical_date=logical_date,
+            data_interval=(start, end) if logical_date else None,
+            run_after=end,
+            queued_at=began,
+            start_date=None if state == "queued" else began,
+            conf=more.pop("conf", {}),
+        )
+        assert not more, f"no such argument: {more}"
+        run.end_date = began + timedelta(seconds=30) if state in ("success", "failed") else None
+        self.session.add(run)
+        self.session.commit()
+        if state == "success":
+            self.deliver(run, start, end, orders, **sums)
+        return run
+
+    def deliver(self, run: DagRun, start: datetime, end: datetime, orders: int = 7, **sums: int) -> AssetEvent:
+        """The event of the task `close`, with its receipt."""
+        missing = sums.get("images_missing", 0)
+        totals = {"sites": 1, "work_orders": orders, "quarantined": 0, "bytes": orders * 1000, "images": orders * 2}
+        totals |= {"images_copied": orders * 2, "images_missing": missing, "image_bytes": orders * 50_000} | sums
+        uri = f"gs://customer-bucket/{SITE}/data/work-orders-timeline/{start:%Y-%m-%d_%H:%M:%S}.json"
+        site = {"site_id": str(SITE), "uri": uri, "bytes": totals["bytes"], "work_orders": orders, "sha256": "ab" * 32}
+        images = {"missing": [f"image-{number}.jpg" for number in range(missing)]}
+        extra = {
+            "summary": f"{orders} work orders",
+            "totals": totals,
+            "window": {"start": start.isoformat(), "end": end.isoformat()},
+            "target": "gs://customer-bucket/",
+            "sites": [site | {"outcome": "created", "images": images}],
+        }
+        assert run.start_date is not None
+        event = AssetEvent(
+            asset_id=self._asset(run.dag_id),
+            source_task_id="close",
+            source_dag_id=run.dag_id,
+            source_run_id=run.run_id,
+            source_map_index=-1,
+            timestamp=run.start_date + timedelta(seconds=20),
+            extra=extra,
+        )
+        self.session.add(event)
+        self.session.commit()
+        return event
+
+    def result(
+        self, run: DagRun, task_id: str, key: str, value: Any, map_index: int = 0, state: str = "failed"
+    ) -> None:
+        """A task instance and what it pushed."""
+        version = self.session.scalar(select(DagVersion.id).where(DagVersion.dag_id == run.dag_id))
+        assert version is not None
+        self.session.execute(
+            TaskInstance.__table__.insert().values(  # type: ignore[attr-defined]
+                id=UUID(int=hash((run.dag_id, run.run_id, task_id, map_index)) % 2**128),
+                task_id=task_id,
+                dag_id=run.dag_id,
+                run_id=run.run_id,
+                map_index=map_index,
+                state=state,
+                pool="default_pool",
+                pool_slots=1,
+                try_number=1,
+                dag_version_id=version,
+            )
+        )
+        if value is not None:
+            row = XComModel(
+                dag_run_id=run.id,
+                task_id=task_id,
+                map_index=map_index,
+                key=key,
+                dag_id=run.dag_id,
+                run_id=run.run_id,
+                value=value,
+                timestamp=run.end_date or datetime.now(UTC),
+            )
+            self.session.add(row)
+        self.session.commit()
+
+    def _asset(self, dag: str) -> int:
+        name = "data_export/" + dag.removeprefix("data_export__").replace("_", "-")
+        found = self.session.scalar(select(AssetModel.id).where(AssetModel.name == name))
+        assert found is not None, f"{dag}: the dag-processor stored no asset {name}"
+        return found

@@ -1,0 +1,153 @@
+"""Every export at a glance: states, lag, lateness, from Airflow's own tables."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from airflow.models.dag import DagModel
+
+from data_export_airflow.page.overview import ExportRow, exports
+from tests.page.history import History
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC)
+NOW = MIDNIGHT + HOUR
+
+
+def row_of(history: History, dag: str, now: datetime = NOW) -> ExportRow:
+    return next(row for row in exports(history.session, now) if row.dag_id == dag)
+
+
+@pytest.fixture
+def daily(history: History) -> str:
+    """Whose schedule goes on: the next window is today's."""
+    dag = history.export("acme")
+    history.next_window(dag, MIDNIGHT, MIDNIGHT + DAY)
+    return dag
+
+
+def test_what_the_customer_file_says_is_shown(history: History) -> None:
+    row = row_of(history, history.export("acme", interval="0 6 * * 1"))
+    assert (row.name, row.connector, row.interval) == ("acme", "gs", "0 6 * * 1")
+    assert row.export_type == "work-orders-timeline"
+
+
+def test_an_export_that_never_ran_is_new(history: History, daily: str) -> None:
+    row = row_of(history, daily)
+    assert (row.state, row.lag_seconds, row.late_seconds, row.delivered_end) == ("new", None, None, None)
+
+
+def test_a_delivered_export_is_on_time(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT)
+    row = row_of(history, daily)
+    assert (row.state, row.lag_seconds, row.delivered_start, row.delivered_end) == (
+        "delivered",
+        3600,
+        MIDNIGHT - DAY,
+        MIDNIGHT,
+    )
+    assert row.next_run == MIDNIGHT + DAY + timedelta(minutes=5)
+
+
+def test_last_means_by_window_so_that_a_backfill_of_the_past_changes_nothing(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT)
+    history.run(daily, MIDNIGHT - 90 * DAY, MIDNIGHT - 89 * DAY, "failed", run_type="backfill", began=NOW)
+    row = row_of(history, daily)
+    assert (row.state, row.delivered_end, row.failed) == ("delivered", MIDNIGHT, 1)
+
+
+def test_a_range_by_hand_tells_nothing_of_the_schedule(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT)
+    conf = {"from": "2025-12-01T00:00:00+00:00", "to": "2026-01-01T00:00:00+00:00"}
+    history.run(
+        daily, MIDNIGHT - DAY, MIDNIGHT, "failed", run_id="manual", run_type="manual", logical_date=NOW, conf=conf
+    )
+    assert row_of(history, daily).state == "delivered"
+
+
+def test_a_trigger_without_from_and_to_counts_as_its_window(history: History, daily: str) -> None:
+    conf = {"from": None, "to": None}
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT, run_id="manual", run_type="manual", logical_date=NOW, conf=conf)
+    assert row_of(history, daily).delivered_end == MIDNIGHT
+
+
+@pytest.mark.parametrize("state", ["queued", "running"])
+def test_a_run_under_way_is_running(history: History, daily: str, state: str) -> None:
+    history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT, state)
+    row = row_of(history, daily)
+    assert (row.state, row.active, row.late_seconds) == ("running", 1, None)
+
+
+def test_a_run_under_way_for_too_long_is_late(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running")
+    row = row_of(history, daily, MIDNIGHT + 5 * HOUR)
+    assert (row.state, row.late_seconds) == ("late", 3 * 3600)
+
+
+def test_the_newest_run_failed(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "failed")
+    row = row_of(history, daily, MIDNIGHT + 5 * HOUR)
+    assert (row.state, row.failed, row.late_seconds, row.delivered_end) == ("failed", 1, 3 * 3600, MIDNIGHT - DAY)
+
+
+def test_a_window_that_never_ran_is_late(history: History, daily: str) -> None:
+    """As when the scheduler stood still: the next window to create is one that is due."""
+    history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)
+    history.next_window(daily, MIDNIGHT - DAY, MIDNIGHT)
+    assert row_of(history, daily).state == "delivered"
+    row = row_of(history, daily, MIDNIGHT + 5 * HOUR)
+    assert (row.state, row.late_seconds) == ("late", 3 * 3600)
+
+
+def test_the_first_run_of_a_new_export_is_not_late_at_once(history: History, daily: str) -> None:
+    """It delivers the last complete window, which ended long before the export was there."""
+    afternoon = MIDNIGHT + 14 * HOUR
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running", began=afternoon)
+    assert row_of(history, daily, afternoon + timedelta(minutes=1)).state == "running"
+    assert row_of(history, daily, afternoon + 3 * HOUR).state == "late"
+
+
+def test_a_paused_export_is_never_late(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - 9 * DAY, MIDNIGHT - 8 * DAY)
+    history.session.get_one(DagModel, daily).is_paused = True
+    history.session.commit()
+    row = row_of(history, daily)
+    assert (row.state, row.late_seconds, row.next_run) == ("paused", None, None)
+
+
+def test_an_export_whose_end_has_passed_is_ended_once_its_last_window_is_delivered(history: History) -> None:
+    dag = history.export("acme", end_date="2026-03-10")
+    history.session.get_one(DagModel, dag).next_dagrun_data_interval_start = None
+    history.session.get_one(DagModel, dag).next_dagrun_data_interval_end = None
+    history.run(dag, MIDNIGHT - DAY, MIDNIGHT)
+    row = row_of(history, dag, MIDNIGHT + 90 * DAY)
+    assert (row.state, row.lag_seconds, row.late_seconds) == ("ended", None, None)
+
+
+def test_once_has_no_lag(history: History) -> None:
+    dag = history.export("acme", interval="once", start="2025-01-01", end_date="2025-07-01")
+    start, end = datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC)
+    row = history.session.get_one(DagModel, dag)
+    row.next_dagrun_data_interval_start = row.next_dagrun_data_interval_end = row.next_dagrun_create_after = None
+    history.run(dag, start, end)
+    shown = row_of(history, dag)
+    assert (shown.state, shown.interval, shown.lag_seconds, shown.delivered_end) == ("delivered", "once", None, end)
+
+
+def test_an_export_that_is_off(history: History) -> None:
+    assert row_of(history, history.export("acme", enabled="false")).state == "off"
+
+
+def test_a_broken_file_keeps_its_place_and_history(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT)
+    (history.customers / "acme.yaml").write_text("site_id: [nonsense]\n")
+    history.parse()
+    row = row_of(history, daily)
+    assert (row.state, row.delivered_end) == ("broken", MIDNIGHT)
+
+
+def test_other_dags_are_none_of_ours(history: History, daily: str) -> None:
+    assert [row.dag_id for row in exports(history.session, NOW)] == [daily]
+    assert history.session.get(DagModel, "data_export_check") is not None

@@ -1,0 +1,241 @@
+"""One export's calendar: which windows there are, what became of each, and where they stand."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from data_export_airflow.page.detail import detail
+from tests.page.history import History
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+START = datetime(2026, 3, 1, tzinfo=UTC)
+NOW = datetime(2026, 3, 10, 1, tzinfo=UTC)
+
+
+def shown(history: History, dag: str, now: datetime = NOW, before: datetime | None = None) -> dict[str, Any]:
+    found = detail(history.session, dag, None, now, before)
+    assert found is not None
+    return found
+
+
+def states(found: dict[str, Any]) -> dict[str, str]:
+    """State by local date, or date and time where a window begins at no midnight."""
+    return {window["local"][:16].removesuffix("T00:00"): window["state"] for window in found["windows"]}
+
+
+@pytest.fixture
+def daily(history: History) -> str:
+    return history.export("acme", start="2026-03-01")
+
+
+def test_every_window_has_its_state(history: History, daily: str) -> None:
+    for day, state in ((1, "success"), (2, "failed"), (4, "success"), (5, "success"), (6, "running"), (7, "queued")):
+        start = START + (day - 1) * DAY
+        history.run(daily, start, start + DAY, state, orders=0 if day == 5 else 7)
+    found = shown(history, daily)
+    assert states(found) == {
+        "2026-03-01": "delivered",
+        "2026-03-02": "failed",
+        "2026-03-03": "missing",
+        "2026-03-04": "delivered",
+        "2026-03-05": "empty",
+        "2026-03-06": "running",
+        "2026-03-07": "queued",
+        "2026-03-08": "missing",
+        "2026-03-09": "missing",
+        "2026-03-10": "open",
+    }
+    counts = {"delivered": 2, "failed": 1, "missing": 3, "empty": 1, "running": 1, "queued": 1, "open": 1}
+    assert found["states"] == counts
+    assert found["totals"]["work_orders"] == 14
+
+
+def test_before_the_first_run_nothing_is_missing(history: History, daily: str) -> None:
+    history.run(daily, START + 7 * DAY, START + 8 * DAY)
+    found = states(shown(history, daily))
+    assert [found[f"2026-03-{day:02}"] for day in (1, 7, 8, 9)] == ["past", "past", "delivered", "missing"]
+
+
+def test_a_window_that_settles_is_not_due(history: History, daily: str) -> None:
+    now = datetime(2026, 3, 10, 0, 4, tzinfo=UTC)  # the 9th ended four minutes ago
+    assert states(shown(history, daily, now))["2026-03-09"] == "open"
+    assert states(shown(history, daily, now + timedelta(minutes=2)))["2026-03-09"] != "open"
+
+
+def test_the_calendar_begins_with_the_export(history: History, daily: str) -> None:
+    assert shown(history, daily)["rows"] == ["2026-03"]
+    assert shown(history, daily, datetime(2026, 5, 10, tzinfo=UTC))["rows"] == ["2026-05", "2026-04", "2026-03"]
+    assert shown(history, daily)["older"] is None
+
+
+def test_a_backfill_of_windows_before_the_start_is_shown(history: History, daily: str) -> None:
+    history.run(daily, START - 20 * DAY, START - 19 * DAY, run_type="backfill", began=NOW)
+    found = shown(history, daily)
+    assert found["rows"] == ["2026-03", "2026-02"]
+    assert states(found)["2026-02-09"] == "delivered"
+
+
+def test_years_of_windows_come_a_period_at_a_time(history: History) -> None:
+    dag = history.export("old", start="2023-01-01")
+    newest = shown(history, dag)
+    assert (len(newest["rows"]), newest["rows"][0], newest["newer"]) == (12, "2026-03", None)
+    older = shown(history, dag, before=newest["older"])
+    assert (older["rows"][0], older["rows"][-1]) == ("2025-03", "2024-04")
+    assert shown(history, dag, before=older["newer"])["rows"] == newest["rows"]
+    oldest = shown(history, dag, before=shown(history, dag, before=older["older"])["older"])
+    assert (oldest["rows"][-1], oldest["older"]) == ("2023-01", None)
+
+
+@pytest.mark.parametrize(
+    ("zone", "changes", "hours"),
+    [("Europe/Paris", "2026-03-29", 23), ("America/New_York", "2026-03-08", 23), ("Europe/Paris", "2025-10-26", 25)],
+)
+def test_a_day_of_23_or_25_hours_is_one_cell_of_its_own_day(
+    history: History, zone: str, changes: str, hours: int
+) -> None:
+    dag = history.export("dst", start="2025-01-01", timezone=zone)
+    start = datetime.fromisoformat(changes).replace(tzinfo=ZoneInfo(zone)).astimezone(UTC)
+    history.run(dag, start, start + hours * HOUR)
+    found = shown(history, dag, datetime(2026, 4, 2, tzinfo=UTC))
+    days = [window for window in found["windows"] if window["row"] == changes[:7]]
+    assert [window["column"] for window in days] == list(range(1, len(days) + 1))
+    (changed,) = [window for window in days if window["local"].startswith(changes)]
+    assert (changed["state"], changed["end"] - changed["start"]) == ("delivered", hours * HOUR)
+    assert found["timezone"] == zone
+
+
+def test_the_hour_that_comes_twice_is_two_windows_in_one_column(history: History) -> None:
+    dag = history.export("dst", "hourly", start="2025-10-25", timezone="Europe/Paris")
+    found = shown(history, dag, datetime(2025, 10, 27, 12, tzinfo=UTC))
+    day = [window["column"] for window in found["windows"] if window["row"] == "2025-10-26"]
+    assert day == sorted([*range(24), 2])
+
+
+def test_months_and_weeks(history: History) -> None:
+    monthly = shown(history, history.export("months", "monthly", start="2025-11-01"))
+    assert [(window["row"], window["column"]) for window in monthly["windows"]] == [
+        ("2025", 11),
+        ("2025", 12),
+        ("2026", 1),
+        ("2026", 2),
+        ("2026", 3),
+    ]
+    assert (monthly["kind"], monthly["rows"]) == ("month", ["2026", "2025"])
+    weekly = shown(history, history.export("weeks", "weekly", start="2025-12-22"))
+    assert [(window["row"], window["column"]) for window in weekly["windows"]][:3] == [
+        ("2025", 52),
+        ("2026", 1),  # the ISO year of the week, which began in December
+        ("2026", 2),
+    ]
+
+
+def test_an_export_of_once_shows_its_one_window(history: History) -> None:
+    start, end = datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC)
+    dag = history.export("one-shot", "once", start="2025-01-01", end_date="2025-07-01")
+    history.run(dag, start, end)
+    found = shown(history, dag)
+    assert [(window["start"], window["end"], window["state"]) for window in found["windows"]] == [
+        (start, end, "delivered")
+    ]
+    assert (found["periodic"], found["newer"]) == (False, None)
+
+
+def test_an_export_that_has_ended_shows_its_own_time(history: History) -> None:
+    dag = history.export("ended", start="2025-03-16", end_date="2025-03-20")
+    history.run(dag, datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC))
+    found = shown(history, dag)
+    assert found["rows"] == ["2025-03"]
+    assert list(states(found)) == [f"2025-03-{day}" for day in (16, 17, 18, 19)]
+
+
+def test_an_end_in_the_middle_of_a_window_cuts_it(history: History) -> None:
+    dag = history.export("cut", start="2025-03-16", end_date="2025-03-17T12:00:00Z")
+    day = datetime(2025, 3, 17, tzinfo=UTC)
+    run = history.run(dag, day, day + DAY, "running")
+    run.state, run.end_date = "success", NOW
+    history.deliver(run, day, day + 12 * HOUR)
+    (cut,) = [window for window in shown(history, dag)["windows"] if window["start"] == day]
+    assert (cut["state"], cut["end"]) == ("delivered", day + 12 * HOUR)
+
+
+def test_a_range_by_hand_stands_apart(history: History, daily: str) -> None:
+    start, end = datetime(2026, 1, 5, tzinfo=UTC), datetime(2026, 1, 25, tzinfo=UTC)
+    run = history.run(
+        daily, NOW - DAY, NOW, "running", run_id="by-hand", run_type="manual", logical_date=NOW, conf=_range(start, end)
+    )
+    found = shown(history, daily)
+    assert [(window["start"], window["end"], window["state"]) for window in found["by_hand"]] == [
+        (start, end, "running")
+    ]
+    run.state, run.end_date = "success", NOW
+    history.deliver(run, start, end)
+    found = shown(history, daily)
+    assert [(window["start"], window["state"]) for window in found["by_hand"]] == [(start, "delivered")]
+    assert {window["run_id"] for window in found["windows"]} == {None}
+
+
+@pytest.mark.parametrize("conf", [{"from": "yesterday", "to": "today"}, {"from": "2026-01-01", "to": "2026-01-02"}])
+def test_a_range_that_is_none_breaks_nothing(history: History, daily: str, conf: dict[str, str]) -> None:
+    history.run(daily, NOW - DAY, NOW, "failed", run_id="odd", run_type="manual", logical_date=NOW, conf=conf)
+    assert shown(history, daily)["by_hand"] == []
+
+
+def test_a_run_without_an_interval_is_known_by_its_receipt(history: History, daily: str) -> None:
+    """Triggered without a logical date, as by REST with null."""
+    start = START + 3 * DAY
+    run = history.run(daily, start, start + DAY, "running", run_id="manual", run_type="manual", logical_date=None)
+    run.state, run.end_date = "success", NOW
+    history.deliver(run, start, start + DAY)
+    assert states(shown(history, daily))["2026-03-04"] == "delivered"
+
+
+def test_a_failed_repeat_does_not_take_back_what_was_delivered(history: History, daily: str) -> None:
+    history.run(daily, START, START + DAY)
+    history.run(daily, START, START + DAY, "failed", run_id="again", run_type="manual", logical_date=NOW)
+    (first, *_) = shown(history, daily)["windows"]
+    assert (first["state"], first["run_id"]) == ("delivered", f"scheduled__{START.isoformat()}")
+
+
+def test_a_cleared_run_shows_its_newest_receipt(history: History, daily: str) -> None:
+    run = history.run(daily, START, START + DAY, orders=3)
+    run.state, run.start_date, run.end_date = "running", NOW, None
+    history.session.commit()
+    assert states(shown(history, daily))["2026-03-01"] == "running"
+    run.state, run.end_date = "success", NOW + HOUR
+    history.deliver(run, START, START + DAY, orders=5)
+    (first, *_) = shown(history, daily)["windows"]
+    assert (first["state"], first["totals"]["work_orders"]) == ("delivered", 5)
+
+
+def test_a_failed_window_says_why(history: History, daily: str) -> None:
+    run = history.run(daily, START, START + DAY, "failed")
+    history.result(run, "deliver", "failure", {"error": "AccessDenied", "message": "grant storage.objects.create"})
+    (first, *_) = shown(history, daily)["windows"]
+    assert first["reason"] == "deliver: AccessDenied: grant storage.objects.create"
+
+
+def test_a_failed_window_whose_worker_was_lost_says_so(history: History, daily: str) -> None:
+    run = history.run(daily, START, START + DAY, "failed")
+    history.result(run, "deliver", "failure", None)
+    (first, *_) = shown(history, daily)["windows"]
+    assert "the worker was lost" in first["reason"]
+
+
+def test_where_the_files_are_and_which_images_were_missing(history: History, daily: str) -> None:
+    history.run(daily, START, START + DAY, sums={"images_missing": 2})
+    history.run(daily, START + DAY, START + 2 * DAY)
+    found = shown(history, daily)
+    assert (found["files"]["target"], found["files"]["window_start"]) == ("gs://customer-bucket/", START + DAY)
+    assert found["files"]["sites"][0]["uri"].endswith("2026-03-02_00:00:00.json")
+    assert found["missing_images"] == [{"start": START, "count": 2, "names": ["image-0.jpg", "image-1.jpg"]}]
+    assert found["sample"]["windows"] == 2
+
+
+def test_a_dag_that_airflow_does_not_know(history: History) -> None:
+    assert detail(history.session, "data_export__nobody", None, NOW, None) is None
+
+
+def _range(start: datetime, end: datetime) -> dict[str, str]:
+    return {"from": start.isoformat(), "to": end.isoformat()}
