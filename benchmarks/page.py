@@ -183,10 +183,8 @@ def measure_browser(installation: Installation, rounds: int = 5) -> None:
                 cold = shown()
                 warm = [shown() for _ in range(rounds)]
                 browser.close()
-            print(
-                f"Chromium, {page.partition('.')[0] or 'list':18} cold {cold:.2f} s, then {statistics.median(warm):.2f} s",
-                flush=True,
-            )
+            name = f"Chromium, {page.partition('.')[0] or 'list'}"
+            print(f"{name:24} {cold:8.2f} {'':8} {statistics.median(warm):8.2f}", flush=True)
 
 
 def main() -> None:

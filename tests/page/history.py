@@ -1,7 +1,6 @@
 """Puts exports, runs and receipts into Airflow's tables as Airflow would."""
 
 import os
-import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -50,13 +49,12 @@ class History:
 
     def parse(self) -> None:
         """What the dag-processor does with the customer files as they are now."""
+        self.session.expire_all()  # Airflow's sessions keep what they loaded, the dag-processor begins with a new one
         DagBundlesManager().sync_bundles_to_db(session=self.session)
         self.session.commit()
         folder = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # of Airflow's own reading of .airflowignore
-            bag = DagBag(folder, bundle_path=folder, bundle_name=BUNDLE)
-            sync_bag_to_db(bag, BUNDLE, None, session=self.session)
+        bag = DagBag(folder, bundle_path=folder, bundle_name=BUNDLE)
+        sync_bag_to_db(bag, BUNDLE, None, session=self.session)
         for dag in self.session.scalars(select(DagModel)):
             dag.is_paused = False
         self.session.commit()

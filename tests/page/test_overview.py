@@ -6,6 +6,7 @@ import pytest
 from airflow.models.dag import DagModel
 
 from data_export_airflow.page.overview import ExportRow, exports
+from data_export_airflow.page.receipts import Receipts
 from tests.page.history import History
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -146,6 +147,17 @@ def test_a_broken_file_keeps_its_place_and_history(history: History, daily: str)
     history.parse()
     row = row_of(history, daily)
     assert (row.state, row.delivered_end) == ("broken", MIDNIGHT)
+
+
+def test_a_broken_file_keeps_its_receipts(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT, orders=5)
+    (history.customers / "acme.yaml").write_text("site_id: [nonsense]\n")
+    history.parse()
+    (key,) = [row.delivered_key for row in exports(history.session, NOW) if row.delivered_key]
+    (delivery,) = Receipts()(history.session, [key]).values()
+    assert delivery is not None
+    assert delivery.totals is not None
+    assert delivery.totals["work_orders"] == 5
 
 
 def test_other_dags_are_none_of_ours(history: History, daily: str) -> None:

@@ -1,5 +1,6 @@
 """The page's API. Every route needs Airflow's own user, and shows what that user may read."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -9,7 +10,7 @@ from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessE
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
 from airflow.utils.session import create_session
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 from starlette.staticfiles import StaticFiles
@@ -31,6 +32,13 @@ STATIC = Path(__file__).parent / "static"
 _SECONDS, _STALE = 10.0, 60.0
 _FLEET_SECONDS, _FLEET_STALE = 30.0, 300.0
 _LATE_LISTED = 50
+
+#: The page loads nothing but its own files, and only Airflow frames it.
+_HEADERS = {
+    "Content-Security-Policy": "default-src 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'self'",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-cache",  # asked again each time; answered without content where nothing changed
+}
 
 router = APIRouter(prefix="/api")
 _volumes = Volumes()
@@ -145,10 +153,18 @@ def _deliveries(session: Session, rows: list[ExportRow]) -> Deliveries:
     return _receipts(session, [row.delivered_key for row in rows if row.delivered_key])
 
 
+async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
+    """Adds what keeps text of customer files and errors from ever becoming a script, whatever the page does with it."""
+    answer = await call_next(request)
+    answer.headers.update(_HEADERS)
+    return answer
+
+
 def create_app() -> FastAPI:
     """Made at the first request for the page; begins what it asks for next while the browser reads its scripts."""
     overview.refresh()
     app = FastAPI(title="Data exports", openapi_url=None)
     app.include_router(router)
+    app.middleware("http")(_guarded)
     app.mount("/", StaticFiles(directory=STATIC, html=True))
     return app

@@ -18,10 +18,9 @@ from data_export.config.platform import load_platform
 from data_export.errors import ConfigError
 from data_export.lateness import overdue
 from data_export_airflow.factory import INVALID_TAG
-from data_export_airflow.page.receipts import RunKey, by_id
+from data_export_airflow.page.receipts import PREFIX, RunKey, by_id
 from data_export_airflow.timetables import CRON
 
-PREFIX = "data_export__"
 _ACTIVE = ("queued", "running")
 _RUN = (
     DagRun.run_id,

@@ -4,12 +4,15 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from airflow.models.asset import AssetEvent, TaskOutletAssetReference
+from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.dagrun import DagRun
-from sqlalchemy import ColumnElement, Row, select
+from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session
 
-TASK = "close"
+from data_export.config.models import name_of
+from data_export_airflow.tasks import asset_of
+
+PREFIX = "data_export__"
 #: The sums of a receipt (`Receipt.totals`): a few numbers, where the receipt may list a thousand sites.
 TOTALS: ColumnElement[Any] = AssetEvent.extra["totals"]
 WINDOW: ColumnElement[Any] = AssetEvent.extra["window"]
@@ -78,17 +81,16 @@ def _event_of_run() -> Any:
     event = (
         select(AssetEvent.id)
         .where(
-            AssetEvent.asset_id == TaskOutletAssetReference.asset_id,
+            AssetEvent.asset_id == AssetModel.id,
             AssetEvent.source_run_id == DagRun.run_id,
             AssetEvent.timestamp >= DagRun.start_date,
         )
         .order_by(AssetEvent.timestamp.desc())
         .limit(1)
     )
-    return (
-        select(DagRun.id.label("run"), event.scalar_subquery().label("event"))
-        .join(TaskOutletAssetReference, TaskOutletAssetReference.dag_id == DagRun.dag_id)
-        .where(TaskOutletAssetReference.task_id == TASK)
+    name = func.replace(func.substr(DagRun.dag_id, len(PREFIX) + 1), "_", "-")
+    return select(DagRun.id.label("run"), event.scalar_subquery().label("event")).join(
+        AssetModel, AssetModel.name == asset_of("").name + name
     )
 
 
@@ -104,6 +106,5 @@ def receipts(session: Session, event_ids: Iterable[int]) -> dict[int, dict[str, 
 
 
 def _assets(dag_id: str) -> Any:
-    return select(TaskOutletAssetReference.asset_id).where(
-        TaskOutletAssetReference.dag_id == dag_id, TaskOutletAssetReference.task_id == TASK
-    )
+    """By name, not by the DAG's outlets: the placeholder of a broken file has none, and keeps its history."""
+    return select(AssetModel.id).where(AssetModel.name == asset_of(name_of(dag_id) or "").name)

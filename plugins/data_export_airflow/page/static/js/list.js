@@ -173,6 +173,7 @@ function refresh() {
 
 let typing;
 byId("search").value = view.search;
+byId("filters").addEventListener("submit", (event) => event.preventDefault());
 byId("search").addEventListener("input", (event) => {
   clearTimeout(typing);
   typing = setTimeout(() => change({ search: event.target.value.trim() }), 150);

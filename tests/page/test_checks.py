@@ -1,0 +1,52 @@
+"""What the DAG `data_export_check` found, as the page reads it."""
+
+from datetime import UTC, datetime, timedelta
+
+from data_export_airflow.check_dag import CHECK_DAG
+from data_export_airflow.page.checks import can_check, last_check
+from tests.page.history import History
+
+NOW = datetime(2026, 3, 10, 1, tzinfo=UTC)
+GOOD = {"ok": True, "steps": [{"step": "target: list", "ok": True, "detail": "may list"}]}
+BAD = {"ok": False, "steps": [{"step": "target: list", "ok": False, "detail": "grant storage.objects.list"}]}
+
+
+def checked(history: History, number: int, state: str, found: dict[str, dict[str, object]], wanted: str | None) -> None:
+    at = NOW + timedelta(hours=number)
+    run = history.run(
+        CHECK_DAG, at, at, "failed" if state == "failed" else "running", run_id=f"manual-{number}", run_type="manual",
+        logical_date=None, conf={"export": wanted}, began=at,
+    )  # fmt: skip
+    run.state, run.end_date = state, at + timedelta(seconds=9) if state != "running" else None
+    for index, (name, value) in enumerate(found.items()):
+        history.result(run, "check", name, value, index, "success" if value["ok"] else "failed")
+    history.session.commit()
+
+
+def test_the_newest_result_counts(history: History) -> None:
+    history.export("acme")
+    checked(history, 1, "success", {"acme": GOOD, "other": GOOD}, None)
+    checked(history, 2, "failed", {"other": GOOD, "acme": BAD}, None)
+    found = last_check(history.session, "acme")
+    assert found["result"] == {"run_id": "manual-2", "map_index": 1, "at": NOW + timedelta(hours=2, seconds=9), **BAD}
+    assert found["running"] is False
+
+
+def test_an_export_that_was_never_checked(history: History) -> None:
+    history.export("acme")
+    checked(history, 1, "success", {"other": GOOD}, "other")
+    assert last_check(history.session, "acme") == {"result": None, "running": False}
+
+
+def test_a_check_of_it_or_of_all_is_under_way(history: History) -> None:
+    history.export("acme")
+    checked(history, 1, "running", {}, "other")
+    assert last_check(history.session, "acme")["running"] is False
+    checked(history, 2, "running", {}, None)
+    assert last_check(history.session, "acme")["running"] is True
+
+
+def test_there_may_be_no_dag_that_checks(history: History) -> None:
+    assert can_check(history.session) is False
+    history.export("acme")
+    assert can_check(history.session) is True
