@@ -84,7 +84,7 @@ class Installation:
     @contextmanager
     def airflow(self, dsn: str) -> Iterator[Airflow]:
         environment = {"DATA_EXPORT_CUSTOMERS_DIR": str(self.customers)}
-        with Airflow(self.folder, dsn, self._secrets, environment) as airflow:
+        with Airflow(self.folder, dsn, self._secrets, environment, port=0) as airflow:
             yield airflow
 
     def fill(self) -> None:

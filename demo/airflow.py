@@ -35,15 +35,22 @@ class Airflow:
         metadata: dsn of its database.
         environment: of the platform: connections and settings.
         say: gets a line for every event worth showing.
+        port: of the UI, or any where it is taken; 0 is any.
     """
 
     def __init__(
-        self, state: Path, metadata: str, secrets: Secrets, environment: Mapping[str, str], say: Say = print
+        self,
+        state: Path,
+        metadata: str,
+        secrets: Secrets,
+        environment: Mapping[str, str],
+        say: Say = print,
+        port: int = UI_PORT,
     ) -> None:
         self.home = state / "airflow"
         self.logs = state / "logs"
         self.password = secrets["airflow_password"][:20]  # for people to paste
-        self.url = f"http://127.0.0.1:{_port(UI_PORT)}"
+        self.url = f"http://127.0.0.1:{_port(port)}"
         self.api = AirflowApi(self.url, USER, self.password)
         self._say = say
         self._children: dict[str, subprocess.Popen[bytes]] = {}
