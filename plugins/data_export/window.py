@@ -29,7 +29,7 @@ class ExportWindow:
                 raise ValueError(f"window {name} {value.isoformat()} is out of range: use a year of this age") from None
             if value.microsecond:
                 raise ValueError(f"window {name} {value.isoformat()} has a fraction of a second: use whole seconds")
-            # Of the plain class: a scheduler's own one computes lengths of another type.
+            # A plain datetime, whatever came: pendulum's loses its zone in sums once astimezone has given it UTC.
             object.__setattr__(self, name, datetime.combine(value.date(), value.time(), UTC))
         if self.end <= self.start:
             raise ValueError(f"window ends ({self.end.isoformat()}) before it begins ({self.start.isoformat()})")

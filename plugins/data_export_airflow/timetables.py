@@ -1,10 +1,12 @@
 """From an export's `interval` to timetables whose runs carry real data intervals."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Self
 
+from airflow.timetables import interval
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 from airflow.timetables.interval import CronDataIntervalTimetable
+from croniter import croniter
 from pendulum import DateTime, instance, parse
 
 from data_export.config.models import CustomerExport
@@ -15,22 +17,37 @@ CRON = {"hourly": "0 * * * *", "daily": "0 0 * * *", "weekly": "0 0 * * 1", "mon
 class SettledCronTimetable(CronDataIntervalTimetable):
     """Windows `[previous, this)` of a cron expression in a zone, each run `settle` after its window's end.
 
-    Daylight saving is Airflow's: a day of 23 or 25 hours is one window. `settle` gives transactions that began in the
-    window time to commit: one that commits later than that is in no file until its work order changes again.
+    `start` and `end` are boundaries too, so that the windows from `start` on tile `[start, end)` without a rest: the
+    first may be shorter than the others, as may the last. After `end` there are none.
+
+    A day of 23 or 25 hours is one window. A time of day that a zone skips is the moment when the clock goes on; of one
+    that comes twice the first counts, but an expression for every hour has both.
+
+    `settle` gives transactions that began in the window time to commit: one that commits later than that is in no file
+    until its work order changes again.
     """
 
-    def __init__(self, cron: str, timezone: Any, settle: timedelta) -> None:
+    def __init__(
+        self, cron: str, timezone: Any, settle: timedelta, start: DateTime | None = None, end: DateTime | None = None
+    ) -> None:
         super().__init__(cron, timezone)
-        self.settle = settle
+        self.settle, self.start, self.end = settle, start, end
 
     def serialize(self) -> dict[str, Any]:
-        return {**super().serialize(), "settle_seconds": self.settle.total_seconds()}
+        return {
+            **super().serialize(),
+            "settle_seconds": self.settle.total_seconds(),
+            "start": self.start and self.start.isoformat(),
+            "end": self.end and self.end.isoformat(),
+        }
 
     @classmethod
     def deserialize(cls, data: dict[str, Any]) -> Self:
         cron = CronDataIntervalTimetable.deserialize(data)
         assert isinstance(cron, CronDataIntervalTimetable)  # noqa: S101 - tells mypy what the class method makes
-        return cls(cron._expression, cron._timezone, timedelta(seconds=data["settle_seconds"]))
+        # A run that began under an earlier version of the service still has that version's timetable, without bounds.
+        start, end = (_instant(text) if (text := data.get(key)) else None for key in ("start", "end"))
+        return cls(cron._expression, cron._timezone, timedelta(seconds=data["settle_seconds"]), start, end)
 
     def next_dagrun_info(
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction
@@ -38,10 +55,38 @@ class SettledCronTimetable(CronDataIntervalTimetable):
         info = super().next_dagrun_info(
             last_automated_data_interval=last_automated_data_interval, restriction=restriction
         )
-        return None if info is None else info._replace(run_after=info.run_after + self.settle)
+        if info is None or info.data_interval is None or (self.end and info.data_interval.start >= self.end):
+            return None
+        return info._replace(run_after=info.run_after + self.settle)
 
     def infer_manual_data_interval(self, *, run_after: DateTime) -> DataInterval:
-        return super().infer_manual_data_interval(run_after=run_after - self.settle)
+        """The last window that has settled by then."""
+        settled = run_after - self.settle
+        return super().infer_manual_data_interval(run_after=min(settled, self.end) if self.end else settled)
+
+    def _skip_to_latest(self, earliest: DateTime | None) -> DateTime:
+        """Without catch-up: not further than the last window that has settled, lest those that have not be left out."""
+        settled = instance(interval.utcnow()) - self.settle  # type: ignore[attr-defined]  # the clock of Airflow's own
+        latest = super().infer_manual_data_interval(run_after=settled).start
+        return latest if earliest is None else max(latest, self._align_to_next(earliest))
+
+    def _get_next(self, current: DateTime) -> DateTime:
+        return min(moment for moment in (self._tick(current, "get_next"), *self._bounds()) if moment > current)
+
+    def _get_prev(self, current: DateTime) -> DateTime:
+        return max(moment for moment in (self._tick(current, "get_prev"), *self._bounds()) if moment < current)
+
+    def _bounds(self) -> list[DateTime]:
+        return [bound for bound in (self.start, self.end) if bound]
+
+    def _tick(self, current: DateTime, step: str) -> DateTime:
+        """The tick before or after. croniter's own way with zones is used: Airflow's leaves gaps when clocks change."""
+        cron = croniter(self._expression, current.in_timezone(self._timezone))
+        while True:
+            tick: datetime = getattr(cron, step)(datetime)
+            comes_again = tick.utcoffset() != tick.replace(fold=0).utcoffset()
+            if not comes_again or cron.expanded[1] == ["*"]:
+                return instance(tick).in_timezone("UTC")
 
 
 class OnceWindowTimetable(Timetable):
@@ -88,7 +133,10 @@ def timetable_of(export: CustomerExport, settle: timedelta) -> SettledCronTimeta
     if export.interval == "once":
         assert export.end is not None  # noqa: S101 - the model requires it
         return OnceWindowTimetable(instance(export.start), instance(export.end), settle)
-    return SettledCronTimetable(CRON.get(export.interval, export.interval), export.timezone, settle)
+    end = instance(export.end) if export.end else None
+    return SettledCronTimetable(
+        CRON.get(export.interval, export.interval), export.timezone, settle, instance(export.start), end
+    )
 
 
 def _instant(text: str) -> DateTime:

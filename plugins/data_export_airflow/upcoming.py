@@ -70,8 +70,7 @@ def _runs(export: CustomerExport, settle: timedelta, last: DataInterval | None) 
         last = info.data_interval
         if last is None:
             return
-        end = min(last.end, instance(export.end)) if export.end else last.end
-        yield PlannedRun(ExportWindow(last.start, end), info.run_after)
+        yield PlannedRun(ExportWindow(last.start, last.end), info.run_after)
 
 
 def _last(export: CustomerExport, settle: timedelta, now: datetime) -> DataInterval | None:
