@@ -366,6 +366,11 @@ async def test_other_refusals(
 
 
 class TestDigestsOfForeignObjects:
+    async def test_their_own_checksums_do_not_stop_a_reader(self, store: S3Store, raw: Any, bucket: str) -> None:
+        metadata = {"sha256": hashlib.sha256(b"theirs").hexdigest().upper(), "md5": hashlib.md5(b"theirs").hexdigest()}
+        raw.put_object(Bucket=bucket, Key="exports/ü/a", Body=b"theirs", Metadata=metadata)
+        assert await read_all(store, "a") == b"theirs"
+
     async def test_md5_of_one_piece(self, store: S3Store, raw: Any, bucket: str) -> None:
         raw.put_object(Bucket=bucket, Key="exports/ü/a", Body=b"theirs")
         found = await store.stat("a")
