@@ -271,6 +271,28 @@ async def test_replacing_without_the_right_to_delete(
 
 
 @pytest.mark.parametrize(
+    ("reason", "said", "raised", "fix"),
+    [
+        ("retentionPolicyNotMet", "is subject to bucket's retention policy until 2030-05-01", OverwriteRefused, "hold"),
+        ("objectUnderActiveHold", "is under active Temporary hold", OverwriteRefused, "if_exists to keep or revision"),
+        ("accountDisabled", "The billing account for the owning project is disabled", AccessDenied, "administrator"),
+        ("forbidden", "Access denied by a policy", OverwriteRefused, "grant it"),
+    ],
+)
+async def test_a_refused_replacement_says_what_the_server_says(
+    store: GcsStore, proxy: FaultProxy, reason: str, said: str, raised: type[AccessDenied], fix: str
+) -> None:
+    await store.create("a", Content.of_bytes(b"first"))
+    proxy.answer(403, gcs_error(403, said, reason).body, method="POST", path=UPLOAD)
+    with pytest.raises(AccessDenied) as refusal:
+        await store.replace("a", Content.of_bytes(b"second"))
+    assert type(refusal.value) is raised
+    assert said in str(refusal.value)
+    assert fix in str(refusal.value)
+    assert ("lacks storage.objects.delete" in str(refusal.value)) is (reason == "forbidden")
+
+
+@pytest.mark.parametrize(
     ("permission", "operation"),
     [
         ("storage.objects.create", lambda store: store.create("a", Content.of_bytes(b"x"))),

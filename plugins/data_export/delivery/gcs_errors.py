@@ -27,6 +27,9 @@ ROLES = {
 }
 _THROTTLED = ("rateLimitExceeded", "userRateLimitExceeded")
 _DELETE = "storage.objects.delete"
+# Reasons of a 403: https://cloud.google.com/storage/docs/json_api/v1/status-codes#403-forbidden
+_MAY_BE_RIGHTS = ("", "forbidden", "insufficientPermissions")
+_PROTECTED = ("retentionPolicyNotMet", "objectUnderActiveHold")
 
 
 def explain(
@@ -100,7 +103,7 @@ def _of_status(status: int, body: str, bucket: str, address: str, reads: bool, o
             f"{address}: Cloud Storage refuses the credentials of the Airflow connection ({said}): renew its key"
         )
     if status == 403:
-        return _denied(said, bucket, address, overwrites)
+        return _denied(said, reason, bucket, address, overwrites)
     if status == 404:
         return _missing(said, bucket, address, reads)
     if status == 412:
@@ -118,19 +121,26 @@ def _missing(said: str, bucket: str, address: str, reads: bool) -> DataExportErr
     return TargetNotFound(f"{address}: there is no bucket {bucket}: create it or correct the address")
 
 
-def _denied(said: str, bucket: str, address: str, overwrites: bool) -> AccessDenied:
+def _denied(said: str, reason: str, bucket: str, address: str, overwrites: bool) -> AccessDenied:
+    if overwrites and reason in _PROTECTED:
+        return OverwriteRefused(
+            f"{address}: other content is there and is protected against replacement ({said}): end its hold or "
+            "retention, or set if_exists to keep or revision"
+        )
     found = _LACKING.search(said)
     who = found["who"] if found else "the identity of the Airflow connection"
-    permission = found["permission"] if found else (_DELETE if overwrites else "")
+    may_be_rights = reason in _MAY_BE_RIGHTS
+    permission = found["permission"] if found else (_DELETE if overwrites and may_be_rights else "")
     if not permission:
-        return AccessDenied(f"{address}: Cloud Storage denies access to {who} ({said}): check the rights on {bucket}")
+        fix = f"check the rights on {bucket}" if may_be_rights else "its administrator must change that"
+        return AccessDenied(f"{address}: Cloud Storage denies access to {who} ({said}): {fix}")
     role = f" (for instance with {ROLES[permission]})" if permission in ROLES else ""
     if overwrites and permission == _DELETE:
         return OverwriteRefused(
-            f"{address}: other content is there and may not be replaced: {who} lacks {_DELETE} on bucket {bucket}: "
-            f"grant it{role}, or set if_exists to keep or revision"
+            f"{address}: other content is there and may not be replaced: {who} lacks {_DELETE} on bucket {bucket} "
+            f"({said}): grant it{role}, or set if_exists to keep or revision"
         )
-    return AccessDenied(f"{address}: {who} lacks {permission} on bucket {bucket}: grant it{role}")
+    return AccessDenied(f"{address}: {who} lacks {permission} on bucket {bucket} ({said}): grant it{role}")
 
 
 def _said(body: str) -> tuple[str, str]:
