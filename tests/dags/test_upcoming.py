@@ -51,7 +51,7 @@ def test_one_that_begins_later_waits_for_its_first_window() -> None:
 
 def test_the_last_window_ends_at_the_end_date() -> None:
     assert (
-        said(upcoming(export(end_date="2025-03-19T06:00:00"), SETTLE, NOW, 3))[-1] == "19 00:00 - 19 06:00 at 20 00:05"
+        said(upcoming(export(end_date="2025-03-19T06:00:00"), SETTLE, NOW, 3))[-1] == "19 00:00 - 19 06:00 at 19 06:05"
     )
     assert upcoming(export(end_date="2025-03-01"), SETTLE, NOW, 3) == []
 

@@ -1,5 +1,6 @@
 from datetime import UTC, datetime, timedelta, timezone
 
+import pendulum
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,3 +58,10 @@ def test_windows_share_a_stamp_only_when_they_are_equal(a: datetime, b: datetime
     assert len(one.stamp) == 39
     assert ExportWindow.from_dict(one.to_dict()) == one
     assert one.start.utcoffset() == timedelta()
+
+
+def test_bounds_are_plain_datetimes_whatever_they_came_as() -> None:
+    start = pendulum.datetime(2025, 3, 16, tz="Europe/Paris")
+    window = ExportWindow(start, start.add(days=1))
+    assert (type(window.start), window.start) == (datetime, datetime(2025, 3, 15, 23, tzinfo=UTC))
+    assert window.start + timedelta(days=1) == window.end
