@@ -14,11 +14,12 @@ USER 0
 COPY dags dags
 COPY include include
 COPY plugins plugins
+COPY deploy/preload deploy/preload
 # Airflow writes airflow.cfg where there is none; an empty one leaves everything to the environment.
 RUN mkdir -p include/customers keys state \
     && chown 50000:0 state \
     && touch airflow.cfg \
-    && python -m compileall -q dags plugins
+    && python -m compileall -q dags plugins deploy
 USER 50000
 # Airflow itself finds the plugins folder; `python -m data_export_airflow` needs to be told.
 ENV PYTHONPATH=/opt/airflow/plugins

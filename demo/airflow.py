@@ -23,6 +23,14 @@ ROOT = Path(__file__).parents[1]
 USER = "admin"
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 UI_PORT = 8080
+#: What the scheduler imports for its tasks.
+PRELOAD = ROOT / "deploy" / "preload"
+#: The DAGs folder, watching the customer files.
+BUNDLE = {
+    "name": "dags-folder",
+    "classpath": "data_export_airflow.bundle.CustomerFilesBundle",
+    "kwargs": {"refresh_interval": 5},
+}
 Say = Callable[[str], None]
 
 
@@ -127,6 +135,10 @@ class Airflow:
                     + "\n".join(self._log(name).read_text(errors="replace").splitlines()[-25:])
                 )
 
+    def processes(self) -> dict[str, int]:
+        """Process id of each component."""
+        return {name: child.pid for name, child in self._children.items()}
+
     def _spawn(self, name: str, *command: str) -> None:
         with self._log(name).open("wb") as log:
             child = subprocess.Popen(
@@ -169,7 +181,13 @@ class Airflow:
                 "secret_key": secrets["api"],
             },
             "api_auth": {"jwt_secret": secrets["jwt"]},
-            "dag_processor": {"min_file_process_interval": 10, "refresh_interval": 10, "parsing_processes": 1},
+            "dag_processor": {
+                "dag_bundle_config_list": json.dumps([BUNDLE]),
+                "min_file_process_interval": 300,  # a changed customer file is noticed by the bundle
+                "stale_dag_threshold": 10,
+                "parsing_processes": 1,
+            },
+            "scheduler": {"parsing_cleanup_interval": 10},
             "triggerer": {"capacity": 10},
             # The default of 5 seconds fails the first tasks on a slow machine, whose API server is still warming up.
             "workers": {"execution_api_timeout": 60},
@@ -205,7 +223,7 @@ def _write_secret(path: Path, text: str) -> None:
 
 
 def _preloading(environment: Mapping[str, str]) -> dict[str, str]:
-    return {"PYTHONPATH": os.pathsep.join([str(ROOT / "demo" / "preload"), environment["PYTHONPATH"]])}
+    return {"PYTHONPATH": os.pathsep.join([str(PRELOAD), environment["PYTHONPATH"]])}
 
 
 def _inherited() -> dict[str, str]:

@@ -34,6 +34,8 @@ class Limits:
     earliest: Limit[date]
     max_active_runs: Limit[int]
     settle_minutes: Limit[int]
+    #: The platform's alone.
+    sites_at_once: int
 
     @property
     def settle(self) -> timedelta:
@@ -66,6 +68,7 @@ def limits_of(name: str, export: CustomerExport, platform: LimitSettings) -> Lim
         ),
         max_active_runs=at_most("max_active_runs", platform.max_active_runs, own.max_active_runs),
         settle_minutes=limit("settle_minutes", platform.settle_minutes, own.settle_minutes, is_stricter=True),
+        sites_at_once=platform.sites_at_once,
     )
 
 

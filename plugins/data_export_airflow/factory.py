@@ -1,8 +1,9 @@
 """One DAG per customer file."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import DAG, Param, TriggerRule, XComArg, get_parsing_context, task, task_group
@@ -16,6 +17,7 @@ from data_export.limits import Limits, limits_of
 from data_export_airflow import tasks
 from data_export_airflow.describe import describe, describe_broken
 from data_export_airflow.retries import RETRIES, ExportRetryPolicy
+from data_export_airflow.shares import held
 from data_export_airflow.timetables import timetable_of
 
 log = logging.getLogger(__name__)
@@ -28,27 +30,36 @@ POOLS = {
 INVALID_TAG = "invalid-config"
 
 
-def customer_dags() -> dict[str, DAG]:
-    """The DAGs of all customer files by dag_id; of one file only where Airflow asks for one DAG.
+def customer_dags(file: str) -> dict[str, DAG]:
+    """The DAGs, by dag_id, of the exports that this DAG file holds; where Airflow asks for one DAG, that one alone.
 
-    No error escapes: one broken file would otherwise hide every customer's DAG. A broken file gets a placeholder that
-    keeps its history visible; `dags/config_errors.py` reports it.
+    A task therefore finds its DAG in any of the files, also while their number changes. No error escapes: one broken
+    customer file would otherwise hide every DAG. It gets a placeholder that keeps its history visible;
+    `dags/config_errors.py` reports it.
     """
     wanted, platform = get_parsing_context().dag_id, _platform_limits()
     loaded = load_customers(only_dag_id=wanted)
+    problems = _by_name(loaded.problems)
+    names: Set[str] = loaded.exports.keys() | problems.keys()
+    if wanted is None:
+        names = held(Path(file), names)
     dags = {}
-    for name, export in loaded.exports.items():
-        try:
-            dag = build_dag(name, export, limits_of(name, export, platform))
-            dag.validate()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
-            dag.check_cycle()
-        except Exception as error:
-            log.exception("%s: the DAG cannot be built", name)
-            dag = placeholder_dag(name, [f"{type(error).__name__}: {error}"])
+    for name in sorted(names):
+        export = loaded.exports.get(name)
+        dag = placeholder_dag(name, problems[name]) if export is None else _build_or_explain(name, export, platform)
         dags[dag.dag_id] = dag
-    for name, problems in _by_name(loaded.problems).items():
-        dags.setdefault(dag_id(name), placeholder_dag(name, problems))
     return dags
+
+
+def _build_or_explain(name: str, export: CustomerExport, platform: LimitSettings) -> DAG:
+    try:
+        dag = build_dag(name, export, limits_of(name, export, platform))
+        dag.validate()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
+        dag.check_cycle()
+        return dag
+    except Exception as error:
+        log.exception("%s: the DAG cannot be built", name)
+        return placeholder_dag(name, [f"{type(error).__name__}: {error}"])
 
 
 def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
@@ -63,6 +74,7 @@ def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
         end_date=export.end - timedelta(seconds=1) if export.end else None,  # Airflow's is inclusive
         catchup=False,
         max_active_runs=limits.max_active_runs.value,
+        max_active_tasks=limits.sites_at_once,  # of each run
         default_args={
             "owner": export.owner or "data-export",
             "retries": RETRIES,
@@ -70,20 +82,24 @@ def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
             # For faults that the policy never sees, such as a worker that died: Airflow's five minutes are long.
             "retry_delay": timedelta(minutes=1),
         },
-        params={
-            "from": Param(None, type=["null", "string"], format="date-time", description="window starts (inclusive)"),
-            "to": Param(None, type=["null", "string"], format="date-time", description="window ends (exclusive)"),
-        },
         tags={export.connector_type, export.scheme, export.export_type, export.interval},
         doc_md=describe(name, export),
         render_template_as_native_obj=True,
     ) as dag:
-        _wire(name, export.copies_at_once)
+        _wire(name, limits.sites_at_once, export.copies_at_once(limits.sites_at_once))
+    # Not before the tasks are there: each would take a copy, to be validated when it is serialised, 8 ms a DAG in all.
+    instant: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
+    dag.params["from"] = Param(None, description="window starts (inclusive)", **instant)
+    dag.params["to"] = Param(None, description="window ends (exclusive)", **instant)
     return dag
 
 
-def _wire(name: str, copies_at_once: int | None) -> None:
-    site: dict[str, Any] = {"map_index_template": "{{ task.op_kwargs['site_id'] }}"}
+def _wire(name: str, sites_at_once: int, copies_at_once: int) -> None:
+    # An export of many sites whose target is slow or dead must leave most workers and slots of the pools to the others.
+    site: dict[str, Any] = {
+        "map_index_template": "{{ task.op_kwargs['site_id'] }}",
+        "max_active_tis_per_dag": sites_at_once,
+    }
     source = site | {"pool": "data_export_source", "execution_timeout": timedelta(hours=6)}
     transfer = site | {"pool": "data_export_delivery", "execution_timeout": timedelta(hours=24)}
 
@@ -95,9 +111,8 @@ def _wire(name: str, copies_at_once: int | None) -> None:
         common = {"plan": plan, "site_id": site_id}
         extracted = _task(tasks.extract, **source)(**common)
         transformed = _task(tasks.transform, **site)(**common, extracted=extracted)
-        images = _task(tasks.copy_images, **transfer, max_active_tis_per_dag=copies_at_once)(
-            **common, transformed=transformed
-        )
+        copy = _task(tasks.copy_images, **transfer | {"max_active_tis_per_dag": copies_at_once})
+        images = copy(**common, transformed=transformed)
         deliver = _task(tasks.deliver, **transfer, trigger_rule=TriggerRule.NONE_FAILED)
         return deliver(**common, transformed=transformed, images=images)
 

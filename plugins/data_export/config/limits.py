@@ -9,6 +9,7 @@ from data_export.config.moments import Day
 _CENTURY = 36_525  # in days
 _DAY = 24 * 60  # in minutes
 _MAX_RUNS = 100
+_MAX_SITES = 1024
 
 
 class LimitSettings(BaseModel):
@@ -20,6 +21,12 @@ class LimitSettings(BaseModel):
     earliest: Day = Field(default=date(2020, 1, 1), description="no window starts before this day, UTC")
     max_active_runs: int = Field(
         default=3, ge=1, le=_MAX_RUNS, description="runs of one export at once, and runs of one backfill at once"
+    )
+    sites_at_once: int = Field(
+        default=2,
+        ge=1,
+        le=_MAX_SITES,
+        description="sites of one export worked on at once, by each run and by each step: its share of the workers",
     )
     settle_minutes: int = Field(
         default=5, ge=0, le=_DAY, description="how long after its end a window is read, so that late commits are in"

@@ -128,11 +128,12 @@ class CustomerExport(BaseModel):
     def export_images(self) -> bool:
         return bool(getattr(self.connector_config, "export_images", False))
 
-    @property
-    def copies_at_once(self) -> int | None:
-        """How many sites' images may be copied at once to stay within `max_connections`; None for any number."""
+    def copies_at_once(self, sites_at_once: int) -> int:
+        """How many sites' images may be copied at once, over all runs, to stay within `max_connections` too."""
         config = self.connector_config
-        return min(len(self.site_id), config.max_connections) if isinstance(config, SftpConfig) else None
+        if isinstance(config, SftpConfig):
+            return min(sites_at_once, len(self.site_id), config.max_connections)
+        return sites_at_once
 
     def config_hash(self) -> str:
         """First 16 hexadecimal digits of a SHA-256 over the settings, secrets left out."""

@@ -79,7 +79,7 @@ def test_health_checks_in_python_compile(services: dict[str, Any]) -> None:
 def test_airflow_shares_its_keys_and_nothing_else_differs(airflow: dict[str, Any]) -> None:
     own = {
         "init": {"AIRFLOW_ADMIN_USERNAME", "AIRFLOW_ADMIN_EMAIL", "AIRFLOW_ADMIN_PASSWORD"},
-        "worker": {"DUMB_INIT_SETSID"},
+        "worker": {"DUMB_INIT_SETSID", "PYTHONPATH"},
     }
     common = airflow["scheduler"]["environment"]
     for name, service in airflow.items():

@@ -20,7 +20,15 @@ def test_the_image_is_the_pinned_airflow() -> None:
 
 def test_what_is_copied_exists_and_reaches_the_build() -> None:
     sources = {source for line in re.findall(r"^COPY (.+) \S+$", DOCKERFILE, re.MULTILINE) for source in line.split()}
-    assert {"dags", "plugins", "include", "demo", "requirements.txt", "requirements-dev.txt"} == sources
+    assert {
+        "dags",
+        "plugins",
+        "include",
+        "demo",
+        "deploy/preload",
+        "requirements.txt",
+        "requirements-dev.txt",
+    } == sources
     assert IGNORED[1] == "*"
     assert {line[1:] for line in IGNORED if line.startswith("!")} == sources
     assert all((ROOT / source).exists() for source in sources)

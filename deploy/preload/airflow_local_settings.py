@@ -1,7 +1,7 @@
-"""Imports once, in the scheduler, what every task would otherwise import for itself, two seconds each time.
+"""Imports once, in the worker, what every task would otherwise import for itself, up to two seconds each time.
 
-Airflow imports a module of this name wherever it finds one; the demo puts this folder on the path of the scheduler
-alone. LocalExecutor's workers are forks of the scheduler, and tasks are forks of workers.
+Airflow imports a module of this name wherever it finds one, so this folder is on the path of only those whose forks are
+tasks: Celery's workers in docker-compose.yaml, and the demo's scheduler, of which LocalExecutor's workers are forks.
 """
 
 from importlib import import_module

@@ -1,0 +1,122 @@
+"""500 customer files, 20 of them broken in 20 ways: 480 exports run, and each broken file is named with its fix."""
+
+import os
+import socket
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+from airflow.dag_processing.dagbag import DagBag
+
+from data_export.config.models import dag_id, name_of
+from data_export_airflow.factory import INVALID_TAG
+
+ROOT = Path(__file__).parents[2]
+GOOD = """\
+site_id: [{site}]
+interval: daily
+start_date: 2025-03-16
+connector_type: cloud_storage
+connector_config:
+  storage_uri: gs://bucket/{name}/
+  export_images: true
+"""
+
+
+def good(number: int) -> str:
+    return GOOD.format(site=UUID(int=number), name=f"customer-{number}")
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as server:  # what not even root can open
+        server.bind(os.path.relpath(path))
+
+
+def _link_outside(path: Path) -> None:
+    (path.parents[1] / "outside.yaml").write_text(good(1))
+    path.symlink_to("../outside.yaml")
+
+
+def _laughs(path: Path) -> None:
+    path.write_text("a: &a [x, x]\n" + "".join(f"{b}: &{b} [*{a}, *{a}]\n" for a, b in pairwise("abcdefgh")))
+
+
+Break = Callable[[Path], object]
+#: Name of the file -> how it is broken, and what its message must hold: line and key, and words of the fix.
+BROKEN: dict[str, tuple[Break, str, str]] = {
+    "bad-yaml": (lambda p: p.write_text(good(1).replace("[", "[a, [")), ":1: ", "a bracket opens here"),
+    "tab": (lambda p: p.write_text(good(1).replace("  storage", "\tstorage")), ":6: ", "indent with spaces"),
+    "duplicate-key": (lambda p: p.write_text(good(1) + "interval: weekly\n"), ":8: interval: ", "remove one"),
+    "wrong-type": (
+        lambda p: p.write_text(good(1).replace("true", "[1]")),
+        ":7: connector_config.export_images: ",
+        "write one of the two",
+    ),
+    "unknown-key": (lambda p: p.write_text(good(1) + "time_zone: UTC\n"), ":8: time_zone: ", "did you mean timezone?"),
+    "zz-collides": (lambda p: p.write_text(good(7)), ":6: connector_config.storage_uri: ", "change storage_uri"),
+    "bad-uuid": (lambda p: p.write_text(good(1).replace("[0", "[x")), ":1: site_id[0]: ", "copy it whole"),
+    "nul": (lambda p: p.write_bytes(good(1).encode() + b"\x00"), ":8: ", "control character U+0000"),
+    "ten-megabytes": (lambda p: p.write_bytes(b"#" * 10_000_000), ": ", "bigger than 64 KiB"),
+    "unreadable": (_socket, ": ", "cannot be read"),
+    "link-outside": (_link_outside, ": ", "is a link to a file outside of its folder"),
+    "laughs": (_laughs, ":1: a: ", "put the value in quotes"),
+    "latin-1": (lambda p: p.write_bytes(good(1).encode() + b"owner: caf\xe9\n"), ":8: ", "save it as UTF-8"),
+    "empty": (lambda p: p.touch(), ":1: ", "is empty: begin with a copy"),
+    "folder": (lambda p: p.mkdir(), ": ", "is not a regular file"),
+    "pipe": (os.mkfifo, ": ", "is not a regular file"),
+    "dangling": (lambda p: p.symlink_to("gone.yaml"), ": ", "cannot be read"),
+    "long-" + "x" * 60: (lambda p: p.write_text(good(1)), ": ", "rename it to"),
+    "bad-cron": (lambda p: p.write_text(good(1).replace("daily", "0 25 * * *")), ":2: interval: ", "out of range"),
+    "missing-key": (lambda p: p.write_text(good(1).replace("interval: daily\n", "")), ":1: interval: ", "add it"),
+}
+
+
+@pytest.fixture(scope="module")
+def fleet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("fleet") / "customers"
+    folder.mkdir()
+    for number in range(2, 482):
+        (folder / f"customer-{number}.yaml").write_text(good(number))
+    for name, (spoil, _, _) in BROKEN.items():
+        spoil(folder / f"{name}.yaml")
+    return folder
+
+
+@pytest.fixture
+def fleets_folder(fleet: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(fleet))
+    return fleet
+
+
+def test_480_exports_run_and_the_others_keep_their_place(fleets_folder: Path) -> None:
+    assert len(list(fleets_folder.iterdir())) == 500
+    bags = [DagBag(file, bundle_name="tests") for file in sorted((ROOT / "dags").glob("customer_exports*.py"))]
+    assert [bag.import_errors for bag in bags] == [{}] * len(bags)
+    found = [dag for bag in bags for dag in bag.dags.values()]
+    dags = {dag.dag_id: dag for dag in found}
+    assert len(dags) == len(found), "an export is in two DAG files"
+    placeholders = {name for name, dag in dags.items() if INVALID_TAG in dag.tags}
+    assert dags.keys() - placeholders == {dag_id(f"customer-{number}") for number in range(2, 482)}
+    assert placeholders == {dag_id(name) for name in BROKEN if name_of(dag_id(name)) == name}
+    for placeholder in placeholders:
+        assert dags[placeholder].timetable.can_be_scheduled is False
+        name = str(name_of(placeholder))
+        assert BROKEN[name][2] in str(dags[placeholder].doc_md)
+
+
+def test_each_broken_file_is_named_with_line_key_and_fix(fleets_folder: Path) -> None:
+    (message,) = DagBag(ROOT / "dags" / "config_errors.py", bundle_name="tests").import_errors.values()
+    lines = message.splitlines()
+    for name, (_, place, fix) in BROKEN.items():
+        told = [line for line in lines if f"/{name}.yaml{place}" in line]
+        assert any(fix in line for line in told), (name, [line for line in lines if name in line])
+    assert "customer-2.yaml:" not in message
+
+
+def test_a_task_finds_its_dag_in_any_of_the_files(fleets_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow may know a DAG under another file than this one, while the number of files changes."""
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id("customer-2"))
+    for file in sorted((ROOT / "dags").glob("customer_exports*.py")):
+        assert set(DagBag(file, bundle_name="tests").dags) == {dag_id("customer-2")}

@@ -1,0 +1,136 @@
+"""Exports beside each other: a dead target delays no other export, and what becomes of a file is seen in seconds."""
+
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from data_export.config.models import dag_id
+from data_export_airflow.factory import INVALID_TAG
+from demo.data import PARIS
+from demo.rest import AirflowApi, wait_for
+from demo.session import Session
+
+pytestmark = pytest.mark.e2e
+
+DEAD, HEALTHY = "beside-dead", "beside-healthy"
+SITES = [UUID(int=number) for number in range(1, 7)]
+HEAD = """\
+site_id: [{sites}]
+interval: daily
+start_date: 2025-03-16
+end_date: 2025-03-20
+"""
+BUCKET = """\
+connector_type: cloud_storage
+connector_config: {storage_uri: "gs://demo-customer/beside/", export_images: true}
+"""
+SFTP = """\
+connector_type: sftp
+connector_config:
+  sftp_host: 127.0.0.1
+  sftp_port: {port}
+  sftp_username: nobody
+  sftp_private_key_path: {key}
+  sftp_host_key: {host_key}
+  sftp_remote_path: /exports
+  export_images: false
+"""
+WINDOWS = [(f"2025-03-{day}T00:00:00+00:00", f"2025-03-{day + 1}T00:00:00+00:00") for day in (16, 17)]
+
+
+@pytest.fixture(scope="module")
+def dead_port() -> Iterator[int]:
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture(scope="module")
+def beside(session: Session, customers: Path, dead_port: int) -> Iterator[dict[str, Path]]:
+    """Two customer files: one site to a bucket, six sites to a dead server."""
+    platform = session.platform
+    with psycopg.connect(platform.postgres.create_database("platform"), autocommit=True) as source:
+        for site in SITES:  # known to the source, with nothing in any window that is tested
+            row = (site, site, datetime(2020, 6, 1, tzinfo=UTC))
+            source.execute("INSERT INTO work_order (id, site_id, create_date) VALUES (%s, %s, %s)", row)
+    server = SFTP.format(port=dead_port, key=platform.sftp.private_key_path, host_key=platform.sftp.host_key)
+    texts = {
+        HEALTHY: HEAD.format(sites=PARIS) + BUCKET,
+        DEAD: HEAD.format(sites=", ".join(map(str, SITES))) + server,
+    }
+    files = {name: customers / f"{name}.yaml" for name in texts}
+    for name, file in files.items():
+        file.write_text(texts[name])
+    wait_for("both DAGs", lambda: session.api.dag_ids() >= set(map(dag_id, files)), 30)
+    yield files
+    for file in files.values():
+        file.unlink(missing_ok=True)
+
+
+def deliver(api: AirflowApi, start: str, end: str) -> float:
+    """Seconds that the healthy export took for a window."""
+    run, began = api.trigger(dag_id(HEALTHY), **{"from": start, "to": end}), time.monotonic()
+
+    def state() -> str | None:
+        found = str(api.run(dag_id(HEALTHY), run)["state"])
+        return found if found in ("success", "failed") else None
+
+    assert wait_for("the healthy export's run", state, 240) == "success"
+    return time.monotonic() - began
+
+
+def delivering(api: AirflowApi, run: str) -> list[dict[str, Any]]:
+    instances = api.task_instances(dag_id(DEAD), run)
+    return [one for one in instances if one["task_id"] == "deliver" and one["state"] in ("running", "queued")]
+
+
+def test_a_dead_target_with_many_sites_delays_no_other_export(session: Session, beside: dict[str, Path]) -> None:
+    api = session.api
+    for name in beside:
+        api.unpause(dag_id(name))
+    deliver(api, *WINDOWS[0])  # the first imports what the second need not
+    usual = deliver(api, *WINDOWS[1])
+    dead = api.trigger(dag_id(DEAD), **dict(zip(("from", "to"), WINDOWS[0], strict=True)))
+    try:
+        wait_for("deliveries to the dead target", lambda: len(delivering(api, dead)) >= 2, 120)
+        beside_dead = deliver(api, *WINDOWS[0])
+        assert len(delivering(api, dead)) == 2  # of six: its share, still waiting for an answer
+        assert beside_dead < usual + 20  # what waits for a dead server's answer waits for half a minute
+    finally:
+        api.request("PATCH", f"/dags/{dag_id(DEAD)}/dagRuns/{dead}", json={"state": "failed"})
+
+
+def test_a_broken_file_keeps_its_exports_place_and_history_until_it_is_mended(
+    session: Session, beside: dict[str, Path]
+) -> None:
+    api, file, healthy = session.api, beside[HEALTHY], dag_id(HEALTHY)
+
+    def tags() -> set[str]:
+        return {tag["name"] for tag in api.request("GET", f"/dags/{healthy}")["tags"]}
+
+    def told() -> bool:
+        return any(f"{HEALTHY}.yaml:5: time_zone" in error for error in api.import_errors())
+
+    runs, text = len(api.runs([healthy])), file.read_text()
+    assert runs >= 3
+    file.write_text(HEAD.format(sites=PARIS) + "time_zone: UTC\n" + BUCKET)
+    wait_for("the placeholder", lambda: tags() == {INVALID_TAG}, 30)
+    wait_for("the import error", told, 30)
+    assert len(api.runs([healthy])) == runs
+    assert api.dag_ids() > {healthy, dag_id(DEAD)}
+    file.write_text(text)
+    wait_for("the mended DAG", lambda: "gs" in tags() and not told(), 30)
+    assert len(api.runs([healthy])) == runs
+
+
+def test_a_removed_file_is_no_dag_any_more(session: Session, beside: dict[str, Path]) -> None:
+    beside[DEAD].unlink()
+    wait_for("the DAG goes", lambda: dag_id(DEAD) not in session.api.dag_ids(), 60)
+    assert dag_id(HEALTHY) in session.api.dag_ids()
