@@ -238,7 +238,8 @@ def _inherited() -> dict[str, str]:
 def _fingerprint() -> str:
     """Changes with whatever `prepare` sets up: Airflow's version, and the service's own set-up."""
     digest = hashlib.sha256(version("apache-airflow").encode())
-    for path in sorted((ROOT / "plugins" / "data_export_airflow").glob("*.py")):
+    edge = ROOT / "plugins" / "data_export_airflow"
+    for path in (*sorted(edge.glob("*.py")), edge / "commands" / "init.py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 

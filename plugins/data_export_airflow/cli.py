@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from contextlib import redirect_stdout
 
 from data_export.errors import DataExportError
-from data_export_airflow.commands import check, init, new, plan, run, validate
+from data_export_airflow.commands import backfill, check, init, new, plan, run, validate
 
 PROGRAM = "python -m data_export_airflow"
-COMMANDS = (new, validate, plan, check, run, init)
+COMMANDS = (new, validate, plan, check, backfill, run, init)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -40,10 +40,8 @@ class PlannedExport:
     @property
     def held(self) -> tuple[Limit[Any], ...]:
         """The limits in force."""
-        limits = self.limits
-        return (
-            (limits.max_window_days, limits.earliest, limits.max_active_runs, limits.settle_minutes) if limits else ()
-        )
+        values = (getattr(self.limits, field.name) for field in fields(self.limits)) if self.limits else ()
+        return tuple(value for value in values if isinstance(value, Limit))
 
     def to_dict(self) -> dict[str, Any]:
         change = self.change

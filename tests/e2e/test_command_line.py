@@ -3,10 +3,16 @@
 import json
 import subprocess
 import sys
+from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
+from data_export.config.models import dag_id
+from demo.data import PARIS
+from demo.expected import expected_file
+from demo.rest import wait_for
 from demo.session import Session
 
 pytestmark = pytest.mark.e2e
@@ -53,3 +59,37 @@ def test_validate_names_the_broken_file(session: Session) -> None:
     done = command(session, "validate")
     assert done.returncode == 1
     assert "broken.yaml:5:" in done.stdout
+
+
+def test_from_nothing_to_a_backfilled_export(session: Session, customers: Path) -> None:
+    """The way of a new customer, from the shell alone."""
+    name, api = "from-the-shell", session.api
+    target = ("--target", f"gs://demo-customer/{name}/", "--start-date", "2025-03-16", "--set", "end_date=2025-03-20")
+    new = command(session, "new", name, "--site", str(PARIS), *target)
+    assert new.returncode == 0, new.stderr
+    wait_for("the DAG is there", lambda: dag_id(name) in api.dag_ids(), 60)
+    days = [datetime(2025, 3, 16 + k, tzinfo=UTC) for k in range(3)]
+    files = [expected_file(session.data, PARIS, "work-orders-timeline", *bounds) for bounds in pairwise(days)]
+    orders = sum(file.count(b"\n") for file in files)
+
+    ask = ("backfill", name, "--from", "2025-03-16")
+    first = command(session, *ask, "--to", "2025-03-18", "--yes")
+    assert first.returncode == 0, first.stderr
+    for said in ("2 never run", f"{orders} work orders", "as counted at the source", "PAUSED", "created with 2 runs"):
+        assert said in first.stdout
+    assert f"{session.airflow.url}/dags/{dag_id(name)}/backfills" in first.stdout
+    second = command(session, *ask, "--to", "2025-03-19", "--yes")
+    assert second.returncode == 1
+    assert "is under way" in second.stderr
+
+    api.unpause(dag_id(name))
+    wait_for("both days are over", lambda: backfilled(session, dag_id(name)) == ["success", "success"], 120, pause=2)
+    again = command(session, *ask, "--to", "2025-03-18", "--reprocess", "completed", "--dry-run")
+    assert again.returncode == 0, again.stderr
+    for said in ("2 delivered", f"{orders} work orders, {sum(map(len, files)) / 1e3:,.0f} kB", "going by 2 deliveries"):
+        assert said in again.stdout
+
+
+def backfilled(session: Session, dag: str) -> list[str]:
+    session.airflow.check()
+    return [run["state"] for run in session.api.runs([dag]) if run["run_type"] == "backfill"]

@@ -19,8 +19,8 @@ _YEARS = range(1970, 3000)  # a zone's offset never carries these out of what a 
 
 def instant(value: datetime | date, timezone: str) -> datetime:
     """The date's midnight, or the date-time, as an instant in UTC; without zone it is in `timezone`."""
-    moment = value if isinstance(value, datetime) else datetime.combine(value, midnight())
-    return (moment if moment.tzinfo else moment.replace(tzinfo=ZoneInfo(timezone))).astimezone(UTC)
+    whole = value if isinstance(value, datetime) else datetime.combine(value, midnight())
+    return (whole if whole.tzinfo else whole.replace(tzinfo=ZoneInfo(timezone))).astimezone(UTC)
 
 
 def wall_clock(start: datetime, end: datetime, timezone: str) -> timedelta:
@@ -29,7 +29,7 @@ def wall_clock(start: datetime, end: datetime, timezone: str) -> timedelta:
     return last - first
 
 
-def _moment(value: object) -> datetime | date:
+def moment(value: object) -> datetime | date:
     """A date or a date-time of whole seconds; a text and a date of the same meaning become the same value."""
     if isinstance(value, str):
         value = _parsed(value)
@@ -43,10 +43,10 @@ def _moment(value: object) -> datetime | date:
 
 
 def _day(value: object) -> date:
-    moment = _moment(value)
-    if isinstance(moment, datetime):
+    found = moment(value)
+    if isinstance(found, datetime):
         raise ValueError(f"{quoted(value)} has a time of day: write the date only, e.g. 2025-03-16")
-    return moment
+    return found
 
 
 def _parsed(text: str) -> datetime | date:
@@ -88,7 +88,7 @@ def _interval(value: str) -> str:
 
 Moment = Annotated[
     datetime | date,
-    BeforeValidator(_moment),
+    BeforeValidator(moment),
     WithJsonSchema(
         {"type": "string", "pattern": f"^{_MOMENT}$", "examples": ["2025-03-16", "2025-03-16T06:00:00+01:00"]}
     ),

@@ -10,11 +10,10 @@ from sqlalchemy.orm import Session
 from data_export_airflow.page.failed import reasons
 from data_export_airflow.page.periods import Period, kind_of, period_around
 from data_export_airflow.page.receipts import receipts
-from data_export_airflow.page.windows import Schedule, WindowRow, schedule, windows
+from data_export_airflow.page.windows import Schedule, WindowRow, sample, schedule, totals, windows
 
 _LISTED = 20
 _SITES = 200
-_SAMPLE = 10
 
 
 def detail(
@@ -44,8 +43,8 @@ def detail(
         "windows": [_placed(row, period, failed) for row in rows],
         "by_hand": [_placed(row, period, failed) for row in by_hand],
         "states": Counter(row.state for row in rows),
-        "totals": _totals(rows),
-        "sample": _sample(rows),
+        "totals": totals(rows),
+        "sample": sample(rows),
         "missing_images": _missing_images(session, rows),
         "files": _files(session, rows or by_hand),
     }
@@ -80,23 +79,6 @@ def _placed(row: WindowRow, period: Period, failed: dict[str, str]) -> dict[str,
     local = row.start.astimezone(period.zone)
     reason = failed.get(row.run_id) if row.run_id else None
     return {**asdict(row), "row": label, "column": column, "local": local.isoformat(), "reason": reason}
-
-
-def _totals(rows: list[WindowRow]) -> dict[str, int]:
-    sums: Counter[str] = Counter()
-    for row in rows:
-        sums.update(row.totals or {})
-    return dict(sums)
-
-
-def _sample(rows: list[WindowRow]) -> dict[str, float] | None:
-    """Averages of the last deliveries, to reckon with before a backfill."""
-    last = [row for row in rows if row.totals and row.seconds is not None][-_SAMPLE:]
-    if not last:
-        return None
-    sums = _totals(last)
-    averages = {key: sums.get(key, 0) / len(last) for key in ("work_orders", "bytes", "images")}
-    return {**averages, "seconds": sum(row.seconds or 0 for row in last) / len(last), "windows": len(last)}
 
 
 def _missing_images(session: Session, rows: list[WindowRow]) -> list[dict[str, Any]]:

@@ -1,5 +1,6 @@
 """The windows of one export, due or not, each with what became of it."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ from sqlalchemy.orm import Session
 from data_export_airflow.page.receipts import Delivery, deliveries
 
 MAX_WINDOWS = 10_000
+_SAMPLE = 10
 _UNFINISHED = {"failed": "failed", "running": "running", "queued": "queued"}
 _RUNS = (
     DagRun.run_id,
@@ -122,6 +124,24 @@ def windows(
         if start not in by_start:
             by_start[start] = WindowRow(start, end, _without_run(start, end + plan.settle, first_run, now))
     return [by_start[start] for start in sorted(by_start)], by_hand[::-1]
+
+
+def totals(rows: list[WindowRow]) -> dict[str, int]:
+    """The sums of what was delivered, by the keys of `Receipt.totals`."""
+    sums: Counter[str] = Counter()
+    for row in rows:
+        sums.update(row.totals or {})
+    return dict(sums)
+
+
+def sample(rows: list[WindowRow]) -> dict[str, float] | None:
+    """Averages of the last deliveries, to reckon with before a backfill; None where there was none."""
+    last = [row for row in rows if row.totals and row.seconds is not None][-_SAMPLE:]
+    if not last:
+        return None
+    sums = totals(last)
+    averages = {key: sums.get(key, 0) / len(last) for key in ("work_orders", "bytes", "images")}
+    return {**averages, "seconds": sum(row.seconds or 0 for row in last) / len(last), "windows": len(last)}
 
 
 def _of_run(run: Row[Any], delivery: Delivery | None) -> tuple[WindowRow | None, bool]:

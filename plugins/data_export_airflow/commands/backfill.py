@@ -1,0 +1,148 @@
+"""`backfill`: windows of the past, as Airflow's own backfill."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from datetime import datetime
+
+    from data_export_airflow.backfill import Forecast
+
+_REPROCESS = {
+    "none": "windows that never ran",
+    "failed": "windows that never ran or failed",
+    "completed": "all windows, delivered ones again",
+}
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "backfill",
+        help="show what a backfill would do, ask, and have Airflow do it",
+        description="It takes the windows that start in the range and are over. A date without zone is midnight in the "
+        "export's timezone. What breaks a limit is refused by name.",
+    )
+    parser.add_argument("name", metavar="NAME", help="export, by the name of its file")
+    parser.add_argument("--from", dest="start", metavar="DATE", required=True, help="first window, e.g. 2025-03-16")
+    parser.add_argument("--to", dest="end", metavar="DATE", required=True, help="end of the range, exclusive")
+    parser.add_argument(
+        "--reprocess",
+        choices=list(_REPROCESS),
+        default="none",
+        help="which windows of those that were run; default: none",
+    )
+    parser.add_argument("--newest-first", action="store_true", help="run the newest window first")
+    parser.add_argument(
+        "--max-active-runs", type=int, metavar="N", help="runs at once; default and most: the limit of that name"
+    )
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    parser.add_argument("--dry-run", action="store_true", help="show only")
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    from datetime import UTC, datetime
+
+    from data_export_airflow.backfill import Asked, create, forecast
+
+    if options.max_active_runs is not None and options.max_active_runs < 1:
+        print("--max-active-runs: give 1 or more", file=sys.stderr)
+        return 2
+    asked = Asked(
+        options.name, options.start, options.end, options.reprocess, options.newest_first, options.max_active_runs
+    )
+    now = datetime.now(UTC)
+    found = forecast(asked, now)
+    print(*_text(found, now), sep="\n", file=options.out)
+    if not found.runs or options.dry_run:
+        return 0
+    if not options.yes and not found.under_way and not sys.stdin.isatty():
+        print("nothing was created: add --yes, since there is no terminal to ask", file=sys.stderr)
+        return 2
+    options.out.flush()
+    if not options.yes and not found.under_way and not _agreed():
+        print("nothing was created", file=sys.stderr)
+        return 1
+    print(*_after(found, create(found)), sep="\n", file=options.out)
+    return 0
+
+
+def _agreed() -> bool:
+    try:
+        return input("Create it? [y/N] ").strip().lower() in ("y", "yes")
+    except EOFError:
+        return False
+
+
+def _text(found: "Forecast", now: "datetime") -> Iterator[str]:
+    asked, runs = found.asked, len(found.runs)
+    states = Counter({"never run": 0})
+    for row in found.windows:
+        states["never run" if row.state in ("missing", "past", "open") else row.state] += 1
+    yield f"{asked.name}: {asked.start} to {asked.end}, exclusive, in {found.timezone}"
+    first, last = found.windows[0], found.windows[-1]
+    counts = ", ".join(f"{number:,} {state}" for state, number in states.items() if number)
+    yield f"  windows   {len(found.windows):,}: {counts}"
+    yield f"  first     {first.start:%Y-%m-%d %H:%M:%S} to {first.end:%Y-%m-%d %H:%M:%S} UTC"
+    yield f"  last      {last.start:%Y-%m-%d %H:%M:%S} to {last.end:%Y-%m-%d %H:%M:%S} UTC"
+    yield from (f"  note      {note}" for note in _notes(found, now))
+    order = "newest" if asked.newest_first else "oldest"
+    at_once = f"{order} first, at most {found.max_active_runs} at once" if runs else "nothing to do"
+    yield f"  runs      {runs:,} ({_REPROCESS[asked.reprocess]}), {at_once}"
+    if runs:
+        yield from _reckoned(found)
+    held = (found.limits.max_window_days, found.limits.earliest, found.limits.max_active_runs)
+    yield f"  limits    {', '.join(f'{limit.name} {limit.value}' for limit in held)}: kept"
+    if found.under_way:
+        yield f"  BUSY      {found.under_way} is under way: this one can be created when it is over"
+    if found.is_paused and runs:
+        yield f"  PAUSED    the DAG is paused: the runs wait until `airflow dags unpause {found.dag_id}`"
+
+
+def _notes(found: "Forecast", now: "datetime") -> Iterator[str]:
+    first, last = found.windows[0], found.windows[-1]
+    if first.start > found.start:
+        yield f"no window starts before {first.start:%Y-%m-%d %H:%M:%S} UTC: what lies before is not exported"
+    if last.end > found.end:
+        yield f"the last window starts in the range and goes on after it, to {last.end:%Y-%m-%d %H:%M:%S} UTC"
+    elif found.end > now:
+        yield "windows that are not over yet are left out: they run when they are"
+    elif last.end < found.end:
+        yield f"no window starts after {last.start:%Y-%m-%d %H:%M:%S} UTC: the export ends there"
+
+
+def _reckoned(found: "Forecast") -> Iterator[str]:
+    runs, sample, counted = len(found.runs), found.sample, found.counted
+    if sample is not None:
+        sizes = [f"{sample['work_orders'] * runs:,.0f} work orders", _size(sample["bytes"] * runs)]
+        sizes += [f"{sample['images'] * runs:,.0f} images"] if sample["images"] else []
+        yield f"  estimate  {', '.join(sizes)}, going by {sample['windows']:.0f} deliveries"
+        yield f"  time      about {_duration(found.seconds or 0)}, at their speed"
+    elif counted is not None:
+        images = "" if counted.images is None else f" and {counted.images * runs:,.0f} images"
+        yield f"  estimate  {counted.work_orders * runs:,.0f} work orders{images}, as counted at the source"
+        yield "  time      unknown until a first window is delivered"
+    else:
+        yield f"  estimate  unknown: nothing was delivered yet, and the source does not answer: {found.silence}"
+
+
+def _size(count: float) -> str:
+    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(1, round(seconds))} s"
+    return f"{seconds / 60:,.0f} min" if seconds < 5400 else f"{seconds / 3600:,.1f} h"
+
+
+def _after(found: "Forecast", backfill_id: int) -> Iterator[str]:
+    from airflow.configuration import conf
+
+    base = str(conf.get("api", "base_url", fallback="")).rstrip("/")
+    yield f"backfill {backfill_id} is created with {len(found.runs):,} run{'s' * (len(found.runs) != 1)}"
+    yield f"  watch     {base}/dags/{found.dag_id}/backfills, or the page Data exports"
+    yield f"  cancel    there, or PUT {base}/api/v2/backfills/{backfill_id}/cancel; what is delivered stays"

@@ -1,0 +1,267 @@
+"""`backfill` against a real metadata database: what it tells, what it refuses, and what Airflow then has."""
+
+import io
+import warnings
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from airflow.dag_processing.collection import update_dag_parsing_results_in_db
+from airflow.models.backfill import Backfill
+from airflow.models.dag import DagModel
+from airflow.models.dagbundle import DagBundleModel
+from airflow.models.dagrun import DagRun
+from airflow.serialization.serialized_objects import LazyDeserializedDAG
+from airflow.utils.db import initdb
+from airflow.utils.session import create_session
+from sqlalchemy import delete, select, update
+
+from data_export.config.load import load_named
+from data_export.config.models import dag_id
+from data_export.config.platform import load_platform
+from data_export.limits import limits_of
+from data_export_airflow.cli import main
+from data_export_airflow.factory import build_dag
+from tests.unit.source_kit import SITE, SourceDatabase
+
+# Airflow's own: it uses a name that one of its libraries has deprecated.
+pytestmark = pytest.mark.filterwarnings("ignore:GitWildMatchPattern")
+
+BUNDLE = "tests"
+NAME = "acme"
+DAG = dag_id(NAME)
+FILE = f"""\
+site_id: [{SITE}]
+interval: daily
+timezone: Europe/Paris
+start_date: 2025-03-10
+end_date: 2025-04-01
+connector_type: cloud_storage
+connector_config: {{storage_uri: "gs://bucket/x/", export_images: true}}
+"""
+Deploy = Callable[[str], None]
+
+
+@pytest.fixture(scope="module")
+def metadata() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Airflow's own migrations warn
+        initdb()
+    with create_session() as session:
+        session.merge(DagBundleModel(name=BUNDLE))
+
+
+@pytest.fixture
+def deploy(metadata: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Deploy]:
+    """Writes the customer file and has Airflow read it, as its dag-processor would."""
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    monkeypatch.setenv("AIRFLOW_CONN_EXPORT_SOURCE", "postgres://us:canary@127.0.0.1:1/source")
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+
+    def parsed(text: str = FILE) -> None:
+        (tmp_path / f"{NAME}.yaml").write_text(text)
+        export = load_named(NAME)
+        dag = build_dag(NAME, export, limits_of(NAME, export, load_platform().limits))
+        dag.fileloc, dag.relative_fileloc = __file__, "x.py"
+        with create_session() as session:
+            lazy = LazyDeserializedDAG.from_dag(dag)
+            update_dag_parsing_results_in_db(
+                BUNDLE, None, [lazy], {}, None, set(), session, files_parsed={(BUNDLE, "x.py")}
+            )
+
+    yield parsed
+    with create_session() as session:
+        for model in (DagRun, Backfill, DagModel):
+            session.execute(delete(model).where(model.dag_id == DAG))
+
+
+def backfill(*arguments: str, start: str = "2025-03-28", end: str = "2025-04-01") -> int:
+    return main(["backfill", NAME, "--from", start, "--to", end, *arguments])
+
+
+def runs() -> list[tuple[datetime, str]]:
+    with create_session() as session:
+        found = session.execute(
+            select(DagRun.data_interval_start, DagRun.state)
+            .where(DagRun.dag_id == DAG)
+            .order_by(DagRun.data_interval_start)
+        )
+        return [(start, str(state)) for start, state in found]
+
+
+def end_backfills(**states: str) -> None:
+    """As the scheduler would: the runs of these days of March are over, and so is the backfill."""
+    with create_session() as session:
+        session.execute(update(Backfill).where(Backfill.dag_id == DAG).values(completed_at=datetime.now(UTC)))
+        for run in session.scalars(select(DagRun).where(DagRun.dag_id == DAG)):
+            run._state = states.get(f"day_{run.data_interval_end.day}", "success")
+
+
+def test_it_shows_what_it_would_do_and_creates_nothing(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(FILE)
+    assert backfill("--dry-run") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "acme: 2025-03-28 to 2025-04-01, exclusive, in Europe/Paris"
+    said = {line[2:12].strip(): line[12:] for line in lines[1:]}
+    assert said["windows"] == "4: 4 never run"
+    assert said["first"] == "2025-03-27 23:00:00 to 2025-03-28 23:00:00 UTC"
+    assert said["last"] == "2025-03-30 22:00:00 to 2025-03-31 22:00:00 UTC"  # after a day of 23 hours
+    assert said["runs"] == "4 (windows that never ran), oldest first, at most 3 at once"
+    assert said["estimate"].startswith("unknown: nothing was delivered yet, and the source does not answer: source: ")
+    assert said["limits"] == "max_window_days 400, earliest 2020-01-01, max_active_runs 3: kept"
+    assert said["PAUSED"] == f"the DAG is paused: the runs wait until `airflow dags unpause {DAG}`"
+    assert "canary" not in "".join(lines)
+    assert runs() == []
+
+
+def test_it_is_airflows_own_backfill_of_a_half_open_range(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(FILE)
+    assert backfill("--yes", "--newest-first", "--max-active-runs", "2") == 0
+    days = [datetime(2025, 3, 27, 23, tzinfo=UTC), datetime(2025, 3, 28, 23, tzinfo=UTC)]
+    days += [datetime(2025, 3, 29, 23, tzinfo=UTC), datetime(2025, 3, 30, 22, tzinfo=UTC)]
+    assert runs() == [(day, "queued") for day in days]
+    with create_session() as session:
+        (made,) = session.scalars(select(Backfill).where(Backfill.dag_id == DAG))
+        assert (made.max_active_runs, made.reprocess_behavior) == (2, "none")
+    out = capsys.readouterr().out
+    assert f"backfill {made.id} is created with 4 runs" in out
+    assert f"/dags/{DAG}/backfills" in out
+    assert f"/api/v2/backfills/{made.id}/cancel" in out
+
+
+def test_a_second_one_is_refused_while_the_first_goes_on(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(FILE)
+    assert backfill("--yes") == 0
+    for again in ((), ("--yes",)):
+        assert backfill(*again, start="2025-03-20") == 1
+        assert "(2025-03-27 23:00 to 2025-03-30 22:00 UTC) is under way" in capsys.readouterr().err
+    assert backfill("--dry-run", start="2025-03-20") == 0
+    assert "  BUSY      backfill " in capsys.readouterr().out
+    end_backfills()
+    assert backfill("--yes", start="2025-03-20") == 0
+    assert len(runs()) == 12
+
+
+@pytest.mark.parametrize(
+    ("reprocess", "count"), [("none", 2), ("failed", 3), ("completed", 5)], ids=["none", "failed", "completed"]
+)
+def test_which_windows_run_again(
+    reprocess: str, count: int, deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy(FILE)
+    assert backfill("--yes", start="2025-03-28", end="2025-03-31") == 0
+    end_backfills(day_29="failed")
+    capsys.readouterr()
+    assert backfill("--yes", "--reprocess", reprocess, start="2025-03-27", end="2025-04-01") == 0
+    out = capsys.readouterr().out
+    assert "windows   5: 2 never run, 2 delivered, 1 failed" in out
+    assert f"  runs      {count} (" in out
+    assert [state for _, state in runs()].count("queued") == count
+
+
+def test_nothing_to_do_is_no_failure(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(FILE)
+    assert backfill("--yes") == 0
+    end_backfills()
+    assert backfill() == 0
+    assert "runs      0 (windows that never ran), nothing to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("more", "start", "end", "arguments", "said"),
+    [
+        ("", "2025-03-09", "2025-04-01", (), "--from 2025-03-09 is before the export's start_date 2025-03-10"),
+        ("", "2025-03-10", "2025-04-01", ("--max-active-runs", "9"), "9 is more than limits.max_active_runs = 3"),
+        (
+            "limits: {max_active_runs: 1}",
+            "2025-03-10",
+            "2025-04-01",
+            ("--max-active-runs", "2"),
+            "acme.yaml): ask for fewer",
+        ),
+        (
+            "limits: {earliest: 2025-03-20}",
+            "2025-03-15",
+            "2025-04-01",
+            (),
+            "begins before limits.earliest = 2025-03-20",
+        ),
+        ("", "2025-03-12", "2025-03-12", (), "--from 2025-03-12 --to 2025-03-12: window ends"),
+        ("", "12.3.2025", "2025-03-12", (), "is not a date or date-time that exists"),
+        ("", "2025-06-01", "2025-07-01", (), "no window that is over starts in"),
+        ("", "2990-06-01", "2990-07-01", (), "no window that is over starts in"),
+        ("enabled: false", "2025-03-12", "2025-04-01", (), "enabled is false"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_words(
+    more: str,
+    start: str,
+    end: str,
+    arguments: tuple[str, ...],
+    said: str,
+    deploy: Deploy,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    deploy(FILE + more)
+    assert backfill("--yes", *arguments, start=start, end=end) == 1
+    assert said in capsys.readouterr().err
+    assert runs() == []
+
+
+def test_once_has_no_backfill(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(FILE.replace("daily", "once"))
+    assert backfill("--yes") == 1
+    assert "interval once has one window and no backfill" in capsys.readouterr().err
+
+
+def test_airflow_must_have_read_the_file(deploy: Deploy, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / f"{NAME}.yaml").write_text(FILE)
+    assert backfill("--yes") == 1
+    assert f"Airflow has no DAG {DAG} yet" in capsys.readouterr().err
+    deploy(FILE)
+    (tmp_path / f"{NAME}.yaml").write_text(FILE.replace("daily", "hourly"))
+    assert backfill("--yes") == 1
+    assert "an earlier version of the file" in capsys.readouterr().err
+
+
+def test_nobody_is_surprised(
+    deploy: Deploy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without an answer nothing is created: not in a script, and not for a no."""
+    deploy(FILE)
+    assert backfill() == 2
+    assert "add --yes" in capsys.readouterr().err
+    for answer, code, count in (("n", 1, 0), ("", 1, 0), ("y", 0, 4)):
+        terminal = io.StringIO(f"{answer}\n")
+        monkeypatch.setattr(terminal, "isatty", lambda: True)
+        monkeypatch.setattr("sys.stdin", terminal)
+        assert backfill() == code
+        assert len(runs()) == count
+
+
+@pytest.mark.parametrize(
+    ("interval", "start", "end", "note"),
+    [
+        ("weekly", "2025-03-11", "2025-03-20", "no window starts before 2025-03-16 23:00:00 UTC"),
+        ("weekly", "2025-03-17", "2025-03-20", "goes on after it, to 2025-03-23 23:00:00 UTC"),
+        ("daily", "2025-03-30", "2025-05-01", "no window starts after 2025-03-30 22:00:00 UTC: the export ends there"),
+    ],
+)
+def test_a_range_that_does_not_fit_the_windows_is_explained(
+    interval: str, start: str, end: str, note: str, deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy(FILE.replace("daily", interval))
+    assert backfill("--dry-run", start=start, end=end) == 0
+    assert note in capsys.readouterr().out
+
+
+def test_before_the_first_delivery_the_source_is_asked(
+    deploy: Deploy, one_order: SourceDatabase, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_EXPORT_SOURCE", one_order.dsn)
+    deploy(FILE)
+    assert backfill("--dry-run", start="2025-03-16", end="2025-03-17") == 0
+    out = capsys.readouterr().out
+    assert "estimate  1 work orders and 1 images, as counted at the source" in out
+    assert "time      unknown until a first window is delivered" in out
