@@ -3,8 +3,8 @@
 import base64
 import hashlib
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -64,11 +64,15 @@ class Hasher:
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """Bytes to store: a small object held in memory, or a file on local disk that is only ever streamed."""
+    """Bytes to store: a small object held in memory, or a file on local disk that is only ever streamed.
+
+    `sent`, if given, is told how many bytes a sender has taken so far, from whatever thread it runs in.
+    """
 
     source: bytes | Path
     digests: Digests
     content_type: str = "application/octet-stream"
+    sent: Callable[[int], None] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
     def of_bytes(cls, data: bytes, content_type: str = "application/octet-stream", *, md5: bool = False) -> Self:
@@ -91,6 +95,14 @@ class Content:
 
     def chunks(self, size: int = CHUNK_BYTES) -> Iterator[bytes]:
         """The bytes from the beginning, at most `size` at a time."""
+        taken = 0
+        for chunk in self._chunks(size):
+            yield chunk
+            taken += len(chunk)
+            if self.sent is not None:
+                self.sent(taken)
+
+    def _chunks(self, size: int) -> Iterator[bytes]:
         if isinstance(self.source, bytes):
             for start in range(0, len(self.source), size):
                 yield self.source[start : start + size]

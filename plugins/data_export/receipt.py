@@ -56,8 +56,10 @@ class ImagesCopied(_Step):
     site_id: UUID
     copied: int = 0
     already_there: int = 0
+    kept: int = Field(default=0, description="at the target with other content than at the source, and left so")
     missing_at_source: int = 0
     missing: list[str] = Field(default_factory=list, description="the first names missing at the source, at most 100")
+    missing_list: str | None = Field(default=None, description="address of all their names, one a line, where more")
     bytes: int = Field(default=0, description="bytes of the images copied in this attempt")
 
 
@@ -106,8 +108,9 @@ class Receipt(_Step):
             "work_orders": sum(site.work_orders for site in self.sites),
             "quarantined": sum(site.quarantined for site in self.sites),
             "bytes": sum(site.bytes for site in self.sites),
-            "images": sum(images.copied + images.already_there for images in copied),
+            "images": sum(images.copied + images.already_there + images.kept for images in copied),
             "images_copied": sum(images.copied for images in copied),
+            "images_kept": sum(images.kept for images in copied),
             "images_missing": sum(images.missing_at_source for images in copied),
             "image_bytes": sum(images.bytes for images in copied),
         }

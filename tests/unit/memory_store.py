@@ -4,6 +4,7 @@ import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
+from datetime import datetime
 from typing import Self
 
 from data_export.content import Content, Digests
@@ -24,6 +25,7 @@ class MemoryStore:
     def __init__(self, uri: str = "memory://store/", *, checksums: bool = True, steps: int = 1) -> None:
         self.uri = uri
         self.objects: dict[str, bytes] = {}
+        self.modified: dict[str, datetime] = {}
         self.calls: Counter[str] = Counter()
         self.sent = self.active = self.most_active = 0
         self.fault: Callable[[str, str], None] = lambda call, key: None
@@ -83,7 +85,9 @@ class MemoryStore:
 
     def _stored(self, key: str) -> StoredObject:
         digests = Content.of_bytes(self.objects[key]).digests if self._checksums else Digests(len(self.objects[key]))
-        return StoredObject(key, replace(digests, sha256=None))  # as object stores: crc32c, never sha256
+        return StoredObject(
+            key, replace(digests, sha256=None), self.modified.get(key)
+        )  # as object stores: crc32c, never sha256
 
 
 class CopyingStore(MemoryStore):

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -23,7 +24,7 @@ from data_export.errors import (
     TargetUnavailable,
     VerificationFailed,
 )
-from data_export.images import CopyLimits, Progress, copy_images, source_key_of
+from data_export.images import CopyLimits, CopyRules, Progress, copy_images, source_key_of
 from data_export.receipt import ImagesCopied
 from tests.unit.memory_store import CopyingStore, MemoryStore
 
@@ -133,9 +134,11 @@ async def test_images_missing_at_the_source_are_counted_named_and_block_nothing(
     for n in range(0, 150):
         if n % 50:
             del world.source.objects[source_key(n)]
-    copied = await world.copy()
+    copied = await world.copy(missing_list=tmp_path / "missing")
     assert (copied.copied, copied.missing_at_source, copied.already_there) == (3, 147, 0)
     assert len(copied.missing) == 100
+    listed = (tmp_path / "missing").read_text().splitlines()
+    assert sorted(listed) == [f"{input_id(n)}.png" for n in range(150) if n % 50]
     assert set(copied.missing) <= {f"{input_id(n)}.png" for n in range(150) if n % 50}
     assert "147 of 150 images are missing at memory://source/" in caplog.text
 
@@ -182,17 +185,56 @@ async def test_another_content_is_replaced_and_only_that(world):
     assert world.target.objects == world.expected
 
 
-async def test_a_refused_replacement_fails_at_once(world):
-    world.target.objects[target_key(5)] = b"truncated"
+@pytest.mark.parametrize("if_exists", ["keep", "revision"])
+async def test_another_content_is_kept_where_the_customer_wants_that(world, if_exists, caplog):
+    world.target.objects[target_key(5)] = b"delivered before"
+    copied = await world.copy(rules=CopyRules(if_exists))
+    assert (copied.copied, copied.kept, copied.already_there) == (39, 1, 0)
+    assert world.target.objects == world.expected | {target_key(5): b"delivered before"}
+    assert world.target.calls["replace"] == 0
+    assert "1 of 40 images at memory://target/ differ from their source and are kept, e.g. 0000" in caplog.text
+
+
+async def test_a_target_that_refuses_replacements_keeps_its_images_and_blocks_nothing(world, caplog):
+    for n in (5, 6):
+        world.target.objects[target_key(n)] = b"delivered before"
 
     def refuse(call: str, key: str) -> None:
         if call == "replace":
             raise OverwriteRefused("grant storage.objects.delete")
 
     world.target.fault = refuse
-    with pytest.raises(OverwriteRefused):
-        await world.copy()
-    assert world.target.calls["replace"] == 1
+    copied = await world.copy()
+    assert (copied.copied, copied.kept) == (38, 2)
+    assert world.target.calls["replace"] == 2
+    assert caplog.text.count("grant storage.objects.delete") == 1
+
+
+async def test_a_target_without_checksums_is_read_back_on_request(sizes_only):
+    await sizes_only.copy()
+    sizes_only.target.objects[target_key(5)] = bytes(len(sizes_only.target.objects[target_key(5)]))
+    assert (await sizes_only.copy()).already_there == 40
+    assert sizes_only.target.calls["read"] == 0
+    assert (await sizes_only.copy(rules=CopyRules(read_back=True))).copied == 1
+    assert sizes_only.target.objects == sizes_only.expected
+
+
+@pytest.mark.parametrize("checksums", [True, False], ids=["source's checksum", "both read"])
+async def test_a_file_older_than_its_source_is_read_to_compare(tmp_path, checksums):
+    """Its source may have been replaced since by an image of equal size."""
+    source, target = (MemoryStore(uri, checksums=known) for uri, known in (("a://", checksums), ("b://", False)))
+    world = World(tmp_path, source, target)
+    await world.copy()
+    noon = datetime(2025, 3, 16, 12, tzinfo=UTC)
+    source.modified = {source_key(n): noon + timedelta(milliseconds=999) for n in range(40)}
+    target.modified = {target_key(n): noon for n in range(40)}  # the same second, as SFTP tells times
+    source.objects[source_key(5)] = source.objects[source_key(5)][::-1]
+    assert (await world.copy()).already_there == 40
+    target.modified |= {target_key(n): noon - timedelta(seconds=1) for n in (5, 6)}
+    copied = await world.copy()
+    assert (copied.copied, copied.already_there) == (1, 39)
+    assert target.calls["read"] == (2 if checksums else 4)
+    assert target.objects[target_key(5)] == source.objects[source_key(5)]
 
 
 @pytest.mark.parametrize("boundary", range(20))
@@ -508,6 +550,36 @@ async def test_progress_is_told_while_it_runs_and_at_the_end(world):
     assert len(told) > 2
     assert [p.done for p in told] == sorted(p.done for p in told)
     assert (told[-1].done, told[-1].total, told[-1].bytes) == (40, 40, sum(map(len, world.expected.values())))
+
+
+async def test_bytes_are_told_while_one_large_image_is_sent(tmp_path):
+    class Slow(MemoryStore):
+        async def create(self, key: str, content: Content) -> StoredObject:
+            for _ in content.chunks(10):
+                await asyncio.sleep(0.002)
+            return await super().create(key, content)
+
+    world = World(tmp_path, MemoryStore("memory://source/"), Slow("memory://target/"), count=1)
+    world.source.objects[source_key(0)] = bytes(200)
+    told: list[Progress] = []
+    await world.copy(CopyLimits(report_seconds=0.001), progress=told.append)
+    sent = [progress.bytes for progress in told if not progress.done]
+    assert sent == sorted(sent)
+    assert len({*sent} - {0, 200}) > 2
+    assert (told[-1].done, told[-1].bytes) == (1, 200)
+
+
+async def test_an_image_that_comes_and_goes_is_a_transient_fault(world):
+    def flicker(call: str, key: str) -> None:
+        if key == target_key(9):
+            if call == "create":
+                world.target.objects[key] = b"another run's"
+            else:
+                world.target.objects.pop(key, None)
+
+    world.target.fault = flicker
+    with pytest.raises(TargetUnavailable, match=r"0009\.png comes and goes"):
+        await world.copy()
 
 
 async def test_the_log_is_told_where_nobody_else_is(world, caplog):

@@ -63,14 +63,17 @@ def opened(content: Content, stop: threading.Event) -> BinaryIO:
     size = content.source.stat().st_size
     if size != content.size:
         raise VerificationFailed(f"{content.source} has {size} bytes where {content.size} were announced")
-    return cast("BinaryIO", _StoppableFile(content.source, stop))
+    return cast("BinaryIO", _StoppableFile(content.source, stop, content.sent))
 
 
 class _StoppableFile(io.FileIO):
-    def __init__(self, path: Path, stop: threading.Event) -> None:
+    def __init__(self, path: Path, stop: threading.Event, sent: Callable[[int], None] | None) -> None:
         super().__init__(path)
         self._stop = stop
+        self._sent = sent
 
     def read(self, size: int | None = -1, /) -> bytes:
         go_on(self._stop)
+        if self._sent is not None:
+            self._sent(self.tell())  # what was read before was sent before more is asked for
         return super().read(-1 if size is None else size)

@@ -5,10 +5,11 @@ import logging
 from uuid import UUID
 
 from data_export import layout
+from data_export.config.connectors import SftpConfig
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver, holds
-from data_export.images import Progress, copy_images, source_key_of
+from data_export.images import CopyRules, Progress, copy_images, source_key_of
 from data_export.pipeline.staged import download, scratch, upload
 from data_export.plan import ExportPlan
 from data_export.receipt import Delivered, Extracted, ImagesCopied, Transformed
@@ -17,6 +18,7 @@ from data_export.transform.transform import transform
 
 log = logging.getLogger(__name__)
 SNAPSHOT, DATA, IMAGES, QUARANTINE = "snapshot", "data.json", "images.parquet", "quarantine.json"
+MISSING = "missing-images.txt"
 MEDIA_TYPE = "application/x-ndjson"
 
 
@@ -89,23 +91,33 @@ def transform_site(plan: ExportPlan, extracted: Extracted, staging: Store) -> Tr
 def copy_site_images(
     plan: ExportPlan, transformed: Transformed, images: Store, key_template: str, target: Destination, staging: Store
 ) -> ImagesCopied:
-    """Copies every image that the site's data file refers to, those already at the target excepted."""
+    """Copies every image that the site's data file refers to, those already at the target excepted.
+
+    The names of missing images beyond those of the result are in staging, at its `missing_list`.
+    """
 
     def report(progress: Progress) -> None:
         log.info("%s: site %s: %s", plan.name, transformed.site_id, progress)
 
     async def run() -> ImagesCopied:
         async with staging, images, target:
-            paths = await download(staging, transformed.images_key, folder / IMAGES)
-            return await copy_images(
-                paths,
+            copied = await copy_images(
+                await download(staging, transformed.images_key, folder / IMAGES),
                 site_id=transformed.site_id,
                 source=images,
                 source_key=source_key_of(key_template, transformed.site_id),
                 destination=target,
+                rules=CopyRules(config.if_exists, isinstance(config, SftpConfig) and config.verify == "read-back"),
+                missing_list=folder / MISSING,
                 progress=report,
             )
+            if copied.missing_at_source == len(copied.missing):
+                return copied
+            key = f"{transformed.images_key.rpartition('/')[0]}/{MISSING}"
+            await upload(staging, folder / MISSING, key)
+            return copied.model_copy(update={"missing_list": staging.uri + key})
 
+    config = plan.export.connector_config
     with scratch() as folder:
         return asyncio.run(run())
 

@@ -1,0 +1,153 @@
+"""Settles one image: found at the target, copied, kept as it is there, or missing at the source."""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Literal, NamedTuple
+
+from data_export.config.connectors import IfExists
+from data_export.content import Digests, Hasher
+from data_export.delivery.base import Destination, ServerSideCopy, StoredObject
+from data_export.errors import AccessDenied, OverwriteRefused, TargetNotFound, VerificationFailed
+from data_export.images.fetch import Fetcher
+from data_export.images.listing import ListedImage
+
+_log = logging.getLogger(__name__)
+
+
+class Settled(NamedTuple):
+    """What became of an image, and how many bytes were copied for it."""
+
+    outcome: Literal["copied", "already_there", "kept", "missing"]
+    bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CopyRules:
+    """Which image is the same, and what becomes of one that is not.
+
+    An image is the same when it has the same size and, where both sides know one, the same checksum. Where the target
+    knows none (SFTP), a file older than its source's image is read to compare, with `read_back` every file. One that
+    differs is replaced under `replace`, where the target lets us; otherwise it is kept and counted, since no image may
+    keep the data from being delivered. There are no revisions of images: the data refers to each by its one name.
+    """
+
+    if_exists: IfExists = "replace"
+    read_back: bool = False
+
+
+DEFAULT_RULES = CopyRules()
+
+
+class Settler:
+    """Settles images between two open stores; `sent` is told how many bytes of each image are sent so far."""
+
+    def __init__(
+        self,
+        source: Destination,
+        destination: Destination,
+        fetcher: Fetcher,
+        rules: CopyRules,
+        sent: Callable[[str, int], None],
+    ) -> None:
+        self._source = source
+        self._destination = destination
+        self._fetcher = fetcher
+        self._rules = rules
+        self._sent = sent
+        self._refusal_told = False
+        self._server_side: ServerSideCopy | None = None
+        if isinstance(destination, ServerSideCopy) and destination.can_copy_from(source):
+            self._server_side = destination
+
+    async def settle(self, image: ListedImage) -> Settled:
+        """
+        Raises:
+            ObjectExists: another run was quicker, or the answer to our own write was lost: settle it again.
+            DataExportError: whatever else either side raises.
+        """
+        here, there = await self._look(image)
+        if there is not None and (here is None or await self._is_same(here, there)):
+            return Settled("already_there")
+        if here is None:
+            return Settled("missing")
+        if there is not None and self._rules.if_exists != "replace":
+            return Settled("kept")
+        try:
+            if there is not None:
+                return await self._replace(image, here)
+            await self._create(image, here)
+        except TargetNotFound as error:
+            if await self._source.stat(image.source_key) is None:
+                return Settled("missing")
+            raise TargetNotFound(  # a server-side copy may blame the image, which is there
+                f"{self._destination.uri}: no such bucket or folder: create it, or correct the address in the customer "
+                f"file ({error})"
+            ) from error
+        return Settled("copied", here.digests.size)
+
+    async def _look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
+        """What source and target hold, asked at once: it halves the time of recognising what is there."""
+        here = asyncio.create_task(self._source.stat(image.source_key))
+        try:
+            there = await self._destination.stat(image.key)
+        except BaseException:
+            here.cancel()
+            await asyncio.gather(here, return_exceptions=True)
+            raise
+        return await here, there
+
+    async def _is_same(self, here: StoredObject, there: StoredObject) -> bool:
+        same = there.digests.matches(here.digests)
+        if same is not None:
+            return same
+        if not (self._rules.read_back or _is_older(there, here)):
+            return True
+        same = (await _digests(self._destination, there)).matches(here.digests)
+        if same is None:  # the source knows no checksum either
+            same = (await _digests(self._destination, there)).matches(await _digests(self._source, here))
+        return bool(same)
+
+    async def _create(self, image: ListedImage, here: StoredObject) -> None:
+        if self._server_side is not None:
+            try:
+                stored = await self._server_side.copy_from(self._source, image.source_key, image.key)
+            except AccessDenied as error:
+                if self._server_side is not None:
+                    self._server_side = None
+                    _log.warning("images are streamed, not copied from server to server: %s", error)
+            else:
+                if stored.digests.matches(here.digests) is False:
+                    raise VerificationFailed(f"{self._destination.uri}{image.key} is not what was copied: {stored}")
+                return
+        async with self._fetcher.fetch(here) as content:
+            await self._destination.create(image.key, replace(content, sent=partial(self._sent, image.key)))
+
+    async def _replace(self, image: ListedImage, here: StoredObject) -> Settled:
+        """A target that lets us create only keeps its image: the data must not wait for a right it does not need."""
+        async with self._fetcher.fetch(here) as content:
+            try:
+                await self._destination.replace(image.key, replace(content, sent=partial(self._sent, image.key)))
+            except OverwriteRefused as refusal:
+                if not self._refusal_told:  # of many alike the count is told at the end
+                    self._refusal_told = True
+                    _log.warning("images that differ from their source are kept where they are: %s", refusal)
+                return Settled("kept")
+        _log.warning("%s%s differed from its source and was replaced", self._destination.uri, image.key)
+        return Settled("copied", here.digests.size)
+
+
+def _is_older(there: StoredObject, here: StoredObject) -> bool:
+    """Whether the target's file was written before the source's image, in whole seconds, as SFTP tells times."""
+    if there.modified is None or here.modified is None:
+        return False
+    return there.modified < here.modified.replace(microsecond=0)
+
+
+async def _digests(store: Destination, stored: StoredObject) -> Digests:
+    hasher = Hasher(md5=True)
+    async for chunk in store.read(stored.key):
+        hasher.update(chunk)
+    return hasher.digests()
