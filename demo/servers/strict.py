@@ -146,13 +146,20 @@ def _content_range(request: Exchange) -> tuple[int, int, float]:
 
 @dataclass
 class StrictS3:
-    """Writes one after the other (moto's create-only check is a race), create-only copies, and checksums that count."""
+    """Writes one after the other (moto's create-only check is a race), create-only copies, checksums that count, and
+    rights."""
 
+    #: Rights that the caller lacks, e.g. `{"s3:PutObject"}`.
+    denied: set[str] = field(default_factory=set)
     _one_writer: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def __call__(self, request: Exchange, forward: Forward) -> Answer:
+        if (right := _right(request)) in self.denied:
+            return _lacking(right, request)
         if request.method in ("GET", "HEAD"):
-            return await forward(request)
+            answer = await forward(request)
+            hidden = answer.status == 404 and right == "s3:GetObject" and "s3:ListBucket" in self.denied
+            return _lacking("s3:ListBucket", request) if hidden else answer
         actual = base64.b64encode(hashlib.sha256(request.body).digest()).decode()
         if request.method == "PUT" and request.headers.get("x-amz-checksum-sha256", actual) != actual:
             return s3_error(400, "BadDigest", "The SHA256 you specified did not match the calculated checksum.")
@@ -166,6 +173,23 @@ class StrictS3:
 
 def _identity(request: Exchange) -> CIMultiDict[str]:
     return CIMultiDict({"Authorization": request.headers.get("Authorization", "")})
+
+
+def _right(request: Exchange) -> str:
+    """What S3 wants for the request: docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html"""
+    query = request.url.query
+    if "/" not in request.url.path.strip("/"):
+        return "s3:ListBucketMultipartUploads" if "uploads" in query else "s3:ListBucket"
+    if request.method in ("GET", "HEAD"):
+        return "s3:GetObject"
+    if request.method == "DELETE":
+        return "s3:AbortMultipartUpload" if "uploadId" in query else "s3:DeleteObject"
+    return "s3:PutObject"
+
+
+def _lacking(right: str, request: Exchange) -> Answer:
+    denied = s3_error(403, "AccessDenied", f"User: arn:aws:iam::1:user/exporter is not authorized to perform: {right}")
+    return Answer(403) if request.method == "HEAD" else denied
 
 
 def s3_error(status: int, code: str, message: str) -> Answer:

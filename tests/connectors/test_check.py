@@ -6,12 +6,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import aiohttp
-import boto3
 import pytest
-from botocore.config import Config
 from gcloud.aio.storage import Storage
 from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
@@ -28,6 +27,8 @@ from demo.servers.gcs import GcsServer
 from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
 from demo.servers.smtp import SmtpServer
+from demo.servers.strict import StrictS3
+from tests.connectors.test_s3 import client_of, key_session, s3_store
 
 QUICK = Patience(tries=2, first_pause=0.01, longest_pause=0.02, connect=5, answer=20)
 
@@ -147,28 +148,55 @@ def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
 
 
 class TestS3:
-    def store(self, s3: S3Server, bucket: str) -> S3Store:
-        session = boto3.Session("key", "secret", region_name="us-east-1")
-        config = Config(signature_version="s3v4", s3={"addressing_style": "path"}, retries={"max_attempts": 1})
-        return S3Store(
-            f"s3://{bucket}/exports/",
-            client=lambda: session.client("s3", endpoint_url=s3.url, config=config),
-            session=lambda: session,
-            patience=QUICK,
-        )
+    def store(self, url: str, bucket: str) -> S3Store:
+        return s3_store(url, f"s3://{bucket}/exports/")
 
-    def test_a_bucket_that_is_right_passes_and_stays_empty(self, s3: S3Server) -> None:
-        bucket = f"customer-{uuid4().hex}"
-        s3.create_bucket(bucket)
-        store = self.store(s3, bucket)
-        assert failures(check_target(store)) == {}
-        client = store._make_client()
-        assert client.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
-        assert client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+    @pytest.fixture
+    def bucket(self, s3: S3Server) -> str:
+        name = f"customer-{uuid4().hex}"
+        s3.create_bucket(name)
+        return name
+
+    @pytest.fixture
+    def raw(self, s3: S3Server) -> Iterator[Any]:
+        client = client_of(s3.url, key_session())
+        yield client
         client.close()
 
+    def test_a_bucket_that_is_right_passes_and_stays_empty(self, s3: S3Server, bucket: str, raw: Any) -> None:
+        assert failures(check_target(self.store(s3.url, bucket))) == {}
+        assert raw.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+        assert raw.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+
     def test_a_missing_bucket_is_told(self, s3: S3Server) -> None:
-        assert "no bucket absent" in str(failures(check_target(self.store(s3, "absent"))))
+        assert "no bucket absent" in str(failures(check_target(self.store(s3.url, "absent"))))
+
+    @pytest.mark.parametrize("right", ["s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"])
+    @pytest.mark.parametrize("filled", [False, True])
+    def test_each_missing_right_is_told_apart(
+        self, s3: S3Server, bucket: str, raw: Any, right: str, filled: bool
+    ) -> None:
+        if filled:
+            raw.put_object(Bucket=bucket, Key="exports/a", Body=b"x")
+        with FaultProxy(s3.url, StrictS3(denied={right})) as proxy:
+            failed = failures(check_target(self.store(proxy.url, bucket)))
+        assert list(failed) == [f"target: {right}"]
+        assert f"lacks {right} on bucket {bucket}" in failed[f"target: {right}"]
+        assert raw.list_objects_v2(Bucket=bucket)["KeyCount"] == filled
+
+    def test_the_identity_is_named_where_sts_tells_it(
+        self, s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        steps = {result.step for result in check_target(self.store(s3.url, bucket))}
+        assert "target: identity" not in steps, "another server's keys were shown to AWS"
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3.url)
+        (found,) = (one for one in check_target(self.store(s3.url, bucket)) if one.step == "target: identity")
+        assert found.ok
+        assert found.detail.startswith("arn:aws:")
+        monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
+        results = check_target(self.store(s3.url, bucket))
+        assert failures(results) == {}
+        assert "target: identity" not in {result.step for result in results}
 
 
 class TestMail:

@@ -11,6 +11,7 @@ from data_export.errors import AccessDenied
 
 _NEEDED = ("storage.objects.create", "storage.objects.list", "storage.objects.get", "storage.buckets.get")
 _REPLACE = "storage.objects.delete"
+_PROBE = "data-export-check"
 
 
 async def check_gcs(target: GcsStore) -> Results:
@@ -42,18 +43,34 @@ async def check_gcs(target: GcsStore) -> Results:
 
 
 async def check_s3(target: S3Store) -> Results:
-    """Listing, reading (of a name that does not exist) and writing, by an upload in parts that is given up at once.
+    """Listing, reading, and writing by an upload in parts that is given up at once.
 
     S3 tells nobody their own rights; a multipart upload needs `s3:PutObject` and shows no object until it is completed
-    (docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html).
+    (docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html). Reading is not tried where listing is refused: S3
+    then answers as if it were refused too.
     """
-    results = Results()
+    results, keys = Results(), [_PROBE]
 
     async def list_one() -> None:
-        async for _ in target.list(""):
+        async for found in target.list(""):
+            keys.insert(0, found.key)
             return
 
-    await results.tried("target: s3:ListBucket", "granted", list_one())
-    await results.tried("target: s3:GetObject", "granted", target.stat("data-export-check"))
-    await results.tried("target: s3:PutObject", "granted", target.check_upload("data-export-check"))
+    if identity := await target.identity():
+        results.append(CheckResult("target: identity", True, identity))
+    if await results.tried("target: s3:ListBucket", "granted", list_one()):
+        await results.tried("target: s3:GetObject", "granted", target.stat(keys[0]))
+    await _check_s3_writing(target, results)
     return results
+
+
+async def _check_s3_writing(target: S3Store, results: Results) -> None:
+    address, name = target.root.address(_PROBE), {"Bucket": target.root.bucket, "Key": target.root.name(_PROBE)}
+    with results.step("target: s3:PutObject", "granted"):
+        begun = await target.called(address, "s3:PutObject", lambda client: client.create_multipart_upload(**name))
+    if results[-1].ok:
+        upload = name | {"UploadId": begun["UploadId"]}
+        with results.step("target: s3:AbortMultipartUpload", "granted"):
+            await target.called(
+                address, "s3:AbortMultipartUpload", lambda client: client.abort_multipart_upload(**upload)
+            )

@@ -12,7 +12,7 @@ from data_export.content import Content, Digests, Hasher
 from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.cloud_retry import NoSuchObject, Patience, PreconditionFailed, persist
 from data_export.delivery.keys import BucketRoot, checked_prefix
-from data_export.delivery.s3_connect import bucket_region, object_store, same_server
+from data_export.delivery.s3_connect import bucket_region, identity_of, object_store, same_server
 from data_export.delivery.s3_digests import from_head, from_metadata
 from data_export.delivery.s3_errors import explain
 from data_export.delivery.s3_multipart import upload_parts
@@ -89,15 +89,12 @@ class S3Store:
                 address, "s3:GetObject", lambda: obstore.get_async(self._objects, name, options={"head": True})
             )
             digests = from_metadata(found.meta["size"], found.attributes)
-            if (
-                digests is None
-            ):  # somebody else stored it: what S3 itself knows of its checksums obstore does not pass on
+            if digests is None:  # somebody else's: obstore does not pass on what S3 itself knows of its checksums
                 target = {"Bucket": self.root.bucket, "Key": name}
-                digests = from_head(
-                    await self._called(
-                        address, "s3:GetObject", lambda: self._client.head_object(**target, ChecksumMode="ENABLED")
-                    )
+                head = await self.called(
+                    address, "s3:GetObject", lambda client: client.head_object(**target, ChecksumMode="ENABLED")
                 )
+                digests = from_head(head)
         except NoSuchObject:
             return None
         return StoredObject(key, digests, found.meta["last_modified"])
@@ -140,13 +137,13 @@ class S3Store:
 
     async def delete(self, key: str) -> None:
         target = {"Bucket": self.root.bucket, "Key": self.root.name(key)}
-        await self._called(self.root.address(key), "s3:DeleteObject", lambda: self._client.delete_object(**target))
+        await self.called(self.root.address(key), "s3:DeleteObject", lambda client: client.delete_object(**target))
 
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
         options = {"Bucket": self.root.bucket, "Prefix": self.root.prefix + checked_prefix(prefix)}
         while True:
-            page = await self._called(
-                self.root.address(prefix), "s3:ListBucket", lambda: self._client.list_objects_v2(**options)
+            page = await self.called(
+                self.root.address(prefix), "s3:ListBucket", lambda client: client.list_objects_v2(**options)
             )
             for found in page.get("Contents", ()):
                 if not found["Key"].endswith("/"):  # what consoles make to show an empty folder
@@ -157,21 +154,15 @@ class S3Store:
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         name = self.root.name(key)
-        return await self._called(
+        return await self.called(
             self.root.address(key),
             "s3:GetObject",
-            lambda: signed_link(self._client, self._session, self.root.bucket, name, lifetime, file_name),
+            lambda client: signed_link(client, self._session, self.root.bucket, name, lifetime, file_name),
         )
 
-    async def check_upload(self, key: str) -> None:
-        """Whether we may write: begins an upload in parts and gives it up, so that no object ever appears."""
-        target = {"Bucket": self.root.bucket, "Key": self.root.name(key)}
-
-        def begin_and_abort() -> None:
-            upload = self._client.create_multipart_upload(**target)["UploadId"]
-            self._client.abort_multipart_upload(**target, UploadId=upload)
-
-        await self._called(self.root.address(key), "s3:PutObject", begin_and_abort)
+    async def identity(self) -> str | None:
+        """ARN of whoever acts by these credentials; None where that is not told."""
+        return await asyncio.to_thread(identity_of, self._client, self._session)
 
     def can_copy_from(self, source: Destination) -> bool:
         return isinstance(source, S3Store) and same_server(self._client, source._client)
@@ -188,7 +179,7 @@ class S3Store:
                 await self._once(
                     source.root.address(source_key),
                     needed,
-                    self._in_thread(lambda: self._client.copy_object(**target, CopySource=origin)),
+                    self._in_thread(lambda client: client.copy_object(**target, CopySource=origin)),
                 )
             except PreconditionFailed:
                 raise ObjectExists(f"{self.root.address(key)} is there already") from None
@@ -230,7 +221,10 @@ class S3Store:
             upload_parts(self._client, self.root.bucket, name, content, stop, create_only=create_only)
 
         await self._once(self.root.address(key), "s3:PutObject", lambda: run_blocking(upload, self._threads))
-        return await self._there(key)
+        stored = await self._there(key)
+        if stored.digests.matches(content.digests) is False:  # somebody else has replaced it since
+            raise VerificationFailed(f"{self.root.address(key)} holds {stored.digests}, sent was {content.digests}")
+        return stored
 
     async def _there(self, key: str) -> StoredObject:
         """What S3 holds after it said that it does."""
@@ -238,11 +232,12 @@ class S3Store:
             return found
         raise VerificationFailed(f"{self.root.address(key)} is not there after it was stored")
 
-    async def _called(self, address: str, permission: str, function: Callable[[], T]) -> T:
+    async def called(self, address: str, permission: str, function: Callable[[Any], T]) -> T:
+        """What the function gets from the boto3 client, in a thread."""
         return await self._asked(address, permission, self._in_thread(function))
 
-    def _in_thread(self, function: Callable[[], T]) -> Callable[[], Awaitable[T]]:
-        return lambda: run_blocking(lambda _: function(), self._threads)
+    def _in_thread(self, function: Callable[[Any], T]) -> Callable[[], Awaitable[T]]:
+        return lambda: run_blocking(lambda _: function(self._client), self._threads)
 
     async def _asked(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
         """The answer to a request that may be repeated without harm."""

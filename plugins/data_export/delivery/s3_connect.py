@@ -73,6 +73,29 @@ def is_amazon(client: Any) -> bool:
     return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
 
 
+def identity_of(client: Any, session: Any) -> str | None:
+    """ARN of the user or role behind the session, as STS tells everybody of themselves; None where it does not. Blocks.
+
+    Another server than AWS is asked only if the environment names its STS (AWS_ENDPOINT_URL_STS): its keys are not for
+    AWS to see.
+    """
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    brief = Config(connect_timeout=5, read_timeout=5, retries={"max_attempts": 0})
+    try:
+        sts = session.client("sts", region_name=client.meta.region_name, config=brief)
+        try:
+            if is_amazon(sts) is not is_amazon(client):
+                return None
+            arn: str = sts.get_caller_identity()["Arn"]
+            return arn
+        finally:
+            sts.close()
+    except (BotoCoreError, ClientError):
+        return None
+
+
 def same_server(one: Any, other: Any) -> bool:
     """Whether objects can be copied between what two clients speak to; regions of AWS count as one server."""
     return one.meta.endpoint_url == other.meta.endpoint_url or (is_amazon(one) and is_amazon(other))

@@ -32,6 +32,8 @@ def upload_parts(
     """Blocks until the object is there. Holds at most 5 parts of 8 MiB; S3 compares the sha256 of each.
 
     Whatever goes wrong, cancellation included, the parts sent so far are given up, since S3 keeps and bills them else.
+    A killed process cannot do that: what was begun earlier under this name is given up once the object is there. Should
+    another run be alive behind it, that run's next try finds the object and compares.
 
     Raises:
         TargetRefused: more than 78 GiB.
@@ -40,6 +42,7 @@ def upload_parts(
     if content.size > _MOST_PARTS * PART_BYTES:
         raise TargetRefused(f"s3://{bucket}/{name}: {content.size} bytes are more than 78 GiB: shorten the window")
     target = {"Bucket": bucket, "Key": name}
+    earlier = _begun(client, target)
     target["UploadId"] = client.create_multipart_upload(
         **target, ContentType=content.content_type, Metadata=to_metadata(content.digests), ChecksumAlgorithm="SHA256"
     )["UploadId"]
@@ -50,6 +53,20 @@ def upload_parts(
     except BaseException:
         _give_up(client, target)
         raise
+    for upload in earlier:
+        _give_up(client, target | {"UploadId": upload})
+
+
+def _begun(client: Any, target: dict[str, str]) -> list[str]:
+    """Uploads of this very name; none where we may not ask, which is no reason not to deliver."""
+    from botocore.exceptions import ClientError
+
+    try:
+        found = client.list_multipart_uploads(Bucket=target["Bucket"], Prefix=target["Key"])
+    except ClientError as error:
+        _log.debug("uploads under way are not listed: %s", error)
+        return []
+    return [upload["UploadId"] for upload in found.get("Uploads", ()) if upload["Key"] == target["Key"]]
 
 
 def _give_up(client: Any, target: dict[str, str]) -> None:
@@ -61,11 +78,12 @@ def _give_up(client: Any, target: dict[str, str]) -> None:
         except client.exceptions.NoSuchUpload:
             return  # it was completed after all
         except (BotoCoreError, ClientError) as error:
-            problem = type(error).__name__
+            problem = " ".join(str(error).split())[:200]
         else:
             return
     _log.warning(
-        "s3://%s/%s: an unfinished upload could not be given up (%s): a lifecycle rule on the bucket can remove it",
+        "s3://%s/%s: an unfinished upload could not be given up (%s): grant s3:AbortMultipartUpload, or let a "
+        "lifecycle rule of the bucket remove such uploads",
         target["Bucket"],
         target["Key"],
         problem,
