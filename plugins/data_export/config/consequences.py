@@ -34,8 +34,8 @@ def _new(export: AnyExport) -> Iterator[str]:
     elif export.interval == "once":
         yield "the DAG comes paused, as Airflow is set by default; unpaused, it runs once"
     else:
-        yield "the DAG comes paused, as Airflow is set by default; unpaused, it begins with the last complete window"
-        yield f"earlier windows, from start_date {export.start_date} on, do not run by themselves: backfill them"
+        yield "the DAG comes paused, as Airflow is set by default"
+        yield f"of the windows from {export.start_date} on only those below run by themselves: backfill others"
 
 
 def _of_change(old: AnyExport, new: AnyExport) -> Iterator[str]:

@@ -27,7 +27,7 @@ class Counted:
 def count(
     dsn: str, export: CustomerExport, windows: Sequence[ExportWindow], seconds: float, *, sql_folder: Path = SQL_FOLDER
 ) -> Counted:
-    """Counts work orders and images of the windows, site by site, for about so many seconds.
+    """Counts work orders and images of the windows, site by site, for about so many seconds once it is connected.
 
     Costs the source index look-ups in one read-only transaction; a query that takes longer is given up by the source
     itself.
@@ -36,12 +36,12 @@ def count(
         SourceUnavailable: no connection, or not even the first site's first window could be counted in time.
         SourceRejected: login, right, database or query refused.
     """
-    until = time.monotonic() + seconds
     asked = [(site, window) for window in windows for site in export.sites]
     orders = images = done = 0
     with open_source(dsn, patience=seconds) as source:
+        until = time.monotonic() + seconds
         for site, window in asked:
-            if time.monotonic() > until:
+            if done and time.monotonic() > until:
                 break
             queries = Queries(sql_folder, site, window, export.export_type)
             try:
@@ -51,7 +51,7 @@ def count(
                     raise
                 break
             orders, images, done = orders + _number(row[0]), images + _number(row[1]), done + 1
-    factor = len(export.sites) / max(1, done)
+    factor = len(export.sites) / done
     return Counted(orders * factor, images * factor if export.export_images else None, done / len(asked))
 
 

@@ -1,6 +1,8 @@
 """Counting at the source: the same numbers as exporting, and an end in time."""
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import pytest
 
 from data_export.config.models import EXPORT, CustomerExport
 from data_export.errors import SourceRejected, SourceUnavailable
+from data_export.source.database import Source, open_source
 from data_export.source.estimate import count
 from data_export.window import ExportWindow
 from tests.unit.source_kit import ITEM, SITE, STATES, TIMELINE, WINDOW, SourceDatabase
@@ -50,6 +53,17 @@ def test_when_time_is_up_the_rest_is_reckoned(one_order: SourceDatabase, sql: Pa
     found = count(one_order.dsn, export(), [WINDOW] * 10, 1, sql_folder=sql)
     assert found.share in (0.1, 0.2, 0.3, 0.4)
     assert found.work_orders == 1
+
+
+def test_the_time_to_connect_is_not_counted(one_order: SourceDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def slowly(dsn: str, *, patience: float) -> Iterator[Source]:
+        time.sleep(patience)
+        with open_source(dsn, patience=patience) as source:
+            yield source
+
+    monkeypatch.setattr("data_export.source.estimate.open_source", slowly)
+    assert count(one_order.dsn, export(), [WINDOW], 0.5).work_orders == 1
 
 
 def test_a_slow_source_is_given_up_by_itself(one_order: SourceDatabase, sql: Path) -> None:
