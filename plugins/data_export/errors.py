@@ -10,6 +10,7 @@
     │   │   ├── HostKeyMismatch                           an SFTP server is not the one that was pinned
     │   │   └── OverwriteRefused                          may create, may not replace
     │   ├── TargetNotFound          (FileNotFoundError)   bucket or folder does not exist
+    │   ├── RecipientsRefused                             the mail server will not take mail for some recipients
     │   ├── TargetRefused                                 the target will not take this name or this operation
     │   ├── StagedFileGone                                what an earlier task of the run staged was cleaned since
     │   └── CheckFailed                                   a check found what would make an export fail
@@ -67,6 +68,10 @@ class TargetNotFound(PermanentError, FileNotFoundError):
 
 class TargetRefused(PermanentError):
     """The target will not take this name or this operation, whatever the credentials."""
+
+
+class RecipientsRefused(PermanentError):
+    """The mail server refuses some recipients for good; the others have their mail."""
 
 
 class StagedFileGone(PermanentError):

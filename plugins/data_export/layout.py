@@ -15,8 +15,11 @@ _SAFE_EXTENSION = re.compile(r"(?:\.?[A-Za-z0-9_-]{1,16}){0,3}", re.ASCII)
 
 def data_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
     """`<site_id>/data/<export_type>/<from>_<to>.json`; revision 2 and later end in `.r<n>.json`."""
-    suffix = "" if revision == 1 else f".r{revision}"
-    return f"{site_id}/data/{export_type}/{window.stamp}{suffix}.json"
+    return f"{site_id}/data/{export_type}/{window.stamp}{_suffix(revision)}.json"
+
+
+def _suffix(revision: int) -> str:
+    return "" if revision == 1 else f".r{revision}"
 
 
 def image_key(site_id: UUID, input_id: UUID | str, file_extension: str | None) -> str:
@@ -30,9 +33,14 @@ def image_key(site_id: UUID, input_id: UUID | str, file_extension: str | None) -
     return f"{site_id}/inputs/{input_id}{file_extension or ''}"
 
 
-def receipt_key(site_id: UUID, export_type: str, window: ExportWindow) -> str:
-    """`<site_id>/receipts/<export_type>/<from>_<to>.json`."""
-    return f"{site_id}/receipts/{export_type}/{window.stamp}.json"
+def receipt_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
+    """`<site_id>/receipts/<export_type>/<from>_<to>.json`, of a later revision `.r<n>.json`, as its data file."""
+    return f"{site_id}/receipts/{export_type}/{window.stamp}{_suffix(revision)}.json"
+
+
+def missing_images_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
+    """`<site_id>/receipts/<export_type>/<from>_<to>.missing-images.txt`: names that a receipt is too short for."""
+    return f"{site_id}/receipts/{export_type}/{window.stamp}{_suffix(revision)}.missing-images.txt"
 
 
 def is_safe_extension(file_extension: str | None) -> bool:
@@ -53,6 +61,11 @@ def staging_export_prefix(export: str) -> str:
 def staging_site_prefix(run_prefix: str, site_id: UUID, attempt: int) -> str:
     """`<run_prefix>/<site_id>/try-<n>`: one attempt's files; a later attempt never reads an earlier one's."""
     return f"{run_prefix}/{site_id}/try-{attempt}"
+
+
+def mail_marks_prefix(run_prefix: str) -> str:
+    """`<run_prefix>/mail/`: which mails of a run a server has accepted."""
+    return f"{run_prefix}/mail/"
 
 
 def link_key(export: str, token: str, file_name: str) -> str:

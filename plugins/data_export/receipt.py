@@ -4,6 +4,7 @@ All are frozen pydantic models that travel between tasks as small JSON dicts: UR
 digests, never data, local paths or secrets.
 """
 
+import re
 from typing import Any, Literal
 from uuid import UUID
 
@@ -11,6 +12,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from data_export.content import Digests
 from data_export.window import ExportWindow
+
+_SUMMARY = re.compile(
+    r"[\d,]+ sites?, [\d,]+ work orders, [\d,.]+ MB"
+    r"(, [\d,]+ images \([\d,]+ new\), [\d,]+ missing)?"
+    r"(, [\d,]+ (images kept that differ|files kept that differ|records quarantined|recipients refused))*"
+)
 
 
 class _Step(BaseModel):
@@ -58,9 +65,17 @@ class ImagesCopied(_Step):
     already_there: int = 0
     kept: int = Field(default=0, description="at the target with other content than at the source, and left so")
     missing_at_source: int = 0
-    missing: list[str] = Field(default_factory=list, description="the first names missing at the source, at most 100")
+    missing: list[str] = Field(default_factory=list, description="names missing at the source, the first 100 at most")
     missing_list: str | None = Field(default=None, description="address of all their names, one a line, where more")
     bytes: int = Field(default=0, description="bytes of the images copied in this attempt")
+
+
+class DataFile(_Step):
+    """What a data file holds."""
+
+    work_orders: int
+    bytes: int
+    sha256: str
 
 
 class Delivered(_Step):
@@ -69,10 +84,12 @@ class Delivered(_Step):
     site_id: UUID
     uri: str = Field(description="full address of the data file at the target")
     outcome: Literal["created", "unchanged", "replaced", "kept", "revision", "staged"]
+    revision: int = 1
+    kept: DataFile | None = Field(default=None, description="what the target's own file holds, where it was kept")
 
 
 class SiteReceipt(_Step):
-    """What one site's part of a run delivered."""
+    """What one site's part of a run delivered; `work_orders`, `bytes` and `sha256` are of the file that is at `uri`."""
 
     site_id: UUID
     work_orders: int
@@ -81,6 +98,8 @@ class SiteReceipt(_Step):
     sha256: str
     uri: str
     outcome: str
+    revision: int = Field(default=1, description="2 and later under `if_exists: revision`")
+    offered: DataFile | None = Field(default=None, description="`kept` only: the file that was not delivered")
     images: ImagesCopied | None = Field(default=None, description="null where images are not exported")
 
 
@@ -95,6 +114,9 @@ class Receipt(_Step):
     config_hash: str
     sites: list[SiteReceipt]
     delivered_at: str = Field(description="ISO 8601 in UTC")
+    refused_recipients: list[str] = Field(
+        default_factory=list, description="mail only: whom the mail server refuses for good, masked"
+    )
 
     @property
     def export_window(self) -> ExportWindow:
@@ -107,23 +129,33 @@ class Receipt(_Step):
             "sites": len(self.sites),
             "work_orders": sum(site.work_orders for site in self.sites),
             "quarantined": sum(site.quarantined for site in self.sites),
+            "files_kept": sum(site.outcome == "kept" for site in self.sites),
             "bytes": sum(site.bytes for site in self.sites),
             "images": sum(images.copied + images.already_there + images.kept for images in copied),
             "images_copied": sum(images.copied for images in copied),
             "images_kept": sum(images.kept for images in copied),
             "images_missing": sum(images.missing_at_source for images in copied),
             "image_bytes": sum(images.bytes for images in copied),
+            "refused_recipients": len(self.refused_recipients),
         }
 
     def summary(self) -> str:
         """One line, e.g. `2 sites, 1,204 work orders, 3.1 MB, 2,310 images (12 new), 0 missing`."""
-        sites, orders = len(self.sites), sum(site.work_orders for site in self.sites)
-        size = sum(site.bytes for site in self.sites) / 1e6
-        text = f"{sites:,} site{'s' * (sites != 1)}, {orders:,} work orders, {size:,.1f} MB"
-        copied = [site.images for site in self.sites if site.images is not None]
-        if copied:
-            new, missing = sum(i.copied for i in copied), sum(i.missing_at_source for i in copied)
-            total = new + missing + sum(i.already_there for i in copied)
-            text += f", {total:,} images ({new:,} new), {missing:,} missing"
-        quarantined = sum(site.quarantined for site in self.sites)
-        return text + (f", {quarantined:,} records quarantined" if quarantined else "")
+        totals = self.totals()
+        text = f"{totals['sites']:,} site{'s' * (totals['sites'] != 1)}, {totals['work_orders']:,} work orders"
+        text += f", {totals['bytes'] / 1e6:,.1f} MB"
+        if any(site.images is not None for site in self.sites):
+            images, missing = totals["images"] + totals["images_missing"], totals["images_missing"]
+            text += f", {images:,} images ({totals['images_copied']:,} new), {missing:,} missing"
+        exceptions = {
+            "images_kept": "images kept that differ",
+            "files_kept": "files kept that differ",
+            "quarantined": "records quarantined",
+            "refused_recipients": "recipients refused",
+        }
+        return text + "".join(f", {totals[name]:,} {words}" for name, words in exceptions.items() if totals[name])
+
+
+def is_summary(text: str) -> bool:
+    """Whether a text is what `summary` says of some run, and nothing more."""
+    return _SUMMARY.fullmatch(text) is not None

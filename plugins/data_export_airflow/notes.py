@@ -7,17 +7,19 @@ from sqlalchemy import select
 from sqlalchemy.orm import object_session
 
 from data_export.config.models import name_of
-from data_export.receipt import Receipt
+from data_export.receipt import Receipt, is_summary
 
 
 @hookimpl
 def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
-    """Runs in the scheduler, in its own transaction. A note that a person wrote stays.
+    """Runs in the scheduler, in its own transaction. A note of ours is renewed, one that a person wrote stays.
 
     What is raised here is logged by Airflow and does not fail the run (`DagRun.notify_dagrun_state_changed`).
     """
     session = object_session(dag_run)
-    if name_of(dag_run.dag_id) is None or dag_run.note or session is None:
+    if name_of(dag_run.dag_id) is None or session is None:
+        return
+    if dag_run.note and not is_summary(dag_run.note):
         return
     value = session.scalar(
         select(XComModel.value).where(

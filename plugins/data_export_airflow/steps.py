@@ -7,7 +7,9 @@ from uuid import UUID
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import Destination, Store
 from data_export.images import split_images_uri
-from data_export.pipeline.close import clean_up, deliver_receipts, mail_link, make_receipt, site_receipt
+from data_export.pipeline.clean import clean_up
+from data_export.pipeline.link import mail_link
+from data_export.pipeline.receipts import deliver_receipts, make_receipt, site_receipt
 from data_export.pipeline.steps import copy_site_images, deliver_site, extract_site, stage_site, transform_site
 from data_export.plan import ExportPlan
 from data_export.receipt import Extracted, ImagesCopied, Receipt, SiteReceipt, Transformed
@@ -47,13 +49,14 @@ class Steps:
         now, staging = datetime.now(UTC), self._staging()
         if self._by_mail:
             receipt = make_receipt(self.plan, "email", sites, now)
-            mail_link(self.plan, receipt, staging, self.settings, smtp_factory(self.settings.mail.smtp_conn_id), now)
+            connect = smtp_factory(self.settings.mail.smtp_conn_id)
+            receipt = mail_link(self.plan, receipt, staging, self.settings, connect, now)
         else:
             target = self._target()
             receipt = make_receipt(self.plan, target.uri, sites, now)
             if self.plan.export.delivery_receipt:
-                deliver_receipts(self.plan, receipt, target)
-        clean_up(self.plan, self.settings, staging, now, quarantined=any(site.quarantined for site in sites))
+                receipt = deliver_receipts(self.plan, receipt, target, staging)
+        clean_up(self.plan, receipt, self.settings, staging, now)
         return receipt
 
     @property

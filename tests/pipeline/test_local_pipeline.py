@@ -10,14 +10,13 @@ import pytest
 from data_export import layout
 from data_export.config.models import EXPORT, CustomerExport
 from data_export.config.platform import PlatformSettings, load_platform
-from data_export.content import Content
-from data_export.delivery.base import StoredObject
 from data_export.delivery.local import LocalStore
-from data_export.errors import OverwriteRefused, SourceRejected, StagedFileGone
+from data_export.errors import SourceRejected
 from data_export.images import split_images_uri
 from data_export.limits import limits_of
-from data_export.pipeline.close import clean_up, deliver_receipts, make_receipt, site_receipt
+from data_export.pipeline.clean import clean_up
 from data_export.pipeline.prepare import prepare
+from data_export.pipeline.receipts import make_receipt, site_receipt
 from data_export.pipeline.steps import copy_site_images, deliver_site, extract_site, transform_site
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt, SiteReceipt
@@ -62,8 +61,9 @@ class Run:
 
     def whole(self, plan: ExportPlan) -> Receipt:
         sites = [self.site(plan, site) for site in plan.sites]
-        clean_up(plan, self.settings, self.staging, datetime.now(UTC), quarantined=False)
-        return make_receipt(plan, self.target.uri, sites, NOW)
+        receipt = make_receipt(plan, self.target.uri, sites, NOW)
+        clean_up(plan, receipt, self.settings, self.staging, datetime.now(UTC))
+        return receipt
 
 
 @pytest.fixture
@@ -125,24 +125,6 @@ def test_a_repeated_window_sends_nothing(run: Run, tmp_path: Path) -> None:
     assert receipt.sites[0].images.copied == 0
 
 
-class CreateOnlyStore(LocalStore):
-    """A target whose owner has granted create, but not delete."""
-
-    async def replace(self, key: str, content: Content) -> StoredObject:
-        raise OverwriteRefused(f"{key}: grant storage.objects.delete")
-
-
-def test_a_repeated_window_works_where_the_target_refuses_to_replace_its_receipt(run: Run, tmp_path: Path) -> None:
-    plan, target = plan_of(export(PARIS)), CreateOnlyStore(tmp_path / "target")
-    path = tmp_path / "target" / layout.receipt_key(PARIS, plan.export.export_type, plan.window)
-    deliver_receipts(plan, run.whole(plan), target)
-    first = path.read_bytes()
-    again = run.whole(plan_of(export(PARIS)))
-    assert again.sites[0].outcome == "unchanged"
-    deliver_receipts(plan, again, target)
-    assert path.read_bytes() == first
-
-
 def test_an_empty_window_is_an_empty_file(run: Run, tmp_path: Path) -> None:
     window = ExportWindow(datetime(2025, 4, 1, tzinfo=UTC), datetime(2025, 4, 2, tzinfo=UTC))
     plan = prepare("acme", export(PARIS), window, limits_of("acme", export(PARIS), load_platform().limits), NOW)
@@ -156,22 +138,10 @@ def test_an_unknown_site_is_named_with_the_fix(run: Run) -> None:
         run.whole(plan_of(export(unknown)))
 
 
-def test_a_task_cleared_after_success_recognises_its_file_or_says_what_to_clear(run: Run, tmp_path: Path) -> None:
-    plan = plan_of(export(PARIS))
-    extracted = extract_site(plan, PARIS, 1, run.dsn, run.staging)
-    transformed = transform_site(plan, extracted, run.staging)
-    deliver_site(plan, transformed, run.target, run.staging)
-    clean_up(plan, run.settings, run.staging, datetime.now(UTC), quarantined=False)
-    assert deliver_site(plan, transformed, run.target, run.staging).outcome == "unchanged"
-    (tmp_path / "target" / plan.data_key(PARIS)).unlink()
-    with pytest.raises(StagedFileGone, match="clear the run's `prepare` task"):
-        deliver_site(plan, transformed, run.target, run.staging)
-
-
 def test_two_runs_of_one_window_never_meet_in_staging(run: Run) -> None:
     first, second = plan_of(export(PARIS)), plan_of(export(PARIS))
     one = extract_site(first, PARIS, 1, run.dsn, run.staging)
     other = extract_site(second, PARIS, 1, run.dsn, run.staging)
-    clean_up(first, run.settings, run.staging, datetime.now(UTC), quarantined=False)
+    clean_up(first, make_receipt(first, "", [], NOW), run.settings, run.staging, datetime.now(UTC))
     assert one.prefix != other.prefix
     transform_site(second, other, run.staging)

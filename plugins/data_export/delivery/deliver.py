@@ -2,8 +2,8 @@
 
 import itertools
 import logging
-from collections.abc import Callable
-from typing import Literal
+from collections.abc import Awaitable, Callable
+from typing import Literal, NamedTuple
 
 from data_export.config.connectors import IfExists
 from data_export.content import Content, Hasher
@@ -16,10 +16,25 @@ _REVISIONS = 999
 _log = logging.getLogger(__name__)
 
 
+class Placed(NamedTuple):
+    """Where the content, or what was kept in its stead, is, and what was done."""
+
+    key: str
+    outcome: Outcome
+    revision: int
+
+
+async def _nothing() -> None: ...
+
+
 async def deliver(
-    destination: Destination, key_of: Callable[[int], str], content: Content, if_exists: IfExists
-) -> tuple[str, Outcome]:
-    """Leaves `content` at the destination, complete and verified, and returns its key and what was done.
+    destination: Destination,
+    key_of: Callable[[int], str],
+    content: Content,
+    if_exists: IfExists,
+    before_write: Callable[[], Awaitable[None]] = _nothing,
+) -> Placed:
+    """Leaves `content` at the destination, complete and verified, and says where.
 
     The same bytes found there are not sent again (`unchanged`). Other bytes are replaced atomically (`replaced`), left
     with a warning (`kept`), or joined by the first revision that is free or holds these bytes (`revision`, then
@@ -30,6 +45,7 @@ async def deliver(
 
     Args:
         key_of: the name of revision 1, 2, 3, ...; only `revision` asks for more than the first.
+        before_write: makes the content's file ready; until then only its digests are needed. May be called again.
 
     Raises:
         OverwriteRefused: `replace`, and the target does not let us.
@@ -41,40 +57,42 @@ async def deliver(
                 f"{destination.uri}{key_of(1)} has {_REVISIONS} revisions with other content: remove some of them"
             )
         key = key_of(revision)
-        found = await _create_or_compare(destination, key, content)
+        found = await _create_or_compare(destination, key, content, before_write)
         if found == "created":
-            return key, "created" if revision == 1 else "revision"
+            return Placed(key, "created" if revision == 1 else "revision", revision)
         if found == "same":
-            return key, "unchanged"
+            return Placed(key, "unchanged", revision)
         if if_exists == "replace":
+            await before_write()
             await destination.replace(key, content)
-            return key, "replaced"
+            return Placed(key, "replaced", revision)
         if if_exists == "keep":
             _log.warning("%s%s holds other content and is kept (if_exists: keep)", destination.uri, key)
-            return key, "kept"
+            return Placed(key, "kept", revision)
     raise AssertionError("unreachable: the revisions are counted above")
 
 
 async def _create_or_compare(
-    destination: Destination, key: str, content: Content
+    destination: Destination, key: str, content: Content, before_write: Callable[[], Awaitable[None]]
 ) -> Literal["created", "same", "different"]:
     """Creates the object where there is none, else says whether it holds these bytes."""
     for _ in range(_LOOKS):
         stored = await destination.stat(key)
         if stored is None:
+            await before_write()
             try:
                 await destination.create(key, content)
             except ObjectExists:
                 continue  # another run was quicker, or the answer to our own write was lost: compare
             return "created"
         try:
-            return "same" if await holds(destination, stored, content) else "different"
+            return "same" if await _holds(destination, stored, content) else "different"
         except TargetNotFound:
             continue  # removed between our look and our reading
     raise TargetUnavailable(f"{destination.uri}{key} comes and goes while it is delivered: try again")
 
 
-async def holds(destination: Destination, stored: StoredObject, content: Content) -> bool:
+async def _holds(destination: Destination, stored: StoredObject, content: Content) -> bool:
     """Whether the stored object has exactly the content's bytes; reads it back where no checksum can tell.
 
     Raises:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
-from data_export.errors import AccessDenied, DataExportError, PermanentError, TargetUnavailable
+from data_export.errors import AccessDenied, DataExportError, PermanentError, RecipientsRefused, TargetUnavailable
 from data_export.receipt import Receipt
 
 _TEMPLATES = Path(__file__).with_name("templates")
@@ -57,7 +57,8 @@ def send(
 
     Raises:
         AccessDenied: the login is refused.
-        PermanentError: sender or some recipients refused, or the server's certificate is not trusted.
+        RecipientsRefused: the server refuses some for good, and the others have their mail.
+        PermanentError: sender or mail refused, or the server's certificate is not trusted.
         TargetUnavailable: network fault or a temporary refusal; what was accepted is recorded.
     """
     pending = [message for message in messages if message["Message-ID"] not in already_sent]
@@ -95,7 +96,8 @@ def _raise(errors: list[DataExportError]) -> NoReturn:
     text = "; ".join(map(str, errors))
     if any(isinstance(error, TargetUnavailable) for error in errors):
         raise TargetUnavailable(text)
-    raise PermanentError(text)
+    only_recipients = all(isinstance(error, RecipientsRefused) for error in errors)
+    raise (RecipientsRefused if only_recipients else PermanentError)(text)
 
 
 def _values(receipt: Receipt, link: str, expires_at: datetime) -> dict[str, object]:
@@ -226,7 +228,7 @@ def _told(client: smtplib.SMTP, sender: str, recipient: str) -> Iterator[None]:
         code, words = next(iter(error.recipients.values()))
         said = _code(smtplib.SMTPResponseException(code, words))
         if _is_permanent(code):
-            raise PermanentError(
+            raise RecipientsRefused(
                 f"the mail server refuses recipient {masked(recipient)} ({said}): correct `emails` in the customer file"
             ) from None
         raise TargetUnavailable(f"the mail server does not take mail for {masked(recipient)} now ({said})") from None

@@ -107,8 +107,9 @@ class _Copier:
             self.bytes += settled.bytes
             if settled.outcome == "missing":
                 self._missing.write(f"{image.name}\n")
-                if len(self.missing_names) < MISSING_LISTED:
-                    self.missing_names.append(image.name)
+                self.missing_names.append(image.name)
+                if len(self.missing_names) > 2 * MISSING_LISTED:  # the first by name: the same in every repeat
+                    self.missing_names = sorted(self.missing_names)[:MISSING_LISTED]
             elif settled.outcome == "kept":
                 self.kept_name = self.kept_name or image.name
 
@@ -143,7 +144,7 @@ class _Copier:
             already_there=self.counts["already_there"],
             kept=kept,
             missing_at_source=missing,
-            missing=sorted(self.missing_names),
+            missing=sorted(self.missing_names)[:MISSING_LISTED],
             bytes=self.bytes,
         )
 

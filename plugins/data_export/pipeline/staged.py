@@ -43,9 +43,10 @@ async def download(staging: Store, key: str, path: Path) -> Path:
     return path
 
 
-async def clear(staging: Store, prefix: str) -> int:
-    """Removes everything below a staging prefix; returns how many objects."""
-    return await _delete(staging, [stored.key async for stored in staging.list(prefix)])
+async def clear(staging: Store, prefix: str, kept: tuple[str, ...] = ()) -> int:
+    """Removes everything below a staging prefix but what begins with one of `kept`; returns how many objects."""
+    keys = [stored.key async for stored in staging.list(prefix)]
+    return await _delete(staging, [key for key in keys if not key.startswith(kept)])
 
 
 async def sweep(staging: Store, export: str, keep_failed: timedelta, keep_links: timedelta, now: datetime) -> int:

@@ -6,13 +6,14 @@ from uuid import UUID
 
 from data_export import layout
 from data_export.config.connectors import SftpConfig
-from data_export.content import Content
+from data_export.content import Content, Hasher
 from data_export.delivery.base import Destination, Store
-from data_export.delivery.deliver import deliver, holds
+from data_export.delivery.deliver import deliver
+from data_export.errors import TargetNotFound, TargetUnavailable
 from data_export.images import CopyRules, Progress, copy_images, source_key_of
 from data_export.pipeline.staged import download, scratch, upload
 from data_export.plan import ExportPlan
-from data_export.receipt import Delivered, Extracted, ImagesCopied, Transformed
+from data_export.receipt import DataFile, Delivered, Extracted, ImagesCopied, Transformed
 from data_export.source.extract import extract
 from data_export.transform.transform import transform
 
@@ -131,16 +132,35 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
     async def run() -> Delivered:
         async with staging, target:
             content = Content(folder / DATA, transformed.digests, MEDIA_TYPE)
-            stored = await target.stat(key_of(1))
-            # Asked before the staged file is fetched: a task cleared after the run's success finds staging empty.
-            if stored is not None and await holds(target, stored, content):
-                return Delivered(site_id=transformed.site_id, uri=target.uri + key_of(1), outcome="unchanged")
+            placed = await deliver(target, key_of, content, plan.export.connector_config.if_exists, fetch)
+            return Delivered(
+                site_id=transformed.site_id,
+                uri=target.uri + placed.key,
+                outcome=placed.outcome,
+                revision=placed.revision,
+                kept=await _look_into(target, placed.key) if placed.outcome == "kept" else None,
+            )
+
+    async def fetch() -> None:
+        """Not before it is to be written: a task cleared after the run's success finds staging empty."""
+        if not (folder / DATA).exists():
             await download(staging, transformed.data_key, folder / DATA)
-            key, outcome = await deliver(target, key_of, content, plan.export.connector_config.if_exists)
-            return Delivered(site_id=transformed.site_id, uri=target.uri + key, outcome=outcome)
 
     with scratch() as folder:
         return asyncio.run(run())
+
+
+async def _look_into(target: Destination, key: str) -> DataFile:
+    """What the file at the target holds, so that the receipt tells of the file that is there."""
+    hasher, lines = Hasher(), 0
+    try:
+        async for chunk in target.read(key):
+            hasher.update(chunk)
+            lines += chunk.count(b"\n")
+    except TargetNotFound:
+        raise TargetUnavailable(f"{target.uri}{key} was removed while it was looked at: try again") from None
+    digests = hasher.digests()
+    return DataFile(work_orders=lines, bytes=digests.size, sha256=digests.sha256 or "")
 
 
 def stage_site(transformed: Transformed, staging: Store) -> Delivered:

@@ -25,8 +25,8 @@ def store(request: pytest.FixtureRequest) -> MemoryStore:
 
 @pytest.mark.parametrize("if_exists", ["replace", "keep", "revision"])
 async def test_a_fresh_object_is_created_and_its_repeat_sends_nothing(store, if_exists):
-    assert await deliver(store, key_of, NEW, if_exists) == ("file.json", "created")
-    assert await deliver(store, key_of, NEW, if_exists) == ("file.json", "unchanged")
+    assert await deliver(store, key_of, NEW, if_exists) == ("file.json", "created", 1)
+    assert await deliver(store, key_of, NEW, if_exists) == ("file.json", "unchanged", 1)
     assert store.sent == NEW.size
     assert store.calls["create"] == 1
     assert store.calls["replace"] == 0
@@ -42,20 +42,20 @@ async def test_a_checksum_of_the_server_spares_reading_back():
 async def test_another_size_is_other_content_without_reading():
     store = MemoryStore(checksums=False)
     store.objects["file.json"] = b"longer than the new one"
-    assert await deliver(store, key_of, NEW, "keep") == ("file.json", "kept")
+    assert await deliver(store, key_of, NEW, "keep") == ("file.json", "kept", 1)
     assert store.calls["read"] == 0
 
 
 async def test_replace_replaces_other_content(store):
     await deliver(store, key_of, OLD, "replace")
-    assert await deliver(store, key_of, NEW, "replace") == ("file.json", "replaced")
+    assert await deliver(store, key_of, NEW, "replace") == ("file.json", "replaced", 1)
     assert store.objects == {"file.json": b"new\n"}
 
 
 async def test_keep_keeps_other_content_and_warns(store, caplog):
     await deliver(store, key_of, OLD, "keep")
     with caplog.at_level(logging.WARNING):
-        assert await deliver(store, key_of, NEW, "keep") == ("file.json", "kept")
+        assert await deliver(store, key_of, NEW, "keep") == ("file.json", "kept", 1)
     assert store.objects == {"file.json": b"old\n"}
     assert "memory://store/file.json holds other content" in caplog.text
 
@@ -63,13 +63,29 @@ async def test_keep_keeps_other_content_and_warns(store, caplog):
 async def test_revision_writes_beside_and_finds_itself_again(store):
     third = Content.of_bytes(b"3rd\n")
     await deliver(store, key_of, OLD, "revision")
-    assert await deliver(store, key_of, NEW, "revision") == ("file.r2.json", "revision")
-    assert await deliver(store, key_of, third, "revision") == ("file.r3.json", "revision")
+    assert await deliver(store, key_of, NEW, "revision") == ("file.r2.json", "revision", 2)
+    assert await deliver(store, key_of, third, "revision") == ("file.r3.json", "revision", 3)
     sent = store.sent
-    assert await deliver(store, key_of, NEW, "revision") == ("file.r2.json", "unchanged")
-    assert await deliver(store, key_of, third, "revision") == ("file.r3.json", "unchanged")
+    assert await deliver(store, key_of, NEW, "revision") == ("file.r2.json", "unchanged", 2)
+    assert await deliver(store, key_of, third, "revision") == ("file.r3.json", "unchanged", 3)
     assert store.sent == sent
     assert store.objects == {"file.json": b"old\n", "file.r2.json": b"new\n", "file.r3.json": b"3rd\n"}
+
+
+@pytest.mark.parametrize("if_exists", ["replace", "keep", "revision"])
+async def test_content_is_asked_for_only_to_be_written(store, if_exists):
+    """A task cleared after its run's success has the digests only."""
+    asked = 0
+
+    async def ask() -> None:
+        nonlocal asked
+        asked += 1
+
+    store.objects["file.json"] = b"old\n"
+    await deliver(store, key_of, NEW, if_exists, ask)
+    assert asked == (if_exists != "keep")
+    await deliver(store, key_of, NEW, if_exists, ask)
+    assert asked == (if_exists != "keep")
 
 
 async def test_revisions_come_to_an_end():
@@ -95,10 +111,10 @@ async def test_a_refused_replace_passes_and_changes_nothing(store):
 @pytest.mark.parametrize(
     ("there", "if_exists", "expected"),
     [
-        (b"new\n", "replace", ("file.json", "unchanged")),
-        (b"old\n", "replace", ("file.json", "replaced")),
-        (b"old\n", "keep", ("file.json", "kept")),
-        (b"old\n", "revision", ("file.r2.json", "revision")),
+        (b"new\n", "replace", ("file.json", "unchanged", 1)),
+        (b"old\n", "replace", ("file.json", "replaced", 1)),
+        (b"old\n", "keep", ("file.json", "kept", 1)),
+        (b"old\n", "revision", ("file.r2.json", "revision", 2)),
     ],
 )
 async def test_an_object_that_appears_while_we_create_is_compared(store, there, if_exists, expected):
@@ -121,7 +137,7 @@ async def test_a_lost_answer_that_fails_the_task_is_recognised_by_its_retry(stor
     store.after = lose
     with pytest.raises(TargetUnavailable):
         await deliver(store, key_of, NEW, "revision")
-    assert await deliver(store, key_of, NEW, "revision") == ("file.json", "unchanged")
+    assert await deliver(store, key_of, NEW, "revision") == ("file.json", "unchanged", 1)
     assert store.objects == {"file.json": b"new\n"}
 
 
@@ -130,8 +146,8 @@ async def test_a_lost_answer_that_fails_the_task_is_recognised_by_its_retry(stor
 async def test_two_runs_of_the_same_window_at_once_leave_one_object(if_exists, steps):
     store = MemoryStore(steps=steps)
     results = await asyncio.gather(*(deliver(store, key_of, NEW, if_exists) for _ in range(4)))
-    assert sorted(outcome for _, outcome in results) == ["created", "unchanged", "unchanged", "unchanged"]
-    assert {key for key, _ in results} == {"file.json"}
+    assert sorted(outcome for _, outcome, _ in results) == ["created", "unchanged", "unchanged", "unchanged"]
+    assert {key for key, *_ in results} == {"file.json"}
     assert store.objects == {"file.json": b"new\n"}
     assert store.calls["replace"] == 0
 
@@ -139,7 +155,7 @@ async def test_two_runs_of_the_same_window_at_once_leave_one_object(if_exists, s
 async def test_runs_with_different_content_at_once_lose_none_under_revision(store):
     contents = [Content.of_bytes(f"{n}\n".encode()) for n in range(6)]
     results = await asyncio.gather(*(deliver(store, key_of, content, "revision") for content in contents))
-    assert {store.objects[key] for key, _ in results} == {b"%d\n" % n for n in range(6)}
+    assert {store.objects[key] for key, *_ in results} == {b"%d\n" % n for n in range(6)}
     assert sorted(store.objects) == sorted(key_of(n) for n in range(1, 7))
 
 
@@ -152,7 +168,7 @@ async def test_an_object_removed_while_it_is_read_back_is_created():
             store.objects.clear()
 
     store.fault = remove
-    assert await deliver(store, key_of, NEW, "keep") == ("file.json", "created")
+    assert await deliver(store, key_of, NEW, "keep") == ("file.json", "created", 1)
     assert store.objects == {"file.json": b"new\n"}
 
 
@@ -179,7 +195,7 @@ async def test_reading_back_holds_a_chunk_not_the_file(tmp_path):
         file.truncate(64 << 20)
     content = Content.of_file(path)
     tracemalloc.start()
-    assert await deliver(store, key_of, content, "replace") == ("file.json", "unchanged")
+    assert await deliver(store, key_of, content, "replace") == ("file.json", "unchanged", 1)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 4 << 20

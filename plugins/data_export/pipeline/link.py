@@ -1,0 +1,129 @@
+"""Mails a temporary link to what a run staged."""
+
+import asyncio
+import hashlib
+import logging
+import smtplib
+from collections.abc import Callable, Sequence
+from datetime import datetime, timedelta
+from email.message import EmailMessage
+from pathlib import Path
+
+from data_export import layout
+from data_export.config.connectors import EmailConfig
+from data_export.config.platform import PlatformSettings
+from data_export.content import CHUNK_BYTES, Content
+from data_export.delivery.base import Store
+from data_export.delivery.mail import compose, masked, send
+from data_export.errors import RecipientsRefused
+from data_export.pipeline.staged import download, scratch
+from data_export.pipeline.steps import MEDIA_TYPE
+from data_export.plan import ExportPlan
+from data_export.receipt import Receipt
+
+LONGEST_LINK = timedelta(hours=168)  # what a customer file may ask for
+_log = logging.getLogger(__name__)
+
+
+def mail_link(
+    plan: ExportPlan,
+    receipt: Receipt,
+    staging: Store,
+    settings: PlatformSettings,
+    connect: Callable[[], smtplib.SMTP],
+    now: datetime,
+) -> Receipt:
+    """Joins the sites' files in staging, signs one link to it and mails it, once to each recipient.
+
+    Who has the mail is remembered in staging by content and recipient, so a retry writes to the others only, and needs
+    no staged data where there are none.
+
+    Returns:
+        The receipt, with the recipients that the mail server refuses for good while others have their mail.
+
+    Raises:
+        RecipientsRefused: all of them are refused.
+        DataExportError: as `send` and the store raise.
+    """
+    config = plan.export.connector_config
+    assert isinstance(config, EmailConfig)  # noqa: S101 - called for the email connector only
+    lifetime = timedelta(hours=config.link_ttl_hours or settings.mail.link_ttl_hours)
+
+    async def run() -> list[str]:
+        async with staging:
+            mailed = _Mailed(plan, receipt, staging)
+            await mailed.look()
+            pending = [recipient for recipient in config.emails if recipient not in mailed]
+            if pending:
+                link = await _offer(plan, receipt, staging, lifetime)
+                messages = compose(receipt, link, now + lifetime, settings.mail.sender, pending)
+                await _send(messages, connect, mailed, config.emails)
+            return [masked(recipient) for recipient in config.emails if recipient not in mailed]
+
+    return receipt.model_copy(update={"refused_recipients": asyncio.run(run())})
+
+
+async def _send(
+    messages: Sequence[EmailMessage],
+    connect: Callable[[], smtplib.SMTP],
+    mailed: "_Mailed",
+    everybody: Sequence[str],
+) -> None:
+    """In a thread of its own, since the library blocks; what is accepted is remembered before the next one is sent."""
+    loop = asyncio.get_running_loop()
+    recipients = {str(message["Message-ID"]): str(message["To"]) for message in messages}
+
+    def remember(message_id: str) -> None:
+        asyncio.run_coroutine_threadsafe(mailed.add(recipients[message_id]), loop).result()
+
+    try:
+        await asyncio.to_thread(send, messages, connect, on_sent=remember)
+    except RecipientsRefused as refusal:
+        if not any(recipient in mailed for recipient in everybody):
+            raise
+        _log.warning("others have their mail, but %s", refusal)
+
+
+async def _offer(plan: ExportPlan, receipt: Receipt, staging: Store, lifetime: timedelta) -> str:
+    """A link to the sites' lines one after the other, in the order of `site_id`."""
+    file_name = layout.link_file_name(plan.name, plan.export.export_type, plan.window)
+    key = layout.link_key(plan.name, plan.run_token, file_name)
+    with scratch() as folder:
+        path = await _joined(staging, receipt, folder)
+        await staging.replace(key, Content.of_file(path, MEDIA_TYPE))
+    return await staging.sign(key, lifetime, file_name)
+
+
+async def _joined(staging: Store, receipt: Receipt, folder: Path) -> Path:
+    whole = folder / "joined.json"
+    with whole.open("wb") as joined:
+        for site in receipt.sites:
+            part = await download(staging, site.uri.removeprefix(staging.uri), folder / "part.json")
+            with part.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    joined.write(chunk)
+    return whole
+
+
+class _Mailed:
+    """The recipients who have this content's mail, remembered as empty objects in staging that show neither."""
+
+    def __init__(self, plan: ExportPlan, receipt: Receipt, staging: Store) -> None:
+        self._prefix = layout.mail_marks_prefix(plan.staging_prefix)
+        self._content = [f"{site.site_id} {site.sha256}" for site in receipt.sites]
+        self._staging = staging
+        self._marks: set[str] = set()
+
+    async def look(self) -> None:
+        self._marks = {stored.key async for stored in self._staging.list(self._prefix)}
+
+    def __contains__(self, recipient: object) -> bool:
+        return self._mark(str(recipient)) in self._marks
+
+    async def add(self, recipient: str) -> None:
+        self._marks.add(self._mark(recipient))
+        await self._staging.replace(self._mark(recipient), Content.of_bytes(b""))
+
+    def _mark(self, recipient: str) -> str:
+        text = "\n".join([*self._content, recipient.lower()])
+        return self._prefix + hashlib.sha256(text.encode()).hexdigest()

@@ -1,0 +1,117 @@
+"""The receipt of a run, and where the customer wants it, at the target."""
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from pydantic import ValidationError
+
+from data_export import layout
+from data_export.content import Content
+from data_export.delivery.base import Destination, Store
+from data_export.delivery.deliver import deliver
+from data_export.errors import OverwriteRefused, TargetNotFound
+from data_export.pipeline.staged import download, scratch
+from data_export.plan import ExportPlan
+from data_export.receipt import DataFile, Delivered, ImagesCopied, Receipt, SiteReceipt, Transformed
+
+_log = logging.getLogger(__name__)
+_LONGEST = 1 << 20  # bytes of an earlier receipt that are read; one of ours has some ten thousand
+
+
+def site_receipt(transformed: Transformed, images: ImagesCopied | None, delivered: Delivered) -> SiteReceipt:
+    """One site's part of the receipt, from what its steps returned."""
+    ours = DataFile(work_orders=transformed.work_orders, bytes=transformed.bytes, sha256=transformed.sha256)
+    there = delivered.kept or ours
+    return SiteReceipt(
+        site_id=transformed.site_id,
+        work_orders=there.work_orders,
+        quarantined=transformed.quarantined,
+        bytes=there.bytes,
+        sha256=there.sha256,
+        uri=delivered.uri,
+        outcome=delivered.outcome,
+        revision=delivered.revision,
+        offered=ours if delivered.kept else None,
+        images=images,
+    )
+
+
+def make_receipt(plan: ExportPlan, target_uri: str, sites: Sequence[SiteReceipt], now: datetime) -> Receipt:
+    """The receipt of a run, its sites in the order of `site_id`."""
+    return Receipt(
+        export=plan.name,
+        export_type=plan.export.export_type,
+        window=plan.window.to_dict(),
+        connector=plan.export.scheme,
+        target=target_uri,
+        config_hash=plan.config_hash,
+        sites=sorted(sites, key=lambda site: site.site_id),
+        delivered_at=now.astimezone(UTC).isoformat(timespec="seconds"),
+    )
+
+
+def deliver_receipts(plan: ExportPlan, receipt: Receipt, target: Destination, staging: Store) -> Receipt:
+    """Puts each site's part beside its data file, and returns the receipt with the addresses of what went with it.
+
+    A receipt that says the same of the same file is left alone, so that a repeated window changes nothing at the
+    target. A target that lets us create but not replace keeps the receipt of the first delivery.
+    """
+
+    async def run() -> list[SiteReceipt]:
+        async with target, staging:
+            return [await _deliver_site(plan, receipt, site, target, staging) for site in receipt.sites]
+
+    return receipt.model_copy(update={"sites": asyncio.run(run())})
+
+
+async def _deliver_site(
+    plan: ExportPlan, receipt: Receipt, site: SiteReceipt, target: Destination, staging: Store
+) -> SiteReceipt:
+    names = (site.site_id, receipt.export_type, plan.window, site.revision)
+    key, list_key = layout.receipt_key(*names), layout.missing_images_key(*names)
+    staged_list = site.images and site.images.missing_list
+    if site.images and staged_list:
+        images = site.images.model_copy(update={"missing_list": target.uri + list_key})
+        site = site.model_copy(update={"images": images})
+    part = receipt.model_copy(update={"sites": [site]})
+    if await _says_the_same(target, key, part):
+        return site
+    if staged_list:
+        with scratch() as folder:
+            path = await download(staging, staged_list.removeprefix(staging.uri), folder / "missing-images.txt")
+            await _replace(target, list_key, Content.of_file(path, "text/plain; charset=utf-8"))
+    text = part.model_dump_json(indent=2).encode() + b"\n"
+    await _replace(target, key, Content.of_bytes(text, "application/json"))
+    return site
+
+
+async def _replace(target: Destination, key: str, content: Content) -> None:
+    try:
+        await deliver(target, lambda _revision: key, content, "replace")
+    except OverwriteRefused as refusal:
+        _log.warning("the earlier receipt stays: %s", refusal)
+
+
+async def _says_the_same(target: Destination, key: str, receipt: Receipt) -> bool:
+    stored = await target.stat(key)
+    if stored is None or stored.digests.size > _LONGEST:
+        return False
+    try:
+        earlier = Receipt.model_validate_json(b"".join([chunk async for chunk in target.read(key)]))
+    except (ValidationError, TargetNotFound):  # another version's, not ours, or gone
+        return False
+    return _lasting(earlier) == _lasting(receipt)
+
+
+def _lasting(receipt: Receipt) -> dict[str, Any]:
+    """What a receipt says of the files that are there, without the run that brought them."""
+    told = receipt.model_dump(mode="json", exclude={"delivered_at", "config_hash"})
+    for site in told["sites"]:
+        del site["outcome"]
+        if images := site["images"]:
+            images["there"] = images.pop("copied") + images.pop("already_there")
+            del images["bytes"]
+    return told

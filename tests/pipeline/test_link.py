@@ -1,0 +1,175 @@
+"""A link by mail, on a real mail server: to each recipient once, whatever is repeated."""
+
+import os
+import re
+import smtplib
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from data_export.config.platform import load_platform
+from data_export.delivery.local import LocalStore
+from data_export.errors import RecipientsRefused, TargetUnavailable
+from data_export.pipeline.clean import clean_up
+from data_export.pipeline.link import mail_link
+from data_export.pipeline.receipts import make_receipt, site_receipt
+from data_export.pipeline.steps import stage_site
+from data_export.plan import ExportPlan
+from data_export.receipt import Receipt
+from demo.servers.smtp import SmtpServer
+from tests.pipeline.staged_run import NOW, SITE, export_to, plan_of, stage
+
+BOB, EVE = "bob@customer.example", "eve@customer.example"
+OTHER_SITE = UUID(int=1)
+
+
+class SigningStore(LocalStore):
+    """Signs links that any mail may hold, and remembers for how long."""
+
+    lifetimes: list[timedelta]
+
+    async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
+        self.lifetimes.append(lifetime)
+        return f"https://storage.example/{key}?signature=1"
+
+
+class Mailing:
+    """One export by mail, its staging area and its mail server."""
+
+    def __init__(self, folder: Path, server: SmtpServer) -> None:
+        self.folder, self.server = folder, server
+        self.settings = load_platform()
+        self.staging = SigningStore(folder / "staging")
+        self.staging.lifetimes = []
+
+    def staged(self, plan: ExportPlan, contents: dict[UUID, bytes]) -> Receipt:
+        sites = [stage(self.staging, plan, self.folder, data, None, site) for site, data in contents.items()]
+        parts = [site_receipt(site, None, stage_site(site, self.staging)) for site in sites]
+        return make_receipt(plan, "email", parts, NOW)
+
+    def mail(self, plan: ExportPlan, receipt: Receipt) -> Receipt:
+        def connect() -> smtplib.SMTP:
+            return smtplib.SMTP(self.server.host, self.server.port, timeout=10)
+
+        return mail_link(plan, receipt, self.staging, self.settings, connect, NOW)
+
+    def clean(self, plan: ExportPlan, receipt: Receipt, now: datetime | None = None) -> None:
+        clean_up(plan, receipt, self.settings, self.staging, now or datetime.now(UTC))
+
+    def recipients(self) -> list[str]:
+        return [message["X-RcptTo"] for message in self.server.messages()]
+
+    def links(self) -> list[Path]:
+        return [path for path in (self.folder / "staging" / "links").rglob("*") if path.is_file()]
+
+
+@pytest.fixture
+def mailing(tmp_path: Path) -> Iterator[Mailing]:
+    with SmtpServer(tmp_path / "mail") as server:
+        yield Mailing(tmp_path, server)
+
+
+def test_each_recipient_has_one_link_to_the_sites_lines_in_order(mailing: Mailing) -> None:
+    plan = plan_of(export_to("email", SITE, OTHER_SITE))
+    receipt = mailing.mail(plan, mailing.staged(plan, {SITE: b"b\n", OTHER_SITE: b"a\n"}))
+    assert (mailing.recipients(), receipt.refused_recipients) == ([BOB, EVE], [])
+    (link,) = mailing.links()
+    assert link.read_bytes() == b"a\nb\n"
+    key = link.relative_to(mailing.folder / "staging").as_posix()
+    for message in mailing.server.messages():
+        assert f"https://storage.example/{key}?signature=1" in message.get_body(["plain"]).get_content()
+
+
+@pytest.mark.parametrize(("hours", "expected"), [(None, 12), (36, 36)])
+def test_a_link_works_as_long_as_its_mail_says(mailing: Mailing, hours: int | None, expected: int) -> None:
+    plan = plan_of(export_to("email", link_ttl_hours=hours))
+    mailing.mail(plan, mailing.staged(plan, {SITE: b"a\n"}))
+    lifetime = timedelta(hours=expected)
+    assert mailing.staging.lifetimes == [lifetime]
+    said = re.search("until (.*) UTC", mailing.server.messages()[0].get_body(["plain"]).get_content())
+    assert said is not None
+    assert datetime.fromisoformat(f"{said[1]}+00:00") == NOW + lifetime
+
+
+def test_a_repeat_after_cleaning_mails_nobody_and_needs_no_staged_data(mailing: Mailing) -> None:
+    """The worker died between cleaning and the task's result, or somebody cleared `close` alone."""
+    plan = plan_of(export_to("email"))
+    receipt = mailing.staged(plan, {SITE: b"a\n"})
+    mailing.mail(plan, receipt)
+    mailing.clean(plan, receipt)
+    assert mailing.mail(plan, receipt).refused_recipients == []
+    assert mailing.recipients() == [BOB, EVE]
+
+
+def test_another_content_in_the_same_run_is_mailed_again(mailing: Mailing) -> None:
+    """Somebody cleared `extract` with everything downstream after the source was mended."""
+    plan = plan_of(export_to("email"))
+    mailing.mail(plan, mailing.staged(plan, {SITE: b"a\n"}))
+    mailing.mail(plan, mailing.staged(plan, {SITE: b"mended\n"}))
+    assert mailing.recipients() == [BOB, EVE, BOB, EVE]
+
+
+def test_a_link_outlives_its_run_and_is_swept_when_no_link_can_work(mailing: Mailing) -> None:
+    plan = plan_of(export_to("email"))
+    receipt = mailing.staged(plan, {SITE: b"a\n"})
+    mailing.mail(plan, receipt)
+    (link,) = mailing.links()
+    offered = datetime.fromtimestamp(link.stat().st_mtime, UTC)
+    mailing.clean(plan, receipt, offered + timedelta(hours=168))
+    assert mailing.links() == [link]
+    mailing.clean(plan, receipt, offered + timedelta(hours=193))
+    assert mailing.links() == []
+
+
+def test_marks_of_sent_mails_are_swept_with_failed_runs(mailing: Mailing) -> None:
+    plan = plan_of(export_to("email"))
+    receipt = mailing.staged(plan, {SITE: b"a\n"})
+    mailing.mail(plan, receipt)
+    mailing.clean(plan, receipt)
+    left = [path for path in (mailing.folder / "staging" / "runs").rglob("*") if path.is_file()]
+    assert [path.parent.name for path in left] == ["mail", "mail"]
+    for path in left:
+        os.utime(path, (0, 0))
+    mailing.clean(plan, receipt)
+    assert [path for path in left if path.exists()] == []
+
+
+def test_a_recipient_refused_for_good_is_on_the_receipt_and_stops_nobody(mailing: Mailing) -> None:
+    mailing.server.refused = {EVE}
+    plan = plan_of(export_to("email"))
+    receipt = mailing.mail(plan, mailing.staged(plan, {SITE: b"a\n"}))
+    assert receipt.refused_recipients == ["e***@customer.example"]
+    assert receipt.summary().endswith("1 recipients refused")
+    assert mailing.recipients() == [BOB]
+    mailing.server.refused = set()
+    assert mailing.mail(plan, receipt).refused_recipients == []
+    assert mailing.recipients() == [BOB, EVE]
+
+
+def test_a_mail_that_nobody_takes_fails(mailing: Mailing) -> None:
+    mailing.server.refused = {BOB, EVE}
+    plan = plan_of(export_to("email"))
+    with pytest.raises(RecipientsRefused, match=r"b\*\*\*@.*e\*\*\*@"):
+        mailing.mail(plan, mailing.staged(plan, {SITE: b"a\n"}))
+
+
+def test_a_mark_that_cannot_be_stored_ends_the_try(mailing: Mailing) -> None:
+    class Forgetful(SigningStore):
+        async def replace(self, key: str, content):  # type: ignore[no-untyped-def]
+            if "/mail/" in key:
+                raise TargetUnavailable("staging: connection reset")
+            return await super().replace(key, content)
+
+    plan = plan_of(export_to("email"))
+    receipt = mailing.staged(plan, {SITE: b"a\n"})
+    staging, mailing.staging = mailing.staging, Forgetful(mailing.folder / "staging")
+    mailing.staging.lifetimes = []
+    with pytest.raises(TargetUnavailable, match="connection reset"):
+        mailing.mail(plan, receipt)
+    assert mailing.recipients() == [BOB]
+    mailing.staging = staging
+    mailing.mail(plan, receipt)
+    assert mailing.recipients() == [BOB, BOB, EVE]

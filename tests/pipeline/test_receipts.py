@@ -1,0 +1,163 @@
+"""What a receipt says is what is at the target, on the first run and on every repeat."""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from data_export import layout
+from data_export.content import Content
+from data_export.delivery.base import StoredObject
+from data_export.delivery.local import LocalStore
+from data_export.errors import OverwriteRefused, StagedFileGone, TargetUnavailable
+from data_export.pipeline.clean import clean_up
+from data_export.pipeline.receipts import make_receipt
+from data_export.pipeline.steps import copy_site_images, deliver_site
+from data_export.receipt import DataFile
+from tests.pipeline.staged_run import NOW, SITE, WINDOW, StagedRuns, plan_of, stage
+
+OLD, NEW = b'{"id":1}\n', b'{"id":1}\n{"id":2}\n'
+TYPE = "work-orders-timeline"
+ONE, OTHER = str(UUID(int=1)), str(UUID(int=2))
+
+
+class CreateOnlyStore(LocalStore):
+    """A target whose owner has granted create, but not delete."""
+
+    async def replace(self, key: str, content: Content) -> StoredObject:
+        raise OverwriteRefused(f"{key}: grant storage.objects.delete")
+
+
+def receipts(folder: Path) -> dict[str, bytes]:
+    found = (folder / "target" / str(SITE) / "receipts" / TYPE).iterdir()
+    return {path.name: path.read_bytes() for path in found}
+
+
+@pytest.mark.parametrize("if_exists", ["replace", "keep", "revision"])
+def test_a_receipt_tells_of_the_file_that_is_there(tmp_path: Path, if_exists: str) -> None:
+    runs = StagedRuns(tmp_path, if_exists=if_exists)
+    runs.whole(OLD)
+    (site,) = runs.whole(NEW).sites
+    there = Path(site.uri.removeprefix("file://")).read_bytes()
+    assert there == (OLD if if_exists == "keep" else NEW)
+    assert (site.work_orders, site.bytes) == (there.count(b"\n"), len(there))
+    assert site.sha256 == hashlib.sha256(there).hexdigest()
+    offered = DataFile(work_orders=2, bytes=len(NEW), sha256=hashlib.sha256(NEW).hexdigest())
+    assert site.offered == (offered if if_exists == "keep" else None)
+
+
+def test_the_run_s_summary_tells_of_a_kept_file(tmp_path: Path) -> None:
+    runs = StagedRuns(tmp_path, if_exists="keep")
+    runs.whole(OLD)
+    assert runs.whole(NEW).summary().endswith("1 files kept that differ")
+
+
+def test_each_revision_has_its_receipt_where_nothing_may_be_replaced(tmp_path: Path) -> None:
+    runs = StagedRuns(tmp_path, CreateOnlyStore(tmp_path / "target"), if_exists="revision")
+    runs.whole(OLD)
+    (site,) = runs.whole(NEW).sites
+    assert (site.outcome, site.revision) == ("revision", 2)
+    told = {name: json.loads(content)["sites"][0]["uri"] for name, content in receipts(tmp_path).items()}
+    data = f"{runs.target.uri}{SITE}/data/{TYPE}/{WINDOW.stamp}"
+    assert told == {f"{WINDOW.stamp}.json": f"{data}.json", f"{WINDOW.stamp}.r2.json": f"{data}.r2.json"}
+
+
+def test_a_repeated_window_leaves_its_receipt_alone(tmp_path: Path) -> None:
+    runs = StagedRuns(tmp_path)
+    runs.image(ONE, b"one")
+    runs.whole(OLD, [ONE, OTHER])
+    first = receipts(tmp_path)
+    assert runs.whole(OLD, [ONE, OTHER], NOW + timedelta(days=1)).sites[0].outcome == "unchanged"
+    assert receipts(tmp_path) == first
+    runs.image(OTHER, b"turned up")
+    runs.whole(OLD, [ONE, OTHER])
+    assert receipts(tmp_path) != first
+
+
+def test_a_receipt_of_another_version_is_replaced(tmp_path: Path) -> None:
+    runs = StagedRuns(tmp_path)
+    runs.whole(OLD)
+    first = receipts(tmp_path)
+    path = tmp_path / "target" / layout.receipt_key(SITE, TYPE, WINDOW)
+    path.write_text('{"export": "acme"}')
+    runs.whole(OLD)
+    assert json.loads(path.read_text())["sites"][0]["outcome"] == "unchanged"
+    assert receipts(tmp_path).keys() == first.keys()
+
+
+def test_a_receipt_that_may_not_be_replaced_stays(tmp_path: Path) -> None:
+    runs = StagedRuns(tmp_path, CreateOnlyStore(tmp_path / "target"))
+    runs.whole(OLD, [ONE])
+    first = receipts(tmp_path)
+    runs.image(ONE, b"turned up")
+    assert runs.whole(OLD, [ONE]).sites[0].outcome == "unchanged"
+    assert receipts(tmp_path) == first
+
+
+def test_images_keep_to_the_customer_s_if_exists(tmp_path: Path) -> None:
+    runs = StagedRuns(tmp_path, if_exists="keep")
+    runs.image(ONE, b"one")
+    runs.whole(OLD, [ONE])
+    runs.image(ONE, b"another")
+    receipt = runs.whole(OLD, [ONE])
+    assert receipt.totals()["images_kept"] == receipt.totals()["images"] == 1
+    assert (tmp_path / "target" / layout.image_key(SITE, ONE, ".png")).read_bytes() == b"one"
+    assert "1 images kept that differ" in receipt.summary()
+
+
+def test_every_missing_image_is_listed_at_the_target(tmp_path: Path) -> None:
+    names = [str(UUID(int=n)) for n in range(250)]
+    (site,) = StagedRuns(tmp_path).whole(OLD, names).sites
+    assert site.images is not None
+    assert len(site.images.missing) == 100
+    assert (
+        site.images.missing_list == f"file://{tmp_path}/target/{SITE}/receipts/{TYPE}/{WINDOW.stamp}.missing-images.txt"
+    )
+    listed = Path(site.images.missing_list.removeprefix("file://")).read_text().splitlines()
+    assert sorted(listed) == [f"{name}.png" for name in names]
+    (told,) = (json.loads(text) for name, text in receipts(tmp_path).items() if name.endswith(".json"))
+    assert told["sites"][0]["images"]["missing_list"] == site.images.missing_list
+
+
+def test_where_no_receipt_is_delivered_the_list_stays_in_staging(tmp_path: Path) -> None:
+    runs, names = StagedRuns(tmp_path), [str(UUID(int=n)) for n in range(101)]
+    plan = plan_of(runs.export)
+    receipt = make_receipt(plan, "", [runs.deliver(plan, stage(runs.staging, plan, tmp_path, OLD, names))], NOW)
+    clean_up(plan, receipt, runs.settings, runs.staging, datetime.now(UTC))
+    images = receipt.sites[0].images
+    assert images is not None
+    assert images.missing_list is not None
+    left = [path for path in (tmp_path / "staging").rglob("*") if path.is_file()]
+    assert [f"file://{path}" for path in left] == [images.missing_list]
+    assert len(left[0].read_text().splitlines()) == 101
+
+
+@pytest.mark.parametrize("if_exists", ["replace", "revision"])
+def test_deliver_cleared_after_success_finds_its_file_or_says_what_to_clear(tmp_path: Path, if_exists: str) -> None:
+    runs = StagedRuns(tmp_path, if_exists=if_exists)
+    runs.whole(OLD)
+    plan = plan_of(runs.export)
+    transformed = stage(runs.staging, plan, tmp_path, NEW, [ONE])
+    site = runs.deliver(plan, transformed)
+    clean_up(plan, make_receipt(plan, "", [site], NOW), runs.settings, runs.staging, datetime.now(UTC))
+    again = deliver_site(plan, transformed, runs.target, runs.staging)
+    assert (again.outcome, again.uri) == ("unchanged", site.uri)
+    Path(site.uri.removeprefix("file://")).write_bytes(b"")
+    with pytest.raises(StagedFileGone, match="clear the run's `prepare` task"):
+        deliver_site(plan, transformed, runs.target, runs.staging)
+    with pytest.raises(StagedFileGone, match="clear the run's `prepare` task"):
+        copy_site_images(plan, transformed, runs.images, "{input_id}", runs.target, runs.staging)
+
+
+def test_a_fault_while_cleaning_fails_no_delivered_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    class Faulty(LocalStore):
+        async def delete(self, key: str) -> None:
+            raise TargetUnavailable("staging: connection reset")
+
+    runs = StagedRuns(tmp_path)
+    runs.staging = Faulty(tmp_path / "staging")
+    assert runs.whole(OLD).sites[0].outcome == "created"
+    assert "acme: staging is not cleaned now, a later run will: staging: connection reset" in caplog.text
