@@ -2,6 +2,7 @@
 
     python benchmarks/fleet.py                  # 1, 100, 1,000 and 5,000 exports; some 8 minutes
     python benchmarks/fleet.py --exports 500    # one size
+    AIRFLOW__CORE__AUTH_MANAGER=airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager ...  # as deployed
 
 For each size a process of its own, with a PostgreSQL of its own as Airflow's database, does what the dag-processor does
 with each DAG file: a fork parses it and serialises its DAGs, then they are stored, a first time and again unchanged.
@@ -31,6 +32,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
 
 from data_export.config.models import dag_id  # noqa: E402 - the paths above come first
 from demo.airflow import BUNDLE  # noqa: E402
+from demo.guard import Guard  # noqa: E402
 from demo.servers.postgres import PostgresServer  # noqa: E402
 
 SIZES = (1, 100, 1000, 5000)
@@ -185,14 +187,12 @@ def measure_validate() -> float:
 
 @contextmanager
 def dag_processor(home: Path) -> Iterator[psutil.Process]:
-    with (home / "dag-processor.log").open("wb") as log:
+    with Guard() as guard, (home / "dag-processor.log").open("wb") as log:
         command = [sys.executable, "-m", "airflow", "dag-processor"]
         child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
-    try:
+        guard.watch(child.pid)
         yield psutil.Process(child.pid)
-    finally:
-        child.terminate()
-        child.wait()
+    child.wait()
 
 
 def measure_changes(home: Path, database: psycopg.Connection[Any]) -> dict[str, float]:
@@ -232,7 +232,8 @@ def measure(exports: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         fill(home / "customers", exports)
-        with PostgresServer(home / "postgres", durable=False) as server:
+        with Guard() as guard, PostgresServer(home / "postgres", durable=False) as server:
+            guard.watch(int((server.data / "postmaster.pid").read_text().split()[0]))
             dsn = server.create_database("airflow")
             os.environ |= settings(home, dsn)  # before Airflow is imported
             from airflow.dag_processing.bundles.manager import DagBundlesManager
@@ -260,6 +261,7 @@ def main() -> None:
         command = [sys.executable, __file__, "--one", str(exports)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
+        print(json.dumps(rows[-1]), file=sys.stderr, flush=True)
     for key, title in COLUMNS.items():
         values = (f"{row[key]:,.2f}" if row[key] < 10 and key != "exports" else f"{row[key]:,.0f}" for row in rows)
         print(f"{title:42}" + "".join(f"{value:>10}" for value in values))
