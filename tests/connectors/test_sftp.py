@@ -1,10 +1,13 @@
+import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from data_export.content import Content
+from data_export.delivery.deliver import deliver
 from data_export.delivery.sftp import SftpDestination, SftpLogin
+from data_export.delivery.sftp_left_over import TEMPORARY_PREFIX
 from data_export.errors import AccessDenied, ObjectExists, TargetRefused
 from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer
@@ -70,6 +73,13 @@ class TestOpenssh(SftpContract):
     def server(self, openssh: OpensshServer) -> Server:
         return openssh
 
+    async def test_a_link_that_leads_nowhere_is_named(self, connect: Connect, root: Path) -> None:
+        (root / DATA_KEY).parent.mkdir(parents=True)
+        (root / DATA_KEY).symlink_to("/nowhere")
+        async with connect() as destination:
+            with pytest.raises(TargetRefused, match=f"{DATA_KEY} is a symbolic link to a file that is missing"):
+                await destination.create(DATA_KEY, SMALL)
+
 
 class TestOpensshThatForbids:
     """`internal-sftp` started with options that take operations away."""
@@ -98,6 +108,20 @@ class TestOpensshThatForbids:
             with pytest.raises(TargetRefused, match="`sftp_upload: direct`"):
                 await destination.create(DATA_KEY, SMALL)
             assert await destination.stat(DATA_KEY) is None
+
+    async def test_replacing_at_once(self, forbidding: Forbidding, tmp_path: Path) -> None:
+        async with forbidding("-P posix-rename") as a, forbidding("-P posix-rename") as b:
+            for one in (a, b):  # who comes to a folder takes what is unfinished there for left over
+                await one.replace("first.json", SMALL)
+            for number in range(30):
+                key = f"{number}.json"
+                await a.create(key, Content.of_bytes(b"old"))
+                await asyncio.gather(
+                    deliver(a, lambda _: key, SMALL, "replace"),  # noqa: B023 - called at once
+                    deliver(b, lambda _: key, OTHER, "replace"),  # noqa: B023
+                )
+        assert len([path for path in tmp_path.rglob("target/*") if path.suffix == ".json"]) == 31
+        assert not list(tmp_path.rglob(f"target/{TEMPORARY_PREFIX}*"))
 
     @pytest.mark.parametrize("extensions", ["posix-rename", "posix-rename,fsync,statvfs,limits,hardlink", "opendir"])
     async def test_extensions(self, forbidding: Forbidding, extensions: str, tmp_path: Path) -> None:

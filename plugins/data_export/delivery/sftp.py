@@ -1,8 +1,9 @@
 """A folder of an SFTP server as a destination."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
@@ -13,11 +14,20 @@ from data_export.delivery.keys import checked_key
 from data_export.delivery.sftp_connection import SftpLogin
 from data_export.delivery.sftp_connections import SftpConnections
 from data_export.delivery.sftp_errors import is_lost, translate, unavailable
-from data_export.delivery.sftp_folders import TEMPORARY_PREFIX, temporary_path
+from data_export.delivery.sftp_folders import Folders
+from data_export.delivery.sftp_left_over import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver, temporary_path
 from data_export.delivery.sftp_place import overwrite_refused, place_new, place_over
 from data_export.delivery.sftp_session import SftpSession
-from data_export.delivery.sftp_upload import exists, read, store
-from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetFull, TargetRefused, TargetUnavailable
+from data_export.delivery.sftp_upload import open_file, read, store
+from data_export.errors import (
+    AccessDenied,
+    DataExportError,
+    ObjectExists,
+    TargetFull,
+    TargetNotFound,
+    TargetRefused,
+    TargetUnavailable,
+)
 
 if TYPE_CHECKING:
     import asyncssh
@@ -26,6 +36,7 @@ __all__ = ["SftpDestination", "SftpLogin"]
 
 # Blocks under way at once over all files and connections: of at most 255 KiB (OpenSSH's limit), so about 32 MiB.
 _WRITES = 128
+_CLEAN_UP_SECONDS = 10
 
 
 class SftpDestination:
@@ -76,8 +87,10 @@ class SftpDestination:
         self._gate = asyncio.Semaphore(self.concurrency)
         open_session = partial(
             SftpSession.open,
-            *(self._login, self.uri, self._connect_timeout, self._stall_timeout, asyncio.Semaphore(_WRITES)),
+            *(self._login, self._connect_timeout, self._stall_timeout, asyncio.Semaphore(_WRITES)),
         )
+        self._left_over = LeftOver()
+        self._folders = Folders(self.uri, self._left_over)
         self._connections = SftpConnections(open_session, self._limit, -(-self.concurrency // self._limit))
         try:
             await self._connections.open()
@@ -87,6 +100,10 @@ class SftpDestination:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        if self._left_over.ours:
+            with suppress(DataExportError, TimeoutError):  # it is found a day later
+                async with asyncio.timeout(_CLEAN_UP_SECONDS), self._connections.session() as session:
+                    await self._left_over.remove_ours(session)
         await self._connections.close()
 
     async def stat(self, key: str) -> StoredObject | None:
@@ -133,15 +150,23 @@ class SftpDestination:
 
     async def _store(self, key: str, content: Content, *, replace: bool) -> StoredObject:
         path = self._path(key)
+        folder = path.rpartition("/")[0] or path[: path.startswith("/")]
+        write = self._write_directly if self._direct else self._write_aside
         async with self._gate, self._talk(key) as session:
-            await session.folders.ready(path.rpartition("/")[0] or path[: path.startswith("/")])
-            write = self._write_directly if self._direct else self._write_aside
+            await self._folders.ready(session, folder)
             try:
-                found = await write(session, key, path, content, replace=replace)
+                try:
+                    found = await write(session, key, path, content, replace=replace)
+                except TargetNotFound:  # somebody removed the folder
+                    self._folders.forget(folder)
+                    await self._folders.ready(session, folder)
+                    found = await write(session, key, path, content, replace=replace)
             except TargetFull:
-                await session.folders.remove_left_over(path)  # what a killed run left may be what fills the disk
+                # What killed runs left may be what fills the disk. No file was written to tell the server's time by,
+                # so ours must do, and a day more.
+                await self._left_over.after_write(session, path, int(time.time()) - ABANDONED_SECONDS)
                 raise
-            await session.folders.remove_left_over(path)
+            await self._left_over.after_write(session, path, found.mtime)
             return _stored(key, found)
 
     async def _write_aside(
@@ -150,13 +175,17 @@ class SftpDestination:
         temporary = temporary_path(path)
         where = self.uri + key
         try:
-            found = await store(session, temporary, content, mode="xb", read_back=self._read_back, where=where)
-            await (place_over if replace else place_new)(session, temporary, path, where)
+            file = await open_file(session, temporary, "xb", content, where)
+            found = await store(session, file, temporary, content, read_back=self._read_back, where=where)
+            if replace:
+                await place_over(session, temporary, path, where, self._left_over)
+            else:
+                await place_new(session, temporary, path, where)
         except BaseException as error:
             # Also when we are cancelled while the file is opened: the answer is never seen, but the name is ours alone.
-            await session.remove_quietly(temporary)
+            await self._left_over.drop(session, temporary)
             # A quicker writer of the same object takes the unfinished files of others for left over.
-            if isinstance(error, TargetUnavailable) and not replace and session.alive and await exists(session, path):
+            if isinstance(error, TargetUnavailable) and not replace and session.alive and await session.exists(path):
                 raise ObjectExists(f"{where} is there already") from error
             raise
         return found
@@ -166,11 +195,17 @@ class SftpDestination:
     ) -> "asyncssh.SFTPAttrs":
         where = self.uri + key
         try:
-            mode = "wb" if replace else "xb"
-            return await store(session, path, content, mode=mode, read_back=self._read_back, where=where)
-        except AccessDenied as error:
-            if replace and await exists(session, path):
+            file = await open_file(session, path, "wb" if replace else "xb", content, where)
+        except DataExportError as error:
+            if not replace and await session.exists(path):
+                raise ObjectExists(f"{where} is there already") from error
+            if replace and isinstance(error, AccessDenied) and await session.exists(path):
                 raise overwrite_refused(where) from error
+            raise
+        try:
+            return await store(session, file, path, content, read_back=self._read_back, where=where)
+        except BaseException:
+            await session.remove_quietly(path)  # rather none than a part of one
             raise
 
     @asynccontextmanager

@@ -1,7 +1,6 @@
 """What an SFTP server's answers mean, in the service's own errors."""
 
 import re
-from typing import TYPE_CHECKING
 
 from data_export.errors import (
     AccessDenied,
@@ -12,10 +11,6 @@ from data_export.errors import (
     TargetUnavailable,
 )
 
-if TYPE_CHECKING:
-    import asyncssh
-
-_READ_ONLY = 1  # SSH_FXE_STATVFS_ST_RDONLY
 _REASON_CHARACTERS = 120
 # Version 3 has no code for a full disk, but servers other than OpenSSH say it in words.
 _FULL = re.compile(r"no space|disk full|quota", re.IGNORECASE)
@@ -70,40 +65,3 @@ def translate(error: BaseException, where: str, user: str) -> DataExportError:
 def name_refused(where: str) -> TargetRefused:
     hint = " (Windows servers refuse ':', which every data file's name has)" if ":" in where.rpartition("/")[2] else ""
     return TargetRefused(f"{where}: the server refuses this name{hint}: ask for a server or folder that takes it")
-
-
-async def diagnose(
-    error: Exception, where: str, user: str, client: "asyncssh.SFTPClient", folder: str, needed: int
-) -> Exception:
-    """As `translate`, for a write that failed: asks the file system about room and rights where the code says nothing.
-
-    A lost connection comes back as it is: whoever holds the connection must see it.
-
-    Args:
-        needed: bytes that were to be written.
-    """
-    import asyncssh
-
-    if is_lost(error):
-        return error
-    if type(error) not in (asyncssh.SFTPFailure, asyncssh.SFTPError):
-        return translate(error, where, user)
-    full = await room_error(where, user, client, folder, needed)
-    return full or translate(error, where, user)
-
-
-async def room_error(
-    where: str, user: str, client: "asyncssh.SFTPClient", folder: str, needed: int
-) -> DataExportError | None:
-    """Why nothing more can be written to the folder's file system, or None where it has room or does not tell."""
-    import asyncssh
-
-    try:
-        system = await client.statvfs(folder)
-    except (asyncssh.Error, OSError):
-        return None
-    if system.flags & _READ_ONLY:
-        return translate(asyncssh.SFTPWriteProtect("read-only file system"), where, user)
-    if system.bavail * system.frsize < needed or (system.files and not system.favail):
-        return translate(asyncssh.SFTPNoSpaceOnFilesystem("no space"), where, user)
-    return None

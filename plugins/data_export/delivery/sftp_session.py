@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Self, TypeVar
 
 from data_export.delivery.sftp_connection import SftpLogin, connect
 from data_export.delivery.sftp_errors import unavailable
-from data_export.delivery.sftp_folders import Folders
 from data_export.errors import TargetRefused
 
 if TYPE_CHECKING:
@@ -29,13 +28,11 @@ class SftpSession:
         connection: "asyncssh.SSHClientConnection",
         client: "asyncssh.SFTPClient",
         user: str,
-        uri: str,
         stall_timeout: float,
         writes: asyncio.Semaphore,
     ) -> None:
         self.client = client
         self.user = user
-        self.folders = Folders(self, uri)
         self.writes = writes
         self.stalled = False
         self.is_openssh = "OpenSSH" in str(connection.get_extra_info("server_version", ""))
@@ -47,7 +44,7 @@ class SftpSession:
 
     @classmethod
     async def open(
-        cls, login: SftpLogin, uri: str, connect_timeout: float, stall_timeout: float, writes: asyncio.Semaphore
+        cls, login: SftpLogin, connect_timeout: float, stall_timeout: float, writes: asyncio.Semaphore
     ) -> Self:
         """
         Args:
@@ -72,7 +69,7 @@ class SftpSession:
             if isinstance(error, asyncssh.Error | OSError):
                 raise unavailable(login.server, error) from error
             raise
-        return cls(connection, client, login.username, uri, stall_timeout, writes)
+        return cls(connection, client, login.username, stall_timeout, writes)
 
     @property
     def alive(self) -> bool:
@@ -90,13 +87,35 @@ class SftpSession:
             self._waiting -= 1
             self._heard = loop.time()
 
-    async def remove_quietly(self, path: str) -> None:
-        """Removes a file of our own where that is possible; whoever comes next finds it otherwise."""
+    async def exists(self, path: str) -> bool:
         import asyncssh
 
-        with suppress(asyncssh.Error, OSError):
+        try:
+            await self.ask(self.client.stat(path))
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return False
+        return True
+
+    async def is_link(self, path: str) -> bool:
+        import asyncssh
+
+        try:
+            return bool((await self.ask(self.client.lstat(path))).type == asyncssh.FILEXFER_TYPE_SYMLINK)
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return False
+
+    async def remove_quietly(self, path: str) -> bool:
+        """Removes a file of our own where that is possible; whether the server said that it is gone."""
+        import asyncssh
+
+        try:
             async with asyncio.timeout(_CLEAN_UP_SECONDS):
                 await self.ask(self.client.remove(path))
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return True
+        except (asyncssh.Error, OSError):
+            return False
+        return True
 
     def abort(self) -> None:
         """Cuts the connection: every request that waits fails at once."""
@@ -105,7 +124,6 @@ class SftpSession:
 
     async def close(self) -> None:
         """Says goodbye, and hangs up on a server that does not answer."""
-        await self.folders.close()
         self._watch.cancel()
         self.client.exit()
         self._connection.close()

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_export.content import CHUNK_BYTES, Content, Hasher
-from data_export.delivery.sftp_errors import diagnose, is_lost, room_error
+from data_export.delivery.sftp_diagnose import diagnose, room_error
 from data_export.delivery.sftp_session import SftpSession
-from data_export.errors import ObjectExists, TargetUnavailable, VerificationFailed
+from data_export.errors import TargetUnavailable, VerificationFailed
 
 if TYPE_CHECKING:
     import asyncssh
@@ -18,33 +18,37 @@ if TYPE_CHECKING:
 _BLOCK_BYTES = 261_120
 
 
+async def open_file(
+    session: SftpSession, path: str, mode: str, content: Content, where: str
+) -> "asyncssh.SFTPClientFile":
+    """Opens the file for `store`, `xb` one that must not exist and `wb` one that may.
+
+    Raises:
+        TargetNotFound: its folder is missing.
+        DataExportError: see `diagnose`.
+    """
+    import asyncssh
+
+    try:
+        return await session.ask(session.client.open(path, mode, block_size=0))
+    except asyncssh.SFTPError as error:
+        raise await diagnose(session, error, where, path.rpartition("/")[0] or ".", content.size) from error
+
+
 async def store(
-    session: SftpSession, path: str, content: Content, *, mode: str, read_back: bool, where: str
+    session: SftpSession, file: "asyncssh.SFTPClientFile", path: str, content: Content, *, read_back: bool, where: str
 ) -> "asyncssh.SFTPAttrs":
     """Writes the file, synced to disk where the server offers that, and proves that all of it is there.
-
-    Whatever fails after the file was opened, the file is removed: rather none than a part of one.
-
-    Args:
-        mode: `xb` for a file that must not exist, `wb` for one that may.
 
     Returns:
         The server's account of the file.
 
     Raises:
-        ObjectExists: `xb`, and there is a file.
         TargetFull, VerificationFailed: the server holds something else than what was sent.
         DataExportError: see `diagnose`.
     """
     import asyncssh
 
-    folder = path.rpartition("/")[0] or "."
-    try:
-        file = await session.ask(session.client.open(path, mode, block_size=0))
-    except asyncssh.SFTPError as error:
-        if not is_lost(error) and mode == "xb" and await exists(session, path):
-            raise ObjectExists(f"{where} is there already") from error
-        raise await diagnose(error, where, session.user, session.client, folder, content.size) from error
     try:
         try:
             await _send(session, file, content, where)
@@ -55,11 +59,8 @@ async def store(
         return await _verify(session, path, content, read_back=read_back, where=where)
     except asyncssh.SFTPNoSuchFile as error:
         raise TargetUnavailable(f"{where}: another run, or the server, removed our unfinished file") from error
-    except BaseException as error:
-        await session.remove_quietly(path)
-        if isinstance(error, asyncssh.SFTPError):
-            raise await diagnose(error, where, session.user, session.client, folder, content.size) from error
-        raise
+    except asyncssh.SFTPError as error:
+        raise await diagnose(session, error, where, path.rpartition("/")[0] or ".", content.size) from error
 
 
 async def _send(session: SftpSession, file: "asyncssh.SFTPClientFile", content: Content, where: str) -> None:
@@ -92,7 +93,7 @@ async def _verify(
     """Looks at the size, since a full disk may cut a file silently, and with `read_back` at every byte."""
     found = await session.ask(session.client.stat(path))
     if found.size != content.size:
-        room = await room_error(where, session.user, session.client, path.rpartition("/")[0] or ".", content.size)
+        room = await room_error(session, where, path.rpartition("/")[0] or ".", content.size)
         raise room or VerificationFailed(f"{where}: the server holds {found.size} bytes of {content.size} sent")
     if read_back:
         hasher = Hasher(md5=content.digests.sha256 is None and content.digests.crc32c is None)
@@ -117,13 +118,3 @@ async def read(session: SftpSession, path: str) -> AsyncGenerator[bytes, None]:
             yield chunk
     finally:
         await session.ask(file.close())
-
-
-async def exists(session: SftpSession, path: str) -> bool:
-    import asyncssh
-
-    try:
-        await session.ask(session.client.stat(path))
-    except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
-        return False
-    return True

@@ -1,0 +1,181 @@
+"""How a file takes the place of another on an SFTP server without `posix-rename`, whatever comes between."""
+
+import asyncio
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import asyncssh
+import pytest
+
+from data_export.content import Content
+from data_export.delivery.deliver import deliver
+from data_export.delivery.sftp_left_over import aside_path, temporary_path
+from data_export.errors import ObjectExists, OverwriteRefused, TargetUnavailable
+from demo.servers.sftp import SftpServer
+from tests.connectors.contract import DATA_KEY
+from tests.connectors.unruly_sftp import BIG, OLD, SMALL, Unruly, left_over, put_old, target, until
+
+Rename = Callable[[Unruly, bytes, bytes], object]
+THEIRS = b"what another run has placed meanwhile"
+
+
+@pytest.fixture(autouse=True)
+def _old_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    from asyncssh.sftp import SFTPServerHandler
+
+    monkeypatch.setattr(SFTPServerHandler, "_extensions", [])
+
+
+@pytest.fixture(params=["refuses", "replaces"])
+def rename(request: pytest.FixtureRequest) -> Rename:
+    """The server's rename to a name that is taken: by the protocol, and as many servers do."""
+    return Unruly.rename if request.param == "refuses" else Unruly.posix_rename
+
+
+def is_aside(path: bytes) -> bool:
+    return path.endswith(b".old")
+
+
+async def test_create_and_replace(server: SftpServer, place: Path) -> None:
+    async with target(server) as destination:
+        await destination.create(DATA_KEY, SMALL)
+        with pytest.raises(ObjectExists):
+            await destination.create(DATA_KEY, BIG)
+        await destination.replace(DATA_KEY, BIG)
+        await destination.replace("new", SMALL)
+    assert place.read_bytes() == BIG.source
+    assert not left_over(server)
+
+
+async def test_two_runs_at_once(server: SftpServer, unruly: type[Unruly], rename: Rename) -> None:
+    unruly.rename = rename  # type: ignore[method-assign,assignment] # how this server renames
+    contents = [Content.of_bytes(b"A"), Content.of_bytes(b"B")]
+    async with target(server) as a, target(server) as b:
+        for one in (a, b):  # who comes to a folder takes what is unfinished there for left over
+            await one.replace("first.json", SMALL)
+        for number in range(30):
+            key = f"{number}.json"
+            await a.create(key, SMALL)
+            await asyncio.gather(
+                *(deliver(to, lambda _: key, what, "replace") for to, what in zip((a, b), contents, strict=True))  # noqa: B023 - called at once
+            )
+            assert (server.root / "target" / key).read_bytes() in (b"A", b"B")
+    assert not left_over(server)
+
+
+async def test_another_run_moved_the_old_file_aside(server: SftpServer, unruly: type[Unruly], place: Path) -> None:
+    def gone(self: Unruly, old: bytes, new: bytes) -> None:
+        if is_aside(new):
+            place.unlink()
+            raise asyncssh.SFTPNoSuchFile("no")
+        Unruly.rename(self, old, new)
+
+    put_old(place)
+    unruly.rename = gone  # type: ignore[method-assign] # the other run
+    async with target(server) as destination:
+        await destination.replace(DATA_KEY, SMALL)
+    assert place.read_bytes() == SMALL.source
+    assert not left_over(server)
+
+
+async def test_another_run_took_the_name_that_was_made_free(
+    server: SftpServer, unruly: type[Unruly], place: Path, rename: Rename
+) -> None:
+    taken = []
+
+    def take(self: Unruly, old: bytes, new: bytes) -> None:
+        rename(self, old, new)
+        if is_aside(new) and not taken:
+            taken.append(place.write_bytes(THEIRS))
+
+    put_old(place)
+    unruly.rename = take  # type: ignore[method-assign] # the other run
+    async with target(server) as destination:
+        await destination.replace(DATA_KEY, SMALL)
+    assert place.read_bytes() == SMALL.source
+    assert not left_over(server)
+
+
+async def test_what_another_run_has_placed_is_not_lost_for_the_old_file(
+    server: SftpServer, unruly: type[Unruly], place: Path, rename: Rename
+) -> None:
+    def never_ours(self: Unruly, old: bytes, new: bytes) -> None:
+        if new.endswith(b".json") and not is_aside(old) and not place.exists():
+            place.write_bytes(THEIRS)
+            raise asyncssh.SFTPFailure("no")
+        rename(self, old, new)
+
+    put_old(place)
+    unruly.rename = never_ours  # type: ignore[method-assign] # the other run
+    async with target(server) as destination:
+        with pytest.raises(TargetUnavailable, match="at the same time"):
+            await destination.replace(DATA_KEY, SMALL)
+    assert place.read_bytes() == THEIRS
+    assert not left_over(server)
+
+
+async def test_the_old_file_is_put_back(server: SftpServer, unruly: type[Unruly], place: Path, rename: Rename) -> None:
+    def not_ours(self: Unruly, old: bytes, new: bytes) -> None:
+        if new.endswith(b".json") and not is_aside(old) and not place.exists():
+            raise asyncssh.SFTPPermissionDenied("no")
+        rename(self, old, new)
+
+    put_old(place)
+    unruly.rename = not_ours  # type: ignore[method-assign] # the fault
+    async with target(server) as destination:
+        with pytest.raises(Exception, match="the server lets us write files but not rename them"):
+            await destination.replace(DATA_KEY, SMALL)
+    assert place.read_bytes() == OLD
+    assert not left_over(server)
+
+
+async def test_the_old_file_is_put_back_when_cancelled(
+    server: SftpServer, unruly: type[Unruly], place: Path, rename: Rename
+) -> None:
+    async def never(self: Unruly, old: bytes, new: bytes) -> None:
+        if new.endswith(b".json") and not is_aside(old) and not place.exists():
+            await asyncio.sleep(0.3)
+            raise asyncssh.SFTPFailure("no")
+        rename(self, old, new)
+
+    put_old(place)
+    unruly.rename = never  # type: ignore[method-assign,assignment] # slow at the moment that matters
+    async with target(server) as destination:
+        writing = asyncio.create_task(destination.replace(DATA_KEY, SMALL))
+        await until(lambda: not place.exists())
+        writing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await writing
+        assert place.read_bytes() == OLD
+    assert not left_over(server)
+
+
+async def test_a_file_that_may_not_be_moved_aside(server: SftpServer, unruly: type[Unruly], place: Path) -> None:
+    def denied(self: Unruly, old: bytes, new: bytes) -> None:
+        if is_aside(new):
+            raise asyncssh.SFTPPermissionDenied("no")
+        Unruly.rename(self, old, new)
+
+    put_old(place)
+    unruly.rename = denied  # type: ignore[method-assign] # the fault
+    async with target(server) as destination:
+        with pytest.raises(OverwriteRefused):
+            await destination.replace(DATA_KEY, SMALL)
+    assert place.read_bytes() == OLD
+    assert not left_over(server)
+
+
+async def test_an_old_file_goes_only_when_another_has_its_name(server: SftpServer, place: Path) -> None:
+    put_old(place)
+    superseded = server.root / aside_path(f"target/{DATA_KEY}")
+    only_one = server.root / aside_path(f"target/{DATA_KEY}-lost")
+    unfinished = server.root / temporary_path(f"target/{DATA_KEY}-lost")
+    for path in (superseded, only_one, unfinished):
+        path.write_bytes(OLD)
+        os.utime(path, (0, 0))
+    async with target(server) as destination:
+        await destination.create(f"{DATA_KEY}-2", SMALL)
+        assert left_over(server) == [only_one]
+        await destination.create(f"{DATA_KEY}-lost", SMALL)
+    assert not left_over(server)
