@@ -72,8 +72,8 @@ def destination(name: str, export: CustomerExport, settings: PlatformSettings) -
         defaults = {"gs": settings.targets.gs_conn_id, "s3": settings.targets.s3_conn_id, "file": ""}
         return store(config.storage_uri, config.conn_id or defaults[config.scheme], config.impersonate)
     if isinstance(config, SftpConfig):
-        copies = export.copies_at_once(settings.limits.sites_at_once)
-        return _sftp(name, config, connections=config.max_connections // copies)
+        transfers = export.transfers_at_once(settings.limits.sites_at_once)
+        return _sftp(name, config, connections=config.max_connections // transfers)
     raise ConfigError(f"{name}: connector {export.connector_type} has no destination of its own")
 
 

@@ -86,7 +86,7 @@ def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
         doc_md=describe(name, export),
         render_template_as_native_obj=True,
     ) as dag:
-        _wire(name, limits.sites_at_once, export.copies_at_once(limits.sites_at_once))
+        _wire(name, limits.sites_at_once, export.transfers_at_once(limits.sites_at_once))
     # Not before the tasks are there: each would take a copy, to be validated when it is serialised, 8 ms a DAG in all.
     instant: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
     dag.params["from"] = Param(None, description="window starts (inclusive)", **instant)
@@ -94,7 +94,7 @@ def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
     return dag
 
 
-def _wire(name: str, sites_at_once: int, copies_at_once: int) -> None:
+def _wire(name: str, sites_at_once: int, transfers_at_once: int) -> None:
     # An export of many sites whose target is slow or dead must leave most workers and slots of the pools to the others.
     site: dict[str, Any] = {
         "map_index_template": "{{ task.op_kwargs['site_id'] }}",
@@ -102,6 +102,7 @@ def _wire(name: str, sites_at_once: int, copies_at_once: int) -> None:
     }
     source = site | {"pool": "data_export_source", "execution_timeout": timedelta(hours=6)}
     transfer = site | {"pool": "data_export_delivery", "execution_timeout": timedelta(hours=24)}
+    transfer["max_active_tis_per_dag"] = transfers_at_once
 
     prepared: Any = _task(tasks.prepare)(name)
     plan = prepared[tasks.PLAN]
@@ -111,8 +112,7 @@ def _wire(name: str, sites_at_once: int, copies_at_once: int) -> None:
         common = {"plan": plan, "site_id": site_id}
         extracted = _task(tasks.extract, **source)(**common)
         transformed = _task(tasks.transform, **site)(**common, extracted=extracted)
-        copy = _task(tasks.copy_images, **transfer | {"max_active_tis_per_dag": copies_at_once})
-        images = copy(**common, transformed=transformed)
+        images = _task(tasks.copy_images, **transfer)(**common, transformed=transformed)
         deliver = _task(tasks.deliver, **transfer, trigger_rule=TriggerRule.NONE_FAILED)
         return deliver(**common, transformed=transformed, images=images)
 

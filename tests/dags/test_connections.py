@@ -1,15 +1,25 @@
 """What comes of an Airflow connection, with the providers' own hooks."""
 
+import asyncio
 import json
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import asyncssh
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from data_export.config.models import EXPORT
+from data_export.config.platform import load_platform
+from data_export.content import Content
+from data_export.delivery.base import Destination
+from data_export.delivery.gcs import GcsStore
 from data_export.errors import ConfigError, TargetUnavailable
-from data_export_airflow.connections import smtp_factory, store
+from data_export_airflow.connections import destination, smtp_factory, store
 from demo.servers.loop_thread import LoopThread
+from demo.servers.sftp import SftpServer
 from demo.servers.smtp import SmtpServer
 from tests.connectors.tcp_proxy import TcpProxy
 
@@ -68,3 +78,93 @@ class TestS3:
             store("s3://acme/", "bucket")
         monkeypatch.setenv("SSL_CERT_FILE", "/etc/acme-ca.pem")
         assert store("s3://acme/", "bucket").uri == "s3://acme/"
+
+
+def destination_of(connector_type: str, **config: object) -> Destination:
+    """The target of a customer file, by way of its model."""
+    file = {
+        "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
+        "interval": "daily",
+        "start_date": "2025-03-16",
+        "connector_type": connector_type,
+        "connector_config": {"export_images": True} | config,
+    }
+    return destination("acme", EXPORT.validate_python(file), load_platform())
+
+
+class TestGcs:
+    def test_the_customer_s_service_account_is_the_one_that_acts(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+        platform = {
+            "type": "service_account",
+            "client_email": "platform@platform.example",
+            "token_uri": "https://oauth2.invalid/token",
+            "private_key": key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode(),
+        }
+        define(monkeypatch, "bucket", conn_type="google_cloud_platform", extra={"keyfile_dict": json.dumps(platform)})
+        accounts = []
+        for config in ({}, {"impersonate": "acme@platform.example"}):
+            target = destination_of("cloud_storage", storage_uri="gs://acme/", conn_id="bucket", **config)
+            assert isinstance(target, GcsStore)
+            accounts.append(target.account())
+        assert accounts == ["platform@platform.example", "acme@platform.example"]
+
+
+class Recording(asyncssh.SFTPServer):
+    """Remembers which files were opened, and how."""
+
+    opened: list[tuple[str, bool]]
+
+    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        self.opened.append((path.decode().rpartition("/")[2], bool(pflags & asyncssh.FXF_WRITE)))
+        return super().open(path, pflags, attrs)
+
+
+class TestSftp:
+    @pytest.fixture
+    def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SftpServer]:
+        Recording.opened = []
+        with SftpServer(tmp_path, sftp=Recording) as server:
+            monkeypatch.setenv("ACME_PASSPHRASE", server.passphrase)
+            yield server
+
+    def target(self, server: SftpServer, port: int | None = None, **config: object) -> Destination:
+        login = {
+            "sftp_host": server.host,
+            "sftp_port": port or server.port,
+            "sftp_username": server.username,
+            "sftp_private_key_path": str(server.private_key_path),
+            "sftp_private_key_passphrase": "env:ACME_PASSPHRASE",
+            "sftp_host_key": server.host_key,
+            "sftp_remote_path": "exports",
+        }
+        return destination_of("sftp", **login, **config)
+
+    @pytest.mark.parametrize("upload", ["rename", "direct"])
+    @pytest.mark.parametrize("verify", ["size", "read-back"])
+    def test_upload_and_verify_are_those_of_the_customer_file(
+        self, server: SftpServer, upload: str, verify: str
+    ) -> None:
+        target = self.target(server, sftp_upload=upload, verify=verify)
+
+        async def deliver() -> None:
+            async with target:
+                await target.create("site/image.png", Content.of_bytes(b"image"))
+
+        asyncio.run(deliver())
+        written = [name for name, writes in Recording.opened if writes]
+        assert (written == ["image.png"]) == (upload == "direct")
+        read = [name for name, writes in Recording.opened if not writes]
+        assert bool(read) == (verify == "read-back")
+
+    @pytest.mark.parametrize("allowed", [1, 3])
+    def test_no_more_connections_than_the_customer_allows(self, server: SftpServer, allowed: int) -> None:
+        async def connections() -> int:
+            async with (
+                TcpProxy(server.port) as proxy,
+                self.target(server, proxy.port, max_connections=allowed) as target,
+            ):
+                await asyncio.gather(*(target.stat(f"site/{number}.png") for number in range(200)))
+                return proxy.most
+
+        assert asyncio.run(connections()) == allowed

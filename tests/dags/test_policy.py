@@ -57,6 +57,10 @@ def test_every_dag_keeps_the_policy(customers: Path) -> None:
         assert dag.max_active_tasks == 2
         for name in ("extract", "transform", "copy_images", "deliver"):
             assert 1 <= dag.get_task(name).max_active_tis_per_dag <= 2, "it must leave workers to the other exports"
+        assert dag.get_task("transform").upstream_task_ids >= {"extract"}
+        assert dag.get_task("copy_images").upstream_task_ids >= {"transform"}
+        assert dag.get_task("deliver").upstream_task_ids >= {"transform", "copy_images"}  # images first, data last
+        assert dag.get_task("close").upstream_task_ids >= {"deliver"}
         for name in ("extract", "copy_images", "deliver"):
             task = dag.get_task(name)
             assert task.pool in POOLS
@@ -74,8 +78,9 @@ def test_the_tasks_of_an_export_keep_to_its_connections(
     values["site_id"] = [str(UUID(int=number)) for number in range(sites)]
     values["connector_config"]["max_connections"] = allowed
     file.write_text(yaml.safe_dump(values))
-    copy_images = bag_of("customer_exports.py").dags[dag_id("sftp")].get_task("copy_images")
-    assert copy_images.max_active_tis_per_dag == at_once
+    dag = bag_of("customer_exports.py").dags[dag_id("sftp")]
+    for task in ("copy_images", "deliver"):
+        assert dag.get_task(task).max_active_tis_per_dag == at_once
 
 
 def test_a_schedule_has_real_intervals(customers: Path) -> None:

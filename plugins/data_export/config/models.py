@@ -128,8 +128,8 @@ class CustomerExport(BaseModel):
     def export_images(self) -> bool:
         return bool(getattr(self.connector_config, "export_images", False))
 
-    def copies_at_once(self, sites_at_once: int) -> int:
-        """How many sites' images may be copied at once, over all runs, to stay within `max_connections` too."""
+    def transfers_at_once(self, sites_at_once: int) -> int:
+        """How many sites may be copied to at once, and as many delivered to, to stay within `max_connections` too."""
         config = self.connector_config
         if isinstance(config, SftpConfig):
             return min(sites_at_once, len(self.site_id), config.max_connections)

@@ -1,0 +1,58 @@
+"""The note of a run, in Airflow's own tables."""
+
+from datetime import UTC, datetime
+
+import pytest
+
+from data_export.receipt import Receipt, is_summary
+from data_export_airflow.notes import on_dag_run_success
+from tests.page.history import SITE, History
+
+START, END = datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC)
+
+
+def receipt(orders: int) -> Receipt:
+    images = {"site_id": SITE, "copied": 3, "already_there": 1200, "kept": 1, "missing_at_source": 4}
+    site = {"site_id": SITE, "work_orders": orders, "quarantined": 1, "bytes": 3_100_000, "sha256": "", "uri": ""}
+    return Receipt.model_validate(
+        {
+            "export": "acme",
+            "export_type": "work-orders-timeline",
+            "window": {"start": START.isoformat(), "end": END.isoformat()},
+            "connector": "gs",
+            "target": "gs://acme/",
+            "config_hash": "",
+            "sites": [site | {"outcome": "kept", "images": images}],
+            "delivered_at": END.isoformat(),
+            "refused_recipients": ["b***@customer.example"],
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "renewed"),
+    [
+        (None, True),
+        ("1 site, 2 work orders, 0.0 MB", True),
+        (receipt(1_204).summary(), True),
+        ("1 site, 2 work orders, 0.0 MB: Ann has asked the customer", False),
+        ("checked by Ann", False),
+    ],
+)
+def test_a_note_of_ours_is_renewed_and_one_of_a_person_stays(
+    history: History, before: str | None, renewed: bool
+) -> None:
+    run = history.run(history.export("acme"), START, END)
+    history.result(run, "close", "return_value", receipt(7).to_dict(), map_index=-1, state="success")
+    run.note = before
+    history.session.commit()
+    on_dag_run_success(run, "")
+    assert run.note == (receipt(7).summary() if renewed else before)
+
+
+def test_a_summary_is_known_by_its_words() -> None:
+    assert receipt(1_204).summary() == (
+        "1 site, 1,204 work orders, 3.1 MB, 1,208 images (3 new), 4 missing, 1 images kept that differ, "
+        "1 files kept that differ, 1 records quarantined, 1 recipients refused"
+    )
+    assert is_summary(receipt(1_204).summary())
