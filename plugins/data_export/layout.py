@@ -15,7 +15,15 @@ _SAFE_EXTENSION = re.compile(r"(?:\.?[A-Za-z0-9_-]{1,16}){0,3}", re.ASCII)
 
 def data_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
     """`<site_id>/data/<export_type>/<from>_<to>.json`; revision 2 and later end in `.r<n>.json`."""
-    return f"{site_id}/data/{export_type}/{window.stamp}{_suffix(revision)}.json"
+    return f"{data_folder(site_id, export_type)}/{window.stamp}{_suffix(revision)}.json"
+
+
+def data_folder(site_id: UUID, export_type: str) -> str:
+    return f"{site_id}/data/{export_type}"
+
+
+def images_folder(site_id: UUID) -> str:
+    return f"{site_id}/inputs"
 
 
 def _suffix(revision: int) -> str:
@@ -30,7 +38,7 @@ def image_key(site_id: UUID, input_id: UUID | str, file_extension: str | None) -
     """
     if not is_safe_extension(file_extension):
         raise ValueError(f"file_extension {file_extension!r} is not a plain extension such as .png")
-    return f"{site_id}/inputs/{input_id}{file_extension or ''}"
+    return f"{images_folder(site_id)}/{input_id}{file_extension or ''}"
 
 
 def receipt_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:

@@ -10,6 +10,7 @@ from data_export.config.models import CustomerExport
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.errors import DataExportError
 from data_export.images import split_images_uri
+from data_export.layout import data_folder, images_folder
 from data_export_airflow.connections import destination, smtp_factory, source_dsn, store
 
 
@@ -38,7 +39,9 @@ def _target(name: str, export: CustomerExport, settings: PlatformSettings) -> li
     if isinstance(config, EmailConfig):
         emails = config.emails
         return _tried("mail: connection", lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails))
-    return _tried("target: connection", lambda: check_target(destination(name, export, settings)))
+    site = export.sites[0]  # one stands for all: what a server grants in the folder of one it grants in all
+    folders = [data_folder(site, export.export_type)] + ([images_folder(site)] if export.export_images else [])
+    return _tried("target: connection", lambda: check_target(destination(name, export, settings), folders))
 
 
 def _tried(step: str, check: Callable[[], Sequence[CheckResult]]) -> list[CheckResult]:

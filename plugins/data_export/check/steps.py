@@ -51,7 +51,7 @@ def check_staging(staging: Store, link_lifetime: timedelta | None) -> list[Check
     async def run() -> None:
         async with staging:
             results.append(CheckResult(f"staging: {_OPENS}", True, staging.uri))
-            results.extend(await check_by_probe(staging, "staging"))
+            results.extend(await check_by_probe(staging, "staging", must_remove=True))
             if link_lifetime is not None:
                 hours = f"works for {link_lifetime.total_seconds() / 3600:g} hours"
                 await results.tried("staging: link", hours, staging.sign("link.json", link_lifetime, "link.json"))
@@ -59,8 +59,12 @@ def check_staging(staging: Store, link_lifetime: timedelta | None) -> list[Check
     return _opened(results, f"staging: {_OPENS}", run)
 
 
-def check_target(target: Destination) -> list[CheckResult]:
-    """Whether the target lets us in and takes what an export writes, under the names that it uses."""
+def check_target(target: Destination, folders: Sequence[str] = ()) -> list[CheckResult]:
+    """Whether the target lets us in and takes what an export writes, under the names that it uses.
+
+    Args:
+        folders: what the export will write to, below the target's root.
+    """
     results = Results()
 
     async def run() -> None:
@@ -71,7 +75,7 @@ def check_target(target: Destination) -> list[CheckResult]:
             elif isinstance(target, S3Store):
                 results.extend(await check_s3(target))
             else:
-                results.extend(await check_by_probe(target, "target"))
+                results.extend(await check_by_probe(target, "target", folders))
 
     return _opened(results, f"target: {_OPENS}", run)
 

@@ -1,6 +1,7 @@
 """The contract of a connector. `tests/connectors/contract.py` holds the same promises as tests."""
 
 from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Protocol, Self, runtime_checkable
@@ -84,6 +85,19 @@ class Store(Destination, Protocol):
 
         Raises:
             PermanentError: the credentials cannot sign, or not for that long.
+        """
+        ...
+
+
+@runtime_checkable
+class WithFolders(Protocol):
+    """What a destination adds whose folders must be made, and stay when they are empty."""
+
+    def folder_for_a_while(self, folder: str) -> AbstractAsyncContextManager[None]:
+        """Makes the folder, with those above it, where it is missing; at the end removes what it made, if it is empty.
+
+        Raises:
+            AccessDenied: it is missing and the server does not let us make it.
         """
         ...
 

@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -146,6 +146,19 @@ class LocalStore:
             for path in (Path(folder, name) for name in names if not name.startswith(_PARTIAL))
             if path.relative_to(self._root).as_posix().startswith(prefix)
         )
+
+    @asynccontextmanager
+    async def folder_for_a_while(self, folder: str) -> AsyncIterator[None]:
+        path = self._path(folder)
+        missing = [one for one in (path, *path.parents) if not one.exists()]
+        with _named(str(path)):
+            path.mkdir(parents=True, exist_ok=True)
+        try:
+            yield
+        finally:
+            with suppress(OSError):  # somebody has put something there
+                for one in missing:
+                    one.rmdir()
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         """A link of the file server that shows this folder; it works as long as that server and the file do."""

@@ -32,7 +32,7 @@ class S3Store:
     shows an object only when it is whole. As S3 tells no checksum of the whole of an object sent in parts, sha256 and
     crc32c are kept in the object's metadata. Needs `s3:PutObject`, `s3:GetObject` and `s3:ListBucket`.
 
-    Memory: twice the size of an object up to 8 MiB, else 40 MiB; at most 2 objects above 1 MiB are sent at once.
+    Memory: twice an object of up to 8 MiB, else 40 MiB, which malloc may double; of more than 1 MiB 2 are sent at once.
 
     Args:
         client: makes the boto3 client; its own time-outs and retries are those of big objects, copies and lists.
@@ -222,7 +222,7 @@ class S3Store:
 
         await self._once(self.root.address(key), "s3:PutObject", lambda: run_blocking(upload, self._threads))
         stored = await self._there(key)
-        if stored.digests.matches(content.digests) is False:  # somebody else has replaced it since
+        if stored.digests.matches(content.digests) is False:  # replaced by somebody else since
             raise VerificationFailed(f"{self.root.address(key)} holds {stored.digests}, sent was {content.digests}")
         return stored
 

@@ -14,7 +14,7 @@ from data_export.delivery.keys import checked_key
 from data_export.delivery.sftp_connection import SftpLogin
 from data_export.delivery.sftp_connections import SftpConnections
 from data_export.delivery.sftp_errors import is_lost, translate, unavailable
-from data_export.delivery.sftp_folders import Folders
+from data_export.delivery.sftp_folders import Folders, missing_folders, remove_empty_folders
 from data_export.delivery.sftp_left_over import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver, temporary_path
 from data_export.delivery.sftp_place import overwrite_refused, place_new, place_over
 from data_export.delivery.sftp_session import SftpSession
@@ -142,6 +142,22 @@ class SftpDestination:
                 await session.ask(session.client.remove(path))
             except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
                 return
+
+    @asynccontextmanager
+    async def folder_for_a_while(self, folder: str) -> AsyncIterator[None]:
+        path = self._path(folder)
+        async with self._talk(folder) as session:
+            missing = await missing_folders(session, path)
+        if not missing:
+            yield
+            return
+        try:
+            async with self._talk(folder) as session:
+                await self._folders.ready(session, path)
+            yield
+        finally:
+            async with self._talk(folder) as session:
+                await remove_empty_folders(session, missing)
 
     def _path(self, key: str) -> str:
         if checked_key(key).rpartition("/")[2].startswith(TEMPORARY_PREFIX):

@@ -1,6 +1,8 @@
 """Folders of an SFTP server, made where they are missing."""
 
 import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
 
 from data_export.delivery.sftp_diagnose import diagnose
 from data_export.delivery.sftp_errors import is_lost
@@ -76,3 +78,27 @@ class Folders:
         if found.type not in (asyncssh.FILEXFER_TYPE_DIRECTORY, asyncssh.FILEXFER_TYPE_UNKNOWN):
             raise TargetRefused(f"{folder!r} of {self._uri} is a file where a folder must be: remove or rename it")
         return True
+
+
+async def missing_folders(session: SftpSession, folder: str) -> list[str]:
+    """The folder and those above it that are not there, the deepest first."""
+    import asyncssh
+
+    missing: list[str] = []
+    while folder not in ("", "/"):
+        try:
+            await session.ask(session.client.stat(folder))
+            break
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            missing.append(folder)
+        folder = folder.rpartition("/")[0] or folder[: folder.startswith("/")]
+    return missing
+
+
+async def remove_empty_folders(session: SftpSession, folders: Sequence[str]) -> None:
+    """Removes them in that order, up to the first that the server does not let us remove."""
+    import asyncssh
+
+    with suppress(asyncssh.SFTPError):
+        for folder in folders:
+            await session.ask(session.client.rmdir(folder))
