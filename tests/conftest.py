@@ -38,6 +38,10 @@ os.environ |= {
 }
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--screenshots", metavar="FOLDER", help="keep pictures of the page here, to look at them")
+
+
 @pytest.fixture(scope="session")
 def customers(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The demo's own customer files, and one that is broken."""

@@ -1,20 +1,29 @@
-"""Airflow's own tables (SQLite), with DAGs as the dag-processor stores them, runs and receipts."""
+"""Airflow's own tables (SQLite) and application, with DAGs as the dag-processor stores them, runs and receipts."""
 
-import os
+import shutil
+import threading
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
+from airflow.api_fastapi.app import create_app, get_auth_manager, purge_cached_app
+from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.models.base import Base
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
+from playwright.sync_api import Browser, Page, sync_playwright
 from sqlalchemy.orm import Session
 
+from data_export_airflow.page import app as page
+from demo.rest import wait_for
 from tests.page.history import History
 
 #: Rows that Airflow itself put there, and needs.
-_KEPT = {"alembic_version", "log_template", "slot_pool", "alembic_version_edge3"}
+_KEPT = {"alembic_version", "log_template", "slot_pool"}
+Opened = Callable[..., Page]
 
 
 @pytest.fixture(scope="session")
@@ -24,21 +33,114 @@ def _tables() -> None:
         initdb()
 
 
+def empty(session: Session) -> None:
+    """Clears Airflow's tables, and what the page remembers of them."""
+    for table in reversed(Base.metadata.sorted_tables):
+        if table.name not in _KEPT:
+            session.execute(table.delete())
+    session.commit()
+    session.expire_all()
+    for cached in (page.overview, page.failures, page.volume):
+        cached._made = None
+    page._volumes._finished = {}
+    page._receipts._known = {}
+
+
 @pytest.fixture
 def db(_tables: None) -> Iterator[Session]:
     """A session on empty tables."""
     with create_session() as session:
-        for table in reversed(Base.metadata.sorted_tables):
-            if table.name not in _KEPT:
-                session.execute(table.delete())
-        session.commit()
+        empty(session)
         yield session
 
 
 @pytest.fixture
 def history(db: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
-    customers = tmp_path / "customers"
-    customers.mkdir()
-    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(customers))
-    assert os.environ["AIRFLOW__CORE__DAGS_FOLDER"]
-    return History(db, customers)
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    return History(db, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def airflow(_tables: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """Airflow's application with its own auth manager."""
+    with pytest.MonkeyPatch.context() as patch:
+        folder: Path = tmp_path_factory.mktemp("auth")
+        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(folder / "passwords.json"))
+        patch.setenv(
+            "AIRFLOW__API_AUTH__JWT_SECRET", "a secret of these tests alone, long enough to sign tokens with it"
+        )
+        purge_cached_app()
+        yield create_app(apps="core")
+        purge_cached_app()
+
+
+def token(role: str, teams: list[str] | None = None) -> str:
+    return str(get_auth_manager().generate_jwt(SimpleAuthManagerUser(username=role, role=role, teams=teams or [])))
+
+
+@pytest.fixture(scope="session")
+def address(airflow: Any) -> Iterator[str]:
+    """The application behind a real HTTP server."""
+    server = uvicorn.Server(uvicorn.Config(airflow, host="127.0.0.1", port=0, log_level="warning", ws="none"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    wait_for("the server is up", lambda: server.started, 30, pause=0.05)
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium: the page is not tested (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def shot(request: pytest.FixtureRequest) -> Callable[..., None]:
+    """Keeps a picture where `--screenshots FOLDER` asks for it."""
+    folder = request.config.getoption("--screenshots")
+
+    def keep(tab: Page, name: str, **options: Any) -> None:
+        if folder:
+            tab.screenshot(path=Path(folder) / f"{name}.png", **options)
+
+    return keep
+
+
+@pytest.fixture
+def opened(chromium: Browser, address: str) -> Iterator[Opened]:
+    """Opens a file of the page as a user, and waits until it shows; an error of its scripts fails the test."""
+    contexts, errors = [], []
+
+    def show(
+        path: str,
+        role: str = "admin",
+        scheme: str = "light",
+        width: int = 1400,
+        height: int = 900,
+        refused: bool = False,  # whether the server is to refuse something, which Chromium reports as an error
+    ) -> Page:
+        context = chromium.new_context(
+            base_url=f"{address}/data-exports/",
+            viewport={"width": width, "height": height},
+            color_scheme=scheme,  # type: ignore[arg-type]
+        )
+        contexts.append(context)
+        context.add_cookies([{"name": "_token", "value": token(role), "url": address}])
+        tab = context.new_page()
+        tab.on("pageerror", lambda error: errors.append(str(error)))
+        tab.on("console", lambda message: errors.append(message.text) if message.type == "error" and not refused else 0)
+        tab.goto(path)
+        tab.locator("body[data-ready]").wait_for()
+        return tab
+
+    yield show
+    for context in contexts:
+        context.close()
+    assert errors == []

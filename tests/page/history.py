@@ -41,14 +41,17 @@ class History:
 
     def export(self, name: str, interval: str = "daily", start: str = "2025-01-01", **more: str) -> str:
         """Adds a customer file and has Airflow store its DAG, unpaused; returns the dag_id."""
-        lines = "".join(f"{key}: {value}\n" for key, value in more.items())
-        text = FILE.format(site=SITE, interval=interval, start=start, name=name, more=lines)
-        (self.customers / f"{name}.yaml").write_text(text)
+        self.write(name, interval, start, **more)
         self.parse()
         return dag_id(name)
 
+    def write(self, name: str, interval: str = "daily", start: str = "2025-01-01", **more: str) -> None:
+        lines = "".join(f"{key}: {value}\n" for key, value in more.items())
+        text = FILE.format(site=SITE, interval=interval, start=start, name=name, more=lines)
+        (self.customers / f"{name}.yaml").write_text(text)
+
     def parse(self) -> None:
-        """What the dag-processor does with the customer files as they are now."""
+        """What the dag-processor does with the customer files as they are now; and unpauses all DAGs."""
         self.session.expire_all()  # Airflow's sessions keep what they loaded, the dag-processor begins with a new one
         DagBundlesManager().sync_bundles_to_db(session=self.session)
         self.session.commit()

@@ -1,19 +1,16 @@
 """The page's API in Airflow's own application, with its own auth manager: who sees what, and hostile text."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
-from airflow.api_fastapi.app import create_app, get_auth_manager, purge_cached_app
-from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.models.dag import DagModel
 from airflow.models.dagbundle import DagBundleModel
 from airflow.models.team import Team
 from fastapi.testclient import TestClient
 
-from data_export_airflow.page import app as page
+from tests.page.conftest import token
 from tests.page.history import History
 
 DAY = timedelta(days=1)
@@ -22,32 +19,12 @@ MARKUP = "<img src=x onerror=alert(1)>"
 AsUser = Callable[..., TestClient]
 
 
-@pytest.fixture(scope="module")
-def airflow(_tables: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with pytest.MonkeyPatch.context() as patch:
-        folder: Path = tmp_path_factory.mktemp("auth")
-        patch.setenv("AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE", str(folder / "passwords.json"))
-        patch.setenv(
-            "AIRFLOW__API_AUTH__JWT_SECRET", "a secret of this test alone, which is long enough to sign with it"
-        )
-        purge_cached_app()
-        yield create_app(apps="core")
-        purge_cached_app()
-
-
 @pytest.fixture
 def as_user(airflow: Any, history: History) -> AsUser:
     """A client of a user with a role, or of nobody."""
-    for cached in (page.overview, page.failures, page.volume):
-        cached._made = None
-    page._volumes._finished = {}
 
     def client(role: str | None, teams: list[str] | None = None) -> TestClient:
-        headers = {}
-        if role:
-            user = SimpleAuthManagerUser(username=role, role=role, teams=teams or [])
-            headers["Authorization"] = f"Bearer {get_auth_manager().generate_jwt(user)}"
-        return TestClient(airflow, headers=headers)
+        return TestClient(airflow, headers={"Authorization": f"Bearer {token(role, teams)}"} if role else {})
 
     return client
 

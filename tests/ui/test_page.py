@@ -1,116 +1,28 @@
 """The page "Data exports" in a real Chromium, on a real Airflow."""
 
 import re
-import shutil
-from collections.abc import Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 
-from data_export.config.models import dag_id
-from demo.airflow import USER
 from demo.rest import wait_for
 from demo.session import Session
+from tests.ui.exports import DAG, NAME, WITHOUT_BUCKET, over
 
 pytestmark = pytest.mark.e2e
-
-NAME = "page-s3"
-DAG = dag_id(NAME)
-#: The source has work orders on the 16th to the 18th only, so the 20th is delivered and empty.
-FILE = """\
-site_id: [9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d]
-interval: daily
-start_date: 2025-03-16
-end_date: 2025-03-21
-connector_type: cloud_storage
-connector_config:
-  storage_uri: s3://demo-customer/page/
-  export_images: true
-"""
-WITHOUT_BUCKET = ("page-failing", FILE.replace("demo-customer", "no-such-bucket"))
-HOSTILE = ("page-hostile", "site_id: ['<img src=x onerror=document.title=1>']\n")
-
-
-@pytest.fixture(scope="module")
-def delivered(session: Session, customers: Path) -> Session:
-    """The 16th and the 20th delivered, the 17th to the 19th not; one export that fails; one file with markup in it."""
-    for name, text in ((NAME, FILE), WITHOUT_BUCKET, HOSTILE):
-        (customers / f"{name}.yaml").write_text(text)
-    failing = dag_id(WITHOUT_BUCKET[0])
-    wait_for("the DAGs are there", lambda: session.api.dag_ids() >= {DAG, failing}, 60)
-    session.api.unpause(DAG)
-    session.api.unpause(failing)
-    _backfilled(session, DAG, 16, 1)
-    _backfilled(session, failing, 16, 1)
-    _backfilled(session, DAG, 20, 2)
-    return session
-
-
-def _backfilled(session: Session, dag: str, day: int, runs: int) -> None:
-    window = datetime(2025, 3, day, tzinfo=UTC)
-    session.api.backfill(dag, window, window)
-    wait_for(f"runs of {dag}", lambda: _over(session, dag) == runs, 200, pause=1)
-
-
-def _no_backfill_is_active(session: Session) -> bool:
-    """Airflow has one backfill of a DAG at a time, and notices its end up to half a minute late."""
-    found = session.api.request("GET", "/backfills", params={"dag_id": DAG})["backfills"]
-    return all(backfill["completed_at"] for backfill in found)
-
-
-def _over(session: Session, dag: str) -> int:
-    return sum(run["state"] in ("success", "failed") for run in session.api.runs([dag]))
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no chromium: the page is not tested (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="module")
-def signed_in(chromium: Browser, delivered: Session) -> dict[str, object]:
-    """Cookies of the Airflow user, as its own sign-in form gives them."""
-    context = chromium.new_context()
-    page = context.new_page()
-    page.goto(delivered.airflow.url)
-    page.fill("input[name=username]", USER)
-    page.fill("input[name=password]", delivered.airflow.password)
-    page.keyboard.press("Enter")
-    expect(page.get_by_role("link", name="Data exports")).to_be_visible(timeout=30_000)
-    state: dict[str, object] = dict(context.storage_state())
-    context.close()
-    return state
-
-
-@pytest.fixture
-def page(chromium: Browser, signed_in: dict[str, object], delivered: Session) -> Iterator[Page]:
-    """A page of the signed-in user; an error of its scripts fails the test."""
-    context = chromium.new_context(
-        storage_state=signed_in,  # type: ignore[arg-type]
-        viewport={"width": 1400, "height": 900},
-        base_url=f"{delivered.airflow.url}/data-exports/",
-    )
-    page = context.new_page()
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    yield page
-    context.close()
-    assert errors == []
 
 
 def test_nothing_is_shown_without_signing_in(delivered: Session) -> None:
     for path in ("exports", "problems", f"exports/{DAG}", "fleet"):
         answer = httpx.get(f"{delivered.airflow.url}/data-exports/api/{path}")
         assert answer.status_code == httpx.codes.UNAUTHORIZED, path
+
+
+def _no_backfill_is_active(session: Session) -> bool:
+    """Airflow has one backfill of a DAG at a time, and notices its end up to half a minute late."""
+    found = session.api.request("GET", "/backfills", params={"dag_id": DAG})["backfills"]
+    return all(backfill["completed_at"] for backfill in found)
 
 
 def test_the_navigation_of_airflow_opens_the_page(page: Page, delivered: Session) -> None:
@@ -161,9 +73,19 @@ def test_a_gap_is_backfilled_after_a_confirmation(page: Page, delivered: Session
     page.get_by_role("button", name=re.compile("^Backfill")).click()
     start = page.get_by_role("dialog").get_by_role("button", name="Start backfill")
     expect(start).to_be_enabled()
-    assert _over(delivered, DAG) == 2  # nothing happens before the confirmation
+    assert over(delivered, DAG) == 2  # nothing happens before the confirmation
     start.click()
-    wait_for("the gap's run", lambda: _over(delivered, DAG) == 3, 120, pause=1)
+    wait_for("the gap's run", lambda: over(delivered, DAG) == 3, 120, pause=1)
+
+
+def test_a_check_is_run_from_the_page_and_its_steps_are_shown(page: Page) -> None:
+    page.goto(f"export.html?dag={DAG}")
+    card = page.get_by_role("region", name="Check")
+    card.get_by_role("button", name="Check now").click()
+    expect(card).to_contain_text("All ok", timeout=120_000)
+    expect(card.get_by_role("row", name=re.compile("target"))).not_to_have_count(0)
+    card.get_by_role("link", name="log").click()
+    page.wait_for_url("**/dags/data_export_check/runs/**/tasks/check/mapped/0")
 
 
 def test_the_fleet_groups_failures_by_reason(page: Page) -> None:

@@ -1,8 +1,9 @@
 import { h, svg } from "./dom.js";
-import { number, span } from "./format.js";
+import { instant, number, span } from "./format.js";
 
 const WIDTH = 600;
 const HEIGHT = 72;
+const WIDEST = 24;
 
 /** Bars of one number per window, oldest first, the highest as high as the chart. */
 export function bars(title, rows, value, format, timezone) {
@@ -10,7 +11,7 @@ export function bars(title, rows, value, format, timezone) {
   const known = values.filter((each) => each !== null);
   const most = Math.max(0, ...known);
   const total = known.reduce((sum, each) => sum + each, 0);
-  const step = WIDTH / Math.max(rows.length, 1);
+  const step = Math.min(WIDEST, WIDTH / Math.max(rows.length, 1));
   const gap = step > 3 ? 1 : 0;
   const shapes = values.map((each, index) => {
     if (each === null) return null;
@@ -22,12 +23,15 @@ export function bars(title, rows, value, format, timezone) {
       svg("title", {}, label),
     );
   });
-  const mean = known.length ? total / known.length : 0;
+  const caption = (text) => h("figcaption", {}, title, h("span", { class: "soft" }, ` ${text}`));
+  if (!known.length) return h("figure", { class: "chart" }, caption("nothing delivered in this period"));
+  const mean = total / known.length;
   const summary = `${title}: ${format(total)} in all, ${format(Math.round(mean))} per window on average, at most ${format(most)}, over ${number(known.length)} deliveries`;
   return h(
     "figure",
     { class: "chart" },
-    h("figcaption", {}, title, h("span", { class: "soft" }, ` ${format(total)} in all · ø ${format(Math.round(mean))} · max ${format(most)}`)),
+    caption(`${format(total)} in all · ø ${format(Math.round(mean))} · max ${format(most)}`),
     svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": summary }, shapes),
+    rows.length > 1 ? h("p", { class: "ends", "aria-hidden": "true", style: `max-width:max(150px, ${((step * rows.length) / WIDTH) * 100}%)` }, h("span", {}, instant(rows[0].start, timezone).slice(0, 10)), h("span", {}, instant(rows.at(-1).start, timezone).slice(0, 10))) : "",
   );
 }

@@ -2,9 +2,10 @@ import { get } from "./api.js";
 import { Backfill, activeBackfills } from "./backfill.js";
 import { Calendar } from "./calendar.js";
 import { bars } from "./chart.js";
+import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
 import { files, missingImages, ranges } from "./sections.js";
-import { bytes, duration, instant, number, plural, relative, span } from "./format.js";
+import { bytes, coming, duration, instant, number, plural, relative, span } from "./format.js";
 import { CONNECTORS, airflowLink, badge, dagPath, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
@@ -13,6 +14,7 @@ const query = new URLSearchParams(location.search);
 const dagId = query.get("dag") ?? "";
 let before = query.get("before");
 let calendar = null;
+const check = new CheckCard(dagId);
 
 async function load() {
   try {
@@ -40,6 +42,7 @@ function show(data, notice, problems) {
     h("section", { class: "card trend", "aria-label": "Trend" },
       bars("Work orders", data.windows, (totals) => totals.work_orders, number, data.timezone),
       bars("Data", data.windows, (totals) => totals.bytes, bytes, data.timezone)),
+    check.element,
     files(data, dagId),
     missingImages(data),
     ranges(data, dagId),
@@ -60,8 +63,8 @@ function facts({ export: item, totals, states, timezone }) {
   return h("dl", { class: "facts" },
     fact("Last delivered", span(item.delivered_start, item.delivered_end, timezone), item.delivered_at ? relative(item.delivered_at) : null),
     fact("Lag", duration(item.lag_seconds), item.late_seconds ? `late by ${duration(item.late_seconds)}` : null, item.late_seconds ? "bad" : null),
-    fact("Next run", item.next_run ? relative(item.next_run) : item.paused ? "paused" : "–", item.next_run ? `${instant(item.next_run)} UTC` : null),
-    fact("Windows delivered", `${number(done)} of ${number(due)}`, "shown below", done < due ? "warn" : null),
+    fact("Next run", item.paused ? "paused" : coming(item.next_run), item.next_run ? `${instant(item.next_run)} UTC` : null),
+    fact("Windows delivered", `${number(done)} of ${number(due)}`, "in the calendar below", done < due ? "warn" : null),
     fact("Work orders", number(totals.work_orders ?? 0), bytes(totals.bytes ?? 0)),
     ...images,
   );
@@ -113,9 +116,11 @@ function move(to) {
 }
 
 function refresh() {
+  if (!document.hidden) check.load();
   const busy = byId("dialog").open || calendar?.anchor !== null || byId("export").contains(document.activeElement);
   if (!document.hidden && !busy) load();
 }
 
+check.load();
 setInterval(refresh, REFRESH_MS);
 await load();

@@ -34,7 +34,7 @@ function late({ late: found, late_count: count, exports }) {
   const rows = found.map((item) =>
     h("tr", {}, h("th", { scope: "row" }, h("a", { href: exportPage(item.dag_id) }, item.name)), h("td", {}, CONNECTORS[item.connector] ?? item.connector), h("td", {}, item.interval), h("td", { class: "instant" }, span(item.delivered_start, item.delivered_end)), h("td", { class: "number bad" }, duration(item.late_seconds)), h("td", {}, item.last_run_id ? airflowLink(runPath(item.dag_id, item.last_run_id), {}, item.last_run_state) : "–")),
   );
-  const more = count > found.length ? h("p", { class: "soft" }, `the ${number(found.length)} latest of ${number(count)}; `, h("a", { href: "./?state=late&sort=lag&order=desc" }, "all of them")) : "";
+  const more = count > found.length ? h("p", { class: "soft" }, `the ${number(found.length)} latest of ${number(count)}; `, h("a", { href: "./?sort=lag&order=desc" }, "all, by lag")) : "";
   return card("Late now", "late", note, table([["Export"], ["Connector"], ["Interval"], ["Last delivered window (UTC)"], ["Late by", "number"], ["Last run"]], rows), more);
 }
 
@@ -58,7 +58,7 @@ function volume(found) {
     const share = ((day.bytes + day.image_bytes) / most) * 100;
     return h("tr", {}, h("th", { scope: "row" }, day.day), h("td", { class: "number" }, number(day.deliveries)), h("td", { class: "number" }, number(day.work_orders)), h("td", { class: "number" }, bytes(day.bytes)), h("td", { class: "number" }, number(day.images)), h("td", { class: "number" }, bytes(day.image_bytes)), h("td", { class: "number" }, day.images_missing ? h("span", { class: "warn" }, number(day.images_missing)) : "0"), h("td", { class: "meter", "aria-hidden": "true" }, h("span", { style: `width:${share.toFixed(1)}%` })));
   });
-  const heads = [["Day (UTC)"], ["Deliveries", "number"], ["Work orders", "number"], ["Data", "number"], ["Images", "number"], ["Image bytes copied", "number"], ["Missing", "number"], ["", "meter"]];
+  const heads = [["Day (UTC)"], ["Deliveries", "number"], ["Work orders", "number"], ["Data", "number"], ["Images", "number"], ["Image bytes copied", "number"], ["Missing", "number"], [h("span", { class: "visually-hidden" }, "Bytes beside the largest day"), "meter"]];
   return h("div", { id: "volume-card" }, card("Delivered per day", "volume", note, table(heads, rows)));
 }
 

@@ -58,4 +58,7 @@ export function relative(iso, now = Date.now()) {
   return seconds >= 0 ? `in ${duration(seconds)}` : `${duration(-seconds)} ago`;
 }
 
+/** When the next run comes; one that should have come is due. */
+export const coming = (iso) => (iso && new Date(iso) < Date.now() ? `due ${relative(iso)}` : relative(iso));
+
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;

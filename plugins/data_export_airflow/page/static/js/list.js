@@ -1,6 +1,6 @@
 import { get } from "./api.js";
 import { announce, byId, h } from "./dom.js";
-import { bytes, duration, instant, number, plural, relative, span } from "./format.js";
+import { bytes, coming, duration, instant, number, plural, span } from "./format.js";
 import { CONNECTORS, STATES, airflowLink, badge, dagPath, exportPage, runPath, showTime } from "./shell.js";
 
 const REFRESH_MS = 30_000;
@@ -108,8 +108,9 @@ function row(item) {
   const missing = totals.images_missing
     ? h("span", { class: "warn", title: `${plural(totals.images_missing, "image")} missing at the source` }, ` −${number(totals.images_missing)}`)
     : null;
-  const failed = item.failed
-    ? h("span", { class: "warn", title: "windows whose run failed" }, ` ${number(item.failed)} failed`)
+  const others = item.failed - (item.state === "failed"); // than the newest, which the badge tells
+  const failed = others
+    ? h("span", { class: "soft", title: "windows whose run failed, in all of the export's history" }, ` ${number(others)} failed`)
     : null;
   const late = item.late_seconds ? `late by ${duration(item.late_seconds)}` : null;
   const run = item.last_run_id ? airflowLink(runPath(item.dag_id, item.last_run_id), {}, "last run") : null;
@@ -125,7 +126,7 @@ function row(item) {
     h("td", { class: "number" }, number(totals.work_orders)),
     h("td", { class: "number" }, bytes(totals.bytes)),
     h("td", { class: "number" }, number(totals.images), missing),
-    h("td", { class: "instant", title: `${instant(item.next_run)} UTC` }, item.next_run ? relative(item.next_run) : "–"),
+    h("td", { class: "instant", title: item.next_run ? `${instant(item.next_run)} UTC` : null }, coming(item.next_run)),
     h("td", { class: "links" }, airflowLink(dagPath(item.dag_id), { "aria-label": `grid of ${item.name}` }, "grid"), run && " · ", run),
   );
 }

@@ -7,10 +7,10 @@ import { WINDOW_STATES } from "./tooltip.js";
 export function files({ files: found, timezone }) {
   if (!found) return "";
   const rows = found.sites.map((site) =>
-    h("tr", {}, h("td", {}, h("code", {}, site.uri)), h("td", { class: "number" }, number(site.work_orders)), h("td", { class: "number" }, bytes(site.bytes)), h("td", {}, site.outcome), h("td", {}, h("code", { title: site.sha256 }, `${String(site.sha256).slice(0, 12)}…`))),
+    h("tr", {}, h("td", {}, h("code", {}, site.uri)), h("td", { class: "number" }, number(site.work_orders)), h("td", { class: "number" }, bytes(site.bytes)), h("td", {}, site.outcome), h("td", { class: "digest" }, h("code", { title: site.sha256 }, `${String(site.sha256).slice(0, 12)}…`))),
   );
   const heads = [["File"], ["Work orders", "number"], ["Size", "number"], ["Outcome"], ["SHA-256"]];
-  return h("section", { class: "card", "aria-labelledby": "files-title" },
+  return h("section", { class: "card files", "aria-labelledby": "files-title" },
     h("h2", { id: "files-title" }, "Where the files are"),
     h("p", { class: "soft" }, "Target ", h("code", {}, found.target), `; the newest window's files, of ${instant(found.window_start, timezone).slice(0, 10)}:`),
     h("div", { class: "table-frame" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, heads.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))), h("tbody", {}, rows))),
@@ -21,7 +21,7 @@ export function files({ files: found, timezone }) {
 export function missingImages({ missing_images: found, timezone }) {
   if (!found.length) return "";
   const lines = found.map(({ start, count, names }) =>
-    h("li", {}, h("details", {}, h("summary", {}, `${instant(start, timezone)}: ${plural(count, "image")}`), h("ul", { class: "names" }, names.map((name) => h("li", {}, h("code", {}, name)))), count > names.length ? h("p", { class: "soft" }, `the first ${number(names.length)} of ${number(count)}`) : "")),
+    h("li", {}, h("details", {}, h("summary", {}, `${instant(start, timezone).replace(" 00:00", "")}: ${plural(count, "image")}`), h("ul", { class: "names" }, names.map((name) => h("li", {}, h("code", {}, name)))), count > names.length ? h("p", { class: "soft" }, `the first ${number(names.length)} of ${number(count)}`) : "")),
   );
   return h("section", { class: "card", "aria-labelledby": "missing-title" }, h("h2", { id: "missing-title" }, "Images missing at the source"), h("ul", { class: "bare" }, lines));
 }

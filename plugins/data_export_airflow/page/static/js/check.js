@@ -1,0 +1,67 @@
+import { airflow, get } from "./api.js";
+import { announce, h } from "./dom.js";
+import { instant, plural, relative } from "./format.js";
+import { airflowLink, dagPath, runPath } from "./shell.js";
+
+const POLL_MS = 2_000;
+
+/** What the DAG that checks exports last found of this one, and a button that has it look again. */
+export class CheckCard {
+  constructor(dagId) {
+    this.path = `exports/${encodeURIComponent(dagId)}/check`;
+    this.element = h("section", { class: "card check", "aria-labelledby": "check-title" });
+    this.asked = false; // whether the button started the run under way
+    this.show(h("p", { class: "soft" }, "Loading …"));
+  }
+
+  async load() {
+    clearTimeout(this.timer);
+    try {
+      const found = await get(this.path);
+      if (this.asked && !found.running) {
+        this.asked = false;
+        announce(found.result?.ok ? "The check found no fault." : "The check found faults.");
+      }
+      this.present(found);
+      if (found.running) this.timer = setTimeout(() => this.load(), POLL_MS);
+    } catch (error) {
+      this.show(h("p", { class: "error", role: "alert" }, error.message));
+    }
+  }
+
+  present({ result, running, may_check: may, dag_id: dag, export: name }) {
+    const focused = this.element.contains(document.activeElement) && document.activeElement.tagName === "BUTTON";
+    const label = running ? "Checking …" : result ? "Check again" : "Check now";
+    const button = may ? h("button", { type: "button", class: "button", "aria-disabled": String(running), onclick: () => !running && this.start(dag, name) }, label) : "";
+    const faults = result?.steps.filter((step) => !step.ok).length;
+    const verdict = result ? h("span", { class: `badge ${result.ok ? "delivered" : "failed"}` }, result.ok ? "All ok" : plural(faults, "fault")) : "";
+    const log = result && `${runPath(dag, result.run_id)}/tasks/check/mapped/${result.map_index}`;
+    const when = result ? h("span", { class: "soft" }, h("time", { datetime: result.at, title: `${instant(result.at)} UTC` }, relative(result.at)), " · ", airflowLink(log, {}, "log")) : "";
+    const never = h("p", { class: "soft" }, "Never checked. A check tries source, staging, images and target from a worker, and leaves nothing behind. ", airflowLink(dagPath(dag), {}, "The DAG that checks"));
+    this.show(result ? steps(result.steps) : never, verdict, when, button);
+    if (focused) this.element.querySelector("button")?.focus();
+  }
+
+  show(content, ...head) {
+    this.element.replaceChildren(h("div", { class: "card-head" }, h("h2", { id: "check-title" }, "Check"), head), content);
+  }
+
+  async start(dag, name) {
+    try {
+      await airflow(`dags/${dag}/dagRuns`, { logical_date: null, conf: { export: name } });
+      this.asked = true;
+      announce("The check has started.");
+      await this.load();
+    } catch (error) {
+      this.element.append(h("p", { class: "error", role: "alert" }, error.message));
+    }
+  }
+}
+
+function steps(found) {
+  const rows = found.map(({ step, ok, detail }) =>
+    h("tr", {}, h("th", { scope: "row", class: "step" }, step), h("td", {}, ok ? h("span", { class: "good" }, "ok") : h("span", { class: "bad" }, "failed")), h("td", { class: ok ? null : "reason" }, detail)),
+  );
+  const heads = ["Step", "Result", "What was found, or how to mend it"].map((name) => h("th", { scope: "col" }, name));
+  return h("div", { class: "table-frame" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows)));
+}

@@ -1,0 +1,92 @@
+"""An installation with every state that an export and a window can be in, for the tests in Chromium."""
+
+from datetime import UTC, datetime, timedelta
+
+from airflow.models.dag import DagModel
+
+from data_export.config.models import dag_id
+from data_export_airflow.check_dag import CHECK_DAG
+from tests.page.history import History
+
+DAY = timedelta(days=1)
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+NAMES = (
+    "acme-timeline",
+    "acme-states",
+    "borealis-telecom",
+    "castor-energie-nord",
+    "dupont-fibre",
+    "eiffage-ftth-region-sud-est-work-orders-states",
+    "fjord-networks",
+    "gamma-utilities",
+)
+MAIN = "data_export__acme_timeline"
+DENIED = {
+    "error": "AccessDenied",
+    "message": "gs://acme-bi/exports: 403, the service may not create objects: grant storage.objects.create on the"
+    " bucket acme-bi to exports@platform-project.iam.gserviceaccount.com",
+}
+FULL = {"error": "TargetFull", "message": "sftp.fjord.example:22: the disk is full: make room, the next try resumes"}
+
+
+def fill(history: History, days: int = 60) -> None:
+    """Eight exports: on time, failed, late, running, new, paused, ended and off; and two broken files."""
+    start = f"{TODAY - (days + 30) * DAY:%Y-%m-%d}"
+    for name in NAMES:
+        history.write(name, start=start, **({"enabled": "false"} if name == NAMES[-1] else {}))
+    (history.customers / "helios-broken.yaml").write_text("site_id: [not-a-uuid]\ninterval: daily\ntime_zone: UTC\n")
+    (history.customers / "iris.yaml").write_text("site_id: [9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d]\n\tinterval: daily\n")
+    history.parse()
+    dags = [dag_id(name) for name in NAMES[:-1]]
+    for dag in dags:
+        history.next_window(dag, TODAY, TODAY + DAY)
+    _, states, running, paused, late, healed, _new = dags
+    for back in range(days, 0, -1):  # in order of time, as Airflow's events are
+        _day_of_main(history, back)
+        for place, dag in enumerate((states, paused, late)):
+            if 2 < back < 7:
+                _delivered(history, dag, back, 300 * (place + 1))
+        if back == 2:
+            _delivered(history, states, back, 290)
+            _failed(history, healed, back, FULL)
+    _failed(history, states, 1, DENIED)
+    _delivered(history, healed, 1, 90)
+    history.run(running, TODAY - DAY, TODAY, "running", began=datetime.now(UTC) - timedelta(minutes=3))
+    history.session.get_one(DagModel, paused).is_paused = True
+    history.next_window(late, TODAY - 2 * DAY, TODAY - DAY)  # which the scheduler did not create
+    _checked(history)
+
+
+def _day_of_main(history: History, back: int) -> None:
+    if back == 37:
+        _failed(history, MAIN, back, DENIED)
+    elif back not in (11, 12, 90):
+        orders = 0 if back % 41 == 7 else 180 + (back * 37) % 90 + (60 if back < 60 else 0)
+        _delivered(history, MAIN, back, orders, images_missing=2 if back in (20, 64) else 0)
+
+
+def _delivered(history: History, dag: str, back: int, orders: int, **sums: int) -> None:
+    start = TODAY - back * DAY
+    history.run(dag, start, start + DAY, orders=orders, sums=sums)
+
+
+def _failed(history: History, dag: str, back: int, reason: dict[str, str]) -> None:
+    start = TODAY - back * DAY
+    run = history.run(dag, start, start + DAY, "failed")
+    history.result(run, "deliver", "failure", reason)
+
+
+def _checked(history: History) -> None:
+    steps = [
+        ("source: connect", True, "PostgreSQL 18.0, all tables and columns are there"),
+        ("staging: write, read, remove", True, "s3://platform-staging/exports/"),
+        ("images: read", True, "gs://platform-images/"),
+        ("target: storage.objects.list", True, "granted"),
+        ("target: storage.objects.create", False, DENIED["message"]),
+    ]
+    found = {"ok": False, "steps": [{"step": step, "ok": ok, "detail": detail} for step, ok, detail in steps]}
+    at = datetime.now(UTC) - timedelta(hours=2)
+    run = history.run(
+        CHECK_DAG, at, at, "failed", run_id="manual__check", run_type="manual", logical_date=None, began=at
+    )
+    history.result(run, "check", "acme-timeline", found)

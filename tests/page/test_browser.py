@@ -1,0 +1,160 @@
+"""The page in a real Chromium: keyboard, screen readers, light and dark, narrow windows, long names, hostile text."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from airflow.utils.session import create_session
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Page, expect
+
+from tests.page import fleet
+from tests.page.conftest import Opened, empty
+from tests.page.history import History
+
+PAGES = {"list": "", "export": f"export.html?dag={fleet.MAIN}", "fleet": "fleet.html"}
+RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
+
+
+@pytest.fixture(scope="module")
+def installation(_tables: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One for all tests here, which look and change nothing."""
+    with pytest.MonkeyPatch.context() as patch, create_session() as session:
+        customers = tmp_path_factory.mktemp("customers")
+        patch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(customers))
+        empty(session)
+        fleet.fill(History(session, customers))
+        yield
+
+
+def faults(page: Page) -> list[str]:
+    found = Axe().run(page, options=RULES).response["violations"]
+    return [f"{each['id']}: {node['html'][:150]} {node['failureSummary']}" for each in found for node in each["nodes"]]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_stands_in_the_way_of_a_screen_reader_nor_of_weak_eyes(
+    installation: None, opened: Opened, shot: Any, name: str, scheme: str
+) -> None:
+    page = opened(PAGES[name], scheme=scheme)
+    if name == "fleet":
+        page.locator("summary").first.click()
+        expect(page.locator("#volume-card table")).to_be_visible()
+    assert faults(page) == []
+    shot(page, f"page-{name}-{scheme}", full_page=True)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_dialog_is_a_dialog(installation: None, opened: Opened, shot: Any, scheme: str) -> None:
+    page = opened(PAGES["export"], scheme=scheme)
+    page.get_by_role("button", name=re.compile("^Select")).click()
+    page.get_by_role("button", name="Backfill …").click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog).to_have_accessible_name("Backfill acme-timeline")
+    expect(dialog.get_by_role("button", name="Start backfill")).to_be_enabled()
+    assert faults(page) == []
+    shot(page, f"page-backfill-{scheme}")
+    for _ in range(12):  # the focus stays within
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement === document.body || !!document.activeElement.closest('dialog')")
+    page.keyboard.press("Escape")
+    expect(dialog).to_be_hidden()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_all_is_reached_with_the_tab_key_and_the_focus_is_seen(installation: None, opened: Opened, name: str) -> None:
+    page = opened(PAGES[name])
+    focusable = page.locator(
+        "a[href], button:not([disabled]):not([tabindex='-1']), select, input, summary, [tabindex='0']"
+    ).evaluate_all("all => all.filter(each => each.checkVisibility()).length")
+    seen = set()
+    for _ in range(focusable + 3):
+        page.keyboard.press("Tab")
+        where, outline = page.evaluate(
+            """() => { const at = document.activeElement; // the body where none is: after the last
+            return [[...document.body.querySelectorAll('*')].indexOf(at), getComputedStyle(at).outlineStyle]; }"""
+        )
+        if where >= 0:
+            seen.add(where)
+            assert outline != "none", page.evaluate("document.activeElement.outerHTML")
+    assert len(seen) == focusable
+
+
+def test_the_list_is_sorted_with_the_keyboard_and_says_so(installation: None, opened: Opened) -> None:
+    page = opened("")
+    header = page.get_by_role("columnheader", name="Work orders")
+    expect(header).to_have_attribute("aria-sort", "none")
+    for direction in ("ascending", "descending"):
+        header.get_by_role("button").focus()
+        page.keyboard.press("Enter")
+        expect(header).to_have_attribute("aria-sort", direction)
+        expect(header.get_by_role("button")).to_be_focused()
+    expect(page.locator("#body tr").first).to_contain_text("dupont-fibre")
+
+
+def test_filters_tell_what_is_left_and_stay_in_the_address(installation: None, opened: Opened) -> None:
+    page = opened("")
+    page.get_by_role("searchbox").fill("acme")
+    expect(page.get_by_role("status")).to_have_text("2 exports of 10")
+    page.get_by_role("button", name=re.compile("^Failed")).click()
+    expect(page.get_by_role("status")).to_have_text("1 export of 10")
+    expect(page).to_have_url(re.compile("search=acme&state=failed"))
+    page.reload()
+    expect(page.locator("#body tr")).to_have_count(1)
+    page.get_by_role("searchbox").fill("nobody")
+    expect(page.get_by_text("No export matches the filter.")).to_be_visible()
+
+
+def test_every_state_is_there_with_its_meaning(installation: None, opened: Opened) -> None:
+    page = opened("?sort=state")
+    states = page.locator("#body .badge").all_text_contents()
+    assert [*dict.fromkeys(states)] == ["Broken file", "Failed", "Late", "Running", "New", "Paused", "Off", "On time"]
+    for badge in page.locator("#body .badge").all():
+        assert badge.get_attribute("title")
+
+
+def test_the_calendar_is_walked_with_the_keyboard(installation: None, opened: Opened, shot: Any) -> None:
+    page = opened(PAGES["export"])
+    page.locator("button.cell[tabindex='0']").focus()
+    for _ in range(12):
+        page.keyboard.press("ArrowLeft")
+    gap = page.locator("button.cell:focus")
+    expect(gap).to_have_class(re.compile("missing"))
+    expect(gap).to_have_accessible_name(re.compile(": Missing"))
+    expect(page.get_by_role("tooltip")).to_contain_text("no run was made for it")
+    page.keyboard.press("Space")
+    page.keyboard.press("Shift+ArrowLeft")
+    expect(page.get_by_text("2 windows selected")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_text("selected", exact=False)).to_have_count(0)
+    page.locator("button.cell.delivered").first.hover()
+    expect(page.get_by_role("tooltip")).to_contain_text("Work orders")
+    shot(page, "page-calendar")
+
+
+def test_a_viewer_may_look_but_not_start_anything(installation: None, opened: Opened) -> None:
+    page = opened(PAGES["export"], role="viewer")
+    expect(page.get_by_text("Your Airflow user may look, but not start runs.")).to_be_visible()
+    expect(page.get_by_role("button", name=re.compile("Select|Backfill|Check"))).to_have_count(0)
+
+
+def test_a_check_tells_each_step_or_its_fix_and_is_started_from_here(installation: None, opened: Opened) -> None:
+    page = opened(PAGES["export"])
+    card = page.get_by_role("region", name="Check")
+    expect(card).to_contain_text("1 fault")
+    expect(card.get_by_role("row", name=re.compile("storage.objects.create"))).to_contain_text("grant storage.objects")
+    expect(card.get_by_role("link", name="log")).to_have_attribute(
+        "href", re.compile("/dags/data_export_check/runs/manual__check/tasks/check/mapped/0$")
+    )
+    card.get_by_role("button", name="Check again").click()
+    expect(card.get_by_role("button")).to_have_text("Checking …")
+    expect(card.get_by_role("button")).to_be_focused()
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_narrow_window_scrolls_in_its_tables_only(installation: None, opened: Opened, shot: Any, name: str) -> None:
+    page = opened(PAGES[name], width=390, height=800)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    shot(page, f"narrow-{name}", full_page=True)
