@@ -12,6 +12,7 @@ from typing import Any
 from airflow import settings
 from airflow.cli.cli_parser import get_parser
 from airflow.configuration import conf
+from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.executors.executor_loader import ExecutorLoader
 from airflow.models.connection import Connection
 from airflow.plugins_manager import get_import_errors
@@ -41,6 +42,7 @@ def main() -> None:
         "async_dsn": settings.SQL_ALCHEMY_CONN_ASYNC,
         "connections": {text: Connection.from_json(text).conn_type for text in asked["connections"]},
         "plugin_errors": get_import_errors(),
+        "bundles": {each.name: type(each).__name__ for each in DagBundlesManager().get_all_dag_bundles()},
     }
     sys.stdout.write(json.dumps(answer))
 

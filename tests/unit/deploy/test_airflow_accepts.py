@@ -79,6 +79,10 @@ def test_executor_sign_in_and_database_drivers_are_installed(answer: Any) -> Non
     assert answer["async_dsn"].startswith("postgresql+asyncpg://airflow:")
 
 
+def test_customer_files_are_watched(answer: Any) -> None:
+    assert answer["bundles"] == {"dags-folder": "CustomerFilesBundle"}
+
+
 def test_the_plugin_loads_and_keeps_the_packages_to_itself(answer: Any) -> None:
     assert answer["plugin_errors"] == {}
 
