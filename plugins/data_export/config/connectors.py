@@ -130,7 +130,7 @@ class SftpConfig(ConnectorConfig):
     sftp_upload: Literal["rename", "direct"] = Field(
         default="rename",
         description="rename: write beside the final name, then rename; direct: for servers that refuse to rename: "
-        "readers may see a file that is still being written",
+        "readers may see a file that is still being written; with if_exists: replace only",
     )
     verify: Literal["size", "read-back"] = Field(
         default="size",
@@ -157,6 +157,16 @@ class SftpConfig(ConnectorConfig):
     def _not_beside_connection(cls, value: object, info: ValidationInfo) -> object:
         if info.data.get("conn_id") is not None and value is not None and value != SFTP_PORT:
             raise ValueError("stands beside conn_id, whose connection brings its own: remove one of the two")
+        return value
+
+    @field_validator("sftp_upload")
+    @classmethod
+    def _direct_replaces(cls, value: str, info: ValidationInfo) -> str:
+        if value == "direct" and info.data.get("if_exists", "replace") != "replace":
+            raise ValueError(
+                f"direct works with if_exists: replace only, not {info.data['if_exists']}: what a killed run left of a "
+                "file under its final name would stay there for good"
+            )
         return value
 
     @field_validator("sftp_private_key_path")

@@ -205,6 +205,10 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
         HEAD + SFTP + "  conn_id: a\n  sftp_port: 22:22\n",
         [(9, "connector_config.sftp_port", "'22:22' is not a whole number")],
     ),
+    "direct and keep": (
+        HEAD + SFTP + "  conn_id: a\n  sftp_upload: direct\n  if_exists: keep\n",
+        [(9, "connector_config.sftp_upload", "direct works with if_exists: replace only, not keep")],
+    ),
     "home folder": (
         HEAD + SFTP.replace("/x", "~/x") + "  conn_id: a\n",
         [(6, "connector_config.sftp_remote_path", "leave '~/' out")],
