@@ -5,9 +5,11 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
+from data_export.config.load import customer_names
 from data_export.errors import CheckFailed, ConfigError
 
 CHECK_DAG, CHECK_TASK = "data_export_check", "check"
+_MOST_SHOWN = 500  # more make a list that nobody reads, stored anew whenever a file comes or goes
 _MOST = 1024  # Airflow's core.max_map_length: more would fail without a word of why
 log = logging.getLogger(__name__)
 _DOC = """Tries everything that an export needs (source, staging, images, target or mail), and leaves nothing behind.
@@ -23,12 +25,19 @@ def build_check_dag() -> DAG:
         is_paused_upon_creation=False,  # it runs only when somebody asks; paused, it would leave them waiting
         tags={"data-export", "check"},
         doc_md=_DOC,
-        params={"export": Param(None, type=["null", "string"], description="name of the export; empty: all")},
+        params={"export": _which_export()},
     ) as dag:
         exports: Any = task(task_id="list_exports")(_list_exports)()
         shown = "{{ task.op_kwargs['name'] }}"
         task(task_id=CHECK_TASK, map_index_template=shown, retries=0)(_check).expand(name=exports)
     return dag
+
+
+def _which_export() -> Param:
+    """A name to type, with those of all files to choose from; the DAG changes only when a file comes or goes."""
+    names = customer_names()
+    choice: dict[str, Any] = {"examples": names} if 0 < len(names) <= _MOST_SHOWN else {}
+    return Param(None, type=["null", "string"], description="name of the export; empty: all", **choice)
 
 
 def _list_exports() -> list[str]:

@@ -50,3 +50,27 @@ def _tried(step: str, check: Callable[[], Sequence[CheckResult]]) -> list[CheckR
         return list(check())
     except DataExportError as error:
         return [CheckResult(step, False, str(error))]
+
+
+def check_pools() -> list[CheckResult]:
+    """Whether Airflow has the pools of our tasks, which else wait for ever with a line in the scheduler's log.
+
+    Asks Airflow's database, so on a worker, which may not, there is no result.
+    """
+    from airflow.models.pool import Pool
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from data_export_airflow.factory import POOLS
+
+    try:
+        slots = {pool.pool: pool.slots for pool in Pool.get_pools()}
+    except (SQLAlchemyError, RuntimeError):
+        return []
+    fix = "is missing, so that tasks wait for ever: create it with `python -m data_export_airflow init`"
+    none = "has no slots, so that tasks wait for ever: give it some under Admin, Pools"
+    return [
+        CheckResult(f"pool {name}", bool(slots.get(name)), f"{slots[name]} slots" if slots.get(name) else none)
+        if name in slots
+        else CheckResult(f"pool {name}", False, fix)
+        for name in POOLS
+    ]

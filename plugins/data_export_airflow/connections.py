@@ -159,7 +159,10 @@ def _login_of_connection(conn_id: str) -> SftpLogin:
     found = connection(conn_id)
     extra = found.extra_dejson
     if not extra.get("host_key"):
-        raise ConfigError(f"Airflow connection {conn_id!r} has no host_key in its extra: add the server's public key")
+        raise ConfigError(
+            f"Airflow connection {conn_id!r} has no host_key in its extra: add the server's public key "
+            f"(`python -m data_export_airflow check --host-key {found.host or 'HOST'}` shows it)"
+        )
     if extra.get("private_key"):
         for line in extra["private_key"].splitlines():  # Airflow masks a value line by line, never across lines
             mask_secret(line)

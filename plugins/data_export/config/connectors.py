@@ -142,7 +142,10 @@ class SftpConfig(ConnectorConfig):
     def _here_or_in_connection(cls, value: str | None, info: ValidationInfo) -> str | None:
         conn_id = info.data.get("conn_id", "unknown because it is wrong itself")
         if conn_id is None and value is None:
-            raise ValueError("is missing: write it, or name an Airflow connection in conn_id")
+            host = info.data.get("sftp_host") or "HOST"
+            shown = f"; `python -m data_export_airflow check --host-key {host}` shows it"
+            hint = shown if info.field_name == "sftp_host_key" else ""
+            raise ValueError(f"is missing: write it, or name an Airflow connection in conn_id{hint}")
         return value
 
     @field_validator(

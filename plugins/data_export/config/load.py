@@ -21,7 +21,16 @@ from data_export.config.secrets import reference_of
 from data_export.config.yaml_lines import Document, read_document
 from data_export.errors import ConfigError
 
-__all__ = ["BrokenFile", "ConfigProblem", "Loaded", "load_customer", "load_customers", "load_files", "load_named"]
+__all__ = [
+    "BrokenFile",
+    "ConfigProblem",
+    "Loaded",
+    "customer_names",
+    "load_customer",
+    "load_customers",
+    "load_files",
+    "load_named",
+]
 
 _SUFFIXES = (".yaml", ".yml")
 
@@ -46,6 +55,13 @@ def load_customers(folder: Path | None = None, *, only_dag_id: str | None = None
     except OSError as error:
         fix = "create it, or set DATA_EXPORT_CUSTOMERS_DIR"
         return Loaded({}, (ConfigProblem(folder, None, None, f"cannot be listed ({error.strerror}): {fix}"),))
+
+
+def customer_names(folder: Path | None = None) -> list[str]:
+    """The names of all customer files, none of which is read; an empty list where the folder cannot be listed."""
+    with suppress(OSError):
+        return [path.stem for path in _listed(customers_dir() if folder is None else folder, None)]
+    return []
 
 
 def load_files(paths: Iterable[Path], beside: Path | None = None) -> Loaded:

@@ -3,6 +3,7 @@
 import argparse
 import sys
 from typing import Any, TextIO
+from urllib.parse import urlsplit
 
 
 def add(commands: Any) -> None:
@@ -10,7 +11,7 @@ def add(commands: Any) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="exports, by the name of their files")
     parser.add_argument("--all", action="store_true", help="every export of the customers folder")
     parser.add_argument(
-        "--host-key", metavar="HOST[:PORT]", help="show the key of an SFTP server, to compare and paste"
+        "--host-key", type=_server, metavar="HOST[:PORT]", help="show the key of an SFTP server, to compare and paste"
     )
     parser.set_defaults(command=run)
 
@@ -18,7 +19,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from data_export.check import table
     from data_export.config.load import load_customers
-    from data_export_airflow.checking import check_export
+    from data_export_airflow.checking import check_export, check_pools
 
     if options.host_key:
         return _show_host_key(options.host_key, options.out)
@@ -26,23 +27,36 @@ def run(options: argparse.Namespace) -> int:
     if not names:
         print("name an export, or --all, or --host-key HOST[:PORT]", file=sys.stderr)
         return 2
-    failed = 0
+    failed, pools = 0, check_pools()
     for name in names:
-        results = check_export(name)
+        results = check_export(name) + pools
         failed += sum(not result.ok for result in results)
         print(f"{name}\n{table(results)}\n", file=options.out)
     return 1 if failed else 0
 
 
-def _show_host_key(server: str, out: TextIO) -> int:
+def _server(text: str) -> tuple[str, int]:
+    """Host and port of `host`, `host:port`, `[::1]:port` or `::1`."""
+    bare = text.count(":") > 1 and not text.startswith("[")
+    try:
+        parts = urlsplit(f"//[{text}]" if bare else f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        host, port = None, None
+    if not host or parts.path or "@" in parts.netloc:
+        raise argparse.ArgumentTypeError(f"{text!r} is no server: write sftp.customer.example, with :PORT if not 22")
+    return host, 22 if port is None else port
+
+
+def _show_host_key(server: tuple[str, int], out: TextIO) -> int:
     import asyncio
 
     from data_export.delivery.sftp_connection import fetch_host_key
 
-    host, _, port = server.partition(":")
-    line, fingerprint = asyncio.run(fetch_host_key(host, int(port or 22)))
+    line, fingerprint = asyncio.run(fetch_host_key(*server))
     print(
-        f"{server} shows {fingerprint}\nCompare it with what its administrator says; only then write into the file:\n"
+        f"{server[0]} shows {fingerprint}\n"
+        "Compare it with what its administrator says; only then write into the file:\n"
         f"  sftp_host_key: {line}",
         file=out,
     )

@@ -1,0 +1,72 @@
+"""`check`: how a server is written, and the pools of an installation."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from airflow.models.pool import Pool
+from sqlalchemy.exc import OperationalError
+
+from data_export.errors import ConfigError
+from data_export_airflow.checking import check_pools
+from data_export_airflow.cli import main
+from data_export_airflow.factory import POOLS
+from demo.servers.sftp import SftpServer
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
+    with SftpServer(tmp_path_factory.mktemp("sftp")) as server:
+        yield server
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]"])
+def test_a_host_key_is_shown(server: SftpServer, capsys: pytest.CaptureFixture[str], host: str) -> None:
+    assert main(["check", "--host-key", f"{host}:{server.port}"]) == 0
+    assert f"sftp_host_key: {server.host_key}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("server", ["host:abc", ":22", "[::1", "host:99999", "sftp://host", "me@host", ""])
+def test_what_is_no_server_is_wrong_usage(server: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["check", "--host-key", server])
+    assert ended.value.code == 2
+    assert "write sftp.customer.example" in capsys.readouterr().err
+
+
+def test_a_bare_ipv6_address_is_a_host(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "--host-key", "[::1]:1"]) == 1
+    assert "::1:1" in capsys.readouterr().err
+
+
+def test_a_file_without_a_host_key_says_what_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (Path(__file__).parents[2] / "include/examples/sftp.yaml").read_text()
+    kept = [line for line in text.splitlines() if not line.lstrip().startswith("sftp_host_key:")]
+    (tmp_path / "acme.yaml").write_text("\n".join(kept))
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    from data_export.config.load import load_named
+
+    with pytest.raises(
+        ConfigError,
+        match=r"sftp_host_key: is missing: .*; `python -m data_export_airflow check --host-key \S+\.\S+` shows it",
+    ):
+        load_named("acme")
+
+
+def test_a_pool_that_is_missing_or_empty_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    there = [Pool(pool="data_export_source", slots=4), Pool(pool="data_export_delivery", slots=0)]
+    monkeypatch.setattr(Pool, "get_pools", lambda: there)
+    assert [(one.step, one.ok) for one in check_pools()] == [
+        ("pool data_export_source", True),
+        ("pool data_export_delivery", False),
+    ]
+    monkeypatch.setattr(Pool, "get_pools", lambda: [])
+    assert {one.step for one in check_pools() if "init" in one.detail and not one.ok} == {f"pool {n}" for n in POOLS}
+
+
+def test_pools_are_not_told_where_airflows_database_may_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused() -> list[Pool]:
+        raise OperationalError("select", {}, Exception("no such table"))
+
+    monkeypatch.setattr(Pool, "get_pools", refused)
+    assert check_pools() == []
