@@ -89,3 +89,12 @@ def link_file_name(export: str, export_type: str, window: ExportWindow) -> str:
 def staging_links_prefix(export: str) -> str:
     """`links/<export>/`: every file of an export that was offered by mail."""
     return f"links/{export}/"
+
+
+def alerts_prefix(export: str) -> str:
+    """`alerts/<export>/`: which alerts of an export were sent lately."""
+    return f"alerts/{export}/"
+
+
+#: What the watch for late windows knows from one look to the next.
+WATCH_KEY = "alerts/.watch/state.json"

@@ -11,7 +11,7 @@ from data_export.config.platform import customers_dir, place_of, shown
 from data_export.errors import LimitExceeded
 from data_export.window import ExportWindow
 
-T = TypeVar("T", int, date)
+T = TypeVar("T", int, float, date)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,17 +36,24 @@ class Limits:
     settle_minutes: Limit[int]
     #: The platform's alone.
     sites_at_once: int
+    late_after_hours: Limit[float]
 
     @property
     def settle(self) -> timedelta:
         """How long after its end a window is read."""
         return timedelta(minutes=self.settle_minutes.value)
 
+    @property
+    def late_after(self) -> timedelta:
+        """How long after its end a window that is not delivered is told of."""
+        return timedelta(hours=self.late_after_hours.value)
+
 
 def limits_of(name: str, export: CustomerExport, platform: LimitSettings) -> Limits:
     """The stricter of platform and customer file: a customer's limit narrows, and never widens.
 
-    `settle_minutes` is no restriction, so there the customer file's value holds, longer or shorter.
+    `settle_minutes` and `late_after_hours` are no restrictions, so there the customer file's value holds, longer or
+    shorter.
     """
     own, file = export.limits, shown(customers_dir() / f"{name}.yaml")
 
@@ -69,6 +76,7 @@ def limits_of(name: str, export: CustomerExport, platform: LimitSettings) -> Lim
         max_active_runs=at_most("max_active_runs", platform.max_active_runs, own.max_active_runs),
         settle_minutes=limit("settle_minutes", platform.settle_minutes, own.settle_minutes, is_stricter=True),
         sites_at_once=platform.sites_at_once,
+        late_after_hours=limit("late_after_hours", platform.late_after_hours, own.late_after_hours, is_stricter=True),
     )
 
 

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from functools import partial
 
+from data_export.alerts.compose import LISTED_IN
 from data_export.check import CheckResult, check_images, check_mail, check_source, check_staging, check_target
+from data_export.config.alerts import NotifierSettings
 from data_export.config.connectors import EmailConfig
 from data_export.config.load import load_named
 from data_export.config.models import CustomerExport
@@ -12,6 +15,7 @@ from data_export.errors import DataExportError
 from data_export.images import split_images_uri
 from data_export.layout import data_folder, images_folder
 from data_export_airflow.connections import destination, smtp_factory, source_dsn, store
+from data_export_airflow.notifiers import make
 
 
 def check_export(name: str) -> list[CheckResult]:
@@ -31,7 +35,7 @@ def check_export(name: str) -> list[CheckResult]:
     if export.export_images:
         root, _ = split_images_uri(source.images_uri)
         results += _tried("images: connection", lambda: check_images(store(root, source.images_conn_id)))
-    return results + _target(name, export, settings)
+    return results + _target(name, export, settings) + _alerts(export, settings)
 
 
 def _target(name: str, export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
@@ -42,6 +46,27 @@ def _target(name: str, export: CustomerExport, settings: PlatformSettings) -> li
     site = export.sites[0]  # one stands for all: what a server grants in the folder of one it grants in all
     folders = [data_folder(site, export.export_type)] + ([images_folder(site)] if export.export_images else [])
     return _tried("target: connection", lambda: check_target(destination(name, export, settings), folders))
+
+
+def _alerts(export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
+    """Whether somebody can be told when it fails; nothing is sent."""
+    results: list[CheckResult] = []
+    people = (*([export.owner] if export.owner else []), *settings.alerts.emails)
+    if people:
+        smtp, sender = settings.mail.smtp_conn_id, settings.mail.sender
+        results += _tried(
+            "alerts: connection", lambda: check_mail(smtp_factory(smtp), sender, people, "alerts", LISTED_IN)
+        )
+    for setting in settings.alerts.notifiers:
+        results += _tried("alerts: notifier", partial(_notifier, setting))
+    if not results:
+        results.append(CheckResult("alerts", True, "nobody is told: no owner, alerts.emails or alerts.notifiers"))
+    return results
+
+
+def _notifier(setting: NotifierSettings) -> list[CheckResult]:
+    make(setting)
+    return [CheckResult("alerts: notifier", True, setting.class_path)]
 
 
 def _tried(step: str, check: Callable[[], Sequence[CheckResult]]) -> list[CheckResult]:

@@ -15,6 +15,7 @@ from data_export.config.platform import load_platform
 from data_export.errors import ConfigError
 from data_export.limits import Limits, limits_of
 from data_export_airflow import tasks
+from data_export_airflow.alerts import on_failure
 from data_export_airflow.describe import describe, describe_broken
 from data_export_airflow.retries import RETRIES, ExportRetryPolicy
 from data_export_airflow.shares import held
@@ -81,6 +82,7 @@ def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
             "retry_policy": ExportRetryPolicy(),
             # For faults that the policy never sees, such as a worker that died: Airflow's five minutes are long.
             "retry_delay": timedelta(minutes=1),
+            "on_failure_callback": on_failure,
         },
         tags={export.connector_type, export.scheme, export.export_type, export.interval},
         doc_md=describe(name, export),

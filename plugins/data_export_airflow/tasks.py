@@ -13,6 +13,7 @@ from data_export.limits import limits_of
 from data_export.pipeline.prepare import prepare as make_plan
 from data_export.plan import ExportPlan
 from data_export.receipt import Extracted, ImagesCopied, SiteReceipt, Transformed
+from data_export_airflow.alerts import tell_quarantine
 from data_export_airflow.windows import window_of_run
 
 if TYPE_CHECKING:
@@ -65,7 +66,9 @@ def close(plan: Step, sites: list[Step] | Step) -> Step:
     # Airflow hands over the result of a mapped task group as a list, but bare where the group ran once.
     receipts = [sites] if isinstance(sites, dict) else sites
     receipt = steps.close([SiteReceipt.model_validate(site) for site in receipts])
-    event = get_current_context()["outlet_events"][asset_of(steps.plan.name)]
+    context = get_current_context()
+    tell_quarantine(dict(context), receipt, steps.plan.staging_prefix)
+    event = context["outlet_events"][asset_of(steps.plan.name)]
     event.extra = {"summary": receipt.summary(), "totals": {**receipt.totals()}, **receipt.to_dict()}
     return receipt.to_dict()
 

@@ -173,6 +173,6 @@ def test_neither_link_nor_address_is_logged(
     server.refused = {RECIPIENTS[0]}
     with pytest.raises(PermanentError):
         send(messages, plain(server))
-    assert "mailed 2 of 3 links" in caplog.text
+    assert "sent 2 of 3 mails" in caplog.text
     ours = "\n".join(record.getMessage() for record in caplog.records if record.name.startswith("data_export"))
     assert not any(hidden in ours for hidden in ("s3cret", "bob", "eve", "dan"))

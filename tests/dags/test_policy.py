@@ -2,6 +2,8 @@
 
 import shutil
 import socket
+import subprocess
+import sys
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -12,6 +14,7 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 
 from data_export.config.models import dag_id
+from data_export_airflow.alerts import on_failure
 from data_export_airflow.factory import INVALID_TAG, POOLS
 from data_export_airflow.retries import ExportRetryPolicy
 
@@ -54,6 +57,7 @@ def test_every_dag_keeps_the_policy(customers: Path) -> None:
             assert task.retries >= 3
             assert isinstance(task.retry_policy, ExportRetryPolicy)
             assert task.pool in {"default_pool", *POOLS}
+            assert list(task.on_failure_callback) == [on_failure]
         assert dag.max_active_tasks == 2
         for name in ("extract", "transform", "copy_images", "deliver"):
             assert 1 <= dag.get_task(name).max_active_tis_per_dag <= 2, "it must leave workers to the other exports"
@@ -81,6 +85,25 @@ def test_the_tasks_of_an_export_keep_to_its_connections(
     dag = bag_of("customer_exports.py").dags[dag_id("sftp")]
     for task in ("copy_images", "deliver"):
         assert dag.get_task(task).max_active_tis_per_dag == at_once
+
+
+def test_the_watch_runs_by_itself_one_at_a_time_and_tells_of_its_own_failure(customers: Path) -> None:
+    (dag,) = bag_of("data_export_watch.py").dags.values()
+    assert dag.is_paused_upon_creation is False
+    assert (dag.catchup, dag.max_active_runs) == (False, 1)
+    (task,) = dag.tasks
+    assert list(task.on_failure_callback) == [on_failure]
+    assert task.execution_timeout is not None
+    assert task.execution_timeout < timedelta(minutes=15)
+
+
+def test_parsing_loads_nothing_that_tells_people() -> None:
+    """Thousands of DAGs are parsed again and again, and each task parses its own."""
+    code = "import sys, data_export_airflow.alerts\nprint(*sys.modules)"
+    environment = {"PYTHONPATH": str(ROOT / "plugins")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    heavy = {"airflow", "jinja2", "smtplib", "data_export_airflow.telling", "data_export.alerts.compose"}
+    assert not heavy & set(done.stdout.split())
 
 
 def test_a_schedule_has_real_intervals(customers: Path) -> None:

@@ -63,7 +63,7 @@ def test_there_is_no_import_cycle() -> None:
 
 #: What each part of the core may import: its own layer and those below.
 LAYERS = (
-    {"pipeline", "check"},
+    {"pipeline", "check", "alerts"},
     {"source", "transform", "delivery", "images"},
     {"config", "limits", "plan", "preview", "receipt", "snapshot"},
     {"window", "layout", "errors", "content", "snapshot"},

@@ -49,7 +49,11 @@ def test_a_customer_narrows_and_never_widens(days: int, own_days: int | None, fi
         max_window_days=days, earliest=first, max_active_runs=days, settle_minutes=5, late_after_hours=2
     )
     own = CustomerLimits.model_construct(
-        max_window_days=own_days, earliest=own_first, max_active_runs=own_days, settle_minutes=None
+        max_window_days=own_days,
+        earliest=own_first,
+        max_active_runs=own_days,
+        settle_minutes=None,
+        late_after_hours=None,
     )
     limits = limits_of("acme", export().model_copy(update={"limits": own}), platform)
     assert limits.max_window_days.value == limits.max_active_runs.value == min(days, own_days or days)
@@ -62,6 +66,13 @@ def test_a_customer_settles_sooner_or_later_than_the_platform(minutes: int) -> N
     assert limits.settle == timedelta(minutes=minutes)
     assert str(limits.settle_minutes) == f"limits.settle_minutes = {minutes} (include/customers/acme.yaml)"
     assert limits_of("acme", export(), LimitSettings(settle_minutes=20)).settle == timedelta(minutes=20)
+
+
+@pytest.mark.parametrize("hours", [0.5, 48])
+def test_a_customer_is_told_of_lateness_sooner_or_later_than_the_platform(hours: float) -> None:
+    platform = LimitSettings(late_after_hours=3)
+    assert limits_of("acme", export(late_after_hours=hours), platform).late_after == timedelta(hours=hours)
+    assert limits_of("acme", export(), platform).late_after == timedelta(hours=3)
 
 
 def test_a_limit_says_where_it_is_set(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from data_export.check.probe import check_by_probe
 from data_export.check.results import CheckResult, Results
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.gcs import GcsStore
-from data_export.delivery.mail import connected, offer_recipient
+from data_export.delivery.mail import CUSTOMER_LIST, connected, offer_recipient
 from data_export.delivery.s3 import S3Store
 from data_export.source.extract import require_site
 
@@ -80,15 +80,21 @@ def check_target(target: Destination, folders: Sequence[str] = ()) -> list[Check
     return _opened(results, f"target: {_OPENS}", run)
 
 
-def check_mail(connect: Callable[[], smtplib.SMTP], sender: str, recipients: Sequence[str]) -> list[CheckResult]:
+def check_mail(
+    connect: Callable[[], smtplib.SMTP],
+    sender: str,
+    recipients: Sequence[str],
+    what: str = "mail",
+    listed_in: str = CUSTOMER_LIST,
+) -> list[CheckResult]:
     """Whether the mail server takes our login, sender and each recipient; the transaction is reset, no mail is sent."""
     results = Results()
-    with results.step("mail: server and login accepted", sender):
+    with results.step(f"{what}: server and login accepted", sender):
         client = connected(connect)
     if results[-1].ok:
         for number, recipient in enumerate(recipients, 1):
-            with results.step(f"mail: recipient {number}", "accepted"):
-                offer_recipient(client, sender, recipient)
+            with results.step(f"{what}: recipient {number}", "accepted"):
+                offer_recipient(client, sender, recipient, listed_in)
         with suppress(OSError):
             client.quit()
     return results

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
@@ -51,8 +51,9 @@ def _model_at(model: Model, location: Location) -> Model:
     for part in location:
         field = keys_of(model).get(str(part))
         annotation = field.annotation if field else None
-        if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-            model = annotation
+        for one in (annotation, *get_args(annotation)):  # of a list, the model of its items
+            if isinstance(one, type) and issubclass(one, BaseModel):
+                model = one
     return model
 
 
@@ -77,6 +78,10 @@ def _boolean(shown: str, _: ErrorDetails) -> str:
 
 def _integer(shown: str, _: ErrorDetails) -> str:
     return f"{shown} is not a whole number: write digits only"
+
+
+def _number(shown: str, _: ErrorDetails) -> str:
+    return f"{shown} is not a number: write digits, with a point for parts, e.g. 0.5"
 
 
 def _low(shown: str, error: ErrorDetails) -> str:
@@ -121,6 +126,9 @@ _WORDS: dict[str, Callable[[str, Any], str]] = {
     "int_parsing_size": _integer,
     "int_type": _integer,
     "int_from_float": _integer,
+    "float_parsing": _number,
+    "float_type": _number,
+    "finite_number": _number,
     "greater_than_equal": _low,
     "less_than_equal": _high,
     "string_type": _text,

@@ -31,11 +31,14 @@ class LimitSettings(BaseModel):
     settle_minutes: int = Field(
         default=5, ge=0, le=_DAY, description="how long after its end a window is read, so that late commits are in"
     )
-    late_after_hours: int = Field(default=2, ge=1, description="a run that is not done by then raises an alert")
+    late_after_hours: float = Field(
+        default=2, ge=0.001, le=8760, description="hours after a window's end; one not delivered by then is told of"
+    )
 
 
 class CustomerLimits(BaseModel):
-    """`limits` of a customer file: narrower than the platform's, never wider; only `settle_minutes` may be either."""
+    """`limits` of a customer file: narrower than the platform's, never wider; `settle_minutes` and `late_after_hours`
+    may be either."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
 
@@ -46,4 +49,7 @@ class CustomerLimits(BaseModel):
     )
     settle_minutes: int | None = Field(
         default=None, ge=0, le=_DAY, description="how long after its end a window is read, so that late commits are in"
+    )
+    late_after_hours: float | None = Field(
+        default=None, ge=0.001, le=8760, description="hours after a window's end; one not delivered by then is told of"
     )

@@ -4,11 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
+from data_export.config.alerts import AlertSettings, Section
 from data_export.config.explain import explain
 from data_export.config.fields import ConnId, Email, StoreUri, quoted, store_uri
 from data_export.config.limits import LimitSettings
@@ -46,11 +47,7 @@ def place_of(*keys: str) -> str:
     return f"environment variable {variable}" if is_set else shown(platform_file())
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
-class SourceSettings(_Section):
+class SourceSettings(Section):
     """Where records and images are read."""
 
     conn_id: ConnId = Field(default="export_source", description="PostgreSQL connection")
@@ -69,7 +66,7 @@ class SourceSettings(_Section):
         return value
 
 
-class StagingSettings(_Section):
+class StagingSettings(Section):
     """Where snapshots and files wait between tasks; all workers must reach it."""
 
     uri: StoreUri = Field(description="gs://, s3:// or file:// folder of the platform's own")
@@ -77,7 +74,7 @@ class StagingSettings(_Section):
     keep_failed_days: int = Field(default=7, ge=0, le=365, description="how long a failed run's files are kept")
 
 
-class TargetSettings(_Section):
+class TargetSettings(Section):
     """Connections used when a customer file names none."""
 
     gs_conn_id: ConnId = Field(default="export_gs", description="connection for gs:// targets")
@@ -85,7 +82,7 @@ class TargetSettings(_Section):
     allow_local: bool = Field(default=False, description="whether storage_uri may be file://, for demo and tests")
 
 
-class MailSettings(_Section):
+class MailSettings(Section):
     """How links are mailed."""
 
     model_config = ConfigDict(populate_by_name=True)
@@ -93,12 +90,6 @@ class MailSettings(_Section):
     smtp_conn_id: ConnId = Field(default="export_smtp", description="connection of the mail server")
     sender: Email = Field(alias="from", description="sender of the mails")
     link_ttl_hours: int = Field(default=12, ge=1, le=168, description="hours a link works unless a customer file says")
-
-
-class AlertSettings(_Section):
-    """Who is told of failures."""
-
-    emails: tuple[Email, ...] = Field(default=(), description="told of every export's failures")
 
 
 class PlatformSettings(BaseSettings):

@@ -9,17 +9,18 @@ from collections.abc import Callable, Container, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
-from email.policy import SMTP
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from data_export.delivery.mail_message import message, render
 from data_export.errors import AccessDenied, DataExportError, PermanentError, RecipientsRefused, TargetUnavailable
 from data_export.receipt import Receipt
 
 _TEMPLATES = Path(__file__).with_name("templates")
 # "5.1.1" of "5.1.1 <somebody@customer.example>: no such mailbox": the words may hold the address, which logs must not.
 _ENHANCED_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?=\s|$)")
+CUSTOMER_LIST = "`emails` in the customer file"
 _log = logging.getLogger(__name__)
 
 
@@ -35,8 +36,11 @@ def compose(
         expires_at: when the link stops working; aware.
     """
     values = _values(receipt, link, expires_at)
-    text, html = (_render(name, values) for name in ("link.txt", "link.html"))
-    return [_message(receipt, link, sender, recipient, str(values["subject"]), text, html) for recipient in recipients]
+    text, html = (render(_TEMPLATES / name, values, size=_size) for name in ("link.txt", "link.html"))
+    return [
+        message(str(values["subject"]), sender, recipient, _message_id(receipt, link, recipient), text, html)
+        for recipient in recipients
+    ]
 
 
 def send(
@@ -44,6 +48,7 @@ def send(
     connect: Callable[[], smtplib.SMTP],
     already_sent: Container[str] = (),
     on_sent: Callable[[str], None] = lambda _message_id: None,
+    listed_in: str = CUSTOMER_LIST,
 ) -> None:
     """Sends each message that was not sent before, over one connection, and records it as soon as it is accepted.
 
@@ -54,6 +59,7 @@ def send(
         connect: makes a client that is logged in; it is closed here.
         already_sent: Message-IDs accepted in an earlier try.
         on_sent: called with the Message-ID of each mail that the server has accepted.
+        listed_in: where a person corrects a refused recipient.
 
     Raises:
         AccessDenied: the login is refused.
@@ -61,26 +67,26 @@ def send(
         PermanentError: sender or mail refused, or the server's certificate is not trusted.
         TargetUnavailable: network fault or a temporary refusal; what was accepted is recorded.
     """
-    pending = [message for message in messages if message["Message-ID"] not in already_sent]
+    pending = [mail for mail in messages if mail["Message-ID"] not in already_sent]
     if not pending:
         return
     client = connected(connect)
     refused: list[DataExportError] = []
     try:
-        for message in pending:
+        for mail in pending:
             try:
-                _send_one(client, message)
+                _send_one(client, mail, listed_in)
             except DataExportError as error:
                 refused.append(error)
                 if client.sock is None:  # smtplib has hung up: there is nobody to give the others to
                     break
             else:
-                on_sent(message["Message-ID"])
+                on_sent(mail["Message-ID"])
     finally:
         with suppress(OSError):
             client.quit()
         client.close()
-    _log.info("mailed %d of %d links", len(pending) - len(refused), len(pending))
+    _log.info("sent %d of %d mails", len(pending) - len(refused), len(pending))
     if refused:
         _raise(refused)
 
@@ -116,36 +122,7 @@ def _values(receipt: Receipt, link: str, expires_at: datetime) -> dict[str, obje
     }
 
 
-def _render(name: str, values: dict[str, object]) -> str:
-    import jinja2
-
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=jinja2.select_autoescape(),
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["size"] = _size
-    return environment.get_template(name).render(values)
-
-
-def _message(
-    receipt: Receipt, link: str, sender: str, recipient: str, subject: str, text: str, html: str
-) -> EmailMessage:
-    message = EmailMessage(policy=SMTP)
-    message["Subject"] = subject
-    message["From"] = sender
-    message["To"] = recipient
-    message["Date"] = datetime.now(UTC)
-    message["Message-ID"] = _message_id(receipt, link, sender, recipient)
-    message["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers
-    message.set_content(text)
-    message.add_alternative(html, subtype="html")
-    return message
-
-
-def _message_id(receipt: Receipt, link: str, sender: str, recipient: str) -> str:
+def _message_id(receipt: Receipt, link: str, recipient: str) -> str:
     offered = urlsplit(link)
     parts = [
         receipt.export,
@@ -155,8 +132,7 @@ def _message_id(receipt: Receipt, link: str, sender: str, recipient: str) -> str
         f"{offered.netloc}{offered.path}",
         recipient.lower(),
     ]
-    digest = hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
-    return f"<{digest}.data-export@{sender.rpartition('@')[2]}>"
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
 
 
 def _size(size: int) -> str:
@@ -196,14 +172,14 @@ def connected(connect: Callable[[], smtplib.SMTP]) -> smtplib.SMTP:
         raise TargetUnavailable(f"the mail server is not reached: {_reason(error)}") from None
 
 
-def offer_recipient(client: smtplib.SMTP, sender: str, recipient: str) -> None:
+def offer_recipient(client: smtplib.SMTP, sender: str, recipient: str, listed_in: str = CUSTOMER_LIST) -> None:
     """Asks the server whether it would take a mail, and takes the question back.
 
     Raises:
         PermanentError: sender or recipient refused.
         TargetUnavailable: a temporary refusal, or the server is lost.
     """
-    with _told(client, sender, recipient):
+    with _told(client, sender, recipient, listed_in):
         client.ehlo_or_helo_if_needed()
         code, words = client.mail(sender)
         if code != 250:
@@ -214,13 +190,13 @@ def offer_recipient(client: smtplib.SMTP, sender: str, recipient: str) -> None:
             raise smtplib.SMTPRecipientsRefused({recipient: (code, words)})
 
 
-def _send_one(client: smtplib.SMTP, message: EmailMessage) -> None:
-    with _told(client, message["From"], message["To"]):
-        client.send_message(message)
+def _send_one(client: smtplib.SMTP, mail: EmailMessage, listed_in: str) -> None:
+    with _told(client, mail["From"], mail["To"], listed_in):
+        client.send_message(mail)
 
 
 @contextmanager
-def _told(client: smtplib.SMTP, sender: str, recipient: str) -> Iterator[None]:
+def _told(client: smtplib.SMTP, sender: str, recipient: str, listed_in: str) -> Iterator[None]:
     """Refusals as errors of the service, without the server's words, which may hold the address."""
     try:
         yield
@@ -229,7 +205,7 @@ def _told(client: smtplib.SMTP, sender: str, recipient: str) -> Iterator[None]:
         said = _code(smtplib.SMTPResponseException(code, words))
         if _is_permanent(code):
             raise RecipientsRefused(
-                f"the mail server refuses recipient {masked(recipient)} ({said}): correct `emails` in the customer file"
+                f"the mail server refuses recipient {masked(recipient)} ({said}): correct {listed_in}"
             ) from None
         raise TargetUnavailable(f"the mail server does not take mail for {masked(recipient)} now ({said})") from None
     except smtplib.SMTPSenderRefused as error:

@@ -1,7 +1,7 @@
 """Files that travel between tasks through the staging area."""
 
 import tempfile
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,15 +54,21 @@ async def sweep(staging: Store, export: str, keep_failed: timedelta, keep_links:
 
     Judged by each object's own age, so a run that is still going on keeps what it has just written.
     """
-    expired = [key async for key in _older(staging, layout.staging_export_prefix(export), now - keep_failed)]
-    expired += [key async for key in _older(staging, layout.staging_links_prefix(export), now - keep_links)]
-    return await _delete(staging, expired)
+    return await remove_older(staging, layout.staging_export_prefix(export), now - keep_failed) + await remove_older(
+        staging, layout.staging_links_prefix(export), now - keep_links
+    )
 
 
-async def _older(staging: Store, prefix: str, limit: datetime) -> AsyncIterator[str]:
-    async for stored in staging.list(prefix):
-        if stored.modified is not None and stored.modified.astimezone(UTC) < limit:
-            yield stored.key
+async def remove_older(staging: Store, prefix: str, limit: datetime) -> int:
+    """Removes what was stored below a prefix before `limit`; returns how many objects."""
+    return await _delete(
+        staging,
+        [
+            stored.key
+            async for stored in staging.list(prefix)
+            if stored.modified is not None and stored.modified.astimezone(UTC) < limit
+        ],
+    )
 
 
 async def _delete(staging: Store, keys: Iterable[str]) -> int:

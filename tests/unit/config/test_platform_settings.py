@@ -78,6 +78,18 @@ def test_the_environment_comes_before_the_file(
     assert changed == before.model_dump(by_alias=False)  # the section's other values are still the file's
 
 
+def test_notifiers_are_not_imported_and_keep_their_arguments_to_themselves(file: Path) -> None:
+    """A parse of thousands of DAGs reads these settings, and a webhook's address is a secret."""
+    file.write_text(
+        MINIMAL + "alerts:\n  notifiers:\n  - {class: no.such.Notifier, kwargs: {hook: s3cret, retries: 2}}\n"
+    )
+    (notifier,) = load_platform().alerts.notifiers
+    assert notifier.class_path == "no.such.Notifier"
+    assert notifier.kwargs["hook"] == "s3cret"
+    assert notifier.on == ("failure", "late", "quarantine")
+    assert "s3cret" not in repr(load_platform())
+
+
 def test_the_variables_that_move_folders_are_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     assert (customers_dir(), state_dir()) == (ROOT / "include" / "customers", ROOT / ".state")
     monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path / "a"))
@@ -104,6 +116,21 @@ def test_the_variables_that_move_folders_are_no_settings(monkeypatch: pytest.Mon
         (MINIMAL + "limits: {earliest: 2020-01-01T06:00}\n", "limits.earliest: '2020-01-01T06:00' has a time of day"),
         (MINIMAL + "alerts: {emails: x}\n", "platform.yaml:4: alerts.emails: 'x' is not a list"),
         (MINIMAL + "alerts:\n  emails:\n  - x\n", "platform.yaml:6: alerts.emails[0]: 'x' is not an e-mail address"),
+        (
+            MINIMAL + "alerts:\n  notifiers:\n  - {class: Slack}\n",
+            "platform.yaml:6: alerts.notifiers[0].class: 'Slack' is not the path of a class: write e.g. airflow.",
+        ),
+        (
+            MINIMAL + "alerts:\n  notifiers:\n  - class: a.B\n    on: [fail]\n",
+            "platform.yaml:7: alerts.notifiers[0].on[0]: 'fail' is not one of failure, late, quarantine",
+        ),
+        (
+            MINIMAL + "alerts:\n  notifiers:\n  - clas: a.B\n",
+            "alerts.notifiers[0].clas: is not a key that is known here (did you mean class?)",
+        ),
+        (MINIMAL + "limits: {late_after_hours: soon}\n", "limits.late_after_hours: 'soon' is not a number"),
+        (MINIMAL + "limits: {late_after_hours: 0}\n", "limits.late_after_hours: '0' is too small: write 0.001"),
+        (MINIMAL + "limits: {late_after_hours: .inf}\n", "limits.late_after_hours: "),
         (MINIMAL + "targets: x\n", "platform.yaml:4: targets: 'x' is not a mapping"),
         (MINIMAL.replace("gs://images", "http://images"), "platform.yaml:1: source.images_uri: "),
         (MINIMAL.replace("{input_id}", ""), "must hold {input_id}"),

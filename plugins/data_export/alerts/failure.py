@@ -1,0 +1,99 @@
+"""The alert for a task that failed for good, and for records that were set aside."""
+
+import json
+import shlex
+from dataclasses import dataclass
+
+from data_export.alerts.alert import Alert
+from data_export.alerts.cause import cause_of
+from data_export.alerts.fixes import fix_of
+from data_export.receipt import Receipt
+from data_export.window import ExportWindow
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A task that failed for good, as far as it may be shown."""
+
+    export: str
+    dag_id: str
+    task: str
+    #: Class of the error.
+    error: str
+    #: The line of the service's own errors, which hold no secret; of others what may be said of them.
+    message: str
+    link: str
+    #: None where the run failed before it had one.
+    window: ExportWindow | None = None
+    site: str = ""
+    #: Whether the schedule or a backfill made the run, so that a backfill makes it again.
+    has_interval: bool = True
+
+
+def failure_alert(failure: Failure) -> Alert:
+    """Says customer, window, site, task, reason, fix, where to look and how to run it again."""
+    facts = (
+        ("Export", failure.export),
+        ("Window", spoken(failure.window) if failure.window else ""),
+        ("Site", failure.site),
+        ("Task", failure.task),
+        ("Reason", f"{failure.error}: {failure.message}"),
+    )
+    return Alert(
+        occasion="failure",
+        exports=(failure.export,),
+        cause=cause_of("failure", failure.error, failure.message),
+        subject=f"Data export {failure.export} failed: {failure.error}",
+        lead=f"A run of the data export {failure.export} has failed and is not tried again by itself.",
+        facts=tuple((label, value) for label, value in facts if value),
+        fix=fix_of(failure.error, failure.export),
+        commands=_again(failure),
+        link=failure.link,
+    )
+
+
+def quarantine_alert(receipt: Receipt, place: str, keep_days: int, link: str) -> Alert:
+    """Says which sites had records that the format cannot express, and where they lie.
+
+    Args:
+        place: address in staging below which the records are.
+    """
+    sites = [site for site in receipt.sites if site.quarantined]
+    count = sum(site.quarantined for site in sites)
+    return Alert(
+        occasion="quarantine",
+        exports=(receipt.export,),
+        cause=cause_of("quarantine", ""),
+        subject=f"Data export {receipt.export} set records aside",
+        lead=f"The data was delivered without {count:,} work orders that its format cannot express.",
+        facts=(
+            ("Export", receipt.export),
+            ("Window", spoken(receipt.export_window)),
+            ("Set aside", f"{place} (quarantine.json of each site, kept for {keep_days} days)"),
+        ),
+        items=tuple(f"site {site.site_id}: {site.quarantined:,} work orders" for site in sites),
+        fix="Correct the records at the source, then clear the run from `prepare` on; each line of the file says what "
+        "is wrong with its record.",
+        link=link,
+    )
+
+
+def spoken(window: ExportWindow) -> str:
+    """`2025-03-16 00:00 to 2025-03-17 00:00 UTC`."""
+    start, end = (f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00") for moment in (window.start, window.end))
+    return f"{start} to {end} UTC"
+
+
+def backfill_command(dag_id: str, first: ExportWindow, last: ExportWindow) -> str:
+    """Runs every window from the first to the last again, those excepted that succeeded."""
+    start, end = first.start.isoformat(), last.start.isoformat()
+    return f"airflow backfill create --dag-id {dag_id} --from-date {start} --to-date {end} --reprocess-behavior failed"
+
+
+def _again(failure: Failure) -> tuple[str, ...]:
+    if failure.window is None:
+        return ()
+    if failure.has_interval:
+        return (backfill_command(failure.dag_id, failure.window, failure.window),)
+    window = {"from": failure.window.start.isoformat(), "to": failure.window.end.isoformat()}
+    return (f"airflow dags trigger {failure.dag_id} --conf {shlex.quote(json.dumps(window))}",)

@@ -1,0 +1,114 @@
+"""The alerts of the watch: windows that are late, and files that are broken so that no window runs.
+
+One alert may speak of many exports, so that a scheduler that was down for a night is one mail and not a thousand.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+
+from data_export.alerts.alert import Alert
+from data_export.alerts.cause import cause_of
+from data_export.alerts.failure import backfill_command, spoken
+from data_export.alerts.watch import Late
+from data_export.config.models import dag_id
+
+_MOST_ITEMS = 50
+_STATES = {
+    "none": "no run was made",
+    "queued": "its run is queued",
+    "running": "its run is still going on",
+    "failed": "its run has failed",
+}
+_FIXES = {
+    "missing": "Airflow has no DAG of the export: look at its import errors, and whether the dag-processor runs.",
+    "none": "Where no run was made, the scheduler was down or the DAG was broken when it was due, and Airflow does not "
+    "make up for that by itself: backfill the window.",
+    "queued": "Where a run is queued, look at the DAG's other runs, at the pools and at the workers.",
+    "running": "Where a run is still going on, its log says what it waits for or why it tries again.",
+    "failed": "Where a run has failed, its log says why; clear the failed task with everything downstream.",
+}
+
+
+LATE, BROKEN = cause_of("late", "late"), cause_of("late", "broken")
+
+
+def broken_cause(problems: Iterable[str]) -> str:
+    """Another one where the file is broken in another way, which somebody who mends it wants to know."""
+    return cause_of("late", BROKEN, "\n".join(problems))
+
+
+def late_alert(late: Sequence[Late], ui: str, repeated: Mapping[str, str]) -> Alert:
+    """Says which windows were not delivered in time, what became of their runs, and how to make it good.
+
+    Args:
+        late: in order of exports and windows; not empty.
+        ui: base address of Airflow's UI.
+        repeated: by export, when it was told before.
+    """
+    names = tuple(dict.fromkeys(entry.export for entry in late))
+    whose = f"{names[0]} is" if len(names) == 1 else "are"
+    seen = {str(entry.standing if entry.standing == "missing" else entry.run) for entry in late}
+    return Alert(
+        occasion="late",
+        exports=names,
+        cause=LATE,
+        subject=f"Data export{'s' * (len(names) != 1)} {whose} late",
+        lead="These windows are over, and their data was not delivered in time.",
+        items=_shortened([f"{entry.export}: {spoken(entry.window)}: {_STATES[entry.run]}" for entry in late]),
+        fix=" ".join(text for state, text in _FIXES.items() if state in seen),
+        commands=_commands(late),
+        link=_link(names, ui),
+        repeated=_repeated(names, repeated),
+    )
+
+
+def broken_alert(problems: Mapping[str, Sequence[str]], ui: str, repeated: Mapping[str, str]) -> Alert:
+    """Says which exports do not run because their customer files are broken, and each problem with its fix."""
+    names = tuple(problems)
+    one = len(names) == 1
+    return Alert(
+        occasion="late",
+        exports=names,
+        cause=BROKEN,
+        subject=f"Data export {names[0]} does not run: its file is broken" if one else "Data exports do not run",
+        lead="The customer file is broken, so that no window of the export runs."
+        if one
+        else "These customer files are broken, so that no window of their exports runs.",
+        items=_shortened([line for lines in problems.values() for line in lines]),
+        fix="Mend the file: the export goes on within a minute. Windows that are missing then are told of too.",
+        commands=("python -m data_export_airflow validate",),
+        link=_link(names, ui),
+        repeated=_repeated(names, repeated),
+    )
+
+
+def _commands(late: Sequence[Late]) -> tuple[str, ...]:
+    """One backfill for each export with windows that have no run."""
+    commands = []
+    for name, entries in groupby(late, key=lambda entry: entry.export):
+        windows = [entry.window for entry in entries if entry.run == "none"]
+        if windows:
+            commands.append(
+                backfill_command(
+                    dag_id(name),
+                    min(windows, key=lambda window: window.start),
+                    max(windows, key=lambda window: window.start),
+                )
+            )
+    return _shortened(commands)
+
+
+def _shortened(items: list[str]) -> tuple[str, ...]:
+    more = len(items) - _MOST_ITEMS
+    return tuple(items) if more <= 0 else (*items[:_MOST_ITEMS], f"... and {more:,} more")
+
+
+def _link(names: Sequence[str], ui: str) -> str:
+    return f"{ui}/dags/{dag_id(names[0])}" if len(names) == 1 else f"{ui}/plugin/data-exports"
+
+
+def _repeated(names: Sequence[str], repeated: Mapping[str, str]) -> str:
+    if len(names) == 1:
+        return repeated.get(names[0], "")
+    again = sum(bool(repeated.get(name)) for name in names)
+    return f"You were told of {again:,} of them before." if again else ""

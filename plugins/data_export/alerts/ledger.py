@@ -1,0 +1,85 @@
+"""Which alerts were sent lately: small objects in staging, shared by all workers.
+
+Below `alerts/<export>/`: `<cause>/<day>/mail` where that day's mail was sent, `<cause>/<day>/<occurrence>` each time it
+happened, `told/<window>` for each window whose failure has been told. Days are UTC. Whoever creates `mail` first
+sends; the store's create-only write decides between two workers.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+
+from data_export.content import Content
+from data_export.delivery.base import Store
+from data_export.errors import ObjectExists
+from data_export.layout import alerts_prefix
+from data_export.pipeline.staged import remove_older
+from data_export.window import ExportWindow
+
+_KEPT = timedelta(days=35)  # so that a monthly export's mail still says that it happened the month before
+_MAIL = "mail"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """The right to send this day's mail about one cause; `last` is the day of the mail before, if any."""
+
+    key: str
+    last: date | None = None
+    #: How often it has happened since that mail, this time included.
+    times: int = 0
+
+    def spoken(self) -> str:
+        """For the mail; empty the first time."""
+        if self.last is None:
+            return ""
+        times = f"{self.times:,} more time{'s' * (self.times != 1)}"
+        return f"You were told of this on {self.last}; since then it has happened {times}."
+
+
+async def take_turn(store: Store, export: str, cause: str, occurrences: list[str], now: datetime) -> Turn | None:
+    """Notes what happened; a turn where no mail about it was sent this day (UTC), else None.
+
+    Args:
+        occurrences: what tells one time from another, e.g. run and task; noted twice it counts once.
+    """
+    prefix, day = alerts_prefix(export), now.date()
+    today = f"{prefix}{cause}/{day}/"
+    for occurrence in occurrences:
+        name = hashlib.sha256(occurrence.encode()).hexdigest()[:32]
+        await store.replace(today + name, Content.of_bytes(b""))
+    try:
+        await store.create(today + _MAIL, Content.of_bytes(b""))
+    except ObjectExists:
+        return None
+    await remove_older(store, prefix, now - _KEPT)
+    earlier = [stored.key.removeprefix(f"{prefix}{cause}/") async for stored in store.list(f"{prefix}{cause}/")]
+    return _turn(today + _MAIL, [entry.split("/") for entry in earlier], day)
+
+
+async def give_back(store: Store, turn: Turn) -> None:
+    """Lets the next time send the mail, since this one could not."""
+    await store.delete(turn.key)
+
+
+async def note_told(store: Store, export: str, window: ExportWindow) -> None:
+    """Remembers that the failure of this window has been told, in a mail of its own or as a repeat."""
+    await store.replace(_told_key(export, window), Content.of_bytes(b""))
+
+
+async def was_told(store: Store, export: str, window: ExportWindow) -> bool:
+    return await store.stat(_told_key(export, window)) is not None
+
+
+def _told_key(export: str, window: ExportWindow) -> str:
+    return f"{alerts_prefix(export)}told/{window.stamp}"
+
+
+def _turn(key: str, entries: list[list[str]], today: date) -> Turn:
+    """From `[day, name]` of everything noted about a cause."""
+    mails = [day for day, name in entries if name == _MAIL and day < today.isoformat()]
+    if not mails:
+        return Turn(key)
+    last = max(mails)
+    since = [name for day, name in entries if name != _MAIL and last <= day]
+    return Turn(key, date.fromisoformat(last), len(since) - 1)  # that mail told of one of them

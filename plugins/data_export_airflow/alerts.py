@@ -1,0 +1,91 @@
+"""Callbacks of the customers' DAGs. Imported at every parse, hence light: what tells people is imported when needed."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from data_export.config.models import name_of
+from data_export.errors import DataExportError
+from data_export.receipt import Receipt
+from data_export.window import ExportWindow
+
+log = logging.getLogger(__name__)
+
+
+def on_failure(context: Mapping[str, Any]) -> None:
+    """Tells of a task that failed for good. Runs in the worker or, where that died, in the dag-processor."""
+    from data_export.alerts.failure import Failure, failure_alert
+    from data_export_airflow.telling import Teller
+
+    ti, task = context["ti"], context["task"]
+    error, message = _reason(context)
+    window = _window(context)
+    failure = Failure(
+        export=name_of(ti.dag_id) or ti.dag_id,
+        dag_id=ti.dag_id,
+        task=ti.task_id,
+        error=error,
+        message=message,
+        link=ti.log_url,
+        window=window,
+        site=str((getattr(task, "op_kwargs", None) or {}).get("site_id", "")),
+        has_interval=not _by_hand(context),
+    )
+    occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
+    Teller(context).tell(failure_alert(failure), _owner(task), occurrence, window)
+
+
+def tell_quarantine(context: Mapping[str, Any], receipt: Receipt, staging_prefix: str) -> None:
+    """Tells of records that a run has set aside. Never raises: the data was delivered."""
+    from data_export.alerts.failure import quarantine_alert
+    from data_export_airflow.telling import Teller
+
+    if not receipt.totals()["quarantined"]:
+        return
+    try:
+        teller, ti = Teller(context), context["ti"]
+        staging = teller.settings.staging
+        alert = quarantine_alert(receipt, f"{staging.uri}{staging_prefix}/", staging.keep_failed_days, ti.log_url)
+        teller.tell(alert, _owner(context["task"]), ti.run_id)
+    except Exception:
+        log.exception("nobody was told of the records set aside")
+
+
+def _reason(context: Mapping[str, Any]) -> tuple[str, str]:
+    """Class and line of the error; others' words are not shown, since they may hold a secret."""
+    error = context.get("exception")
+    if isinstance(error, DataExportError):
+        return type(error).__name__, str(error)[:2000]
+    if type(error).__name__ == "AirflowTaskTimeout":  # not imported: that would cost every parse
+        return "AirflowTaskTimeout", f"the task was still running after {context['task'].execution_timeout}, its limit"
+    if isinstance(error, BaseException):
+        return type(error).__name__, "see the end of the task's log"
+    return "WorkerLost", "the task ended without a word: its worker was killed, ran out of memory, or was shut down"
+
+
+def _window(context: Mapping[str, Any]) -> ExportWindow | None:
+    """The run's frozen window or, where `prepare` itself failed, the one that it was asked for."""
+    try:
+        plan = context["ti"].xcom_pull(task_ids="prepare", key="plan")
+        if isinstance(plan, dict):
+            return ExportWindow.from_dict(plan["window"])
+    except Exception as error:  # an alert that cannot say everything is better than none
+        log.warning("the run's window cannot be read: %s", type(error).__name__)
+    run, params = context["dag_run"], context.get("params") or {}
+    start, end = params.get("from"), params.get("to")
+    try:
+        if start and end:
+            return ExportWindow.from_dict({"start": start, "end": end})
+        return ExportWindow(run.data_interval_start, run.data_interval_end)
+    except (ValueError, AttributeError, TypeError):  # no interval, or not a window: that may be why it failed
+        return None
+
+
+def _by_hand(context: Mapping[str, Any]) -> bool:
+    run, params = context["dag_run"], context.get("params") or {}
+    return bool(params.get("from") or params.get("to")) or run.data_interval_start is None
+
+
+def _owner(task: Any) -> str | None:
+    """The customer file's `owner`, which is its tasks' owner in Airflow too."""
+    return task.owner if "@" in task.owner else None

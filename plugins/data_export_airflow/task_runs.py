@@ -1,0 +1,49 @@
+"""What a task may ask Airflow about the runs of other DAGs."""
+
+from datetime import datetime
+from typing import Any
+
+from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.execution_time.context import InletEventsAccessor
+
+from data_export.alerts.watch import RunState, Standing
+from data_export.config.models import dag_id
+from data_export.window import ExportWindow
+from data_export_airflow.tasks import asset_of
+
+_NOT_FOUND = 404
+_EVENTS = 100
+
+
+class TaskRuns:
+    """Asks Airflow through the task's own connection to its API server, the only way that a task has."""
+
+    def __init__(self, ti: Any) -> None:
+        self._ti = ti
+
+    def standing(self, export: str) -> Standing:
+        try:
+            return "paused" if self._ti.get_dag(dag_id(export)).is_paused else "active"
+        except AirflowRuntimeError as error:
+            if (error.error.detail or {}).get("status_code") == _NOT_FOUND:
+                return "missing"
+            raise
+
+    def delivered(self, export: str, window: ExportWindow) -> bool:
+        """By its own run, or by a run of any range that holds the window, which a person may have started."""
+        return bool(self._count(export, window, "success")) or any(
+            start <= window.start and window.end <= end for start, end in self._deliveries(export, window)
+        )
+
+    def state(self, export: str, window: ExportWindow) -> RunState:
+        states: tuple[RunState, ...] = ("failed", "running", "queued")
+        return next((state for state in states if self._count(export, window, state)), "none")
+
+    def _count(self, export: str, window: ExportWindow, state: str) -> int:
+        return int(self._ti.get_dr_count(dag_id(export), logical_dates=[window.start], states=[state]))
+
+    def _deliveries(self, export: str, window: ExportWindow) -> list[tuple[datetime, datetime]]:
+        events = InletEventsAccessor(asset_name=asset_of(export).name).after(window.end.isoformat())
+        extras: list[dict[str, Any]] = [event.extra or {} for event in events.ascending(False).limit(_EVENTS)]
+        windows = [ExportWindow.from_dict(extra["window"]) for extra in extras if "window" in extra]
+        return [(window.start, window.end) for window in windows]

@@ -1,0 +1,92 @@
+"""What the watch tells of many exports, with a real mail server and a real staging area."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from data_export.alerts.watch import Late
+from data_export.config.models import EXPORT, AnyExport
+from data_export.window import ExportWindow
+from data_export_airflow.digest import Digest
+from data_export_airflow.telling import Teller
+from demo.mailbox import text_of
+from demo.servers.smtp import SmtpServer
+from tests.dags.test_alerts import PLATFORM, connect_to, told
+
+ANNA, BEN = "anna@owners.example", "ben@owners.example"
+OWNERS = {"a-1": ANNA, "a-2": ANNA, "b-1": BEN, "nobodys": None}
+NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpServer]:
+    monkeypatch.setenv("DATA_EXPORT_STAGING__URI", f"file://{tmp_path}/staging/")
+    with SmtpServer(tmp_path / "mail") as server:
+        connect_to(monkeypatch, server.port)
+        yield server
+
+
+def export(owner: str | None) -> AnyExport:
+    return EXPORT.validate_python(
+        {
+            "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
+            "interval": "hourly",
+            "start_date": "2025-03-01",
+            "connector_type": "email",
+            "connector_config": {"emails": ["bi@customer.example"]},
+            "owner": owner,
+        }
+    )
+
+
+def digest(now: datetime = NOON) -> Digest:
+    exports = {name: export(owner) for name, owner in OWNERS.items()}
+    return Digest(Teller({}, now=now), exports, "http://airflow.example")
+
+
+def late(*names: str, hour: int = 0) -> dict[str, list[Late]]:
+    window = ExportWindow(NOON + (hour - 1) * HOUR, NOON + hour * HOUR)
+    return {name: [Late(name, window, "none", "active")] for name in names}
+
+
+def test_each_person_gets_one_mail_about_their_own_exports(server: SmtpServer) -> None:
+    assert digest().late(late(*OWNERS)) == []
+    assert told(server) == sorted([ANNA, BEN, PLATFORM])
+    texts = {str(mail["To"]): text_of(mail) for mail in server.messages()}
+    assert {name for name in OWNERS if f"- {name}:" in texts[ANNA]} == {"a-1", "a-2"}
+    assert {name for name in OWNERS if f"- {name}:" in texts[PLATFORM]} == set(OWNERS)
+    assert {str(mail["Subject"]) for mail in server.messages() if mail["To"] == BEN} == {"Data export b-1 is late"}
+
+
+def test_further_windows_of_the_day_are_told_of_the_next_day(server: SmtpServer) -> None:
+    for hour in range(24):
+        digest(NOON + hour * HOUR / 4).late(late("b-1", hour=hour))
+    assert len(told(server)) == 2
+    digest(NOON + 24 * HOUR).late(late("b-1", hour=24))
+    assert len(told(server)) == 4
+    text = text_of(server.messages()[-1])
+    assert "told of this on 2026-03-02; since then it has happened 24 more times" in text
+
+
+def test_what_nobody_could_be_told_of_is_told_of_later(server: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect_to(monkeypatch, 9)  # nobody listens
+    assert digest().late(late("b-1")) == ["b-1"]
+    connect_to(monkeypatch, server.port)
+    assert digest(NOON + HOUR / 4).late(late("b-1")) == []
+    assert told(server) == sorted([BEN, PLATFORM])
+
+
+def test_a_broken_file_is_told_of_once_for_every_way_to_break_it(
+    server: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    (tmp_path / "c-1.yaml").write_text(f"owner: {BEN}\ninterval: [\n")
+    (tmp_path / "c-2.yaml").write_text(f"owner: {BEN}\ninterval: dayly\n")
+    digest().broken({"c-1": ["c-1.yaml:2: a bracket"], "c-2": ["c-2.yaml:2: dayly"]})
+    digest(NOON + HOUR).broken({"c-2": ["c-2.yaml:2: dayly"]})
+    assert told(server) == sorted([BEN, PLATFORM])  # the owner is read even where the rest is broken
+    digest(NOON + 2 * HOUR).broken({"c-2": ["c-2.yaml:2: weakly"]})
+    assert told(server) == sorted([BEN, BEN, PLATFORM, PLATFORM])

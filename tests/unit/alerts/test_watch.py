@@ -1,0 +1,178 @@
+"""Which windows are late, at which look; and when a look costs a request."""
+
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from data_export.alerts.watch import Late, RunState, Standing, Watched, ask_again, look
+from data_export.window import ExportWindow
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+MIDNIGHT = datetime(2026, 3, 2, tzinfo=UTC)
+QUARTER = timedelta(minutes=15)
+
+
+def day(number: int) -> ExportWindow:
+    """The window that ends at `MIDNIGHT` for 0, the next for 1."""
+    return ExportWindow(MIDNIGHT + (number - 1) * DAY, MIDNIGHT + number * DAY)
+
+
+class Daily:
+    """Windows of a day; none after `end`."""
+
+    settle = timedelta(minutes=5)
+    late_after = 2 * HOUR
+
+    def __init__(self, end: datetime | None = None) -> None:
+        self.end = end or MIDNIGHT + 1000 * DAY
+
+    def first(self, now: datetime) -> ExportWindow | None:
+        window = day((now - self.settle - MIDNIGHT) // DAY)
+        return window if window.end <= self.end else None
+
+    def after(self, window: ExportWindow, now: datetime) -> ExportWindow | None:
+        following = ExportWindow(window.end, window.end + DAY)
+        return following if following.end + self.settle <= now and following.end <= self.end else None
+
+
+class FakeAirflow:
+    """Keeps what a test sets, and counts the questions."""
+
+    def __init__(self) -> None:
+        self.stands: Standing = "active"
+        self.good: set[ExportWindow] = set()
+        self.states: dict[ExportWindow, RunState] = {}
+        self.asked: Counter[str] = Counter()
+
+    def standing(self, export: str) -> Standing:
+        self.asked["standing"] += 1
+        return self.stands
+
+    def delivered(self, export: str, window: ExportWindow) -> bool:
+        self.asked["delivered"] += 1
+        return window in self.good
+
+    def state(self, export: str, window: ExportWindow) -> RunState:
+        return self.states.get(window, "none")
+
+
+class Days:
+    """The watch as it goes on from look to look."""
+
+    def __init__(self, schedule: Daily | None = None) -> None:
+        self.runs, self.schedule = FakeAirflow(), schedule or Daily()
+        self.watched: Watched | None = None
+
+    def at(self, now: datetime) -> list[Late]:
+        self.watched, late = look("acme", self.watched, self.schedule, self.runs, now)
+        if self.watched is not None:  # as it comes back from staging
+            self.watched = Watched.from_dict(self.watched.to_dict())
+        return late
+
+    def every_quarter(self, begin: datetime, end: datetime) -> dict[datetime, list[ExportWindow]]:
+        """The looks that found something late."""
+        looks = [begin + number * QUARTER for number in range(int((end - begin) / QUARTER) + 1)]
+        found = {now: [entry.window for entry in self.at(now)] for now in looks}
+        return {now: windows for now, windows in found.items() if windows}
+
+
+@pytest.fixture
+def days() -> Days:
+    return Days()
+
+
+def test_windows_delivered_in_time_are_never_told_of_and_cost_three_requests(days: Days) -> None:
+    days.runs.good = {day(number) for number in range(10)}
+    assert days.every_quarter(MIDNIGHT + HOUR, MIDNIGHT + 5 * DAY) == {}
+    # one when its run is due (is it paused?), two when it should be there: however many looks there are
+    assert sum(days.runs.asked.values()) <= 3 * 5
+
+
+@pytest.mark.parametrize("run", ["none", "queued", "running", "failed"])
+def test_a_window_is_late_two_hours_after_its_end_whatever_became_of_its_run(days: Days, run: RunState) -> None:
+    days.runs.good = {day(0)}
+    days.runs.states = {day(1): run}
+    days.at(MIDNIGHT + HOUR)
+    assert days.at(MIDNIGHT + DAY + 2 * HOUR - QUARTER) == []
+    assert days.at(MIDNIGHT + DAY + 2 * HOUR) == [Late("acme", day(1), run, "active")]
+
+
+def test_a_window_that_never_comes_is_told_of_once_a_day_for_three_days(days: Days) -> None:
+    days.runs.good = {day(number) for number in range(20)} - {day(1)}
+    found = days.every_quarter(MIDNIGHT + HOUR, MIDNIGHT + 15 * DAY)
+    assert list(found.values()) == [[day(1)]] * len(found)
+    assert len(found) in (3, 4)
+    assert min(found) == MIDNIGHT + DAY + 2 * HOUR
+
+
+def test_windows_left_out_while_the_scheduler_was_down_are_late(days: Days) -> None:
+    """Without catch-up Airflow runs the last of them only; the watch was down with it."""
+    days.runs.good = {day(0), day(4)}
+    days.at(MIDNIGHT + HOUR)
+    assert [entry.window for entry in days.at(MIDNIGHT + 4 * DAY + 6 * timedelta(minutes=1))] == [
+        day(1),
+        day(2),
+        day(3),
+    ]
+
+
+def test_an_export_that_is_paused_is_left_alone_and_begins_anew_when_it_goes_on(days: Days) -> None:
+    days.runs.good = {day(0)}
+    days.at(MIDNIGHT + HOUR)
+    days.runs.stands = "paused"
+    assert days.every_quarter(MIDNIGHT + 2 * HOUR, MIDNIGHT + 4 * DAY + 12 * HOUR) == {}
+    days.runs.stands = "active"
+    days.runs.good |= {day(4), day(5)}  # Airflow runs the last one when it is unpaused, and goes on from there
+    assert days.every_quarter(MIDNIGHT + 4 * DAY + 13 * HOUR, MIDNIGHT + 5 * DAY + 12 * HOUR) == {}
+
+
+def test_a_new_export_has_time_for_its_first_window(days: Days) -> None:
+    """It ended 20 hours ago, and nothing before it is missed."""
+    begin = MIDNIGHT + 20 * HOUR
+    assert days.every_quarter(begin, begin + 2 * HOUR - QUARTER) == {}
+    assert [entry.window for entry in days.at(begin + 2 * HOUR)] == [day(0)]
+
+
+def test_a_new_export_without_a_window_is_not_watched_yet() -> None:
+    class NothingYet(Daily):
+        def first(self, now: datetime) -> ExportWindow | None:
+            return None
+
+    days = Days(NothingYet())
+    assert days.every_quarter(MIDNIGHT, MIDNIGHT + DAY) == {}
+    assert not days.runs.asked
+
+
+def test_an_export_that_has_ended_is_not_missed(days: Days) -> None:
+    days = Days(Daily(end=MIDNIGHT + 2 * DAY))
+    days.runs.good = {day(0), day(1), day(2)}
+    assert days.every_quarter(MIDNIGHT + HOUR, MIDNIGHT + 9 * DAY) == {}
+
+
+def test_a_dag_that_airflow_does_not_have_is_told_of(days: Days) -> None:
+    days.runs.stands = "missing"
+    days.at(MIDNIGHT + HOUR)
+    assert [entry.standing for entry in days.at(MIDNIGHT + 3 * HOUR)] == ["missing"]
+
+
+def test_a_run_that_begins_late_by_its_setting_is_not_late() -> None:
+    class Settling(Daily):
+        settle = 3 * HOUR
+
+    days = Days(Settling())
+    days.runs.good = {day(0)}
+    days.at(MIDNIGHT + 4 * HOUR)
+    found = days.every_quarter(MIDNIGHT + DAY, MIDNIGHT + DAY + 12 * HOUR)
+    assert min(found) == MIDNIGHT + DAY + 5 * HOUR
+
+
+def test_what_nobody_could_be_told_of_is_asked_again_at_the_next_look(days: Days) -> None:
+    days.runs.good = {day(0)}
+    days.at(MIDNIGHT + HOUR)
+    now = MIDNIGHT + DAY + 2 * HOUR
+    late = days.at(now)
+    assert days.watched is not None
+    days.watched = ask_again(days.watched, late, now)
+    assert days.at(now + QUARTER) == late
+    assert days.at(now + 2 * QUARTER) == []
