@@ -22,6 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except DataExportError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\nstopped", file=sys.stderr)
+        return 130  # as shells say of a program that Ctrl-C ended
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,5 +1,6 @@
 """The customer files of an earlier git revision."""
 
+import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from pathlib import Path
 from data_export.errors import ConfigError
 
 _LINK = "120000"
+# What git tells its hooks, relative to a folder that we are not in.
+_OF_A_HOOK = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_WORK_TREE")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +70,7 @@ def _run(folder: Path, *arguments: str, given: bytes = b"") -> subprocess.Comple
     try:
         return subprocess.run(  # noqa: S603 - a fixed program; a revision stands after --end-of-options
             ["git", "-C", str(folder), *arguments],  # noqa: S607 - wherever the user has it
+            env={name: value for name, value in os.environ.items() if name not in _OF_A_HOOK},
             input=given,
             capture_output=True,
             check=False,

@@ -101,6 +101,14 @@ def test_against_another_revision(folder: Path, capsys: pytest.CaptureFixture[st
     assert [each["name"] for each in planned(capsys, "--no-source", "--since", "earlier")["exports"]] == ["new"]
 
 
+def test_within_a_hook_of_git(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GIT_DIR", ".git")
+    monkeypatch.setenv("GIT_INDEX_FILE", ".git/index")
+    assert planned(capsys, "--no-source")["unchanged"] == 3
+
+
 def test_before_the_folder_was_there(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

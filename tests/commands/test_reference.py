@@ -2,6 +2,7 @@
 
 import pytest
 
+from data_export.config.platform import ROOT
 from data_export_airflow.cli import COMMANDS, main
 from data_export_airflow.commands.reference import FILE, reference
 
@@ -18,3 +19,4 @@ def test_every_command_explains_itself(command: object, capsys: pytest.CaptureFi
     assert stop.value.code == 0
     assert "None" not in capsys.readouterr().out
     assert f"## {name}\n" in reference()
+    assert f"| `{name}" in (ROOT / "README.md").read_text(encoding="utf-8")
