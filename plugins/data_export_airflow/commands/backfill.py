@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from data_export_airflow.backfill import Forecast
+    from data_export_airflow.forecast import Forecast
 
 _REPROCESS = {
     "none": "windows that never ran",
@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
-    from data_export_airflow.backfill import Asked, create, forecast
+    from data_export_airflow.forecast import Asked, create, forecast
 
     if options.max_active_runs is not None and options.max_active_runs < 1:
         print("--max-active-runs: give 1 or more", file=sys.stderr)

@@ -1,4 +1,4 @@
-"""A backfill as Airflow's own, forecast and checked before it is made."""
+"""What a backfill would do, found out and checked before Airflow makes it."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
