@@ -86,8 +86,10 @@ export class Calendar {
     const index = Number(event.target.dataset?.index);
     if (Number.isNaN(index)) return;
     if (event.key === " ") this.toggle(index);
-    else if (event.key === "Escape") this.clear();
-    else if (event.key.startsWith("Arrow") || event.key === "Home" || event.key === "End") this.move(event, index);
+    else if (event.key === "Escape") {
+      hideTooltip();
+      this.clear();
+    } else if (event.key.startsWith("Arrow") || event.key === "Home" || event.key === "End") this.move(event, index);
     else return;
     event.preventDefault();
   }

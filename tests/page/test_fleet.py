@@ -1,0 +1,175 @@
+"""What all exports did: failures by reason, volume per day, search and order of the list; and the page's memory."""
+
+import threading
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from data_export_airflow.page.cache import Cached
+from data_export_airflow.page.failed import by_reason, failures
+from data_export_airflow.page.listing import Asked, listing
+from data_export_airflow.page.overview import exports
+from data_export_airflow.page.problems import parse
+from data_export_airflow.page.receipts import Receipts
+from data_export_airflow.page.volume import Volumes, totals
+from tests.page.history import History
+
+DAY, HOUR = timedelta(days=1), timedelta(hours=1)
+MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC)
+NOW = MIDNIGHT + HOUR
+
+
+def test_failures_of_the_last_day_are_grouped_by_reason(history: History) -> None:
+    one, two = history.export("one"), history.export("two")
+    for dag, back, error in ((one, 0, "AccessDenied"), (two, 0, "AccessDenied"), (one, 1, "TargetFull")):
+        start = MIDNIGHT - (back + 1) * DAY
+        run = history.run(dag, start, start + DAY, "failed", began=NOW - HOUR)
+        history.result(run, "deliver", "failure", {"error": error, "message": f"{dag} {back}"})
+    old = history.run(one, MIDNIGHT - 9 * DAY, MIDNIGHT - 8 * DAY, "failed", began=NOW - 2 * DAY)
+    history.result(old, "deliver", "failure", {"error": "TargetFull", "message": "of yesterday"})
+    lost = history.run(two, MIDNIGHT - 3 * DAY, MIDNIGHT - 2 * DAY, "failed", began=NOW - HOUR)
+    history.result(lost, "extract", "failure", None)
+
+    groups = by_reason(failures(history.session, NOW - DAY))
+    assert [(group["error"], group["runs"], group["exports"]) for group in groups] == [
+        ("AccessDenied", 2, 2),
+        ("TargetFull", 1, 1),
+        ("Unknown", 1, 1),
+    ]
+    assert groups[0]["meaning"].startswith("Credentials")
+    assert "worker was lost" in groups[2]["examples"][0]["message"]
+
+
+def test_volume_is_counted_by_the_day_of_delivery(history: History) -> None:
+    one, two = history.export("one"), history.export("two")
+    for back in range(20, 0, -1):  # of three weeks the last fortnight is shown
+        history.run(one, MIDNIGHT - (back + 1) * DAY, MIDNIGHT - back * DAY, orders=back)
+    history.run(two, MIDNIGHT - DAY, MIDNIGHT, orders=100)
+    found = Volumes()(history.session, NOW)
+    assert list(found) == [(MIDNIGHT - back * DAY).date() for back in range(13, -1, -1)]
+    yesterday, today = found[(MIDNIGHT - DAY).date()], found[MIDNIGHT.date()]
+    assert totals(yesterday, {one, two})["work_orders"] == 1
+    assert totals(today, {one, two}) == {
+        "deliveries": 1,
+        "work_orders": 100,
+        "bytes": 100_000,
+        "images": 200,
+        "image_bytes": 5_000_000,
+        "images_missing": 0,
+    }
+    assert totals(today, {one})["deliveries"] == 0
+
+
+def test_volume_without_any_event(history: History) -> None:
+    history.export("one")
+    assert all(volume == {} for volume in Volumes()(history.session, NOW).values())
+
+
+@pytest.fixture
+def three(history: History) -> History:
+    for name, orders in (("beta", 5), ("alpha", 9), ("gamma", None)):
+        dag = history.export(name)
+        history.next_window(dag, MIDNIGHT, MIDNIGHT + DAY)
+        if orders:
+            history.run(dag, MIDNIGHT - DAY, MIDNIGHT, orders=orders)
+    return history
+
+
+def names(history: History, **asked: Any) -> list[str]:
+    found = listing(exports(history.session, NOW), Asked(**asked), lambda rows: _deliveries(history, rows))
+    return [row["name"] for row in found["exports"]]
+
+
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ({}, ["alpha", "beta", "gamma"]),
+        ({"descending": True}, ["gamma", "beta", "alpha"]),
+        ({"sort": "rows"}, ["beta", "alpha", "gamma"]),
+        ({"sort": "rows", "descending": True}, ["alpha", "beta", "gamma"]),  # the unknown last either way
+        ({"sort": "state"}, ["gamma", "alpha", "beta"]),
+        ({"search": "GS bet"}, ["beta"]),
+        ({"search": "nothing"}, []),
+        ({"state": "new"}, ["gamma"]),
+        ({"connector": "s3"}, []),
+        ({"offset": 1, "limit": 1}, ["beta"]),
+        ({"offset": 9}, []),
+    ],
+)
+def test_the_list_is_searched_sorted_and_cut(three: History, asked: dict[str, Any], expected: list[str]) -> None:
+    assert names(three, **asked) == expected
+
+
+def test_counts_by_state_follow_the_search_and_not_the_filter(three: History) -> None:
+    found = listing(exports(three.session, NOW), Asked(search="a", state="new"), lambda rows: _deliveries(three, rows))
+    assert (found["total"], found["matching"], found["states"]) == (3, 1, {"new": 1, "delivered": 2})
+
+
+def test_a_report_of_broken_files_is_read_line_by_line() -> None:
+    report = "2 customer files are broken\n/x/a.yaml:3: time_zone: not known: remove it\n/x/A b.yml: no such name: x: y"
+    assert [(problem.file, problem.line, problem.message, problem.dag_id) for problem in parse(report)] == [
+        ("a.yaml", 3, "time_zone: not known: remove it", "data_export__a"),
+        ("A b.yml", None, "no such name: x: y", None),
+    ]
+
+
+def test_one_answer_serves_all_who_ask_at_once() -> None:
+    made: list[int] = []
+
+    def make() -> int:
+        made.append(1)
+        time.sleep(0.05)
+        return len(made)
+
+    cached = Cached(make, 60, 60)
+    answers: list[int] = []
+    threads = [threading.Thread(target=lambda: answers.append(cached())) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [1] * 8
+
+
+def test_an_old_answer_is_given_while_the_next_is_made() -> None:
+    begun, go, count = threading.Event(), threading.Event(), iter(range(1, 9))
+
+    def make() -> int:
+        number = next(count)
+        if number == 2:
+            begun.set()
+            go.wait(5)
+        return number
+
+    cached = Cached(make, 0, 60)
+    assert cached() == 1
+    assert cached() == 1
+    assert begun.wait(5)
+    assert cached() == 1  # nobody waits, and no third is begun
+    go.set()
+    deadline = time.monotonic() + 5
+    while cached._made is None or cached._made[1] < 2:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    assert cached._made[1] == 2
+
+
+def test_a_failure_goes_to_who_waits_and_is_not_kept() -> None:
+    answers = iter([ConnectionError("no database"), 7])
+
+    def make() -> int:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    cached = Cached(make, 60, 60)
+    with pytest.raises(ConnectionError):
+        cached()
+    assert cached() == 7
+
+
+def _deliveries(history: History, rows: list[Any]) -> Any:
+    return Receipts()(history.session, [row.delivered_key for row in rows if row.delivered_key])
