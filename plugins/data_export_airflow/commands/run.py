@@ -1,6 +1,7 @@
 """`run`: one window, without a scheduler."""
 
 import argparse
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,12 @@ def run(options: argparse.Namespace) -> int:
     from data_export.window import ExportWindow
     from data_export_airflow.run import run_export
 
-    receipt = run_export(options.file, ExportWindow(options.start, options.end))
+    try:
+        window = ExportWindow(options.start, options.end)
+    except ValueError as error:
+        print(error, file=sys.stderr)
+        return 2
+    receipt = run_export(options.file, window)
     print(receipt.model_dump_json(indent=2), file=options.out)
     return 0
 
