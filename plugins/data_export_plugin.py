@@ -6,6 +6,7 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from data_export_airflow import failures, notes
+from data_export_airflow.backfills import guard_backfills
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
 _Message = MutableMapping[str, Any]
@@ -28,6 +29,7 @@ class DataExportPlugin(AirflowPlugin):
     """Registers what Airflow must know by name."""
 
     name = "data_export"
+
     timetables: list[Any] = [OnceWindowTimetable, SettledCronTimetable]  # noqa: RUF012 - AirflowPlugin declares them so
     listeners: list[Any] = [notes, failures]  # noqa: RUF012
     fastapi_apps: list[Any] = [{"app": _Page(), "url_prefix": "/data-exports", "name": "Data exports"}]  # noqa: RUF012
@@ -42,3 +44,7 @@ class DataExportPlugin(AirflowPlugin):
             "icon_dark_mode": "data-exports/icon-dark.svg",
         }
     ]
+
+    @classmethod
+    def on_load(cls, *_: Any, **__: Any) -> None:
+        guard_backfills()
