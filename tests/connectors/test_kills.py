@@ -20,10 +20,12 @@ import pytest
 
 from data_export.layout import image_key
 from demo.servers.gcs import GcsServer
+from demo.servers.openssh import OpensshServer
 from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, SITE, random_bytes
 from tests.connectors.kill_kit import KILLS, deliver_all, open_place, wait_or_kill, watch
+from tests.connectors.test_sftp import login_as_dict
 
 IMAGES = [UUID(int=number) for number in range(12)]
 DATA = random_bytes(9 << 20, seed=1)
@@ -47,12 +49,12 @@ def forkserver() -> Any:
     """Processes that begin with everything imported: a kill costs milliseconds, not a start of Python."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        ["tests.connectors.kill_kit", "tests.connectors.test_gcs", "tests.connectors.test_s3"]
+        [f"tests.connectors.{name}" for name in ("kill_kit", "test_gcs", "test_s3", "test_sftp")]
     )
     return context
 
 
-@pytest.fixture(params=["file", "gs", "s3", "sftp"])
+@pytest.fixture(params=["file", "gs", "s3", "sftp", "openssh"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     bucket = f"b-{uuid4().hex}"
     with ExitStack() as servers:
@@ -65,19 +67,19 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str,
             s3.create_bucket(bucket)
             described = {"url": s3.url, "uri": f"s3://{bucket}/exports/"}
         elif request.param == "sftp":
-            sftp = servers.enter_context(SftpServer(tmp_path / "sftp"))
-            login = {
-                "host": sftp.host,
-                "port": sftp.port,
-                "username": sftp.username,
-                "host_key": sftp.host_key,
-                "private_key_path": str(sftp.private_key_path),
-                "passphrase": sftp.passphrase,
-            }
-            described = {"login": login, "path": f"{sftp.base}exports"}
+            described = _sftp(servers.enter_context(SftpServer(tmp_path / "sftp")))
+        elif request.param == "openssh":
+            if not OpensshServer.installed():
+                pytest.skip("no /usr/sbin/sshd on this machine: install openssh-server to run these")
+            (tmp_path / "sshd").mkdir()
+            described = _sftp(servers.enter_context(OpensshServer(tmp_path / "sshd")))
         else:
             described = {"path": str(tmp_path / "target")}
-        yield request.param, described
+        yield request.param.replace("openssh", "sftp"), described
+
+
+def _sftp(server: SftpServer | OpensshServer) -> dict[str, Any]:
+    return {"login": login_as_dict(server), "path": f"{server.base}exports"}
 
 
 def test_no_kill_is_ever_seen_by_a_reader(place: tuple[str, dict[str, Any]], prepared: Path, forkserver: Any) -> None:

@@ -33,8 +33,9 @@ def openssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpensshServer]
         yield server
 
 
-def login_of(server: Server, **changes: object) -> SftpLogin:
-    values = {
+def login_as_dict(server: Server) -> dict[str, object]:
+    """The arguments of `SftpLogin`, which another process can be given."""
+    return {
         "host": server.host,
         "port": server.port,
         "username": server.username,
@@ -42,7 +43,10 @@ def login_of(server: Server, **changes: object) -> SftpLogin:
         "passphrase": server.passphrase,
         "host_key": server.host_key,
     }
-    return SftpLogin(**(values | changes))  # type: ignore[arg-type]
+
+
+def login_of(server: Server, **changes: object) -> SftpLogin:
+    return SftpLogin(**(login_as_dict(server) | changes))  # type: ignore[arg-type]
 
 
 class SftpContract(DestinationContract):
