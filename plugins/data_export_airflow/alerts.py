@@ -35,20 +35,23 @@ def on_failure(context: Mapping[str, Any]) -> None:
     Teller(context).tell(failure_alert(failure), _owner(task), occurrence, window)
 
 
-def tell_quarantine(context: Mapping[str, Any], receipt: Receipt, staging_prefix: str) -> None:
-    """Tells of records that a run has set aside. Never raises: the data was delivered."""
-    from data_export.alerts.failure import quarantine_alert
+def tell_left_out(context: Mapping[str, Any], receipt: Receipt, staging_prefix: str) -> None:
+    """Tells of records and recipients that a run had to leave out. Never raises: the data was delivered."""
+    from data_export.alerts.failure import quarantine_alert, refused_alert
     from data_export_airflow.telling import Teller
 
-    if not receipt.totals()["quarantined"]:
+    quarantined = receipt.totals()["quarantined"]
+    if not (quarantined or receipt.refused_recipients):
         return
     try:
         teller, ti = Teller(context), context["ti"]
-        staging = teller.settings.staging
-        alert = quarantine_alert(receipt, f"{staging.uri}{staging_prefix}/", staging.keep_failed_days, ti.log_url)
-        teller.tell(alert, _owner(context["task"]), ti.run_id)
+        place, days = f"{teller.settings.staging.uri}{staging_prefix}/", teller.settings.staging.keep_failed_days
+        alerts = [quarantine_alert(receipt, place, days, ti.log_url)] if quarantined else []
+        alerts += [refused_alert(receipt, ti.log_url)] if receipt.refused_recipients else []
+        for alert in alerts:
+            teller.tell(alert, _owner(context["task"]), ti.run_id)
     except Exception:
-        log.exception("nobody was told of the records set aside")
+        log.exception("nobody was told of what was left out")
 
 
 def _reason(context: Mapping[str, Any]) -> tuple[str, str]:

@@ -13,7 +13,7 @@ from data_export.limits import limits_of
 from data_export.pipeline.prepare import prepare as make_plan
 from data_export.plan import ExportPlan
 from data_export.receipt import Extracted, ImagesCopied, SiteReceipt, Transformed
-from data_export_airflow.alerts import tell_quarantine
+from data_export_airflow.alerts import tell_left_out
 from data_export_airflow.windows import window_of_run
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def close(plan: Step, sites: list[Step] | Step) -> Step:
     receipts = [sites] if isinstance(sites, dict) else sites
     receipt = steps.close([SiteReceipt.model_validate(site) for site in receipts])
     context = get_current_context()
-    tell_quarantine(dict(context), receipt, steps.plan.staging_prefix)
+    tell_left_out(dict(context), receipt, steps.plan.staging_prefix)
     event = context["outlet_events"][asset_of(steps.plan.name)]
     event.extra = {"summary": receipt.summary(), "totals": {**receipt.totals()}, **receipt.to_dict()}
     return receipt.to_dict()

@@ -15,7 +15,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from data_export.config.alerts import NotifierSettings
 from data_export.errors import AccessDenied, ConfigError
 from data_export.receipt import Receipt
-from data_export_airflow.alerts import on_failure, tell_quarantine
+from data_export_airflow.alerts import on_failure, tell_left_out
 from data_export_airflow.checking import _alerts as check_alerts
 from data_export_airflow.notifiers import make
 from data_export_airflow.telling import Teller
@@ -176,7 +176,7 @@ def test_notifiers_are_told_once_with_their_templates_rendered(
     assert noted["text"] == "Data export acme failed: AccessDenied (r1)"
     assert noted["alert"]["link"].endswith("/tasks/deliver")
     assert "grant roles" in noted["alert"]["text"]
-    tell_quarantine(context(), receipt(quarantined=1), "runs/acme")
+    tell_left_out(context(), receipt(quarantined=1), "runs/acme")
     assert len(_noted) == 1  # it wants failures only
 
 
@@ -207,18 +207,28 @@ def test_a_notifier_that_cannot_be_made_says_why(setting: dict[str, Any], words:
 
 
 def test_records_set_aside_are_told_of_once_a_day(server: SmtpServer, tmp_path: Path) -> None:
-    tell_quarantine(context(), receipt(quarantined=0), "runs/acme/window/token")
+    tell_left_out(context(), receipt(quarantined=0), "runs/acme/window/token")
     assert told(server) == []
     for run in (16, 17):
-        tell_quarantine(context(run=run), receipt(quarantined=3), "runs/acme/window/token")
+        tell_left_out(context(run=run), receipt(quarantined=3), "runs/acme/window/token")
     assert told(server) == [PLATFORM, OWNER]
     text = text_of(server.messages()[0])
     assert f"file://{tmp_path}/staging/runs/acme/window/token/" in text
 
 
+def test_recipients_who_are_refused_are_told_of_masked(server: SmtpServer) -> None:
+    refused = receipt(quarantined=0).model_copy(update={"refused_recipients": ["e***@customer.example"]})
+    for run in (16, 17):
+        tell_left_out(context(run=run), refused, "runs/acme/window/token")
+    assert told(server) == [PLATFORM, OWNER]
+    text = text_of(server.messages()[0])
+    for said in ("e***@customer.example", "Correct `emails`", "2025-03-16 00:00 to 2025-03-17 00:00 UTC"):
+        assert said in text
+
+
 def test_telling_of_records_set_aside_never_fails_a_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA_EXPORT_PLATFORM_FILE", "/nowhere/platform.yaml")
-    tell_quarantine(context(), receipt(quarantined=3), "runs/acme")
+    tell_left_out(context(), receipt(quarantined=3), "runs/acme")
 
 
 def receipt(quarantined: int) -> Receipt:

@@ -1,5 +1,6 @@
 """`run_export`: the steps without a scheduler, on a real source and local folders."""
 
+import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -7,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from data_export.window import ExportWindow
+from data_export_airflow.connections import LOCAL_LINK_BASE_URL
 from data_export_airflow.run import run_export
 from demo.data import PARIS, DemoData, build, stored_images
 from demo.fill import fill_source
 from demo.servers.postgres import PostgresServer
+from demo.servers.smtp import SmtpServer
 
 FILE = """\
 site_id: [{site}]
@@ -43,11 +46,36 @@ def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Pa
         yield tmp_path
 
 
+MAIL = """\
+site_id: [{site}]
+interval: daily
+start_date: 2025-03-15
+connector_type: email
+connector_config:
+  emails: [bob@customer.example, eve@customer.example]
+"""
+WINDOW = ExportWindow(datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC))
+
+
+def test_a_link_is_mailed_by_way_of_airflow_s_connection(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = installation / "acme.yaml"
+    file.write_text(MAIL.format(site=PARIS))
+    with SmtpServer(installation / "mail") as server:
+        extra = {"disable_ssl": True, "disable_tls": True}
+        mail = {"conn_type": "smtp", "host": server.host, "port": server.port, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_EXPORT_SMTP", json.dumps(mail))
+        monkeypatch.setenv(LOCAL_LINK_BASE_URL, "http://files.example/")
+        receipt = run_export(file, WINDOW)
+        assert [message["To"] for message in server.messages()] == ["bob@customer.example", "eve@customer.example"]
+    assert receipt.refused_recipients == []
+    left = [path for path in (installation / "staging").rglob("*") if path.is_file()]
+    assert sorted(path.parent.name == "mail" for path in left) == [False, True, True]
+
+
 def test_the_data_file_is_the_last_to_come(installation: Path) -> None:
     file = installation / "acme.yaml"
     file.write_text(FILE.format(site=PARIS, folder=installation))
-    window = ExportWindow(datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC))
-    receipt = run_export(file, window)
+    receipt = run_export(file, WINDOW)
     (site,) = receipt.sites
     assert site.images is not None
     assert site.images.copied > 5

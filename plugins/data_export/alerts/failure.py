@@ -1,4 +1,4 @@
-"""The alert for a task that failed for good, and for records that were set aside."""
+"""The alert for a task that failed for good, for records that were set aside, and for recipients who are refused."""
 
 import json
 import shlex
@@ -74,6 +74,22 @@ def quarantine_alert(receipt: Receipt, place: str, keep_days: int, link: str) ->
         items=tuple(f"site {site.site_id}: {site.quarantined:,} work orders" for site in sites),
         fix="Correct the records at the source, then clear the run from `prepare` on; each line of the file says what "
         "is wrong with its record.",
+        link=link,
+    )
+
+
+def refused_alert(receipt: Receipt, link: str) -> Alert:
+    """Says which recipients of a link have no mail, masked, while others have theirs."""
+    count = len(receipt.refused_recipients)
+    return Alert(
+        occasion="failure",
+        exports=(receipt.export,),
+        cause=cause_of("failure", "RecipientsRefused", " ".join(receipt.refused_recipients)),
+        subject=f"Data export {receipt.export} does not reach every recipient",
+        lead=f"The link was mailed, but the mail server refuses {count:,} of its recipients for good.",
+        facts=(("Export", receipt.export), ("Window", spoken(receipt.export_window))),
+        items=tuple(receipt.refused_recipients),
+        fix=fix_of("RecipientsRefused", receipt.export),
         link=link,
     )
 

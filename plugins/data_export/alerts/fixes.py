@@ -20,7 +20,8 @@ FIXES = {
     "OverwriteRefused": "Have storage.objects.delete granted, or set `if_exists: keep` or `revision`. " + _REPLAN,
     "TargetNotFound": f"Have the bucket or folder made, or correct its name in the customer file. {_CHECK} {_REPLAN}",
     "TargetRefused": f"Change what the target does not take, as the reason says. {_REPLAN}",
-    "RecipientsRefused": f"Correct the addresses in the customer file, or ask the server's administrator. {_REPLAN}",
+    "RecipientsRefused": "Correct `emails` in the customer file, or ask the server's administrator. The next run uses "
+    f"the corrected addresses; for this one: {_REPLAN.removeprefix('Then ')} That mails a new link to everybody.",
     "StagedFileGone": "Clear `prepare` with everything downstream: the run's files were removed.",
     "TargetUnavailable": _TRANSIENT,
     "SourceUnavailable": _TRANSIENT,

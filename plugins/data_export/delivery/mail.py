@@ -5,7 +5,7 @@ import logging
 import re
 import smtplib
 import ssl
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
@@ -30,7 +30,7 @@ def compose(
     """One mail for each recipient, who sees no other, in text and HTML; times are UTC.
 
     The Message-ID says what is offered to whom (export, window, content, the link without its signature, recipient): a
-    mail composed again for the same run has the same one, so mailboxes and `send` recognise it.
+    mail composed again for the same run has the same one, so mailboxes recognise it.
 
     Args:
         expires_at: when the link stops working; aware.
@@ -46,18 +46,16 @@ def compose(
 def send(
     messages: Sequence[EmailMessage],
     connect: Callable[[], smtplib.SMTP],
-    already_sent: Container[str] = (),
     on_sent: Callable[[str], None] = lambda _message_id: None,
     listed_in: str = CUSTOMER_LIST,
 ) -> None:
-    """Sends each message that was not sent before, over one connection, and records it as soon as it is accepted.
+    """Sends each message over one connection, and records it as soon as it is accepted.
 
     A refused recipient does not keep the others from their mail. Neither links nor addresses are logged or put into
     errors; a refused recipient is shown as `b***@customer.example`.
 
     Args:
         connect: makes a client that is logged in; it is closed here.
-        already_sent: Message-IDs accepted in an earlier try.
         on_sent: called with the Message-ID of each mail that the server has accepted.
         listed_in: where a person corrects a refused recipient.
 
@@ -67,13 +65,10 @@ def send(
         PermanentError: sender or mail refused, or the server's certificate is not trusted.
         TargetUnavailable: network fault or a temporary refusal; what was accepted is recorded.
     """
-    pending = [mail for mail in messages if mail["Message-ID"] not in already_sent]
-    if not pending:
-        return
     client = connected(connect)
     refused: list[DataExportError] = []
     try:
-        for mail in pending:
+        for mail in messages:
             try:
                 _send_one(client, mail, listed_in)
             except DataExportError as error:
@@ -86,7 +81,7 @@ def send(
         with suppress(OSError):
             client.quit()
         client.close()
-    _log.info("sent %d of %d mails", len(pending) - len(refused), len(pending))
+    _log.info("sent %d of %d mails", len(messages) - len(refused), len(messages))
     if refused:
         _raise(refused)
 
