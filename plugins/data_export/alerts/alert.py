@@ -52,6 +52,7 @@ def as_text(alert: Alert) -> str:
         [f"- {item}" for item in alert.items],
         [alert.link],
         [alert.fix],
+        ["On the command line:"] * bool(alert.commands),
         [f"    {command}" for command in alert.commands],
     ]
     return "\n\n".join("\n".join(block) for block in blocks if any(block)) + "\n"

@@ -100,16 +100,16 @@ def spoken(window: ExportWindow) -> str:
     return f"{start} to {end} UTC"
 
 
-def backfill_command(dag_id: str, first: ExportWindow, last: ExportWindow) -> str:
-    """Runs every window from the first to the last again, those excepted that succeeded."""
-    start, end = first.start.isoformat(), last.start.isoformat()
-    return f"airflow backfill create --dag-id {dag_id} --from-date {start} --to-date {end} --reprocess-behavior failed"
+def backfill_command(export: str, first: ExportWindow, last: ExportWindow) -> str:
+    """Runs every window from the first to the last again, those excepted that succeeded; shows them first and asks."""
+    start, end = first.start.isoformat(), last.end.isoformat()
+    return f"python -m data_export_airflow backfill {export} --from {start} --to {end} --reprocess failed"
 
 
 def _again(failure: Failure) -> tuple[str, ...]:
     if failure.window is None:
         return ()
     if failure.has_interval:
-        return (backfill_command(failure.dag_id, failure.window, failure.window),)
+        return (backfill_command(failure.export, failure.window, failure.window),)
     window = {"from": failure.window.start.isoformat(), "to": failure.window.end.isoformat()}
     return (f"airflow dags trigger {failure.dag_id} --conf {shlex.quote(json.dumps(window))}",)

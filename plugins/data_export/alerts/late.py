@@ -86,15 +86,9 @@ def _commands(late: Sequence[Late]) -> tuple[str, ...]:
     """One backfill for each export with windows that have no run."""
     commands = []
     for name, entries in groupby(late, key=lambda entry: entry.export):
-        windows = [entry.window for entry in entries if entry.run == "none"]
+        windows = sorted((entry.window for entry in entries if entry.run == "none"), key=lambda window: window.start)
         if windows:
-            commands.append(
-                backfill_command(
-                    dag_id(name),
-                    min(windows, key=lambda window: window.start),
-                    max(windows, key=lambda window: window.start),
-                )
-            )
+            commands.append(backfill_command(name, windows[0], windows[-1]))
     return _shortened(commands)
 
 

@@ -62,8 +62,8 @@ def test_a_failure_says_customer_window_site_task_reason_fix_link_and_how_to_run
         "HostKeyMismatch: sftp.acme.example:22 shows",
         "Correct `sftp_host_key`",
         FAILURE.link,
-        "airflow backfill create --dag-id data_export__acme_timeline --from-date 2025-03-16T00:00:00+00:00 "
-        "--to-date 2025-03-16T00:00:00+00:00 --reprocess-behavior failed",
+        "python -m data_export_airflow backfill acme-timeline --from 2025-03-16T00:00:00+00:00 "
+        "--to 2025-03-17T00:00:00+00:00 --reprocess failed",
     ):
         assert word in text, word
         assert word in html, word
@@ -138,7 +138,7 @@ def test_late_windows_say_what_became_of_their_runs_and_how_to_backfill_them() -
     assert "catch" not in alert.fix
     assert "backfill the window" in alert.fix
     (command,) = alert.commands
-    assert "--from-date 2025-03-16T00:00:00+00:00 --to-date 2025-03-17T00:00:00+00:00" in command
+    assert "backfill acme --from 2025-03-16T00:00:00+00:00 --to 2025-03-18T00:00:00+00:00" in command
 
 
 def test_many_late_exports_are_one_mail_of_bounded_length() -> None:
