@@ -29,6 +29,8 @@ POOLS = {
     "data_export_delivery": (16, "Transfers to customers' targets at once"),
 }
 INVALID_TAG = "invalid-config"
+#: What a customer file sets for itself, in hours: where the page runs there may be no customer files.
+LATE_TAG = "late after hours: "
 
 
 def customer_dags(file: str) -> dict[str, DAG]:
@@ -84,7 +86,7 @@ def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
             "retry_delay": timedelta(minutes=1),
             "on_failure_callback": on_failure,
         },
-        tags={export.connector_type, export.scheme, export.export_type, export.interval},
+        tags={export.connector_type, export.scheme, export.export_type, export.interval, *_late_tag(export)},
         doc_md=describe(name, export),
         render_template_as_native_obj=True,
     ) as dag:
@@ -126,6 +128,11 @@ def _task(function: Callable[..., Any], **options: Any) -> Callable[..., XComArg
     """A TaskFlow task; its arguments are what earlier tasks will have returned, hence not typed as the function's."""
     decorated: Callable[..., XComArg] = task(**options)(function)
     return decorated
+
+
+def _late_tag(export: CustomerExport) -> set[str]:
+    hours = export.limits.late_after_hours
+    return set() if hours is None else {f"{LATE_TAG}{hours:g}"}
 
 
 def placeholder_dag(name: str, problems: list[str]) -> DAG:

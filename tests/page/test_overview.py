@@ -93,6 +93,15 @@ def test_the_newest_run_failed(history: History, daily: str) -> None:
     assert (row.state, row.failed, row.late_seconds, row.delivered_end) == ("failed", 1, 3 * 3600, MIDNIGHT - DAY)
 
 
+@pytest.mark.parametrize(("hours", "late"), [("0.5", 4.5), ("4", 1), ("24", None)])
+def test_a_customer_file_may_say_when_it_is_late(history: History, hours: str, late: float | None) -> None:
+    dag = history.export("acme", limits=f"{{late_after_hours: {hours}}}")
+    history.next_window(dag, MIDNIGHT, MIDNIGHT + DAY)
+    history.run(dag, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)
+    row = row_of(history, dag, MIDNIGHT + 5 * HOUR)
+    assert (row.late_seconds, row.interval) == (late and late * 3600, "daily")
+
+
 def test_a_window_that_never_ran_is_late(history: History, daily: str) -> None:
     """As when the scheduler stood still: the next window to create is one that is due."""
     history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)

@@ -17,7 +17,7 @@ from data_export.config.models import name_of
 from data_export.config.platform import load_platform
 from data_export.errors import ConfigError
 from data_export.lateness import overdue
-from data_export_airflow.factory import INVALID_TAG
+from data_export_airflow.factory import INVALID_TAG, LATE_TAG
 from data_export_airflow.page.receipts import PREFIX, RunKey, by_id
 from data_export_airflow.timetables import CRON
 
@@ -116,7 +116,8 @@ def _dags() -> Any:
 def _export(found: _Found, tags: set[str], late_after: timedelta, now: datetime) -> ExportRow:
     dag, last, good = found
     end = good and good.data_interval_end
-    late = None if dag.is_paused else _late(found, late_after, now)
+    own = next((tag.removeprefix(LATE_TAG) for tag in tags if tag.startswith(LATE_TAG)), None)
+    late = None if dag.is_paused else _late(found, timedelta(hours=float(own)) if own else late_after, now)
     over = dag.timetable_type.endswith("OnceWindowTimetable") or _ended(dag)
     return ExportRow(
         dag_id=dag.dag_id,
