@@ -33,6 +33,7 @@ NOW = datetime(2025, 6, 1, tzinfo=UTC)
 def export_to(connector_type: str, *sites: UUID, **config: object) -> CustomerExport:
     defaults: dict[str, dict[str, Any]] = {
         "cloud_storage": {"storage_uri": "file:///target", "export_images": True},
+        "sftp": {"conn_id": "sftp_customer", "sftp_remote_path": "/exports", "export_images": True},
         "email": {"emails": ["bob@customer.example", "eve@customer.example"]},
     }
     return EXPORT.validate_python(

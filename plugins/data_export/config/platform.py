@@ -71,7 +71,7 @@ class StagingSettings(Section):
 
     uri: StoreUri = Field(description="gs://, s3:// or file:// folder of the platform's own")
     conn_id: ConnId = Field(default="export_staging", description="connection of the staging area")
-    keep_failed_days: int = Field(default=7, ge=0, le=365, description="how long a failed run's files are kept")
+    keep_failed_days: int = Field(default=7, ge=1, le=365, description="how long a failed run's files are kept")
 
 
 class TargetSettings(Section):
