@@ -144,9 +144,12 @@ def test_a_recipient_refused_for_good_is_on_the_receipt_and_stops_nobody(mailing
     assert receipt.refused_recipients == ["e***@customer.example"]
     assert receipt.summary().endswith("1 recipients refused")
     assert mailing.recipients() == [BOB]
-    mailing.server.refused = set()
+    mailing.clean(plan, receipt)
+    assert mailing.mail(plan, receipt).refused_recipients == ["e***@customer.example"]
+    mailing.server.refused = set()  # the mailbox was made, and somebody cleared `close` alone
     assert mailing.mail(plan, receipt).refused_recipients == []
     assert mailing.recipients() == [BOB, EVE]
+    assert [link.read_bytes() for link in mailing.links()] == [b"a\n"]
 
 
 def test_a_mail_that_nobody_takes_fails(mailing: Mailing) -> None:

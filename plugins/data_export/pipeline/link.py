@@ -15,7 +15,7 @@ from data_export.config.platform import PlatformSettings
 from data_export.content import CHUNK_BYTES, Content
 from data_export.delivery.base import Store
 from data_export.delivery.mail import compose, masked, send
-from data_export.errors import RecipientsRefused
+from data_export.errors import RecipientsRefused, StagedFileGone
 from data_export.pipeline.staged import download, scratch
 from data_export.pipeline.steps import MEDIA_TYPE
 from data_export.plan import ExportPlan
@@ -88,9 +88,13 @@ async def _offer(plan: ExportPlan, receipt: Receipt, staging: Store, lifetime: t
     """A link to the sites' lines one after the other, in the order of `site_id`."""
     file_name = layout.link_file_name(plan.name, plan.export.export_type, plan.window)
     key = layout.link_key(plan.name, plan.run_token, file_name)
-    with scratch() as folder:
-        path = await _joined(staging, receipt, folder)
-        await staging.replace(key, Content.of_file(path, MEDIA_TYPE))
+    try:
+        with scratch() as folder:
+            path = await _joined(staging, receipt, folder)
+            await staging.replace(key, Content.of_file(path, MEDIA_TYPE))
+    except StagedFileGone:  # a repeat after the run's success, for those who were refused: the file is there already
+        if await staging.stat(key) is None:
+            raise
     return await staging.sign(key, lifetime, file_name)
 
 
