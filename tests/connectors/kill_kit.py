@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -72,10 +73,10 @@ async def _look(reader: Destination, data: bytes, images: list[UUID]) -> bool:
 
 
 def wait_or_kill(process: Any, deadline: float) -> bool:
-    """Kills the process at that moment (`time.monotonic`); whether it had ended by itself."""
+    """Kills the process at that moment (`time.monotonic`); whether it had ended by itself, and then well."""
     process.join(max(deadline - time.monotonic(), 0))
     if process.exitcode is None:
         process.kill()
         process.join()
-        return False
+    assert process.exitcode in (0, -signal.SIGKILL), "a try failed though nobody killed it"
     return bool(process.exitcode == 0)
