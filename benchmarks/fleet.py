@@ -242,6 +242,7 @@ def measure(exports: int) -> dict[str, float]:
             parse(ROOT / "dags" / "data_export_check.py")  # imports do not count
             result = {"exports": exports, **measure_files(), "task_ms": measure_task(exports)}
             result |= {"look_ms": measure_look(), "validate": measure_validate()}
+            print(json.dumps(result), file=sys.stderr, flush=True)  # the rest takes minutes
             with psycopg.connect(dsn, autocommit=True) as database:
                 return result | measure_changes(home, database)
 
