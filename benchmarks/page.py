@@ -51,6 +51,7 @@ ROUTES = {
     "broken files": "api/problems",
     "one export": f"api/exports/{ONE}",
     "fleet": "api/fleet",
+    "failures": "api/failures",
     "volume": "api/volume",
 }
 TEMPLATE = """\

@@ -49,7 +49,16 @@ def two_teams(history: History) -> tuple[str, str]:
     return ours, theirs
 
 
-PATHS = ("exports", "problems", "fleet", "volume", "exports/{}", "exports/{}/receipts/1", "exports/{}/check")
+PATHS = (
+    "exports",
+    "problems",
+    "fleet",
+    "failures",
+    "volume",
+    "exports/{}",
+    "exports/{}/receipts/1",
+    "exports/{}/check",
+)
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -65,12 +74,13 @@ def test_a_user_sees_the_exports_whose_dags_that_user_may_read(as_user: AsUser, 
         assert (found["total"], found["matching"], sum(found["states"].values())) == (len(names),) * 3
         fleet = client.get("/data-exports/api/fleet").json()
         assert fleet["exports"] == len(names)
-        assert {failure["name"] for group in fleet["failures"] for failure in group["examples"]} == names
+        failures = client.get("/data-exports/api/failures").json()["failures"]
+        assert {failure["name"] for group in failures for failure in group["examples"]} == names
         deliveries = sum(day["deliveries"] for day in client.get("/data-exports/api/volume").json()["days"])
         assert deliveries == len(names)
 
 
-@pytest.mark.parametrize("path", PATHS[4:])
+@pytest.mark.parametrize("path", PATHS[5:])
 def test_another_teams_export_is_forbidden(as_user: AsUser, two_teams: tuple[str, str], path: str) -> None:
     url = f"/data-exports/api/{path.format(two_teams[1])}"
     assert as_user("viewer").get(url).status_code == 403
@@ -133,10 +143,10 @@ def test_hostile_text_stays_data(as_user: AsUser, history: History) -> None:
     history.result(run, "deliver", "failure", {"error": MARKUP, "message": MARKUP})
     (history.customers / "broken.yaml").write_text(f"site_id: ['{MARKUP}']\n")
     history.parse()
-    for path in ("exports", "problems", "fleet", f"exports/{dag}"):
+    for path in ("exports", "problems", "failures", f"exports/{dag}"):
         answer = as_user("admin").get(f"/data-exports/api/{path}")
         assert answer.headers["content-type"] == "application/json"
-    assert MARKUP in as_user("admin").get("/data-exports/api/fleet").text
+    assert MARKUP in as_user("admin").get("/data-exports/api/failures").text
 
 
 def test_pages_may_run_scripts_of_their_own_only(as_user: AsUser) -> None:

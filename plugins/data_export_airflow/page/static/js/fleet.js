@@ -10,9 +10,10 @@ async function load() {
   try {
     const data = await get("fleet");
     showTime(data.as_of);
-    main.replaceChildren(late(data), failures(data), main.querySelector("#volume-card") ?? volume(null));
-    main.querySelector("#volume-card").replaceWith(volume(await get("volume")));
+    main.replaceChildren(late(data), byId("failures-card") ?? failures(null), byId("volume-card") ?? volume(null));
     main.removeAttribute("aria-busy");
+    const fill = async (path, card) => byId(`${path}-card`).replaceWith(card(await get(path)));
+    await Promise.all([fill("failures", failures), fill("volume", volume)]);
   } catch (error) {
     showError(main, error);
   }
@@ -38,15 +39,18 @@ function late({ late: found, late_count: count, exports }) {
   return card("Late now", "late", note, table([["Export"], ["Connector"], ["Interval"], ["Last delivered window (UTC)"], ["Late by", "number"], ["Last run"]], rows), more);
 }
 
-function failures({ failures: found }) {
+function failures(data) {
+  const whole = (note, content) => h("div", { id: "failures-card" }, card("Failures of the last day", "failures", note, content));
+  if (!data) return whole("by reason", h("p", { class: "soft" }, "Counting …"));
+  const found = data.failures;
   const runs = found.reduce((sum, group) => sum + group.runs, 0);
-  if (!runs) return card("Failures of the last day", "failures", "none", h("p", { class: "fine" }, "No run failed within the last 24 hours."));
+  if (!runs) return whole("none", h("p", { class: "fine" }, "No run failed within the last 24 hours."));
   const groups = found.map((group) =>
     h("li", {}, h("details", {},
       h("summary", {}, h("strong", {}, group.error), h("span", { class: "soft" }, ` ${plural(group.runs, "run")} of ${plural(group.exports, "export")}`), group.meaning ? h("span", { class: "meaning" }, group.meaning) : ""),
       h("ul", { class: "bare" }, group.examples.map((each) => h("li", {}, h("a", { href: exportPage(each.dag_id) }, each.name), " ", airflowLink(runPath(each.dag_id, each.run_id), {}, `run of ${instant(each.window_start)}`), h("p", { class: "reason" }, each.message)))))),
   );
-  return card("Failures of the last day", "failures", `${plural(runs, "run")}, by reason`, h("ul", { class: "bare groups" }, groups));
+  return whole(`${plural(runs, "run")}, by reason`, h("ul", { class: "bare groups" }, groups));
 }
 
 function volume(found) {
