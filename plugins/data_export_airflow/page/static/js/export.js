@@ -18,16 +18,25 @@ const check = new CheckCard(dagId);
 
 async function load() {
   try {
-    const path = `exports/${encodeURIComponent(dagId)}`;
-    const [data, notice, { problems }] = await Promise.all([get(path, { before }), activeBackfills(dagId), get("problems")]);
-    show(data, notice, problems.filter((problem) => problem.dag_id === dagId));
+    const others = Promise.all([activeBackfills(dagId), get("problems")]); // asked at once, not waited for
+    others.catch(() => {}); // told below, where it is awaited
+    show(await get(`exports/${encodeURIComponent(dagId)}`, { before }));
+    const [notice, { problems }] = await others;
+    showNotices(notice, problems.filter((problem) => problem.dag_id === dagId));
   } catch (error) {
     showError(byId("export"), error);
   }
   document.body.dataset.ready = "true";
 }
 
-function show(data, notice, problems) {
+function showNotices(notice, problems) {
+  const lines = problems.map((problem) => h("li", {}, h("code", {}, `${problem.file}:${problem.line ?? ""}`), ` ${problem.message}`));
+  const list = lines.length ? h("ul", { class: "problems" }, lines) : "";
+  byId("notices").replaceChildren(list, notice ?? "");
+  byId("notices").hidden = !lines.length && !notice;
+}
+
+function show(data) {
   const item = data.export;
   showTime(data.as_of);
   document.title = `${item.name} · Data exports`;
@@ -35,8 +44,7 @@ function show(data, notice, problems) {
   const main = byId("export");
   main.replaceChildren(
     head(data),
-    problems.length ? h("ul", { class: "problems" }, problems.map((problem) => h("li", {}, h("code", {}, `${problem.file}:${problem.line ?? ""}`), ` ${problem.message}`))) : "",
-    notice ?? "",
+    byId("notices") ?? h("div", { id: "notices", hidden: true }),
     facts(data),
     windowsCard(data),
     h("section", { class: "card trend", "aria-label": "Trend" },
