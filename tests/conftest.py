@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
     from demo.session import Session
 
 ROOT = Path(__file__).parents[1]
@@ -60,3 +62,17 @@ def session(customers: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     state = tmp_path_factory.mktemp("state")
     with running(state, print, {"DATA_EXPORT_CUSTOMERS_DIR": str(customers)}) as session:
         yield session
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator["Browser"]:
+    """For one file of tests: as long as Playwright runs, it keeps an event loop running in which no other test can."""
+    from playwright.sync_api import sync_playwright
+
+    path = shutil.which("chromium")
+    if path is None:
+        pytest.skip("no chromium: the page is not tested (apt-get install chromium)")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
+        yield browser
+        browser.close()

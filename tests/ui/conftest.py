@@ -1,12 +1,11 @@
 """A real Airflow with deliveries, and a Chromium that is signed in to it."""
 
-import shutil
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from demo.airflow import USER
 from demo.rest import wait_for
@@ -34,18 +33,7 @@ def _backfilled(session: Session, dag: str, day: int, runs: int) -> None:
     wait_for(f"runs of {dag}", lambda: over(session, dag) == runs, 200, pause=1)
 
 
-@pytest.fixture(scope="session")
-def chromium() -> Iterator[Browser]:
-    path = shutil.which("chromium")
-    if path is None:
-        pytest.skip("no chromium: the page is not tested (apt-get install chromium)")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def signed_in(chromium: Browser, delivered: Session) -> dict[str, object]:
     """Cookies of the Airflow user, as its own sign-in form gives them."""
     context = chromium.new_context()
