@@ -29,7 +29,7 @@ up: $(STAMP) ## start everything and stay; Ctrl-C stops it
 
 test: $(STAMP) ## all tests
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not e2e"
-	@$(BIN)/python -m pytest -m e2e
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m e2e
 
 kills: $(STAMP) ## the nightly proof: 200 kills of a delivery on every connector
 	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.airflow import Airflow, Say
+from demo.airflow import UI_PORT, Airflow, Say
 from demo.data import DemoData
 from demo.platform import EmbeddedPlatform
 from demo.rest import AirflowApi, wait_for
@@ -26,8 +26,10 @@ class Session:
 
 
 @contextmanager
-def running(state: Path, say: Say, extra: Mapping[str, str] | None = None) -> Iterator[Session]:
+def running(state: Path, say: Say, extra: Mapping[str, str] | None = None, port: int = UI_PORT) -> Iterator[Session]:
     """Everything up and healthy while the `with` block lasts; `extra` adds to Airflow's environment.
+
+    Airflow is on `port` where that is free, else on any; 0 asks for any.
 
     Raises:
         RuntimeError, TimeoutError: something did not start; what did is stopped.
@@ -35,7 +37,7 @@ def running(state: Path, say: Say, extra: Mapping[str, str] | None = None) -> It
     say(f"starting PostgreSQL, Cloud Storage, S3, SFTP and SMTP servers (state: {state})")
     with EmbeddedPlatform(state) as platform:
         environment = {**platform.environment(), **(extra or {})}
-        with Airflow(platform.state, platform.metadata, platform.secrets, environment) as airflow:
+        with Airflow(platform.state, platform.metadata, platform.secrets, environment, port=port) as airflow:
             airflow.prepare()
             data = platform.fill()
             rows = sum(map(len, data.tables.values()))

@@ -60,7 +60,12 @@ def session(customers: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
     from demo.session import running  # late: most tests need none of it
 
     state = tmp_path_factory.mktemp("state")
-    with running(state, print, {"DATA_EXPORT_CUSTOMERS_DIR": str(customers)}) as session:
+    settings = {
+        "DATA_EXPORT_CUSTOMERS_DIR": str(customers),
+        # Once a year: a look by the clock would come between what a test prepares and what it looks for.
+        "DATA_EXPORT_ALERTS__WATCH_SCHEDULE": "0 0 1 1 *",
+    }
+    with running(state, print, settings, port=0) as session:
         yield session
 
 

@@ -87,8 +87,12 @@ def test_the_tasks_of_an_export_keep_to_its_connections(
         assert dag.get_task(task).max_active_tis_per_dag == at_once
 
 
-def test_the_watch_runs_by_itself_one_at_a_time_and_tells_of_its_own_failure(customers: Path) -> None:
+def test_the_watch_runs_by_itself_one_at_a_time_and_tells_of_its_own_failure(
+    customers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_ALERTS__WATCH_SCHEDULE", "7 * * * *")
     (dag,) = bag_of("data_export_watch.py").dags.values()
+    assert dag.timetable.expression == "7 * * * *"
     assert dag.is_paused_upon_creation is False
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
     (task,) = dag.tasks

@@ -38,6 +38,7 @@ connector_config:
   sftp_port: {port}
   sftp_username: nobody
   sftp_private_key_path: {key}
+  sftp_private_key_passphrase: {passphrase}
   sftp_host_key: {host_key}
   sftp_remote_path: /exports
   export_images: false
@@ -60,7 +61,8 @@ def beside(session: Session, customers: Path, dead_port: int) -> Iterator[dict[s
         for site in SITES:  # known to the source, with nothing in any window that is tested
             row = (site, site, datetime(2020, 6, 1, tzinfo=UTC))
             source.execute("INSERT INTO work_order (id, site_id, create_date) VALUES (%s, %s, %s)", row)
-    server = SFTP.format(port=dead_port, key=platform.sftp.private_key_path, host_key=platform.sftp.host_key)
+    sftp = platform.sftp
+    server = SFTP.format(port=dead_port, key=sftp.private_key_path, passphrase=sftp.passphrase, host_key=sftp.host_key)
     texts = {
         HEALTHY: HEAD.format(sites=PARIS) + BUCKET,
         DEAD: HEAD.format(sites=", ".join(map(str, SITES))) + server,

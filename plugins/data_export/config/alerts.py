@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
+from data_export.config.cron import check_cron
 from data_export.config.fields import Email, quoted
 
 #: What an alert can be about: a task that failed for good, a window that is overdue, records set aside.
@@ -48,3 +49,6 @@ class AlertSettings(Section):
 
     emails: tuple[Email, ...] = Field(default=(), description="told of every export's alerts, beside its `owner`")
     notifiers: tuple[NotifierSettings, ...] = Field(default=(), description="Airflow notifiers: Slack and the like")
+    watch_schedule: Annotated[str, AfterValidator(check_cron)] = Field(
+        default="*/15 * * * *", description="cron expression in UTC: when late windows and broken files are looked for"
+    )

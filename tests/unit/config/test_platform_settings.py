@@ -57,6 +57,7 @@ def test_values_are_read_with_their_types(file: Path) -> None:
         ("DATA_EXPORT_MAIL__FROM", "x@y.example", "mail.sender", "x@y.example"),
         ("DATA_EXPORT_LIMITS__EARLIEST", "2022-01-01", "limits.earliest", date(2022, 1, 1)),
         ("DATA_EXPORT_LIMITS__MAX_WINDOW_DAYS", "31", "limits.max_window_days", 31),
+        ("DATA_EXPORT_ALERTS__WATCH_SCHEDULE", "0 *  * * *", "alerts.watch_schedule", "0 * * * *"),
         (
             "DATA_EXPORT_ALERTS__EMAILS",
             '["a@b.example", "c@d.example"]',
