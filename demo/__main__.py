@@ -23,7 +23,8 @@ COMPOSE_PORTS = Ports(postgres=5432, gcs=9023, s3=9000, sftp=2222, smtp=1025)
 def main() -> int:
     """Runs one command; 0 is success, 1 a failure told on standard error."""
     options = _parser().parse_args()
-    signal.signal(signal.SIGTERM, _interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a shell's `&` hands SIGINT down as ignored
+        signal.signal(number, _interrupt)
     try:
         return int(options.command(options))
     except KeyboardInterrupt:

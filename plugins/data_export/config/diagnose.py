@@ -34,6 +34,9 @@ def diagnose(document: Document, verdict: ValidationError) -> list[ConfigProblem
 def _explained(document: Document, errors: list[ErrorDetails], model: type[CustomerExport]) -> list[ConfigProblem]:
     found = []
     for error in errors:
+        # pydantic counts the items that are right: of a list whose items are wrong those are told, not that it is short
+        if error["type"] == "too_short" and any(other["loc"][:-1] == error["loc"] for other in errors):
+            continue
         # pydantic puts the connector's name before the keys
         location: Location = error["loc"][1:] if error["loc"][:1] and error["loc"][0] in EXPORTS else error["loc"]
         message = _misplaced(location, model) if error["type"] == "extra_forbidden" else None

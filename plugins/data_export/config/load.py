@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from data_export.config.collisions import colliding
 from data_export.config.connectors import SftpConfig
 from data_export.config.diagnose import diagnose
+from data_export.config.explain import near
 from data_export.config.fields import NAME, quoted
 from data_export.config.models import EXPORT, AnyExport, CustomerExport, name_of
 from data_export.config.platform import customers_dir, load_platform
@@ -128,7 +129,11 @@ def load_named(name: str, folder: Path | None = None) -> AnyExport:
     folder = customers_dir() if folder is None else folder
     if not NAME.fullmatch(name):  # it may come from outside, and must not lead to another folder
         raise BrokenFile([ConfigProblem(folder, None, None, f"{quoted(name)} is not the name of a customer file")])
-    return load_customer(folder / f"{name}.yaml")
+    path = folder / f"{name}.yaml"
+    if not os.path.lexists(path):
+        missing = f"there is no such customer file{near(name, customer_names(folder))}: correct the name, or put the file back"
+        raise BrokenFile([ConfigProblem(path, None, None, missing)])
+    return load_customer(path)
 
 
 def _listed(folder: Path, only_dag_id: str | None) -> list[Path]:

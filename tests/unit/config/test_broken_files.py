@@ -75,6 +75,7 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
         f"site_id:\n  - {SITE}\n  - 433a\n" + FULL.partition("\n")[2],
         [(3, "site_id[1]", "'433a' is not a uuid")],
     ),
+    "no uuid at all": ("site_id: [433a]\n" + FULL.partition("\n")[2], [(1, "site_id[0]", "'433a' is not a uuid")]),
     "site twice": (FULL.replace("]", f", {SITE.upper()}]"), [(1, "site_id", f"{SITE} twice")]),
     "no sites": (FULL.replace(SITE, ""), [(1, "site_id", "is an empty list: name at least one")]),
     "export type": (FULL + "export_type: work-order-state\n", [(8, "export_type", "did you mean work-orders-states?")]),

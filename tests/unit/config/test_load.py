@@ -197,8 +197,10 @@ def test_no_name_leads_out_of_the_folder(name: str, folder: Path) -> None:
 
 
 def test_a_name_that_is_not_there(folder: Path) -> None:
-    with pytest.raises(BrokenFile, match=r"gone\.yaml: cannot be read"):
+    with pytest.raises(BrokenFile, match=r"gone\.yaml: there is no such customer file: correct the name"):
         load_named("gone", folder)
+    with pytest.raises(BrokenFile, match=r"no such customer file \(did you mean good\?\)"):
+        load_named("goood", folder)
 
 
 @given(st.from_regex(r"[a-z0-9][a-z0-9-]{0,62}", fullmatch=True))
