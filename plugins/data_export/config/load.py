@@ -131,7 +131,8 @@ def load_named(name: str, folder: Path | None = None) -> AnyExport:
         raise BrokenFile([ConfigProblem(folder, None, None, f"{quoted(name)} is not the name of a customer file")])
     path = folder / f"{name}.yaml"
     if not os.path.lexists(path):
-        missing = f"there is no such customer file{near(name, customer_names(folder))}: correct the name, or put the file back"
+        hint = near(name, customer_names(folder))
+        missing = f"there is no such customer file{hint}: correct the name, or put the file back"
         raise BrokenFile([ConfigProblem(path, None, None, missing)])
     return load_customer(path)
 
