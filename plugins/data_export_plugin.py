@@ -1,6 +1,6 @@
 """The one Airflow plugin of the service."""
 
-from collections.abc import Awaitable, Callable, MutableMapping
+import logging
 from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
@@ -9,20 +9,7 @@ from data_export_airflow import failures, notes
 from data_export_airflow.backfills import guard_backfills
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
-_Message = MutableMapping[str, Any]
-
-
-class _Page:
-    """The page's application, made at its first request: every Airflow process imports this file, one serves it."""
-
-    _app: Callable[..., Awaitable[None]] | None = None
-
-    async def __call__(self, scope: _Message, receive: Callable[[], Any], send: Callable[[_Message], Any]) -> None:
-        if self._app is None:
-            from data_export_airflow.page.app import create_app
-
-            self._app = create_app()
-        await self._app(scope, receive, send)
+log = logging.getLogger(__name__)
 
 
 class DataExportPlugin(AirflowPlugin):
@@ -32,7 +19,6 @@ class DataExportPlugin(AirflowPlugin):
 
     timetables: list[Any] = [OnceWindowTimetable, SettledCronTimetable]  # noqa: RUF012 - AirflowPlugin declares them so
     listeners: list[Any] = [notes, failures]  # noqa: RUF012
-    fastapi_apps: list[Any] = [{"app": _Page(), "url_prefix": "/data-exports", "name": "Data exports"}]  # noqa: RUF012
     external_views: list[Any] = [  # noqa: RUF012
         {
             "name": "Data exports",
@@ -44,6 +30,16 @@ class DataExportPlugin(AirflowPlugin):
             "icon_dark_mode": "data-exports/icon-dark.svg",
         }
     ]
+
+    @property
+    def fastapi_apps(self) -> list[Any]:  # type: ignore[override]
+        """The page's application, imported when asked for: every process loads this file, the API server alone asks."""
+        try:
+            from data_export_airflow.page.app import app
+        except Exception:  # without the page Airflow is still of use, and the exports run
+            log.exception('the page "Data exports" cannot be loaded')
+            return []
+        return [{"app": app, "url_prefix": "/data-exports", "name": "Data exports"}]
 
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:

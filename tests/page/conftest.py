@@ -84,6 +84,8 @@ def address(airflow: Any) -> Iterator[str]:
     thread = threading.Thread(target=server.run)
     thread.start()
     wait_for("the server is up", lambda: server.started, 30, pause=0.05)
+    prepared = (page.overview, page.failures, page.volume)
+    wait_for("the page's first answers are made, unasked", lambda: all(cached._made for cached in prepared), 30)
     yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
     server.should_exit = True
     thread.join()

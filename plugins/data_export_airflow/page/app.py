@@ -2,7 +2,8 @@
 
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -177,11 +178,14 @@ def _prepare() -> None:
             return
 
 
-def create_app() -> FastAPI:
-    """Made at the first request for the page; begins what it asks for next while the browser reads its scripts."""
+@asynccontextmanager
+async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
+    """With the API server's own start, so that the first who looks does not wait for an answer to be made."""
     threading.Thread(target=_prepare, daemon=True).start()
-    app = FastAPI(title="Data exports", openapi_url=None)
-    app.include_router(router)
-    app.middleware("http")(_guarded)
-    app.mount("/", StaticFiles(directory=STATIC, html=True))
-    return app
+    yield
+
+
+app = FastAPI(title="Data exports", openapi_url=None, lifespan=_lifespan)
+app.include_router(router)
+app.middleware("http")(_guarded)
+app.mount("/", StaticFiles(directory=STATIC, html=True))

@@ -1,4 +1,5 @@
 const whole = new Intl.NumberFormat("en-GB");
+const formats = {};
 const UNITS = ["B", "kB", "MB", "GB", "TB", "PB"];
 const MINUTE = 60;
 const HOUR = 60 * MINUTE;
@@ -37,7 +38,13 @@ function joined(seconds, large, largeName, small, smallName) {
 /** `2026-03-16 00:00` in UTC, or in a time zone. */
 export function instant(iso, timeZone = "UTC") {
   if (!iso) return NONE;
-  return new Date(iso).toLocaleString("sv-SE", { timeZone, dateStyle: "short", timeStyle: "short" });
+  return formatOf(timeZone).format(new Date(iso));
+}
+
+/** Kept, since making one takes longer than the rest of a window's cell. */
+function formatOf(timeZone) {
+  formats[timeZone] ??= new Intl.DateTimeFormat("sv-SE", { timeZone, dateStyle: "short", timeStyle: "short" });
+  return formats[timeZone];
 }
 
 /** A window in as few characters as say it: a day by its date, else from and to, the end exclusive. */
