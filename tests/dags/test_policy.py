@@ -1,5 +1,6 @@
 """Policy of the generated DAGs: what every customer's DAG must and must never be."""
 
+import os
 import shutil
 import socket
 import subprocess
@@ -108,6 +109,15 @@ def test_parsing_loads_nothing_that_tells_people() -> None:
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     heavy = {"airflow", "jinja2", "smtplib", "data_export_airflow.telling", "data_export.alerts.compose"}
     assert not heavy & set(done.stdout.split())
+
+
+def test_every_process_loads_the_plugin_and_the_api_server_alone_its_page() -> None:
+    code = "import sys, data_export_plugin\nprint(*sys.modules)"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "plugins")}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert "data_export_airflow.timetables" in loaded
+    assert not {name for name in loaded if name.startswith(("fastapi.", "data_export_airflow.page"))}
 
 
 def test_a_schedule_has_real_intervals(customers: Path) -> None:
