@@ -1,36 +1,5 @@
-from collections.abc import Iterator
-from pathlib import Path
+"""Before any module of the suite is imported: its asserts show their values, as a test module's own do."""
 
 import pytest
 
-from demo.servers.sftp import SftpKeys, SftpServer
-
 pytest.register_assert_rewrite("tests.connectors.contract")
-
-from tests.connectors.contract import DATA_KEY  # noqa: E402
-from tests.connectors.unruly_sftp import Unruly  # noqa: E402
-
-
-@pytest.fixture
-def unruly() -> type[Unruly]:
-    return type("UnrulyHere", (Unruly,), {})
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    SftpKeys(folder / "keys")
-    return folder
-
-
-@pytest.fixture
-def server(keys: Path, tmp_path: Path, unruly: type[Unruly]) -> Iterator[SftpServer]:
-    (tmp_path / "keys").symlink_to(keys / "keys")
-    with SftpServer(tmp_path, sftp=unruly) as server:
-        yield server
-
-
-@pytest.fixture
-def place(server: SftpServer) -> Path:
-    """Where the file of DATA_KEY lies on the server."""
-    return server.root / "target" / DATA_KEY

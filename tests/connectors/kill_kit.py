@@ -25,11 +25,11 @@ KILLS = int(os.environ.get("DATA_EXPORT_TEST_KILLS", "20"))
 def open_place(kind: str, place: dict[str, Any]) -> Destination:
     """The destination that the description names; made anew in each process."""
     if kind == "gs":
-        from tests.connectors.test_gcs import gcs_store
+        from tests.connectors.gcs.stores import gcs_store
 
         return gcs_store(place["url"], place["uri"])
     if kind == "s3":
-        from tests.connectors.test_s3 import s3_store
+        from tests.connectors.s3.stores import s3_store
 
         return s3_store(place["url"], place["uri"])
     if kind == "sftp":

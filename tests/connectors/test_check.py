@@ -28,7 +28,7 @@ from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
 from demo.servers.smtp import SmtpServer
 from demo.servers.strict import StrictS3
-from tests.connectors.test_s3 import client_of, key_session, s3_store
+from tests.connectors.s3.stores import client_of, key_session, s3_store
 
 QUICK = Patience(tries=2, first_pause=0.01, longest_pause=0.02, connect=5, answer=20)
 

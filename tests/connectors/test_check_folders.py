@@ -10,7 +10,7 @@ from data_export.check import CheckResult, check_target
 from data_export.delivery.local import LocalStore
 from data_export.delivery.sftp import SftpDestination
 from demo.servers.sftp import SftpKeys, SftpServer
-from tests.connectors.test_sftp import login_of
+from tests.connectors.sftp.logins import login_of
 
 FOLDERS = ("433a60f6/data/work-orders-timeline", "433a60f6/inputs")
 

@@ -19,8 +19,8 @@ from data_export.receipt import ImagesCopied
 from demo.servers.gcs import GcsServer
 from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
-from tests.connectors.test_gcs import gcs_store
-from tests.connectors.test_s3 import s3_store
+from tests.connectors.gcs.stores import gcs_store
+from tests.connectors.s3.stores import s3_store
 
 SITE = UUID("433a60f6-9756-473e-b1e9-9e89e24bb787")
 COUNT = 30

@@ -34,8 +34,8 @@ from demo.servers.strict import StrictGcs, StrictS3
 from tests.connectors.contract import DATA_KEY, SITE, random_bytes
 from tests.connectors.kill_boundary import KillAtWrite, Moment
 from tests.connectors.kill_kit import KILLS, deliver_all, open_place, wait_or_kill, watch
-from tests.connectors.test_s3 import client_of, key_session
-from tests.connectors.test_sftp import login_as_dict
+from tests.connectors.s3.stores import client_of, key_session
+from tests.connectors.sftp.logins import login_as_dict
 
 IMAGES = [UUID(int=number) for number in range(12)]
 DATA = random_bytes(9 << 20, seed=1)
@@ -61,7 +61,7 @@ def forkserver() -> Any:
     """Processes that begin with everything imported: a kill costs milliseconds, not a start of Python."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(
-        [f"tests.connectors.{name}" for name in ("kill_kit", "test_gcs", "test_s3", "test_sftp")]
+        [f"tests.connectors.{name}" for name in ("kill_kit", "gcs.stores", "s3.stores", "sftp.logins")]
     )
     return context
 

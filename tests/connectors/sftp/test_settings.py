@@ -13,8 +13,8 @@ from data_export.errors import VerificationFailed
 from data_export_airflow.connections import destination
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, SITE
+from tests.connectors.sftp.unruly import SMALL, Unruly
 from tests.connectors.tcp_proxy import TcpProxy
-from tests.connectors.unruly_sftp import SMALL, Unruly
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from data_export.errors import (
 )
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY
+from tests.connectors.sftp.logins import login_of
+from tests.connectors.sftp.unruly import BIG, SMALL, Unruly, left_over, target
 from tests.connectors.tcp_proxy import TcpProxy
-from tests.connectors.test_sftp import login_of
-from tests.connectors.unruly_sftp import BIG, SMALL, Unruly, left_over, target
 
 
 class TestNetwork:

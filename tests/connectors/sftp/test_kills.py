@@ -27,7 +27,7 @@ from data_export.layout import image_key
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, SITE, random_bytes
 from tests.connectors.kill_kit import deliver_all, open_place
-from tests.connectors.test_sftp import login_as_dict
+from tests.connectors.sftp.logins import login_as_dict
 
 OLD = b"old"
 NEW = random_bytes(300_000)  # two blocks
@@ -108,7 +108,7 @@ def server(tmp_path: Path) -> Iterator[SftpServer]:
 @pytest.mark.parametrize("case", ["new", "replaced", "replaced without posix-rename"])
 def test_every_boundary(case: str, server: SftpServer, prepared: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.connectors.kill_kit", "tests.connectors.test_sftp"])
+    context.set_forkserver_preload(["tests.connectors.kill_kit", "tests.connectors.sftp.logins"])
     Counting.posix = case != "replaced without posix-rename"
     before = {None} if case == "new" else {OLD}
     target = server.root / "exports"

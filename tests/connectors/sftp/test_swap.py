@@ -14,7 +14,7 @@ from data_export.delivery.sftp_left_over import aside_path, temporary_path
 from data_export.errors import ObjectExists, OverwriteRefused, TargetUnavailable
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY
-from tests.connectors.unruly_sftp import BIG, OLD, SMALL, Unruly, left_over, put_old, target, until
+from tests.connectors.sftp.unruly import BIG, OLD, SMALL, Unruly, left_over, put_old, target, until
 
 Rename = Callable[[Unruly, bytes, bytes], object]
 THEIRS = b"what another run has placed meanwhile"

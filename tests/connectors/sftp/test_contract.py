@@ -1,3 +1,5 @@
+"""SFTP servers, the embedded one and OpenSSH: the contract of a destination, and what a server may forbid."""
+
 import asyncio
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -6,14 +8,14 @@ import pytest
 
 from data_export.content import Content
 from data_export.delivery.deliver import deliver
-from data_export.delivery.sftp import SftpDestination, SftpLogin
+from data_export.delivery.sftp import SftpDestination
 from data_export.delivery.sftp_left_over import TEMPORARY_PREFIX
 from data_export.errors import AccessDenied, ObjectExists, TargetRefused
 from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, Connect, DestinationContract, Stored, read_all
+from tests.connectors.sftp.logins import Server, login_of
 
-Server = SftpServer | OpensshServer
 Forbidding = Callable[[str], SftpDestination]
 SMALL = Content.of_bytes(b"content")
 OTHER = Content.of_bytes(b"other content")
@@ -31,22 +33,6 @@ def openssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpensshServer]
         pytest.skip("no /usr/sbin/sshd on this machine: install openssh-server to run these")
     with OpensshServer(tmp_path_factory.mktemp("openssh")) as server:
         yield server
-
-
-def login_as_dict(server: Server) -> dict[str, object]:
-    """The arguments of `SftpLogin`, which another process can be given."""
-    return {
-        "host": server.host,
-        "port": server.port,
-        "username": server.username,
-        "private_key_path": str(server.private_key_path),
-        "passphrase": server.passphrase,
-        "host_key": server.host_key,
-    }
-
-
-def login_of(server: Server, **changes: object) -> SftpLogin:
-    return SftpLogin(**(login_as_dict(server) | changes))  # type: ignore[arg-type]
 
 
 class SftpContract(DestinationContract):

@@ -21,9 +21,9 @@ from data_export.delivery.sftp_left_over import temporary_path
 from data_export.errors import TargetFull, TargetNotFound, TargetUnavailable
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, random_bytes, read_all
+from tests.connectors.sftp.logins import login_of
+from tests.connectors.sftp.unruly import BIG, SMALL, Unruly, left_over, put_old, target, until
 from tests.connectors.tcp_proxy import TcpProxy
-from tests.connectors.test_sftp import login_of
-from tests.connectors.unruly_sftp import BIG, SMALL, Unruly, left_over, put_old, target, until
 
 DAY = 24 * 3600
 

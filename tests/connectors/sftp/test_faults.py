@@ -24,9 +24,9 @@ from data_export.errors import (
 )
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY
+from tests.connectors.sftp.logins import login_of
+from tests.connectors.sftp.unruly import BIG, OLD, SMALL, Unruly, left_over, put_old, target
 from tests.connectors.tcp_proxy import TcpProxy
-from tests.connectors.test_sftp import login_of
-from tests.connectors.unruly_sftp import BIG, OLD, SMALL, Unruly, left_over, put_old, target
 
 
 class TestLogin:
@@ -79,7 +79,8 @@ class TestLogin:
         async with TcpProxy(server.port) as proxy:
             line = pinned.export_public_key().decode()
             error = await self.refusal(server, port=proxy.port, host_key=line)
-            assert proxy.accepted <= 2  # not tried again; once more only to see a key of another type
+            if algorithm == "ssh-ed25519":  # a server without a key of the pinned type may hang up before it is heard
+                assert proxy.accepted == 1, "tried again"
         assert isinstance(error, HostKeyMismatch)
         assert pinned.get_fingerprint() in str(error)
         assert asyncssh.import_public_key(server.host_key).get_fingerprint() in str(error)

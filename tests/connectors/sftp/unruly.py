@@ -11,7 +11,7 @@ from data_export.delivery.sftp import SftpDestination
 from data_export.delivery.sftp_left_over import TEMPORARY_PREFIX
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import random_bytes
-from tests.connectors.test_sftp import login_of
+from tests.connectors.sftp.logins import login_of
 
 Sftp = asyncssh.SFTPServer
 SMALL = Content.of_bytes(b"content")

@@ -10,14 +10,9 @@ from data_export.errors import VerificationFailed
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
 from demo.servers.s3 import S3Server
 from demo.servers.strict import StrictS3, s3_error
-from tests.connectors import test_s3
 from tests.connectors.contract import DATA_KEY, Stored, random_bytes
-from tests.connectors.test_s3 import s3_store, unfinished
+from tests.connectors.s3.stores import s3_store, unfinished
 
-server, proxy, bucket, connect, raw, stored = (
-    test_s3.server, test_s3.proxy, test_s3.bucket, test_s3.connect, test_s3.raw, test_s3.stored
-)  # fmt: skip
-store = test_s3.store
 BIG = Content.of_bytes(random_bytes(9 << 20))
 
 

@@ -1,0 +1,70 @@
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from data_export.content import Content
+from data_export.delivery.s3 import S3Store
+from demo.servers.faults import FaultProxy
+from demo.servers.s3 import S3Server
+from demo.servers.strict import StrictS3
+from tests.connectors.contract import Connect, Stored, random_bytes
+from tests.connectors.s3.stores import client_of, key_session, s3_store
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
+        yield server
+
+
+@pytest.fixture
+def proxy(server: S3Server) -> Iterator[FaultProxy]:
+    with FaultProxy(server.url, StrictS3()) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def bucket(server: S3Server) -> str:
+    name = f"customer-{uuid4().hex}"
+    server.create_bucket(name)
+    return name
+
+
+@pytest.fixture
+def connect(proxy: FaultProxy, bucket: str) -> Connect:
+    return lambda: s3_store(proxy.url, f"s3://{bucket}/exports/ü/")
+
+
+@pytest.fixture
+def raw(server: S3Server) -> Iterator[Any]:
+    client = client_of(server.url, key_session())
+    yield client
+    client.close()
+
+
+@pytest.fixture
+def stored(raw: Any, bucket: str) -> Stored:
+    def read(key: str) -> bytes | None:
+        try:
+            with raw.get_object(Bucket=bucket, Key=f"exports/ü/{key}")["Body"] as body:
+                return body.read()
+        except raw.exceptions.NoSuchKey:
+            return None
+
+    return read
+
+
+@pytest.fixture
+async def store(connect: Connect) -> AsyncIterator[S3Store]:
+    async with connect() as store:
+        yield store
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Content:
+    path = tmp_path / "big"
+    path.write_bytes(random_bytes(17 << 20))
+    return Content.of_file(path)

@@ -1,0 +1,69 @@
+"""Copies that S3 makes by itself, from one bucket to another."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from data_export.content import Content
+from data_export.delivery.local import LocalStore
+from data_export.delivery.s3 import S3Store
+from data_export.errors import (
+    AccessDenied,
+    ObjectExists,
+    TargetNotFound,
+)
+from demo.servers.faults import FaultProxy
+from demo.servers.s3 import S3Server
+from demo.servers.strict import s3_error
+from tests.connectors.contract import Stored
+from tests.connectors.s3.stores import s3_store
+
+
+class TestServerSideCopy:
+    @pytest.fixture
+    async def source(self, proxy: FaultProxy, server: S3Server) -> AsyncIterator[S3Store]:
+        name = f"images-{uuid4().hex}"
+        server.create_bucket(name)
+        async with s3_store(proxy.url, f"s3://{name}/all/") as source:
+            await source.create("image ü", Content.of_bytes(b"pixels", "image/png"))
+            yield source
+
+    async def test_copies_without_moving_bytes(
+        self, store: S3Store, source: S3Store, proxy: FaultProxy, stored: Stored
+    ) -> None:
+        assert store.can_copy_from(source)
+        proxy.seen.clear()
+        copied = await store.copy_from(source, "image ü", "site/inputs/image")
+        assert copied.digests.matches(Content.of_bytes(b"pixels").digests)
+        assert stored("site/inputs/image") == b"pixels"
+        assert proxy.body_bytes() == 0
+
+    async def test_existing_object_stays(self, store: S3Store, source: S3Store, stored: Stored) -> None:
+        await store.create("image", Content.of_bytes(b"other"))
+        with pytest.raises(ObjectExists, match=r"/ü/image is there already"):
+            await store.copy_from(source, "image ü", "image")
+        assert stored("image") == b"other"
+
+    async def test_a_lost_answer_is_recognised(self, store: S3Store, source: S3Store, proxy: FaultProxy) -> None:
+        proxy.lose_answer(method="PUT", path="exports")
+        assert (await store.copy_from(source, "image ü", "image")).digests.size == 6
+        assert len(proxy.requests("PUT", "exports")) == 1
+
+    async def test_missing_source(self, store: S3Store, source: S3Store) -> None:
+        with pytest.raises(TargetNotFound, match="all/absent: no such object"):
+            await store.copy_from(source, "absent", "image")
+
+    async def test_source_that_may_not_be_read(self, store: S3Store, source: S3Store, proxy: FaultProxy) -> None:
+        proxy.answer(403, s3_error(403, "AccessDenied", "no").body, method="PUT")
+        with pytest.raises(AccessDenied, match=r"lacks s3:GetObject on s3://images-.* or s3:PutObject"):
+            await store.copy_from(source, "image ü", "image")
+
+    async def test_only_between_the_same_server(self, store: S3Store, server: S3Server, bucket: str) -> None:
+        async with s3_store(server.url, f"s3://{bucket}/") as elsewhere:
+            assert not store.can_copy_from(elsewhere)
+        local = LocalStore(Path("/nonexistent"))
+        assert not store.can_copy_from(local)
+        with pytest.raises(TypeError, match="can_copy_from"):
+            await store.copy_from(local, "a", "a")

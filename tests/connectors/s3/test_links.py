@@ -1,0 +1,54 @@
+"""Links for a while, by whose credentials sign them."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import boto3
+import pytest
+from botocore.credentials import RefreshableCredentials
+
+from data_export.delivery.s3 import S3Store
+from data_export.errors import (
+    PermanentError,
+)
+from demo.servers.faults import FaultProxy
+from tests.connectors.s3.stores import s3_store
+
+
+class TestLinks:
+    async def test_link_names_file_and_lifetime(self, store: S3Store) -> None:
+        query = parse_qs(urlsplit(await store.sign("a b", timedelta(days=7), "été.json")).query)
+        assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
+        assert query["X-Amz-Expires"] == [str(7 * 24 * 3600)]
+        assert query["response-content-disposition"] == ["attachment; filename*=UTF-8''%C3%A9t%C3%A9.json"]
+
+    async def test_more_than_seven_days_are_refused(self, store: S3Store) -> None:
+        with pytest.raises(PermanentError, match="169 hours: set link_ttl_hours to at most 168"):
+            await store.sign("a", timedelta(hours=169), "a")
+
+    async def test_temporary_credentials_limit_the_link(self, proxy: FaultProxy, bucket: str) -> None:
+        fixed = boto3.Session("key", "secret", "token", region_name="eu-west-3")
+        async with s3_store(proxy.url, f"s3://{bucket}/", fixed) as store:
+            with pytest.raises(PermanentError, match="dies with the temporary credentials"):
+                await store.sign("a", timedelta(minutes=1), "a")
+        async with s3_store(proxy.url, f"s3://{bucket}/", role_session(timedelta(hours=6))) as store:
+            assert "X-Amz-Security-Token=token" in await store.sign("a", timedelta(hours=5), "a")
+            with pytest.raises(PermanentError, match="set a shorter link_ttl_hours, or give"):
+                await store.sign("a", timedelta(hours=7), "a")
+
+
+def role_session(lifetime: timedelta) -> Any:
+    """A session as an assumed role makes it."""
+    session = boto3.Session(region_name="eu-west-3")
+    session._session._credentials = RefreshableCredentials.create_from_metadata(
+        {
+            "access_key": "key",
+            "secret_key": "secret",
+            "token": "token",
+            "expiry_time": (datetime.now(UTC) + lifetime).isoformat(),
+        },
+        refresh_using=lambda: pytest.fail("these credentials are still good"),
+        method="sts-assume-role",
+    )
+    return session
