@@ -1,0 +1,198 @@
+"""Faults of a copy: killed it resumes, what passes is tried again, what lasts stops it with the right error."""
+
+import asyncio
+import random
+
+import pytest
+
+from data_export.errors import (
+    AccessDenied,
+    TargetFull,
+    TargetUnavailable,
+)
+from data_export.images import CopyLimits
+from tests.unit.images.world import World, source_key, target_key
+
+
+@pytest.mark.parametrize("boundary", range(20))
+@pytest.mark.parametrize("applied", [True, False], ids=["after the write", "before the write"])
+@pytest.mark.parametrize("kind", ["world", "copying", "sizes_only"])
+async def test_a_killed_copy_resumes_with_what_is_missing(boundary, applied, kind, request):
+    """The process dies around its n-th write, seeded: nothing it does afterwards takes effect."""
+    world: World = request.getfixturevalue(kind)
+    kill_at = random.Random(boundary).randint(1, 40)
+    writes = 0
+
+    class KilledError(Exception):
+        pass
+
+    def kill(call: str, key: str) -> None:
+        nonlocal writes
+        if call in ("create", "copy_from"):
+            writes += 1
+        if writes >= kill_at:
+            raise KilledError
+
+    if applied:
+        world.target.after = kill
+    else:
+        world.target.fault = kill
+    with pytest.raises(KilledError):
+        await world.copy()
+
+    left = dict(world.target.objects)
+    assert left.items() <= world.expected.items()
+    world.target.fault = world.target.after = lambda call, key: None
+    world.target.sent = 0
+    again = await world.copy()
+    assert world.target.objects == world.expected
+    assert (again.copied, again.already_there) == (40 - len(left), len(left))
+    assert again.bytes == sum(len(data) for key, data in world.expected.items() if key not in left)
+    assert world.target.sent == (again.bytes if kind != "copying" else 0)
+
+
+@pytest.mark.parametrize("call", ["stat", "create"])
+async def test_a_transient_fault_is_retried_for_that_image_alone(world, call):
+    faults = 0
+
+    def fail(now: str, key: str) -> None:
+        nonlocal faults
+        if now == call and key == target_key(9) and faults < 4:
+            faults += 1
+            raise TargetUnavailable("503")
+
+    world.target.fault = fail
+    copied = await world.copy()
+    assert copied.copied == 40
+    assert faults == 4
+    assert world.target.calls["create"] == (44 if call == "create" else 40)
+
+
+async def test_a_lasting_transient_fault_ends_the_step_after_its_tries(world):
+    def fail(call: str, key: str) -> None:
+        if key == source_key(9) and call == "read":
+            raise TargetUnavailable("connection reset")
+
+    world.source.fault = fail
+    with pytest.raises(TargetUnavailable, match="connection reset"):
+        await world.copy(CopyLimits(tries=3, backoff_seconds=0))
+    assert world.source.active == world.target.active == 0
+    left = len(world.target.objects)
+    world.source.fault = lambda call, key: None
+    assert (await world.copy()).copied == 40 - left
+
+
+async def test_pauses_between_tries_grow_and_vary(world, monkeypatch):
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def record(seconds: float) -> None:
+        if seconds:
+            pauses.append(seconds)
+        await sleep(60 if seconds == 999 else 0)
+
+    def fail(call: str, key: str) -> None:
+        if key == target_key(9):
+            raise TargetUnavailable("503")
+
+    world.target.fault = fail
+    monkeypatch.setattr(asyncio, "sleep", record)
+    with pytest.raises(TargetUnavailable):
+        await world.copy(CopyLimits(report_seconds=999))
+    pauses.remove(999)
+    for pause, longest in zip(pauses, (0.5, 1, 2, 4), strict=True):
+        assert longest / 2 <= pause < longest
+
+
+async def test_a_failed_look_does_not_wait_for_the_other_side(world):
+    """A stalled source must not hold back the error of the target."""
+    stalled = asyncio.Event()
+
+    async def stall(key: str) -> None:
+        await stalled.wait()
+
+    def fail(call: str, key: str) -> None:
+        raise AccessDenied("401")
+
+    world.source.stat, world.target.fault = stall, fail
+    async with asyncio.timeout(5):
+        with pytest.raises(AccessDenied):
+            await world.copy()
+
+
+async def test_a_full_target_is_left_to_the_retry_of_the_task(world):
+    def full(call: str, key: str) -> None:
+        if call == "create":
+            raise TargetFull("disk full")
+
+    world.target.fault = full
+    with pytest.raises(TargetFull):
+        await world.copy(CopyLimits(backoff_seconds=60))
+
+
+async def test_a_permanent_fault_stops_everything_and_is_the_one_told(world):
+    def fail(call: str, key: str) -> None:
+        if call == "create":
+            if key == target_key(10):
+                raise AccessDenied("grant storage.objects.create")
+            if key > target_key(10):
+                raise TargetUnavailable("503")
+
+    world.target.fault = fail
+    with pytest.raises(AccessDenied, match=r"storage\.objects\.create"):
+        await world.copy(CopyLimits(backoff_seconds=60))
+    await asyncio.sleep(0)
+    assert len(asyncio.all_tasks()) == 1
+    assert world.target.calls["create"] <= 10 + 2 * world.target.concurrency
+
+
+async def test_of_faults_at_once_the_permanent_one_is_told(world):
+    def fail(call: str, key: str) -> None:
+        if call == "create":
+            raise AccessDenied("403") if key == target_key(3) else TargetUnavailable("503")
+
+    world.target.fault = fail
+    with pytest.raises(AccessDenied):
+        await world.copy(CopyLimits(tries=1))
+
+
+async def test_a_lost_answer_sends_nothing_twice(world):
+    """The server keeps the bytes, then the connection breaks: the retry finds them."""
+    lost: set[str] = set()
+
+    def lose(call: str, key: str) -> None:
+        if key not in lost:
+            lost.add(key)
+            raise TargetUnavailable("connection reset after the last byte")
+
+    world.target.after = lose
+    copied = await world.copy()
+    assert copied.copied + copied.already_there == 40
+    assert world.target.calls["create"] == 40
+    assert world.target.objects == world.expected
+
+
+async def test_cancelling_leaves_no_task_and_no_partial_object(world):
+    world.target._steps = 50
+    running = asyncio.create_task(world.copy())
+    while not world.target.objects:
+        await asyncio.sleep(0)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    assert world.target.objects.items() <= world.expected.items()
+    assert world.source.active == world.target.active == 0
+
+
+async def test_an_image_that_comes_and_goes_is_a_transient_fault(world):
+    def flicker(call: str, key: str) -> None:
+        if key == target_key(9):
+            if call == "create":
+                world.target.objects[key] = b"another run's"
+            else:
+                world.target.objects.pop(key, None)
+
+    world.target.fault = flicker
+    with pytest.raises(TargetUnavailable, match=r"0009\.png comes and goes"):
+        await world.copy()
