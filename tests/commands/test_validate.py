@@ -8,14 +8,8 @@ from pathlib import Path
 import pytest
 
 from data_export_airflow.cli import main
+from tests.customers import GOOD
 
-GOOD = """\
-site_id: [433a60f6-9756-473e-b1e9-9e89e24bb787]
-interval: daily
-start_date: 2025-03-16
-connector_type: cloud_storage
-connector_config: {storage_uri: "gs://bucket/%s", export_images: true}
-"""
 #: What the hook of .pre-commit-hooks.yaml installs, and what comes with it.
 NEEDED = {"croniter", "pydantic", "pydantic_settings", "yaml"}
 THEIRS = {

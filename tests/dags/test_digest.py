@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from data_export.alerts.watch import Late
-from data_export.config.models import EXPORT, AnyExport
 from data_export.window import ExportWindow
 from data_export_airflow.digest import Digest
 from data_export_airflow.telling import Teller
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
+from tests.customers import export
 from tests.dags.test_alerts import PLATFORM, connect_to, told
 
 ANNA, BEN = "anna@owners.example", "ben@owners.example"
@@ -29,21 +29,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpServ
         yield server
 
 
-def export(owner: str | None) -> AnyExport:
-    return EXPORT.validate_python(
-        {
-            "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
-            "interval": "hourly",
-            "start_date": "2025-03-01",
-            "connector_type": "email",
-            "connector_config": {"emails": ["bi@customer.example"]},
-            "owner": owner,
-        }
-    )
-
-
 def digest(now: datetime = NOON) -> Digest:
-    exports = {name: export(owner) for name, owner in OWNERS.items()}
+    exports = {name: export("hourly", owner=owner) for name, owner in OWNERS.items()}
     return Digest(Teller({}, now=now), exports, "http://airflow.example")
 
 

@@ -3,24 +3,17 @@
 from datetime import UTC, datetime, timedelta
 
 from data_export.config.limits import LimitSettings
-from data_export.config.models import EXPORT
 from data_export.limits import limits_of
 from data_export.window import ExportWindow
 from data_export_airflow.schedules import ExportSchedule, Schedules
+from tests.customers import export
 
 HOUR, SETTLE = timedelta(hours=1), timedelta(minutes=5)
 
 
 def schedule(**changes: object) -> ExportSchedule:
-    values = {
-        "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
-        "interval": "daily",
-        "start_date": "2025-01-01",
-        "connector_type": "email",
-        "connector_config": {"emails": ["bi@customer.example"]},
-    }
-    export = EXPORT.validate_python(values | changes)
-    return Schedules().of(export, limits_of("acme", export, LimitSettings()))
+    changed = export(**changes)
+    return Schedules().of(changed, limits_of("acme", changed, LimitSettings()))
 
 
 def at(text: str) -> datetime:
@@ -56,7 +49,7 @@ def test_the_last_window_is_cut_by_end_date_and_none_follows() -> None:
 
 
 def test_once_is_one_window() -> None:
-    once = schedule(interval="once", end_date="2025-02-01")
+    once = schedule(interval="once", start_date="2025-01-01", end_date="2025-02-01")
     (only,) = [once.first(at("2025-02-01T00:05"))]
     assert only == window("2025-01-01T00:00", "2025-02-01T00:00")
     assert once.first(at("2025-02-01T00:04")) is None

@@ -12,25 +12,11 @@ from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_export.config.models import EXPORT, CustomerExport
 from data_export.window import ExportWindow
 from data_export_airflow.timetables import CRON, OnceWindowTimetable, SettledCronTimetable, timetable_of
+from tests.customers import export
 
 SETTLE = timedelta(minutes=5)
-
-
-def export(interval: str, timezone: str = "UTC", **more: str) -> CustomerExport:
-    return EXPORT.validate_python(
-        {
-            "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
-            "interval": interval,
-            "timezone": timezone,
-            "start_date": "2024-01-01",
-            "connector_type": "email",
-            "connector_config": {"emails": ["bi@customer.example"]},
-            **more,
-        }
-    )
 
 
 def runs(
@@ -47,7 +33,7 @@ def runs(
 def windows(
     interval: str, timezone: str, start: str | datetime, end: str | datetime, **more: str
 ) -> list[ExportWindow]:
-    timetable = timetable_of(export(interval, timezone, **more), SETTLE)
+    timetable = timetable_of(export(interval, timezone=timezone, **more), SETTLE)
     found = []
     for info in runs(timetable, start, end):
         assert info.run_after == info.data_interval.end + SETTLE
@@ -132,7 +118,7 @@ def test_the_windows_tile_the_time_from_start_date_to_end_date(interval: str) ->
 
 
 def test_a_manual_run_after_the_end_date_takes_the_last_window() -> None:
-    timetable = timetable_of(export("daily", end_date="2025-03-16T12:00:00"), SETTLE)
+    timetable = timetable_of(export(end_date="2025-03-16T12:00:00"), SETTLE)
     window = timetable.infer_manual_data_interval(run_after=pendulum.datetime(2025, 6, 1))
     assert window == DataInterval(pendulum.datetime(2025, 3, 16), pendulum.datetime(2025, 3, 16, 12))
 
@@ -161,7 +147,7 @@ def test_no_window_is_left_out_however_long_it_settles(settle: int, monkeypatch:
 
 
 def test_a_manual_run_takes_the_last_window_that_has_settled() -> None:
-    timetable = timetable_of(export("daily"), SETTLE)
+    timetable = timetable_of(export(), SETTLE)
     before = timetable.infer_manual_data_interval(run_after=pendulum.datetime(2025, 3, 17, 0, 4))
     after = timetable.infer_manual_data_interval(run_after=pendulum.datetime(2025, 3, 17, 0, 5))
     assert (before.end.day, after.end.day) == (16, 17)
@@ -183,7 +169,7 @@ def test_once_is_one_run_of_the_whole_range_and_never_another() -> None:
 
 @pytest.mark.parametrize("interval", ["daily", "once"])
 def test_a_timetable_survives_its_trip_through_the_database(interval: str) -> None:
-    timetable = timetable_of(export(interval, "Europe/Paris", end_date="2024-02-01"), SETTLE)
+    timetable = timetable_of(export(interval, timezone="Europe/Paris", end_date="2024-02-01"), SETTLE)
     again = type(timetable).deserialize(timetable.serialize())
     assert isinstance(again, SettledCronTimetable | OnceWindowTimetable)
     assert again.serialize() == timetable.serialize()
@@ -191,6 +177,6 @@ def test_a_timetable_survives_its_trip_through_the_database(interval: str) -> No
 
 
 def test_the_timetable_of_a_run_from_before_windows_had_bounds_is_still_read() -> None:
-    data = timetable_of(export("daily"), SETTLE).serialize()
+    data = timetable_of(export(), SETTLE).serialize()
     old = SettledCronTimetable.deserialize({key: data[key] for key in ("expression", "timezone", "settle_seconds")})
     assert (old.start, old.end) == (None, None)

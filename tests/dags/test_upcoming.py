@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pendulum
 import pytest
 
-from data_export.config.models import EXPORT, CustomerExport
 from data_export_airflow.upcoming import PlannedRun, last_complete, seam, upcoming
+from tests.customers import export
 
 SETTLE = timedelta(minutes=5)
 NOW = datetime(2025, 3, 19, 12, tzinfo=UTC)  # a Wednesday
@@ -16,19 +16,6 @@ NOW = datetime(2025, 3, 19, 12, tzinfo=UTC)  # a Wednesday
 def now(monkeypatch: pytest.MonkeyPatch) -> None:
     """Where Airflow's timetables read the clock."""
     monkeypatch.setattr("airflow.timetables.interval.utcnow", lambda: pendulum.instance(NOW))
-
-
-def export(interval: str = "daily", **more: object) -> CustomerExport:
-    return EXPORT.validate_python(
-        {
-            "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
-            "interval": interval,
-            "start_date": "2025-01-01",
-            "connector_type": "email",
-            "connector_config": {"emails": ["bi@customer.example"]},
-            **more,
-        }
-    )
 
 
 def said(runs: list[PlannedRun]) -> list[str]:

@@ -7,25 +7,12 @@ from typing import Any
 import pytest
 from pendulum import instance
 
-from data_export.config.models import EXPORT, CustomerExport
 from data_export.errors import ConfigError
 from data_export_airflow.windows import window_of_run
+from tests.customers import export
 
 SETTLE = timedelta(minutes=5)
 NOW = datetime(2025, 3, 20, 12, tzinfo=UTC)
-
-
-def export(**more: str) -> CustomerExport:
-    return EXPORT.validate_python(
-        {
-            "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
-            "interval": "daily",
-            "start_date": "2025-03-01",
-            "connector_type": "email",
-            "connector_config": {"emails": ["bi@customer.example"]},
-            **more,
-        }
-    )
 
 
 def context(start: datetime | None = None, end: datetime | None = None, **params: str) -> dict[str, Any]:
@@ -69,7 +56,7 @@ def test_a_run_without_interval_takes_the_last_settled_window() -> None:
 
 
 def test_once_is_always_its_whole_range() -> None:
-    once = export(interval="once", end_date="2025-03-11")
+    once = export("once", start_date="2025-03-01", end_date="2025-03-11")
     window = window_of_run(once, context(), SETTLE, NOW)
     assert (window.start, window.end) == (day(1), day(11))
 

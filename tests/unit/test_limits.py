@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from data_export.config.limits import CustomerLimits, LimitSettings
-from data_export.config.models import EXPORT, CustomerExport
+from data_export.config.models import CustomerExport
 from data_export.errors import LimitExceeded
 from data_export.limits import check_window, limits_of
 from data_export.window import ExportWindow
+from tests import customers
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -24,17 +25,7 @@ def _places(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def export(timezone: str = "UTC", **limits: Any) -> CustomerExport:
-    return EXPORT.validate_python(
-        {
-            "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
-            "interval": "daily",
-            "timezone": timezone,
-            "start_date": "2024-02-01",
-            "connector_type": "email",
-            "connector_config": {"emails": ["bi@customer.example"]},
-            "limits": limits,
-        }
-    )
+    return customers.export(timezone=timezone, start_date="2024-02-01", limits=limits)
 
 
 def local(text: str, days: float = 1) -> ExportWindow:

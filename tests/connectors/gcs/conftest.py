@@ -1,18 +1,15 @@
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from uuid import uuid4
 
 import pytest
 
-from data_export.content import Content
-from data_export.delivery.gcs import GcsStore
 from demo.servers.faults import FaultProxy
 from demo.servers.gcs import GcsServer
 from demo.servers.strict import StrictGcs
-from tests.connectors.contract import Connect, Stored, random_bytes
+from tests.connectors.contract import Connect, Stored
 from tests.connectors.gcs.stores import gcs_store
 
 
@@ -57,16 +54,3 @@ def stored(server: GcsServer, bucket: str) -> Stored:
             return None
 
     return read
-
-
-@pytest.fixture
-async def store(connect: Connect) -> AsyncIterator[GcsStore]:
-    async with connect() as store:
-        yield store
-
-
-@pytest.fixture
-def big(tmp_path: Path) -> Content:
-    path = tmp_path / "big"
-    path.write_bytes(random_bytes(17 << 20))
-    return Content.of_file(path)

@@ -1,16 +1,13 @@
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from data_export.content import Content
-from data_export.delivery.s3 import S3Store
 from demo.servers.faults import FaultProxy
 from demo.servers.s3 import S3Server
 from demo.servers.strict import StrictS3
-from tests.connectors.contract import Connect, Stored, random_bytes
+from tests.connectors.contract import Connect, Stored
 from tests.connectors.s3.stores import client_of, key_session, s3_store
 
 
@@ -55,16 +52,3 @@ def stored(raw: Any, bucket: str) -> Stored:
             return None
 
     return read
-
-
-@pytest.fixture
-async def store(connect: Connect) -> AsyncIterator[S3Store]:
-    async with connect() as store:
-        yield store
-
-
-@pytest.fixture
-def big(tmp_path: Path) -> Content:
-    path = tmp_path / "big"
-    path.write_bytes(random_bytes(17 << 20))
-    return Content.of_file(path)

@@ -52,6 +52,10 @@ class Unruly(Sftp):
         self._refuse("mkdir")
         super().mkdir(path, attrs)
 
+    def remove(self, path: bytes) -> None:
+        self._refuse("remove")
+        super().remove(path)
+
     def rename(self, oldpath: bytes, newpath: bytes) -> None:
         self._refuse("rename")
         if b":" in newpath:

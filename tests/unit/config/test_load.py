@@ -14,14 +14,7 @@ from data_export.config import load
 from data_export.config.load import BrokenFile, load_customer, load_customers, load_files, load_named
 from data_export.config.models import dag_id, name_of
 from data_export.config.yaml_lines import read_document
-
-GOOD = """\
-site_id: [433a60f6-9756-473e-b1e9-9e89e24bb787]
-interval: daily
-start_date: 2025-03-16
-connector_type: cloud_storage
-connector_config: {storage_uri: "gs://bucket/%s", export_images: true}
-"""
+from tests.customers import GOOD
 
 
 @pytest.fixture

@@ -7,14 +7,7 @@ import pytest
 
 from data_export.config import watch
 from data_export.config.watch import Changes, FolderWatch
-
-GOOD = """\
-site_id: [433a60f6-9756-473e-b1e9-9e89e24bb787]
-interval: daily
-start_date: 2025-03-16
-connector_type: cloud_storage
-connector_config: {storage_uri: "gs://bucket/%s", export_images: true}
-"""
+from tests.customers import GOOD
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A check of a target with folders: what a server refuses is told by what an export needs, and nothing is left."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import asyncssh
@@ -9,63 +8,12 @@ import pytest
 from data_export.check import CheckResult, check_target
 from data_export.delivery.local import LocalStore
 from data_export.delivery.sftp import SftpDestination
-from demo.servers.sftp import SftpKeys, SftpServer
+from demo.servers.sftp import SftpServer
 from tests.connectors.sftp.logins import login_of
+from tests.connectors.sftp.unruly import Unruly
 
+NO = asyncssh.SFTPPermissionDenied("no")
 FOLDERS = ("433a60f6/data/work-orders-timeline", "433a60f6/inputs")
-
-
-class Refusing(asyncssh.SFTPServer):
-    """Refuses the operations named, and names with ':' where `colons` is False."""
-
-    refused: frozenset[str] = frozenset()
-    colons = True
-
-    def _refuse(self, operation: str, path: bytes = b"") -> None:
-        if operation in self.refused:
-            raise asyncssh.SFTPPermissionDenied("no")
-        if b":" in path and not self.colons:
-            raise asyncssh.SFTPFailure("The filename, directory name, or volume label syntax is incorrect")
-
-    def open(self, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
-        if pflags & asyncssh.FXF_WRITE:
-            self._refuse("open", path)
-        return super().open(path, pflags, attrs)
-
-    def mkdir(self, path: bytes, attrs: asyncssh.SFTPAttrs) -> None:
-        self._refuse("mkdir", path)
-        super().mkdir(path, attrs)
-
-    def remove(self, path: bytes) -> None:
-        self._refuse("remove", path)
-        super().remove(path)
-
-    def rename(self, oldpath: bytes, newpath: bytes) -> None:
-        self._refuse("rename", newpath)
-        super().rename(oldpath, newpath)
-
-    def posix_rename(self, oldpath: bytes, newpath: bytes) -> None:
-        self._refuse("posix_rename", newpath)
-        super().posix_rename(oldpath, newpath)
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("keys")
-    SftpKeys(folder / "keys")
-    return folder
-
-
-@pytest.fixture
-def kind() -> type[Refusing]:
-    return type("RefusingHere", (Refusing,), {})
-
-
-@pytest.fixture
-def server(keys: Path, tmp_path: Path, kind: type[Refusing]) -> Iterator[SftpServer]:
-    (tmp_path / "keys").symlink_to(keys / "keys")
-    with SftpServer(tmp_path, sftp=kind) as server:
-        yield server
 
 
 def failures(results: list[CheckResult]) -> dict[str, str]:
@@ -98,9 +46,9 @@ def test_a_local_folder_is_left_as_it_was(tmp_path: Path) -> None:
     assert left(tmp_path) == ["433a60f6"]
 
 
-def test_without_the_right_to_remove_an_export_works(server: SftpServer, kind: type[Refusing]) -> None:
+def test_without_the_right_to_remove_an_export_works(server: SftpServer, unruly: type[Unruly]) -> None:
     (server.root / "exports").mkdir()
-    kind.refused = frozenset({"remove"})
+    unruly.refused = {"remove": NO}
     results = checked(server)
     assert failures(results) == {}
     (told,) = (one.detail for one in results if one.step == "target: remove")
@@ -109,10 +57,10 @@ def test_without_the_right_to_remove_an_export_works(server: SftpServer, kind: t
 
 
 def test_without_the_right_to_make_folders_those_of_the_export_are_named(
-    server: SftpServer, kind: type[Refusing]
+    server: SftpServer, unruly: type[Unruly]
 ) -> None:
     (server.root / "exports").mkdir()
-    kind.refused = frozenset({"mkdir"})
+    unruly.refused = {"mkdir": NO}
     failed = failures(checked(server))
     assert list(failed) == [f"target: folder {folder}" for folder in FOLDERS]
     assert "folder '/exports/433a60f6'" in failed[f"target: folder {FOLDERS[0]}"]
@@ -121,33 +69,35 @@ def test_without_the_right_to_make_folders_those_of_the_export_are_named(
     assert failures(checked(server)) == {}
 
 
-def test_a_server_that_only_reads_is_one_failure(server: SftpServer, kind: type[Refusing]) -> None:
+def test_a_server_that_only_reads_is_one_failure(server: SftpServer, unruly: type[Unruly]) -> None:
     (server.root / "exports").mkdir()
-    kind.refused = frozenset({"mkdir", "open", "remove", "rename", "posix_rename"})
+    unruly.refused = dict.fromkeys(("mkdir", "write", "remove", "rename", "posix_rename"), NO)
     failed = failures(checked(server))
     assert list(failed) == ["target: write and check"]
     assert "ask for read and write rights there" in failed["target: write and check"]
 
 
-def test_a_missing_root_that_may_not_be_made_is_one_failure(server: SftpServer, kind: type[Refusing]) -> None:
-    kind.refused = frozenset({"mkdir"})
+def test_a_missing_root_that_may_not_be_made_is_one_failure(server: SftpServer, unruly: type[Unruly]) -> None:
+    unruly.refused = {"mkdir": NO}
     failed = failures(checked(server))
     assert list(failed) == ["target: write and check"]
     assert "folder '/exports'" in failed["target: write and check"]
 
 
-def test_names_with_colons_that_are_refused_are_the_one_failure(server: SftpServer, kind: type[Refusing]) -> None:
+def test_names_with_colons_that_are_refused_are_the_one_failure(server: SftpServer, unruly: type[Unruly]) -> None:
     (server.root / "exports").mkdir()
-    kind.colons = False
+    unruly.refused = {
+        "colon": asyncssh.SFTPFailure("The filename, directory name, or volume label syntax is incorrect")
+    }
     failed = failures(checked(server))
     assert list(failed) == ["target: names with ':'"]
     assert "Windows servers refuse ':'" in failed["target: names with ':'"]
     assert left(server.root) == ["exports"]
 
 
-def test_replacing_that_is_refused_is_told(server: SftpServer, kind: type[Refusing]) -> None:
+def test_replacing_that_is_refused_is_told(server: SftpServer, unruly: type[Unruly]) -> None:
     (server.root / "exports").mkdir()
-    kind.refused = frozenset({"posix_rename"})
+    unruly.refused = {"posix_rename": NO}
     failed = failures(checked(server))
     assert list(failed) == ["target: replace"]
     assert left(server.root) == ["exports"]
