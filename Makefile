@@ -40,7 +40,7 @@ check: $(STAMP) ## format, lint, types
 	@$(BIN)/mypy plugins demo dags
 
 bench: $(STAMP) ## speed and memory of extract and transform beside other ways; some 10 minutes
-	@$(BIN)/python benchmarks/data_path.py
+	@$(BIN)/python -m benchmarks.data_path
 
 format: $(STAMP) ## rewrite the sources in the project's format
 	@$(BIN)/ruff format .

@@ -1,8 +1,9 @@
 """Speed and memory of extract and transform beside other ways to make the same files, in one run.
 
-    python benchmarks/data_path.py             # 20 sites, 200,000 work orders, 1.3 GB of JSON Lines; some 10 minutes
-    python benchmarks/data_path.py --scale 0.1 # 2 sites of the same size
-    DEMO_POSTGRES_BIN=/usr/lib/postgresql/15/bin python benchmarks/data_path.py  # on another PostgreSQL
+    export PYTHONPATH=plugins
+    python -m benchmarks.data_path              # 20 sites, 200,000 work orders, 1.3 GB of JSON Lines; some 10 minutes
+    python -m benchmarks.data_path --scale 0.1  # 2 sites of the same size
+    DEMO_POSTGRES_BIN=/usr/lib/postgresql/15/bin python -m benchmarks.data_path  # on another PostgreSQL
 
 Starts a PostgreSQL of its own in a temporary folder (`--folder` keeps it for the next run), fills it, and lets each way
 write one file per site from it, each in a process of its own. Every file is compared: the same bytes, or where a way
@@ -30,15 +31,14 @@ from uuid import UUID
 import psutil
 import psycopg
 
+from demo.servers.postgres import PostgresServer
+
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "plugins"), str(ROOT / "benchmarks")]
-
-from demo.servers.postgres import PostgresServer  # noqa: E402 - the paths above come first
-
 PER_SITE = 10_000
 SERVICE = "extract + transform, two sites at a time"  # as a worker with two cores runs a DAG's mapped tasks
 PEER = "COPY of JSON built by PostgreSQL"
-#: Name in the table -> function `(dsn, sites, folder)` writing <folder>/<site>.jsonl, and how many processes share it.
+#: Name in the table -> function `(dsn, sites, folder)` of a module beside this one, which writes <folder>/<site>.jsonl,
+#: and how many processes share it.
 WAYS: dict[str, tuple[str, int]] = {
     SERVICE: ("data_path_service.one_site_after_the_other", 2),
     "extract + transform, one after the other": ("data_path_service.one_site_after_the_other", 1),
@@ -73,7 +73,7 @@ class Cost:
 def run_way(function: str, dsn: str, sites: list[UUID], folder: Path) -> dict[str, Any]:
     """In the process of one way: does it, and says what it cost; imports do not count."""
     module, name = function.split(".")
-    way: Callable[[str, list[UUID], Path], str | None] = getattr(importlib.import_module(module), name)
+    way: Callable[[str, list[UUID], Path], str | None] = getattr(importlib.import_module(f"benchmarks.{module}"), name)
     process = psutil.Process()
     before, began = process.cpu_times(), time.monotonic()
     note = way(dsn, sites, folder)
@@ -102,7 +102,8 @@ def measure(server: PostgresServer, way: str, dsn: str, sites: list[UUID], folde
     folder.mkdir(exist_ok=True)
 
     def worker(share: list[UUID]) -> dict[str, Any]:
-        command = [sys.executable, __file__, "--way", function, "--dsn", dsn, "--out", str(folder), *map(str, share)]
+        arguments = ["--way", function, "--dsn", dsn, "--out", str(folder), *map(str, share)]
+        command = [sys.executable, "-m", "benchmarks.data_path", *arguments]
         done = subprocess.run(command, check=True, capture_output=True, text=True)
         result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
         return result

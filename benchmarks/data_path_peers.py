@@ -1,4 +1,4 @@
-"""Other ways to make the same files, as somebody might write them without this service; see data_path.py."""
+"""Other ways to make the same files, as somebody might write them without this service; see `benchmarks.data_path`."""
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime

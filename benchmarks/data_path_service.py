@@ -1,4 +1,4 @@
-"""The service's own way, as its tasks do it; see data_path.py."""
+"""The service's own way, as its tasks do it; see `benchmarks.data_path`."""
 
 import tempfile
 import time

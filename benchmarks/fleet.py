@@ -1,7 +1,8 @@
 """What thousands of exports cost Airflow: parsing, storing, starting a task, noticing a change, `validate`.
 
-    python benchmarks/fleet.py                  # 1, 100, 1,000 and 5,000 exports; some 8 minutes
-    python benchmarks/fleet.py --exports 500    # one size
+    export PYTHONPATH=plugins
+    python -m benchmarks.fleet                  # 1, 100, 1,000 and 5,000 exports; some 8 minutes
+    python -m benchmarks.fleet --exports 500    # one size
     AIRFLOW__CORE__AUTH_MANAGER=airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager ...  # as deployed
 
 For each size a process of its own, with a PostgreSQL of its own as Airflow's database, does what the dag-processor does
@@ -27,14 +28,12 @@ from uuid import UUID
 import psutil
 import psycopg
 
+from data_export.config.models import dag_id
+from demo.airflow import BUNDLE
+from demo.guard import Guard
+from demo.servers.postgres import PostgresServer
+
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
-
-from data_export.config.models import dag_id  # noqa: E402 - the paths above come first
-from demo.airflow import BUNDLE  # noqa: E402
-from demo.guard import Guard  # noqa: E402
-from demo.servers.postgres import PostgresServer  # noqa: E402
-
 SIZES = (1, 100, 1000, 5000)
 COLUMNS = {
     "exports": "exports",
@@ -257,7 +256,7 @@ def main() -> None:
         return
     rows = []
     for exports in args.exports:
-        command = [sys.executable, __file__, "--one", str(exports)]
+        command = [sys.executable, "-m", "benchmarks.fleet", "--one", str(exports)]
         done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
         rows.append(json.loads(done.stdout.splitlines()[-1]))
         print(json.dumps(rows[-1]), file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """Seconds to deliver many images over SFTP, beside the tools that people use for it.
 
-    python -m benchmarks.images [--images 5000] [--bytes 102400] [--rtt-ms 0]
+    PYTHONPATH=plugins python -m benchmarks.images [--images 5000] [--bytes 102400] [--rtt-ms 0]
 
 Every contender sends the same local files to a folder of its own on one server, then again, when nothing has changed.
 Seconds are those of the whole process. What arrived is counted and compared in size; a contender that is not installed

@@ -1,14 +1,14 @@
 """What one export's run costs Airflow itself: CPU seconds of all its processes around a window that holds nothing.
 
-    python benchmarks/overhead.py                # some 4 minutes
-    python benchmarks/overhead.py --no-preload   # each task imports for itself, as where deploy/preload is not used
+    export PYTHONPATH=plugins
+    python -m benchmarks.overhead                # some 4 minutes
+    python -m benchmarks.overhead --no-preload   # each task imports for itself, as where deploy/preload is not used
 
 Runs of one export with one site, one after the other, through the embedded platform and its Airflow. What the processes
 spend when nothing runs is measured first and left out.
 """
 
 import argparse
-import sys
 import tempfile
 import time
 from contextlib import suppress
@@ -16,15 +16,13 @@ from pathlib import Path
 
 import psutil
 
+import demo.airflow
+from data_export.config.models import dag_id
+from demo.data import PARIS
+from demo.rest import wait_for
+from demo.session import Session, running, sayer
+
 ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
-
-import demo.airflow  # noqa: E402 - the paths above come first
-from data_export.config.models import dag_id  # noqa: E402
-from demo.data import PARIS  # noqa: E402
-from demo.rest import wait_for  # noqa: E402
-from demo.session import Session, running, sayer  # noqa: E402
-
 CUSTOMER = f"""\
 site_id: [{PARIS}]
 interval: daily

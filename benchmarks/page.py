@@ -1,8 +1,9 @@
 """How quick the page "Data exports" is with thousands of exports and a year of their runs.
 
-    python benchmarks/page.py                          # 5,000 exports, a year of daily runs; some 10 minutes to fill
-    python benchmarks/page.py --exports 500 --days 30
-    python benchmarks/page.py --folder /tmp/fleet --serve # stay, to look at it in a browser
+    export PYTHONPATH=plugins
+    python -m benchmarks.page                              # 5,000 exports, a year of daily runs; 10 minutes to fill
+    python -m benchmarks.page --exports 500 --days 30
+    python -m benchmarks.page --folder /tmp/fleet --serve  # stay, to look at it in a browser
 
 Starts a PostgreSQL of its own in a temporary folder (`--folder` keeps it for the next time), lets Airflow make its
 tables and store one DAG per connector, copies those, and adds runs and receipts. Then, with the real API server:
@@ -29,17 +30,14 @@ from pathlib import Path
 
 import httpx
 import psycopg
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
-ROOT = Path(__file__).parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "plugins")]
-
-from data_export.config.models import dag_id  # noqa: E402 - the paths above come first
-from demo.airflow import USER, Airflow  # noqa: E402
-from demo.history import add_exports, add_runs  # noqa: E402
-from demo.platform import Secrets  # noqa: E402
-from demo.rest import wait_for  # noqa: E402
-from demo.servers.postgres import PostgresServer  # noqa: E402
+from data_export.config.models import dag_id
+from demo.airflow import USER, Airflow
+from demo.history import add_exports, add_runs
+from demo.platform import Secrets
+from demo.rest import wait_for
+from demo.servers.postgres import PostgresServer
 
 DAY = timedelta(days=1)
 EXPIRED = 61.0  # seconds after which nobody is shown the list that was made before
@@ -205,17 +203,18 @@ def measure_browser(installation: Installation, rounds: int = 5) -> None:
                 context.add_cookies([{"name": "_token", "value": token, "url": airflow.url}])
                 tab = context.new_page()
                 tab.add_init_script(NOTE_CONTENT % ready)
-
-                def shown(page: str = page, ready: str = ready) -> float:
-                    tab.goto(page, wait_until="commit")  # noqa: B023
-                    tab.locator(ready).first.wait_for()  # noqa: B023
-                    return float(tab.wait_for_function("window.contentShown").json_value()) / 1000  # noqa: B023
-
-                cold = shown()
-                warm = [shown() for _ in range(rounds)]
+                cold = shown(tab, page, ready)
+                warm = [shown(tab, page, ready) for _ in range(rounds)]
                 browser.close()
             name = f"Chromium, {page.partition('.')[0] or 'list'}"
             print(f"{name:24} {cold:8.2f} {'':8} {statistics.median(warm):8.2f}", flush=True)
+
+
+def shown(tab: Page, page: str, ready: str) -> float:
+    """Seconds until the first element of the selector `ready` is there, noted in the page by NOTE_CONTENT."""
+    tab.goto(page, wait_until="commit")
+    tab.locator(ready).first.wait_for()
+    return float(tab.wait_for_function("window.contentShown").json_value()) / 1000
 
 
 def main() -> None:
