@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from data_export import layout
-from data_export.config.connectors import SFTP_PORT, CloudStorageConfig, SftpConfig
+from data_export.config.connectors import CloudStorageConfig, SftpConfig, sftp_account, sftp_uri
 from data_export.config.models import CustomerExport
 from data_export.window import ExportWindow
 
@@ -39,7 +39,8 @@ def target_address(export: CustomerExport) -> str | None:
     if isinstance(config, CloudStorageConfig):
         return config.storage_uri
     if isinstance(config, SftpConfig):
-        port = "" if config.sftp_port == SFTP_PORT else f":{config.sftp_port}"
-        server = f"<{config.conn_id}>" if config.conn_id else f"{config.sftp_username}@{config.sftp_host}{port}"
-        return f"sftp://{server}/{config.sftp_remote_path.strip('/')}/"
+        if config.conn_id is not None:
+            return sftp_uri(f"<{config.conn_id}>", config.sftp_remote_path)
+        account = sftp_account(config.sftp_username or "", config.sftp_host or "", config.sftp_port)
+        return sftp_uri(account, config.sftp_remote_path)
     return None

@@ -11,10 +11,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from airflow.sdk import BaseHook, Connection, Variable
-from airflow.sdk.exceptions import AirflowException, AirflowNotFoundException
+from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.log import mask_secret
 
-from data_export.config.connectors import CloudStorageConfig, SftpConfig
+from data_export.config.connectors import SFTP_PORT, CloudStorageConfig, SftpConfig
 from data_export.config.load import load_named
 from data_export.config.models import CustomerExport
 from data_export.config.platform import PlatformSettings
@@ -38,7 +38,7 @@ def connection(conn_id: str) -> Connection:
     """
     try:
         found: Connection = BaseHook.get_connection(conn_id)
-    except (AirflowNotFoundException, AirflowException) as error:
+    except AirflowException as error:
         raise ConfigError(
             f"Airflow connection {conn_id!r} cannot be read ({type(error).__name__}): add it with "
             f"`airflow connections add {conn_id} ...`, as AIRFLOW_CONN_{conn_id.upper()}, or in the secrets backend"
@@ -168,7 +168,7 @@ def _login_of_connection(conn_id: str) -> SftpLogin:
             mask_secret(line)
     return SftpLogin(
         host=found.host or "",
-        port=found.port or 22,
+        port=found.port or SFTP_PORT,
         username=found.login or "",
         private_key=extra.get("private_key"),
         private_key_path=extra.get("key_file"),

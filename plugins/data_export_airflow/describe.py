@@ -1,6 +1,6 @@
 """An export in words, for its DAG's page."""
 
-from data_export.config.connectors import CloudStorageConfig, EmailConfig, SftpConfig
+from data_export.config.connectors import CloudStorageConfig, EmailConfig, SftpConfig, server_address
 from data_export.config.models import CustomerExport
 
 _RECORDS = {
@@ -40,9 +40,8 @@ def _target(export: CustomerExport) -> str:
     if isinstance(config, CloudStorageConfig):
         return f"`{config.storage_uri}`"
     if isinstance(config, SftpConfig):
-        server = (
-            f"connection `{config.conn_id}`" if config.conn_id else f"`sftp://{config.sftp_host}:{config.sftp_port}`"
-        )
+        named = f"connection `{config.conn_id}`"
+        server = named if config.conn_id else f"`sftp://{server_address(config.sftp_host or '', config.sftp_port)}`"
         return f"{server}, folder `{config.sftp_remote_path}`"
     count = len(config.emails) if isinstance(config, EmailConfig) else 0
     return f"a temporary link, mailed to {count} recipient{'s' * (count != 1)}"

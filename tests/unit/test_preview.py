@@ -33,6 +33,10 @@ def test_a_server_by_name_or_by_connection() -> None:
     found = sample_objects("acme", by_name, WINDOW)
     assert found.data == f"sftp://us@h.example:2222/in/{SITE}/data/work-orders-timeline/{STAMP}.json"
     assert (found.image, found.receipt) == (None, None)
+    by_address = export(
+        "sftp", {"sftp_host": "2001:db8::1"} | login | {"sftp_remote_path": "/", "export_images": False}
+    )
+    assert sample_objects("acme", by_address, WINDOW).data.startswith(f"sftp://us@[2001:db8::1]/{SITE}/")
     by_connection = export("sftp", {"conn_id": "theirs"} | folder)
     assert sample_objects("acme", by_connection, WINDOW).data.startswith(f"sftp://<theirs>/in/{SITE}/")
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self
 
+from data_export.config.connectors import sftp_account, sftp_uri
 from data_export.content import Content, Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key
@@ -79,9 +80,8 @@ class SftpDestination:
 
     @property
     def uri(self) -> str:
-        port = "" if self._login.port == 22 else f":{self._login.port}"
-        host = f"[{self._login.host}]" if ":" in self._login.host else self._login.host
-        return f"sftp://{self._login.username}@{host}{port}/{self._root.lstrip('/')}"
+        login = self._login
+        return sftp_uri(sftp_account(login.username, login.host, login.port), self._root)
 
     async def __aenter__(self) -> Self:
         self._gate = asyncio.Semaphore(self.concurrency)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from data_export.config.connectors import SFTP_PORT, server_address
 from data_export.delivery.sftp_errors import named, unavailable
 from data_export.errors import AccessDenied, ConfigError, DataExportError, HostKeyMismatch, TargetRefused
 
@@ -29,7 +30,7 @@ class SftpLogin:
     host: str
     username: str
     host_key: str
-    port: int = 22
+    port: int = SFTP_PORT
     private_key: str | None = field(default=None, repr=False)
     private_key_path: str | None = None
     passphrase: str | None = field(default=None, repr=False)
@@ -38,7 +39,7 @@ class SftpLogin:
     @property
     def server(self) -> str:
         """`host:port`, as messages name the server."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return server_address(self.host, self.port)
 
 
 async def connect(login: SftpLogin, timeout: float) -> "asyncssh.SSHClientConnection":
@@ -71,7 +72,7 @@ async def connect(login: SftpLogin, timeout: float) -> "asyncssh.SSHClientConnec
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-async def fetch_host_key(host: str, port: int = 22, timeout: float = 15) -> tuple[str, str]:
+async def fetch_host_key(host: str, port: int, timeout: float = 15) -> tuple[str, str]:
     """The key that the server shows now, and its fingerprint, for a person to compare; nothing is trusted or sent.
 
     Raises:
