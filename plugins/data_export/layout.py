@@ -34,11 +34,9 @@ def image_key(site_id: UUID, input_id: UUID | str, file_extension: str | None) -
     """`<site_id>/inputs/<input_id><file_extension>`.
 
     Raises:
-        ValueError: an extension that could leave the folder (see `is_safe_extension`).
+        ValueError: see `plain_extension`.
     """
-    if not is_safe_extension(file_extension):
-        raise ValueError(f"file_extension {file_extension!r} is not a plain extension such as .png")
-    return f"{images_folder(site_id)}/{input_id}{file_extension or ''}"
+    return f"{images_folder(site_id)}/{input_id}{plain_extension(file_extension)}"
 
 
 def receipt_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
@@ -49,6 +47,17 @@ def receipt_key(site_id: UUID, export_type: str, window: ExportWindow, revision:
 def missing_images_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
     """`<site_id>/receipts/<export_type>/<from>_<to>.missing-images.txt`: names that a receipt is too short for."""
     return f"{site_id}/receipts/{export_type}/{window.stamp}{_suffix(revision)}.missing-images.txt"
+
+
+def plain_extension(file_extension: str | None) -> str:
+    """The extension, empty where there is none.
+
+    Raises:
+        ValueError: one that could leave the folder (see `is_safe_extension`).
+    """
+    if not is_safe_extension(file_extension):
+        raise ValueError(f"file_extension {file_extension!r} is not a plain extension such as .png")
+    return file_extension or ""
 
 
 def is_safe_extension(file_extension: str | None) -> bool:

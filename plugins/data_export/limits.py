@@ -1,7 +1,7 @@
 """Which limits hold for an export, and whether a window keeps them. Nothing here reads anything."""
 
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Generic, TypeVar
 
 from data_export.config.limits import LimitSettings
@@ -94,7 +94,7 @@ def check_window(name: str, export: CustomerExport, window: ExportWindow, limits
             f"{name}: window {window} is {length / timedelta(days=1):.4g} days long, more than "
             f"{limits.max_window_days}: export it in several windows"
         )
-    if window.start < datetime.combine(limits.earliest.value, datetime.min.time(), UTC):
+    if window.start < datetime.combine(limits.earliest.value, time.min, UTC):
         raise LimitExceeded(f"{name}: window {window} begins before {limits.earliest}: begin later")
     if window.start < export.start:
         raise LimitExceeded(

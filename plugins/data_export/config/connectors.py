@@ -13,6 +13,7 @@ from data_export.config.secrets import SecretReference
 
 IfExists = Literal["replace", "keep", "revision"]
 SFTP_PORT = 22
+LONGEST_LINK_HOURS = 168  # where signed links of Cloud Storage and S3 end at the latest
 
 
 def server_address(host: str, port: int) -> str:
@@ -51,7 +52,10 @@ class EmailConfig(ConnectorConfig):
         json_schema_extra={"uniqueItems": True},
     )
     link_ttl_hours: int | None = Field(
-        default=None, ge=1, le=168, description="hours the link works, 1 to 168 (default: the platform's, 12)"
+        default=None,
+        ge=1,
+        le=LONGEST_LINK_HOURS,
+        description=f"hours the link works, 1 to {LONGEST_LINK_HOURS} (default: the platform's, 12)",
     )
     export_images: bool = Field(
         default=False, description="always false: a link carries no images", json_schema_extra={"const": False}

@@ -17,11 +17,8 @@ def check_cron(expression: str) -> str:
     Raises:
         ValueError: with what to write instead.
     """
-    from croniter import (
-        CroniterBadDateError,
-        CroniterError,
-        croniter,
-    )  # the library that Airflow's own cron timetables use
+    # The library that Airflow's own cron timetables use.
+    from croniter import CroniterBadDateError, CroniterError, croniter
 
     fields = expression.split()
     if len(fields) != 5 or not all(_FIELD.fullmatch(_NAMES.sub("0", field.lower())) for field in fields):

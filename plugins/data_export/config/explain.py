@@ -21,7 +21,7 @@ def explain(error: ErrorDetails, model: Model, location: Location) -> str:
         field = field_at(model, location)
         return f"is missing: add it ({field.description if field else 'required'})"
     if kind == "extra_forbidden":
-        return _unknown(str(location[-1]), _keys(_model_at(model, location[:-1])))
+        return _unknown(str(location[-1]), list(keys_of(_model_at(model, location[:-1]))))
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if error["input"] is None:
@@ -60,10 +60,6 @@ def _model_at(model: Model, location: Location) -> Model:
 def field_at(model: Model, location: Location) -> FieldInfo | None:
     """The declaration of a key; None where there is no such key."""
     return keys_of(_model_at(model, location[:-1])).get(str(location[-1]))
-
-
-def _keys(model: Model) -> list[str]:
-    return list(keys_of(model))
 
 
 def _choice(shown: str, error: ErrorDetails) -> str:

@@ -1,8 +1,7 @@
 """Dates, time zones and intervals of a customer file."""
 
 import re
-from datetime import UTC, date, datetime, timedelta
-from datetime import time as midnight
+from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
@@ -19,7 +18,7 @@ _YEARS = range(1970, 3000)  # a zone's offset never carries these out of what a 
 
 def instant(value: datetime | date, timezone: str) -> datetime:
     """The date's midnight, or the date-time, as an instant in UTC; without zone it is in `timezone`."""
-    whole = value if isinstance(value, datetime) else datetime.combine(value, midnight())
+    whole = value if isinstance(value, datetime) else datetime.combine(value, time.min)
     return (whole if whole.tzinfo else whole.replace(tzinfo=ZoneInfo(timezone))).astimezone(UTC)
 
 

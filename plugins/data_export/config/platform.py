@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from pydantic_settings.exceptions import SettingsError
 
 from data_export.config.alerts import AlertSettings, Section
+from data_export.config.connectors import LONGEST_LINK_HOURS
 from data_export.config.explain import explain
 from data_export.config.fields import ConnId, Email, StoreUri, quoted, store_uri
 from data_export.config.limits import LimitSettings
@@ -89,7 +90,9 @@ class MailSettings(Section):
 
     smtp_conn_id: ConnId = Field(default="export_smtp", description="connection of the mail server")
     sender: Email = Field(alias="from", description="sender of the mails")
-    link_ttl_hours: int = Field(default=12, ge=1, le=168, description="hours a link works unless a customer file says")
+    link_ttl_hours: int = Field(
+        default=12, ge=1, le=LONGEST_LINK_HOURS, description="hours a link works unless a customer file says"
+    )
 
 
 class PlatformSettings(BaseSettings):

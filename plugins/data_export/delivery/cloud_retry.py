@@ -1,4 +1,4 @@
-"""How long the cloud stores try before a server counts as unavailable."""
+"""How the cloud stores try again: how long before a server counts as unavailable, and what a lost answer may mean."""
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -10,8 +10,6 @@ from data_export.errors import ObjectExists, TargetNotFound, TransientError
 if TYPE_CHECKING:
     from tenacity import AsyncRetrying
 
-#: Signed links of Cloud Storage and S3 end here at the latest.
-LONGEST_LINK_SECONDS = 7 * 24 * 3600
 # Slower than this a server counts as stalled: 100 kB/s for a request's body.
 _SLOWEST_BYTES_PER_SECOND = 100_000
 

@@ -4,8 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from data_export.delivery.cloud_retry import LONGEST_LINK_SECONDS
-from data_export.delivery.keys import attachment
+from data_export.delivery.links import attachment, check_lifetime, hours
 from data_export.errors import AccessDenied, PermanentError
 
 if TYPE_CHECKING:
@@ -26,14 +25,13 @@ def signed_link(blob: "Blob", credentials: Callable[[], Any], lifetime: timedelt
     from google.auth.exceptions import GoogleAuthError
 
     address = f"gs://{blob.bucket.name}/{blob.name}"
-    if lifetime.total_seconds() > LONGEST_LINK_SECONDS:
-        raise PermanentError(f"{address}: no link works for {_hours(lifetime)}: set link_ttl_hours to at most 168")
+    check_lifetime(address, lifetime)
     holder = credentials()
     signer = {"credentials": holder}
     if not _has_key(holder):
         if lifetime > _IAM_SIGNED:
             raise PermanentError(
-                f"{address}: a link of {_hours(lifetime)} cannot be promised: the account has no key of its own, and "
+                f"{address}: a link of {hours(lifetime)} cannot be promised: the account has no key of its own, and "
                 "what Google signs for it works for 12 hours: set link_ttl_hours to at most 12, or give the Airflow "
                 "connection a service-account key"
             )
@@ -72,10 +70,6 @@ def _iam_signer(credentials: Any, address: str) -> dict[str, str]:
         f"{address}: {type(credentials).__name__} cannot sign links: give the Airflow connection of staging a "
         "service-account key, or an account to impersonate"
     )
-
-
-def _hours(lifetime: timedelta) -> str:
-    return f"{lifetime.total_seconds() / 3600:g} hours"
 
 
 def account_of(credentials: Any) -> str | None:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from typing import Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 from data_export.config.fields import path_inside
 from data_export.errors import ConfigError, TargetRefused
@@ -29,11 +29,6 @@ def checked_prefix(prefix: str) -> str:
     elif prefix:
         raise TargetRefused(f"object name prefix {prefix!r} begins with '/'")
     return prefix
-
-
-def attachment(file_name: str) -> str:
-    """`Content-Disposition` that makes a browser save the download under that name (RFC 6266)."""
-    return f"attachment; filename*=UTF-8''{quote(file_name, safe='')}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,7 +102,7 @@ def _raise(errors: list[DataExportError]) -> NoReturn:
 
 
 def _values(receipt: Receipt, link: str, expires_at: datetime) -> dict[str, object]:
-    window = receipt.export_window
+    window, totals = receipt.export_window, receipt.totals()
     start, end = (f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in (window.start, window.end))
     return {
         "subject": f"Data export {receipt.export}: {window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC",
@@ -111,9 +111,9 @@ def _values(receipt: Receipt, link: str, expires_at: datetime) -> dict[str, obje
         "until": f"{expires_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
         "start": start,
         "end": end,
-        "work_orders": sum(site.work_orders for site in receipt.sites),
-        "quarantined": sum(site.quarantined for site in receipt.sites),
-        "size": _size(sum(site.bytes for site in receipt.sites)),
+        "work_orders": totals["work_orders"],
+        "quarantined": totals["quarantined"],
+        "size": _size(totals["bytes"]),
     }
 
 
@@ -167,7 +167,7 @@ def connected(connect: Callable[[], smtplib.SMTP]) -> smtplib.SMTP:
         raise TargetUnavailable(f"the mail server is not reached: {_reason(error)}") from None
 
 
-def offer_recipient(client: smtplib.SMTP, sender: str, recipient: str, listed_in: str = CUSTOMER_LIST) -> None:
+def offer_recipient(client: smtplib.SMTP, sender: str, recipient: str, listed_in: str) -> None:
     """Asks the server whether it would take a mail, and takes the question back.
 
     Raises:

@@ -3,8 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from data_export.delivery.cloud_retry import LONGEST_LINK_SECONDS
-from data_export.delivery.keys import attachment
+from data_export.delivery.links import attachment, check_lifetime, hours
 from data_export.errors import AccessDenied, PermanentError
 
 
@@ -16,16 +15,16 @@ def signed_link(client: Any, session: Any, bucket: str, name: str, lifetime: tim
     """
     from botocore.config import Config
 
-    address, hours = f"s3://{bucket}/{name}", f"{lifetime.total_seconds() / 3600:g} hours"
-    if lifetime.total_seconds() > LONGEST_LINK_SECONDS:  # boto3 would sign it, and S3 refuse it
-        raise PermanentError(f"{address}: no link works for {hours}: set link_ttl_hours to at most 168")
+    address = f"s3://{bucket}/{name}"
+    check_lifetime(address, lifetime)
     credentials = session.get_credentials()
     if credentials is None:
         raise AccessDenied(f"{address}: the Airflow connection gives no AWS credentials: fill in its key")
     if credentials.get_frozen_credentials().token and _ends_within(credentials, lifetime):
         raise PermanentError(
-            f"{address}: a link of {hours} cannot be promised: it dies with the temporary credentials that sign it: "
-            "set a shorter link_ttl_hours, or give the Airflow connection of staging the access key of an IAM user"
+            f"{address}: a link of {hours(lifetime)} cannot be promised: it dies with the temporary credentials "
+            "that sign it: set a shorter link_ttl_hours, or give the Airflow connection of staging the access key of "
+            "an IAM user"
         )
     # The default for us-east-1 is still version 2, which objects encrypted by KMS refuse.
     signer = session.client(

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 from data_export.errors import ConfigError
-from data_export.layout import is_safe_extension
+from data_export.layout import plain_extension
 
 
 def split_images_uri(template: str) -> tuple[str, str]:
@@ -32,8 +32,6 @@ def source_key_of(key_template: str, site_id: UUID) -> Callable[[str, str | None
     of_site = key_template.replace("{site_id}", str(site_id))
 
     def source_key(input_id: str, file_extension: str | None) -> str:
-        if not is_safe_extension(file_extension):
-            raise ValueError(f"file_extension {file_extension!r} is not a plain extension such as .png")
-        return of_site.replace("{input_id}", input_id).replace("{file_extension}", file_extension or "")
+        return of_site.replace("{input_id}", input_id).replace("{file_extension}", plain_extension(file_extension))
 
     return source_key

@@ -5,10 +5,10 @@ import logging
 from datetime import datetime, timedelta
 
 from data_export import layout
+from data_export.config.connectors import LONGEST_LINK_HOURS
 from data_export.config.platform import PlatformSettings
 from data_export.delivery.base import Store
 from data_export.errors import DataExportError
-from data_export.pipeline.link import LONGEST_LINK
 from data_export.pipeline.staged import clear, sweep
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
@@ -27,7 +27,8 @@ def clean_up(plan: ExportPlan, receipt: Receipt, settings: PlatformSettings, sta
     async def run() -> int:
         async with staging:
             keep_failed = timedelta(days=settings.staging.keep_failed_days)
-            removed = await sweep(staging, plan.name, keep_failed, LONGEST_LINK + timedelta(days=1), now)
+            keep_links = timedelta(hours=LONGEST_LINK_HOURS, days=1)
+            removed = await sweep(staging, plan.name, keep_failed, keep_links, now)
             return removed + (0 if quarantined else await clear(staging, plan.staging_prefix + "/", kept))
 
     quarantined = any(site.quarantined for site in receipt.sites)

@@ -21,7 +21,6 @@ from data_export.pipeline.steps import MEDIA_TYPE
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
 
-LONGEST_LINK = timedelta(hours=168)  # what a customer file may ask for
 _log = logging.getLogger(__name__)
 
 

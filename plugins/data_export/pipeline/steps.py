@@ -17,7 +17,7 @@ from data_export.receipt import DataFile, Delivered, Extracted, ImagesCopied, Tr
 from data_export.source.extract import extract
 from data_export.transform.transform import transform
 
-log = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 SNAPSHOT, DATA, IMAGES, QUARANTINE = "snapshot", "data.json", "images.parquet", "quarantine.json"
 MISSING = "missing-images.txt"
 MEDIA_TYPE = "application/x-ndjson"
@@ -38,7 +38,7 @@ def extract_site(plan: ExportPlan, site_id: UUID, attempt: int, dsn: str, stagin
     with scratch() as folder:
         rows = extract(dsn, site_id, plan.window, plan.export.export_type, folder)
         size = asyncio.run(store(sorted(path.name for path in folder.iterdir())))
-    log.info("%s: site %s, window %s: %s rows, %s bytes staged", plan.name, site_id, plan.window, rows, size)
+    _log.info("%s: site %s, window %s: %s rows, %s bytes staged", plan.name, site_id, plan.window, rows, size)
     return Extracted(site_id=site_id, prefix=prefix, tables=rows, bytes=size)
 
 
@@ -72,7 +72,7 @@ def transform_site(plan: ExportPlan, extracted: Extracted, staging: Store) -> Tr
         asyncio.run(store([DATA, IMAGES] + [QUARANTINE] * bool(result.quarantined)))
     if result.quarantined:
         key = f"{staging.uri}{extracted.prefix}/{QUARANTINE}"
-        log.warning(
+        _log.warning(
             "%s: site %s: %d work orders quarantined: see %s", plan.name, extracted.site_id, result.quarantined, key
         )
     return Transformed(
@@ -98,7 +98,7 @@ def copy_site_images(
     """
 
     def report(progress: Progress) -> None:
-        log.info("%s: site %s: %s", plan.name, transformed.site_id, progress)
+        _log.info("%s: site %s: %s", plan.name, transformed.site_id, progress)
 
     async def run() -> ImagesCopied:
         async with staging, images, target:

@@ -52,14 +52,14 @@ def extract(
     return rows
 
 
-def require_site(dsn: str, site_id: UUID, *, sql_folder: Path = SQL_FOLDER) -> None:
+def require_site(dsn: str, site_id: UUID) -> None:
     """Nothing, if the source lets us in and knows the site.
 
     Raises:
         SourceUnavailable, SourceRejected: as `extract`.
     """
     moment = datetime(2000, 1, 1, tzinfo=UTC)  # the query of a site's existence names no window
-    queries = Queries(sql_folder, site_id, ExportWindow(moment, moment + timedelta(days=1)), "work-orders-timeline")
+    queries = Queries(SQL_FOLDER, site_id, ExportWindow(moment, moment + timedelta(days=1)), "work-orders-timeline")
     with open_source(dsn) as source:
         _require_site(source, queries, site_id)
 
