@@ -13,7 +13,6 @@ import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import psutil
@@ -44,9 +43,7 @@ class Guard:
         self._process.stdin.write(f"{session}\n")
         self._process.stdin.flush()
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()

@@ -4,7 +4,6 @@ import json
 import secrets
 from contextlib import ExitStack
 from pathlib import Path
-from types import TracebackType
 from typing import Any, NamedTuple, Self
 
 from demo.data import DemoData, build
@@ -74,9 +73,7 @@ class EmbeddedPlatform:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
 
     def fill(self) -> DemoData:

@@ -5,7 +5,6 @@ import io
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from types import TracebackType
 from typing import Literal, Protocol, Self, TypedDict, Unpack
 
 import aiohttp
@@ -127,9 +126,7 @@ class FaultProxy:
         self._thread.run(self._start())
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._thread.run(self._stop())
         self._thread.close()
 

@@ -2,7 +2,6 @@
 
 import logging
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 import boto3
@@ -27,9 +26,7 @@ class S3Server:
         self._server.start()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._server.stop()
 
     @property
