@@ -9,7 +9,7 @@ from typing import Any
 from airflow.sdk import DAG, Param, TriggerRule, XComArg, get_parsing_context, task, task_group
 
 from data_export.config.limits import LimitSettings
-from data_export.config.load import ConfigProblem, load_customers
+from data_export.config.load import load_customers
 from data_export.config.models import CustomerExport, dag_id
 from data_export.config.platform import load_platform
 from data_export.errors import ConfigError
@@ -42,14 +42,14 @@ def customer_dags(file: str) -> dict[str, DAG]:
     """
     wanted, platform = get_parsing_context().dag_id, _platform_limits()
     loaded = load_customers(only_dag_id=wanted)
-    problems = _by_name(loaded.problems)
-    names: Set[str] = loaded.exports.keys() | problems.keys()
+    errors = loaded.errors()
+    names: Set[str] = loaded.exports.keys() | errors.keys()
     if wanted is None:
         names = held(Path(file), names)
     dags = {}
     for name in sorted(names):
         export = loaded.exports.get(name)
-        dag = placeholder_dag(name, problems[name]) if export is None else _build_or_explain(name, export, platform)
+        dag = placeholder_dag(name, errors[name]) if export is None else _build_or_explain(name, export, platform)
         dags[dag.dag_id] = dag
     return dags
 
@@ -152,11 +152,3 @@ def _platform_limits() -> LimitSettings:
         return load_platform().limits
     except ConfigError:
         return LimitSettings()
-
-
-def _by_name(problems: tuple[ConfigProblem, ...]) -> dict[str, list[str]]:
-    by_name: dict[str, list[str]] = {}
-    for problem in problems:
-        if problem.name is not None and problem.is_error:
-            by_name.setdefault(problem.name, []).append(str(problem))
-    return by_name

@@ -5,8 +5,9 @@ from typing import Any, Literal
 
 from data_export.config.connectors import SftpConfig
 from data_export.config.consequences import consequences, renamed
-from data_export.config.load import ConfigProblem, Loaded
+from data_export.config.load import Loaded
 from data_export.config.models import AnyExport
+from data_export.config.problems import ConfigProblem
 
 Kind = Literal["added", "changed", "removed", "broken", "mended"]
 _PASSPHRASE = "connector_config.sftp_private_key_passphrase"  # noqa: S105 - the key's name

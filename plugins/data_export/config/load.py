@@ -22,17 +22,6 @@ from data_export.config.secrets import reference_of
 from data_export.config.yaml_lines import Document, read_document
 from data_export.errors import ConfigError
 
-__all__ = [
-    "BrokenFile",
-    "ConfigProblem",
-    "Loaded",
-    "customer_names",
-    "load_customer",
-    "load_customers",
-    "load_files",
-    "load_named",
-]
-
 _SUFFIXES = (".yaml", ".yml")
 
 
@@ -42,6 +31,14 @@ class Loaded:
 
     exports: dict[str, AnyExport]
     problems: tuple[ConfigProblem, ...]
+
+    def errors(self) -> dict[str, list[str]]:
+        """What is wrong with the files of exports, by their name; warnings left out."""
+        found: dict[str, list[str]] = {}
+        for problem in self.problems:
+            if problem.name is not None and problem.is_error:
+                found.setdefault(problem.name, []).append(str(problem))
+        return found
 
 
 def load_customers(folder: Path | None = None, *, only_dag_id: str | None = None) -> Loaded:

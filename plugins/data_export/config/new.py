@@ -7,7 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from data_export.config.example import Values, examples, filled
 from data_export.config.fields import NAME, quoted
-from data_export.config.load import BrokenFile, load_files
+from data_export.config.load import load_files
+from data_export.config.problems import BrokenFile
 from data_export.errors import ConfigError
 
 _SFTP = "sftp"

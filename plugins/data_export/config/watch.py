@@ -49,10 +49,7 @@ class FolderWatch:
 
 def _states(loaded: Loaded) -> dict[str, tuple[CustomerExport | None, tuple[str, ...]]]:
     """By name all that a DAG is made of: the export and the errors of its file."""
-    errors: dict[str, list[str]] = {}
-    for problem in loaded.problems:
-        if problem.name is not None and problem.is_error:
-            errors.setdefault(problem.name, []).append(str(problem))
+    errors = loaded.errors()
     names = loaded.exports.keys() | errors.keys()
     return {name: (loaded.exports.get(name), tuple(errors.get(name, ()))) for name in names}
 

@@ -38,10 +38,10 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from data_export.config.load import BrokenFile
     from data_export.config.models import dag_id
     from data_export.config.new import new_file
     from data_export.config.platform import customers_dir
+    from data_export.config.problems import BrokenFile
 
     try:
         scheme, values = _values(options)

@@ -11,8 +11,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_export.config import load
-from data_export.config.load import BrokenFile, load_customer, load_customers, load_files, load_named
+from data_export.config.load import load_customer, load_customers, load_files, load_named
 from data_export.config.models import dag_id, name_of
+from data_export.config.problems import BrokenFile
 from data_export.config.yaml_lines import read_document
 from tests.customers import GOOD
 

@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from data_export.config.load import BrokenFile, load_customer, load_customers
+from data_export.config.load import load_customer, load_customers
+from data_export.config.problems import BrokenFile
 from data_export.config.secrets import MASK, SecretReference, reference_of
 
 FILE = """\
