@@ -124,13 +124,12 @@ def test_a_task_that_took_too_long_says_how_long(server: SmtpServer) -> None:
     failed = context(error=AirflowTaskTimeout("Timeout, PID: 1"))
     failed["task"].execution_timeout = timedelta(hours=6)
     on_failure(failed)
-    assert all("still running after 6:00:00" in text_of(mail) for mail in server.messages())
-    assert len(told(server)) == 2
+    assert ["still running after 6:00:00" in text_of(mail) for mail in server.messages()] == [True, True]
 
 
 def test_a_worker_that_died_is_told_of(server: SmtpServer) -> None:
     on_failure(context(error=None))
-    assert all("WorkerLost" in mail["Subject"] for mail in server.messages())
+    assert ["WorkerLost" in mail["Subject"] for mail in server.messages()] == [True, True]
 
 
 def test_without_the_ledger_people_are_told_in_any_case(

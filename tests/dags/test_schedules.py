@@ -2,13 +2,16 @@
 
 from datetime import UTC, datetime, timedelta
 
+import pendulum
+import pytest
+
 from data_export.config.limits import LimitSettings
 from data_export.limits import limits_of
 from data_export.window import ExportWindow
 from data_export_airflow.schedules import ExportSchedule, Schedules
 from tests.customers import export
 
-HOUR, SETTLE = timedelta(hours=1), timedelta(minutes=5)
+SETTLE = timedelta(minutes=5)
 
 
 def schedule(**changes: object) -> ExportSchedule:
@@ -24,11 +27,11 @@ def window(start: str, end: str) -> ExportWindow:
     return ExportWindow(at(start), at(end))
 
 
-def test_it_begins_with_the_last_complete_window_as_the_scheduler_does() -> None:
-    now = datetime.now(UTC)  # which is what Airflow's timetable goes by
-    hour = now.replace(minute=0, second=0, microsecond=0)
-    assert schedule(interval="hourly").first(now + SETTLE) == ExportWindow(hour - HOUR, hour)
-    assert schedule(interval="hourly").first(hour) is None  # its run waits for late commits
+def test_it_begins_with_the_last_complete_window_as_the_scheduler_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = at("2025-03-19T12:06")
+    monkeypatch.setattr("airflow.timetables.interval.utcnow", lambda: pendulum.instance(now))
+    assert schedule(interval="hourly").first(now) == window("2025-03-19T11:00", "2025-03-19T12:00")
+    assert schedule(interval="hourly").first(now - SETTLE) is None  # its run waits for late commits
 
 
 def test_it_goes_on_window_by_window_over_daylight_saving() -> None:

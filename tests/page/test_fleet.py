@@ -64,7 +64,9 @@ def test_volume_is_counted_by_the_day_of_delivery(history: History) -> None:
 
 def test_volume_without_any_event(history: History) -> None:
     history.export("one")
-    assert all(volume == {} for volume in Volumes()(history.session, NOW).values())
+    volumes = Volumes()(history.session, NOW)
+    assert len(volumes) > 0
+    assert not any(volumes.values())
 
 
 @pytest.fixture

@@ -141,3 +141,4 @@ async def test_an_object_of_somebody_else_is_not_taken_for_ours_after_a_fault(
 async def test_throttling_by_403_is_tried_again(store: GcsStore, proxy: FaultProxy) -> None:
     proxy.answer(403, gcs_error(403, "slow down", "rateLimitExceeded").body, path=UPLOAD)
     await store.create("a", Content.of_bytes(b"x"))
+    assert [one.status for one in proxy.requests("POST", UPLOAD)] == [403, 200]
