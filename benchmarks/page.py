@@ -41,7 +41,7 @@ from demo.servers.postgres import PostgresServer
 
 DAY = timedelta(days=1)
 EXPIRED = 61.0  # seconds after which nobody is shown the list that was made before
-ONE = "data_export__fleet_00042"
+ONE = "data_export__fleet_00001"  # there in a fleet of any size
 ROUTES = {
     "list, first page": "api/exports?limit=100",
     "list, sorted by bytes": "api/exports?limit=100&sort=bytes&order=desc",

@@ -2,7 +2,6 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +20,7 @@ from data_export_airflow.notifiers import make
 from data_export_airflow.telling import Teller
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
+from tests.dags.mail_server import connect_to, told
 
 OWNER, PLATFORM = "owner@platform.example", "data-platform@platform.example"
 START = datetime(2025, 3, 16, tzinfo=UTC)
@@ -47,20 +47,6 @@ class Raising(BaseNotifier):
         raise RuntimeError("https://hooks.example/s3cret-token is gone")
 
 
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpServer]:
-    monkeypatch.setenv("DATA_EXPORT_STAGING__URI", f"file://{tmp_path}/staging/")
-    with SmtpServer(tmp_path / "mail") as server:
-        connect_to(monkeypatch, server.port)
-        yield server
-
-
-def connect_to(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
-    extra = {"disable_ssl": True, "disable_tls": True, "retry_limit": 1, "timeout": 5}
-    fields = {"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": extra}
-    monkeypatch.setenv("AIRFLOW_CONN_EXPORT_SMTP", json.dumps(fields))
-
-
 def notifiers(monkeypatch: pytest.MonkeyPatch, *settings: dict[str, Any]) -> None:
     monkeypatch.setenv("DATA_EXPORT_ALERTS__NOTIFIERS", json.dumps(settings))
 
@@ -84,10 +70,6 @@ def context(site: int = 0, run: int = 16, error: BaseException | None = FAULT, o
         "params": {},
         "exception": error,
     }
-
-
-def told(server: SmtpServer) -> list[str]:
-    return sorted(str(mail["To"]) for mail in server.messages())
 
 
 def test_a_run_of_twenty_sites_that_fail_alike_is_one_mail_to_each(server: SmtpServer) -> None:

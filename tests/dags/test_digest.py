@@ -1,6 +1,5 @@
 """What the watch tells of many exports, with a real mail server and a real staging area."""
 
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -13,20 +12,12 @@ from data_export_airflow.telling import Teller
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.customers import export
-from tests.dags.test_alerts import PLATFORM, connect_to, told
+from tests.dags.mail_server import connect_to, told
 
-ANNA, BEN = "anna@owners.example", "ben@owners.example"
+ANNA, BEN, PLATFORM = "anna@owners.example", "ben@owners.example", "data-platform@platform.example"
 OWNERS = {"a-1": ANNA, "a-2": ANNA, "b-1": BEN, "nobodys": None}
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture
-def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpServer]:
-    monkeypatch.setenv("DATA_EXPORT_STAGING__URI", f"file://{tmp_path}/staging/")
-    with SmtpServer(tmp_path / "mail") as server:
-        connect_to(monkeypatch, server.port)
-        yield server
 
 
 def digest(now: datetime = NOON) -> Digest:
