@@ -91,11 +91,15 @@ class AirflowApi:
         instances: list[dict[str, Any]] = self.request("GET", path, params=_ALL)["task_instances"]
         return instances
 
-    def reason(self, instance: dict[str, Any]) -> str:
-        """`<class>: <message>` of the error in the log of a task instance's last try."""
+    def log(self, instance: dict[str, Any]) -> list[dict[str, Any]]:
+        """The lines of the log of a task instance's last try, each with `event` and mostly `level`."""
         path = "/dags/{dag_id}/dagRuns/{dag_run_id}/taskInstances/{task_id}/logs/{try_number}".format_map(instance)
         lines = self.request("GET", path, params={"map_index": instance["map_index"]})["content"]
-        errors = [error for line in lines if isinstance(line, dict) for error in line.get("error_detail") or ()]
+        return [line for line in lines if isinstance(line, dict)]
+
+    def reason(self, instance: dict[str, Any]) -> str:
+        """`<class>: <message>` of the error in the log of a task instance's last try."""
+        errors = [error for line in self.log(instance) for error in line.get("error_detail") or ()]
         return "{exc_type}: {exc_value}".format_map(errors[-1]) if errors else "its log holds no error"
 
     def import_errors(self) -> list[str]:

@@ -19,7 +19,7 @@ def on_failure(context: Mapping[str, Any]) -> None:
 
     ti, task = context["ti"], context["task"]
     error, message = _reason(context)
-    window = _window(context)
+    window = window_of(context)
     failure = Failure(
         export=name_of(ti.dag_id) or ti.dag_id,
         dag_id=ti.dag_id,
@@ -28,7 +28,7 @@ def on_failure(context: Mapping[str, Any]) -> None:
         message=message,
         link=ti.log_url,
         window=window,
-        site=str((getattr(task, "op_kwargs", None) or {}).get("site_id", "")),
+        site=site_of(task),
         has_interval=not _by_hand(context),
     )
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
@@ -54,19 +54,7 @@ def tell_left_out(context: Mapping[str, Any], receipt: Receipt, staging_prefix: 
         log.exception("nobody was told of what was left out")
 
 
-def _reason(context: Mapping[str, Any]) -> tuple[str, str]:
-    """Class and line of the error; others' words are not shown, since they may hold a secret."""
-    error = context.get("exception")
-    if isinstance(error, DataExportError):
-        return type(error).__name__, str(error)[:2000]
-    if type(error).__name__ == "AirflowTaskTimeout":  # not imported: that would cost every parse
-        return "AirflowTaskTimeout", f"the task was still running after {context['task'].execution_timeout}, its limit"
-    if isinstance(error, BaseException):
-        return type(error).__name__, "see the end of the task's log"
-    return "WorkerLost", "the task ended without a word: its worker was killed, ran out of memory, or was shut down"
-
-
-def _window(context: Mapping[str, Any]) -> ExportWindow | None:
+def window_of(context: Mapping[str, Any]) -> ExportWindow | None:
     """The run's frozen window or, where `prepare` itself failed, the one that it was asked for."""
     try:
         plan = context["ti"].xcom_pull(task_ids="prepare", key="plan")
@@ -82,6 +70,23 @@ def _window(context: Mapping[str, Any]) -> ExportWindow | None:
         return ExportWindow(run.data_interval_start, run.data_interval_end)
     except (ValueError, AttributeError, TypeError):  # no interval, or not a window: that may be why it failed
         return None
+
+
+def site_of(task: Any) -> str:
+    """The site that a mapped task is for; empty where it is for all."""
+    return str((getattr(task, "op_kwargs", None) or {}).get("site_id", ""))
+
+
+def _reason(context: Mapping[str, Any]) -> tuple[str, str]:
+    """Class and line of the error; others' words are not shown, since they may hold a secret."""
+    error = context.get("exception")
+    if isinstance(error, DataExportError):
+        return type(error).__name__, str(error)[:2000]
+    if type(error).__name__ == "AirflowTaskTimeout":  # not imported: that would cost every parse
+        return "AirflowTaskTimeout", f"the task was still running after {context['task'].execution_timeout}, its limit"
+    if isinstance(error, BaseException):
+        return type(error).__name__, "see the end of the task's log"
+    return "WorkerLost", "the task ended without a word: its worker was killed, ran out of memory, or was shut down"
 
 
 def _by_hand(context: Mapping[str, Any]) -> bool:

@@ -22,12 +22,21 @@ def _keep_limits(_: Backfill, __: tuple[()], columns: dict[str, Any]) -> None:
     """No more runs at once than `limits.max_active_runs`, whatever is asked for; REST asks for 10 unless told.
 
     Raises:
-        NoBackfillRunsToCreate: a window begins before `start_date`. Airflow shows its message to whoever asked.
+        NoBackfillRunsToCreate: a window begins before `start_date`, the runs are given a range of their own, or fewer
+            than one is to run at once, which Airflow takes and never starts. It shows the message to whoever asked.
     """
-    dag = columns["dag_model"]
+    dag, asked = columns["dag_model"], columns["max_active_runs"]
     if name_of(dag.dag_id) is None:
         return
-    columns["max_active_runs"] = min(columns["max_active_runs"] or dag.max_active_runs, dag.max_active_runs)
+    if asked is not None and asked < 1:
+        raise NoBackfillRunsToCreate(f"max_active_runs {asked}: no run would ever start: ask for 1 or more")
+    columns["max_active_runs"] = min(asked or dag.max_active_runs, dag.max_active_runs)
+    conf = columns["dag_run_conf"] or {}
+    if conf.get("from") or conf.get("to"):
+        raise NoBackfillRunsToCreate(
+            "a backfill runs the windows of the schedule, each once: leave the parameters `from` and `to` empty, or "
+            "trigger a single run with them, which makes one file for exactly that range"
+        )
     first = next(iter(dag.iter_dagrun_infos_between(columns["from_date"], columns["to_date"])), None)
     if first is not None and first.data_interval.start < dag.start_date:
         raise NoBackfillRunsToCreate(

@@ -85,6 +85,9 @@ def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
             # For faults that the policy never sees, such as a worker that died: Airflow's five minutes are long.
             "retry_delay": timedelta(minutes=1),
             "on_failure_callback": on_failure,
+            # Where slots are few the later tasks go first, so that exports end one after the other. By Airflow's own
+            # rule all would be prepared, then all extracted, and at midnight the first file would come with the last.
+            "weight_rule": "upstream",
         },
         tags={export.connector_type, export.scheme, export.export_type, export.interval, *_late_tag(export)},
         doc_md=describe(name, export),

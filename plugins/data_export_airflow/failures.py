@@ -1,22 +1,34 @@
-"""Keeps why a task failed where the page "Data exports" reads it, since Airflow 3.3 keeps it in the log only."""
+"""Says why a task failed where people look: in the last line of its log, and on the page "Data exports"."""
 
+import logging
 from typing import Any
 
 from airflow.listeners import hookimpl
 
 from data_export.config.models import name_of
 from data_export.errors import DataExportError
+from data_export_airflow.alerts import site_of, window_of
 
 FAILURE = "failure"
+log = logging.getLogger(__name__)
 
 
 @hookimpl
 def on_task_instance_failed(task_instance: Any, error: BaseException | str | None) -> None:
-    """Runs in the worker after each failed try; the next try's start removes what the one before left.
+    """Runs in the worker after each failed try, behind Airflow's traceback and the alerts.
 
-    The message is kept of the service's own errors only: they never hold a secret.
+    The page's copy is an XCom, since Airflow 3.3 keeps the reason in the log only; the next try's start removes it. It
+    holds the message of the service's own errors only: these never hold a secret.
     """
-    if not isinstance(error, BaseException) or name_of(task_instance.dag_id) is None:
+    name = name_of(task_instance.dag_id)
+    if not isinstance(error, BaseException) or name is None:
         return
-    message = str(error) if isinstance(error, DataExportError) else "see the task's log"
-    task_instance.xcom_push(FAILURE, {"error": type(error).__name__, "message": message[:2000]})
+    kind, ours = type(error).__name__, isinstance(error, DataExportError)
+    message = str(error) if ours else "see the task's log"
+    task_instance.xcom_push(FAILURE, {"error": kind, "message": message[:2000]})
+    if ours:
+        context = task_instance.get_template_context()
+        window, site = window_of(context), site_of(context["task"])
+        where = [name, f"window {window}" if window else "", f"site {site}" if site else ""]
+        log.info("::endgroup::")  # of Airflow's "Post Execute", which the UI shows folded
+        log.error("%s: %s: %s", ", ".join(filter(None, where)), kind, message)

@@ -30,6 +30,7 @@ def build_watch_dag() -> DAG:
     ) as dag:
         task(
             task_id="look",
+            priority_weight=1000,  # where slots are few, lateness is what people must be told of
             retries=1,
             retry_delay=timedelta(minutes=1),
             execution_timeout=timedelta(minutes=14),

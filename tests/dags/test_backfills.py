@@ -60,6 +60,29 @@ def test_a_window_before_start_date_is_refused_with_the_fix(history: History, ho
     assert history.session.scalar(select(DagRun.id)) is None
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"max_active_runs": -5}, "max_active_runs -5: .* ask for 1 or more"),
+        ({"max_active_runs": 0}, "max_active_runs 0: .* ask for 1 or more"),
+        (
+            {"dag_run_conf": {"from": "2025-03-16T00:00:00Z", "to": "2025-03-18T00:00:00Z"}},
+            "leave the parameters `from` and `to` empty",
+        ),
+    ],
+)
+def test_what_would_never_run_or_deliver_one_range_again_and_again_is_refused(
+    history: History, hourly: str, asked: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(NoBackfillRunsToCreate, match=words):
+        backfill(hourly, 0, 2, **asked)
+    assert history.session.scalar(select(Backfill.id)) is None
+
+
+def test_the_forms_empty_range_is_none(history: History, hourly: str) -> None:
+    assert hours(history, backfill(hourly, 0, 0, dag_run_conf={"from": None, "to": None})) == [0]
+
+
 def test_a_day_given_in_utc_is_fine_where_the_zone_begins_it_later(history: History) -> None:
     """What a date picker says is 2025-03-16T00:00Z, and New York's first day begins four hours after that."""
     dag = history.export("york", "daily", "2025-03-16", timezone="America/New_York")

@@ -58,6 +58,7 @@ def test_every_dag_keeps_the_policy(customers: Path) -> None:
             assert task.retries >= 3
             assert isinstance(task.retry_policy, ExportRetryPolicy)
             assert task.pool in {"default_pool", *POOLS}
+            assert task.weight_rule == "upstream"  # exports end one after the other where slots are few
             assert list(task.on_failure_callback) == [on_failure]
         assert dag.max_active_tasks == 2
         for name in ("extract", "transform", "copy_images", "deliver"):

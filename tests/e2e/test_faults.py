@@ -107,6 +107,10 @@ def test_a_permanent_fault_fails_at_once_and_says_what_to_change(
     assert (task["task_id"], task["try_number"]) == (task_id, 1)
     reason = session.api.reason(task)
     assert all(word in reason for word in words), reason
+    last = [line for line in session.api.log(task) if not line["event"].startswith("::")][-1]
+    assert last["level"] == "error"
+    for word in (name, "2025-03-16T00:00:00+00:00", task["rendered_map_index"], *words):
+        assert word in last["event"]
 
 
 def test_the_check_dag_tells_good_exports_from_bad_ones(session: Session, appeared_after: float) -> None:

@@ -4,18 +4,21 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import FloatRect, Locator, Page, expect
+from playwright.sync_api import Locator, Page, expect
 
+from demo.rest import wait_for
 from demo.session import Session
-from tests.ui.exports import DAG, FAILING
+from tests.ui.exports import DAG, FAILING, HOSTILE
 
 pytestmark = pytest.mark.e2e
 Keep = Callable[..., None]
-#: The customers' folder of these tests is nobody's.
-WITHOUT_FOLDERS = r"""() => {
+ROOT = Path(__file__).parents[2]
+#: The folders of these tests are nobody's.
+WITHOUT_FOLDERS = r"""(root) => {
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode())
-    texts.currentNode.data = texts.currentNode.data.replace(/\S+\/customers\d*\//g, "include/customers/");
+    texts.currentNode.data = texts.currentNode.data
+      .replace(/\S+\/customers\d*\//g, "include/customers/").replaceAll(`${root}/`, "");
 }"""
 
 
@@ -26,11 +29,11 @@ def keep(page: Page, request: pytest.FixtureRequest) -> Keep:
         pytest.skip("--screenshots FOLDER makes the handbook's pictures")
     page.set_viewport_size({"width": 1280, "height": 900})
 
-    def save(name: str, height: int = 900) -> None:
+    def save(name: str) -> None:
         page.mouse.move(0, 0)
         page.wait_for_timeout(1500)  # until Airflow's page moves no more
-        clip: FloatRect = {"x": 0, "y": 0, "width": 1280, "height": height}
-        page.screenshot(path=Path(folder) / f"airflow-{name}.png", clip=clip)
+        page.evaluate(WITHOUT_FOLDERS, str(ROOT))
+        page.screenshot(path=Path(folder) / f"airflow-{name}.png")
 
     return save
 
@@ -68,18 +71,20 @@ def test_the_log_of_a_failed_task(page: Page, keep: Keep, delivered: Session) ->
     )
     path = f"dags/{FAILING}/runs/{run['dag_run_id']}/tasks/{failed['task_id']}/mapped/{failed['map_index']}"
     page.goto(f"{delivered.airflow.url}/{path}")
-    expect(page.get_by_text("TargetNotFound").first).to_be_visible(timeout=30_000)
-    page.evaluate(WITHOUT_FOLDERS)
-    keep("log", height=505)  # the folders of this machine's Python, below, help nobody
+    expect(page.get_by_text("TargetNotFound").last).to_be_visible(timeout=30_000)
+    keep("log")
 
 
-def test_the_import_errors(page: Page, keep: Keep, delivered: Session) -> None:
+def test_the_import_errors(page: Page, keep: Keep, delivered: Session, customers: Path) -> None:
+    name, text = HOSTILE
+    (customers / f"{name}.yaml").unlink()  # of use to tests, but no picture of what people see
+    wait_for("its error goes", lambda: not any(name in error for error in delivered.api.import_errors()), 60)
     page.goto(delivered.airflow.url)
     page.get_by_text("Dag Import Error").first.click(timeout=30_000)
     page.get_by_role("dialog").get_by_text("config_errors.py").click()
     expect(page.get_by_text("broken.yaml").first).to_be_visible()
-    page.evaluate(WITHOUT_FOLDERS)
     keep("import-errors")
+    (customers / f"{name}.yaml").write_text(text)
 
 
 def _form(page: Page, delivered: Session) -> Locator:
