@@ -29,6 +29,7 @@ class CustomerFilesBundle(LocalDagBundle):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self._watch = FolderWatch()
+        self._files: list[str] = []
         self._again: dict[str, float] = {}
 
     def refresh(self) -> None:
@@ -43,8 +44,11 @@ class CustomerFilesBundle(LocalDagBundle):
         importlib.import_module("data_export_airflow.factory")
         changes, files, now = self._watch.look(), share_files(self.path), time.monotonic()
         wanted = {_ERRORS} if changes.problems or changes.platform else set()
-        if files:
-            wanted |= set(files) if changes.platform else {holder(name, files) for name in changes.names}
+        if changes.platform or (self._files and files != self._files):  # the files share the exports anew
+            wanted |= set(files)
+        elif files:
+            wanted |= {holder(name, files) for name in changes.names}
+        self._files = files
         due = {file for file, when in self._again.items() if when <= now}
         for file in due:
             del self._again[file]

@@ -35,7 +35,8 @@ def test_a_change_is_asked_for_and_once_more_later(
     monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(customers))
     monkeypatch.setenv("DATA_EXPORT_PLATFORM_FILE", str(shutil.copy(ROOT / "include" / "platform.yaml", tmp_path)))
     monkeypatch.setattr(bundle, "_AGAIN_SECONDS", 0.0)
-    watching = CustomerFilesBundle(name="dags-folder", path=str(DAGS), refresh_interval=5)
+    dags = Path(shutil.copytree(DAGS, tmp_path / "dags"))
+    watching = CustomerFilesBundle(name="dags-folder", path=str(dags), refresh_interval=5)
     with warnings.catch_warnings(action="ignore"):  # Airflow's own, over its own tables
         initdb()
     taken()
@@ -59,3 +60,9 @@ def test_a_change_is_asked_for_and_once_more_later(
     (tmp_path / "platform.yaml").write_text((tmp_path / "platform.yaml").read_text() + "# changed\n")
     watching.refresh()
     assert taken() >= {*share_files(DAGS), "config_errors.py"}
+
+    watching.refresh()
+    taken()
+    (dags / file).unlink()
+    watching.refresh()
+    assert taken() == set(share_files(dags))  # the others take over its exports
