@@ -32,9 +32,9 @@ import httpx
 import psycopg
 from playwright.sync_api import Page, sync_playwright
 
+from benchmarks.page_history import add_exports, add_runs
 from data_export.config.models import dag_id
 from demo.airflow import USER, Airflow
-from demo.history import add_exports, add_runs
 from demo.platform import Secrets
 from demo.rest import wait_for
 from demo.servers.postgres import PostgresServer
