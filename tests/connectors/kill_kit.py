@@ -19,6 +19,11 @@ from data_export.images import copy_images, source_key_of
 from tests.connectors.contract import DATA_KEY, SITE
 
 SOURCE_KEY = source_key_of("{site_id}/{input_id}{file_extension}", SITE)
+#: What the fork server has imported for its processes: a kill then hits the work, not the imports, and costs less.
+PRELOADED = [
+    *(f"tests.connectors.{name}" for name in ("kill_kit", "gcs.stores", "s3.stores", "sftp.logins")),
+    *("pyarrow.parquet", "google_crc32c", "obstore.store", "obstore.auth.boto3"),  # which the core imports late
+]
 KILLS = int(os.environ.get("DATA_EXPORT_TEST_KILLS", "20"))
 
 

@@ -33,7 +33,7 @@ from demo.servers.sftp import SftpServer
 from demo.servers.strict import StrictGcs, StrictS3
 from tests.connectors.contract import DATA_KEY, SITE, random_bytes
 from tests.connectors.kill_boundary import KillAtWrite, Moment
-from tests.connectors.kill_kit import KILLS, deliver_all, open_place, wait_or_kill, watch
+from tests.connectors.kill_kit import KILLS, PRELOADED, deliver_all, open_place, wait_or_kill, watch
 from tests.connectors.s3.stores import client_of, key_session
 from tests.connectors.sftp.logins import login_as_dict
 
@@ -60,9 +60,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def forkserver() -> Any:
     """Processes that begin with everything imported: a kill costs milliseconds, not a start of Python."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(
-        [f"tests.connectors.{name}" for name in ("kill_kit", "gcs.stores", "s3.stores", "sftp.logins")]
-    )
+    context.set_forkserver_preload(PRELOADED)
     return context
 
 
@@ -143,7 +141,7 @@ def _kill_all(place: Place, prepared: Path, forkserver: Any, emptying: threading
     writes = place.killer.writes if place.killer else 0
     empty()
     while kills < KILLS:
-        process = _begun(place, prepared, forkserver)
+        begun, process = time.monotonic(), _begun(place, prepared, forkserver)
         if place.killer and kills % 2:
             at, moment = dice.randint(1, writes), dice.choice(MOMENTS)
             _log.info("kill %d: %s write %d of %d", kills, moment, at, writes)  # shown where the test fails
@@ -151,8 +149,9 @@ def _kill_all(place: Place, prepared: Path, forkserver: Any, emptying: threading
             ended = wait_or_kill(process, time.monotonic() + 60)
             place.killer.count()
         else:
-            ended = wait_or_kill(process, time.monotonic() + dice.uniform(0, length))
+            ended = wait_or_kill(process, begun + dice.uniform(0, length))
         if ended:
+            length = min(length, time.monotonic() - begun)  # the first may have been a slow one
             whole += 1
             empty()
         else:

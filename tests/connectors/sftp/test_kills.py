@@ -26,7 +26,7 @@ from data_export.delivery.sftp_left_over import ABANDONED_SECONDS, TEMPORARY_PRE
 from data_export.layout import image_key
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, SITE, random_bytes
-from tests.connectors.kill_kit import deliver_all, open_place
+from tests.connectors.kill_kit import PRELOADED, deliver_all, open_place
 from tests.connectors.sftp.logins import login_as_dict
 
 OLD = b"old"
@@ -108,7 +108,7 @@ def server(tmp_path: Path) -> Iterator[SftpServer]:
 @pytest.mark.parametrize("case", ["new", "replaced", "replaced without posix-rename"])
 def test_every_boundary(case: str, server: SftpServer, prepared: Path) -> None:
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["tests.connectors.kill_kit", "tests.connectors.sftp.logins"])
+    context.set_forkserver_preload(PRELOADED)
     Counting.posix = case != "replaced without posix-rename"
     before = {None} if case == "new" else {OLD}
     target = server.root / "exports"
