@@ -10,11 +10,12 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from data_export import sizes
 from data_export.content import Digests
 from data_export.window import ExportWindow
 
 _SUMMARY = re.compile(
-    r"[\d,]+ sites?, [\d,]+ work orders, [\d,.]+ MB"
+    r"[\d,]+ sites?, [\d,]+ work orders, [\d,.]+ ([kMGTP])?B"
     r"(, [\d,]+ images \([\d,]+ new\), [\d,]+ missing)?"
     r"(, [\d,]+ (images kept that differ|files kept that differ|records quarantined|recipients refused))*"
 )
@@ -143,7 +144,7 @@ class Receipt(_Step):
         """One line, e.g. `2 sites, 1,204 work orders, 3.1 MB, 2,310 images (12 new), 0 missing`."""
         totals = self.totals()
         text = f"{totals['sites']:,} site{'s' * (totals['sites'] != 1)}, {totals['work_orders']:,} work orders"
-        text += f", {totals['bytes'] / 1e6:,.1f} MB"
+        text += f", {sizes.in_words(totals['bytes'])}"
         if any(site.images is not None for site in self.sites):
             images, missing = totals["images"] + totals["images_missing"], totals["images_missing"]
             text += f", {images:,} images ({totals['images_copied']:,} new), {missing:,} missing"

@@ -34,6 +34,7 @@ def receipt(orders: int) -> Receipt:
     [
         (None, True),
         ("1 site, 2 work orders, 0.0 MB", True),
+        ("1 site, 2 work orders, 312 B, 2 images (0 new), 0 missing", True),
         (receipt(1_204).summary(), True),
         ("1 site, 2 work orders, 0.0 MB: Ann has asked the customer", False),
         ("checked by Ann", False),

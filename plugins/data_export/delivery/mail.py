@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from data_export import sizes
 from data_export.delivery.mail_message import message, render
 from data_export.errors import AccessDenied, DataExportError, PermanentError, RecipientsRefused, TargetUnavailable
 from data_export.receipt import Receipt
@@ -36,7 +37,7 @@ def compose(
         expires_at: when the link stops working; aware.
     """
     values = _values(receipt, link, expires_at)
-    text, html = (render(_TEMPLATES / name, values, size=_size) for name in ("link.txt", "link.html"))
+    text, html = (render(_TEMPLATES / name, values, size=sizes.in_words) for name in ("link.txt", "link.html"))
     return [
         message(str(values["subject"]), sender, recipient, _message_id(receipt, link, recipient), text, html)
         for recipient in recipients
@@ -113,7 +114,7 @@ def _values(receipt: Receipt, link: str, expires_at: datetime) -> dict[str, obje
         "end": end,
         "work_orders": totals["work_orders"],
         "quarantined": totals["quarantined"],
-        "size": _size(totals["bytes"]),
+        "size": sizes.in_words(totals["bytes"]),
     }
 
 
@@ -128,13 +129,6 @@ def _message_id(receipt: Receipt, link: str, recipient: str) -> str:
         recipient.lower(),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
-
-
-def _size(size: int) -> str:
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= factor:
-            return f"{size / factor:,.1f} {unit}"
-    return f"{size} bytes"
 
 
 def connected(connect: Callable[[], smtplib.SMTP]) -> smtplib.SMTP:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from datetime import timedelta
 
+from data_export import sizes
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -23,10 +25,10 @@ class Progress:
         return (self.total - self.done) * self.seconds / self.done if self.done else None
 
     def __str__(self) -> str:
-        """`12,000 of 500,000 images (2.4 %), 310.0 MB, 45.2 MB/s, 0:21:10 left`."""
+        """`12,000 of 500,000 images (2.4 %), 310 MB, 45.2 MB/s, 0:21:10 left`."""
         share = 100 * self.done / self.total if self.total else 100
         left = "" if self.seconds_left is None else f", {timedelta(seconds=round(self.seconds_left))} left"
         return (
-            f"{self.done:,} of {self.total:,} images ({share:.1f} %), {self.bytes / 1e6:,.1f} MB, "
-            f"{self.bytes_per_second / 1e6:,.1f} MB/s{left}"
+            f"{self.done:,} of {self.total:,} images ({share:.1f} %), {sizes.in_words(self.bytes)}, "
+            f"{sizes.in_words(self.bytes_per_second)}/s{left}"
         )

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from uuid import UUID
 
-from data_export import layout
+from data_export import layout, sizes
 from data_export.config.connectors import SftpConfig
 from data_export.content import Content, Hasher
 from data_export.delivery.base import Destination, Store
@@ -38,7 +38,7 @@ def extract_site(plan: ExportPlan, site_id: UUID, attempt: int, dsn: str, stagin
     with scratch() as folder:
         rows = extract(dsn, site_id, plan.window, plan.export.export_type, folder)
         size = asyncio.run(store(sorted(path.name for path in folder.iterdir())))
-    _log.info("%s: site %s, window %s: %s rows, %s bytes staged", plan.name, site_id, plan.window, rows, size)
+    _log.info("%s: site %s, window %s: %s rows, %s staged", plan.name, site_id, plan.window, rows, sizes.in_words(size))
     return Extracted(site_id=site_id, prefix=prefix, tables=rows, bytes=size)
 
 

@@ -115,11 +115,13 @@ def _notes(found: "Forecast", now: "datetime") -> Iterator[str]:
 
 
 def _reckoned(found: "Forecast") -> Iterator[str]:
+    from data_export import sizes
+
     runs, sample, counted = len(found.runs), found.sample, found.counted
     if sample is not None:
-        sizes = [f"{sample['work_orders'] * runs:,.0f} work orders", _size(sample["bytes"] * runs)]
-        sizes += [f"{sample['images'] * runs:,.0f} images"] if sample["images"] else []
-        yield f"  estimate  {', '.join(sizes)}, going by {sample['windows']:.0f} deliveries"
+        amounts = [f"{sample['work_orders'] * runs:,.0f} work orders", sizes.in_words(sample["bytes"] * runs)]
+        amounts += [f"{sample['images'] * runs:,.0f} images"] if sample["images"] else []
+        yield f"  estimate  {', '.join(amounts)}, going by {sample['windows']:.0f} deliveries"
         yield f"  time      about {_duration(found.seconds or 0)}, at their speed"
     elif counted is not None:
         images = "" if counted.images is None else f" and {counted.images * runs:,.0f} images"
@@ -127,10 +129,6 @@ def _reckoned(found: "Forecast") -> Iterator[str]:
         yield "  time      unknown until a first window is delivered"
     else:
         yield f"  estimate  unknown: nothing was delivered yet, and the source does not answer: {found.silence}"
-
-
-def _size(count: float) -> str:
-    return f"{count / 1e6:,.1f} MB" if count >= 1e6 else f"{count / 1e3:,.0f} kB"
 
 
 def _duration(seconds: float) -> str:

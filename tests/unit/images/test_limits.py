@@ -52,10 +52,10 @@ async def test_a_cancelled_wait_takes_nothing():
     [
         (
             Progress(12_000, 500_000, 310_000_000, 60),
-            "12,000 of 500,000 images (2.4 %), 310.0 MB, 5.2 MB/s, 0:40:40 left",
+            "12,000 of 500,000 images (2.4 %), 310 MB, 5.2 MB/s, 0:40:40 left",
         ),
-        (Progress(0, 10, 0, 0), "0 of 10 images (0.0 %), 0.0 MB, 0.0 MB/s"),
-        (Progress(0, 0, 0, 1), "0 of 0 images (100.0 %), 0.0 MB, 0.0 MB/s"),
+        (Progress(0, 10, 0, 0), "0 of 10 images (0.0 %), 0 B, 0 B/s"),
+        (Progress(0, 0, 0, 1), "0 of 0 images (100.0 %), 0 B, 0 B/s"),
     ],
 )
 def test_progress_reads_as_a_line(progress, line):
