@@ -26,10 +26,14 @@ _SECONDS_EACH, _SECONDS = 5.0, 30.0  # that the source is asked, for one export 
 
 @dataclass(frozen=True, slots=True)
 class PlannedExport:
-    """A change and what follows from it; of a removed or broken export only the change."""
+    """A change and what follows from it; of a removed or broken export only the change.
+
+    `note` is what the runs alone do not tell: which windows are none of theirs, or why there is no run.
+    """
 
     change: Change
     runs: tuple[PlannedRun, ...] = ()
+    note: str | None = None
     seam: str | None = None
     objects: SampleObjects | None = None
     limits: Limits | None = None
@@ -56,6 +60,7 @@ class PlannedExport:
             "consequences": list(change.consequences),
             "problems": [problem.to_dict() for problem in change.problems],
             "runs": [run.window.to_dict() | {"run_after": run.run_after.isoformat()} for run in self.runs],
+            "note": self.note,
             "seam": self.seam,
             "objects": asdict(self.objects) if self.objects else None,
             "limits": {limit.name: {"value": str(limit.value), "set_in": limit.place} for limit in self.held},
@@ -111,6 +116,7 @@ def _planned(change: Change, platform: PlatformSettings, source: "_Source", now:
     return PlannedExport(
         change,
         tuple(runs),
+        _note(export, change.before, runs),
         seam(export, limits.settle, now, change.before, runs[0]) if change.before and runs else None,
         sample_objects(change.name, export, runs[0].window) if runs else None,
         limits,
@@ -118,6 +124,19 @@ def _planned(change: Change, platform: PlatformSettings, source: "_Source", now:
         counted,
         recent,
     )
+
+
+def _note(export: AnyExport, before: AnyExport | None, runs: list[PlannedRun]) -> str | None:
+    if runs:
+        is_history = before is None and export.interval != "once" and export.start < runs[0].window.start
+        return (
+            f"windows from {export.start_date} up to the first below are history: backfill them" if is_history else None
+        )
+    if not export.enabled:
+        return "no run is due: enabled is false"
+    if export.interval == "once":  # Airflow asks for a first run only where the DAG had none, of whatever schedule
+        return "no run is due: interval once runs only an export that never ran: trigger it by hand, with from and to"
+    return f"no run is due: end_date {export.end_date} is past; windows that are to be delivered are a backfill"
 
 
 def _refusals(name: str, export: AnyExport, limits: Limits, runs: list[PlannedRun]) -> Iterator[str]:

@@ -88,6 +88,44 @@ def test_for_people(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert SECRET not in out
 
 
+PAST = (CLOUD % "new").replace("2990-01-01", "2025-03-16")
+ENDED = PAST + "end_date: 2025-03-20\n"
+ONCE = ENDED.replace("daily", "once")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "said", "runs"),
+    [
+        (None, ENDED, "no run is due: end_date 2025-03-20 is past; windows that are to be delivered are a backfill", 0),
+        (PAST, ENDED, "no run is due: end_date 2025-03-20 is past", 0),
+        (None, ENDED + "enabled: false\n", "no run is due: enabled is false", 0),
+        (ENDED + "enabled: false\n", ENDED, "no run is due: end_date 2025-03-20 is past", 0),
+        (ONCE, ONCE + "owner: bi@customer.example\n", "no run is due: interval once runs only an export that never", 0),
+        (None, ONCE, None, 1),
+        (None, PAST, "windows from 2025-03-16 up to the first below are history: backfill them", 3),
+        (None, CLOUD % "new", None, 3),
+    ],
+)
+def test_which_windows_are_nobodys_to_run(
+    folder: Path, capsys: pytest.CaptureFixture[str], before: str | None, after: str, said: str | None, runs: int
+) -> None:
+    if before:
+        (folder / "new.yaml").write_text(before)
+        commit(folder)
+    (folder / "new.yaml").write_text(after)
+    assert main(["plan", "--no-source"]) == 0
+    out = capsys.readouterr().out
+    (new,) = planned(capsys, "--no-source")["exports"]
+    assert len(new["runs"]) == runs
+    assert ("below" in out) is (runs > 0 and said is not None)
+    assert out.count("no run is due") == (runs == 0)
+    if said is None:
+        assert new["note"] is None
+    else:
+        assert new["note"].startswith(said)
+        assert f"    {said}" in out
+
+
 def test_nothing_changed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["plan"]) == 0
     assert capsys.readouterr().out.endswith("3 unchanged\n")

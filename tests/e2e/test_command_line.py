@@ -87,7 +87,8 @@ def test_from_nothing_to_a_backfilled_export(session: Session, customers: Path) 
     wait_for("both days are over", lambda: backfilled(session, dag_id(name)) == ["success", "success"], 120, pause=2)
     again = command(session, *ask, "--to", "2025-03-18", "--reprocess", "completed", "--dry-run")
     assert again.returncode == 0, again.stderr
-    for said in ("2 delivered", f"{orders} work orders, {sizes.in_words(sum(map(len, files)))}", "going by 2 deliveries"):
+    amounts = f"{orders} work orders, {sizes.in_words(sum(map(len, files)))}"
+    for said in ("2 delivered", amounts, "going by 2 deliveries"):
         assert said in again.stdout
 
 

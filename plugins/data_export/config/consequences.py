@@ -30,12 +30,11 @@ def renamed(new: AnyExport, gone: Mapping[str, AnyExport]) -> tuple[str, ...]:
 
 def _new(export: AnyExport) -> Iterator[str]:
     if not export.enabled:
-        yield "the DAG is there for runs by hand; nothing is scheduled (enabled: false)"
+        yield "the DAG is there for runs by hand"
     elif export.interval == "once":
         yield "the DAG comes paused, as Airflow is set by default; unpaused, it runs once"
     else:
         yield "the DAG comes paused, as Airflow is set by default"
-        yield f"of the windows from {export.start_date} on only those below run by themselves: backfill others"
 
 
 def _of_change(old: AnyExport, new: AnyExport) -> Iterator[str]:
@@ -55,7 +54,7 @@ def _of_change(old: AnyExport, new: AnyExport) -> Iterator[str]:
     if old.enabled and not new.enabled:
         yield "nothing is scheduled any more; the DAG stays for runs by hand"
     if new.enabled and not old.enabled:
-        yield "scheduled again, from the last complete window on; what was left out meanwhile is a backfill"
+        yield "enabled again: windows that were left out meanwhile are a backfill"
     before, after = old.connector_config, new.connector_config
     if isinstance(before, EmailConfig) and isinstance(after, EmailConfig) and before.emails != after.emails:
         yield "the next links go to the new recipients only"

@@ -56,7 +56,7 @@ def _export(planned: "PlannedExport", now: "datetime") -> Iterator[str]:
         yield f"    {problem}"
     for key in change.keys:
         yield f"    {key.key}: {_value(key.before)} -> {_value(key.after)}"
-    for sentence in (*change.consequences, *([planned.seam] if planned.seam else [])):
+    for sentence in filter(None, (*change.consequences, planned.note, planned.seam)):
         yield f"    {sentence}"
     yield from _runs(planned, now)
     if planned.held:
@@ -68,11 +68,7 @@ def _export(planned: "PlannedExport", now: "datetime") -> Iterator[str]:
 
 
 def _runs(planned: "PlannedExport", now: "datetime") -> Iterator[str]:
-    export = planned.change.after
-    if export is None:
-        return
     if not planned.runs:
-        yield "    no run is due: " + ("enabled: false" if not export.enabled else "the export is over")
         return
     yield f"    {'window (UTC)':<43} runs (UTC)"
     for run in planned.runs:

@@ -133,7 +133,7 @@ def test_images_and_schedule_switched_on_again(changes: Compared) -> None:
     (change,) = changes({"acme": off}, {"acme": on})
     words = " / ".join(change.consequences)
     assert "images come with the next windows" in words
-    assert "scheduled again, from the last complete window on" in words
+    assert "enabled again: windows that were left out meanwhile are a backfill" in words
 
 
 def test_a_file_with_another_name_is_told_as_such(changes: Compared) -> None:
