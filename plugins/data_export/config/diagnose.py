@@ -1,14 +1,16 @@
-"""From pydantic's verdict on a customer file to problems with line, key and fix."""
+"""From a customer file that is not valid to its problems, with line, key and fix."""
 
+from collections.abc import Container
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from data_export.config.explain import explain, keys_of
 from data_export.config.fields import quoted
 from data_export.config.limits import CustomerLimits
+from data_export.config.misspelt import config_model, respelt
 from data_export.config.models import EXPORT, EXPORTS, CustomerExport
 from data_export.config.problems import ConfigProblem
 from data_export.config.yaml_lines import Document, Location
@@ -16,22 +18,31 @@ from data_export.config.yaml_lines import Document, Location
 _TELLTALE = {"emails": "email", "storage_uri": "cloud_storage", "sftp_remote_path": "sftp", "sftp_host": "sftp"}
 
 
-def diagnose(document: Document, verdict: ValidationError) -> list[ConfigProblem]:
-    """All problems of the file, top to bottom.
+def diagnose(document: Document) -> list[ConfigProblem]:
+    """All problems of a file that is not valid, top to bottom, each mistake once.
 
-    Without a valid `connector_type` pydantic looks no further; then the rest is checked for the connector that was
-    probably meant, or, where none can be guessed, without its connector_config.
+    What a misspelt key leaves missing is not told, and its value is looked at when its name is right. Without a valid
+    `connector_type` pydantic looks no further; then the rest is checked for the connector that was probably meant, or,
+    where none can be guessed, without its connector_config.
     """
-    values, tag = document.values, document.values.get("connector_type")
-    if isinstance(tag, str) and tag in EXPORTS:
-        return _explained(document, verdict.errors(include_url=False), EXPORTS[tag])
-    tag = _guess(values)
-    complaint = document.problem(("connector_type",), _wrong_type(values.get("connector_type"), tag))
-    others = _explained(document, _other_errors(values, tag), EXPORTS.get(tag or "", CustomerExport))
-    return sorted([complaint, *others], key=_line)
+    document, told = respelt(document, (), keys_of(CustomerExport))
+    written = document.values.get("connector_type")
+    tag = written if isinstance(written, str) and written in EXPORTS else _guess(document.values)
+    model = EXPORTS.get(tag or "", CustomerExport)
+    places = {"limits": CustomerLimits} | ({"connector_config": config_model(model)} if tag else {})
+    for place, mapping in places.items():
+        document, more = respelt(document, (place,), keys_of(mapping))
+        told |= more
+    if tag is None or written != tag:
+        wrong = document.problem(("connector_type",), _wrong_type(written, tag))
+        told = {("connector_type",): wrong} | told
+    others = _explained(document, _errors(document.values, tag), model, told)
+    return sorted([*told.values(), *others], key=_line)
 
 
-def _explained(document: Document, errors: list[ErrorDetails], model: type[CustomerExport]) -> list[ConfigProblem]:
+def _explained(
+    document: Document, errors: list[ErrorDetails], model: type[CustomerExport], told: Container[Location]
+) -> list[ConfigProblem]:
     found = []
     for error in errors:
         # pydantic counts the items that are right: of a list whose items are wrong those are told, not that it is short
@@ -39,12 +50,14 @@ def _explained(document: Document, errors: list[ErrorDetails], model: type[Custo
             continue
         # pydantic puts the connector's name before the keys
         location: Location = error["loc"][1:] if error["loc"][:1] and error["loc"][0] in EXPORTS else error["loc"]
+        if location in told:
+            continue
         message = _misplaced(location, model) if error["type"] == "extra_forbidden" else None
         found.append(document.problem(location, message or explain(error, model, location)))
-    return sorted(found, key=_line)
+    return found
 
 
-def _other_errors(values: dict[str, Any], tag: str | None) -> list[ErrorDetails]:
+def _errors(values: dict[str, Any], tag: str | None) -> list[ErrorDetails]:
     try:
         if tag is None:
             CustomerExport.model_validate(values | {"connector_type": "", "connector_config": {}})
@@ -80,8 +93,7 @@ def _misplaced(location: Location, model: type[CustomerExport]) -> str | None:
     if not nested and key in keys_of(CustomerLimits):
         return "belongs under limits: move it there, indented"
     for tag, export in EXPORTS.items():
-        config = export.model_fields["connector_config"].annotation
-        if isinstance(config, type) and issubclass(config, BaseModel) and key in keys_of(config):
+        if key in keys_of(config_model(export)):
             if export is model and not nested:
                 return "belongs under connector_config: move it there, indented"
             if export is not model:

@@ -21,7 +21,7 @@ def explain(error: ErrorDetails, model: Model, location: Location) -> str:
         field = field_at(model, location)
         return f"is missing: add it ({field.description if field else 'required'})"
     if kind == "extra_forbidden":
-        return _unknown(str(location[-1]), list(keys_of(_model_at(model, location[:-1]))))
+        return unknown_key(str(location[-1]), list(keys_of(model_at(model, location[:-1]))))
     if kind == "value_error":
         return str(error["ctx"]["error"])
     if error["input"] is None:
@@ -37,17 +37,26 @@ def keys_of(model: Model) -> dict[str, FieldInfo]:
     return {field.alias or name: field for name, field in model.model_fields.items()}
 
 
+def near_key(value: object, choices: list[str]) -> str | None:
+    """The choice that was probably meant; `_` and `-`, capitals and small letters count as the same."""
+    found = get_close_matches(str(value)[:80].lower().replace("_", "-"), [c.replace("_", "-") for c in choices], 1)
+    return next((c for c in choices if [c.replace("_", "-")] == found), None)
+
+
 def near(value: object, choices: list[str]) -> str:
     """` (did you mean x?)`, or nothing."""
-    found = get_close_matches(str(value)[:80].lower().replace("_", "-"), [c.replace("_", "-") for c in choices], 1)
-    return next((f" (did you mean {c}?)" for c in choices if [c.replace("_", "-")] == found), "")
+    found = near_key(value, choices)
+    return f" (did you mean {found}?)" if found else ""
 
 
-def _unknown(key: str, known: list[str]) -> str:
-    return f"is not a key that is known here{near(key, known)}: remove it, or use one of {', '.join(known)}"
+def unknown_key(key: str, known: list[str], meant: str | None = None) -> str:
+    """The message for a key that a mapping of the `known` ones has not; a near one is named, or what was meant."""
+    hint = f" (did you mean {meant}?)" if meant else near(key, known)
+    return f"is not a key that is known here{hint}: remove it, or use one of {', '.join(known)}"
 
 
-def _model_at(model: Model, location: Location) -> Model:
+def model_at(model: Model, location: Location) -> Model:
+    """The model of the mapping at `location` of `model`."""
     for part in location:
         field = keys_of(model).get(str(part))
         annotation = field.annotation if field else None
@@ -59,7 +68,7 @@ def _model_at(model: Model, location: Location) -> Model:
 
 def field_at(model: Model, location: Location) -> FieldInfo | None:
     """The declaration of a key; None where there is no such key."""
-    return keys_of(_model_at(model, location[:-1])).get(str(location[-1]))
+    return keys_of(model_at(model, location[:-1])).get(str(location[-1]))
 
 
 def _choice(shown: str, error: ErrorDetails) -> str:

@@ -149,8 +149,8 @@ def _load(path: Path, local_refusal: Callable[[], str | None]) -> tuple[Document
     document = read_document(path)
     try:
         export = EXPORT.validate_python(document.values)
-    except ValidationError as verdict:
-        raise BrokenFile(diagnose(document, verdict)) from None
+    except ValidationError:
+        raise BrokenFile(diagnose(document)) from None
     if export.scheme == "file" and (refusal := local_refusal()):
         raise BrokenFile([document.problem(("connector_config", "storage_uri"), refusal)])
     return document, export

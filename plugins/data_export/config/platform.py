@@ -11,7 +11,7 @@ from pydantic_settings.exceptions import SettingsError
 
 from data_export.config.alerts import AlertSettings, Section
 from data_export.config.connectors import LONGEST_LINK_HOURS
-from data_export.config.explain import explain
+from data_export.config.explain import explain, keys_of, model_at, near_key
 from data_export.config.fields import ConnId, Email, StoreUri, quoted, store_uri
 from data_export.config.limits import LimitSettings
 from data_export.config.yaml_lines import Document, read_document, spell
@@ -135,11 +135,18 @@ def load_platform(**overrides: Any) -> PlatformSettings:
         return PlatformSettings(**overrides)
     except ValidationError as verdict:
         document = read_document(path)
-        errors = verdict.errors(include_url=False)
+        errors = _each_once(verdict.errors(include_url=False))
         raise ConfigError("; ".join(_explained(error, document) for error in errors)) from None
     except SettingsError as error:
         fix = "write lists and whole sections in JSON, e.g. '[\"data-platform@platform.example\"]'"
         raise ConfigError(f"environment variable {_PREFIX}<SECTION>__<KEY>: {error}: {fix}") from None
+
+
+def _each_once(errors: list[ErrorDetails]) -> list[ErrorDetails]:
+    """Without the missing keys that are there, misspelt."""
+    misspelt = [error["loc"] for error in errors if error["type"] == "extra_forbidden"]
+    meant = {(*at, near_key(key, list(keys_of(model_at(PlatformSettings, tuple(at)))))) for *at, key in misspelt}
+    return [error for error in errors if error["type"] != "missing" or error["loc"] not in meant]
 
 
 def _explained(error: ErrorDetails, document: Document) -> str:

@@ -187,3 +187,16 @@ def test_a_missing_file_comes_with_its_fix(file: Path) -> None:
         ConfigError, match=r"no such file: copy include/platform\.yaml there, or set DATA_EXPORT_PLATFORM"
     ):
         load_platform()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "line"),
+    [("source:", "sorce:", 1), ("images_uri", "image_uri", 1), ("from:", "frm:", 3)],
+)
+def test_a_misspelt_key_is_told_once(file: Path, right: str, wrong: str, line: int) -> None:
+    file.write_text(MINIMAL.replace(right, wrong))
+    with pytest.raises(ConfigError) as caught:
+        load_platform()
+    assert str(caught.value).startswith(f"{file}:{line}: ")
+    assert f"did you mean {right.strip(':')}?" in str(caught.value)
+    assert "is missing" not in str(caught.value)
