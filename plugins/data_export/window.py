@@ -32,7 +32,10 @@ class ExportWindow:
             # A plain datetime, whatever came: pendulum's loses its zone in sums once astimezone has given it UTC.
             object.__setattr__(self, name, datetime.combine(value.date(), value.time(), UTC))
         if self.end <= self.start:
-            raise ValueError(f"window ends ({self.end.isoformat()}) before it begins ({self.start.isoformat()})")
+            order = "when" if self.end == self.start else "before"
+            raise ValueError(
+                f"window ends ({self.end.isoformat()}) {order} it begins ({self.start.isoformat()}): give a later end"
+            )
 
     @property
     def stamp(self) -> str:

@@ -1,5 +1,6 @@
 """Entry of `python -m data_export_airflow`."""
 
+import logging
 import os
 import sys
 
@@ -7,6 +8,16 @@ import sys
 # (airflow.sdk.execution_time.supervisor); without it the command line would see environment and secrets backends only.
 os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 
-from data_export_airflow.cli import main
+# A person waits here for an answer: of Airflow and its libraries only errors are shown, unless more is asked for.
+os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
+console = logging.StreamHandler()
+console.setFormatter(logging.Formatter("%(message)s"))
+for package in ("data_export", "data_export_airflow"):
+    log = logging.getLogger(package)
+    log.addHandler(console)
+    log.setLevel(logging.INFO)
+    log.propagate = False  # Airflow would print it again, with everything it knows about the line
+
+from data_export_airflow.cli import main  # noqa: E402 - Airflow reads its settings when it is imported
 
 sys.exit(main())

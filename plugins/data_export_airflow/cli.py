@@ -14,7 +14,11 @@ COMMANDS = (new, validate, plan, check, backfill, run, init)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command; 0 is success, 1 a problem, 2 wrong usage. Results go to standard output, all else to error."""
-    options = parser().parse_args(arguments)
+    made = parser()
+    options = made.parse_args(arguments)
+    if options.command is None:
+        made.print_help(sys.stderr)
+        return 2
     options.out = sys.stdout
     try:
         with redirect_stdout(sys.stderr):  # Airflow logs to standard output, which is the result's alone
@@ -29,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=PROGRAM, description="What a data engineer does without the Airflow UI.")
-    commands = made.add_subparsers(required=True, metavar="COMMAND")
+    made.set_defaults(command=None)
+    commands = made.add_subparsers(metavar="COMMAND", title="commands")
     for command in COMMANDS:
         command.add(commands)
     return made

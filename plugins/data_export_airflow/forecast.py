@@ -180,9 +180,15 @@ def _schedule(session: Session, name: str, export: AnyExport, limits: Limits) ->
     plan, expected = schedule(session, dag_id(name)), timetable_of(export, limits.settle)
     stale = session.scalar(select(DagModel.is_stale).where(DagModel.dag_id == dag_id(name)))
     if plan is None or stale is not False:
-        raise ConfigError(f"{name}: Airflow has no DAG {dag_id(name)} yet: it comes within half a minute of its file")
+        raise ConfigError(
+            f"{name}: Airflow has no DAG {dag_id(name)} yet: it comes within half a minute of its file, "
+            "as long as the dag-processor runs"
+        )
     if plan.start != export.start or plan.dag.timetable.serialize() != expected.serialize():
-        raise ConfigError(f"{name}: Airflow still has the DAG of an earlier version of the file: try in half a minute")
+        raise ConfigError(
+            f"{name}: Airflow still has the DAG of an earlier version of the file: try in half a minute; the new one "
+            "comes as long as the dag-processor runs"
+        )
     return plan
 
 
@@ -196,7 +202,12 @@ def _windows(
     found = [row for row in rows if row.start in own and row.end < now]  # runs of another schedule are not repeated
     if not found:
         cut = f"{plan.dag.timetable.summary} in {plan.timezone.key}"
-        raise ConfigError(f"{asked.name}: no window that is over starts in {ExportWindow(*bounds)}, cut by {cut}")
+        fix = "wait until one is over" if bounds[1] > now else "take a longer range, or trigger a run with from and to"
+        if plan.end is not None and bounds[0] >= plan.end:
+            fix = "its end_date is before that, begin earlier"
+        raise ConfigError(
+            f"{asked.name}: no window that is over starts in {ExportWindow(*bounds)}, cut by {cut}: {fix}"
+        )
     return found
 
 

@@ -61,8 +61,11 @@ def _contents(folder: Path, ids: list[str]) -> Iterator[bytes]:
 def _git(folder: Path, *arguments: str, what: str = "") -> str:
     done = _run(folder, *arguments)
     if done.returncode:
-        said = " ".join(done.stderr.decode(errors="replace").split()) or f"there is no revision {what!r}"
-        raise ConfigError(f"the customer files of {folder} cannot be compared with another revision: {said}")
+        said = " ".join(done.stderr.decode(errors="replace").split()).removeprefix("fatal: ")
+        fix = "put the folder under git, or set DATA_EXPORT_CUSTOMERS_DIR to one that is"
+        if not said:
+            said, fix = f"there is no revision {what!r}", "name a branch, tag or commit of this repository, or fetch it"
+        raise ConfigError(f"the customer files of {folder} cannot be compared with another revision: {said}: {fix}")
     return done.stdout.decode(errors="surrogateescape")
 
 

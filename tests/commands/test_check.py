@@ -20,6 +20,23 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SftpServer]:
         yield server
 
 
+def test_a_broken_file_fails_and_keeps_no_other_from_being_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    assert main(["check", "--all"]) == 1
+    assert f"no customer file is in {tmp_path}: put one there" in capsys.readouterr().err
+    whole = (Path(__file__).parents[2] / "include/examples/email.yaml").read_text()
+    (tmp_path / "a-broken.yaml").write_text(whole.replace("interval:", "intervall:"))
+    (tmp_path / "whole.yaml").write_text(whole)
+    assert main(["check", "--all"]) == 1
+    broken, _, other = capsys.readouterr().out.partition("\n\n")
+    assert broken.startswith("a-broken\ncustomer file  FAILED")
+    assert "did you mean interval?" in broken
+    assert other.startswith("whole\n")
+    assert "Airflow connection 'export_source' cannot be read" in other
+
+
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]"])
 def test_a_host_key_is_shown(server: SftpServer, capsys: pytest.CaptureFixture[str], host: str) -> None:
     assert main(["check", "--host-key", f"{host}:{server.port}"]) == 0

@@ -65,6 +65,10 @@ def test_a_server_by_flags(folder: Path) -> None:
     [
         ([], "--connector is missing"),
         (["--connector", "ftp"], "'ftp' is not one of"),
+        (["--target", "bucket/x"], "--connector is missing (gs, s3, email, sftp, which --target does not tell)"),
+        (["--target", "http://bucket/x"], "--target 'http://bucket/x': 'http' is not one of gs"),
+        (["--site", SITE, "--connector", "gs", "--target", "s3://bucket/x/"], "address of s3, not of gs: leave"),
+        (["--site", SITE, "--target", "sftp://us@host:99999/x"], "has a port that is none: write 1 to 65535"),
         (["--target", "gs://bucket/x"], "--site is missing"),
         (["--target", "gs://bucket/x", "--site", "x"], "'x' is not a uuid"),
         (["--connector", "gs", "--site", SITE], "--target is missing (gs://bucket/folder/)"),
@@ -121,5 +125,5 @@ def test_a_problem_beside_the_file_is_told(folder: Path, capsys: pytest.CaptureF
     assert main(["new", "acme", *arguments]) == 0
     assert main(["new", "beta", *arguments]) == 1
     assert "beta.yaml and acme.yaml would write the same files" in capsys.readouterr().err
-    assert main(["new", "acme", *arguments]) == 1
+    assert main(["new", "acme"]) == 1  # before anything is asked
     assert "is there already" in capsys.readouterr().err

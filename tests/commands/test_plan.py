@@ -177,7 +177,7 @@ def test_what_a_limit_will_refuse_fails_the_plan(
 @pytest.mark.parametrize("revision", ["no-such", "--all", "HEAD:include"])
 def test_a_revision_that_is_none(folder: Path, capsys: pytest.CaptureFixture[str], revision: str) -> None:
     assert main(["plan", f"--since={revision}"]) == 1
-    assert f"there is no revision '{revision}'" in capsys.readouterr().err
+    assert f"there is no revision '{revision}': name a branch, tag or commit" in capsys.readouterr().err
 
 
 def test_a_folder_outside_of_git(
@@ -185,7 +185,9 @@ def test_a_folder_outside_of_git(
 ) -> None:
     monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
     assert main(["plan"]) == 1
-    assert "not a git repository" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not a git repository" in said
+    assert said.endswith(": put the folder under git, or set DATA_EXPORT_CUSTOMERS_DIR to one that is\n")
 
 
 def test_a_link_that_leads_out_of_the_folder_is_not_followed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

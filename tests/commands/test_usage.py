@@ -1,5 +1,10 @@
 """Wrong usage is one line and code 2, never a traceback."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from data_export_airflow.cli import main
@@ -8,11 +13,12 @@ from data_export_airflow.cli import main
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        ([], "list every problem of every customer file"),
         (["run", "x.yaml", "--from", "2025-03-17", "--to", "2025-03-16"], "before it begins"),
         (["check"], "name an export"),
         (
             ["backfill", "acme", "--from", "2025-03-16", "--to", "2025-03-17", "--max-active-runs", "0"],
-            "give 1 or more",
+            "--max-active-runs 0 is too few: give 1 or more",
         ),
     ],
 )
@@ -24,11 +30,41 @@ def test_told_by_the_command(arguments: list[str], said: str, capsys: pytest.Cap
 
 
 @pytest.mark.parametrize(
-    "arguments",
-    [["check", "--host-key", "host:ssh"], ["nonsense"], ["run", "x.yaml", "--from", "yesterday", "--to", "2025-03-16"]],
+    ("arguments", "said"),
+    [
+        (["check", "--host-key", "host:ssh"], "'host:ssh' is no server: write"),
+        (["nonsense"], "choose from"),
+        (["run", "x.yaml", "--from", "16.3.2025", "--to", "2025-03-17"], "'16.3.2025' is not a date or date-time that"),
+    ],
 )
-def test_told_by_the_parser(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_told_by_the_parser(arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 2
-    assert "usage:" in capsys.readouterr().err
+    captured = capsys.readouterr().err
+    assert "usage:" in captured
+    assert said in captured
+
+
+@pytest.mark.parametrize(
+    ("database", "said"),
+    [
+        ("postgresql+psycopg2://us:canary@127.0.0.1:1/airflow", "//us:***@127.0.0.1:1/airflow cannot be used (connec"),
+        ("sqlite:///{folder}/airflow.db", "airflow.db cannot be used (no such table: slot_pool): `airflow db migrate`"),
+    ],
+)
+def test_a_database_that_is_none_is_one_line_and_all_that_is_said(tmp_path: Path, database: str, said: str) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW__LOGGING")}
+    own = {"AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database.format(folder=tmp_path), "AIRFLOW_HOME": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-m", "data_export_airflow", "init"],
+        env=kept | own,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("ConfigError: Airflow's database ")
+    assert said in line
+    assert "canary" not in line

@@ -125,13 +125,18 @@ def load_named(name: str, folder: Path | None = None) -> AnyExport:
     """
     folder = customers_dir() if folder is None else folder
     if not NAME.fullmatch(name):  # it may come from outside, and must not lead to another folder
-        raise BrokenFile([ConfigProblem(folder, None, None, f"{quoted(name)} is not the name of a customer file")])
+        raise BrokenFile([ConfigProblem(folder, None, None, _no_name(name, folder))])
     path = folder / f"{name}.yaml"
     if not os.path.lexists(path):
         hint = near(name, customer_names(folder))
         missing = f"there is no such customer file{hint}: correct the name, or put the file back"
         raise BrokenFile([ConfigProblem(path, None, None, missing)])
     return load_customer(path)
+
+
+def _no_name(name: str, folder: Path) -> str:
+    hint = near(name.rpartition("/")[2].removesuffix(".yaml"), customer_names(folder))
+    return f"{quoted(name)} is not the name of a customer file{hint}: write its name alone, without folder and .yaml"
 
 
 def _listed(folder: Path, only_dag_id: str | None) -> list[Path]:
@@ -144,7 +149,7 @@ def _listed(folder: Path, only_dag_id: str | None) -> list[Path]:
 
 
 def _load(path: Path, local_refusal: Callable[[], str | None]) -> tuple[Document, AnyExport]:
-    if problem := _bad_name(path) or _leaves_folder(path):
+    if problem := _not_there(path) or _bad_name(path) or _leaves_folder(path):
         raise BrokenFile([ConfigProblem(path, None, None, problem)])
     document = read_document(path)
     try:
@@ -154,6 +159,10 @@ def _load(path: Path, local_refusal: Callable[[], str | None]) -> tuple[Document
     if export.scheme == "file" and (refusal := local_refusal()):
         raise BrokenFile([document.problem(("connector_config", "storage_uri"), refusal)])
     return document, export
+
+
+def _not_there(path: Path) -> str | None:
+    return None if os.path.lexists(path) else "there is no such file: correct the path, or put the file back"
 
 
 def _bad_name(path: Path) -> str | None:

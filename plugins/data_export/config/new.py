@@ -13,6 +13,7 @@ from data_export.errors import ConfigError
 
 _SFTP = "sftp"
 _EMAIL = "email"
+_WHERE = "create it so that you may write there, or set DATA_EXPORT_CUSTOMERS_DIR"
 
 
 def new_file(name: str, scheme: str, values: Values, folder: Path) -> Path:
@@ -25,17 +26,29 @@ def new_file(name: str, scheme: str, values: Values, folder: Path) -> Path:
     known = examples()
     if scheme not in known:
         raise ConfigError(f"connector {quoted(scheme)} is not one of {', '.join(known)}: name one of these")
-    if not NAME.fullmatch(name):
-        raise ConfigError(f"{quoted(name)} is no export's name: use 1 to 63 of a-z, 0-9 and '-', not '-' first")
-    path, text = folder / f"{name}.yaml", filled(known[scheme], values)
-    if path.exists():
-        raise ConfigError(f"{path} is there already: edit it, or choose another name")
+    path, text = free_path(name, folder), filled(known[scheme], values)
     _check(path, text)
     try:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        raise ConfigError(f"{path} cannot be written: {error.strerror}") from None
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): {_WHERE}") from None
+    return path
+
+
+def free_path(name: str, folder: Path) -> Path:
+    """Where the file of a new export goes.
+
+    Raises:
+        ConfigError: it cannot be an export's name, there is such a file, or no folder for it.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{quoted(name)} is no export's name: use 1 to 63 of a-z, 0-9 and '-', not '-' first")
+    path = folder / f"{name}.yaml"
+    if path.exists():
+        raise ConfigError(f"{path} is there already: edit it, or choose another name")
+    if not folder.is_dir():
+        raise ConfigError(f"{folder} is no folder: {_WHERE}")
     return path
 
 
@@ -49,8 +62,10 @@ def target_values(scheme: str, target: str) -> dict[str, str | list[str]]:
     """The keys that a target stands for: `gs://bucket/folder/`, `sftp://user@host:22/folder`, or mail addresses.
 
     Raises:
-        ValueError: a password in it, or a port that is none.
+        ValueError: the address of another connector, a password in it, or a port that is none.
     """
+    if scheme != (written := scheme_of(target) or scheme):
+        raise ValueError(f"{quoted(target)} is an address of {written}, not of {scheme}: leave --connector out")
     if scheme == _EMAIL:
         return {"connector_config.emails": [address for address in target.replace(",", " ").split() if address]}
     if scheme != _SFTP:
@@ -58,9 +73,13 @@ def target_values(scheme: str, target: str) -> dict[str, str | list[str]]:
     parts = urlsplit(target)
     if parts.password is not None:
         raise ValueError("the target has a password: SFTP servers are entered with a key, leave the password out")
+    try:
+        port = parts.port
+    except ValueError:
+        raise ValueError(f"{quoted(target)} has a port that is none: write 1 to 65535, or leave it out") from None
     found = {
         "sftp_host": parts.hostname,
-        "sftp_port": str(parts.port) if parts.port else None,
+        "sftp_port": str(port) if port else None,
         "sftp_username": unquote(parts.username) if parts.username else None,
         "sftp_remote_path": unquote(parts.path) or None,
     }

@@ -46,16 +46,18 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
+    from data_export_airflow.database import airflow_database
     from data_export_airflow.forecast import Asked, create, forecast
 
     if options.max_active_runs is not None and options.max_active_runs < 1:
-        print("--max-active-runs: give 1 or more", file=sys.stderr)
+        print(f"--max-active-runs {options.max_active_runs} is too few: give 1 or more", file=sys.stderr)
         return 2
     asked = Asked(
         options.name, options.start, options.end, options.reprocess, options.newest_first, options.max_active_runs
     )
     now = datetime.now(UTC)
-    found = forecast(asked, now)
+    with airflow_database():
+        found = forecast(asked, now)
     print(*_text(found, now), sep="\n", file=options.out)
     if not found.runs or options.dry_run:
         return 0
@@ -66,7 +68,9 @@ def run(options: argparse.Namespace) -> int:
     if not options.yes and not found.under_way and not _agreed():
         print("nothing was created", file=sys.stderr)
         return 1
-    print(*_after(found, create(found)), sep="\n", file=options.out)
+    with airflow_database():
+        created = create(found)
+    print(*_after(found, created), sep="\n", file=options.out)
     return 0
 
 
@@ -97,8 +101,9 @@ def _text(found: "Forecast", now: "datetime") -> Iterator[str]:
     held = (found.limits.max_window_days, found.limits.earliest, found.limits.max_active_runs)
     yield f"  limits    {', '.join(f'{limit.name} {limit.value}' for limit in held)}: kept"
     if found.under_way:
-        yield f"  BUSY      {found.under_way} is under way: this one can be created when it is over"
-    if found.is_paused and runs:
+        then = ": this one can be created when it is over" if runs else ""
+        yield f"  BUSY      {found.under_way} is under way{then}"
+    if found.is_paused and (runs or found.under_way):
         yield f"  PAUSED    the DAG is paused: the runs wait until `airflow dags unpause {found.dag_id}`"
 
 

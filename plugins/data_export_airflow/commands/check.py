@@ -17,20 +17,26 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from data_export.check import table
-    from data_export.config.load import load_customers
+    from data_export.check import CheckResult, table
+    from data_export.config.load import customer_names
+    from data_export.config.platform import customers_dir
+    from data_export.errors import ConfigError
     from data_export_airflow.checking import check_export, check_pools
 
     if options.host_key:
         return _show_host_key(options.host_key, options.out)
-    names = sorted(load_customers().exports) if options.all else options.names
+    names = customer_names() if options.all else options.names
     if not names:
-        print("name an export, or --all, or --host-key HOST[:PORT]", file=sys.stderr)
-        return 2
-    failed, pools = 0, check_pools()
+        nobody = f"no customer file is in {customers_dir()}: put one there, or set DATA_EXPORT_CUSTOMERS_DIR"
+        print(nobody if options.all else "name an export, or --all, or --host-key HOST[:PORT]", file=sys.stderr)
+        return 1 if options.all else 2
+    failed, pools = False, check_pools()
     for name in names:
-        results = check_export(name) + pools
-        failed += sum(not result.ok for result in results)
+        try:
+            results = check_export(name) + pools
+        except ConfigError as error:  # there is nothing to try; the others are checked all the same
+            results = [CheckResult("customer file", False, str(error))]
+        failed = failed or not all(result.ok for result in results)
         print(f"{name}\n{table(results)}\n", file=options.out)
     return 1 if failed else 0
 

@@ -39,11 +39,12 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from data_export.config.models import dag_id
-    from data_export.config.new import new_file
+    from data_export.config.new import free_path, new_file
     from data_export.config.platform import customers_dir
     from data_export.config.problems import BrokenFile
 
     try:
+        free_path(options.name, customers_dir())  # before anything is asked
         scheme, values = _values(options)
         path = new_file(options.name, scheme, values, customers_dir())
     except (_WrongUsage, EOFError) as wrong:
@@ -52,7 +53,6 @@ def run(options: argparse.Namespace) -> int:
     except BrokenFile as broken:
         print(*broken.problems, "nothing was written", sep="\n", file=sys.stderr)
         return 1
-    program = "python -m data_export_airflow"
     program, name = "python -m data_export_airflow", options.name
     steps = (
         (f"{program} plan", "what it will do; its own comments explain every key"),
@@ -80,13 +80,12 @@ def _values(options: argparse.Namespace) -> tuple[str, dict[str, str | list[str]
     from data_export.config.example import examples
     from data_export.config.fields import HostKey
     from data_export.config.moments import Interval, Moment, TimeZone
-    from data_export.config.new import scheme_of, target_values
+    from data_export.config.new import target_values
 
     schemes, extra = list(examples()), _pairs(options.set)
     interval, zone = _checked(TypeAdapter(Interval)), _checked(TypeAdapter(TimeZone))
     moment = _checked(TypeAdapter(Moment))
-    scheme = options.connector or scheme_of(options.target or "")
-    scheme = _asked(scheme, "--connector", ", ".join(schemes), _one_of(schemes))
+    scheme = _scheme(options.connector, options.target, schemes)
     values: dict[str, str | list[str]] = {}
     values["site_id"] = _asked(options.site and " ".join(options.site), "--site", "uuids, spaces between them", _uuids)
     values |= _asked(
@@ -105,6 +104,18 @@ def _values(options: argparse.Namespace) -> tuple[str, dict[str, str | list[str]
     if scheme != "email":
         values[_CONFIG + "export_images"] = "false" if options.no_images else "true"
     return scheme, values | extra
+
+
+def _scheme(connector: str | None, target: str | None, schemes: list[str]) -> str:
+    from data_export.config.new import scheme_of
+
+    flag, hint = "--connector", ", ".join(schemes)
+    if connector is None and target is not None:
+        connector = scheme_of(target)
+        flag = f"--target {target!r}" if connector else flag
+        hint += ", which --target does not tell" if not connector else ""
+    found: str = _asked(connector, flag, hint, _one_of(schemes))
+    return found
 
 
 _EXAMPLES = {

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         window = ExportWindow(options.start, options.end)
     except ValueError as error:
-        print(error, file=sys.stderr)
+        print(f"--from and --to: {error}", file=sys.stderr)
         return 2
     receipt = run_export(options.file, window)
     print(receipt.model_dump_json(indent=2), file=options.out)
@@ -32,5 +32,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _instant(text: str) -> datetime:
-    value = datetime.fromisoformat(text)
-    return value if value.tzinfo else value.replace(tzinfo=UTC)
+    from data_export.config.moments import instant, moment
+
+    try:
+        return instant(moment(text), "UTC")
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None

@@ -127,7 +127,7 @@ def test_a_name_that_is_none(name: str, tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="cannot be written: No such file or directory"):
+    with pytest.raises(ConfigError, match="is no folder: create it"):
         new_file("acme", "gs", values("gs"), tmp_path / "gone")
 
 
