@@ -4,7 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 
-from airflow.models.backfill import Backfill, ReprocessBehavior, _create_backfill, _do_dry_run
+from airflow.jobs.job import most_recent_job
+from airflow.models.backfill import Backfill, ReprocessBehavior, _do_dry_run
 from airflow.models.dag import DagModel
 from airflow.utils.session import create_session
 from pendulum import instance
@@ -58,6 +59,7 @@ class Forecast:
     max_active_runs: int
     limits: Limits
     is_paused: bool
+    has_scheduler: bool
     under_way: str | None
     sample: dict[str, float] | None
     counted: Counted | None
@@ -90,6 +92,7 @@ def forecast(asked: Asked, now: datetime) -> Forecast:
         under_way = _under_way(session, asked.name)
         runs = _to_run(session, asked, found)
         reckoned = sample(found) or _recent(session, asked.name, plan, now)
+        scheduler = most_recent_job("SchedulerJob", session=session)
         paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id(asked.name)))
     counted, silence = (None, None) if reckoned or not runs else _counted(export, runs)
     return Forecast(
@@ -103,46 +106,12 @@ def forecast(asked: Asked, now: datetime) -> Forecast:
         max_active_runs=at_once,
         limits=limits,
         is_paused=bool(paused),
+        has_scheduler=scheduler is not None and scheduler.is_alive(),
         under_way=under_way,
         sample=reckoned,
         counted=counted,
         silence=silence,
     )
-
-
-def create(made: Forecast) -> int:
-    """Has Airflow make the runs; returns the id of its backfill.
-
-    Raises:
-        LimitExceeded: another backfill of the export is under way.
-        ConfigError: Airflow refuses, in its own words.
-    """
-    from airflow.api_fastapi.common.dagbag import resolve_run_on_latest_version
-    from airflow.sdk.exceptions import AirflowException
-    from airflow.utils.platform import getuser
-
-    if made.under_way:
-        raise LimitExceeded(
-            f"{made.asked.name}: {made.under_way} is under way, and Airflow has one per DAG at a time: wait for its "
-            "end, which Airflow notices up to half a minute late, or cancel it"
-        )
-    with create_session() as session:
-        latest = resolve_run_on_latest_version(None, made.dag_id, session, fallback=True)
-    try:
-        backfill = _create_backfill(
-            dag_id=made.dag_id,
-            from_date=instance(made.windows[0].start),
-            to_date=instance(made.windows[-1].start),  # inclusive: the last window's start
-            max_active_runs=made.max_active_runs,
-            reverse=made.asked.newest_first,
-            dag_run_conf=None,
-            triggering_user_name=getuser(),
-            reprocess_behavior=ReprocessBehavior(made.asked.reprocess),
-            run_on_latest_version=latest,
-        )
-    except (AirflowException, ValueError) as error:
-        raise ConfigError(f"{made.asked.name}: Airflow refuses the backfill: {error}") from None
-    return backfill.id
 
 
 def _range(asked: Asked, export: AnyExport) -> tuple[datetime, datetime]:

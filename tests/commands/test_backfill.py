@@ -110,6 +110,7 @@ def test_it_shows_what_it_would_do_and_creates_nothing(deploy: Deploy, capsys: p
     assert said["runs"] == "4 (windows that never ran), oldest first, at most 3 at once"
     assert said["estimate"].startswith("unknown: nothing was delivered yet, and the source does not answer: source: ")
     assert said["limits"] == "max_window_days 400, earliest 2020-01-01, max_active_runs 3: kept"
+    assert said["IDLE"] == "no scheduler of Airflow is alive: the runs wait until one is"
     assert said["PAUSED"] == f"the DAG is paused: the runs wait until `airflow dags unpause {DAG}`"
     assert "canary" not in "".join(lines)
     assert runs() == []
@@ -130,7 +131,9 @@ def test_it_is_airflows_own_backfill_of_a_half_open_range(deploy: Deploy, capsys
     assert f"/api/v2/backfills/{made.id}/cancel" in out
 
 
-def test_a_second_one_is_refused_while_the_first_goes_on(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_second_one_is_refused_while_the_first_goes_on(
+    deploy: Deploy, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     deploy(FILE)
     assert backfill("--yes") == 0
     for again in ((), ("--yes",)):
@@ -138,6 +141,14 @@ def test_a_second_one_is_refused_while_the_first_goes_on(deploy: Deploy, capsys:
         assert "(2025-03-27 23:00 to 2025-03-30 22:00 UTC) is under way" in capsys.readouterr().err
     assert backfill("--dry-run", start="2025-03-20") == 0
     assert "  BUSY      backfill " in capsys.readouterr().out
+    assert backfill() == 0  # the same again, for nobody ran it
+    out = capsys.readouterr().out
+    assert "  runs      0 (windows that never ran), nothing to do" in out
+    assert all(f"  {why}" in out for why in ("BUSY", "IDLE", "PAUSED"))
+    with monkeypatch.context() as before:  # the other's was there
+        before.setattr("data_export_airflow.forecast._under_way", lambda *_: None)
+        assert backfill("--yes", start="2025-03-20") == 1
+    assert "another backfill is under way, and Airflow has one per DAG at a time: wait" in capsys.readouterr().err
     end_backfills()
     assert backfill("--yes", start="2025-03-20") == 0
     assert len(runs()) == 12

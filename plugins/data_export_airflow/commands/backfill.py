@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from data_export_airflow.database import airflow_database
-    from data_export_airflow.forecast import Asked, create, forecast
+    from data_export_airflow.forecast import Asked, forecast
 
     if options.max_active_runs is not None and options.max_active_runs < 1:
         print(f"--max-active-runs {options.max_active_runs} is too few: give 1 or more", file=sys.stderr)
@@ -68,8 +68,14 @@ def run(options: argparse.Namespace) -> int:
     if not options.yes and not found.under_way and not _agreed():
         print("nothing was created", file=sys.stderr)
         return 1
-    with airflow_database():
-        created = create(found)
+    try:
+        from data_export_airflow.create_backfill import create  # what it loads takes a second, an answer less
+
+        with airflow_database():
+            created = create(found)
+    except KeyboardInterrupt:
+        print("\nstopped while Airflow made the backfill: --dry-run shows which windows have a run", file=sys.stderr)
+        return 130
     print(*_after(found, created), sep="\n", file=options.out)
     return 0
 
@@ -103,6 +109,8 @@ def _text(found: "Forecast", now: "datetime") -> Iterator[str]:
     if found.under_way:
         then = ": this one can be created when it is over" if runs else ""
         yield f"  BUSY      {found.under_way} is under way{then}"
+    if not found.has_scheduler and (runs or found.under_way):
+        yield "  IDLE      no scheduler of Airflow is alive: the runs wait until one is"
     if found.is_paused and (runs or found.under_way):
         yield f"  PAUSED    the DAG is paused: the runs wait until `airflow dags unpause {found.dag_id}`"
 
