@@ -1,9 +1,12 @@
 """`python -m data_export_airflow`: what a data engineer does without the Airflow UI."""
 
 import argparse
+import os
+import select
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from typing import TextIO
 
 from data_export.errors import DataExportError
 from data_export_airflow.commands import backfill, check, init, new, plan, run, validate
@@ -22,13 +25,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options.out = sys.stdout
     try:
         with redirect_stdout(sys.stderr):  # Airflow logs to standard output, which is the result's alone
-            return int(options.command(options))
+            code = int(options.command(options))
+        options.out.flush()
+        return code
     except DataExportError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        if _is_read(options.out):
+            raise
         return 1
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
         return 130  # as shells say of a program that Ctrl-C ended
+
+
+def _is_read(out: TextIO) -> bool:
+    """Whether somebody still reads our output: `| head` does not, once it has enough."""
+    poll = select.poll()
+    poll.register(out.fileno(), 0)
+    if not poll.poll(0):  # faults are told unasked
+        return True
+    os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # Python flushes once more when it ends
+    return False
 
 
 def parser() -> argparse.ArgumentParser:

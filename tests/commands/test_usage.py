@@ -46,6 +46,19 @@ def test_told_by_the_parser(arguments: list[str], said: str, capsys: pytest.Capt
     assert said in captured
 
 
+def test_a_reader_who_has_enough_is_no_fault(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "data_export_airflow", "validate", str(tmp_path)],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        check=False,
+    )
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
 @pytest.mark.parametrize(
     ("database", "said"),
     [
