@@ -27,8 +27,9 @@ demo: $(STAMP) ## start everything, deliver three days to four customers, show i
 up: $(STAMP) ## start everything and stay; Ctrl-C stops it
 	@$(BIN)/python -m demo up
 
+# In the order of the folders: xdist would begin with the files of many tests, and end with slow ones on one worker.
 test: $(STAMP) ## all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not e2e"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not e2e"
 	@$(BIN)/python -m pytest -n 2 --dist loadfile -m e2e
 
 kills: $(STAMP) ## the nightly proof: 200 kills of a delivery on every connector
