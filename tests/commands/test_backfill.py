@@ -1,7 +1,6 @@
 """`backfill` against a real metadata database: what it tells, what it refuses, and what Airflow then has."""
 
 import io
-import warnings
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +12,6 @@ from airflow.models.dag import DagModel
 from airflow.models.dagbundle import DagBundleModel
 from airflow.models.dagrun import DagRun
 from airflow.serialization.serialized_objects import LazyDeserializedDAG
-from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from sqlalchemy import delete, select, update
 
@@ -44,10 +42,7 @@ Deploy = Callable[[str], None]
 
 
 @pytest.fixture(scope="module")
-def metadata() -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Airflow's own migrations warn
-        initdb()
+def metadata(tables: None) -> None:
     with create_session() as session:
         session.merge(DagBundleModel(name=BUNDLE))
 

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from airflow.models.pool import Pool
+from airflow.utils.session import create_session
+from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from data_export.errors import ConfigError
@@ -70,15 +72,28 @@ def test_a_file_without_a_host_key_says_what_shows_it(tmp_path: Path, monkeypatc
         load_named("acme")
 
 
-def test_a_pool_that_is_missing_or_empty_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    there = [Pool(pool="data_export_source", slots=4), Pool(pool="data_export_delivery", slots=0)]
-    monkeypatch.setattr(Pool, "get_pools", lambda: there)
+@pytest.fixture
+def no_pools(tables: None) -> Iterator[None]:
+    def remove() -> None:
+        with create_session() as session:
+            session.execute(delete(Pool).where(Pool.pool.in_(POOLS)))
+
+    remove()
+    yield
+    remove()
+
+
+@pytest.mark.usefixtures("no_pools")
+def test_a_pool_that_is_missing_or_empty_is_told_and_init_makes_the_missing() -> None:
+    assert {one.step for one in check_pools() if "init" in one.detail and not one.ok} == {f"pool {n}" for n in POOLS}
+    assert main(["init"]) == 0
+    assert [one.detail for one in check_pools()] == ["4 slots", "16 slots"]
+    Pool.create_or_update_pool("data_export_delivery", slots=0, description="", include_deferred=False)
+    assert main(["init"]) == 0, "what somebody has changed stays"
     assert [(one.step, one.ok) for one in check_pools()] == [
         ("pool data_export_source", True),
         ("pool data_export_delivery", False),
     ]
-    monkeypatch.setattr(Pool, "get_pools", lambda: [])
-    assert {one.step for one in check_pools() if "init" in one.detail and not one.ok} == {f"pool {n}" for n in POOLS}
 
 
 def test_pools_are_not_told_where_airflows_database_may_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:
