@@ -8,7 +8,7 @@ import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,6 @@ BUNDLE = {
     "classpath": "data_export_airflow.bundle.CustomerFilesBundle",
     "kwargs": {"refresh_interval": 5},
 }
-Say = Callable[[str], None]
 
 
 class Airflow:
@@ -41,7 +40,6 @@ class Airflow:
             run `airflow` and `python -m data_export_airflow` beside it.
         metadata: dsn of its database.
         environment: of the platform: connections and settings.
-        say: gets a line for every event worth showing.
         port: of the UI, or any where it is taken; 0 is any.
     """
 
@@ -51,7 +49,6 @@ class Airflow:
         metadata: str,
         secrets: Secrets,
         environment: Mapping[str, str],
-        say: Say = print,
         port: int = UI_PORT,
     ) -> None:
         self.home = state / "airflow"
@@ -59,7 +56,6 @@ class Airflow:
         self.password = secrets["airflow_password"][:20]  # for people to paste
         self.url = f"http://127.0.0.1:{_port(port)}"
         self.api = AirflowApi(self.url, USER, self.password)
-        self._say = say
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         for folder in (self.home, self.logs):
             folder.mkdir(parents=True, exist_ok=True)

@@ -13,11 +13,11 @@ from demo.data import COLUMNS, DemoData, stored_images
 SCHEMA = Path(__file__).with_name("schema.sql")
 
 
-def fill_source(dsn: str, data: DemoData, reader: str, password: str) -> bool:
-    """Makes the tables, their rows and a role that may only read them; False where they are already there."""
+def fill_source(dsn: str, data: DemoData, reader: str, password: str) -> None:
+    """Makes the tables, their rows and a role that may only read them, where they are not there yet."""
     with psycopg.connect(dsn) as connection:
         if connection.execute("SELECT to_regclass('work_order')").fetchone() != (None,):
-            return False
+            return
         connection.execute(SCHEMA.read_bytes())
         for table, columns in COLUMNS.items():
             statement = sql.SQL("COPY {} ({}) FROM STDIN").format(
@@ -31,11 +31,10 @@ def fill_source(dsn: str, data: DemoData, reader: str, password: str) -> bool:
         connection.execute(sql.SQL("GRANT SELECT ON ALL TABLES IN SCHEMA public TO {}").format(role))
     with psycopg.connect(dsn, autocommit=True) as connection:
         connection.execute("ANALYZE")
-    return True
 
 
-def fill_images(url: str, bucket: str, data: DemoData) -> int:
-    """Stores every image that is not yet in the Cloud Storage bucket; returns how many it stored."""
+def fill_images(url: str, bucket: str, data: DemoData) -> None:
+    """Stores every image that is not yet in the Cloud Storage bucket."""
     with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
         there = bucket_objects(client, bucket)
 
@@ -46,7 +45,7 @@ def fill_images(url: str, bucket: str, data: DemoData) -> int:
 
         missing = [image for image in stored_images(data) if image[0] not in there]
         with ThreadPoolExecutor(8) as pool:
-            return len(list(pool.map(store, missing)))
+            list(pool.map(store, missing))  # so that what fails is raised
 
 
 def bucket_objects(client: httpx.Client, bucket: str) -> set[str]:

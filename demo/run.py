@@ -6,9 +6,8 @@ from typing import Any
 
 from data_export.config.load import load_named
 from data_export.config.models import dag_id
-from demo.airflow import Say
 from demo.rest import wait_for
-from demo.session import Session, running
+from demo.session import Say, Session, running
 from demo.show import show
 from demo.verify import missing
 

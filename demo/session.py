@@ -1,17 +1,18 @@
 """The whole demo, platform and Airflow, from nothing to ready."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from demo.airflow import UI_PORT, Airflow, Say
+from demo.airflow import UI_PORT, Airflow
 from demo.data import DemoData
 from demo.platform import EmbeddedPlatform
 from demo.rest import AirflowApi, wait_for
 
 READY_SECONDS = 180
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
