@@ -5,6 +5,7 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
+from data_export.config.fields import NAME, quoted
 from data_export.config.load import customer_names
 from data_export.errors import CheckFailed, ConfigError
 
@@ -37,23 +38,38 @@ def _which_export() -> Param:
     """A name to type, with those of all files to choose from; the DAG changes only when a file comes or goes."""
     names = customer_names()
     choice: dict[str, Any] = {"examples": names} if 0 < len(names) <= _MOST_SHOWN else {}
-    return Param(None, type=["null", "string"], description="name of the export; empty: all", **choice)
+    pattern = f"^({NAME.pattern})?$"  # else Airflow refuses the trigger
+    return Param(None, type=["null", "string"], pattern=pattern, description="name of the export; empty: all", **choice)
 
 
 def _list_exports() -> list[str]:
     from data_export.config.load import load_customers
 
     wanted = get_current_context()["params"]["export"]
-    names = [wanted] if wanted else sorted(load_customers().exports)
+    names = [_named(wanted)] if wanted else sorted(load_customers().exports)
     if len(names) > _MOST:
         raise CheckFailed(f"{len(names)} exports are more than one run can check ({_MOST}): name one of them")
     return names
+
+
+def _named(name: str) -> str:
+    """The name, if it can be one of an export.
+
+    It becomes the key of an XCom, which Airflow's client writes into the path of a request as it is: `../` in it would
+    make the task ask for something else in its own name, such as another DAG's run to be cleared.
+    """
+    if not NAME.fullmatch(name):
+        raise ConfigError(
+            f"{quoted(name)} is not the name of an export: use 1 to 63 of a-z, 0-9 and '-', as its file has"
+        )
+    return name
 
 
 def _check(name: str) -> list[dict[str, str | bool]]:
     from data_export.check import CheckResult, table
     from data_export_airflow.checking import check_export
 
+    _named(name)
     try:
         results = check_export(name)
     except ConfigError as error:

@@ -1,11 +1,14 @@
-"""The form of `data_export_check` offers the exports by name, cheaply."""
+"""The form of `data_export_check` offers the exports by name, cheaply; what is no name gets nowhere."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from airflow.sdk.exceptions import ParamValidationError
 
 import data_export_airflow.check_dag as check_dag
+from data_export.errors import ConfigError
 from data_export_airflow.check_dag import build_check_dag
 
 
@@ -48,3 +51,44 @@ def test_with_none_or_too_many_it_is_a_plain_field(customers: Path, number: int)
 def test_no_folder_is_no_error(customers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(customers / "none"))
     assert "examples" not in schema()
+
+
+# As keys of an XCom these would make Airflow's own client ask for something else: the first clears another DAG's run.
+PATHS = (
+    "../../../../dag-runs/data_export__acme/run/clear",
+    "../x",
+    "..",
+    "a/b",
+    "a?b",
+    "%2e%2e",
+    "A",
+    "acme\n",
+    "return_value",
+)
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_what_is_no_name_is_asked_of_nobody(customers: Path, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    class Instance:
+        def xcom_push(self, *given: Any) -> None:
+            pytest.fail(f"Airflow was asked: {given}")
+
+    context = {"params": {"export": path}, "ti": Instance()}
+    monkeypatch.setattr(check_dag, "get_current_context", lambda: context)
+    for ask in (check_dag._list_exports, lambda: check_dag._check(path)):
+        with pytest.raises(ConfigError, match="is not the name of an export"):
+            ask()
+
+
+@pytest.mark.parametrize("path", [path for path in PATHS if not path.endswith("\n")])
+def test_the_trigger_is_refused(customers: Path, path: str) -> None:
+    params = build_check_dag().params
+    with pytest.raises(ParamValidationError):
+        params["export"] = path
+
+
+def test_names_and_all_may_be_asked_for(customers: Path) -> None:
+    params = build_check_dag().params
+    for name in (None, "", "a", "acme-2", "a" * 63):
+        params["export"] = name
+        params.validate()

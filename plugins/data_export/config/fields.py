@@ -12,7 +12,7 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # stem of a customer file
 CLOUD_SCHEMES = ("gs", "s3", "file")
 _BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{1,220}[a-z0-9]")
 _EMAIL = re.compile(r"(?=.{3,254}$)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
-_CONN_ID = re.compile(r"[A-Za-z0-9_.-]{1,250}")
+_CONN_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,250}")  # Airflow makes it the last part of an address
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45}")
 _KEY_TYPE = re.compile(
     r"ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com"

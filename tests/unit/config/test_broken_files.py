@@ -229,6 +229,11 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
         FULL.replace("gs://bucket/", "file:///srv/"),
         [(6, "connector_config.storage_uri", "file:// is for demo and tests")],
     ),
+    "conn_id that is a path": (
+        FULL + "  conn_id: ../variables/x\n",
+        [(8, "connector_config.conn_id", "is not the id of")],
+    ),
+    "conn_id that is a folder": (FULL + "  conn_id: '..'\n", [(8, "connector_config.conn_id", "is not the id of")]),
     "impersonate on s3": (
         FULL.replace("gs:", "s3:") + "  impersonate: x\n",
         [(8, "connector_config.impersonate", "works with gs:// only")],
