@@ -7,6 +7,7 @@ from airflow.plugins_manager import AirflowPlugin
 
 from data_export_airflow import failures, notes
 from data_export_airflow.backfills import guard_backfills
+from data_export_airflow.manual_runs import guard_manual_runs
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
 log = logging.getLogger(__name__)
@@ -44,3 +45,4 @@ class DataExportPlugin(AirflowPlugin):
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:
         guard_backfills()
+        guard_manual_runs()

@@ -1,6 +1,6 @@
 """What a task may ask Airflow about the runs of other DAGs."""
 
-from datetime import datetime
+from collections.abc import Iterator
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -30,9 +30,12 @@ class TaskRuns:
             raise
 
     def delivered(self, export: str, window: ExportWindow) -> bool:
-        """By its own run, or by a run of any range that holds the window, which a person may have started."""
-        return bool(self._count(export, window, "success")) or any(
-            start <= window.start and window.end <= end for start, end in self._deliveries(export, window)
+        """By its own run, or by a run of any range that holds the window, which a person may have started.
+
+        Receipts tell, not logical dates: a run of an earlier interval may begin with the window and end before it.
+        """
+        return any(
+            given.start <= window.start and window.end <= given.end for given in self._deliveries(export, window)
         )
 
     def state(self, export: str, window: ExportWindow) -> RunState:
@@ -42,8 +45,15 @@ class TaskRuns:
     def _count(self, export: str, window: ExportWindow, state: str) -> int:
         return int(self._ti.get_dr_count(dag_id(export), logical_dates=[window.start], states=[state]))
 
-    def _deliveries(self, export: str, window: ExportWindow) -> list[tuple[datetime, datetime]]:
-        events = InletEventsAccessor(asset_name=asset_of(export).name).after(window.end.isoformat())
-        extras: list[dict[str, Any]] = [event.extra or {} for event in events.ascending(False).limit(_EVENTS)]
-        windows = [ExportWindow.from_dict(extra["window"]) for extra in extras if "window" in extra]
-        return [(window.start, window.end) for window in windows]
+    def _deliveries(self, export: str, window: ExportWindow) -> Iterator[ExportWindow]:
+        """What was delivered since the window was over, oldest first: its own run mostly is among the first."""
+        asset = asset_of(export)
+        events = InletEventsAccessor(asset_name=asset.name, asset_uri=asset.uri).limit(_EVENTS)
+        since = window.end
+        while True:
+            found = list(events.after(since.isoformat()))
+            extras: list[dict[str, Any]] = [event.extra or {} for event in found]
+            yield from (ExportWindow.from_dict(extra["window"]) for extra in extras if "window" in extra)
+            if len(found) < _EVENTS or found[-1].timestamp == since:
+                return
+            since = found[-1].timestamp

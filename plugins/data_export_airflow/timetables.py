@@ -63,6 +63,10 @@ class SettledCronTimetable(CronDataIntervalTimetable):
         settled = run_after - self.settle
         return super().infer_manual_data_interval(run_after=min(settled, self.end) if self.end else settled)
 
+    def begins(self, moment: datetime) -> bool:
+        """Whether a window begins, or ever will, at this moment."""
+        return self._get_next(instance(moment).subtract(seconds=1)) == moment
+
     def _skip_to_latest(self, earliest: DateTime | None) -> DateTime:
         """Without catch-up: not further than the last window that has settled, lest those that have not be left out."""
         settled = instance(interval.utcnow()) - self.settle  # type: ignore[attr-defined]  # the clock of Airflow's own
@@ -123,6 +127,10 @@ class OnceWindowTimetable(Timetable):
 
     def infer_manual_data_interval(self, *, run_after: DateTime) -> DataInterval:
         return DataInterval(self.start, self.end)
+
+    def begins(self, moment: datetime) -> bool:
+        """Whether its window begins at this moment."""
+        return self.start == moment
 
     def next_dagrun_info(
         self, *, last_automated_data_interval: DataInterval | None, restriction: TimeRestriction

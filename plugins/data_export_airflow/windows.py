@@ -18,9 +18,14 @@ def window_of_run(export: CustomerExport, context: Mapping[str, Any], settle: ti
     A window that `end_date` cuts is exported up to it.
 
     Raises:
-        ConfigError: only one of `from` and `to`, or not instants with a zone.
+        ConfigError: only one of `from` and `to`, not instants with a zone, or another parameter: a misspelt one would
+            otherwise export the last window in place of the range that was meant.
     """
     params = context.get("params") or {}
+    if unknown := sorted({*params} - {"from", "to"}):
+        raise ConfigError(
+            f"{', '.join(unknown)}: no parameter of an export: it has `from` and `to` only, spelt like this"
+        )
     start, end = params.get("from"), params.get("to")
     if start or end:
         if not (start and end):

@@ -7,9 +7,9 @@ import pytest
 
 from demo.servers.smtp import SmtpServer
 from tests.dags.mail_server import connect_to
-from tests.page.conftest import _tables, db, history
+from tests.page.conftest import _tables, airflow, db, history
 
-__all__ = ["_tables", "db", "history"]
+__all__ = ["_tables", "airflow", "db", "history"]
 
 
 @pytest.fixture

@@ -41,6 +41,11 @@ def test_the_trigger_form_wins() -> None:
         ({"to": "2025-03-02T00:00:00Z"}, "only one of"),
         ({"from": "2025-03-02", "to": "2025-03-03"}, "no time zone"),
         ({"from": "2025-03-03T00:00:00Z", "to": "2025-03-02T00:00:00Z"}, "before it begins"),
+        (
+            {"from": "2025-03-02T00:00:00Z", "to": "2025-03-02T01:00:00+01:00"},
+            "ends .* when it begins",
+        ),
+        ({"From": "2025-03-02T00:00:00Z", "To": "2025-03-03T00:00:00Z"}, "From, To: no parameter .* `from` and `to`"),
     ],
 )
 def test_a_wrong_form_is_told(form: dict[str, str], message: str) -> None:

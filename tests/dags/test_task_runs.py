@@ -1,0 +1,69 @@
+"""What the watch is told of deliveries, through the API server that tasks ask, on Airflow's own tables."""
+
+import os
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
+import psutil
+import pytest
+import structlog
+from airflow.sdk.execution_time.supervisor import (
+    InProcessSupervisorComms,
+    InProcessTestSupervisor,
+    set_supervisor_comms,
+)
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
+
+from data_export.window import ExportWindow
+from data_export_airflow import task_runs
+from data_export_airflow.task_runs import TaskRuns
+from tests.page.history import History
+
+DAY = timedelta(days=1)
+START = datetime(2025, 3, 17, tzinfo=UTC)  # a Monday
+
+
+@pytest.fixture
+def runs(history: History) -> Iterator[TaskRuns]:
+    log = structlog.get_logger()
+    supervisor = InProcessTestSupervisor(
+        id=uuid4(),
+        pid=os.getpid(),
+        process=psutil.Process(),
+        process_log=log,
+        client=InProcessTestSupervisor._api_client(),
+    )
+    supervisor.comms = InProcessSupervisorComms(supervisor=supervisor)
+    with set_supervisor_comms(supervisor.comms):
+        yield TaskRuns(RuntimeTaskInstance)
+
+
+def days(first: int, last: int) -> ExportWindow:
+    return ExportWindow(START + first * DAY, START + last * DAY)
+
+
+def test_a_window_is_delivered_by_its_own_run_or_by_a_range_that_holds_it(history: History, runs: TaskRuns) -> None:
+    dag = history.export("acme")
+    history.run(dag, START, START + DAY)
+    history.run(dag, START + DAY, START + 3 * DAY, run_id="range", run_type="manual", logical_date=None)
+    given = [runs.delivered("acme", days(day, day + 1)) for day in range(4)]
+    assert given == [True, True, True, False]
+
+
+def test_a_run_that_begins_with_it_and_ends_before_it_is_not_its_own(history: History, runs: TaskRuns) -> None:
+    """Daily became weekly: Airflow has a run of that logical date, of Monday alone."""
+    dag = history.export("acme")
+    history.run(dag, START, START + DAY, began=START + 8 * DAY)
+    assert not runs.delivered("acme", days(0, 7))
+
+
+def test_among_many_deliveries_it_is_found_wherever_it_is(
+    history: History, runs: TaskRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of a backfill, say, of which the next one's are more than Airflow is asked for at once."""
+    monkeypatch.setattr(task_runs, "_EVENTS", 2)
+    dag = history.export("acme")
+    for day in range(6):
+        history.run(dag, START - day * DAY, START - (day - 1) * DAY, began=START + 2 * DAY + timedelta(hours=day))
+    assert [runs.delivered("acme", days(-day, 1 - day)) for day in range(7)] == [True] * 6 + [False]
