@@ -101,6 +101,7 @@ ONCE = ENDED.replace("daily", "once")
         (None, ENDED + "enabled: false\n", "no run is due: enabled is false", 0),
         (ENDED + "enabled: false\n", ENDED, "no run is due: end_date 2025-03-20 is past", 0),
         (ONCE, ONCE + "owner: bi@customer.example\n", "no run is due: interval once runs only an export that never", 0),
+        (ENDED, ONCE, "no run is due: interval once runs only an export that never ran: trigger it by hand", 0),
         (None, ONCE, None, 1),
         (None, PAST, "windows from 2025-03-16 up to the first below are history: backfill them", 3),
         (None, CLOUD % "new", None, 3),

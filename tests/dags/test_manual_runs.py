@@ -76,3 +76,11 @@ def test_the_form_and_rest_show_why(history: History, daily: str, airflow: Any) 
     assert answer.status_code == 400
     assert answer.json()["detail"].startswith("logical date 2025-03-18T00:00:00+00:00: a window begins then")
     assert client.post(f"/api/v2/dags/{daily}/dagRuns", json={"logical_date": None}).status_code == 200
+
+
+def test_rest_tells_of_an_interval_that_airflow_drops(history: History, daily: str, airflow: Any) -> None:
+    """As docs/operate.md says, which is out of date should this fail."""
+    client = TestClient(airflow, headers={"Authorization": f"Bearer {token('admin')}"})
+    bounds = {"data_interval_start": "2025-03-18T00:00:00Z", "data_interval_end": "2025-03-19T00:00:00Z"}
+    answer = client.post(f"/api/v2/dags/{daily}/dagRuns", json={"logical_date": None} | bounds)
+    assert {key: answer.json()[key] for key in bounds} == dict.fromkeys(bounds)
