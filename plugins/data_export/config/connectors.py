@@ -4,16 +4,18 @@ A check that needs two keys sits on the later declared one, so that its message 
 """
 
 from pathlib import PurePosixPath
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from data_export.config.fields import ConnId, Email, Host, HostKey, Plain, StoreUri, path_inside, quoted
+from data_export.config.fields import ConnId, Email, Host, HostKey, Plain, StoreUri, path_inside, quoted_address
+from data_export.config.scalars import SPELLED_WHOLE, Flag, Whole
 from data_export.config.secrets import SecretReference
 
 IfExists = Literal["replace", "keep", "revision"]
 SFTP_PORT = 22
 LONGEST_LINK_HOURS = 168  # where signed links of Cloud Storage and S3 end at the latest
+LinkHours = Annotated[int, Field(ge=1, le=LONGEST_LINK_HOURS), SPELLED_WHOLE]
 
 
 def server_address(host: str, port: int) -> str:
@@ -51,13 +53,11 @@ class EmailConfig(ConnectorConfig):
         description="who receives the link, one or more addresses",
         json_schema_extra={"uniqueItems": True},
     )
-    link_ttl_hours: int | None = Field(
+    link_ttl_hours: LinkHours | None = Field(
         default=None,
-        ge=1,
-        le=LONGEST_LINK_HOURS,
         description=f"hours the link works, 1 to {LONGEST_LINK_HOURS} (default: the platform's, 12)",
     )
-    export_images: bool = Field(
+    export_images: Flag = Field(
         default=False, description="always false: a link carries no images", json_schema_extra={"const": False}
     )
 
@@ -67,7 +67,7 @@ class EmailConfig(ConnectorConfig):
         seen: set[str] = set()
         for address in value:
             if address.lower() in seen:
-                raise ValueError(f"names {quoted(address)} twice: remove one")
+                raise ValueError(f"names {address} twice: remove one")
             seen.add(address.lower())
         return value
 
@@ -86,7 +86,7 @@ class CloudStorageConfig(ConnectorConfig):
     """A folder of a bucket, `gs://` or `s3://`."""
 
     storage_uri: StoreUri = Field(description="gs://bucket/folder/ or s3://bucket/folder/")
-    export_images: bool = Field(description="whether the images that the data refers to are copied too")
+    export_images: Flag = Field(description="whether the images that the data refers to are copied too")
     conn_id: ConnId | None = Field(
         default=None, description="Airflow connection to use instead of the platform's default for the scheme"
     )
@@ -124,7 +124,7 @@ class SftpConfig(ConnectorConfig):
     sftp_host: Host | None = Field(
         default=None, validate_default=True, description="host name or address of the server"
     )
-    sftp_port: int = Field(default=SFTP_PORT, ge=1, le=65535, description="port of the server")
+    sftp_port: Whole = Field(default=SFTP_PORT, ge=1, le=65535, description="port of the server")
     sftp_username: Plain | None = Field(
         default=None, validate_default=True, min_length=1, description="the user that the customer made for us"
     )
@@ -140,8 +140,8 @@ class SftpConfig(ConnectorConfig):
     sftp_remote_path: Plain = Field(
         min_length=1, description="base folder; begins with / or at the user's login folder"
     )
-    export_images: bool = Field(description="whether the images that the data refers to are copied too")
-    max_connections: int = Field(
+    export_images: Flag = Field(description="whether the images that the data refers to are copied too")
+    max_connections: Whole = Field(
         default=4,
         ge=1,
         le=32,
@@ -196,12 +196,12 @@ class SftpConfig(ConnectorConfig):
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
         if value is not None and not PurePosixPath(value).is_absolute():
-            raise ValueError(f"{quoted(value)} is not an absolute path: workers have no common working folder")
+            raise ValueError(f"{quoted_address(value)} is not an absolute path: workers have no common working folder")
         return value
 
     @field_validator("sftp_remote_path")
     @classmethod
     def _inside(cls, value: str) -> str:
         if value.startswith("~"):
-            raise ValueError(f"{quoted(value)} begins with ~, which SFTP does not know: leave '~/' out")
+            raise ValueError(f"{quoted_address(value)} begins with ~, which SFTP does not know: leave '~/' out")
         return path_inside(value)

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 _NAMES = re.compile(r"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat")
 _FIELD = re.compile(r"[0-9*/,#?l-]+")
+_LONGEST = 100  # characters of a DAG's tag, which the interval is, at Airflow
 
 
 @lru_cache(maxsize=1024)
@@ -21,6 +22,8 @@ def check_cron(expression: str) -> str:
     from croniter import CroniterBadDateError, CroniterError, croniter
 
     fields = expression.split()
+    if (length := len(" ".join(fields))) > _LONGEST:
+        raise ValueError(f"its {length} characters are more than {_LONGEST}: write ranges and steps, such as 0-58/2")
     if len(fields) != 5 or not all(_FIELD.fullmatch(_NAMES.sub("0", field.lower())) for field in fields):
         raise ValueError("it has not five fields such as '0 6 * * 1' (minute, hour, day, month, weekday)")
     try:

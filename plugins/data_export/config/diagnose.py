@@ -12,14 +12,14 @@ from data_export.config.fields import quoted
 from data_export.config.limits import CustomerLimits
 from data_export.config.misspelt import config_model, respelt
 from data_export.config.models import EXPORT, EXPORTS, CustomerExport
-from data_export.config.problems import ConfigProblem
+from data_export.config.problems import MOST_PROBLEMS, ConfigProblem, and_more
 from data_export.config.yaml_lines import Document, Location
 
 _TELLTALE = {"emails": "email", "storage_uri": "cloud_storage", "sftp_remote_path": "sftp", "sftp_host": "sftp"}
 
 
 def diagnose(document: Document) -> list[ConfigProblem]:
-    """All problems of a file that is not valid, top to bottom, each mistake once.
+    """The problems of a file that is not valid, top to bottom, each mistake once: the first ones of many.
 
     What a misspelt key leaves missing is not told, and its value is looked at when its name is right. Without a valid
     `connector_type` pydantic looks no further; then the rest is checked for the connector that was probably meant, or,
@@ -36,25 +36,34 @@ def diagnose(document: Document) -> list[ConfigProblem]:
     if tag is None or written != tag:
         wrong = document.problem(("connector_type",), _wrong_type(written, tag))
         told = {("connector_type",): wrong} | told
-    others = _explained(document, _errors(document.values, tag), model, told)
-    return sorted([*told.values(), *others], key=_line)
+    errors = _located(_errors(document.values, tag), told)
+    errors = sorted(errors, key=lambda located: document.line_of(located[0]))
+    others = [_explained(document, *located, model) for located in errors[:MOST_PROBLEMS]]
+    problems = sorted([*told.values(), *others], key=_line)[:MOST_PROBLEMS]
+    left = len(told) + len(errors) - len(problems)
+    return [*problems, and_more(document.path, left)] if left else problems
 
 
-def _explained(
-    document: Document, errors: list[ErrorDetails], model: type[CustomerExport], told: Container[Location]
-) -> list[ConfigProblem]:
+def _located(errors: list[ErrorDetails], told: Container[Location]) -> list[tuple[Location, ErrorDetails]]:
+    """The errors that are to be told, each with its location."""
+    parents = {error["loc"][:-1] for error in errors}
     found = []
     for error in errors:
         # pydantic counts the items that are right: of a list whose items are wrong those are told, not that it is short
-        if error["type"] == "too_short" and any(other["loc"][:-1] == error["loc"] for other in errors):
+        if error["type"] == "too_short" and error["loc"] in parents:
             continue
         # pydantic puts the connector's name before the keys
         location: Location = error["loc"][1:] if error["loc"][:1] and error["loc"][0] in EXPORTS else error["loc"]
-        if location in told:
-            continue
-        message = _misplaced(location, model) if error["type"] == "extra_forbidden" else None
-        found.append(document.problem(location, message or explain(error, model, location)))
+        if location not in told:
+            found.append((location, error))
     return found
+
+
+def _explained(
+    document: Document, location: Location, error: ErrorDetails, model: type[CustomerExport]
+) -> ConfigProblem:
+    message = _misplaced(location, model) if error["type"] == "extra_forbidden" else None
+    return document.problem(location, message or explain(error, model, location))
 
 
 def _errors(values: dict[str, Any], tag: str | None) -> list[ErrorDetails]:

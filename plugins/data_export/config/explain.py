@@ -78,15 +78,15 @@ def _choice(shown: str, error: ErrorDetails) -> str:
 
 
 def _boolean(shown: str, _: ErrorDetails) -> str:
-    return f"{shown} is neither true nor false: write one of the two"
+    return f"{shown} is neither true nor false: write one of these two words"
 
 
 def _integer(shown: str, _: ErrorDetails) -> str:
-    return f"{shown} is not a whole number: write digits only"
+    return f"{shown} is not a whole number: write it in digits alone, e.g. 10, without leading zeros"
 
 
 def _number(shown: str, _: ErrorDetails) -> str:
-    return f"{shown} is not a number: write digits, with a point for parts, e.g. 0.5"
+    return f"{shown} is not a number: write it in digits, with a point for parts, e.g. 0.5"
 
 
 def _low(shown: str, error: ErrorDetails) -> str:

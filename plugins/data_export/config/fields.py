@@ -4,6 +4,7 @@ import base64
 import binascii
 import re
 import unicodedata
+from itertools import pairwise
 from typing import Annotated
 
 from pydantic import AfterValidator, WithJsonSchema
@@ -18,17 +19,45 @@ _KEY_TYPE = re.compile(
     r"ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com"
 )
 _PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
-_USER_INFO = re.compile(r"(?<=//)[^/]*@")
+_QUERY = re.compile(r"\?.*=|://.*\?", re.DOTALL)  # of a signed address
+_WORD = re.compile(r"[A-Za-z0-9+/=]{20,}")
+_PASSWORD = re.compile(r":(?!//)(?!\d{1,5}(/|$))")  # as in user:password, but not of a scheme or before a port
+_SHOWN = 80
+_HIDDEN = "the value (not shown: it may hold a secret)"
 _MAX_PART_BYTES = 255  # a file name's limit on every common file system
 _MAX_PATH_BYTES = 800  # bucket keys end at 1,024 bytes; ours add up to 150 to this
 
 
 def quoted(value: object) -> str:
-    """The value as a message may show it: quoted, on one line, at most 80 characters, without passwords and keys."""
-    text = _USER_INFO.sub("...@", str(value))
-    if "PRIVATE KEY" in text:
-        return "the value (hidden: it looks like a private key)"
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    """The value as a message may show it: quoted, on one line, at most 80 characters.
+
+    One that may hold a password, a key or a signature is not shown at all, since where in it that stands is anybody's
+    guess: with an `@`, a query, or a word of random characters.
+    """
+    text = str(value)
+    if "@" in text or "PRIVATE KEY" in text or _QUERY.search(text) or any(map(_random, _WORD.findall(text[:_SHOWN]))):
+        return _HIDDEN
+    return _cut(text)
+
+
+def quoted_address(value: str) -> str:
+    """As `quoted`; of an address, a path or an account what stands behind a `:` is not shown either."""
+    return _HIDDEN if _PASSWORD.search(value) else quoted(value)
+
+
+def _quoted_email(value: str) -> str:
+    """As `quoted`, but an `@` alone is as it should be."""
+    return _cut(value) if quoted(value.replace("@", "")) != _HIDDEN and not {*value} & {*":/"} else _HIDDEN
+
+
+def _cut(text: str) -> str:
+    return repr(text if len(text) <= _SHOWN else text[: _SHOWN - 3] + "...")
+
+
+def _random(word: str) -> bool:
+    """Whether it looks like base64 or hexadecimal digits: small letters, capitals and digits change all the time."""
+    kinds = [(c.isdigit(), c.isupper()) for c in word if c.isalnum()]
+    return sum(one != other for one, other in pairwise(kinds)) > 0.3 * len(kinds)
 
 
 def plain(value: str) -> str:
@@ -39,7 +68,7 @@ def plain(value: str) -> str:
     """
     if not value.isprintable():
         unseen = next(character for character in value if not character.isprintable())
-        raise ValueError(f"{quoted(value)} has the invisible character U+{ord(unseen):04X}: remove it")
+        raise ValueError(f"{quoted_address(value)} has the invisible character U+{ord(unseen):04X}: remove it")
     return value
 
 
@@ -53,17 +82,18 @@ def path_inside(path: str) -> str:
         ValueError: `..`, `.`, empty parts, backslashes, invisible characters, parts or paths too long for a bucket.
     """
     plain(path)
+    # First, since the other forms of a long one take a second. Parts that are empty are refused in any case.
+    sizes = [len(part.encode()) for part in path[: 2 * _MAX_PATH_BYTES + 1].split("/")]
+    if len(path) > 2 * _MAX_PATH_BYTES or max(sizes) > _MAX_PART_BYTES or sum(sizes) > _MAX_PATH_BYTES:
+        raise ValueError(
+            f"{quoted_address(path)} is too long: at most {_MAX_PART_BYTES} bytes a folder and {_MAX_PATH_BYTES} in all"
+        )
     for form in (path, unicodedata.normalize("NFKC", path)):
         if "\\" in form:
-            raise ValueError(f"{quoted(path)} has a backslash: separate folders with '/'")
+            raise ValueError(f"{quoted_address(path)} has a backslash: separate folders with '/'")
         inner = form.removeprefix("/").removesuffix("/")
         if inner and not all(part.strip(". ") for part in inner.split("/")):
-            raise ValueError(f"{quoted(path)} has an empty, '.' or '..' part: write the plain folder")
-    sizes = [len(part.encode()) for part in path.split("/")]
-    if max(sizes) > _MAX_PART_BYTES or sum(sizes) > _MAX_PATH_BYTES:
-        raise ValueError(
-            f"{quoted(path)} is too long: at most {_MAX_PART_BYTES} bytes a folder and {_MAX_PATH_BYTES} in all"
-        )
+            raise ValueError(f"{quoted_address(path)} has an empty, '.' or '..' part: write the plain folder")
     return path
 
 
@@ -77,16 +107,18 @@ def store_uri(value: str) -> str:
     bucket, _, folder = rest.partition("/")
     if scheme not in CLOUD_SCHEMES:
         raise ValueError(
-            f"{quoted(value)} does not begin with gs:// or s3://: write e.g. gs://my-bucket/deepomatic/production/"
+            f"{quoted_address(value)} does not begin with gs:// or s3://: write e.g. gs://my-bucket/deepomatic/production/"
         )
     if "@" in bucket or ":" in bucket or "?" in rest or "#" in rest:
         raise ValueError(f"the {scheme}:// address has more than bucket and folder: remove user, port, '?' and '#'")
     if scheme == "file" and (bucket or not folder):
-        raise ValueError(f"{quoted(value)} names no absolute folder: write three slashes, e.g. file:///srv/exports/")
+        raise ValueError(
+            f"{quoted_address(value)} names no absolute folder: write three slashes, e.g. file:///srv/exports/"
+        )
     if scheme != "file" and not _BUCKET.fullmatch(bucket):
-        raise ValueError(f"{quoted(bucket)} is not a bucket name: use 3 to 222 of a-z, 0-9, '-', '_' and '.'")
+        raise ValueError(f"{quoted_address(bucket)} is not a bucket name: use 3 to 222 of a-z, 0-9, '-', '_' and '.'")
     if _PERCENT_ENCODED.search(folder):
-        raise ValueError(f"{quoted(value)} is percent-encoded: write the folder's plain characters")
+        raise ValueError(f"{quoted_address(value)} is percent-encoded: write the folder's plain characters")
     # `removesuffix` in path_inside forgives one slash at the end; one at the beginning would be an empty part here
     path_inside("/" + folder)
     return value if value.endswith("/") else value + "/"
@@ -116,22 +148,23 @@ def host_key(value: str) -> str:
 
 def _email(value: str) -> str:
     if not _EMAIL.fullmatch(value):
-        raise ValueError(f"{quoted(value)} is not an e-mail address: write one such as bi-team@customer.example")
+        raise ValueError(f"{_quoted_email(value)} is not an e-mail address: write one such as bi-team@customer.example")
     return value
 
 
 def _conn_id(value: str) -> str:
     if not _CONN_ID.fullmatch(value):
         raise ValueError(
-            f"{quoted(value)} is not the id of an Airflow connection: use letters, digits, '_', '.' and '-'"
+            f"{quoted_address(value)} is not the id of an Airflow connection: use letters, digits, '_', '.' and '-'"
         )
     return value
 
 
 def _host(value: str) -> str:
     if "@" in value or "/" in value or not _HOST.fullmatch(value):
-        shown = "the value" if "@" in value else quoted(value)  # what stands before the @ may be a password
-        raise ValueError(f"{shown} is not a host name or address: leave out sftp://, user, port and folder")
+        raise ValueError(
+            f"{quoted_address(value)} is not a host name or address: leave out sftp://, user, port and folder"
+        )
     return value
 
 

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from dataclasses import replace
+from itertools import islice
 
 from pydantic import BaseModel
 
 from data_export.config.explain import keys_of, near_key, unknown_key
 from data_export.config.limits import CustomerLimits
 from data_export.config.models import EXPORTS, CustomerExport
-from data_export.config.problems import ConfigProblem
+from data_export.config.problems import MOST_PROBLEMS, ConfigProblem
 from data_export.config.yaml_lines import Document, Location
 
 
@@ -33,9 +34,7 @@ def respelt(
         values = inner if isinstance(inner, dict) else {}
     renamed: dict[str, str] = {}
     problems: dict[Location, ConfigProblem] = {}
-    for key in values:
-        if key in keys or key in _KEYS:
-            continue
+    for key in islice((key for key in values if key not in keys and key not in _KEYS), MOST_PROBLEMS):
         free = [each for each in keys if each not in values and each not in renamed.values()]
         if meant := near_key(key, free):
             renamed[key] = meant

@@ -11,11 +11,13 @@ from typing import Annotated, Literal
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator
+from pydantic_core import PydanticCustomError
 
 from data_export.config.connectors import CloudStorageConfig, ConnectorConfig, EmailConfig, SftpConfig
 from data_export.config.fields import NAME, Email
 from data_export.config.limits import CustomerLimits
 from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock
+from data_export.config.scalars import Flag
 
 ExportType = Literal["work-orders-timeline", "work-orders-states"]
 MAX_SITES = 1024  # a run has one mapped task per site, of which Airflow makes no more
@@ -58,14 +60,22 @@ class CustomerExport(BaseModel):
         default=CustomerLimits(),
         description="narrower than the platform's: longest window, earliest date, runs at once",
     )
-    enabled: bool = Field(default=True, description="false keeps the file but schedules nothing")
+    enabled: Flag = Field(default=True, description="false keeps the file but schedules nothing")
     connector_type: str = Field(description="email, cloud_storage or sftp")
     connector_config: ConnectorConfig = Field(description="the connector's own settings")
     owner: Email | None = Field(default=None, description="who is alerted beside the platform's list")
-    delivery_receipt: bool = Field(default=False, description="whether a receipt is delivered beside each data file")
+    delivery_receipt: Flag = Field(default=False, description="whether a receipt is delivered beside each data file")
     on_invalid: Literal["fail", "quarantine"] = Field(
         default="fail", description="a record the format cannot express fails the run, or is set aside and counted"
     )
+
+    @field_validator("site_id", mode="before")
+    @classmethod
+    def _not_too_many(cls, value: object) -> object:
+        """Before any of them is looked at: pydantic itself counts the right ones only."""
+        if isinstance(value, list) and len(value) > MAX_SITES:
+            raise PydanticCustomError("too_long", "too many sites", {"max_length": MAX_SITES})
+        return value
 
     @field_validator("site_id")
     @classmethod

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from data_export.config.example import Values, examples, filled
-from data_export.config.fields import NAME, quoted
+from data_export.config.fields import NAME, quoted, quoted_address
 from data_export.config.load import load_files
 from data_export.config.problems import BrokenFile
 from data_export.errors import ConfigError
@@ -65,7 +65,7 @@ def target_values(scheme: str, target: str) -> dict[str, str | list[str]]:
         ValueError: the address of another connector, a password in it, or a port that is none.
     """
     if scheme != (written := scheme_of(target) or scheme):
-        raise ValueError(f"{quoted(target)} is an address of {written}, not of {scheme}: leave --connector out")
+        raise ValueError(f"{quoted_address(target)} is an address of {written}, not of {scheme}: leave --connector out")
     if scheme == _EMAIL:
         return {"connector_config.emails": [address for address in target.replace(",", " ").split() if address]}
     if scheme != _SFTP:
@@ -76,7 +76,9 @@ def target_values(scheme: str, target: str) -> dict[str, str | list[str]]:
     try:
         port = parts.port
     except ValueError:
-        raise ValueError(f"{quoted(target)} has a port that is none: write 1 to 65535, or leave it out") from None
+        raise ValueError(
+            f"{quoted_address(target)} has a port that is none: write 1 to 65535, or leave it out"
+        ) from None
     found = {
         "sftp_host": parts.hostname,
         "sftp_port": str(port) if port else None,

@@ -10,10 +10,11 @@ from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSett
 from pydantic_settings.exceptions import SettingsError
 
 from data_export.config.alerts import AlertSettings, Section
-from data_export.config.connectors import LONGEST_LINK_HOURS
+from data_export.config.connectors import LinkHours
 from data_export.config.explain import explain, keys_of, model_at, near_key
 from data_export.config.fields import ConnId, Email, StoreUri, quoted, store_uri
 from data_export.config.limits import LimitSettings
+from data_export.config.scalars import Flag, Whole
 from data_export.config.yaml_lines import Document, read_document, spell
 from data_export.errors import ConfigError
 
@@ -72,7 +73,7 @@ class StagingSettings(Section):
 
     uri: StoreUri = Field(description="gs://, s3:// or file:// folder of the platform's own")
     conn_id: ConnId = Field(default="export_staging", description="connection of the staging area")
-    keep_failed_days: int = Field(default=7, ge=1, le=365, description="how long a failed run's files are kept")
+    keep_failed_days: Whole = Field(default=7, ge=1, le=365, description="how long a failed run's files are kept")
 
 
 class TargetSettings(Section):
@@ -80,7 +81,7 @@ class TargetSettings(Section):
 
     gs_conn_id: ConnId = Field(default="export_gs", description="connection for gs:// targets")
     s3_conn_id: ConnId = Field(default="export_s3", description="connection for s3:// targets")
-    allow_local: bool = Field(default=False, description="whether storage_uri may be file://, for demo and tests")
+    allow_local: Flag = Field(default=False, description="whether storage_uri may be file://, for demo and tests")
 
 
 class MailSettings(Section):
@@ -90,9 +91,7 @@ class MailSettings(Section):
 
     smtp_conn_id: ConnId = Field(default="export_smtp", description="connection of the mail server")
     sender: Email = Field(alias="from", description="sender of the mails")
-    link_ttl_hours: int = Field(
-        default=12, ge=1, le=LONGEST_LINK_HOURS, description="hours a link works unless a customer file says"
-    )
+    link_ttl_hours: LinkHours = Field(default=12, description="hours a link works unless a customer file says")
 
 
 class PlatformSettings(BaseSettings):

@@ -16,12 +16,13 @@ from typing import Any
 import yaml
 from yaml.reader import Reader
 
-from data_export.config.fields import quoted
-from data_export.config.problems import BrokenFile, ConfigProblem
+from data_export.config.problems import MOST_PROBLEMS, BrokenFile, ConfigProblem, and_more
 from data_export.config.yaml_syntax import explain_syntax
 
 MAX_BYTES = 64 * 1024
 _MAX_DEPTH = 8
+_MAX_VALUES = 4096  # in all: several times what the longest list of sites has, and read in 10 ms
+_MAX_KEY = 80  # characters of a key that a message shows
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 
 #: Keys and list positions from the top of the file down to a value.
@@ -37,17 +38,24 @@ class Document:
     lines: dict[Location, int]
 
     def problem(self, location: Location, message: str, *, is_error: bool = True) -> ConfigProblem:
-        """A problem at the location's line, or that of the nearest thing around it."""
-        around = location
-        while around and around not in self.lines:
-            around = around[:-1]
-        return ConfigProblem(self.path, self.lines.get(around, 1), spell(location), message, is_error)
+        """A problem at the location's line."""
+        return ConfigProblem(self.path, self.line_of(location), spell(location), message, is_error)
+
+    def line_of(self, location: Location) -> int:
+        """Where the location stands, or the nearest thing around it."""
+        while location and location not in self.lines:
+            location = location[:-1]
+        return self.lines.get(location, 1)
 
 
 def spell(location: Location) -> str | None:
-    """`connector_config.emails[1]`; None for the whole file."""
-    text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location)
+    """`connector_config.emails[1]`, a long key shortened; None for the whole file."""
+    text = "".join(f"[{part}]" if isinstance(part, int) else f".{_shortened(part)}" for part in location)
     return text.removeprefix(".") or None
+
+
+def _shortened(key: str) -> str:
+    return key if len(key) <= _MAX_KEY else key[: _MAX_KEY - 3] + "..."
 
 
 def read_document(path: Path) -> Document:
@@ -60,6 +68,8 @@ def read_document(path: Path) -> Document:
     reader = _Reader(path, text)
     try:
         values = reader.document()
+    except _TooMuch as much:
+        raise BrokenFile([*reader.problems, much.args[0]]) from None
     except yaml.YAMLError as error:
         line, message = explain_syntax(error, text)
         raise BrokenFile([ConfigProblem(path, line, None, message)]) from None
@@ -99,6 +109,10 @@ def _decode(path: Path, data: bytes) -> str:
     return text
 
 
+class _TooMuch(Exception):
+    """The rest of the file is not read; holds the problem that says so."""
+
+
 class _Reader:
     """Builds values from parser events, since only events carry lines and leave aliases unresolved."""
 
@@ -106,6 +120,7 @@ class _Reader:
         self.path = path
         self.lines: dict[Location, int] = {}
         self.problems: list[ConfigProblem] = []
+        self._values = 0
         self._events: Iterator[Any] = yaml.parse(text, Loader=yaml.CBaseLoader)
 
     def document(self) -> dict[str, Any]:
@@ -130,6 +145,11 @@ class _Reader:
         return {}
 
     def _value(self, event: Any, at: Location) -> Any:
+        self._values += 1
+        if self._values > _MAX_VALUES:
+            place = at if len(at) < 2 else at[:-1]  # the list or mapping, not its last item
+            message = f"is where the file passes {_MAX_VALUES:,} values: split it into several exports"
+            raise _TooMuch(ConfigProblem(self.path, _line(event), spell(place), message))
         if isinstance(event, yaml.AliasEvent):
             self._refuse(event, at, "begins with *, which YAML takes for an alias: put the value in quotes")
             return None
@@ -167,9 +187,9 @@ class _Reader:
         return values
 
     def _refuse(self, event: Any, at: Location, message: str) -> None:
-        key = spell(at)
-        shown = None if key is None else key if len(key) <= 120 else quoted(key)
-        self.problems.append(ConfigProblem(self.path, _line(event), shown, message))
+        if len(self.problems) == MOST_PROBLEMS:
+            raise _TooMuch(and_more(self.path))
+        self.problems.append(ConfigProblem(self.path, _line(event), spell(at), message))
 
 
 def _line(event: Any) -> int:

@@ -146,6 +146,20 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
     "time zone's folder": (FULL + "timezone: Europe\n", [(8, "timezone", "not a time zone")]),
     "time zone elsewhere": (FULL + "timezone: ../../etc/passwd\n", [(8, "timezone", "not a time zone")]),
     "boolean": (FULL + "enabled: maybe\n", [(8, "enabled", "'maybe' is neither true nor false")]),
+    "boolean of YAML 1.1": (FULL + "enabled: on\n", [(8, "enabled", "'on' is neither true nor false: write one of")]),
+    "number of YAML 1.1": (
+        FULL + "limits: {max_window_days: 4_0_0, max_active_runs: 010, settle_minutes: +5, late_after_hours: 1_0.5}\n",
+        [
+            (8, "limits.max_window_days", "'4_0_0' is not a whole number: write it in digits alone"),
+            (8, "limits.max_active_runs", "'010' is not a whole number"),
+            (8, "limits.settle_minutes", "'+5' is not a whole number"),
+            (8, "limits.late_after_hours", "'1_0.5' is not a number: write it in digits"),
+        ],
+    ),
+    "cron too long for a tag": (
+        FULL.replace("daily", ",".join(map(str, range(0, 60, 2))) + " 6,7,8,9,10,11,12,13,14 * * 1,2,3,4,5"),
+        [(2, "interval", "its 121 characters are more than 100: write ranges and steps, such as 0-58/2")],
+    ),
     "limit of another name": (
         FULL + "limits:\n  max_days: 3\n",
         [(9, "limits.max_days", "did you mean max_window_days?): remove it, or use one of max_window_days, earliest")],
@@ -202,7 +216,7 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
         [(5, "connector_config", "write its keys on the lines below")],
     ),
     "images by mail": (
-        HEAD + EMAIL + "  export_images: yes\n",
+        HEAD + EMAIL + "  export_images: true\n",
         [(7, "connector_config.export_images", "or use cloud_storage or sftp")],
     ),
     "mail address": (

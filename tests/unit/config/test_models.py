@@ -53,7 +53,7 @@ def test_sites_are_in_the_order_of_their_ids() -> None:
     [
         ({}, "gs", True),
         ({"connector_config": {"storage_uri": "s3://bucket", "export_images": "false"}}, "s3", False),
-        ({"connector_config": {"storage_uri": "file:///x", "export_images": "yes"}}, "file", True),
+        ({"connector_config": {"storage_uri": "file:///x", "export_images": "True"}}, "file", True),
         (SFTP, "sftp", False),
         ({"connector_type": "email", "connector_config": {"emails": ["a@b.example"]}}, "email", False),
     ],
@@ -109,7 +109,7 @@ def test_the_hash_is_of_the_settings_not_of_their_spelling() -> None:
         export(start_date="2025-03-16"),
         export(start_date=date(2025, 3, 16)),
         export(enabled="true"),
-        export(interval="daily", connector_config={"export_images": "yes", "storage_uri": "gs://bucket/x/"}),
+        export(interval="daily", connector_config={"export_images": "True", "storage_uri": "gs://bucket/x/"}),
     ]
     assert len({one.config_hash() for one in same}) == 1
     other = [export(interval="0  0 * * *"), export(timezone="Europe/Paris"), export(site_id=BASE["site_id"][:1])]

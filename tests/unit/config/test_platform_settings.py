@@ -38,7 +38,7 @@ def test_the_shipped_file_is_right_and_says_what_the_defaults_are(monkeypatch: p
 def test_values_are_read_with_their_types(file: Path) -> None:
     file.write_text(
         MINIMAL
-        + "limits: {earliest: 2021-02-03, settle_minutes: 010, max_active_runs: 2}\ntargets: {allow_local: yes}\n"
+        + "limits: {earliest: 2021-02-03, settle_minutes: 10, max_active_runs: 2}\ntargets: {allow_local: true}\n"
     )
     settings = load_platform()
     assert settings.staging.uri == "gs://staging/exports/"

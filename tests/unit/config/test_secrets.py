@@ -46,6 +46,14 @@ SECRET = "hunter2-is-my-pass"
         f"  conn_id: sftp://user:{SECRET}@host",
         f"  sftp_private_key_path: |\n    -----BEGIN OPENSSH PRIVATE KEY-----\n    {SECRET}",
         f"  sftp_host_key: |\n    -----BEGIN OPENSSH PRIVATE KEY-----\n    {SECRET}",
+        f"  conn_id: sftp://user:xx/{SECRET}@host/",
+        f"  sftp_host: user:{SECRET}",
+        f"  sftp_host: user:{SECRET}:22",
+        f'  sftp_username: "user:{SECRET}\\n"',
+        f"  sftp_private_key_path: b3BlbnNzaC1rZXktdjEAAAAACmFlczI1Ni1jdHI/{SECRET}",
+        f"  sftp_private_key_path: {SECRET}@/key",
+        f"  sftp_port: sftp://user:xx/{SECRET}@host",
+        f"  verify: https://host/?sig={SECRET}",
     ],
 )
 def test_no_message_holds_a_secret(line: str, tmp_path: Path) -> None:
@@ -53,6 +61,48 @@ def test_no_message_holds_a_secret(line: str, tmp_path: Path) -> None:
     assert SECRET not in str(broken)
     assert SECRET not in repr(broken)
     assert broken.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        f"storage_uri: s3://AKIA:xx/{SECRET}@bucket/x/",
+        f"storage_uri: https://user:xx/{SECRET}@host/x/",
+        f"storage_uri: https://account.blob.example/c?sig={SECRET}",
+        f"storage_uri: gs://bucket/c?sig={SECRET}",
+        f"sftp_remote_path: sftp://user:xx/{SECRET}@host//x",
+        f"sftp_remote_path: sftp:user:{SECRET}//x",
+        f"emails: ['smtp://user:xx/{SECRET}@host']",
+        f"emails: ['user:{SECRET}@host']",
+        f"emails: ['https://host/?sig={SECRET}']",
+    ],
+)
+def test_no_message_holds_what_an_address_was_pasted_with(config: str, tmp_path: Path) -> None:
+    tag = {"storage_uri": "cloud_storage", "emails": "email"}.get(config.partition(":")[0], "sftp")
+    (tmp_path / "acme.yaml").write_text(
+        FILE.partition("connector")[0] + f"connector_type: {tag}\nconnector_config:\n  {config}\n"
+    )
+    with pytest.raises(BrokenFile) as caught:
+        load_customer(tmp_path / "acme.yaml")
+    assert SECRET not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("sftp_host: sftp.example:22/x", "'sftp.example:22/x' is not a host name"),
+        ("sftp_host: my_server", "'my_server' is not a host name"),
+        ("conn_id: my connection", "'my connection' is not the id"),
+        ("sftp_private_key_path: keys/Customer1/id_ed25519", "'keys/Customer1/id_ed25519' is not an absolute path"),
+        ("if_exists: overwrite", "'overwrite' is not one of"),
+    ],
+)
+def test_what_is_no_secret_is_shown(line: str, words: str, tmp_path: Path) -> None:
+    assert words in str(broken_by(f"  {line}", tmp_path))
+
+
+def test_a_wrong_mail_address_is_shown(tmp_path: Path) -> None:
+    assert "'bi-team@customer' is not an e-mail address" in str(broken_by("owner: bi-team@customer", tmp_path))
 
 
 @pytest.mark.parametrize("value", ["env:NAME", "var:customer.acme-key", "env:_X9"])
