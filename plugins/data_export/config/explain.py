@@ -78,7 +78,7 @@ def _choice(shown: str, error: ErrorDetails) -> str:
 
 
 def _boolean(shown: str, _: ErrorDetails) -> str:
-    return f"{shown} is neither true nor false: write one of these two words"
+    return f"{shown} is neither true nor false: write one of the two"
 
 
 def _integer(shown: str, _: ErrorDetails) -> str:

@@ -11,8 +11,6 @@ from data_export.errors import ConfigError
 _LONGEST = 600
 #: So many problems of one file are told: a garbled one has a problem at every word, and each parse explains them anew.
 MOST_PROBLEMS = 20
-#: So many problems of one file are told: a garbled one has a problem at every word, and each parse explains them anew.
-MOST_PROBLEMS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +47,6 @@ class ConfigProblem:
         severity = "" if self.is_error else "warning: "
         key = "" if self.key is None else f"{_visible(self.key)}: "
         return f"{place}: {severity}{key}{_visible(self.message)[:_LONGEST]}"
-
-
-def and_more(path: Path, number: int | None = None) -> ConfigProblem:
-    """In place of the problems beyond the first ones; None where they were not counted."""
-    more = "more problems" if number is None else f"{number:,} more problem{'s' * (number != 1)}"
-    return ConfigProblem(path, None, None, f"has {more}: mend those above first")
 
 
 def and_more(path: Path, number: int | None = None) -> ConfigProblem:
