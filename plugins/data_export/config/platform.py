@@ -117,8 +117,12 @@ class PlatformSettings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic-settings'
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        file_settings = InitSettingsSource(settings_cls, read_document(platform_file()).values)
+        file_settings = InitSettingsSource(settings_cls, _document().values)
         return init_settings, env_settings, file_settings
+
+
+def _document() -> Document:
+    return read_document(platform_file(), typed_below="kwargs")
 
 
 def load_platform(**overrides: Any) -> PlatformSettings:
@@ -133,7 +137,7 @@ def load_platform(**overrides: Any) -> PlatformSettings:
     try:
         return PlatformSettings(**overrides)
     except ValidationError as verdict:
-        document = read_document(path)
+        document = _document()
         errors = _each_once(verdict.errors(include_url=False))
         raise ConfigError("; ".join(_explained(error, document) for error in errors)) from None
     except SettingsError as error:

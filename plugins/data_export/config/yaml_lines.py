@@ -2,8 +2,9 @@
 
 Every plain value is text, exactly as written, except that nothing, `~` and `null` are None; the models turn text into
 numbers, dates and booleans where they expect them. YAML 1.1's own guesses (`no` is false, `22:22` is 1342, `010` is 8,
-`1_0` is 10) therefore never happen. Tags, anchors, aliases and several documents are refused, so that a small file
-cannot become a big value or an object.
+`1_0` is 10) therefore never happen. Only below a key for which no model knows the types (`typed_below`) a plain value
+is what YAML 1.2 says. Tags, anchors, aliases and several documents are refused, so that a small file cannot become a
+big value or an object.
 """
 
 import os
@@ -17,13 +18,14 @@ import yaml
 from yaml.reader import Reader
 
 from data_export.config.problems import MOST_PROBLEMS, BrokenFile, ConfigProblem, and_more
+from data_export.config.yaml_core import core_value, is_null
 from data_export.config.yaml_syntax import explain_syntax
 
 MAX_BYTES = 64 * 1024
 _MAX_DEPTH = 8
+_MAX_TYPED_DEPTH = 32
 _MAX_VALUES = 4096  # in all: several times what the longest list of sites has, and read in 10 ms
 _MAX_KEY = 80  # characters of a key that a message shows
-_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
 
 #: Keys and list positions from the top of the file down to a value.
 Location = tuple[str | int, ...]
@@ -58,14 +60,18 @@ def _shortened(key: str) -> str:
     return key if len(key) <= _MAX_KEY else key[: _MAX_KEY - 3] + "..."
 
 
-def read_document(path: Path) -> Document:
+def read_document(path: Path, typed_below: str | None = None) -> Document:
     """Reads a file of at most 64 KiB.
+
+    Args:
+        typed_below: a key below which plain values are numbers, booleans and the like by YAML 1.2, and may be nested
+            deeper than elsewhere.
 
     Raises:
         BrokenFile: with every problem of the file's form.
     """
     text = _decode(path, _read(path))
-    reader = _Reader(path, text)
+    reader = _Reader(path, text, typed_below)
     try:
         values = reader.document()
     except _TooMuch as much:
@@ -116,8 +122,9 @@ class _TooMuch(Exception):
 class _Reader:
     """Builds values from parser events, since only events carry lines and leave aliases unresolved."""
 
-    def __init__(self, path: Path, text: str) -> None:
+    def __init__(self, path: Path, text: str, typed_below: str | None) -> None:
         self.path = path
+        self.typed_below = typed_below
         self.lines: dict[Location, int] = {}
         self.problems: list[ConfigProblem] = []
         self._values = 0
@@ -157,9 +164,12 @@ class _Reader:
             self._refuse(event, at, "begins with &, which YAML takes for an anchor: put the value in quotes")
         if event.tag is not None and event.tag != "!":
             self._refuse(event, at, "begins with !, which YAML takes for a tag: put the value in quotes")
+        is_typed = self.typed_below in at
         if isinstance(event, yaml.ScalarEvent):
-            return None if event.implicit[0] and event.value in _NULLS else event.value
-        if len(at) >= _MAX_DEPTH:
+            if not event.implicit[0]:  # quoted, or a block of text
+                return event.value
+            return core_value(event.value) if is_typed else None if is_null(event.value) else event.value
+        if len(at) >= (_MAX_TYPED_DEPTH if is_typed else _MAX_DEPTH):
             raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=event.start_mark)
         return self._sequence(at) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(at)
 
@@ -175,6 +185,8 @@ class _Reader:
         values: dict[str, Any] = {}
         while not isinstance(event := next(self._events), yaml.MappingEndEvent):
             key = self._value(event, at)
+            if isinstance(event, yaml.ScalarEvent) and key is not None:
+                key = event.value  # never a number
             if not isinstance(key, str):
                 self._refuse(event, at, "has a key that is no text: write lines of the form `key: value`")
                 key = ""

@@ -1,5 +1,6 @@
 """Settings of an installation: environment over file over defaults, and messages that say where the fault is."""
 
+from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
 
@@ -89,6 +90,62 @@ def test_notifiers_are_not_imported_and_keep_their_arguments_to_themselves(file:
     assert notifier.kwargs["hook"] == "s3cret"
     assert notifier.on == ("failure", "late", "quarantine")
     assert "s3cret" not in repr(load_platform())
+
+
+def test_the_arguments_of_a_notifier_have_the_types_of_yaml_1_2(file: Path) -> None:
+    """No model knows them, so they are not text: 'false' would be true to a notifier."""
+    file.write_text(
+        MINIMAL
+        + """\
+alerts:
+  notifiers:
+    - class: slack.SlackNotifier
+      on: [failure, late]
+      kwargs:
+        unfurl_links: false
+        timeout: 10
+        ratio: 2.5
+        thread: null
+        nothing:
+        channel: "10"
+        level: 'true'
+        answer: no
+        at: 22:22
+        day: 2025-03-16
+        10: a key is text
+        blocks:
+          - type: rich_text
+            elements:
+              - type: rich_text_section
+                elements: [{type: text, text: "{{ alert.text }}", style: {bold: true}}]
+"""
+    )
+    (notifier,) = load_platform().alerts.notifiers
+    blocks = notifier.kwargs.pop("blocks")
+    assert notifier.kwargs == {
+        "unfurl_links": False,
+        "timeout": 10,
+        "ratio": 2.5,
+        "thread": None,
+        "nothing": None,
+        "channel": "10",
+        "level": "true",
+        "answer": "no",
+        "at": "22:22",
+        "day": "2025-03-16",
+        "10": "a key is text",
+    }
+    text = {"type": "text", "text": "{{ alert.text }}", "style": {"bold": True}}
+    assert blocks == [{"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": [text]}]}]
+    assert notifier.on == ("failure", "late")
+
+
+@pytest.mark.parametrize(("depth", "taken"), [(25, True), (200, False), (20_000, False)])
+def test_the_arguments_of_a_notifier_are_not_nested_without_end(file: Path, depth: int, taken: bool) -> None:
+    nested = "[" * depth + "]" * depth
+    file.write_text(MINIMAL + f"alerts:\n  notifiers:\n  - {{class: a.B, kwargs: {{blocks: {nested}}}}}\n")
+    with nullcontext() if taken else pytest.raises(ConfigError, match=r"platform\.yaml:6: is nested too deep"):
+        load_platform()
 
 
 def test_the_variables_that_move_folders_are_no_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
