@@ -104,3 +104,8 @@ class VerificationFailed(TransientError):
 
 class ObjectExists(DataExportError, FileExistsError):
     """A create-only write found an object of that name."""
+
+
+def line_of(error: DataExportError) -> str:
+    """The error's line as it can be stored and mailed: at most 2,000 characters, `?` for lone surrogates."""
+    return str(error)[:2000].encode(errors="replace").decode()

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from data_export.config.models import name_of
-from data_export.errors import DataExportError
+from data_export.errors import DataExportError, line_of
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
@@ -14,14 +14,15 @@ log = logging.getLogger(__name__)
 
 def on_failure(context: Mapping[str, Any]) -> None:
     """Tells of a task that failed for good. Runs in the worker or, where that died, in the dag-processor."""
-    from data_export.alerts.failure import Failure, failure_alert
+    from data_export.alerts.failure import Failure, failure_alert, watch_failure_alert
     from data_export_airflow.telling import Teller
 
     ti, task = context["ti"], context["task"]
+    export = name_of(ti.dag_id)
     error, message = _reason(context)
     window = window_of(context)
     failure = Failure(
-        export=name_of(ti.dag_id) or ti.dag_id,
+        export=export or ti.dag_id,
         dag_id=ti.dag_id,
         task=ti.task_id,
         error=error,
@@ -32,7 +33,8 @@ def on_failure(context: Mapping[str, Any]) -> None:
         has_interval=not _by_hand(context),
     )
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
-    Teller(context).tell(failure_alert(failure), _owner(task), occurrence, window)
+    alert = failure_alert(failure) if export else watch_failure_alert(failure)
+    Teller(context).tell(alert, _owner(task), occurrence, window if export else None)
 
 
 def tell_left_out(context: Mapping[str, Any], receipt: Receipt, staging_prefix: str) -> None:
@@ -81,7 +83,7 @@ def _reason(context: Mapping[str, Any]) -> tuple[str, str]:
     """Class and line of the error; others' words are not shown, since they may hold a secret."""
     error = context.get("exception")
     if isinstance(error, DataExportError):
-        return type(error).__name__, str(error)[:2000]
+        return type(error).__name__, line_of(error)
     if type(error).__name__ == "AirflowTaskTimeout":  # not imported: that would cost every parse
         return "AirflowTaskTimeout", f"the task was still running after {context['task'].execution_timeout}, its limit"
     if isinstance(error, BaseException):

@@ -6,7 +6,7 @@ from typing import Any
 from airflow.listeners import hookimpl
 
 from data_export.config.models import name_of
-from data_export.errors import DataExportError
+from data_export.errors import DataExportError, line_of
 from data_export_airflow.alerts import site_of, window_of
 
 FAILURE = "failure"
@@ -23,10 +23,10 @@ def on_task_instance_failed(task_instance: Any, error: BaseException | str | Non
     name = name_of(task_instance.dag_id)
     if not isinstance(error, BaseException) or name is None:
         return
-    kind, ours = type(error).__name__, isinstance(error, DataExportError)
-    message = str(error) if ours else "see the task's log"
-    task_instance.xcom_push(FAILURE, {"error": kind, "message": message[:2000]})
-    if ours:
+    kind = type(error).__name__
+    message = line_of(error) if isinstance(error, DataExportError) else "see the task's log"
+    task_instance.xcom_push(FAILURE, {"error": kind, "message": message})
+    if isinstance(error, DataExportError):
         context = task_instance.get_template_context()
         window, site = window_of(context), site_of(context["task"])
         where = [name, f"window {window}" if window else "", f"site {site}" if site else ""]

@@ -26,12 +26,16 @@ def make(setting: NotifierSettings) -> BaseNotifier:
         found = getattr(import_module(module), name)
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{where} cannot be imported ({error}): install its provider on all workers") from None
+    except Exception as error:  # whatever somebody else's module does when it is imported
+        raise ConfigError(f"{where} cannot be imported ({type(error).__name__}): mend it on all workers") from None
     if not (isinstance(found, type) and issubclass(found, BaseNotifier)):
         raise ConfigError(f"{where} is not a subclass of airflow.sdk.BaseNotifier: name one that is")
     try:
         return found(**setting.kwargs)
     except TypeError as error:
         raise ConfigError(f"{where} does not take these kwargs: {error}") from None
+    except Exception as error:  # its words may hold what it was given, such as an address with a token
+        raise ConfigError(f"{where} does not take its kwargs ({type(error).__name__}): correct their values") from None
 
 
 def notify(setting: NotifierSettings, alert: Alert, context: Mapping[str, Any]) -> bool:

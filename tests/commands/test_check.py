@@ -14,6 +14,7 @@ from data_export_airflow.checking import check_pools
 from data_export_airflow.cli import main
 from data_export_airflow.factory import POOLS
 from demo.servers.sftp import SftpServer
+from tests.customers import GOOD
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def test_a_broken_file_fails_and_keeps_no_other_from_being_checked(
     assert broken.startswith("a-broken\ncustomer file  FAILED")
     assert "did you mean interval?" in broken
     assert other.startswith("whole\n")
-    assert "Airflow connection 'export_source' cannot be read" in other
+    assert "Airflow connection 'export_source' is missing" in other
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]"])
@@ -84,8 +85,15 @@ def no_pools(tables: None) -> Iterator[None]:
 
 
 @pytest.mark.usefixtures("no_pools")
-def test_a_pool_that_is_missing_or_empty_is_told_and_init_makes_the_missing() -> None:
+def test_a_pool_that_is_missing_or_empty_is_told_and_init_makes_the_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert {one.step for one in check_pools() if "init" in one.detail and not one.ok} == {f"pool {n}" for n in POOLS}
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    (tmp_path / "acme.yaml").write_text(GOOD % "acme")
+    assert main(["check", "acme"]) == 1
+    shown = capsys.readouterr().out.splitlines()
+    assert sum("FAILED  is missing, so that tasks wait for ever" in line for line in shown) == len(POOLS)
     assert main(["init"]) == 0
     assert [one.detail for one in check_pools()] == ["4 slots", "16 slots"]
     Pool.create_or_update_pool("data_export_delivery", slots=0, description="", include_deferred=False)

@@ -1,75 +1,24 @@
 """Telling people, with a real mail server and a real staging area: who gets how many mails, and what is not lost."""
 
-import json
+import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
-from airflow.sdk import BaseNotifier
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from data_export.config.alerts import NotifierSettings
-from data_export.errors import AccessDenied, ConfigError
-from data_export.receipt import Receipt
+from data_export.alerts.failure import Failure, failure_alert
+from data_export.alerts.ledger import was_told
+from data_export.delivery.local import LocalStore
+from data_export.errors import AccessDenied, ConfigError, TargetUnavailable
+from data_export.window import ExportWindow
 from data_export_airflow.alerts import on_failure, tell_left_out
-from data_export_airflow.checking import _alerts as check_alerts
-from data_export_airflow.notifiers import make
 from data_export_airflow.telling import Teller
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
+from tests.dags.failed_task import FAULT, OWNER, PLATFORM, START, context, receipt
 from tests.dags.mail_server import connect_to, told
-
-OWNER, PLATFORM = "owner@platform.example", "data-platform@platform.example"
-START = datetime(2025, 3, 16, tzinfo=UTC)
-FAULT = AccessDenied("gs://bucket: not granted: grant roles/storage.objectCreator")
-HERE = "tests.dags.test_alerts"
-_noted: list[dict[str, Any]] = []
-
-
-class Noting(BaseNotifier):
-    """Keeps what it is told."""
-
-    template_fields = ("text",)
-
-    def __init__(self, text: str, **options: Any) -> None:
-        super().__init__(**options)
-        self.text = text
-
-    def notify(self, context: Any) -> None:
-        _noted.append({"text": self.text, "alert": context["alert"]})
-
-
-class Raising(BaseNotifier):
-    def notify(self, context: Any) -> None:
-        raise RuntimeError("https://hooks.example/s3cret-token is gone")
-
-
-def notifiers(monkeypatch: pytest.MonkeyPatch, *settings: dict[str, Any]) -> None:
-    monkeypatch.setenv("DATA_EXPORT_ALERTS__NOTIFIERS", json.dumps(settings))
-
-
-def context(site: int = 0, run: int = 16, error: BaseException | None = FAULT, owner: str = OWNER) -> dict[str, Any]:
-    """Of a task that has failed, as Airflow gives it to a callback."""
-    start = START.replace(day=run)
-    run_id = f"scheduled__{start:%Y-%m-%d}"
-    return {
-        "ti": SimpleNamespace(
-            dag_id="data_export__acme",
-            run_id=run_id,
-            task_id="deliver",
-            map_index=site,
-            try_number=1,
-            log_url=f"http://airflow.example/dags/data_export__acme/runs/{run_id}/tasks/deliver",
-            xcom_pull=lambda **_: None,
-        ),
-        "task": SimpleNamespace(owner=owner, op_kwargs={"site_id": f"site-{site}"}),
-        "dag_run": SimpleNamespace(data_interval_start=start, data_interval_end=start + timedelta(days=1)),
-        "params": {},
-        "exception": error,
-    }
 
 
 def test_a_run_of_twenty_sites_that_fail_alike_is_one_mail_to_each(server: SmtpServer) -> None:
@@ -82,6 +31,62 @@ def test_a_run_of_twenty_sites_that_fail_alike_is_one_mail_to_each(server: SmtpS
         assert "AccessDenied: gs://bucket" in text
         assert "site-0" in text
         assert "/runs/scheduled__2025-03-16/tasks/deliver" in text
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_further_try_is_a_further_time(server: SmtpServer, tmp_path: Path, number: int) -> None:
+    """A run that is cleared and fails again; but one try that is told of twice is one time."""
+    on_failure(context())
+    again = context()
+    again["ti"].try_number = number
+    on_failure(again)
+    noted = [path.name for path in (tmp_path / "staging/alerts/acme").glob("*/*/*") if "told" not in path.parts]
+    assert len(noted) - 1 == number  # the mail is noted too
+
+
+def test_a_repeat_says_when_it_was_told_and_how_often_it_has_happened_since(server: SmtpServer) -> None:
+    on_failure(context())
+    on_failure(context(site=1))
+    (first, _) = server.messages()
+    alert = failure_alert(Failure("acme", "data_export__acme", "deliver", type(FAULT).__name__, str(FAULT), ""))
+    tomorrow = datetime.now(UTC) + timedelta(days=1)
+    assert Teller({}, now=tomorrow).tell(alert, OWNER, "tomorrow's run")
+    assert "told of this" not in text_of(first)
+    said = f"told of this on {tomorrow - timedelta(days=1):%Y-%m-%d}; since then it has happened 2 more times"
+    assert [said in text_of(mail) for mail in server.messages()[2:]] == [True, True]
+
+
+def was_window_told(folder: Path, run: int = 16) -> bool:
+    """Whether the watch will leave out this window, since people know."""
+    window = ExportWindow(START.replace(day=run), START.replace(day=run + 1))
+
+    async def ask() -> bool:
+        async with LocalStore(folder) as staging:
+            return await was_told(staging, "acme", window)
+
+    return asyncio.run(ask())
+
+
+def test_a_window_is_noted_as_told_only_when_somebody_was_told(
+    server: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect_to(monkeypatch, 9)  # nobody listens
+    on_failure(context())
+    assert not was_window_told(tmp_path / "staging")
+    connect_to(monkeypatch, server.port)
+    on_failure(context())
+    on_failure(context(run=17))  # a repeat: no mail, but people know
+    assert [was_window_told(tmp_path / "staging", run) for run in (16, 17, 18)] == [True, True, False]
+    assert told(server) == [PLATFORM, OWNER]
+
+
+def test_a_range_by_hand_is_the_window_although_prepare_has_failed(server: SmtpServer, tmp_path: Path) -> None:
+    asked = {"from": "2025-03-02T00:00:00+01:00", "to": "2025-03-09T00:00:00+00:00"}
+    on_failure(context() | {"params": asked})
+    for mail in server.messages():
+        assert "2025-03-01 23:00 to 2025-03-09 00:00 UTC" in text_of(mail)
+        assert "airflow dags trigger data_export__acme --conf" in text_of(mail)  # a backfill would not make it again
+    assert not was_window_told(tmp_path / "staging")
 
 
 def test_another_cause_is_another_mail(server: SmtpServer) -> None:
@@ -100,6 +105,28 @@ def test_other_peoples_words_are_not_mailed(server: SmtpServer) -> None:
     (mail, _) = server.messages()
     assert b"canary-secret" not in mail.as_bytes()
     assert "RuntimeError" in mail["Subject"]
+
+
+def test_words_that_are_no_text_cost_nobody_their_mail(server: SmtpServer) -> None:
+    """A lone surrogate: what Python makes of bytes of a server or a file's name that are not UTF-8."""
+    for run in (16, 17):
+        on_failure(context(run=run, error=TargetUnavailable("sftp.x: the server answers 'caf\udce9'")))
+    assert told(server) == [PLATFORM, OWNER]
+    assert all("the server answers 'caf?'" in text_of(mail) for mail in server.messages())
+
+
+def test_the_watch_s_own_failure_is_not_called_an_export_s(server: SmtpServer, tmp_path: Path) -> None:
+    failed = context(owner="airflow", error=ConfigError("include/customers cannot be listed: create it"))
+    failed["ti"].dag_id, failed["ti"].task_id = "data_export_watch", "look"
+    on_failure(failed)
+    (mail,) = server.messages()
+    text = " ".join(text_of(mail).split())
+    assert mail["Subject"] == "The watch for late data exports failed: ConfigError"
+    assert "nobody is told of windows that are late" in text
+    assert "include/customers cannot be listed: create it" in text
+    assert "the data export data_export_watch" not in text
+    assert "check data_export_watch" not in text
+    assert "backfill" not in text
 
 
 def test_a_task_that_took_too_long_says_how_long(server: SmtpServer) -> None:
@@ -145,48 +172,6 @@ def test_a_refused_recipient_keeps_nobody_from_their_mail(server: SmtpServer, ca
     assert told(server) == [PLATFORM]
 
 
-def test_notifiers_are_told_once_with_their_templates_rendered(
-    server: SmtpServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _noted.clear()
-    kwargs = {"text": "{{ alert.subject }} ({{ run_id }})"}
-    notifiers(monkeypatch, {"class": f"{HERE}.Noting", "kwargs": kwargs, "on": ["failure"]})
-    for site in range(3):
-        on_failure(context(site) | {"run_id": "r1"})
-    (noted,) = _noted
-    assert noted["text"] == "Data export acme failed: AccessDenied (r1)"
-    assert noted["alert"]["link"].endswith("/tasks/deliver")
-    assert "grant roles" in noted["alert"]["text"]
-    tell_left_out(context(), receipt(quarantined=1), "runs/acme")
-    assert len(_noted) == 1  # it wants failures only
-
-
-def test_a_notifier_that_fails_costs_nobody_their_mail_and_tells_no_secret(
-    server: SmtpServer, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    notifiers(monkeypatch, {"class": "no.such.Notifier"}, {"class": f"{HERE}.Raising"})
-    on_failure(context())
-    assert told(server) == [PLATFORM, OWNER]
-    ours = [record.getMessage() for record in caplog.records if record.name.startswith("data_export")]
-    assert any("no.such.Notifier cannot be imported" in message for message in ours)
-    assert any("Raising could not be told: RuntimeError" in message for message in ours)
-    assert not any("s3cret-token" in message for message in ours)
-
-
-@pytest.mark.parametrize(
-    ("setting", "words"),
-    [
-        ({"class": "no_such_package.Notifier"}, "cannot be imported"),
-        ({"class": f"{HERE}.NoSuch"}, "cannot be imported"),
-        ({"class": "pathlib.Path"}, "not a subclass of airflow.sdk.BaseNotifier"),
-        ({"class": f"{HERE}.Noting", "kwargs": {"txt": "x"}}, "does not take these kwargs"),
-    ],
-)
-def test_a_notifier_that_cannot_be_made_says_why(setting: dict[str, Any], words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        make(NotifierSettings.model_validate(setting))
-
-
 def test_records_set_aside_are_told_of_once_a_day(server: SmtpServer, tmp_path: Path) -> None:
     tell_left_out(context(), receipt(quarantined=0), "runs/acme/window/token")
     assert told(server) == []
@@ -210,37 +195,3 @@ def test_recipients_who_are_refused_are_told_of_masked(server: SmtpServer) -> No
 def test_telling_of_records_set_aside_never_fails_a_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA_EXPORT_PLATFORM_FILE", "/nowhere/platform.yaml")
     tell_left_out(context(), receipt(quarantined=3), "runs/acme")
-
-
-def receipt(quarantined: int) -> Receipt:
-    site = {"site_id": "433a60f6-9756-473e-b1e9-9e89e24bb787", "work_orders": 9, "quarantined": quarantined}
-    return Receipt.model_validate(
-        {
-            "export": "acme",
-            "export_type": "work-orders-timeline",
-            "window": {"start": START.isoformat(), "end": (START + timedelta(days=1)).isoformat()},
-            "connector": "gs",
-            "target": "gs://bucket/",
-            "config_hash": "",
-            "delivered_at": "",
-            "sites": [site | {"bytes": 1, "sha256": "", "uri": "", "outcome": "created"}],
-        }
-    )
-
-
-def test_the_check_tries_recipients_and_notifiers_and_sends_nothing(
-    server: SmtpServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    notifiers(monkeypatch, {"class": f"{HERE}.Noting", "kwargs": {"text": "x"}}, {"class": "no.such.Notifier"})
-    server.refused = {PLATFORM}
-    owned: Any = SimpleNamespace(owner=OWNER)
-    results = check_alerts(owned, Teller({}).settings)
-    assert [(result.step, result.ok) for result in results] == [
-        ("alerts: server and login accepted", True),
-        ("alerts: recipient 1", True),
-        ("alerts: recipient 2", False),
-        ("alerts: notifier", True),
-        ("alerts: notifier", False),
-    ]
-    assert "alerts.emails in platform.yaml" in results[2].detail
-    assert told(server) == []

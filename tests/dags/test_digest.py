@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
+from airflow.sdk import BaseNotifier
 
 from data_export.alerts.watch import Late
 from data_export.window import ExportWindow
@@ -55,6 +57,22 @@ def test_what_nobody_could_be_told_of_is_told_of_later(server: SmtpServer, monke
     connect_to(monkeypatch, server.port)
     assert digest(NOON + HOUR / 4).late(late("b-1")) == []
     assert told(server) == sorted([BEN, PLATFORM])
+
+
+def test_a_notifier_that_took_it_is_enough(server: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then the mail of the day is not sent again and again while the mail server is down."""
+    connect_to(monkeypatch, 9)  # nobody listens
+    taken: list[str] = []
+
+    class Chat(BaseNotifier):
+        def notify(self, context: Any) -> None:
+            taken.append(context["alert"]["exports"])
+
+    monkeypatch.setattr("tests.dags.test_digest.Chat", Chat, raising=False)
+    monkeypatch.setenv("DATA_EXPORT_ALERTS__NOTIFIERS", '[{"class": "tests.dags.test_digest.Chat"}]')
+    assert digest().late(late("b-1", "a-1")) == []
+    assert digest(NOON + HOUR).late(late("b-1", "a-1", hour=1)) == []
+    assert taken == ["b-1, a-1"]
 
 
 def test_a_broken_file_is_told_of_once_for_every_way_to_break_it(

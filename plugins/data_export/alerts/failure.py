@@ -52,6 +52,22 @@ def failure_alert(failure: Failure) -> Alert:
     )
 
 
+def watch_failure_alert(failure: Failure) -> Alert:
+    """Says that nobody looks for late windows, since the watch itself has failed; its `export` is its DAG."""
+    return Alert(
+        occasion="failure",
+        exports=(failure.export,),
+        cause=cause_of("failure", failure.error, failure.message),
+        subject=f"The watch for late data exports failed: {failure.error}",
+        lead=f"The DAG {failure.dag_id} has failed: until it succeeds again, nobody is told of windows that are "
+        "late and of customer files that are broken. The exports themselves go on.",
+        facts=(("DAG", failure.dag_id), ("Task", failure.task), ("Reason", f"{failure.error}: {failure.message}")),
+        fix="Correct what the reason says, such as staging, the customers folder or platform.yaml, or read the end of "
+        "the task's log. Nothing is to be run again: the next look finds what this one missed.",
+        link=failure.link,
+    )
+
+
 def quarantine_alert(receipt: Receipt, place: str, keep_days: int, link: str) -> Alert:
     """Says which sites had records that the format cannot express, and where they lie.
 
