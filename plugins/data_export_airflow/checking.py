@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
+from traceback import extract_tb
 
 from data_export.alerts.compose import LISTED_IN
 from data_export.check import CheckResult, check_images, check_mail, check_source, check_staging, check_target
@@ -70,11 +72,18 @@ def _notifier(setting: NotifierSettings) -> list[CheckResult]:
 
 
 def _tried(step: str, check: Callable[[], Sequence[CheckResult]]) -> list[CheckResult]:
-    """The check's results; where not even its client can be made, that."""
+    """The check's results; where not even its client can be made, that.
+
+    Of an error that is not the service's own its class and place are told: its words may hold a secret.
+    """
     try:
         return list(check())
     except DataExportError as error:
         return [CheckResult(step, False, str(error))]
+    except Exception as error:  # one step must not keep the others, nor other exports, from being tried
+        raised = extract_tb(error.__traceback__)[-1]
+        where = f"{type(error).__name__} in {Path(raised.filename).name}, line {raised.lineno}"
+        return [CheckResult(step, False, f"fails with {where}: compare the connection with docs/deploy.md")]
 
 
 def check_pools() -> list[CheckResult]:

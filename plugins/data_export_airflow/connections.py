@@ -8,6 +8,7 @@ import os
 import smtplib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from airflow.sdk import BaseHook, Connection, Variable
@@ -25,24 +26,29 @@ from data_export.delivery.local import LocalStore
 from data_export.delivery.s3 import S3Store
 from data_export.delivery.sftp import SftpDestination, SftpLogin
 from data_export.errors import ConfigError, TargetUnavailable
+from data_export_airflow.connection_faults import check_aws, check_extra, check_smtp, settings_of, text_of, unread
 
 #: Set by the embedded platform only: address of the server that serves a `file://` staging folder.
 LOCAL_LINK_BASE_URL = "DATA_EXPORT_LOCAL_LINK_BASE_URL"
+_GOOGLE_KEY = (
+    "give it a service account's key, all of the JSON as it was downloaded (in private_key line ends are \\n, not "
+    "\\\\n), or let it use credentials of the workers' machine"
+)
+_AWS_SETTINGS = "correct its key, and region_name, endpoint_url, profile_name, role and config_kwargs in its extra"
+_SFTP_TEXTS = ("host_key", "private_key", "key_file", "private_key_passphrase")
 
 
 def connection(conn_id: str) -> Connection:
     """The Airflow connection.
 
     Raises:
-        ConfigError: there is none of that id.
+        ConfigError: there is none of that id, or it is malformed.
     """
     try:
         found: Connection = BaseHook.get_connection(conn_id)
     except AirflowException as error:
-        raise ConfigError(
-            f"Airflow connection {conn_id!r} cannot be read ({type(error).__name__}): add it with "
-            f"`airflow connections add {conn_id} ...`, as AIRFLOW_CONN_{conn_id.upper()}, or in the secrets backend"
-        ) from None
+        raise unread(conn_id, error) from None
+    check_extra(conn_id, found.extra)
     return found
 
 
@@ -51,7 +57,9 @@ def source_dsn(conn_id: str) -> str:
     from airflow.providers.postgres.hooks.postgres import PostgresHook
 
     connection(conn_id)
-    uri: str = PostgresHook(postgres_conn_id=conn_id).get_uri()
+    with settings_of(conn_id, "correct its host (an IPv6 address without brackets), its login and its extra"):
+        uri: str = PostgresHook(postgres_conn_id=conn_id).get_uri()
+        urlsplit(uri)
     return "postgresql://" + uri.partition("://")[2]  # the hook names its own driver in the scheme
 
 
@@ -81,13 +89,19 @@ def smtp_factory(conn_id: str) -> Callable[[], smtplib.SMTP]:
     """Makes logged-in clients of the mail server; the caller closes each."""
     from airflow.providers.smtp.hooks.smtp import SmtpHook
 
-    connection(conn_id)
+    check_smtp(connection(conn_id))
 
     def connect() -> smtplib.SMTP:
-        try:
-            client = SmtpHook(conn_id).get_conn()._smtp_client  # the hook logs in, but its own sending hides refusals
-        except AirflowException as error:  # what it raises when the server hangs up again and again
-            raise TargetUnavailable(f"the mail server of connection {conn_id!r} is not reached: {error}") from None
+        with settings_of(conn_id, "correct its host, login, password and the numbers in its extra"):
+            hook = SmtpHook(conn_id)
+            try:
+                client = hook.get_conn()._smtp_client  # the hook logs in, but its own sending hides refusals
+            except AirflowException as error:  # what it raises when the server hangs up again and again
+                raise TargetUnavailable(f"the mail server of connection {conn_id!r} is not reached: {error}") from None
+            except BaseException:
+                if isinstance(hook._smtp_client, smtplib.SMTP):  # connected, but the login was refused
+                    hook._smtp_client.close()
+                raise
         if not isinstance(client, smtplib.SMTP):
             raise ConfigError(f"Airflow connection {conn_id!r} is not an SMTP connection")
         return client
@@ -97,39 +111,51 @@ def smtp_factory(conn_id: str) -> Callable[[], smtplib.SMTP]:
 
 def _gcs(uri: str, conn_id: str, impersonate: str | None) -> Store:
     from airflow.providers.google.cloud.hooks.gcs import GCSAsyncHook, GCSHook
+    from google.auth.exceptions import DefaultCredentialsError
 
     connection(conn_id)
     options = {"gcp_conn_id": conn_id} | ({"impersonation_chain": impersonate} if impersonate else {})
+
+    async def aio_client(session: Any) -> Any:
+        with settings_of(conn_id, _GOOGLE_KEY, DefaultCredentialsError):
+            return await GCSAsyncHook(**options).get_storage_client(session)
+
+    def made(method: str) -> Any:
+        with settings_of(conn_id, _GOOGLE_KEY, DefaultCredentialsError):
+            return getattr(GCSHook(**options), method)()
+
     return GcsStore(
         uri,
-        client=lambda: GCSHook(**options).get_conn(),
-        aio_client=lambda session: GCSAsyncHook(**options).get_storage_client(session),
-        credentials=lambda: GCSHook(**options).get_credentials(),
+        client=lambda: made("get_conn"),
+        aio_client=aio_client,
+        credentials=lambda: made("get_credentials"),
     )
 
 
 def _s3(uri: str, conn_id: str, _impersonate: str | None) -> Store:
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook
-
-    _check_verify(conn_id, connection(conn_id).extra_dejson.get("verify"))
-    return S3Store(
-        uri,
-        client=lambda: S3Hook(aws_conn_id=conn_id).get_conn(),
-        session=lambda: S3Hook(aws_conn_id=conn_id).get_session(),
+    from botocore.exceptions import (
+        InvalidS3AddressingStyleError,
+        NoRegionError,
+        ParamValidationError,
+        PartialCredentialsError,
+        ProfileNotFound,
     )
 
+    check_aws(connection(conn_id))
+    refused = (
+        InvalidS3AddressingStyleError,
+        NoRegionError,
+        ParamValidationError,
+        PartialCredentialsError,
+        ProfileNotFound,
+    )
 
-def _check_verify(conn_id: str, verify: object) -> None:
-    """boto3 takes a bundle of authorities from the connection; obstore, which moves the data, from the process only."""
-    if verify in (False, "false", "False"):
-        raise ConfigError(
-            f"Airflow connection {conn_id!r} has verify: false: certificates are always verified, remove it"
-        )
-    if isinstance(verify, str) and verify not in ("", "true", "True") and not os.environ.get("SSL_CERT_FILE"):
-        raise ConfigError(
-            f"Airflow connection {conn_id!r} has verify: {verify}: set SSL_CERT_FILE={verify} on the workers too, else "
-            "data does not pass"
-        )
+    def made(method: str) -> Any:
+        with settings_of(conn_id, _AWS_SETTINGS, *refused):
+            return getattr(S3Hook(aws_conn_id=conn_id), method)()
+
+    return S3Store(uri, client=lambda: made("get_conn"), session=lambda: made("get_session"))
 
 
 def _local(uri: str, _conn_id: str, _impersonate: str | None) -> Store:
@@ -158,23 +184,25 @@ def _login_of_connection(conn_id: str) -> SftpLogin:
     """Reads the keys of the SFTP and SSH connection types: private_key, key_file, private_key_passphrase, host_key."""
     found = connection(conn_id)
     extra = found.extra_dejson
-    if not extra.get("host_key"):
+    texts = {key: text_of(conn_id, extra, key) for key in _SFTP_TEXTS}
+    if not (found.host and found.login):
+        raise ConfigError(f"Airflow connection {conn_id!r} lacks host or login: give both")
+    if not texts["host_key"]:
         raise ConfigError(
             f"Airflow connection {conn_id!r} has no host_key in its extra: add the server's public key "
-            f"(`python -m data_export_airflow check --host-key {found.host or 'HOST'}` shows it)"
+            f"(`python -m data_export_airflow check --host-key {found.host}` shows it)"
         )
-    if extra.get("private_key"):
-        for line in extra["private_key"].splitlines():  # Airflow masks a value line by line, never across lines
-            mask_secret(line)
+    for line in (texts["private_key"] or "").splitlines():  # Airflow masks a value line by line, never across lines
+        mask_secret(line)
     return SftpLogin(
-        host=found.host or "",
+        host=found.host,
         port=found.port or SFTP_PORT,
-        username=found.login or "",
-        private_key=extra.get("private_key"),
-        private_key_path=extra.get("key_file"),
-        passphrase=extra.get("private_key_passphrase"),
+        username=found.login,
+        private_key=texts["private_key"] or None,
+        private_key_path=texts["key_file"] or None,
+        passphrase=texts["private_key_passphrase"],
         password=found.password,
-        host_key=extra["host_key"],
+        host_key=texts["host_key"],
     )
 
 

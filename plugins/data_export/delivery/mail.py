@@ -141,6 +141,8 @@ def connected(connect: Callable[[], smtplib.SMTP]) -> smtplib.SMTP:
     """
     try:
         return connect()
+    except DataExportError:  # some are OSErrors too
+        raise
     except smtplib.SMTPAuthenticationError as error:
         if _is_permanent(error.smtp_code):
             raise AccessDenied(
@@ -156,6 +158,13 @@ def connected(connect: Callable[[], smtplib.SMTP]) -> smtplib.SMTP:
         raise PermanentError(
             f"the mail server's certificate is not trusted ({error.verify_message}): correct the host, or make the "
             "workers trust its issuer"
+        ) from None
+    except ssl.SSLError as error:
+        if error.reason != "WRONG_VERSION_NUMBER":
+            raise TargetUnavailable(f"the mail server breaks off TLS: {_reason(error)}") from None
+        raise PermanentError(
+            "the mail server does not begin with TLS at this port: set disable_ssl in the SMTP connection's extra for "
+            "STARTTLS, or correct the port"
         ) from None
     except OSError as error:  # smtplib's own errors are among them
         raise TargetUnavailable(f"the mail server is not reached: {_reason(error)}") from None

@@ -5,6 +5,7 @@ import re
 from data_export.delivery.cloud_retry import NoSuchObject, PreconditionFailed
 from data_export.errors import (
     AccessDenied,
+    ConfigError,
     DataExportError,
     TargetFull,
     TargetNotFound,
@@ -111,7 +112,13 @@ def _denied(code: str, said: str, bucket: str, address: str, permission: str) ->
 
 
 def _without_answer(error: Exception, address: str) -> DataExportError:
-    from botocore.exceptions import BotoCoreError, ConnectionError, HTTPClientError, ParamValidationError
+    from botocore.exceptions import (
+        BotoCoreError,
+        ConnectionError,
+        EndpointResolutionError,
+        HTTPClientError,
+        ParamValidationError,
+    )
     from obstore.exceptions import BaseError
 
     kind = type(error).__name__
@@ -119,6 +126,8 @@ def _without_answer(error: Exception, address: str) -> DataExportError:
         return TargetUnavailable(f"{address}: no proper answer from S3 ({kind}): try again")
     if isinstance(error, ParamValidationError):
         return TargetRefused(f"{address} is no name that S3 takes: {' '.join(str(error).split())[:300]}")
+    if isinstance(error, EndpointResolutionError):
+        return ConfigError(f"{address}: no server at this address: correct endpoint_url in the Airflow connection")
     if isinstance(error, BotoCoreError):
         return AccessDenied(f"{address}: AWS credentials cannot be had ({kind}): fill in the Airflow connection")
     raise error

@@ -51,7 +51,7 @@ async def connect(login: SftpLogin, timeout: float) -> "asyncssh.SSHClientConnec
     Raises:
         HostKeyMismatch: another host key than the pinned one; not tried again.
         AccessDenied: user, key, passphrase or password refused.
-        ConfigError: host key or private key cannot be read.
+        ConfigError: host key or private key cannot be read; host, port, user or password can be no such thing.
         TargetUnavailable: name not found, refused, reset, timed out.
     """
     import asyncssh
@@ -69,6 +69,11 @@ async def connect(login: SftpLogin, timeout: float) -> "asyncssh.SSHClientConnec
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - spreads the tries, guards nothing
         except (TimeoutError, OSError, asyncssh.Error) as error:
             raise _refusal(login, error) from None
+        except (ValueError, OverflowError) as error:  # before anything is sent: a host of 70 letters, port 99999
+            raise ConfigError(
+                f"{login.server}: host, port, user name or password is none that SSH can have "
+                f"({type(error).__name__}): correct the customer file or the Airflow connection"
+            ) from None
     raise AssertionError("unreachable: the last try returns or raises")
 
 
@@ -189,7 +194,7 @@ def _client_keys(login: SftpLogin) -> "list[asyncssh.SSHKey]":
         raise AccessDenied(f"{where}: {error.strerror}: let the user that runs the workers read it") from None
     except asyncssh.KeyEncryptionError:
         raise AccessDenied(f"{where}: the passphrase does not open it: correct sftp_private_key_passphrase") from None
-    except asyncssh.KeyImportError as error:
+    except ValueError as error:  # a KeyImportError, or no text or file name at all
         if "assphrase" in str(error):
             raise AccessDenied(f"{where} needs a passphrase: give it in sftp_private_key_passphrase") from None
         raise ConfigError(f"{where} is not a private key that OpenSSH would read: correct it") from None

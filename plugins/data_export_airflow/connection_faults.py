@@ -1,0 +1,115 @@
+"""Faults of an Airflow connection's own settings, in words that name it."""
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowException
+
+from data_export.errors import ConfigError, DataExportError
+
+#: What providers and their libraries raise about a setting before they ask a server anything.
+_OF_SETTINGS: tuple[type[Exception], ...] = (
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    FileNotFoundError,
+    AirflowException,
+)
+
+
+def unread(conn_id: str, error: Exception) -> ConfigError:
+    """Airflow does not say whether a connection is missing or malformed; where it is in the environment we can see."""
+    variable, kind = f"AIRFLOW_CONN_{conn_id.upper()}", type(error).__name__
+    if os.environ.get(variable):
+        return ConfigError(
+            f"Airflow connection {conn_id!r} cannot be parsed ({kind}): correct the environment variable {variable}: a "
+            "JSON object with known keys, or a URI whose special characters are percent-encoded; the port is a number"
+        )
+    return ConfigError(
+        f"Airflow connection {conn_id!r} is missing or cannot be parsed ({kind}): add it with `airflow connections add "
+        f"{conn_id} ...`, as {variable}, or in the secrets backend; where it is there, correct its JSON or URI"
+    )
+
+
+def check_extra(conn_id: str, extra: str | None) -> None:
+    """
+    Raises:
+        ConfigError: the extra is there, but is no JSON object. Airflow itself takes what it cannot read as nothing.
+    """
+    try:
+        is_object = not extra or isinstance(json.loads(extra), dict)
+    except ValueError:
+        is_object = False
+    if not is_object:
+        raise ConfigError(
+            f"Airflow connection {conn_id!r} has an extra that is no JSON object: write it as "
+            '{"key": "value"}, with double quotes'
+        )
+
+
+def check_aws(found: Connection) -> None:
+    """
+    Raises:
+        ConfigError: half a key, or certificates are not verified. boto3 takes a bundle of authorities from the
+            connection; obstore, which moves the data, from the process only.
+    """
+    name, key = f"Airflow connection {found.conn_id!r}", (found.login or "", found.password or "")
+    if any(key) and not all(part and part == part.strip() for part in key):
+        raise ConfigError(
+            f"{name} has half a key, or blanks around it: its login is the id of an access key, its password the secret"
+        )
+    verify = found.extra_dejson.get("verify")
+    if verify in (False, "false", "False"):
+        raise ConfigError(f"{name} has verify: false: certificates are always verified, remove it")
+    if isinstance(verify, str) and verify not in ("", "true", "True") and not os.environ.get("SSL_CERT_FILE"):
+        raise ConfigError(
+            f"{name} has verify: {verify}: set SSL_CERT_FILE={verify} on the workers too, else data does not pass"
+        )
+
+
+def check_smtp(found: Connection) -> None:
+    """
+    Raises:
+        ConfigError: no host, or half a login, with which the hook would not log in.
+    """
+    name = f"Airflow connection {found.conn_id!r}"
+    if not found.host:
+        raise ConfigError(f"{name} has no host: add the mail server's name")
+    if bool(found.login) != bool(found.password) and "auth_type" not in found.extra_dejson:
+        raise ConfigError(f"{name} has half a login: give login and password, or neither")
+
+
+def text_of(conn_id: str, extra: dict[str, Any], key: str) -> str | None:
+    """The text at a key of the extra.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    value = extra.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"Airflow connection {conn_id!r} has a {key} in its extra that is no text: put it in quotes")
+    return value
+
+
+@contextmanager
+def settings_of(conn_id: str, fix: str, *refused: type[Exception]) -> Iterator[None]:
+    """Around what makes a client: a setting that it does not take is a ConfigError, since no retry mends it.
+
+    The library's words are left out: they may repeat a key or password.
+
+    Args:
+        refused: what this library raises about settings beside the usual classes.
+    """
+    try:
+        yield
+    except DataExportError:
+        raise
+    except (*_OF_SETTINGS, *refused) as error:
+        raise ConfigError(f"Airflow connection {conn_id!r} cannot be used ({type(error).__name__}): {fix}") from None
