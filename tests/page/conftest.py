@@ -40,7 +40,7 @@ def empty(session: Session) -> None:
     session.commit()
     session.expire_all()
     for cached in (page.overview, page.failures, page.volume):
-        cached._made = None
+        cached._made = cached._making = None
     page._volumes._finished = {}
     page._receipts._known = {}
 

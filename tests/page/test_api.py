@@ -7,9 +7,12 @@ from typing import Any
 import pytest
 from airflow.models.dag import DagModel
 from airflow.models.dagbundle import DagBundleModel
+from airflow.models.dagrun import DagRun
 from airflow.models.team import Team
 from fastapi.testclient import TestClient
+from sqlalchemy import func, select
 
+from data_export_airflow.page import app as page
 from tests.page.conftest import token
 from tests.page.history import History
 
@@ -37,6 +40,7 @@ def two_teams(history: History) -> tuple[str, str]:
         history.run(dag, TODAY - 2 * DAY, TODAY - DAY)
         run = history.run(dag, TODAY - DAY, TODAY, "failed", began=datetime.now(UTC) - timedelta(hours=1))
         history.result(run, "deliver", "failure", {"error": "AccessDenied", "message": f"{dag}: refused"})
+        history.next_window(dag, TODAY - DAY, TODAY)  # and late
     (history.customers / "theirs.yaml").write_text("site_id: [nonsense]\n")
     (history.customers / "nobody's.yaml").write_text("site_id: [nonsense]\n")
     history.parse()
@@ -73,7 +77,8 @@ def test_a_user_sees_the_exports_whose_dags_that_user_may_read(as_user: AsUser, 
         assert {row["name"] for row in found["exports"]} == names
         assert (found["total"], found["matching"], sum(found["states"].values())) == (len(names),) * 3
         fleet = client.get("/data-exports/api/fleet").json()
-        assert fleet["exports"] == len(names)
+        assert (fleet["exports"], fleet["late_count"]) == (len(names),) * 2
+        assert {row["name"] for row in fleet["late"]} == names
         failures = client.get("/data-exports/api/failures").json()["failures"]
         assert {failure["name"] for group in failures for failure in group["examples"]} == names
         deliveries = sum(day["deliveries"] for day in client.get("/data-exports/api/volume").json()["days"])
@@ -136,6 +141,53 @@ def test_a_question_that_makes_no_sense_is_refused(as_user: AsUser, query: str) 
     assert as_user("admin").get(f"/data-exports/api/exports?{query}").status_code == 422
 
 
+def test_no_calendar_is_asked_for_beyond_what_can_be_counted(as_user: AsUser, two_teams: tuple[str, str]) -> None:
+    for before, status in {
+        "0001-01-01T00:00:00Z": 422,
+        "1969-12-31T23:59:59Z": 422,
+        "1970-01-01T00:00:00Z": 200,
+        "2999-12-31T23:59:59Z": 200,
+        "3000-01-01T00:00:00Z": 422,
+        "9999-12-31T23:59:59-12:00": 422,
+    }.items():
+        answer = as_user("admin").get(f"/data-exports/api/exports/{two_teams[0]}", params={"before": before})
+        assert answer.status_code == status, before
+
+
+def test_no_receipt_has_such_a_number(as_user: AsUser, two_teams: tuple[str, str]) -> None:
+    for event in (-1, 2**31, 2**63):
+        assert as_user("admin").get(f"/data-exports/api/exports/{two_teams[0]}/receipts/{event}").status_code == 422
+
+
+def test_what_cannot_be_a_name_is_asked_of_no_database(
+    as_user: AsUser, two_teams: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL refuses text with a NUL."""
+    monkeypatch.setattr(DagModel, "get_team_name", lambda dag: pytest.fail(f"the database was asked for {dag!r}"))
+    for dag in ("%00", f"{two_teams[0]}%00", "data_export__A", "~", "data_export_check"):
+        for path in ("exports/{}", "exports/{}/check", "exports/{}/receipts/1"):
+            assert as_user("admin").get(f"/data-exports/api/{path.format(dag)}").status_code == 404
+            assert as_user(None).get(f"/data-exports/api/{path.format(dag)}").status_code == 401
+
+
+def test_nobody_checks_where_there_is_no_dag_that_checks(
+    as_user: AsUser, two_teams: tuple[str, str], history: History
+) -> None:
+    url = f"/data-exports/api/exports/{two_teams[0]}/check"
+    assert as_user("admin").get(url).json()["may_check"] is True
+    history.session.get_one(DagModel, "data_export_check").is_stale = True
+    history.session.commit()
+    assert as_user("admin").get(url).json()["may_check"] is False
+
+
+def test_a_check_of_what_is_no_name_is_not_started(as_user: AsUser, history: History) -> None:
+    history.export("ours")
+    for name in ("../../../../dag-runs/data_export__ours/run/clear", "a/b", "A"):
+        body = {"logical_date": None, "conf": {"export": name}}
+        assert as_user("admin").post("/api/v2/dags/data_export_check/dagRuns", json=body).status_code == 400
+    assert history.session.scalar(select(func.count()).select_from(DagRun)) == 0
+
+
 def test_hostile_text_stays_data(as_user: AsUser, history: History) -> None:
     """JSON, never HTML, and with a content type that no browser sniffs."""
     dag = history.export("acme")
@@ -154,3 +206,36 @@ def test_pages_may_run_scripts_of_their_own_only(as_user: AsUser) -> None:
         policy = as_user(None).get(f"/data-exports/{path}").headers["content-security-policy"]
         assert "default-src 'self'" in policy
         assert "unsafe-inline" not in policy.partition("style-src")[0]
+
+
+GUARDS = {
+    "content-security-policy": "default-src 'self'; base-uri 'none'; object-src 'none'; frame-ancestors 'self'",
+    "x-content-type-options": "nosniff",
+    "cache-control": "no-cache",
+}
+
+
+def test_every_answer_is_guarded(
+    airflow: Any, as_user: AsUser, two_teams: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also those that tell of an error: none may be framed by others, or taken for another kind of file."""
+    known = f"api/exports/{two_teams[0]}"
+    expected = {
+        ("admin", ""): 200, ("admin", "js/list.js"): 200, ("admin", "none.html"): 404, ("admin", known): 200,
+        (None, known): 401, ("viewer", f"api/exports/{two_teams[1]}"): 403, ("admin", "api/exports/%00"): 404,
+        ("admin", f"{known}?before=9999-12-31T00:00:00Z"): 422,
+    }  # fmt: skip
+    for (role, path), status in expected.items():
+        answer = as_user(role).get(f"/data-exports/{path}")
+        assert answer.status_code == status, path
+        assert {name: answer.headers.get(name) for name in GUARDS} == GUARDS, path
+    for error, status in ((ValueError("a fault of ours"), 500), (TimeoutError(), 503)):
+
+        def fails(*_: Any, error: Exception = error) -> None:
+            raise error
+
+        monkeypatch.setattr(page, "detail", fails)
+        answer = as_user("admin").get(f"/data-exports/{known}")
+        assert answer.status_code == status
+        assert "a fault of ours" not in answer.text
+        assert {name: answer.headers.get(name) for name in GUARDS} == GUARDS

@@ -1,13 +1,10 @@
-"""What all exports did: failures by reason, volume per day, search and order of the list; and the page's memory."""
+"""What all exports did: failures by reason, volume per day, search and order of the list."""
 
-import threading
-import time
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
-from data_export_airflow.page.cache import Cached
 from data_export_airflow.page.failed import by_reason, failures
 from data_export_airflow.page.listing import Asked, listing
 from data_export_airflow.page.overview import exports
@@ -115,62 +112,6 @@ def test_a_report_of_broken_files_is_read_line_by_line() -> None:
         ("a.yaml", 3, "time_zone: not known: remove it", "data_export__a"),
         ("A b.yml", None, "no such name: x: y", None),
     ]
-
-
-def test_one_answer_serves_all_who_ask_at_once() -> None:
-    made: list[int] = []
-
-    def make() -> int:
-        made.append(1)
-        time.sleep(0.05)
-        return len(made)
-
-    cached = Cached(make, 60, 60)
-    answers: list[int] = []
-    threads = [threading.Thread(target=lambda: answers.append(cached())) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert answers == [1] * 8
-
-
-def test_an_old_answer_is_given_while_the_next_is_made() -> None:
-    begun, go, count = threading.Event(), threading.Event(), iter(range(1, 9))
-
-    def make() -> int:
-        number = next(count)
-        if number == 2:
-            begun.set()
-            go.wait(5)
-        return number
-
-    cached = Cached(make, 0, 60)
-    assert cached() == 1
-    assert cached() == 1
-    assert begun.wait(5)
-    assert cached() == 1  # nobody waits, and no third is begun
-    go.set()
-    deadline = time.monotonic() + 5
-    while cached._made is None or cached._made[1] < 2:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    assert cached._made[1] == 2
-
-
-def test_a_failure_goes_to_who_waits_and_is_not_kept() -> None:
-    answers = iter([ConnectionError("no database"), 7])
-
-    def make() -> int:
-        answer = next(answers)
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
-
-    cached = Cached(make, 60, 60)
-    with pytest.raises(ConnectionError):
-        cached()
-    assert cached() == 7
 
 
 def _deliveries(history: History, rows: list[Any]) -> Any:

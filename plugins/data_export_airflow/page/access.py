@@ -1,21 +1,85 @@
-"""What the signed-in user may see, as Airflow's own auth manager says."""
+"""What the signed-in user may see: the page asks Airflow's auth manager for the rights that Airflow's API asks for."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
 from airflow.api_fastapi.auth.managers.models.resource_details import AccessView, DagAccessEntity, DagDetails
-from airflow.api_fastapi.core_api.security import GetUserDep
+from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_asset, requires_access_dag
 from airflow.models.dag import DagModel
-from fastapi import Depends
+from fastapi import Depends, HTTPException
+
+from data_export.config.models import name_of
+from data_export_airflow.check_dag import CHECK_DAG
+
+
+@dataclass(frozen=True, slots=True)
+class Rights:
+    """What the user may read of an export's history, beside its DAG.
+
+    `runs` as for `dags/{dag_id}/dagRuns`; `receipts`, which are asset events, as for `assets/events`; `reasons`, why
+    which task failed, as for its `xcomEntries`.
+    """
+
+    runs: bool
+    receipts: bool
+    reasons: bool
+
+
+ALL = Rights(runs=True, receipts=True, reasons=True)
 
 
 def _readable(user: GetUserDep) -> set[str]:
     return get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
 
 
+def _rights(user: GetUserDep, dag_id: str | None = None) -> Rights:
+    details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id) if dag_id else None)
+
+    def may(entity: DagAccessEntity) -> bool:
+        return get_auth_manager().is_authorized_dag(method="GET", access_entity=entity, details=details, user=user)
+
+    return Rights(
+        runs=may(DagAccessEntity.RUN),
+        receipts=get_auth_manager().is_authorized_asset(method="GET", user=user),
+        reasons=may(DagAccessEntity.TASK_INSTANCE) and may(DagAccessEntity.XCOM),
+    )
+
+
+def _rights_on_all(user: GetUserDep) -> Rights:
+    return _rights(user)
+
+
+def _rights_on_one(user: GetUserDep, dag_id: str) -> Rights:
+    return _rights(user, dag_id)
+
+
 #: The dag_ids the user may read; 401 without a user.
 ReadableDep = Annotated[set[str], Depends(_readable)]
+#: On all of those, asked once, as Airflow's own lists of many DAGs (`dags/~/dagRuns`) ask.
+RightsDep = Annotated[Rights, Depends(_rights_on_all)]
+#: On the DAG of the path.
+RightsOnOneDep = Annotated[Rights, Depends(_rights_on_one)]
+
+
+def _is_export(_: GetUserDep, dag_id: str) -> None:
+    """Before the database is asked for it: text with a NUL, which PostgreSQL refuses, is no name either."""
+    if name_of(dag_id) is None:
+        raise HTTPException(404, f"{dag_id!r} is no data export")
+
+
+#: For routes of one export: 404 where the path names none, 403 where its runs are not for this user.
+of_an_export = [Depends(_is_export), Depends(requires_access_dag("GET", DagAccessEntity.RUN))]
+may_read_receipts = Depends(requires_access_asset("GET"))
+may_read_checks = [
+    Depends(requires_access_dag("GET", entity, CHECK_DAG)) for entity in (DagAccessEntity.RUN, DagAccessEntity.XCOM)
+]
+
+
+def forbid_unless(may: bool, what: str) -> None:
+    if not may:
+        raise HTTPException(403, f"It takes the right to read {what}.")
 
 
 def may_see_import_errors(user: BaseUser) -> bool:

@@ -3,17 +3,17 @@
 import logging
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
+from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.common.db.common import SessionDep
-from airflow.api_fastapi.core_api.security import GetUserDep, requires_access_dag
+from airflow.api_fastapi.core_api.security import GetUserDep
 from airflow.utils.session import create_session
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
 from sqlalchemy.orm import Session
 from starlette.staticfiles import StaticFiles
@@ -21,16 +21,26 @@ from starlette.staticfiles import StaticFiles
 from data_export.config.models import name_of
 from data_export_airflow.check_dag import CHECK_DAG
 from data_export_airflow.page import failed, receipts
-from data_export_airflow.page.access import ReadableDep, may_run, may_see_import_errors
+from data_export_airflow.page.access import (
+    ReadableDep,
+    RightsDep,
+    RightsOnOneDep,
+    forbid_unless,
+    may_read_checks,
+    may_read_receipts,
+    may_run,
+    may_see_import_errors,
+    of_an_export,
+)
 from data_export_airflow.page.cache import Cached
 from data_export_airflow.page.checks import can_check, last_check
 from data_export_airflow.page.detail import detail
 from data_export_airflow.page.listing import Asked, Deliveries, SortKey, listing, with_delivery
-from data_export_airflow.page.overview import ExportRow, exports
+from data_export_airflow.page.overview import ExportRow, exports, without_runs
 from data_export_airflow.page.problems import problems
 from data_export_airflow.page.volume import Volume, Volumes, totals
 
-STATIC = Path(__file__).parent / "static"
+STATIC = FilePath(__file__).parent / "static"
 #: How old an answer may be, and how old one may be that is shown while the next is made.
 _SECONDS, _STALE = 10.0, 60.0
 _FLEET_SECONDS, _FLEET_STALE = 30.0, 300.0
@@ -47,7 +57,9 @@ log = logging.getLogger(__name__)
 router = APIRouter(prefix="/api")
 _volumes = Volumes()
 _receipts = receipts.Receipts()
-_may_read_runs = Depends(requires_access_dag("GET", DagAccessEntity.RUN))
+#: What the calendar may be asked for: years that Python can count from and to, in every zone.
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
+_MOST_EVENTS = 2**31 - 1  # an id of Airflow's is no larger
 
 
 def _overview() -> tuple[datetime, list[ExportRow]]:
@@ -69,11 +81,14 @@ def _volume() -> dict[date, Volume]:
 overview = Cached(_overview, _SECONDS, _STALE)
 failures = Cached(_failures, _FLEET_SECONDS, _FLEET_STALE)
 volume = Cached(_volume, _FLEET_SECONDS, _FLEET_STALE)
+Overview = Annotated[tuple[datetime, list[ExportRow]], Depends(overview)]
 
 
 @router.get("/exports")
 def list_exports(
     readable: ReadableDep,
+    rights: RightsDep,
+    found: Overview,
     session: SessionDep,
     search: Annotated[str, Query(max_length=100)] = "",
     state: str = "",
@@ -84,10 +99,10 @@ def list_exports(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> dict[str, Any]:
     """One page of the exports that the user may read."""
-    as_of, rows = overview()
-    mine = [row for row in rows if row.dag_id in readable]
+    as_of, rows = found
+    mine = [row if rights.runs else without_runs(row) for row in rows if row.dag_id in readable]
     asked = Asked(search, state, connector, sort, order == "desc", offset, limit)
-    return {"as_of": as_of, **listing(mine, asked, lambda rows: _deliveries(session, rows))}
+    return {"as_of": as_of, **listing(mine, asked, lambda rows: _deliveries(session, rows if rights.receipts else []))}
 
 
 @router.get("/problems")
@@ -99,22 +114,29 @@ def list_problems(user: GetUserDep, readable: ReadableDep, session: SessionDep) 
     return {"problems": [asdict(problem) for problem in found]}
 
 
-@router.get("/exports/{dag_id}", dependencies=[_may_read_runs])
+@router.get("/exports/{dag_id}", dependencies=of_an_export)
 def one_export(
-    dag_id: str, user: GetUserDep, session: SessionDep, before: AwareDatetime | None = None
+    dag_id: str,
+    user: GetUserDep,
+    rights: RightsOnOneDep,
+    found: Overview,
+    session: SessionDep,
+    before: Annotated[AwareDatetime | None, Query(ge=_FIRST, lt=_LAST)] = None,
 ) -> dict[str, Any]:
-    """One export and a period of its windows."""
-    as_of, rows = overview()
+    """One export and a period of its windows; what receipts and reasons tell, for those who may read these."""
+    as_of, rows = found
     row = next((row for row in rows if row.dag_id == dag_id), None)
-    found = detail(session, dag_id, row.last_window_start, datetime.now(UTC), before) if row else None
-    if row is None or found is None:
+    shown = detail(session, dag_id, row.last_window_start, datetime.now(UTC), before, rights) if row else None
+    if row is None or shown is None:
         raise HTTPException(404, f"{dag_id} is no data export that Airflow knows")
-    export = with_delivery(row, _deliveries(session, [row]))
-    return {"as_of": as_of, "export": export, "may_backfill": may_run(user, dag_id), **found}
+    export = with_delivery(row, _deliveries(session, [row] if rights.receipts else []))
+    return {"as_of": as_of, "export": export, "may_backfill": may_run(user, dag_id), **shown}
 
 
-@router.get("/exports/{dag_id}/receipts/{event_id}", dependencies=[_may_read_runs])
-def one_receipt(dag_id: str, event_id: int, session: SessionDep) -> dict[str, Any]:
+@router.get("/exports/{dag_id}/receipts/{event_id}", dependencies=[*of_an_export, may_read_receipts])
+def one_receipt(
+    dag_id: str, event_id: Annotated[int, Path(ge=0, le=_MOST_EVENTS)], session: SessionDep
+) -> dict[str, Any]:
     """The whole receipt of a delivery."""
     found = receipts.receipt(session, dag_id, event_id)
     if found is None:
@@ -122,20 +144,19 @@ def one_receipt(dag_id: str, event_id: int, session: SessionDep) -> dict[str, An
     return found
 
 
-@router.get("/exports/{dag_id}/check", dependencies=[_may_read_runs])
+@router.get("/exports/{dag_id}/check", dependencies=[*of_an_export, *may_read_checks])
 def one_check(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, Any]:
     """What the last check of an export found."""
-    name = name_of(dag_id)
-    if name is None:
-        raise HTTPException(404, f"{dag_id} is no data export")
+    name = name_of(dag_id) or ""
     may_check = can_check(session) and may_run(user, CHECK_DAG)
     return {"dag_id": CHECK_DAG, "export": name, "may_check": may_check, **last_check(session, name)}
 
 
 @router.get("/fleet")
-def fleet(readable: ReadableDep) -> dict[str, Any]:
+def fleet(readable: ReadableDep, rights: RightsDep, found: Overview) -> dict[str, Any]:
     """Late now, of the exports that the user may read."""
-    as_of, rows = overview()
+    forbid_unless(rights.runs, "DAG runs")
+    as_of, rows = found
     late = [row for row in rows if row.late_seconds is not None and row.dag_id in readable]
     late.sort(key=lambda row: -(row.late_seconds or 0))
     return {
@@ -147,15 +168,21 @@ def fleet(readable: ReadableDep) -> dict[str, Any]:
 
 
 @router.get("/failures")
-def failures_by_reason(readable: ReadableDep) -> dict[str, Any]:
+def failures_by_reason(
+    readable: ReadableDep, rights: RightsDep, found: Annotated[list[failed.Failure], Depends(failures)]
+) -> dict[str, Any]:
     """Failed within a day, of the exports that the user may read."""
-    return {"failures": failed.by_reason([failure for failure in failures() if failure.dag_id in readable])}
+    forbid_unless(rights.runs and rights.reasons, "DAG runs, task instances and XComs")
+    return {"failures": failed.by_reason([failure for failure in found if failure.dag_id in readable])}
 
 
 @router.get("/volume")
-def delivered_per_day(readable: ReadableDep) -> dict[str, Any]:
+def delivered_per_day(
+    readable: ReadableDep, rights: RightsDep, found: Annotated[dict[date, Volume], Depends(volume)]
+) -> dict[str, Any]:
     """What each of the last days delivered, of the exports that the user may read."""
-    return {"days": [{"day": day, **totals(found, readable)} for day, found in volume().items()]}
+    forbid_unless(rights.receipts, "assets")
+    return {"days": [{"day": day, **totals(delivered, readable)} for day, delivered in found.items()]}
 
 
 def _deliveries(session: Session, rows: list[ExportRow]) -> Deliveries:
@@ -164,18 +191,22 @@ def _deliveries(session: Session, rows: list[ExportRow]) -> Deliveries:
 
 async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Adds what keeps text of customer files and errors from ever becoming a script, whatever the page does with it."""
-    answer = await call_next(request)
+    answer: Response
+    try:
+        answer = await call_next(request)
+    except TimeoutError:
+        answer = JSONResponse({"detail": "Airflow's database is too slow to answer now: try again in a minute."}, 503)
+    except Exception:
+        log.exception("%s cannot be answered", request.url.path)
+        answer = JSONResponse({"detail": "The page cannot answer this: the API server's log says why."}, 500)
     answer.headers.update(_HEADERS)
     return answer
 
 
 def _prepare() -> None:
-    for cached in (overview, failures, volume):  # one after the other: the list is asked for first
-        try:
-            cached()
-        except Exception:
-            log.exception("the page's first answers cannot be made; whoever asks is told why")
-            return
+    with suppress(Exception):  # which the log tells
+        for cached in (overview, failures, volume):  # one after the other: the list is asked for first
+            cached.refresh().result()
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from data_export_airflow.page.access import ALL, Rights
 from data_export_airflow.page.failed import reasons
 from data_export_airflow.page.periods import Period, kind_of, period_around
 from data_export_airflow.page.receipts import receipts
@@ -17,18 +18,25 @@ _SITES = 200
 
 
 def detail(
-    session: Session, dag_id: str, last_start: datetime | None, now: datetime, before: datetime | None
+    session: Session,
+    dag_id: str,
+    last_start: datetime | None,
+    now: datetime,
+    before: datetime | None,
+    rights: Rights = ALL,
 ) -> dict[str, Any] | None:
     """The period that ends at `before`, or the current one; None where Airflow knows no such DAG.
 
-    `last_start` is where the newest window is, for an export whose windows are all in the past.
+    `last_start` is where the newest window is, for an export whose windows are all in the past. `rights` are the user's
+    who asks, who may read its runs.
     """
     plan = schedule(session, dag_id)
     if plan is None:
         return None
     period = _period(plan, last_start, now, before)
-    rows, by_hand = windows(session, dag_id, plan, period.start, period.end, now)
-    failed = reasons(session, dag_id, [row.run_id for row in (*rows, *by_hand) if row.state == "failed" and row.run_id])
+    rows, by_hand = windows(session, dag_id, plan, period.start, period.end, now, rights.receipts)
+    failed_runs = [row.run_id for row in (*rows, *by_hand) if row.state == "failed" and row.run_id]
+    failed = reasons(session, dag_id, failed_runs) if rights.reasons else {}
     return {
         "kind": period.kind,
         "timezone": period.zone.key,
@@ -43,7 +51,7 @@ def detail(
         "windows": [_placed(row, period, failed) for row in rows],
         "by_hand": [_placed(row, period, failed) for row in by_hand],
         "states": Counter(row.state for row in rows),
-        "totals": totals(rows),
+        "totals": totals(rows) if rights.receipts else None,
         "sample": sample(rows),
         "missing_images": _missing_images(session, rows),
         "files": _files(session, rows or by_hand),

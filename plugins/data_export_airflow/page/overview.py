@@ -3,7 +3,7 @@
 "Last" means by window, not by clock: the end of a backfill of last year changes neither the last run nor the lag.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -54,9 +54,14 @@ class ExportRow:
     delivered_end: datetime | None
     lag_seconds: int | None
     late_seconds: int | None
-    failed: int
-    active: int
+    failed: int | None
+    active: int | None
     next_run: datetime | None
+
+
+#: All but these come of runs, or say something of them.
+_OF_DAG = {"dag_id", "name", "connector", "export_type", "interval", "state", "paused", "next_run"}
+_OF_RUNS = [field.name for field in fields(ExportRow) if field.name not in _OF_DAG]
 
 
 class _Found(NamedTuple):
@@ -80,6 +85,13 @@ def exports(session: Session, now: datetime) -> list[ExportRow]:
         for dag in dags
     ]
     return sorted(found, key=lambda export: export.name)
+
+
+def without_runs(row: ExportRow) -> ExportRow:
+    """What of it Airflow tells those who may read DAGs, but not their runs."""
+    state = "broken" if row.state == "broken" else "paused" if row.paused else "hidden"
+    nothing: dict[str, Any] = dict.fromkeys(_OF_RUNS)
+    return replace(row, state=state, **nothing)
 
 
 def ours(column: Any) -> ColumnElement[bool]:

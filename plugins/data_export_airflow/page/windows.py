@@ -93,9 +93,18 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
 
 
 def windows(
-    session: Session, dag_id: str, plan: Schedule, first: datetime, last: datetime, now: datetime
+    session: Session,
+    dag_id: str,
+    plan: Schedule,
+    first: datetime,
+    last: datetime,
+    now: datetime,
+    with_receipts: bool = True,
 ) -> tuple[list[WindowRow], list[WindowRow]]:
-    """The windows that start in `[first, last)`, due and delivered, and apart the ranges that were run by hand."""
+    """The windows that start in `[first, last)`, due and delivered, and apart the ranges that were run by hand.
+
+    Without receipts one that was delivered empty is "delivered" too.
+    """
     runs = session.execute(
         select(*_RUNS)
         .where(
@@ -108,7 +117,7 @@ def windows(
         .order_by(DagRun.run_after)
     ).all()
     began = [run.start_date for run in runs if run.start_date]
-    receipts = deliveries(session, dag_id, min(began)) if began else {}
+    receipts = deliveries(session, dag_id, min(began)) if began and with_receipts else {}
     by_start: dict[datetime, WindowRow] = {}
     by_hand: list[WindowRow] = []
     for run in runs:

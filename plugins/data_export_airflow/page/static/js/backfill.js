@@ -12,7 +12,7 @@ const BEHAVIOURS = [
 /** Asks, shows what Airflow would do, and after a confirmation has Airflow's own backfill do it. */
 export class Backfill {
   constructor(data, windows, done) {
-    Object.assign(this, { data, windows, done });
+    Object.assign(this, { data, windows, done, latest: 0 });
     this.dialog = byId("dialog");
     this.ask = {
       dag_id: data.export.dag_id,
@@ -65,14 +65,16 @@ export class Backfill {
   }
 
   async preview() {
+    const turn = ++this.latest;
     this.confirm.disabled = true;
     this.outcome.replaceChildren(h("p", { class: "soft" }, "Asking Airflow what it would run …"));
     try {
       const { total_entries: count } = await airflow("backfills/dry_run", this.ask);
+      if (turn !== this.latest) return; // another question was asked meanwhile
       this.outcome.replaceChildren(...this.forecast(count));
       this.confirm.disabled = count === 0;
     } catch (error) {
-      this.fail(error);
+      if (turn === this.latest) this.fail(error);
     }
   }
 
@@ -90,7 +92,9 @@ export class Backfill {
   }
 
   async create() {
+    this.latest += 1; // no answer to a question may enable the button again
     this.confirm.disabled = true;
+    for (const control of this.dialog.querySelectorAll(".fields select, .fields input")) control.disabled = true;
     try {
       await airflow("backfills", this.ask);
       this.dialog.close();
@@ -102,6 +106,7 @@ export class Backfill {
   }
 
   fail(error) {
+    for (const control of this.dialog.querySelectorAll(".fields select, .fields input")) control.disabled = false;
     const hint = error.status === 409 ? " One backfill per export runs at a time; Airflow notices the end of one up to half a minute late." : "";
     this.outcome.replaceChildren(h("p", { class: "error", role: "alert" }, error.message + hint));
   }

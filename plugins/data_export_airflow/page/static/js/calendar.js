@@ -10,6 +10,9 @@ const HEADS = {
 };
 const GAPS = new Set(["missing", "past"]);
 
+/** Firefox clicks a button when Space is let go, whatever became of its being pressed. */
+const noClick = (event) => event.key === " " && event.preventDefault();
+
 /**
  * A table of windows. Selecting is by a click on a gap, Space on any window, and Shift with a click or an arrow for a
  * range; `onselect` gets the windows from the first to the last selected.
@@ -39,7 +42,7 @@ export class Calendar {
     ];
     return h(
       "table",
-      { class: `calendar ${this.data.kind}`, onkeydown: (event) => this.key(event), onmouseleave: hideTooltip },
+      { class: `calendar ${this.data.kind}`, onkeydown: (event) => this.key(event), onkeyup: noClick, onmouseleave: hideTooltip },
       h("caption", { class: "visually-hidden" }, `Windows from newest to oldest, in ${this.data.timezone}. Arrow keys move, Enter opens the run, Space selects.`),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, corner), columns.map(([, name]) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, this.data.rows.map((label) => h("tr", {}, line(label)))),

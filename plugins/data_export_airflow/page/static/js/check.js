@@ -25,7 +25,8 @@ export class CheckCard {
       this.present(found);
       if (found.running) this.timer = setTimeout(() => this.load(), POLL_MS);
     } catch (error) {
-      this.show(h("p", { class: "error", role: "alert" }, error.message));
+      const hidden = error.status === 403;
+      this.show(h("p", hidden ? { class: "soft" } : { class: "error", role: "alert" }, hidden ? "Your Airflow user may not read what checks found." : error.message));
     }
   }
 

@@ -5,7 +5,7 @@ import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
 import { files, missingImages, ranges } from "./sections.js";
-import { bytes, coming, duration, instant, number, plural, relative, span } from "./format.js";
+import { NONE, bytes, coming, duration, instant, number, plural, relative, span } from "./format.js";
 import { CONNECTORS, airflowLink, badge, dagPath, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
@@ -67,13 +67,13 @@ function facts({ export: item, totals, states, timezone }) {
   const done = (states.delivered ?? 0) + (states.empty ?? 0);
   const due = done + (states.failed ?? 0) + (states.missing ?? 0) + (states.running ?? 0) + (states.queued ?? 0);
   const fact = (name, value, note, tone) => h("div", { class: tone }, h("dt", {}, name), h("dd", {}, value, note ? h("small", {}, note) : ""));
-  const images = totals.images === undefined ? [] : [fact("Images", number(totals.images), `${number(totals.images_copied)} copied, ${bytes(totals.image_bytes)}`), fact("Missing at source", number(totals.images_missing), "images", totals.images_missing ? "warn" : null)];
+  const images = totals?.images === undefined ? [] : [fact("Images", number(totals.images), `${number(totals.images_copied)} copied, ${bytes(totals.image_bytes)}`), fact("Missing at source", number(totals.images_missing), "images", totals.images_missing ? "warn" : null)];
   return h("dl", { class: "facts" },
     fact("Last delivered", span(item.delivered_start, item.delivered_end, timezone), item.delivered_at ? relative(item.delivered_at) : null),
     fact("Lag", duration(item.lag_seconds), item.late_seconds ? `late by ${duration(item.late_seconds)}` : null, item.late_seconds ? "bad" : null),
     fact("Next run", item.paused ? "paused" : coming(item.next_run), item.next_run ? `${instant(item.next_run)} UTC` : null),
     fact("Windows delivered", `${number(done)} of ${number(due)}`, "in the calendar below", done < due ? "warn" : null),
-    fact("Work orders", number(totals.work_orders ?? 0), bytes(totals.bytes ?? 0)),
+    totals ? fact("Work orders", number(totals.work_orders ?? 0), bytes(totals.bytes ?? 0)) : fact("Work orders", NONE, "your Airflow user may not read receipts"),
     ...images,
   );
 }

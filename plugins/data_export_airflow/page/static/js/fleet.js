@@ -8,16 +8,22 @@ const REFRESH_MS = 60_000;
 async function load() {
   const main = byId("fleet");
   try {
-    const data = await get("fleet");
-    showTime(data.as_of);
+    const data = await get("fleet").catch(forbidden);
+    if (data.as_of) showTime(data.as_of);
     main.replaceChildren(late(data), byId("failures-card") ?? failures(null), byId("volume-card") ?? volume(null));
     main.removeAttribute("aria-busy");
-    const fill = async (path, card) => byId(`${path}-card`).replaceWith(card(await get(path)));
+    const fill = async (path, card) => byId(`${path}-card`).replaceWith(card(await get(path).catch(forbidden)));
     await Promise.all([fill("failures", failures), fill("volume", volume)]);
   } catch (error) {
     showError(main, error);
   }
   document.body.dataset.ready = "true";
+}
+
+/** What stands for a card's data where the user may not read it; each card asks for other rights. */
+function forbidden(error) {
+  if (error.status !== 403) throw error;
+  return { forbidden: error.message };
 }
 
 function table(heads, rows) {
@@ -29,7 +35,8 @@ function card(title, id, note, ...content) {
   return h("section", { class: "card", "aria-labelledby": id }, h("h2", { id }, title, h("span", { class: "soft" }, ` ${note}`)), ...content);
 }
 
-function late({ late: found, late_count: count, exports }) {
+function late({ late: found, late_count: count, exports, forbidden: told }) {
+  if (told) return card("Late now", "late", "", h("p", { class: "soft" }, told));
   const note = `${number(count)} of ${plural(exports, "export")}`;
   if (!count) return card("Late now", "late", note, h("p", { class: "fine" }, "Every window that is due was delivered."));
   const rows = found.map((item) =>
@@ -41,7 +48,7 @@ function late({ late: found, late_count: count, exports }) {
 
 function failures(data) {
   const whole = (note, content) => h("div", { id: "failures-card" }, card("Failures of the last day", "failures", note, content));
-  if (!data) return whole("by reason", h("p", { class: "soft" }, "Counting …"));
+  if (!data || data.forbidden) return whole("by reason", h("p", { class: "soft" }, data?.forbidden ?? "Counting …"));
   const found = data.failures;
   const runs = found.reduce((sum, group) => sum + group.runs, 0);
   if (!runs) return whole("none", h("p", { class: "fine" }, "No run failed within the last 24 hours."));
@@ -55,7 +62,7 @@ function failures(data) {
 
 function volume(found) {
   const note = "the last 14 days";
-  if (!found) return h("div", { id: "volume-card" }, card("Delivered per day", "volume", note, h("p", { class: "soft" }, "Counting …")));
+  if (!found || found.forbidden) return h("div", { id: "volume-card" }, card("Delivered per day", "volume", note, h("p", { class: "soft" }, found?.forbidden ?? "Counting …")));
   const { days } = found;
   const most = Math.max(1, ...days.map((day) => day.bytes + day.image_bytes));
   const rows = [...days].reverse().map((day) => {

@@ -13,6 +13,7 @@ export const STATES = {
   off: ["Off", "the customer file says enabled: false"],
   ended: ["Ended", "its last window was delivered; history is a backfill"],
   delivered: ["On time", "every window that is due was delivered"],
+  hidden: ["Not shown", "your Airflow user may see the DAG, but not its runs"],
 };
 
 export const CONNECTORS = { gs: "Cloud Storage", s3: "S3", sftp: "SFTP", email: "Email", file: "Local folder" };

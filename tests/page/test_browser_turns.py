@@ -1,0 +1,86 @@
+"""In a real Chromium: answers that come out of turn or are refused, and keys that other browsers take for clicks."""
+
+import re
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from playwright.sync_api import Page, Route, expect
+
+from tests.page.conftest import Opened
+from tests.page.history import History
+
+DAY = timedelta(days=1)
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+@pytest.fixture
+def export_page(history: History, opened: Opened) -> Page:
+    dag = history.export("acme")
+    history.run(dag, TODAY - 10 * DAY, TODAY - 9 * DAY)
+    history.run(dag, TODAY - DAY, TODAY)
+    return opened(f"export.html?dag={dag}", refused=True)
+
+
+def test_the_dialog_shows_the_answer_to_the_last_question(export_page: Page) -> None:
+    held: list[Route] = []
+
+    def answer(route: Route) -> None:
+        if route.request.post_data_json["reprocess_behavior"] == "none":
+            held.append(route)
+        else:
+            route.fulfill(json={"total_entries": 0, "backfills": []})
+
+    export_page.route("**/backfills/dry_run", answer)
+    export_page.get_by_role("button", name="Select 8 gaps").click()
+    export_page.get_by_role("button", name="Backfill …").click()
+    dialog, start = export_page.get_by_role("dialog"), export_page.get_by_role("button", name="Start backfill")
+    dialog.get_by_role("combobox").first.select_option("failed")
+    expect(dialog).to_contain_text("Nothing to run")
+    (late,) = held
+    with export_page.expect_response("**/backfills/dry_run"):
+        late.fulfill(json={"total_entries": 8, "backfills": []})
+    export_page.evaluate("() => new Promise((done) => setTimeout(done, 50))")  # what that answer would do is done
+    expect(dialog).to_contain_text("Nothing to run")
+    expect(start).to_be_disabled()
+
+
+def test_what_is_being_started_cannot_be_changed(export_page: Page) -> None:
+    held: list[Route] = []
+    export_page.route("**/api/v2/backfills", lambda route: held.append(route))
+    export_page.get_by_role("button", name="Select 8 gaps").click()
+    export_page.get_by_role("button", name="Backfill …").click()
+    dialog, start = export_page.get_by_role("dialog"), export_page.get_by_role("button", name="Start backfill")
+    with export_page.expect_request("**/api/v2/backfills"):
+        start.click()
+    for control in (*dialog.get_by_role("combobox").all(), dialog.get_by_role("spinbutton"), start):
+        expect(control).to_be_disabled()
+    held[0].fulfill(status=409, json={"detail": "another one is active"})
+    expect(dialog.get_by_role("alert")).to_contain_text("another one is active")
+    expect(start).to_be_disabled()
+    dialog.get_by_role("combobox").first.select_option("failed")
+    expect(start).to_be_enabled()
+
+
+def test_space_selects_a_window_and_clicks_nothing(export_page: Page) -> None:
+    """Firefox clicks a button when Space is let go, even if its being pressed was taken care of."""
+    cell = export_page.locator(".cell.missing").last
+    for event in ("keydown", "keyup"):
+        make = (
+            f"(cell) => cell.dispatchEvent(new KeyboardEvent('{event}', {{key: ' ', bubbles: true, cancelable: true}}))"
+        )
+        assert cell.evaluate(make) is False  # nothing is left for the browser to do
+    expect(cell).to_have_attribute("aria-pressed", "true")
+
+
+def test_what_a_user_may_not_read_is_told_in_its_place(export_page: Page, opened: Opened) -> None:
+    words = "It takes the right to read assets."
+    fleet = opened("fleet.html", refused=True)
+    fleet.route("**/api/volume*", lambda route: route.fulfill(status=403, json={"detail": words}))
+    fleet.reload()
+    expect(fleet.locator("#volume-card")).to_contain_text(words)
+    expect(fleet.get_by_role("region", name="Late now")).to_be_visible()
+    expect(fleet.get_by_role("region", name="Failures of the last day")).to_contain_text("No run failed")
+    export_page.route(re.compile(r"/check\?"), lambda route: route.fulfill(status=403, json={"detail": "Forbidden"}))
+    export_page.reload()
+    expect(export_page.get_by_role("region", name="Check")).to_contain_text("may not read what checks found")
+    expect(export_page.get_by_role("alert")).to_have_count(0)
