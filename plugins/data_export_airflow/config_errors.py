@@ -4,6 +4,9 @@ from airflow.sdk import DAG, get_parsing_context
 from airflow.sdk.exceptions import AirflowException
 
 from data_export.config.load import load_customers
+from data_export.config.platform import customers_dir
+from data_export.config.problems import ConfigProblem, first_of_many
+from data_export_airflow.factory import faults
 
 
 class _BrokenFiles(DAG):
@@ -14,11 +17,16 @@ class _BrokenFiles(DAG):
 
 
 def sentinel_dags() -> dict[str, DAG]:
-    """One DAG that fails its validation with all problems, one per line; none where every file is right."""
+    """One DAG that fails its validation with the problems, one per line; none where every file is right."""
     if get_parsing_context().dag_id is not None:
         return {}
-    problems = [str(problem) for problem in load_customers().problems if problem.is_error]
+    loaded, folder = load_customers(), customers_dir()
+    problems = [
+        *(problem for problem in loaded.problems if problem.is_error),
+        *(ConfigProblem(folder / f"{name}.yaml", None, None, why) for name, why in faults(loaded.exports).items()),
+    ]
     if not problems:
         return {}
-    message = "Customer files with problems (the other exports run):\n" + "\n".join(problems)
+    lines = map(str, first_of_many(problems, folder))
+    message = "Customer files with problems (the other exports run):\n" + "\n".join(lines)
     return {"data_export_config_errors": _BrokenFiles("data_export_config_errors", schedule=None, description=message)}

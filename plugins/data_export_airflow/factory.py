@@ -1,7 +1,7 @@
 """One DAG per customer file."""
 
 import logging
-from collections.abc import Callable, Set
+from collections.abc import Callable, Mapping, Set
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,20 @@ def customer_dags(file: str) -> dict[str, DAG]:
     return dags
 
 
+def faults(exports: Mapping[str, CustomerExport]) -> dict[str, str]:
+    """The exports whose DAGs cannot be made although their files are right, and why.
+
+    The DAGs are made without tasks, which no customer file shapes: 0.2 ms each instead of 3.
+    """
+    platform, found = _platform_limits(), {}
+    for name, export in exports.items():
+        try:
+            _frame(name, export, limits_of(name, export, platform)).validate()  # type: ignore[no-untyped-call]
+        except Exception as error:
+            found[name] = _in_words(error)
+    return found
+
+
 def _build_or_explain(name: str, export: CustomerExport, platform: LimitSettings) -> DAG:
     try:
         dag = build_dag(name, export, limits_of(name, export, platform))
@@ -62,7 +76,11 @@ def _build_or_explain(name: str, export: CustomerExport, platform: LimitSettings
         return dag
     except Exception as error:
         log.exception("%s: the DAG cannot be built", name)
-        return placeholder_dag(name, [f"{type(error).__name__}: {error}"])
+        return placeholder_dag(name, [_in_words(error)])
+
+
+def _in_words(error: Exception) -> str:
+    return f"no DAG can be made of it because of a fault of the service ({type(error).__name__}: {error}): report it"
 
 
 def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
@@ -70,7 +88,18 @@ def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
 
     Reads nothing but its arguments: no connection, network or database while parsing.
     """
-    with DAG(
+    with _frame(name, export, limits) as dag:
+        _wire(name, limits.sites_at_once, export.transfers_at_once(limits.sites_at_once))
+    # Not before the tasks are there: each would take a copy, to be validated when it is serialised, 8 ms a DAG in all.
+    instant: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
+    dag.params["from"] = Param(None, description="window starts (inclusive)", **instant)
+    dag.params["to"] = Param(None, description="window ends (exclusive)", **instant)
+    return dag
+
+
+def _frame(name: str, export: CustomerExport, limits: Limits) -> DAG:
+    """The DAG without its tasks."""
+    return DAG(
         dag_id=dag_id(name),
         schedule=timetable_of(export, limits.settle) if export.enabled else None,
         start_date=export.start,
@@ -92,13 +121,7 @@ def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
         tags={export.connector_type, export.scheme, export.export_type, export.interval, *_late_tag(export)},
         doc_md=describe(name, export),
         render_template_as_native_obj=True,
-    ) as dag:
-        _wire(name, limits.sites_at_once, export.transfers_at_once(limits.sites_at_once))
-    # Not before the tasks are there: each would take a copy, to be validated when it is serialised, 8 ms a DAG in all.
-    instant: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
-    dag.params["from"] = Param(None, description="window starts (inclusive)", **instant)
-    dag.params["to"] = Param(None, description="window ends (exclusive)", **instant)
-    return dag
+    )
 
 
 def _wire(name: str, sites_at_once: int, transfers_at_once: int) -> None:

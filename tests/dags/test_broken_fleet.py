@@ -10,6 +10,7 @@ from uuid import UUID
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
+from data_export.config import cron
 from data_export.config.models import dag_id, name_of
 from data_export_airflow.factory import INVALID_TAG
 
@@ -120,3 +121,27 @@ def test_a_task_finds_its_dag_in_any_of_the_files(fleets_folder: Path, monkeypat
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id("customer-2"))
     for file in sorted((ROOT / "dags").glob("customer_exports*.py")):
         assert set(DagBag(file, bundle_name="tests").dags) == {dag_id("customer-2")}
+
+
+def test_the_longest_cron_expression_has_a_dag_and_none_is_a_placeholder_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow's tags have 100 characters, and the interval is one; whatever else a DAG may choke on is told too."""
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    monkeypatch.setattr(cron, "_LONGEST", 101)
+    for length in (100, 101):
+        minutes = ",".join(["0"] * 46)
+        (tmp_path / f"cron-{length}.yaml").write_text(
+            good(length).replace("daily", f"'{minutes}{'1' * (length - 99)} * * * *'")
+        )
+    bags = [DagBag(file, bundle_name="tests") for file in sorted((ROOT / "dags").glob("customer_exports*.py"))]
+    tags = {name: dag.tags for bag in bags for name, dag in bag.dags.items()}
+    assert {name: INVALID_TAG in found for name, found in tags.items()} == {
+        dag_id("cron-100"): False,
+        dag_id("cron-101"): True,
+    }
+    errors = DagBag(ROOT / "dags" / "config_errors.py", bundle_name="tests")
+    (message,) = errors.import_errors.values()
+    assert f"\n{tmp_path}/cron-101.yaml: no DAG can be made of it" in message
+    assert "cron-100" not in message
+    assert errors.dags == {}

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from data_export.config.fields import NAME
@@ -11,6 +12,7 @@ from data_export.errors import ConfigError
 _LONGEST = 600
 #: So many problems of one file are told: a garbled one has a problem at every word, and each parse explains them anew.
 MOST_PROBLEMS = 20
+_MOST_LINES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,25 @@ def and_more(path: Path, number: int | None = None) -> ConfigProblem:
     """In place of the problems beyond the first ones; None where they were not counted."""
     more = "more problems" if number is None else f"{number:,} more problem{'s' * (number != 1)}"
     return ConfigProblem(path, None, None, f"has {more}: mend those above first")
+
+
+def first_of_many(problems: Sequence[ConfigProblem], folder: Path) -> list[ConfigProblem]:
+    """At most some thousand, when one edit broke thousands of files: of each file the first ones, and what is left out.
+
+    Airflow keeps them as one text, which every visitor of its page of import errors is sent.
+    """
+    files: dict[Path, list[ConfigProblem]] = {}
+    for problem in problems:
+        files.setdefault(problem.path, []).append(problem)
+    each = max(1, _MOST_LINES // max(1, len(files)))
+    found: list[ConfigProblem] = []
+    for path, theirs in islice(files.items(), _MOST_LINES):
+        more = len(theirs) - each
+        found += theirs if more <= 0 else [*theirs[:each], *([and_more(path, more)] if each > 1 else [])]
+    if (more := len(files) - _MOST_LINES) > 0:
+        message = f"has {more:,} more files with problems: `python -m data_export_airflow validate` lists all"
+        found.append(ConfigProblem(folder, None, None, message))
+    return found
 
 
 class BrokenFile(ConfigError):

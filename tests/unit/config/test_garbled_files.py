@@ -9,7 +9,7 @@ import pytest
 
 from data_export.config import moments
 from data_export.config.load import load_customers
-from data_export.config.problems import MOST_PROBLEMS
+from data_export.config.problems import MOST_PROBLEMS, ConfigProblem, first_of_many
 from data_export.config.yaml_lines import MAX_BYTES
 from tests.customers import GOOD, SITE
 
@@ -122,3 +122,20 @@ def test_a_wrong_zone_of_thousands_of_files_is_looked_up_once(tmp_path: Path) ->
     problems = load_customers(tmp_path).problems
     assert all("did you mean Europe/Paris?" in problem.message for problem in problems)
     assert (moments._near_zone.cache_info().misses, len(problems)) == (1, 20)
+
+
+@pytest.mark.parametrize(("files", "problems", "lines"), [(0, 0, 0), (50, 20, 1000), (60, 20, 60 * 17), (900, 3, 900)])
+def test_the_report_of_many_files_is_short(files: int, problems: int, lines: int, tmp_path: Path) -> None:
+    found = [ConfigProblem(tmp_path / f"{file}", line, None, "x") for file in range(files) for line in range(problems)]
+    told = first_of_many(found, tmp_path)
+    assert len(told) == lines
+    assert {problem.path for problem in told} == {problem.path for problem in found}, "every file is named"
+
+
+def test_the_report_of_a_bad_mass_edit_says_how_many_files_it_leaves_out(tmp_path: Path) -> None:
+    found = [ConfigProblem(tmp_path / f"{file}", line, None, "x") for file in range(5000) for line in range(20)]
+    told = [str(problem) for problem in first_of_many(found, tmp_path)]
+    assert told[:2] == [f"{tmp_path}/0:0: x", f"{tmp_path}/1:0: x"]
+    assert told[1000:] == [
+        f"{tmp_path}: has 4,000 more files with problems: `python -m data_export_airflow validate` lists all"
+    ]
