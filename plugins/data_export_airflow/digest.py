@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from data_export.alerts.alert import Alert
 from data_export.alerts.late import LATE, broken_alert, broken_cause, late_alert
 from data_export.alerts.watch import Late
+from data_export.config.load import file_of
 from data_export.config.models import AnyExport
 from data_export.config.owner import owner_in
-from data_export.config.platform import customers_dir
 from data_export_airflow.telling import Noted, Teller
 
 #: From some exports, and by export when people were told of it before, to what is said of them.
@@ -67,4 +67,4 @@ class Digest:
 
     def _owner(self, name: str) -> str | None:
         export = self.exports.get(name)
-        return export.owner if export else owner_in(customers_dir() / f"{name}.yaml")
+        return export.owner if export else owner_in(file_of(name))

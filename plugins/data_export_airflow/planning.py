@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from data_export.config.changes import Change, compare
+from data_export.config.fields import NAME
 from data_export.config.load import load_customers
 from data_export.config.models import AnyExport, dag_id
 from data_export.config.platform import PlatformSettings, load_platform
@@ -54,7 +55,7 @@ class PlannedExport:
         )
         return {
             "name": change.name,
-            "dag_id": dag_id(change.name) if change.kind != "broken" or change.problems[0].name else None,
+            "dag_id": dag_id(change.name) if NAME.fullmatch(change.name) else None,
             "change": change.kind,
             "keys": [asdict(key) for key in change.keys],
             "consequences": list(change.consequences),

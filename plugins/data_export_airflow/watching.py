@@ -89,7 +89,7 @@ def _broken(loaded: Loaded, runs: TaskRuns) -> dict[str, list[str]]:
     """The problems of broken files whose DAGs are not paused, by export."""
     problems: dict[str, list[str]] = {}
     for problem in loaded.problems:
-        if problem.is_error and problem.name is not None:
+        if problem.is_error and problem.name is not None and problem.name not in loaded.exports:
             problems.setdefault(problem.name, []).append(str(problem))
     return {name: lines for name, lines in problems.items() if runs.standing(name) == "active"}
 

@@ -7,13 +7,15 @@ from typing import Any
 import pytest
 from airflow.sdk import BaseNotifier
 
-from data_export.alerts.watch import Late
+from data_export.alerts.watch import Late, Standing
+from data_export.config.load import load_customers
 from data_export.window import ExportWindow
+from data_export_airflow import watching
 from data_export_airflow.digest import Digest
 from data_export_airflow.telling import Teller
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
-from tests.customers import export
+from tests.customers import GOOD, export
 from tests.dags.mail_server import connect_to, told
 
 ANNA, BEN, PLATFORM = "anna@owners.example", "ben@owners.example", "data-platform@platform.example"
@@ -86,3 +88,22 @@ def test_a_broken_file_is_told_of_once_for_every_way_to_break_it(
     assert told(server) == sorted([BEN, PLATFORM])  # the owner is read even where the rest is broken
     digest(NOON + 2 * HOUR).broken({"c-2": ["c-2.yaml:2: weakly"]})
     assert told(server) == sorted([BEN, BEN, PLATFORM, PLATFORM])
+
+
+def test_an_export_whose_file_is_renamed_is_told_of(
+    server: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow still knows its DAG; nothing else would say that it runs no more."""
+
+    class Runs:
+        def standing(self, export: str) -> Standing:
+            return "active"
+
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    for name in ("C-1.yaml", "c-2.yml", "c-3.yaml", "c-3.yml"):
+        (tmp_path / name).write_text(f"{GOOD % name}owner: {BEN}\n")
+    broken = watching._broken(load_customers(), Runs())  # type: ignore[arg-type]
+    assert list(broken) == ["c-1", "c-2"], "c-3 has a right file beside the wrong one"
+    digest().broken(broken)
+    assert told(server) == sorted([BEN, PLATFORM])
+    assert "C-1.yaml: a customer file's name has" in text_of(server.messages()[0])

@@ -110,7 +110,7 @@ def test_a_report_of_broken_files_is_read_line_by_line() -> None:
     report = "2 customer files are broken\n/x/a.yaml:3: time_zone: not known: remove it\n/x/A b.yml: no such name: x: y"
     assert [(problem.file, problem.line, problem.message, problem.dag_id) for problem in parse(report)] == [
         ("a.yaml", 3, "time_zone: not known: remove it", "data_export__a"),
-        ("A b.yml", None, "no such name: x: y", None),
+        ("A b.yml", None, "no such name: x: y", "data_export__a_b"),
     ]
 
 

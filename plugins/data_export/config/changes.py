@@ -64,7 +64,8 @@ def _broken(loaded: Loaded) -> dict[str, list[ConfigProblem]]:
     found: dict[str, list[ConfigProblem]] = {}
     for problem in loaded.problems:
         if problem.is_error:
-            found.setdefault(problem.name or problem.path.name, []).append(problem)
+            name = None if problem.name in loaded.exports else problem.name  # a file beside that of the same export
+            found.setdefault(name or problem.path.name, []).append(problem)
     return found
 
 

@@ -5,11 +5,13 @@ import binascii
 import re
 import unicodedata
 from itertools import pairwise
+from pathlib import PurePath
 from typing import Annotated
 
 from pydantic import AfterValidator, WithJsonSchema
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # stem of a customer file
+SUFFIXES = (".yaml", ".yml")  # of which the first is right
 CLOUD_SCHEMES = ("gs", "s3", "file")
 _BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{1,220}[a-z0-9]")
 _EMAIL = re.compile(r"(?=.{3,254}$)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
@@ -58,6 +60,14 @@ def _random(word: str) -> bool:
     """Whether it looks like base64 or hexadecimal digits: small letters, capitals and digits change all the time."""
     kinds = [(c.isdigit(), c.isupper()) for c in word if c.isalnum()]
     return sum(one != other for one, other in pairwise(kinds)) > 0.3 * len(kinds)
+
+
+def name_meant(path: PurePath) -> str | None:
+    """The export whose file this is, or would be under a right name; None where nothing of the name can be kept."""
+    if NAME.fullmatch(path.stem) and path.suffix == ".yaml":
+        return path.stem
+    kept = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower())
+    return kept.strip("-")[:63].strip("-") or None
 
 
 def plain(value: str) -> str:

@@ -14,15 +14,13 @@ from data_export.config.collisions import colliding
 from data_export.config.connectors import SftpConfig
 from data_export.config.diagnose import diagnose
 from data_export.config.explain import near
-from data_export.config.fields import NAME, quoted
+from data_export.config.fields import NAME, SUFFIXES, name_meant, quoted
 from data_export.config.models import EXPORT, AnyExport, CustomerExport, name_of
 from data_export.config.platform import customers_dir, load_platform
 from data_export.config.problems import BrokenFile, ConfigProblem
 from data_export.config.secrets import reference_of
 from data_export.config.yaml_lines import Document, read_document
 from data_export.errors import ConfigError
-
-_SUFFIXES = (".yaml", ".yml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +58,16 @@ def customer_names(folder: Path | None = None) -> list[str]:
     with suppress(OSError):
         return [path.stem for path in _listed(customers_dir() if folder is None else folder, None)]
     return []
+
+
+def file_of(name: str, folder: Path | None = None) -> Path:
+    """The file of the export of this name, under a wrong name where there is none under the right one."""
+    folder = customers_dir() if folder is None else folder
+    right = folder / f"{name}.yaml"
+    if not os.path.lexists(right):
+        with suppress(OSError):
+            return next((path for path in _listed(folder, None) if name_meant(path) == name), right)
+    return right
 
 
 def load_files(paths: Iterable[Path], beside: Path | None = None) -> Loaded:
@@ -144,7 +152,7 @@ def _listed(folder: Path, only_dag_id: str | None) -> list[Path]:
         name = name_of(only_dag_id)
         return [] if name is None else [folder / f"{name}.yaml"]
     with os.scandir(folder) as entries:
-        names = sorted(e.name for e in entries if e.name.lower().endswith(_SUFFIXES) and not e.name.startswith("."))
+        names = sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith("."))
     return [folder / name for name in names]
 
 
@@ -168,8 +176,7 @@ def _not_there(path: Path) -> str | None:
 def _bad_name(path: Path) -> str | None:
     if NAME.fullmatch(path.stem) and path.suffix == ".yaml":
         return None
-    plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in path.stem.lower()).strip("-")[:63].strip("-")
-    rename = f"rename it to {plain or 'customer-name'}.yaml"
+    rename = f"rename it to {name_meant(path) or 'customer-name'}.yaml"
     if path.suffix != ".yaml":
         return f"customer files end in .yaml: {rename}"
     return f"a customer file's name has 1 to 63 of a-z, 0-9 and '-', and begins with none of '-': {rename}"

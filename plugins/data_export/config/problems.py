@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from data_export.config.fields import NAME
+from data_export.config.fields import SUFFIXES, name_meant
 from data_export.errors import ConfigError
 
 _LONGEST = 600
@@ -30,8 +30,9 @@ class ConfigProblem:
 
     @property
     def name(self) -> str | None:
-        """The export whose file this is; None for a folder or a file that cannot be an export's."""
-        return self.path.stem if NAME.fullmatch(self.path.stem) and self.path.suffix == ".yaml" else None
+        """The export whose file this is, also under a wrong name, which must not take the export away unnoticed; None
+        for a folder."""
+        return name_meant(self.path) if self.path.suffix.lower() in SUFFIXES else None
 
     def to_dict(self) -> dict[str, str | int | None]:
         """`file`, `line`, `key`, `severity` (error or warning) and `message`, for programs."""

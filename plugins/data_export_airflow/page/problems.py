@@ -12,7 +12,7 @@ from airflow.models.errors import ParseImportError
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from data_export.config.fields import NAME
+from data_export.config.fields import SUFFIXES, name_meant
 from data_export.config.models import dag_id
 
 SOURCE_FILE = "config_errors.py"
@@ -21,7 +21,7 @@ _LINE = re.compile(r"(?P<path>.+?\.ya?ml|[^:]+)(?::(?P<line>\d+))?: (?P<message>
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One line of the report; `dag_id` is None where the file's name is none of an export."""
+    """One line of the report; `dag_id` is None where it is about the folder."""
 
     file: str
     line: int | None
@@ -45,5 +45,5 @@ def parse(report: str) -> list[Problem]:
 
 def _problem(path: str, line: str | None, message: str) -> Problem:
     file = PurePath(path)
-    is_export = file.suffix == ".yaml" and NAME.fullmatch(file.stem)
-    return Problem(file.name, int(line) if line else None, message, dag_id(file.stem) if is_export else None)
+    name = name_meant(file) if file.suffix.lower() in SUFFIXES else None
+    return Problem(file.name, int(line) if line else None, message, dag_id(name) if name else None)

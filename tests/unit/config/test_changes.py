@@ -70,6 +70,12 @@ def test_every_kind_of_change(changes: Compared) -> None:
     assert all(change.problems for change in found if change.kind == "broken")
 
 
+def test_a_file_under_a_wrong_name_breaks_its_export_unless_there_is_a_right_one(changes: Compared) -> None:
+    a, b = CLOUD % "a", CLOUD % "b"
+    found = changes({"a": a, "b": b}, {"a": a, "A": a, "B": b})
+    assert [(change.name, change.kind) for change in found] == [("A.yaml", "broken"), ("b", "broken")]
+
+
 def test_what_means_the_same_is_no_change(changes: Compared) -> None:
     before = (CLOUD % "a").replace(f"[{SITE}]", f"[{SITE}, {OTHER}]")
     after = "# a comment\ntimezone: UTC\nenabled: true\nowner: null\n" + before.replace(

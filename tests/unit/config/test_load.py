@@ -106,11 +106,18 @@ def test_other_files_are_left_alone(folder: Path) -> None:
     assert load_customers(folder).problems == ()
 
 
-def test_the_name_is_that_of_a_broken_file_where_it_has_one(folder: Path) -> None:
+def test_a_broken_file_is_an_exports_whatever_its_name_is(folder: Path) -> None:
+    """A file that is renamed must not take its export away unnoticed."""
     (folder / "acme.yaml").write_text("x")
-    (folder / "Zebra.yaml").write_text("x")
+    (folder / "Zebra_1.yaml").write_text("x")
     (folder / "acme2.yml").write_text("x")
-    assert [problem.name for problem in load_customers(folder).problems] == [None, "acme", None]
+    (folder / "-.yaml").write_text("x")
+    assert [problem.name for problem in load_customers(folder).problems] == [None, "zebra-1", "acme", "acme2"]
+    assert [load.file_of(name, folder).name for name in ("acme", "zebra-1", "no")] == [
+        "acme.yaml",
+        "Zebra_1.yaml",
+        "no.yaml",
+    ]
 
 
 @pytest.mark.parametrize("there", [False, True])
