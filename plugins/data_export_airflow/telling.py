@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from data_export.alerts.alert import Alert
 from data_export.alerts.compose import LISTED_IN, compose
-from data_export.alerts.ledger import Turn, give_back, note_told, take_turn
+from data_export.alerts.ledger import MOST_ALIKE, Place, Turn, give_back, note_told, take_place, take_turn
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import Store
 from data_export.delivery.mail import send
@@ -20,6 +20,10 @@ from data_export_airflow.notifiers import notify
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
+_LAST_ALIKE = (
+    f"This is the {MOST_ALIKE}th export that has failed for this cause today. Further ones are told to their owners; "
+    'those without an owner come in one mail when their windows are late. The page "Data exports" shows all of them.'
+)
 _LEDGER_SECONDS = 60  # a dead staging area must not keep the alert, nor the worker's slot, for long
 
 
@@ -53,14 +57,31 @@ class Teller:
         if export in turns:
             turn = turns[export]
             alert = replace(alert, repeated=turn.spoken() if turn else "")
-            told = export in self.send([(alert, self.recipients(owner))]) | self.notify(alert)
+            place = self._place(alert) if alert.occasion == "failure" else None
+            told = export in self._told(alert, owner, place)
             if not told:
-                self.give_back([turn])
+                self.give_back([turn, place])
         else:
             log.info("%s: people were told of this today", export)
         if told and window is not None:
             self.ledger(lambda staging: note_told(staging, export, window))
         return told
+
+    def _place(self, alert: Alert) -> Place | None:
+        return self.ledger(lambda staging: take_place(staging, alert.cause, self.now))
+
+    def _told(self, alert: Alert, owner: str | None, place: Place | None) -> set[str]:
+        """Tells the owner, and the platform's people and notifiers unless so many exports have failed alike today."""
+        number = 1 if place is None else place.number
+        listed = {address.lower() for address in self.settings.alerts.emails}
+        if 0 < number < MOST_ALIKE:
+            return self.send([(alert, self.recipients(owner))]) | self.notify(alert)
+        own = [(alert, [owner])] if owner and owner.lower() not in listed else []
+        if number == 0:
+            log.info("the platform's list was told of %d exports with this cause today", MOST_ALIKE)
+            return self.send(own) if own else set()
+        last = replace(alert, repeated=f"{alert.repeated} {_LAST_ALIKE}".strip())
+        return self.send([*own, (last, self.settings.alerts.emails)]) | self.notify(last)
 
     def turns(self, noted: Mapping[str, Noted]) -> dict[str, Turn | None]:
         """By export, for those that are to be told of now; None as a turn where the ledger is not reached."""
@@ -78,14 +99,14 @@ class Teller:
         taken = self.ledger(take, len(noted)) if noted else {}
         return dict.fromkeys(noted) if taken is None else taken
 
-    def give_back(self, turns: Collection[Turn | None]) -> None:
+    def give_back(self, taken: Collection[Turn | Place | None]) -> None:
         async def give(staging: Store) -> bool:
-            for turn in turns:
-                if turn is not None:
-                    await give_back(staging, turn)
+            for one in taken:
+                if one is not None:
+                    await give_back(staging, one)
             return True
 
-        self.ledger(give, len(turns))
+        self.ledger(give, len(taken))
 
     def ledger(self, use: Callable[[Store], Awaitable[T]], exports: int = 1) -> T | None:
         """What `use` returns; None where staging is not reached, or takes seconds for an export, which is logged."""

@@ -12,18 +12,20 @@ START = datetime(2025, 3, 16, tzinfo=UTC)
 FAULT = AccessDenied("gs://bucket: not granted: grant roles/storage.objectCreator")
 
 
-def context(site: int = 0, run: int = 16, error: BaseException | None = FAULT, owner: str = OWNER) -> dict[str, Any]:
+def context(
+    site: int = 0, run: int = 16, error: BaseException | None = FAULT, owner: str = OWNER, export: str = "acme"
+) -> dict[str, Any]:
     """Of a task that has failed, as Airflow gives it to a callback."""
     start = START.replace(day=run)
     run_id = f"scheduled__{start:%Y-%m-%d}"
     return {
         "ti": SimpleNamespace(
-            dag_id="data_export__acme",
+            dag_id=f"data_export__{export}",
             run_id=run_id,
             task_id="deliver",
             map_index=site,
             try_number=1,
-            log_url=f"http://airflow.example/dags/data_export__acme/runs/{run_id}/tasks/deliver",
+            log_url=f"http://airflow.example/dags/data_export__{export}/runs/{run_id}/tasks/deliver",
             xcom_pull=lambda **_: None,
         ),
         "task": SimpleNamespace(owner=owner, op_kwargs={"site_id": f"site-{site}"}),

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from data_export.alerts.failure import Failure, failure_alert
 from data_export.alerts.ledger import was_told
 from data_export.delivery.local import LocalStore
-from data_export.errors import AccessDenied, ConfigError, TargetUnavailable
+from data_export.errors import AccessDenied, ConfigError, SourceUnavailable, TargetUnavailable
 from data_export.window import ExportWindow
 from data_export_airflow.alerts import on_failure, tell_left_out
 from data_export_airflow.telling import Teller
@@ -56,13 +56,13 @@ def test_a_repeat_says_when_it_was_told_and_how_often_it_has_happened_since(serv
     assert [said in text_of(mail) for mail in server.messages()[2:]] == [True, True]
 
 
-def was_window_told(folder: Path, run: int = 16) -> bool:
+def was_window_told(folder: Path, run: int = 16, export: str = "acme") -> bool:
     """Whether the watch will leave out this window, since people know."""
     window = ExportWindow(START.replace(day=run), START.replace(day=run + 1))
 
     async def ask() -> bool:
         async with LocalStore(folder) as staging:
-            return await was_told(staging, "acme", window)
+            return await was_told(staging, export, window)
 
     return asyncio.run(ask())
 
@@ -195,3 +195,50 @@ def test_recipients_who_are_refused_are_told_of_masked(server: SmtpServer) -> No
 def test_telling_of_records_set_aside_never_fails_a_delivery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DATA_EXPORT_PLATFORM_FILE", "/nowhere/platform.yaml")
     tell_left_out(context(), receipt(quarantined=3), "runs/acme")
+
+
+DOWN = SourceUnavailable("source: Failed to connect: server closed the connection")
+
+
+def of(server: SmtpServer, person: str) -> list[str]:
+    return [text_of(mail) for mail in server.messages() if mail["To"] == person]
+
+
+def test_a_fault_that_thousands_of_exports_share_is_not_a_mail_for_each(server: SmtpServer) -> None:
+    for number in range(1, 16):
+        on_failure(context(export=f"acme{number}", owner=f"o{number}@owners.example", error=DOWN))
+    listed = of(server, PLATFORM)
+    assert [f"export acme{number} has failed" in text for number, text in enumerate(listed, 1)] == [True] * 10
+    assert ["This is the 10th export" in text for text in listed] == [False] * 9 + [True]
+    for number in range(1, 16):  # whose export it is knows at once
+        (text,) = of(server, f"o{number}@owners.example")
+        assert "This is the 10th export" not in text
+    on_failure(context(export="acme16", owner="o16@owners.example"))
+    assert len(of(server, PLATFORM)) == 11, "another cause is told of"
+
+
+@pytest.mark.parametrize("owner", ["data-export", PLATFORM.upper()])
+def test_what_nobody_was_told_of_is_left_to_the_watch(server: SmtpServer, tmp_path: Path, owner: str) -> None:
+    """Hence it comes in one mail, when the windows are late."""
+    for number in range(1, 13):
+        on_failure(context(export=f"acme{number}", owner=owner, error=DOWN))
+    assert len(server.messages()) == 10
+    told_windows = [was_window_told(tmp_path / "staging", export=f"acme{number}") for number in range(1, 13)]
+    assert told_windows == [True] * 10 + [False] * 2
+
+
+def test_mails_that_were_not_sent_are_not_counted(server: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    connect_to(monkeypatch, 9)  # nobody listens
+    for number in range(12):
+        on_failure(context(export=f"acme{number}", owner="data-export", error=DOWN))
+    connect_to(monkeypatch, server.port)
+    for number in range(12):
+        on_failure(context(export=f"acme{number}", owner="data-export", error=DOWN))
+    assert told(server) == [PLATFORM] * 10
+
+
+def test_records_set_aside_are_each_export_s_own(server: SmtpServer) -> None:
+    for number in range(12):
+        left_out = receipt(quarantined=1).model_copy(update={"export": f"acme{number}"})
+        tell_left_out(context(export=f"acme{number}", owner="data-export"), left_out, "runs/acme")
+    assert told(server) == [PLATFORM] * 12

@@ -1,23 +1,27 @@
 """Which alerts were sent lately: small objects in staging, shared by all workers.
 
 Below `alerts/<export>/`: `<cause>/<day>/mail` where that day's mail was sent, `<cause>/<day>/<occurrence>` each time it
-happened, `told/<window>` for each window whose failure has been told. Days are UTC. Whoever creates `mail` first
-sends; the store's create-only write decides between two workers.
+happened, `told/<window>` for each window whose failure has been told. Below `alerts/.alike/`: the places of a cause
+that many exports share. Days are UTC. Whoever creates `mail` or a place first sends; the store's create-only write
+decides between two workers.
 """
 
 import hashlib
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 
 from data_export.content import Content
 from data_export.delivery.base import Store
 from data_export.errors import ObjectExists
-from data_export.layout import alerts_prefix
+from data_export.layout import ALIKE_PREFIX, alerts_prefix
 from data_export.pipeline.staged import remove_older
 from data_export.window import ExportWindow
 
 _KEPT = timedelta(days=35)  # so that a monthly export's mail still says that it happened the month before
 _MAIL = "mail"
+#: So many exports that fail alike on a day are told to the platform's list one by one.
+MOST_ALIKE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +39,14 @@ class Turn:
             return ""
         times = f"{self.times:,} more time{'s' * (self.times != 1)}"
         return f"You were told of this on {self.last}; since then it has happened {times}."
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Which of the day's exports that fail for one cause this is, from 1 to `MOST_ALIKE`; 0 for all that follow."""
+
+    number: int
+    key: str = ""
 
 
 async def take_turn(store: Store, export: str, cause: str, occurrences: list[str], now: datetime) -> Turn | None:
@@ -57,9 +69,26 @@ async def take_turn(store: Store, export: str, cause: str, occurrences: list[str
     return _turn(today + _MAIL, [entry.split("/") for entry in earlier], day)
 
 
-async def give_back(store: Store, turn: Turn) -> None:
+async def take_place(store: Store, cause: str, now: datetime) -> Place:
+    """A place among the exports that fail for the same cause this day, so that a fault of the platform's own, such as
+    a source that is down, is not a mail for each of thousands of exports."""
+    today = f"{ALIKE_PREFIX}{cause}/{now.date()}/"
+    taken = {stored.key async for stored in store.list(today)}
+    if not taken:
+        await remove_older(store, ALIKE_PREFIX, now - _KEPT)
+    for number in range(1, MOST_ALIKE + 1):
+        key = f"{today}{number}"
+        if key not in taken:
+            with suppress(ObjectExists):
+                await store.create(key, Content.of_bytes(b""))
+                return Place(number, key)
+    return Place(0)
+
+
+async def give_back(store: Store, taken: Turn | Place) -> None:
     """Lets the next time send the mail, since this one could not."""
-    await store.delete(turn.key)
+    if taken.key:
+        await store.delete(taken.key)
 
 
 async def note_told(store: Store, export: str, window: ExportWindow) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_export.alerts.ledger import give_back, note_told, take_turn, was_told
+from data_export.alerts.ledger import give_back, note_told, take_place, take_turn, was_told
 from data_export.delivery.local import LocalStore
 from data_export.window import ExportWindow
 
@@ -52,6 +52,20 @@ async def test_a_turn_given_back_is_the_next_ones(store: LocalStore) -> None:
     again = await take_turn(store, "acme", "cause", ["run-2"], NOW)
     assert again is not None
     assert again.spoken() == ""  # nobody was told
+
+
+async def test_of_the_exports_that_fail_alike_on_a_day_the_first_ten_have_a_place(store: LocalStore) -> None:
+    places = await asyncio.gather(*(take_place(store, "cause", NOW) for _ in range(25)))
+    assert sorted(place.number for place in places) == [0] * 15 + list(range(1, 11))
+    assert (await take_place(store, "another", NOW)).number == 1
+    assert (await take_place(store, "cause", NOW + DAY)).number == 1
+
+
+async def test_a_place_given_back_is_the_next_ones(store: LocalStore) -> None:
+    places = [await take_place(store, "cause", NOW) for _ in range(11)]
+    for place in (places[3], places[10]):
+        await give_back(store, place)
+    assert [(await take_place(store, "cause", NOW)).number for _ in range(2)] == [4, 0]
 
 
 async def test_what_is_old_is_removed(store: LocalStore, tmp_path: Path) -> None:
