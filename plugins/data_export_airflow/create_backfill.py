@@ -25,8 +25,8 @@ def create(made: Forecast) -> int:
     try:
         backfill = _create_backfill(
             dag_id=made.dag_id,
-            from_date=instance(made.windows[0].start),
-            to_date=instance(made.windows[-1].start),  # inclusive: the last window's start
+            from_date=instance(made.first.start),
+            to_date=instance(made.last.start),  # inclusive: the last window's start
             max_active_runs=made.max_active_runs,
             reverse=made.asked.newest_first,
             dag_run_conf=None,

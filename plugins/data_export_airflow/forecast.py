@@ -44,6 +44,8 @@ class Asked:
 class Forecast:
     """What Airflow would do: of the windows that start in `[start, end)` and are over, those that `runs` has.
 
+    `first` and `last` are the outermost of these windows, and `windows` what became of all: where one has the shorter
+    run of an earlier schedule, that run and the rest (see `WindowRow`).
     `under_way` names a backfill of the export that is not over; Airflow has one at a time.
     `sample` has the averages of deliveries (see `page.windows.sample`); without one, `counted` the source's answer, or
     `silence` why it gave none.
@@ -55,6 +57,8 @@ class Forecast:
     start: datetime
     end: datetime
     windows: tuple[WindowRow, ...]
+    first: ExportWindow
+    last: ExportWindow
     runs: tuple[ExportWindow, ...]
     max_active_runs: int
     limits: Limits
@@ -86,11 +90,11 @@ def forecast(asked: Asked, now: datetime) -> Forecast:
     at_once = _runs_at_once(asked, limits)
     with create_session() as session:
         plan = _schedule(session, asked.name, export, limits)
-        found = _windows(session, asked, plan, (start, end), now)
+        own, found = _windows(session, asked, plan, (start, end), now)
         for row in found:
             check_window(asked.name, export, ExportWindow(row.start, row.end), limits, now)
         under_way = _under_way(session, asked.name)
-        runs = _to_run(session, asked, found)
+        runs = _to_run(session, asked, own)
         reckoned = sample(found) or _recent(session, asked.name, plan, now)
         scheduler = most_recent_job("SchedulerJob", session=session)
         paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id(asked.name)))
@@ -102,6 +106,8 @@ def forecast(asked: Asked, now: datetime) -> Forecast:
         start=start,
         end=end,
         windows=tuple(found),
+        first=own[0],
+        last=own[-1],
         runs=tuple(runs),
         max_active_runs=at_once,
         limits=limits,
@@ -163,13 +169,13 @@ def _schedule(session: Session, name: str, export: AnyExport, limits: Limits) ->
 
 def _windows(
     session: Session, asked: Asked, plan: Schedule, bounds: tuple[datetime, datetime], now: datetime
-) -> list[WindowRow]:
-    own = {start for start, _ in islice(plan.windows(bounds[0], min(bounds[1], now)), MAX_WINDOWS + 1)}
+) -> tuple[list[ExportWindow], list[WindowRow]]:
+    """The windows of the schedule in order, and what became of them."""
+    due = islice(plan.windows(bounds[0], min(bounds[1], now)), MAX_WINDOWS + 1)
+    own = [ExportWindow(start, end) for start, end in due if end < now]
     if len(own) > MAX_WINDOWS:
         raise LimitExceeded(f"{asked.name}: the range has more than {MAX_WINDOWS:,} windows: take a shorter one")
-    rows, _ = windows(session, dag_id(asked.name), plan, *bounds, now)
-    found = [row for row in rows if row.start in own and row.end < now]  # runs of another schedule are not repeated
-    if not found:
+    if not own:
         cut = f"{plan.dag.timetable.summary} in {plan.timezone.key}"
         fix = "wait until one is over" if bounds[1] > now else "take a longer range, or trigger a run with from and to"
         if plan.end is not None and bounds[0] >= plan.end:
@@ -177,7 +183,9 @@ def _windows(
         raise ConfigError(
             f"{asked.name}: no window that is over starts in {ExportWindow(*bounds)}, cut by {cut}: {fix}"
         )
-    return found
+    rows, _ = windows(session, dag_id(asked.name), plan, *bounds, now)
+    starts = {window.start for window in own}  # other runs of another schedule are not repeated
+    return own, [row for row in rows if (row.start in starts or row.state == "rest") and row.end < now]
 
 
 def _under_way(session: Session, name: str) -> str | None:
@@ -187,11 +195,11 @@ def _under_way(session: Session, name: str) -> str | None:
     return f"backfill {active.id} ({active.from_date:%Y-%m-%d %H:%M} to {active.to_date:%Y-%m-%d %H:%M} UTC)"
 
 
-def _to_run(session: Session, asked: Asked, found: list[WindowRow]) -> list[ExportWindow]:
+def _to_run(session: Session, asked: Asked, own: list[ExportWindow]) -> list[ExportWindow]:
     infos = _do_dry_run(
         dag_id=dag_id(asked.name),
-        from_date=instance(found[0].start),
-        to_date=instance(found[-1].start),
+        from_date=instance(own[0].start),
+        to_date=instance(own[-1].start),
         reverse=asked.newest_first,
         reprocess_behavior=ReprocessBehavior(asked.reprocess),
         session=session,

@@ -2,7 +2,7 @@
 
 import io
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -262,6 +262,42 @@ def test_a_range_that_does_not_fit_the_windows_is_explained(
     deploy(FILE.replace("daily", interval))
     assert backfill("--dry-run", start=start, end=end) == 0
     assert note in capsys.readouterr().out
+
+
+def delivered(start: datetime, length: timedelta) -> None:
+    """As a run did of the schedule of that time."""
+    end = start + length
+    with create_session() as session:
+        run = DagRun(
+            DAG, f"scheduled__{start.isoformat()}", logical_date=start, data_interval=(start, end), run_after=end
+        )
+        run.run_type, run._state, run.start_date, run.end_date = "scheduled", "success", end, end
+        session.add(run)
+
+
+def test_what_a_changed_interval_left_over_is_told_with_the_way_to_deliver_it(
+    deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Daily became weekly."""
+    deploy(FILE.replace("Europe/Paris", "UTC").replace("daily", "weekly"))
+    for day in (17, 18, 20):
+        delivered(datetime(2025, 3, day, tzinfo=UTC), timedelta(days=1))
+    assert backfill("--dry-run", start="2025-03-17", end="2025-03-31") == 0
+    out = capsys.readouterr().out
+    assert "  windows   2: 1 never run, 1 delivered\n" in out
+    assert "  last      2025-03-24 00:00:00 to 2025-03-31 00:00:00 UTC\n" in out
+    assert "  runs      1 (windows that never ran)" in out
+    assert "the export ends there" not in out
+    assert out.count(" is in no run: ") == 2
+    assert '--conf \'{"from": "2025-03-19T00:00:00+00:00", "to": "2025-03-20T00:00:00+00:00"}\'' in out
+    assert '--conf \'{"from": "2025-03-21T00:00:00+00:00", "to": "2025-03-24T00:00:00+00:00"}\'' in out
+
+
+def test_so_is_what_an_end_date_left_over_that_is_gone(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(FILE.replace("Europe/Paris", "UTC"))
+    delivered(datetime(2025, 3, 18, tzinfo=UTC), timedelta(hours=18))
+    assert backfill("--dry-run", start="2025-03-18", end="2025-03-19") == 0
+    assert "[2025-03-18T18:00:00+00:00, 2025-03-19T00:00:00+00:00) is in no run: " in capsys.readouterr().out
 
 
 def test_before_the_first_delivery_the_source_is_asked(

@@ -198,6 +198,28 @@ def test_a_failed_repeat_does_not_take_back_what_was_delivered(history: History,
     assert (first["state"], first["run_id"]) == ("delivered", f"scheduled__{START.isoformat()}")
 
 
+def test_what_a_changed_interval_left_over_is_missing_until_it_is_run_by_hand(history: History) -> None:
+    """Daily became weekly, of whose window Airflow has a run, of its Monday; Tuesday and Thursday on were never run."""
+    weekly, monday = history.export("acme", "weekly", "2026-03-01"), START + DAY
+    for day in (monday, monday + 2 * DAY):
+        history.run(weekly, day, day + DAY)
+    found = [(window["start"], window["end"], window["state"]) for window in shown(history, weekly)["windows"]]
+    tuesday = (monday + DAY, monday + 2 * DAY, "rest")
+    others = [(monday, monday + DAY, "delivered"), (monday + 2 * DAY, monday + 3 * DAY, "delivered")]
+    later = (monday + 3 * DAY, monday + 7 * DAY, "rest")
+    assert [row for row in found if row[0] < monday + 7 * DAY and row[0] >= monday] == sorted([*others, tuesday, later])
+    history.run(weekly, *later[:2], run_id="by-hand", run_type="manual", logical_date=None, conf=_range(*later[:2]))
+    found = [(window["start"], window["end"], window["state"]) for window in shown(history, weekly)["windows"]]
+    assert (tuesday in found, later in found) == (True, False)
+
+
+def test_so_is_what_an_end_date_left_over_that_is_gone(history: History, daily: str) -> None:
+    """It was at noon."""
+    history.run(daily, START + 2 * DAY, START + 2 * DAY + 12 * HOUR)
+    found = states(shown(history, daily))
+    assert (found["2026-03-03"], found["2026-03-03T12:00"], found["2026-03-04"]) == ("delivered", "rest", "missing")
+
+
 def test_a_cleared_run_shows_its_newest_receipt(history: History, daily: str) -> None:
     run = history.run(daily, START, START + DAY, orders=3)
     run.state, run.start_date, run.end_date = "running", NOW, None

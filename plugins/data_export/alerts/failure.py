@@ -122,10 +122,15 @@ def backfill_command(export: str, first: ExportWindow, last: ExportWindow) -> st
     return f"python -m data_export_airflow backfill {export} --from {start} --to {end} --reprocess failed"
 
 
+def trigger_command(dag: str, window: ExportWindow) -> str:
+    """Runs a range by hand, whatever the windows of the schedule are."""
+    conf = {"from": window.start.isoformat(), "to": window.end.isoformat()}
+    return f"airflow dags trigger {dag} --conf {shlex.quote(json.dumps(conf))}"
+
+
 def _again(failure: Failure) -> tuple[str, ...]:
     if failure.window is None:
         return ()
     if failure.has_interval:
         return (backfill_command(failure.export, failure.window, failure.window),)
-    window = {"from": failure.window.start.isoformat(), "to": failure.window.end.isoformat()}
-    return (f"airflow dags trigger {failure.dag_id} --conf {shlex.quote(json.dumps(window))}",)
+    return (trigger_command(failure.dag_id, failure.window),)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
     from data_export_airflow.forecast import Forecast
 
+_RESTS = 3  # that are named
 _REPROCESS = {
     "none": "windows that never ran",
     "failed": "windows that never ran or failed",
@@ -89,16 +90,17 @@ def _agreed() -> bool:
 
 def _text(found: "Forecast", now: "datetime") -> Iterator[str]:
     asked, runs = found.asked, len(found.runs)
-    states = Counter({"never run": 0})
-    for row in found.windows:
+    states, rows = Counter({"never run": 0}), [row for row in found.windows if row.state != "rest"]
+    for row in rows:
         states["never run" if row.state in ("missing", "past", "open") else row.state] += 1
     yield f"{asked.name}: {asked.start} to {asked.end}, exclusive, in {found.timezone}"
-    first, last = found.windows[0], found.windows[-1]
+    first, last = found.first, found.last
     counts = ", ".join(f"{number:,} {state}" for state, number in states.items() if number)
-    yield f"  windows   {len(found.windows):,}: {counts}"
+    yield f"  windows   {len(rows):,}: {counts}"
     yield f"  first     {first.start:%Y-%m-%d %H:%M:%S} to {first.end:%Y-%m-%d %H:%M:%S} UTC"
     yield f"  last      {last.start:%Y-%m-%d %H:%M:%S} to {last.end:%Y-%m-%d %H:%M:%S} UTC"
     yield from (f"  note      {note}" for note in _notes(found, now))
+    yield from _rests(found)
     order = "newest" if asked.newest_first else "oldest"
     at_once = f"{order} first, at most {found.max_active_runs} at once" if runs else "nothing to do"
     yield f"  runs      {runs:,} ({_REPROCESS[asked.reprocess]}), {at_once}"
@@ -116,7 +118,7 @@ def _text(found: "Forecast", now: "datetime") -> Iterator[str]:
 
 
 def _notes(found: "Forecast", now: "datetime") -> Iterator[str]:
-    first, last = found.windows[0], found.windows[-1]
+    first, last = found.first, found.last
     if first.start > found.start:
         yield f"no window starts before {first.start:%Y-%m-%d %H:%M:%S} UTC: what lies before is not exported"
     if last.end > found.end:
@@ -125,6 +127,19 @@ def _notes(found: "Forecast", now: "datetime") -> Iterator[str]:
         yield "windows that are not over yet are left out: they run when they are"
     elif last.end < found.end:
         yield f"no window starts after {last.start:%Y-%m-%d %H:%M:%S} UTC: the export ends there"
+
+
+def _rests(found: "Forecast") -> Iterator[str]:
+    """Parts of windows that no backfill delivers, and what does."""
+    from data_export.alerts.failure import trigger_command
+    from data_export.window import ExportWindow
+
+    rests = [ExportWindow(row.start, row.end) for row in found.windows if row.state == "rest"]
+    for rest in rests[:_RESTS]:
+        yield f"  REST      {rest} is in no run: one that was made for other bounds has its window's place. Trigger it:"
+        yield f"            {trigger_command(found.dag_id, rest)}"
+    if len(rests) > _RESTS:
+        yield f"  REST      and {len(rests) - _RESTS:,} more: see the page Data exports, or take a shorter range"
 
 
 def _reckoned(found: "Forecast") -> Iterator[str]:

@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
 from pendulum import instance
-from sqlalchemy import Row, func, or_, select
+from sqlalchemy import Row, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from data_export_airflow.page.receipts import Delivery, deliveries
@@ -35,7 +35,9 @@ class WindowRow:
     """One window `[start, end)`, UTC, and the newest run that is for it.
 
     `state` is delivered, empty (delivered, without a work order), failed, running, queued, missing (due and never run),
-    past (due before the export's first run) or open (not due yet).
+    past (due before the export's first run), open (not due yet) or rest: the part of a due window that is in no run.
+    One begins with that window and ends before it, made when `interval` or `end_date` were others, and Airflow makes no
+    second one of that logical date: no backfill delivers the rest, a run by hand with its bounds does.
     """
 
     start: datetime
@@ -105,34 +107,49 @@ def windows(
 
     Without receipts one that was delivered empty is "delivered" too.
     """
-    runs = session.execute(
-        select(*_RUNS)
-        .where(
-            DagRun.dag_id == dag_id,
-            or_(
-                (DagRun.data_interval_start >= first) & (DagRun.data_interval_start < last),
-                DagRun.data_interval_start.is_(None) & (DagRun.run_after >= first),
-            ),
-        )
-        .order_by(DagRun.run_after)
-    ).all()
+    runs = session.execute(_runs(dag_id, first, last)).all()
     began = [run.start_date for run in runs if run.start_date]
     receipts = deliveries(session, dag_id, min(began)) if began and with_receipts else {}
-    by_start: dict[datetime, WindowRow] = {}
+    found: dict[tuple[datetime, datetime], WindowRow] = {}
     by_hand: list[WindowRow] = []
     for run in runs:
         row, is_range = _of_run(run, receipts.get(run.run_id))
         if row is not None and is_range:
             by_hand.append(row)
-        elif row is not None and (_settled(row) or not _settled(by_start.get(row.start))):
-            by_start[row.start] = row  # a later attempt that failed does not take back what was delivered
+        elif row is not None and (_settled(row) or not _settled(found.get((row.start, row.end)))):
+            found[row.start, row.end] = row  # a later attempt that failed does not take back what was delivered
     first_run = session.scalar(
         select(func.min(DagRun.data_interval_start)).where(DagRun.dag_id == dag_id, DagRun.run_type != "manual")
     )
+    begun = {start for start, _ in found}
+    of_runs = sorted([*found, *((row.start, row.end) for row in by_hand if row.state != "failed")])
     for start, end in islice(plan.windows(first, min(last, now)), MAX_WINDOWS):
-        if start not in by_start:
-            by_start[start] = WindowRow(start, end, _without_run(start, end + plan.settle, first_run, now))
-    return [by_start[start] for start in sorted(by_start)], by_hand[::-1]
+        state = _without_run(start, end + plan.settle, first_run, now)
+        if start not in begun:
+            found[start, end] = WindowRow(start, end, state)
+        elif (start, end) not in found and state != "open":
+            found |= {bounds: WindowRow(*bounds, "rest") for bounds in _rest(start, end, of_runs)}
+    return [found[bounds] for bounds in sorted(found)], by_hand[::-1]
+
+
+def _runs(dag_id: str, first: datetime, last: datetime) -> Select[Any]:
+    """Those whose windows start in `[first, last)`, or are told by their receipts only; oldest first."""
+    within = (DagRun.data_interval_start >= first) & (DagRun.data_interval_start < last)
+    untold = DagRun.data_interval_start.is_(None) & (DagRun.run_after >= first)
+    return select(*_RUNS).where(DagRun.dag_id == dag_id, or_(within, untold)).order_by(DagRun.run_after)
+
+
+def _rest(
+    start: datetime, end: datetime, of_runs: list[tuple[datetime, datetime]]
+) -> Iterator[tuple[datetime, datetime]]:
+    """What of a window is in none of these, which come in order of their starts."""
+    for begins, ends in of_runs:
+        if start < ends and begins < end:
+            if start < begins:
+                yield start, begins
+            start = max(start, ends)
+    if start < end:
+        yield start, end
 
 
 def totals(rows: list[WindowRow]) -> dict[str, int]:

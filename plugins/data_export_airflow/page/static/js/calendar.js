@@ -142,7 +142,7 @@ export class Calendar {
     if (!this.selectable) return;
     Object.assign(this, { anchor, head });
     const [first, last] = anchor === null ? [1, 0] : [Math.min(anchor, head), Math.max(anchor, head)];
-    const chosen = this.windows.filter((row, index) => index >= first && index <= last && row.state !== "open");
+    const chosen = this.windows.filter((row, index) => index >= first && index <= last && !["open", "rest"].includes(row.state));
     this.cells.forEach((cell, index) => cell.setAttribute("aria-pressed", String(index >= first && index <= last)));
     this.onselect(chosen);
   }

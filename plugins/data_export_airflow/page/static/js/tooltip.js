@@ -9,12 +9,14 @@ export const WINDOW_STATES = {
   running: "Running",
   queued: "Queued",
   missing: "Missing",
+  rest: "Rest missing",
   past: "Never run",
   open: "Not due yet",
 };
 
 const MEANINGS = {
   missing: "The window is over, and no run was made for it.",
+  rest: "The run of the window this is part of was made for an earlier interval or end_date, and ends before. No backfill delivers the rest: trigger a run with these times as from and to.",
   past: "The window is older than the export's first run.",
   empty: "No work order was created or updated in the window.",
 };
