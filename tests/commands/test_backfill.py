@@ -65,7 +65,12 @@ def deploy(metadata: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
                 BUNDLE, None, [lazy], {}, None, set(), session, files_parsed={(BUNDLE, "x.py")}
             )
 
+    forget()  # what tests of other files left
     yield parsed
+    forget()
+
+
+def forget() -> None:
     with create_session() as session:
         for model in (DagRun, Backfill, DagModel):
             session.execute(delete(model).where(model.dag_id == DAG))
