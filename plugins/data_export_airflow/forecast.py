@@ -1,6 +1,6 @@
 """What a backfill would do, found out and checked before Airflow makes it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
@@ -184,8 +184,14 @@ def _windows(
             f"{asked.name}: no window that is over starts in {ExportWindow(*bounds)}, cut by {cut}: {fix}"
         )
     rows, _ = windows(session, dag_id(asked.name), plan, *bounds, now)
-    starts = {window.start for window in own}  # other runs of another schedule are not repeated
-    return own, [row for row in rows if (row.start in starts or row.state == "rest") and row.end < now]
+    ends = {window.start: window.end for window in own}  # other runs of another schedule are not repeated
+    found = [row for row in rows if (row.start in ends or row.state == "rest") and row.end < now]
+    return own, [
+        row
+        if row.state == "rest" or ends[row.start] == row.end
+        else replace(row, state=f"{row.state} with other bounds")
+        for row in found
+    ]
 
 
 def _under_way(session: Session, name: str) -> str | None:

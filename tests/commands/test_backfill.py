@@ -289,7 +289,7 @@ def test_what_a_changed_interval_left_over_is_told_with_the_way_to_deliver_it(
         delivered(datetime(2025, 3, day, tzinfo=UTC), timedelta(days=1))
     assert backfill("--dry-run", start="2025-03-17", end="2025-03-31") == 0
     out = capsys.readouterr().out
-    assert "  windows   2: 1 never run, 1 delivered\n" in out
+    assert "  windows   2: 1 never run, 1 delivered with other bounds\n" in out
     assert "  last      2025-03-24 00:00:00 to 2025-03-31 00:00:00 UTC\n" in out
     assert "  runs      1 (windows that never ran)" in out
     assert "the export ends there" not in out
