@@ -5,9 +5,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.sdk.definitions.param import process_params
 from pendulum import instance
 
+from data_export.config.limits import LimitSettings
 from data_export.errors import ConfigError
+from data_export.limits import limits_of
+from data_export_airflow.factory import build_dag
 from data_export_airflow.windows import window_of_run
 from tests.customers import export
 
@@ -51,6 +55,14 @@ def test_the_trigger_form_wins() -> None:
 def test_a_wrong_form_is_told(form: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         window_of_run(export(), context(day(16), day(17), **form), SETTLE, NOW)
+
+
+def test_airflow_hands_over_a_misspelt_parameter_too() -> None:
+    dag = build_dag("acme", export(), limits_of("acme", export(), LimitSettings()))
+    form = {"From": "2025-03-02T00:00:00Z", "to": None}
+    params = process_params(dag, dag.get_task("prepare"), form, suppress_exception=False)
+    with pytest.raises(ConfigError, match="From: no parameter"):
+        window_of_run(export(), context(**params), SETTLE, NOW)
 
 
 def test_a_run_without_interval_takes_the_last_settled_window() -> None:
