@@ -52,3 +52,20 @@ def test_text_of_customers_is_never_markup(history: History, opened: Opened) -> 
         assert "owned" not in page.title()
     page = opened("")
     expect(page.locator("#problems")).to_contain_text(MARKUP)
+
+
+def test_the_rest_of_a_window_is_shown_with_its_way_and_is_nothing_to_backfill(
+    history: History, opened: Opened, shot: Any
+) -> None:
+    dag = history.export("acme", start=f"{fleet.TODAY - 9 * fleet.DAY:%Y-%m-%d}")
+    start = fleet.TODAY - 3 * fleet.DAY
+    history.run(dag, start, start + fleet.DAY / 2)  # end_date was at noon
+    page = opened(f"export.html?dag={dag}")
+    rest = page.locator("button.cell.rest")
+    rest.focus()
+    expect(page.get_by_role("tooltip")).to_contain_text("trigger a run with these times as from and to")
+    shot(page, "rest")
+    page.keyboard.press("Space")
+    expect(page.get_by_role("button", name="Backfill …")).to_have_count(0)
+    page.keyboard.press("Escape")  # hides the tooltip
+    assert faults(page) == []
