@@ -89,11 +89,15 @@ async def test_an_old_answer_is_given_while_the_next_is_made(clock: Clock, gate:
     assert made == [1, 1]
 
 
-async def test_too_old_an_answer_is_not_given(clock: Clock) -> None:
-    cached = Cached(counted()[0], 10, 60)
+async def test_too_old_an_answer_is_not_given(clock: Clock, gate: threading.Event) -> None:
+    cached = Cached(counted(gate, waits_from=2)[0], 10, 60)
     assert await cached() == 1
     clock.now = 60.1
-    assert await cached() == 2
+    asking = asyncio.create_task(cached())
+    await asyncio.sleep(0.05)
+    assert not asking.done()
+    gate.set()
+    assert await asking == 2
 
 
 async def test_a_failure_goes_to_who_waits_and_is_not_kept() -> None:
