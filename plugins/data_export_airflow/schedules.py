@@ -2,64 +2,71 @@
 
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Any, TypeVar
 
-from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
-from pendulum import instance
+from airflow.timetables.base import DataInterval
+from pendulum import DateTime, instance
 
 from data_export.config.models import CustomerExport
 from data_export.limits import Limits
 from data_export.window import ExportWindow
-from data_export_airflow.timetables import timetable_of
+from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable, timetable_of
 
-_Ask = Callable[[DataInterval | None, TimeRestriction], DagRunInfo | None]
+T = TypeVar("T")
+ExportTimetable = SettledCronTimetable | OnceWindowTimetable
 
 
 class Schedules:
     """Those of one look: exports of the same interval, zone and dates share one timetable and its answers.
 
-    A timetable takes milliseconds to make and to ask, of which thousands of exports have a few kinds.
+    A timetable takes a fraction of a millisecond to ask, of which thousands of exports have a few kinds.
     """
 
     def __init__(self) -> None:
-        self._timetables: dict[tuple[object, ...], Timetable] = {}
-        self._answers: dict[tuple[object, ...], DagRunInfo | None] = {}
+        #: By identity, since Airflow takes timetables for equal that differ in their bounds.
+        self._answers: dict[int, tuple[ExportTimetable, dict[tuple[str, datetime], Any]]] = {}
 
     def of(self, export: CustomerExport, limits: Limits) -> "ExportSchedule":
-        kind = (export.interval, export.timezone, limits.settle, export.start, export.end)
-        if kind not in self._timetables:
-            self._timetables[kind] = timetable_of(export, limits.settle)
-        timetable = self._timetables[kind]
+        return self.of_timetable(timetable_of(export, limits.settle), limits.late_after)
 
-        def ask(last: DataInterval | None, restriction: TimeRestriction) -> DagRunInfo | None:
-            key = (kind, last, restriction)
-            if key not in self._answers:
-                self._answers[key] = timetable.next_dagrun_info(
-                    last_automated_data_interval=last, restriction=restriction
-                )
-            return self._answers[key]
+    def of_timetable(self, timetable: ExportTimetable, late_after: timedelta) -> "ExportSchedule":
+        return ExportSchedule(timetable, late_after, self)
 
-        return ExportSchedule(export, limits, ask)
+    def answer(self, timetable: ExportTimetable, question: str, at: datetime, ask: Callable[[], T]) -> T:
+        _, answers = self._answers.setdefault(id(timetable), (timetable, {}))
+        if (question, at) not in answers:
+            answers[question, at] = ask()
+        answer: T = answers[question, at]
+        return answer
 
 
 class ExportSchedule:
-    """Asks the timetable that the export's DAG has, so that both agree on every window (`alerts.watch.Schedule`)."""
+    """Asks the timetable that the export's DAG has, so that both agree on every window (`lateness.Schedule`)."""
 
-    def __init__(self, export: CustomerExport, limits: Limits, ask: _Ask) -> None:
-        self.settle, self.late_after = limits.settle, limits.late_after
-        self._ask, self._start, self._end = ask, export.start, export.end
+    def __init__(self, timetable: ExportTimetable, late_after: timedelta, known: Schedules) -> None:
+        self.settle, self.late_after = timetable.settle, late_after
+        self._timetable, self._known = timetable, known
 
-    def first(self, now: datetime) -> ExportWindow | None:
-        return self._next(None, now)
+    def begins(self, at: datetime) -> datetime | None:
+        start = self._timetable.begins(instance(at), self._timetable.start)
+        return start if self._timetable.end is None or start < self._timetable.end else None
 
-    def after(self, window: ExportWindow, now: datetime) -> ExportWindow | None:
-        return self._next(DataInterval(instance(window.start), instance(window.end)), now)
+    def last(self, now: datetime) -> ExportWindow | None:
+        return self._known.answer(self._timetable, "last", now, lambda: self._last(now))
 
-    def _next(self, last: DataInterval | None, now: datetime) -> ExportWindow | None:
-        latest = instance(self._end - timedelta(seconds=1)) if self._end else None  # Airflow's is inclusive
-        # Without catch-up the scheduler leaves out what went by before it first looked, and nothing afterwards: that it
-        # leaves out windows when it was down is what the watch is for.
-        info = self._ask(last, TimeRestriction(instance(self._start), latest, catchup=last is not None))
-        if info is None or info.run_after > now or info.data_interval is None:
+    def before(self, window: ExportWindow) -> ExportWindow | None:
+        start = window.start
+        return self._known.answer(self._timetable, "before", start, lambda: self._before(start))
+
+    def _last(self, now: datetime) -> ExportWindow | None:
+        interval = self._timetable.infer_manual_data_interval(run_after=instance(now))
+        return None if interval.end + self.settle > now else self._window(interval)
+
+    def _before(self, start: datetime) -> ExportWindow | None:
+        if isinstance(self._timetable, OnceWindowTimetable):
             return None
-        start, end = info.data_interval
-        return ExportWindow(start, self._end if self._end is not None and start < self._end < end else end)
+        return self._window(self._timetable.infer_manual_data_interval(run_after=instance(start + self.settle)))
+
+    def _window(self, interval: DataInterval) -> ExportWindow | None:
+        earliest: DateTime | None = self._timetable.start
+        return None if earliest is not None and interval.start < earliest else ExportWindow(*interval)

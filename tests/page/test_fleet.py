@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from data_export_airflow.page.failed import by_reason, failures
+from data_export_airflow.page.late import LateExports
 from data_export_airflow.page.listing import Asked, listing
 from data_export_airflow.page.overview import exports
 from data_export_airflow.page.problems import parse
@@ -77,7 +78,9 @@ def three(history: History) -> History:
 
 
 def names(history: History, **asked: Any) -> list[str]:
-    found = listing(exports(history.session, NOW), Asked(**asked), lambda rows: _deliveries(history, rows))
+    found = listing(
+        exports(history.session, NOW, LateExports()), Asked(**asked), lambda rows: _deliveries(history, rows)
+    )
     return [row["name"] for row in found["exports"]]
 
 
@@ -102,7 +105,11 @@ def test_the_list_is_searched_sorted_and_cut(three: History, asked: dict[str, An
 
 
 def test_counts_by_state_follow_the_search_and_not_the_filter(three: History) -> None:
-    found = listing(exports(three.session, NOW), Asked(search="a", state="new"), lambda rows: _deliveries(three, rows))
+    found = listing(
+        exports(three.session, NOW, LateExports()),
+        Asked(search="a", state="new"),
+        lambda rows: _deliveries(three, rows),
+    )
     assert (found["total"], found["matching"], found["states"]) == (3, 1, {"new": 1, "delivered": 2})
 
 

@@ -1,10 +1,11 @@
-"""Every export at a glance: states, lag, lateness, from Airflow's own tables."""
+"""Every export at a glance: states and lag, from Airflow's own tables."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from airflow.models.dag import DagModel
 
+from data_export_airflow.page.late import LateExports
 from data_export_airflow.page.overview import ExportRow, exports
 from data_export_airflow.page.receipts import Receipts
 from tests.page.history import History
@@ -15,7 +16,7 @@ NOW = MIDNIGHT + HOUR
 
 
 def row_of(history: History, dag: str, now: datetime = NOW) -> ExportRow:
-    return next(row for row in exports(history.session, now) if row.dag_id == dag)
+    return next(row for row in exports(history.session, now, LateExports()) if row.dag_id == dag)
 
 
 @pytest.fixture
@@ -127,15 +128,6 @@ def test_a_paused_export_is_never_late(history: History, daily: str) -> None:
     assert (row.state, row.late_seconds, row.next_run) == ("paused", None, None)
 
 
-def test_an_export_whose_end_has_passed_is_ended_once_its_last_window_is_delivered(history: History) -> None:
-    dag = history.export("acme", end_date="2026-03-10")
-    history.session.get_one(DagModel, dag).next_dagrun_data_interval_start = None
-    history.session.get_one(DagModel, dag).next_dagrun_data_interval_end = None
-    history.run(dag, MIDNIGHT - DAY, MIDNIGHT)
-    row = row_of(history, dag, MIDNIGHT + 90 * DAY)
-    assert (row.state, row.lag_seconds, row.late_seconds) == ("ended", None, None)
-
-
 def test_once_has_no_lag(history: History) -> None:
     dag = history.export("acme", interval="once", start="2025-01-01", end_date="2025-07-01")
     start, end = datetime(2025, 1, 1, tzinfo=UTC), datetime(2025, 7, 1, tzinfo=UTC)
@@ -162,7 +154,7 @@ def test_a_broken_file_keeps_its_receipts(history: History, daily: str) -> None:
     history.run(daily, MIDNIGHT - DAY, MIDNIGHT, orders=5)
     (history.customers / "acme.yaml").write_text("site_id: [nonsense]\n")
     history.parse()
-    (key,) = [row.delivered_key for row in exports(history.session, NOW) if row.delivered_key]
+    (key,) = [row.delivered_key for row in exports(history.session, NOW, LateExports()) if row.delivered_key]
     (delivery,) = Receipts()(history.session, [key]).values()
     assert delivery is not None
     assert delivery.totals is not None
@@ -170,5 +162,5 @@ def test_a_broken_file_keeps_its_receipts(history: History, daily: str) -> None:
 
 
 def test_other_dags_are_none_of_ours(history: History, daily: str) -> None:
-    assert [row.dag_id for row in exports(history.session, NOW)] == [daily]
+    assert [row.dag_id for row in exports(history.session, NOW, LateExports())] == [daily]
     assert history.session.get(DagModel, "data_export_check") is not None

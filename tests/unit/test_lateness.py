@@ -1,60 +1,186 @@
-"""When an export is late: the one rule."""
+"""When a window is late: the one rule, and that who shows it and who tells of it agree on it at every moment."""
 
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from data_export.lateness import overdue
+from data_export.alerts.watch import Late, RunState, Standing, Watched, look
+from data_export.lateness import Due, dues, late
+from data_export.window import ExportWindow
 
-DAY, HOUR = timedelta(days=1), timedelta(hours=1)
-MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC)  # the end of the newest window that is due
+DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
+MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
 
 
-def late(
-    delivered: datetime | None,
-    now: datetime,
-    due: datetime | None = MIDNIGHT,
-    length: timedelta = DAY,
-    began: datetime | None = None,
-) -> timedelta | None:
-    return overdue(delivered, due, length, began, 2 * HOUR, now)
+@dataclass(frozen=True)
+class Bounds:
+    """A schedule whose windows lie between these moments, of whatever lengths."""
+
+    bounds: tuple[datetime, ...]
+    settle: timedelta = 5 * MINUTE
+    late_after: timedelta = 2 * HOUR
+
+    @property
+    def windows(self) -> list[ExportWindow]:
+        return [ExportWindow(*pair) for pair in zip(self.bounds, self.bounds[1:], strict=False)]
+
+    def begins(self, at: datetime) -> datetime | None:
+        """Airflow runs the last complete window, none where the whole schedule is over by more than that."""
+        complete = [window.start for window in self.windows if window.end + self.settle <= at]
+        return complete[-1] if complete else self.bounds[0]
+
+    def last(self, now: datetime) -> ExportWindow | None:
+        return next((window for window in reversed(self.windows) if window.end + self.settle <= now), None)
+
+    def before(self, window: ExportWindow) -> ExportWindow | None:
+        place = self.windows.index(window)
+        return self.windows[place - 1] if place else None
+
+
+def days(count: int) -> Bounds:
+    """Windows of a day from Monday on."""
+    return Bounds(tuple(MONDAY + number * DAY for number in range(count + 1)))
+
+
+def late_days(schedule: Bounds, delivered: Collection[int], now: datetime, began: datetime | None = None) -> list[int]:
+    """The numbers of the windows that are late, where those with these numbers were delivered."""
+    good = {schedule.windows[number] for number in delivered}
+    found = late(dues(schedule, now, began), good.__contains__, now)
+    return [schedule.windows.index(due.window) for due in found]
 
 
 @pytest.mark.parametrize(
-    ("delivered", "now", "expected"),
+    ("delivered", "hours", "expected"),
     [
-        (MIDNIGHT, MIDNIGHT + 9 * HOUR, None),
-        (MIDNIGHT + DAY, MIDNIGHT + 9 * HOUR, None),  # a backfill was ahead of the schedule
-        (MIDNIGHT - DAY, MIDNIGHT + HOUR, None),
-        (MIDNIGHT - DAY, MIDNIGHT + 2 * HOUR, None),  # to the second as allowed
-        (MIDNIGHT - DAY, MIDNIGHT + 3 * HOUR, HOUR),
-        (MIDNIGHT - 3 * DAY, MIDNIGHT + 3 * HOUR, 2 * DAY + HOUR),  # of three windows the oldest counts
+        ([0, 1, 2, 3], 9, []),
+        ([0, 1, 2], 1, []),
+        ([0, 1, 2], 2, [3]),  # from the very moment on
+        ([0], 3, [1, 2, 3]),
+        ([0, 1, 3], 9, [2]),  # a gap among windows that were delivered
+        ([3], 9, [0, 1, 2]),
+        ([], 1, [0, 1, 2]),
     ],
 )
-def test_the_oldest_window_that_is_due_counts(delivered: datetime, now: datetime, expected: timedelta | None) -> None:
-    assert late(delivered, now) == expected
+def test_a_window_is_late_from_its_time_on_until_it_is_delivered(
+    delivered: list[int], hours: int, expected: list[int]
+) -> None:
+    assert late_days(days(4), delivered, MONDAY + 4 * DAY + hours * HOUR) == expected
 
 
-@pytest.mark.parametrize("hours", [23, 25])
-def test_a_day_that_daylight_saving_makes_longer_or_shorter_is_one_window(hours: int) -> None:
-    assert late(MIDNIGHT - hours * HOUR, MIDNIGHT + 3 * HOUR) == HOUR
+def test_a_gap_is_forgotten_three_days_after_the_time_of_the_next_window_that_was_delivered() -> None:
+    schedule, time = days(30), MONDAY + 3 * DAY + 2 * HOUR  # when the third window is due
+    assert late_days(schedule, {0, *range(2, 30)}, time + 3 * DAY - MINUTE) == [1]
+    assert late_days(schedule, {0, *range(2, 30)}, time + 3 * DAY) == []
 
 
-def test_months_differ_in_length() -> None:
-    march, april = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 4, 1, tzinfo=UTC)
-    assert late(march, april + 3 * HOUR, due=april, length=timedelta(days=30)) == HOUR
+def test_what_has_nothing_newer_delivered_stays_late() -> None:
+    assert late_days(days(30), range(10), MONDAY + 30 * DAY + 3 * HOUR) == list(range(10, 30))
+    assert late_days(days(4), range(3), MONDAY + 400 * DAY) == [3]  # the last of an export that has ended
 
 
-def test_a_new_export_has_its_time_from_the_first_run_on() -> None:
-    began = MIDNIGHT + 14 * HOUR  # somebody added it in the afternoon: its first window ended long before
-    assert late(None, began + HOUR, began=began) is None
-    assert late(None, began + 3 * HOUR, began=began) == HOUR
-    assert late(None, MIDNIGHT + 3 * HOUR, began=MIDNIGHT - DAY) == HOUR
+def test_windows_of_different_lengths_have_their_own_times() -> None:
+    """Working days at six: the window of the weekend is three days long."""
+    bounds = tuple(MONDAY + DAY * day + 6 * HOUR for day in (-3, 0, 1, 2, 3, 4, 7))
+    schedule = Bounds(bounds)
+    monday = MONDAY + 7 * DAY + 6 * HOUR
+    assert late_days(schedule, range(5), monday + 2 * HOUR - MINUTE) == []
+    assert late_days(schedule, range(5), monday + 2 * HOUR) == [5]
+    assert late_days(schedule, range(4), monday) == [4]
 
 
-def test_nothing_is_late_where_nothing_is_due() -> None:
-    assert late(None, MIDNIGHT, due=None) is None
+def test_a_new_export_has_its_time_from_its_first_run_on() -> None:
+    began = MONDAY + 4 * DAY + 14 * HOUR  # somebody added it in the afternoon: its first window ended long before
+    assert late_days(days(9), [], began + 2 * HOUR - MINUTE, began) == []
+    assert late_days(days(9), [], began + 2 * HOUR, began) == [3]
+    assert late_days(days(9), [], began + DAY, began) == [3, 4]
 
 
-def test_the_last_window_of_all_is_late_too() -> None:
-    assert late(MIDNIGHT - DAY, MIDNIGHT + 3 * HOUR, length=timedelta(0)) == HOUR
+def test_what_was_skipped_while_it_was_paused_is_not_late() -> None:
+    unpaused = MONDAY + 6 * DAY + 9 * HOUR
+    assert late_days(days(9), [0, 5], unpaused + 5 * HOUR) == [1, 2, 3, 4]
+    assert late_days(days(9), [0, 5], unpaused + 5 * HOUR, unpaused) == []
+
+
+def test_a_run_that_waits_for_late_commits_has_its_time_from_then_on() -> None:
+    schedule = Bounds(days(4).bounds, settle=3 * HOUR)
+    assert late_days(schedule, range(3), MONDAY + 4 * DAY + 5 * HOUR - MINUTE) == []
+    assert late_days(schedule, range(3), MONDAY + 4 * DAY + 5 * HOUR) == [3]
+
+
+class Truth:
+    """What Airflow knows at one moment."""
+
+    def __init__(self, delivered_at: dict[ExportWindow, datetime], now: datetime, standing: Standing) -> None:
+        self.delivered_at, self.now, self.stands = delivered_at, now, standing
+
+    def standing(self, export: str) -> Standing:
+        return self.stands
+
+    def delivered(self, export: str, window: ExportWindow) -> bool:
+        return self.holds(window)
+
+    def state(self, export: str, window: ExportWindow) -> RunState:
+        return "none"
+
+    def holds(self, window: ExportWindow) -> bool:
+        return self.delivered_at.get(window, self.now + DAY) <= self.now
+
+
+def would_tell(watched: Watched | None, schedule: Bounds, truth: Truth) -> list[ExportWindow]:
+    """Of which windows a mail would be sent now, if none had been sent today."""
+    if watched is not None:
+        opened = tuple(each._replace(ask_at=each.due.by) for each in watched.open)
+        watched = replace(watched, open=opened)
+    _, found = look("acme", watched, schedule, truth, truth.now)
+    return [entry.window for entry in found]
+
+
+@st.composite
+def histories(draw: st.DrawFn) -> tuple[Bounds, dict[ExportWindow, datetime], set[int]]:
+    """A schedule of uneven windows, when which of them were delivered, and the numbers of looks with the DAG paused."""
+    lengths = draw(st.lists(st.sampled_from([6, 12, 24, 24, 24, 72]), min_size=1, max_size=16))
+    bounds = [MONDAY]
+    for length in lengths:
+        bounds.append(bounds[-1] + length * HOUR)
+    settle, wait = draw(st.sampled_from([0, 5, 180])), draw(st.sampled_from([0.5, 2, 30]))
+    schedule = Bounds(tuple(bounds), settle * MINUTE, wait * HOUR)
+    delays = st.one_of(st.none(), st.just(0.2), st.floats(0, 200))  # in hours after the run is due; None: never
+    delivered = {
+        window: window.end + schedule.settle + delay * HOUR
+        for window in schedule.windows
+        if (delay := draw(delays)) is not None
+    }
+    pause = draw(st.integers(0, 60))
+    return schedule, delivered, set(range(pause, pause + draw(st.sampled_from([0, 0, 1, 10, 20]))))
+
+
+@settings(max_examples=150, deadline=None)
+@given(histories())
+def test_the_page_shows_late_exactly_when_a_mail_is_or_would_be_sent(
+    history: tuple[Bounds, dict[ExportWindow, datetime], set[int]],
+) -> None:
+    schedule, delivered_at, paused = history
+    watched, began = None, None
+    told: list[Late] = []
+    seen: dict[ExportWindow, datetime] = {}
+    for number in range(90):  # a look every six hours, from the middle of the first windows on
+        now = MONDAY + 7 * HOUR + number * 6 * HOUR
+        truth = Truth(delivered_at, now, "paused" if number in paused else "active")
+        if number in paused:
+            watched = began = None  # as the watch has it when it asks, and the page when the DAG was switched on again
+            continue
+        began = began or now
+        shown: list[Due] = late(dues(schedule, now, began), truth.holds, now)
+        assert would_tell(watched, schedule, truth) == [due.window for due in shown], now
+        watched, found = look("acme", watched, schedule, truth, now)
+        seen |= {due.window: now for due in shown}
+        # That a newer window was delivered after two days and more is known when it is asked about again, once a day.
+        assert all(now - seen[entry.window] < DAY for entry in found)
+        told += found
+        if watched is not None:  # as it comes back from staging
+            watched = Watched.from_dict(watched.to_dict())
+        assert {due.window for due in shown} <= {entry.window for entry in told}, "shown, and never told of"

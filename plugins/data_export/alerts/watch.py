@@ -4,36 +4,19 @@ Airflow's own deadlines belong to a run, so they cannot tell of a window without
 looks from the other side: which windows there are, by the export's own schedule, and which of them were delivered.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice, takewhile
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
+from data_export.lateness import MOST_OPEN, Due, Schedule, dues
 from data_export.window import ExportWindow
 
-#: How long after its time a window is still asked about; one that never comes is then told of three times.
-_FORGET_AFTER = timedelta(days=3)
 _REMIND_AFTER = timedelta(days=1)
-_MOST_OPEN = 200
 
 Standing = Literal["active", "paused", "missing"]
 RunState = Literal["none", "queued", "running", "failed"]
-
-
-class Schedule(Protocol):
-    """The windows of one export."""
-
-    #: How long after a window's end its run is made.
-    settle: timedelta
-    late_after: timedelta
-
-    def first(self, now: datetime) -> ExportWindow | None:
-        """The window that the scheduler would run first if the export began now; None where there is none to run."""
-        ...
-
-    def after(self, window: ExportWindow, now: datetime) -> ExportWindow | None:
-        """The next window, if its run is due by now."""
-        ...
 
 
 class Runs(Protocol):
@@ -46,11 +29,21 @@ class Runs(Protocol):
     def state(self, export: str, window: ExportWindow) -> RunState: ...
 
 
-class Due(NamedTuple):
-    """A window, and when it is to be asked about (again)."""
+class Open(NamedTuple):
+    """A window that is not known to be delivered, and when it is to be asked about (again)."""
 
-    window: ExportWindow
+    due: Due
     ask_at: datetime
+
+    def to_dict(self) -> dict[str, Any]:
+        moments = {"by": self.due.by, "until": self.due.until, "ask_at": self.ask_at}
+        return self.due.window.to_dict() | {name: at.isoformat() if at else None for name, at in moments.items()}
+
+    @classmethod
+    def from_dict(cls, value: Mapping[str, Any]) -> Self:
+        window = ExportWindow.from_dict({"start": value["start"], "end": value["end"]})
+        until = datetime.fromisoformat(value["until"]) if value["until"] else None
+        return cls(Due(window, datetime.fromisoformat(value["by"]), until), datetime.fromisoformat(value["ask_at"]))
 
 
 class Late(NamedTuple):
@@ -64,74 +57,86 @@ class Late(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """What is known of one export: the newest window whose run was due, and those not known to be delivered."""
+    """What is known of one export: the newest window whose run was due, and those not known to be delivered.
 
-    newest: ExportWindow
-    open: tuple[Due, ...]
+    `began` is when it was first seen, or first seen to go on after a pause.
+    """
+
+    began: datetime
+    newest: ExportWindow | None = None
+    open: tuple[Open, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
-            "newest": self.newest.to_dict(),
-            "open": [due.window.to_dict() | {"ask_at": due.ask_at.isoformat()} for due in self.open],
+            "began": self.began.isoformat(),
+            "newest": self.newest.to_dict() if self.newest else None,
+            "open": [each.to_dict() for each in self.open],
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
-        dues = (Due(ExportWindow.from_dict(due), datetime.fromisoformat(due["ask_at"])) for due in value["open"])
-        return cls(ExportWindow.from_dict(value["newest"]), tuple(dues))
+        newest = ExportWindow.from_dict(value["newest"]) if value["newest"] else None
+        return cls(datetime.fromisoformat(value["began"]), newest, tuple(map(Open.from_dict, value["open"])))
 
 
 def look(
     export: str, watched: Watched | None, schedule: Schedule, runs: Runs, now: datetime
 ) -> tuple[Watched | None, list[Late]]:
-    """One look at one export: what is known afterwards, and the windows that are late now.
+    """One look at one export: what is known afterwards, and the windows to tell of now, each once a day while late.
 
     An export that is paused is forgotten, and when it goes on it begins again with the window that Airflow then runs:
-    what was skipped meanwhile was skipped on purpose. The first window has `late_after` from the first look on.
+    what was skipped meanwhile was skipped on purpose.
     """
-    noted = _note(watched, schedule, now)
-    if noted is None or not (noted != watched or any(due.ask_at <= now for due in noted.open)):
+    noted = _note(watched or Watched(now), schedule, now)
+    if noted == watched and not any(each.ask_at <= now for each in noted.open):
         return noted, []
     standing = runs.standing(export)
     if standing == "paused":
         return None, []
-    kept: list[Due] = []
+    asked = [each.due for each in noted.open if each.ask_at <= now]
+    delivered = [due for due in asked if runs.delivered(export, due.window)]
+    windows = {due.window for due in asked}
+    kept: list[Open] = []
     late: list[Late] = []
-    for due in noted.open:
-        if due.ask_at > now:
-            kept.append(due)
-        elif not runs.delivered(export, due.window):
-            late.append(Late(export, due.window, runs.state(export, due.window), standing))
-            if now < due.window.end + schedule.late_after + _FORGET_AFTER:
-                kept.append(due._replace(ask_at=now + _REMIND_AFTER))
+    for each in _passed(noted.open, delivered):
+        if each.due.is_forgotten(now):
+            continue
+        is_asked = each.due.window in windows
+        kept.append(each._replace(ask_at=now + _REMIND_AFTER) if is_asked else each)
+        if is_asked:
+            late.append(Late(export, each.due.window, runs.state(export, each.due.window), standing))
     return replace(noted, open=tuple(kept)), late
 
 
 def ask_again(watched: Watched, late: list[Late], now: datetime) -> Watched:
     """Asks about these at the next look, since nobody could be told of them."""
-    windows = {entry.window: entry for entry in late}
-    others = [due for due in watched.open if due.window not in windows]
-    return replace(watched, open=(*others, *(Due(window, now) for window in windows)))
+    windows = {entry.window for entry in late}
+    again = (each._replace(ask_at=now) if each.due.window in windows else each for each in watched.open)
+    return replace(watched, open=tuple(again))
 
 
-def _note(watched: Watched | None, schedule: Schedule, now: datetime) -> Watched | None:
+def _note(watched: Watched, schedule: Schedule, now: datetime) -> Watched:
     """With the windows whose runs have become due since."""
-    if watched is None:
-        first = schedule.first(now)
-        return None if first is None else Watched(first, (Due(first, now + schedule.late_after),))
-    dues = [Due(window, _expected(window, schedule)) for window in _since(watched.newest, schedule, now)]
-    if not dues:
+    newest = watched.newest
+    if newest is None:
+        found = list(islice(dues(schedule, now, watched.began), MOST_OPEN))
+    else:
+        found = list(islice(takewhile(lambda due: due.window.end > newest.end, dues(schedule, now)), MOST_OPEN))
+    if not found:
         return watched
-    return Watched(dues[-1].window, (*watched.open, *dues)[-_MOST_OPEN:])
+    opened = (Open(due, due.by) for due in reversed(found))
+    return replace(watched, newest=found[0].window, open=(*watched.open, *opened)[-MOST_OPEN:])
 
 
-def _since(newest: ExportWindow, schedule: Schedule, now: datetime) -> Iterator[ExportWindow]:
-    window: ExportWindow | None = newest
-    while window is not None and (window := schedule.after(window, now)) is not None:
-        yield window
-
-
-def _expected(window: ExportWindow, schedule: Schedule) -> datetime:
-    """`late_after` is reckoned from the window's end, or from when its run begins where that is later than that."""
-    wait = schedule.late_after
-    return window.end + (wait if wait > schedule.settle else wait + schedule.settle)
+def _passed(opened: tuple[Open, ...], delivered: list[Due]) -> list[Open]:
+    """Those that are not delivered, with what follows from the deliveries of newer ones."""
+    left = []
+    for each in opened:
+        if each.due in delivered:
+            continue
+        due = each.due
+        for newer in delivered:
+            if newer.window.start > due.window.start:
+                due = due.passed_by(newer)
+        left.append(each._replace(due=due))
+    return left

@@ -35,6 +35,7 @@ from data_export_airflow.page.access import (
 from data_export_airflow.page.cache import Cached
 from data_export_airflow.page.checks import can_check, last_check
 from data_export_airflow.page.detail import detail
+from data_export_airflow.page.late import LateExports
 from data_export_airflow.page.listing import Asked, Deliveries, SortKey, listing, with_delivery
 from data_export_airflow.page.overview import ExportRow, exports, without_runs
 from data_export_airflow.page.problems import problems
@@ -55,6 +56,7 @@ _HEADERS = {
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/api")
+_late_exports = LateExports()
 _volumes = Volumes()
 _receipts = receipts.Receipts()
 #: What the calendar may be asked for: years that Python can count from and to, in every zone.
@@ -65,7 +67,7 @@ _MOST_EVENTS = 2**31 - 1  # an id of Airflow's is no larger
 def _overview() -> tuple[datetime, list[ExportRow]]:
     with create_session() as session:
         now = datetime.now(UTC)
-        return now, exports(session, now)
+        return now, exports(session, now, _late_exports)
 
 
 def _failures() -> list[failed.Failure]:

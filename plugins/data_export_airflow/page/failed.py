@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 from data_export import errors
 from data_export.config.models import name_of
 from data_export_airflow.failures import FAILURE
-from data_export_airflow.page.overview import ours
+from data_export_airflow.page.newest import ours
 
 NO_REASON = "no reason kept: the worker was lost, the task timed out, or somebody marked it failed"
 

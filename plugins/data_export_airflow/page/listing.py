@@ -14,7 +14,9 @@ Deliveries = dict[RunKey, Delivery | None]
 BY_TOTALS: dict[SortKey, str] = {"rows": "work_orders", "bytes": "bytes", "images": "images"}
 
 #: The most urgent first.
-STATES = ("broken", "failed", "late", "running", "new", "paused", "off", "ended", "delivered", "hidden")
+STATES = (
+    "broken", "failed", "late", "running", "new", "incomplete", "paused", "off", "ended", "delivered", "hidden",
+)
 
 _KEYS: dict[SortKey, Callable[[ExportRow], Any]] = {
     "name": lambda row: row.name,

@@ -58,7 +58,7 @@ class Receipts:
         known = self._known if len(self._known) < _KEPT else {}
         wanted = list(keys)
         unknown = {key[0]: key for key in wanted if key not in known}
-        events = {row.run: row.event for row in _chunked(session, _event_of_run(), DagRun.id, unknown)}
+        events = {row.run: row.event for row in chunked(session, _event_of_run(), DagRun.id, unknown)}
         rows = by_id(session, select(AssetEvent.id, *_DELIVERY), AssetEvent.id, events.values())
         found = {id_: rows.get(events.get(id_)) for id_ in unknown}
         self._known = known | {unknown[id_]: Delivery._make(row) if row else None for id_, row in found.items()}
@@ -67,10 +67,11 @@ class Receipts:
 
 def by_id(session: Session, statement: Any, column: Any, ids: Iterable[int | None]) -> dict[int | None, Row[Any]]:
     """Rows by id. A join instead would make PostgreSQL read the whole table: it cannot know how few the ids are."""
-    return {row.id: row for row in _chunked(session, statement, column, ids)}
+    return {row.id: row for row in chunked(session, statement, column, ids)}
 
 
-def _chunked(session: Session, statement: Any, column: Any, ids: Iterable[int | None]) -> Iterator[Row[Any]]:
+def chunked(session: Session, statement: Any, column: Any, ids: Iterable[Any]) -> Iterator[Row[Any]]:
+    """Of the ids those that are no None, a part of them with each statement."""
     known = sorted({id_ for id_ in ids if id_ is not None})
     for start in range(0, len(known), _CHUNK):
         yield from session.execute(statement.where(column.in_(known[start : start + _CHUNK])))
@@ -88,10 +89,14 @@ def _event_of_run() -> Any:
         .order_by(AssetEvent.timestamp.desc())
         .limit(1)
     )
-    name = func.replace(func.substr(DagRun.dag_id, len(PREFIX) + 1), "_", "-")
     return select(DagRun.id.label("run"), event.scalar_subquery().label("event")).join(
-        AssetModel, AssetModel.name == asset_of("").name + name
+        AssetModel, AssetModel.name == asset_name_of(DagRun.dag_id)
     )
+
+
+def asset_name_of(dag_id: Any) -> Any:
+    """Of the asset whose events are an export's deliveries, in SQL."""
+    return asset_of("").name + func.replace(func.substr(dag_id, len(PREFIX) + 1), "_", "-")
 
 
 def receipt(session: Session, dag_id: str, event_id: int) -> dict[str, Any] | None:

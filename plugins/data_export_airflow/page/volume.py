@@ -11,7 +11,7 @@ from airflow.models.asset import AssetEvent
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from data_export_airflow.page.overview import ours
+from data_export_airflow.page.newest import ours
 from data_export_airflow.page.receipts import TOTALS
 
 DAYS = 14

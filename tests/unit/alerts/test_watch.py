@@ -27,13 +27,15 @@ class Daily:
     def __init__(self, end: datetime | None = None) -> None:
         self.end = end or MIDNIGHT + 1000 * DAY
 
-    def first(self, now: datetime) -> ExportWindow | None:
-        window = day((now - self.settle - MIDNIGHT) // DAY)
-        return window if window.end <= self.end else None
+    def begins(self, at: datetime) -> datetime | None:
+        start = day((at - self.settle - MIDNIGHT) // DAY).start
+        return start if start < self.end else None
 
-    def after(self, window: ExportWindow, now: datetime) -> ExportWindow | None:
-        following = ExportWindow(window.end, window.end + DAY)
-        return following if following.end + self.settle <= now and following.end <= self.end else None
+    def last(self, now: datetime) -> ExportWindow | None:
+        return day((min(now - self.settle, self.end) - MIDNIGHT) // DAY)
+
+    def before(self, window: ExportWindow) -> ExportWindow | None:
+        return ExportWindow(window.start - DAY, window.start)
 
 
 class FakeAirflow:
@@ -134,14 +136,14 @@ def test_a_new_export_has_time_for_its_first_window(days: Days) -> None:
     assert [entry.window for entry in days.at(begin + 2 * HOUR)] == [day(0)]
 
 
-def test_a_new_export_without_a_window_is_not_watched_yet() -> None:
+def test_a_new_export_without_a_window_is_asked_about_once() -> None:
     class NothingYet(Daily):
-        def first(self, now: datetime) -> ExportWindow | None:
+        def last(self, now: datetime) -> ExportWindow | None:
             return None
 
     days = Days(NothingYet())
     assert days.every_quarter(MIDNIGHT, MIDNIGHT + DAY) == {}
-    assert not days.runs.asked
+    assert days.runs.asked == {"standing": 1}
 
 
 def test_an_export_that_has_ended_is_not_missed(days: Days) -> None:

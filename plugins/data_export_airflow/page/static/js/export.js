@@ -6,7 +6,7 @@ import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
 import { files, missingImages, ranges } from "./sections.js";
 import { NONE, bytes, coming, duration, instant, number, plural, relative, span } from "./format.js";
-import { CONNECTORS, airflowLink, badge, dagPath, showError, showTime } from "./shell.js";
+import { CONNECTORS, airflowLink, badge, dagPath, lacks, lateness, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
 const REFRESH_MS = 15_000;
@@ -40,7 +40,7 @@ function show(data) {
   const item = data.export;
   showTime(data.as_of);
   document.title = `${item.name} · Data exports`;
-  byId("title").replaceChildren(item.name, " ", badge(item.state));
+  byId("title").replaceChildren(item.name, " ", badge(item.state), lacks(item, data.timezone) ?? "");
   const main = byId("export");
   main.replaceChildren(
     head(data),
@@ -70,7 +70,7 @@ function facts({ export: item, totals, states, timezone }) {
   const images = totals?.images === undefined ? [] : [fact("Images", number(totals.images), `${number(totals.images_copied)} copied, ${bytes(totals.image_bytes)}`), fact("Missing at source", number(totals.images_missing), "images", totals.images_missing ? "warn" : null)];
   return h("dl", { class: "facts" },
     fact("Last delivered", span(item.delivered_start, item.delivered_end, timezone), item.delivered_at ? relative(item.delivered_at) : null),
-    fact("Lag", duration(item.lag_seconds), item.late_seconds ? `late by ${duration(item.late_seconds)}` : null, item.late_seconds ? "bad" : null),
+    fact("Lag", duration(item.lag_seconds), lateness(item), item.late_seconds === null ? null : "bad"),
     fact("Next run", item.paused ? "paused" : coming(item.next_run), item.next_run ? `${instant(item.next_run)} UTC` : null),
     fact("Windows delivered", `${number(done)} of ${number(due)}`, "in the calendar below", done < due ? "warn" : null),
     totals ? fact("Work orders", number(totals.work_orders ?? 0), bytes(totals.bytes ?? 0)) : fact("Work orders", NONE, "your Airflow user may not read receipts"),

@@ -38,7 +38,7 @@ function card(title, id, note, ...content) {
 function late({ late: found, late_count: count, exports, forbidden: told }) {
   if (told) return card("Late now", "late", "", h("p", { class: "soft" }, told));
   const note = `${number(count)} of ${plural(exports, "export")}`;
-  if (!count) return card("Late now", "late", note, h("p", { class: "fine" }, "Every window that is due was delivered."));
+  if (!count) return card("Late now", "late", note, h("p", { class: "fine" }, "Nothing is late."));
   const rows = found.map((item) =>
     h("tr", {}, h("th", { scope: "row" }, h("a", { href: exportPage(item.dag_id) }, item.name)), h("td", {}, CONNECTORS[item.connector] ?? item.connector), h("td", {}, item.interval), h("td", { class: "instant" }, span(item.delivered_start, item.delivered_end)), h("td", { class: "number bad" }, duration(item.late_seconds)), h("td", {}, item.last_run_id ? airflowLink(runPath(item.dag_id, item.last_run_id), {}, item.last_run_state) : "–")),
   );

@@ -1,7 +1,7 @@
 import { get } from "./api.js";
 import { announce, byId, h } from "./dom.js";
 import { bytes, coming, duration, instant, number, plural, span } from "./format.js";
-import { CONNECTORS, STATES, airflowLink, badge, dagPath, exportPage, runPath, showTime } from "./shell.js";
+import { CONNECTORS, STATES, airflowLink, badge, dagPath, exportPage, lacks, lateness, runPath, showTime } from "./shell.js";
 
 const REFRESH_MS = 30_000;
 const LIMIT = 100;
@@ -112,13 +112,13 @@ function row(item) {
   const failed = others
     ? h("span", { class: "soft", title: "windows whose run failed, in all of the export's history" }, ` ${number(others)} failed`)
     : null;
-  const late = item.late_seconds ? `late by ${duration(item.late_seconds)}` : null;
+  const late = lateness(item);
   const run = item.last_run_id ? airflowLink(runPath(item.dag_id, item.last_run_id), {}, "last run") : null;
   return h(
     "tr",
     {},
     h("th", { scope: "row" }, h("a", { href: exportPage(item.dag_id) }, item.name)),
-    h("td", {}, badge(item.state), failed),
+    h("td", {}, badge(item.state), lacks(item), failed),
     h("td", {}, CONNECTORS[item.connector] ?? item.connector),
     h("td", {}, item.interval),
     h("td", { class: "instant", title: item.delivered_at ? `delivered ${instant(item.delivered_at)} UTC` : null }, span(item.delivered_start, item.delivered_end)),

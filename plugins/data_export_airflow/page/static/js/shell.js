@@ -1,18 +1,19 @@
 import { AIRFLOW } from "./api.js";
 import { byId, h } from "./dom.js";
-import { instant } from "./format.js";
+import { duration, instant, number, span } from "./format.js";
 
 /** What each state means, for people. */
 export const STATES = {
   broken: ["Broken file", "its customer file has errors: no run is scheduled until it is mended"],
-  failed: ["Failed", "the newest run failed"],
-  late: ["Late", "a window that is due has not been delivered"],
+  failed: ["Failed", "the newest run failed, or that of every window that is late"],
+  late: ["Late", "a window that is due has not been delivered in time; people are told of it"],
   running: ["Running", "a run is queued or running"],
   new: ["New", "nothing was delivered yet"],
+  incomplete: ["Ended, incomplete", "end_date has passed, and windows before it were never delivered"],
   paused: ["Paused", "the DAG is paused in Airflow"],
   off: ["Off", "the customer file says enabled: false"],
-  ended: ["Ended", "its last window was delivered; history is a backfill"],
-  delivered: ["On time", "every window that is due was delivered"],
+  ended: ["Ended", "end_date has passed, and every window before it was delivered"],
+  delivered: ["On time", "nothing is late; older gaps are in its calendar"],
   hidden: ["Not shown", "your Airflow user may see the DAG, but not its runs"],
 };
 
@@ -21,6 +22,19 @@ export const CONNECTORS = { gs: "Cloud Storage", s3: "S3", sftp: "SFTP", email: 
 export function badge(state) {
   const [label, meaning] = STATES[state] ?? [state, ""];
   return h("span", { class: `badge ${state}`, title: meaning }, label);
+}
+
+/** `2 windows late by 3 h`; null where none is. */
+export function lateness(item) {
+  if (item.late_seconds === null) return null;
+  return `${item.late_windows > 1 ? `${number(item.late_windows)} windows ` : ""}late by ${duration(item.late_seconds)}`;
+}
+
+/** What an export lacks that has ended; null where it lacks nothing. */
+export function lacks(item, timezone) {
+  if (!item.lacks) return null;
+  const title = `never delivered, between ${span(item.lacks_start, item.lacks_end, timezone)}`;
+  return h("span", { class: "warn", title }, ` ${number(item.lacks)} missing`);
 }
 
 /** A link to a page of Airflow's. The frame may not navigate its parent, but may click a link there. */
