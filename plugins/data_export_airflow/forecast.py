@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 from itertools import islice
 
 from airflow.jobs.job import most_recent_job
-from airflow.models.backfill import Backfill, ReprocessBehavior, _do_dry_run
+from airflow.models.backfill import Backfill, BackfillDagRun, ReprocessBehavior, _do_dry_run
 from airflow.models.dag import DagModel
 from airflow.utils.session import create_session
 from pendulum import instance
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from data_export.config.load import load_named
@@ -20,6 +20,7 @@ from data_export.errors import ConfigError, DataExportError, LimitExceeded
 from data_export.limits import Limits, check_window, limits_of
 from data_export.source.estimate import Counted, count
 from data_export.window import ExportWindow
+from data_export.wording import windows_in_words
 from data_export_airflow.connections import source_dsn
 from data_export_airflow.page.windows import MAX_WINDOWS, Schedule, WindowRow, sample, schedule, windows
 from data_export_airflow.timetables import timetable_of
@@ -93,7 +94,7 @@ def forecast(asked: Asked, now: datetime) -> Forecast:
         own, found = _windows(session, asked, plan, (start, end), now)
         for row in found:
             check_window(asked.name, export, ExportWindow(row.start, row.end), limits, now)
-        under_way = _under_way(session, asked.name)
+        under_way = _under_way(session, asked.name, export.timezone)
         runs = _to_run(session, asked, own)
         reckoned = sample(found) or _recent(session, asked.name, plan, now)
         scheduler = most_recent_job("SchedulerJob", session=session)
@@ -194,11 +195,13 @@ def _windows(
     ]
 
 
-def _under_way(session: Session, name: str) -> str | None:
+def _under_way(session: Session, name: str, timezone: str) -> str | None:
     active = session.scalar(select(Backfill).where(Backfill.dag_id == dag_id(name), Backfill.completed_at.is_(None)))
     if active is None:
         return None
-    return f"backfill {active.id} ({active.from_date:%Y-%m-%d %H:%M} to {active.to_date:%Y-%m-%d %H:%M} UTC)"
+    count = select(func.count()).select_from(BackfillDagRun).where(BackfillDagRun.backfill_id == active.id)
+    windows = windows_in_words(session.scalar(count) or 0, active.from_date, active.to_date, timezone)
+    return f"backfill {active.id} of {windows}"
 
 
 def _to_run(session: Session, asked: Asked, own: list[ExportWindow]) -> list[ExportWindow]:

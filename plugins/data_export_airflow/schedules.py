@@ -48,7 +48,7 @@ class ExportSchedule:
         self._timetable, self._known = timetable, known
 
     def begins(self, at: datetime) -> datetime | None:
-        start = self._timetable.begins(instance(at), self._timetable.start)
+        start = self._timetable.first_start(instance(at), self._timetable.start)
         return start if self._timetable.end is None or start < self._timetable.end else None
 
     def last(self, now: datetime) -> ExportWindow | None:

@@ -69,9 +69,9 @@ class SettledCronTimetable(CronDataIntervalTimetable):
 
     def _skip_to_latest(self, earliest: DateTime | None) -> DateTime:
         """Without catch-up: not further than the last window that has settled, lest those that have not be left out."""
-        return self.begins(instance(interval.utcnow()), earliest)  # type: ignore[attr-defined]  # the clock of Airflow's
+        return self.first_start(instance(interval.utcnow()), earliest)  # type: ignore[attr-defined]  # the clock of Airflow's
 
-    def begins(self, at: DateTime, earliest: DateTime | None) -> DateTime:
+    def first_start(self, at: DateTime, earliest: DateTime | None) -> DateTime:
         """Start of the first window that runs where the export goes on at `at`; not before `end` where it has ended."""
         latest = super().infer_manual_data_interval(run_after=at - self.settle).start
         return latest if earliest is None else max(latest, self._align_to_next(earliest))
@@ -128,7 +128,7 @@ class OnceWindowTimetable(Timetable):
     def deserialize(cls, data: dict[str, Any]) -> Self:
         return cls(_instant(data["start"]), _instant(data["end"]), timedelta(seconds=data["settle_seconds"]))
 
-    def begins(self, at: DateTime, earliest: DateTime | None) -> DateTime:
+    def first_start(self, at: DateTime, earliest: DateTime | None) -> DateTime:
         return self.start
 
     def infer_manual_data_interval(self, *, run_after: DateTime) -> DataInterval:

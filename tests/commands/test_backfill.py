@@ -102,7 +102,7 @@ def test_it_shows_what_it_would_do_and_creates_nothing(deploy: Deploy, capsys: p
     deploy(FILE)
     assert backfill("--dry-run") == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "acme: 2025-03-28 to 2025-04-01, exclusive, in Europe/Paris"
+    assert lines[0] == "acme: 4 windows, starting 2025-03-28 up to and including 2025-03-31 (Europe/Paris)"
     said = {line[2:12].strip(): line[12:] for line in lines[1:]}
     assert said["windows"] == "4: 4 never run"
     assert said["first"] == "2025-03-27 23:00:00 to 2025-03-28 23:00:00 UTC"
@@ -138,7 +138,8 @@ def test_a_second_one_is_refused_while_the_first_goes_on(
     assert backfill("--yes") == 0
     for again in ((), ("--yes",)):
         assert backfill(*again, start="2025-03-20") == 1
-        assert "(2025-03-27 23:00 to 2025-03-30 22:00 UTC) is under way" in capsys.readouterr().err
+        words = "of 4 windows, starting 2025-03-28 up to and including 2025-03-31 (Europe/Paris) is under way"
+        assert words in capsys.readouterr().err
     assert backfill("--dry-run", start="2025-03-20") == 0
     assert "  BUSY      backfill " in capsys.readouterr().out
     assert backfill() == 0  # the same again, for nobody ran it

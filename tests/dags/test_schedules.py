@@ -88,7 +88,7 @@ def test_the_last_window_is_cut_by_end_date_and_none_follows() -> None:
 
 
 def test_nothing_lies_before_the_first_window() -> None:
-    daily = schedule()
+    daily = schedule(start_date="2025-01-01")
     assert daily.last(at("2025-01-02T00:04")) is None
     first = daily.last(at("2025-01-02T00:05"))
     assert first == window("2025-01-01T00:00", "2025-01-02T00:00")
@@ -96,7 +96,7 @@ def test_nothing_lies_before_the_first_window() -> None:
 
 
 def test_once_is_one_window() -> None:
-    once = schedule(interval="once", end_date="2025-02-01")
+    once = schedule(interval="once", start_date="2025-01-01", end_date="2025-02-01")
     only = once.last(at("2025-02-01T00:05"))
     assert only == window("2025-01-01T00:00", "2025-02-01T00:00")
     assert once.last(at("2025-02-01T00:04")) is None

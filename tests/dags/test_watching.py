@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from data_export.alerts.ledger import note_told
-from data_export.alerts.watch import RunState, Standing
+from data_export.alerts.watch import Open, RunState, Standing, Watched
 from data_export.delivery.local import LocalStore
+from data_export.lateness import Due
 from data_export.layout import WATCH_KEY
 from data_export.window import ExportWindow
 from data_export_airflow import watching
@@ -53,8 +54,8 @@ class Installation:
         for path in (self.file, self.state):
             path.parent.mkdir(parents=True)
         self.file.write_text(f"{GOOD % 'acme'}owner: {OWNER}\n")
-        due = [WINDOW.to_dict() | {"ask_at": MIDNIGHT.isoformat()}]
-        self.state.write_text(json.dumps({"acme": {"newest": NEWEST.to_dict(), "open": due}}))
+        watched = Watched(MIDNIGHT, NEWEST, (Open(Due(WINDOW, MIDNIGHT), MIDNIGHT),))
+        self.state.write_text(json.dumps({"acme": watched.to_dict()}))
 
     def look(self) -> dict[str, int]:
         return watch({"ti": None})

@@ -1,12 +1,13 @@
 """An installation with every state that an export and a window can be in, for the tests in Chromium."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from airflow.models.dag import DagModel
 
 from data_export.config.models import dag_id
 from data_export_airflow.check_dag import CHECK_DAG
-from tests.page.history import History
+from tests.page.history import SITE, History
 
 DAY = timedelta(days=1)
 TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -19,25 +20,38 @@ NAMES = (
     "eiffage-ftth-region-sud-est-work-orders-states",
     "fjord-networks",
     "gamma-utilities",
+    "hermes-mail",
+    "ionia-grid",
 )
+OFF, MAIL, ENDED = "gamma-utilities", "hermes-mail", "ionia-grid"
 MAIN = "data_export__acme_timeline"
 DENIED = {
     "error": "AccessDenied",
     "message": "gs://acme-bi/exports: 403, the service may not create objects: grant storage.objects.create on the"
     " bucket acme-bi to exports@platform-project.iam.gserviceaccount.com",
 }
+BY_MAIL = """\
+site_id: [{site}]
+interval: daily
+start_date: {start}
+connector_type: email
+connector_config: {{emails: [anna@hermes.example, ben@hermes.example]}}
+"""
+OFFERED = {"work_orders": 231, "bytes": 231_000, "sha256": "cd" * 32}
 FULL = {"error": "TargetFull", "message": "sftp.fjord.example:22: the disk is full: make room, the next try resumes"}
 
 
 def fill(history: History, days: int = 60) -> None:
-    """Eight exports: on time, failed, late, running, new, paused, ended and off; and two broken files."""
+    """Exports on time, failed, late, running, new, paused, ended with a gap and off; and two broken files."""
     start = f"{TODAY - (days + 30) * DAY:%Y-%m-%d}"
     for name in NAMES:
-        history.write(name, start=start, **({"enabled": "false"} if name == NAMES[-1] else {}))
+        more = {OFF: {"enabled": "false"}, ENDED: {"end_date": f"{TODAY - 5 * DAY:%Y-%m-%d}"}}.get(name, {})
+        history.write(name, start=start if name != ENDED else f"{TODAY - 9 * DAY:%Y-%m-%d}", **more)
+    (history.customers / f"{MAIL}.yaml").write_text(BY_MAIL.format(site=SITE, start=start))
     (history.customers / "helios-broken.yaml").write_text("site_id: [not-a-uuid]\ninterval: daily\ntime_zone: UTC\n")
     (history.customers / "iris.yaml").write_text("site_id: [9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d]\n\tinterval: daily\n")
     history.parse()
-    dags = [dag_id(name) for name in NAMES[:-1]]
+    dags = [dag_id(name) for name in NAMES if name not in (OFF, ENDED, MAIL)]
     for dag in dags:
         history.next_window(dag, TODAY, TODAY + DAY)
     _, states, running, paused, late, healed, _new = dags
@@ -52,9 +66,23 @@ def fill(history: History, days: int = 60) -> None:
     _failed(history, states, 1, DENIED)
     _delivered(history, healed, 1, 90)
     history.run(running, TODAY - DAY, TODAY, "running", began=datetime.now(UTC) - timedelta(minutes=3))
+    _others(history)
     history.session.get_one(DagModel, paused).is_paused = True
     history.next_window(late, TODAY - 2 * DAY, TODAY - DAY)  # which the scheduler did not create
     _checked(history)
+
+
+def _others(history: History) -> None:
+    """A link that does not reach everybody, and an export that has ended with two windows missing."""
+    mail, ended = dag_id(MAIL), dag_id(ENDED)
+    history.next_window(mail, TODAY, TODAY + DAY)
+    for back in (3, 2, 1):
+        refused = ("b***@hermes.example",) if back == 3 else ("b***@hermes.example", "c***@hermes.example")
+        _delivered(history, mail, back, 40, refused=refused if back != 2 else (), outcome="staged")
+    for back in (9, 6):
+        _delivered(history, ended, back, 70)
+    row = history.session.get_one(DagModel, ended)
+    row.next_dagrun_data_interval_start = row.next_dagrun_data_interval_end = row.next_dagrun_create_after = None
 
 
 def _day_of_main(history: History, back: int) -> None:
@@ -62,10 +90,12 @@ def _day_of_main(history: History, back: int) -> None:
         _failed(history, MAIN, back, DENIED)
     elif back not in (11, 12, 90):
         orders = 0 if back % 41 == 7 else 180 + (back * 37) % 90 + (60 if back < 60 else 0)
-        _delivered(history, MAIN, back, orders, images_missing=2 if back in (20, 64) else 0)
+        missing = {20: 2, 34: 250}.get(back, 0)
+        kept = {"outcome": "kept", "offered": OFFERED, "images_kept": 3} if back == 1 else {}
+        _delivered(history, MAIN, back, orders, images_missing=missing, **kept)
 
 
-def _delivered(history: History, dag: str, back: int, orders: int, **sums: int) -> None:
+def _delivered(history: History, dag: str, back: int, orders: int, **sums: Any) -> None:
     start = TODAY - back * DAY
     history.run(dag, start, start + DAY, orders=orders, sums=sums)
 

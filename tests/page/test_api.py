@@ -61,6 +61,7 @@ PATHS = (
     "volume",
     "exports/{}",
     "exports/{}/receipts/1",
+    "exports/{}/backfills",
     "exports/{}/check",
 )
 

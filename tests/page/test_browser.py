@@ -9,6 +9,8 @@ from airflow.utils.session import create_session
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
+from data_export.config.models import dag_id
+from data_export.wording import windows_in_words
 from tests.page import fleet
 from tests.page.conftest import Opened, empty
 from tests.page.history import History
@@ -97,9 +99,9 @@ def test_the_list_is_sorted_with_the_keyboard_and_says_so(installation: None, op
 def test_filters_tell_what_is_left_and_stay_in_the_address(installation: None, opened: Opened) -> None:
     page = opened("")
     page.get_by_role("searchbox").fill("acme")
-    expect(page.get_by_role("status")).to_have_text("2 exports of 10")
+    expect(page.get_by_role("status")).to_have_text("2 exports of 12")
     page.get_by_role("button", name=re.compile("^Failed")).click()
-    expect(page.get_by_role("status")).to_have_text("1 export of 10")
+    expect(page.get_by_role("status")).to_have_text("1 export of 12")
     expect(page).to_have_url(re.compile("search=acme&state=failed"))
     page.reload()
     expect(page.locator("#body tr")).to_have_count(1)
@@ -110,7 +112,9 @@ def test_filters_tell_what_is_left_and_stay_in_the_address(installation: None, o
 def test_every_state_is_there_with_its_meaning(installation: None, opened: Opened) -> None:
     page = opened("?sort=state")
     states = page.locator("#body .badge").all_text_contents()
-    assert [*dict.fromkeys(states)] == ["Broken file", "Failed", "Late", "Running", "New", "Paused", "Off", "On time"]
+    assert [*dict.fromkeys(states)] == [
+        "Broken file", "Failed", "Late", "Running", "New", "Ended, incomplete", "Paused", "Off", "On time"
+    ]  # fmt: skip
     for badge in page.locator("#body .badge").all():
         assert badge.get_attribute("title")
 
@@ -126,12 +130,63 @@ def test_the_calendar_is_walked_with_the_keyboard(installation: None, opened: Op
     expect(page.get_by_role("tooltip")).to_contain_text("no run was made for it")
     page.keyboard.press("Space")
     page.keyboard.press("Shift+ArrowLeft")
-    expect(page.get_by_text("2 windows selected")).to_be_visible()
+    expect(page.get_by_text("Selected: 2 windows, starting")).to_be_visible()
     page.keyboard.press("Escape")
-    expect(page.get_by_text("selected", exact=False)).to_have_count(0)
+    expect(page.get_by_text("Selected:")).to_have_count(0)
     page.locator("button.cell.delivered").first.hover()
     expect(page.get_by_role("tooltip")).to_contain_text("Work orders")
     shot(page, "page-calendar")
+
+
+def test_a_range_is_said_as_on_the_command_line_and_runs_at_once_keep_to_the_limit(
+    installation: None, opened: Opened
+) -> None:
+    page = opened(PAGES["export"])
+    page.get_by_role("button", name=re.compile("^Select")).click()
+    page.get_by_role("button", name="Backfill …").click()
+    dialog = page.get_by_role("dialog")
+    first, last = fleet.TODAY - 37 * fleet.DAY, fleet.TODAY - 11 * fleet.DAY
+    expect(dialog).to_contain_text(windows_in_words(27, first, last, "UTC"))
+    runs = dialog.get_by_role("spinbutton", name="Runs at once (1 to 3)")
+    expect(runs).to_have_value("3")
+    for typed, taken in (("50", "3"), ("0", "1"), ("2", "2")):
+        runs.fill(typed)
+        runs.blur()
+        expect(runs).to_have_value(taken)
+
+
+def test_what_receipts_warn_of_is_told(installation: None, opened: Opened, shot: Any) -> None:
+    page = opened("?search=hermes")
+    expect(page.locator("#body tr")).to_contain_text("2 recipients refused")
+    page = opened(f"export.html?dag={dag_id(fleet.MAIL)}")
+    assert faults(page) == []
+    warning = page.get_by_role("region", name="The mail server refused recipients")
+    expect(warning.get_by_role("listitem")).to_have_count(2)
+    expect(warning).to_contain_text("b***@hermes.example, c***@hermes.example")
+    cell = page.locator("button.cell.refused").last
+    expect(cell).to_have_accessible_name(re.compile("recipients refused 2"))
+    cell.hover()
+    expect(page.get_by_role("tooltip")).to_contain_text("not to everybody")
+    shot(page, "page-refused", full_page=True)
+    page = opened(PAGES["export"])
+    kept = page.get_by_role("region", name="Where the files are").get_by_role("row").last
+    expect(kept).to_contain_text("kept")
+    expect(kept).to_contain_text("not replaced by one with 231 work orders, 231 kB")
+    missing = page.get_by_role("region", name="Images missing at the source")
+    missing.get_by_text("250 images").click()
+    expect(missing).to_contain_text(re.compile("the first 100 of 250.*All their names: gs://"))
+    page = opened("fleet.html")
+    expect(page.get_by_role("columnheader", name="Recipients refused")).to_be_visible()
+
+
+def test_an_export_that_has_ended_says_what_it_lacks(installation: None, opened: Opened) -> None:
+    page = opened("?state=incomplete")
+    row = page.locator("#body tr")
+    expect(row).to_have_count(1)
+    expect(row).to_contain_text("2 missing")
+    row.get_by_role("link", name=fleet.ENDED, exact=True).click()
+    expect(page.get_by_role("heading", level=1)).to_contain_text("Ended, incomplete")
+    expect(page.get_by_role("heading", level=1)).to_contain_text("2 missing")
 
 
 def test_a_viewer_may_look_but_not_start_anything(installation: None, opened: Opened) -> None:

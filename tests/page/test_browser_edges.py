@@ -1,9 +1,12 @@
 """The page in a real Chromium where there is nothing to show, and where customers' text would be markup."""
 
+from datetime import UTC, datetime
 from typing import Any
 
+from airflow.models.dag import DagModel
 from playwright.sync_api import expect
 
+from data_export.wording import windows_in_words
 from tests.page import fleet
 from tests.page.conftest import Opened
 from tests.page.history import History
@@ -23,6 +26,32 @@ def test_an_installation_without_exports_says_what_to_do(history: History, opene
     shot(page, "empty-fleet")
 
 
+def test_thousands_of_exports_are_walked_with_the_keyboard(history: History, opened: Opened) -> None:
+    template = history.session.get_one(DagModel, history.export("first"))
+    kept = {"bundle_name": template.bundle_name, "timetable_type": template.timetable_type, "is_stale": False}
+    history.session.add_all(DagModel(dag_id=f"data_export__n_{number:04}", **kept) for number in range(4_999))
+    history.session.commit()
+    page = opened("")
+    status, rows = page.get_by_role("status"), page.locator("#body tr")
+    expect(status).to_have_text("5,000 exports of 5,000, 1 to 100 shown")
+    following = page.get_by_role("button", name="Next", exact=True)
+    following.focus()
+    for shown in ("101 to 200", "201 to 300"):
+        page.keyboard.press("Enter")
+        expect(status).to_have_text(f"5,000 exports of 5,000, {shown} shown")
+        expect(following).to_be_focused()
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Enter")
+    expect(rows.first).to_contain_text("n-0099")
+    page.goto("?offset=4900")
+    expect(rows).to_have_count(100)
+    following.focus()
+    page.keyboard.press("Enter")  # there is none: nothing happens, and the focus stays
+    expect(following).to_be_focused()
+    expect(rows.last).to_contain_text("n-4998")
+    assert faults(page) == []
+
+
 def test_a_new_export_shows_an_empty_calendar(history: History, opened: Opened, shot: Any) -> None:
     dag = history.export("fresh")
     page = opened(f"export.html?dag={dag}")
@@ -35,6 +64,30 @@ def test_an_export_that_is_none_says_so(history: History, opened: Opened) -> Non
     history.parse()
     page = opened("export.html?dag=data_export__nobody", refused=True)
     expect(page.get_by_role("alert").first).to_have_text("data_export__nobody is no data export that Airflow knows")
+
+
+def test_the_end_of_a_backfill_is_seen_at_once(history: History, opened: Opened, shot: Any) -> None:
+    """Airflow itself notices it up to half a minute late."""
+    dag = history.export("acme", start=f"{fleet.TODAY - 9 * fleet.DAY:%Y-%m-%d}")
+    first = fleet.TODAY - 5 * fleet.DAY
+    runs = [
+        history.run(dag, start, start + fleet.DAY, "running", run_type="backfill")
+        for start in (first, first + fleet.DAY)
+    ]
+    history.backfill(dag, first, first + fleet.DAY, runs)
+    page = opened(f"export.html?dag={dag}")
+    words = f"A backfill of {windows_in_words(2, first, first + fleet.DAY, 'UTC')} is under way: "
+    expect(page.get_by_text(f"{words}2 runs left.")).to_be_visible()
+    assert faults(page) == []
+    shot(page, "page-under-way")
+    for run, left in zip(runs, ("1 run left", None), strict=True):
+        run.state, run.end_date = "success", datetime.now(UTC)
+        history.session.commit()
+        history.deliver(run, run.data_interval_start, run.data_interval_end)
+        notice = page.get_by_text("A backfill of")
+        expect(notice).to_contain_text(left) if left else expect(notice).to_have_count(0)
+    expect(page.locator("button.cell.delivered")).to_have_count(2)
+    expect(page.get_by_role("status")).to_have_text("The backfill is over.")
 
 
 def test_text_of_customers_is_never_markup(history: History, opened: Opened) -> None:

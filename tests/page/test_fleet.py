@@ -56,6 +56,7 @@ def test_volume_is_counted_by_the_day_of_delivery(history: History) -> None:
         "images": 200,
         "image_bytes": 5_000_000,
         "images_missing": 0,
+        "refused_recipients": 0,
     }
     assert totals(today, {one})["deliveries"] == 0
 

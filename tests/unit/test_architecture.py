@@ -66,7 +66,7 @@ LAYERS = (
     {"pipeline", "check", "alerts"},
     {"source", "transform", "delivery", "images"},
     {"config", "limits", "plan", "preview", "receipt", "snapshot"},
-    {"window", "layout", "errors", "content", "snapshot", "sizes"},
+    {"window", "layout", "errors", "content", "snapshot", "sizes", "lateness", "wording"},
 )
 
 

@@ -6,6 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from data_export.wording import windows_in_words
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -93,8 +95,8 @@ def _text(found: "Forecast", now: "datetime") -> Iterator[str]:
     states, rows = Counter({"never run": 0}), [row for row in found.windows if row.state != "rest"]
     for row in rows:
         states["never run" if row.state in ("missing", "past", "open") else row.state] += 1
-    yield f"{asked.name}: {asked.start} to {asked.end}, exclusive, in {found.timezone}"
     first, last = found.first, found.last
+    yield f"{asked.name}: {windows_in_words(len(rows), first.start, last.start, found.timezone)}"
     counts = ", ".join(f"{number:,} {state}" for state, number in states.items() if number)
     yield f"  windows   {len(rows):,}: {counts}"
     yield f"  first     {first.start:%Y-%m-%d %H:%M:%S} to {first.end:%Y-%m-%d %H:%M:%S} UTC"

@@ -32,6 +32,7 @@ from data_export_airflow.page.access import (
     may_see_import_errors,
     of_an_export,
 )
+from data_export_airflow.page.backfills import under_way
 from data_export_airflow.page.cache import Cached
 from data_export_airflow.page.checks import can_check, last_check
 from data_export_airflow.page.detail import detail
@@ -144,6 +145,12 @@ def one_receipt(
     if found is None:
         raise HTTPException(404, f"{dag_id} has no receipt {event_id}")
     return found
+
+
+@router.get("/exports/{dag_id}/backfills", dependencies=of_an_export)
+def backfills_under_way(dag_id: str, session: SessionDep) -> dict[str, Any]:
+    """The backfills of an export that have runs left."""
+    return {"backfills": under_way(session, dag_id)}
 
 
 @router.get("/exports/{dag_id}/check", dependencies=[*of_an_export, *may_read_checks])

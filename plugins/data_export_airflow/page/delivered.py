@@ -1,92 +1,79 @@
-"""What became of the windows of some exports, in a few queries whatever number of exports is asked about."""
+"""What was delivered of some exports, by their receipts, in a few queries whatever number of exports is asked about."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
-from sqlalchemy import ColumnElement, and_, case, exists, false, func, or_, select, true
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, exists, false, func, select
+from sqlalchemy.orm import Session
 
+from data_export.config.models import name_of
 from data_export.window import ExportWindow
-from data_export_airflow.page.receipts import Receipts, asset_name_of
+from data_export_airflow.page.receipts import WINDOW, asset_name_of, chunked
+from data_export_airflow.tasks import asset_of
 
-_MANUAL = "manual"
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
+_ALIKE = timedelta(days=7)
 
 
 @dataclass(slots=True)
 class Delivered:
-    """Of one export: windows that were delivered, and the runs of others."""
+    """Of one export, as the watch asks it (`TaskRuns`): receipts tell, not the runs that have succeeded."""
 
-    starts: set[datetime] = field(default_factory=set)
-    ranges: list[tuple[datetime, datetime]] = field(default_factory=list)
-    #: By the start of windows that were not delivered: failed, running or queued.
-    runs: dict[datetime, str] = field(default_factory=dict)
+    #: By the start of what was delivered its end, the latest of several.
+    ends: dict[datetime, datetime] = field(default_factory=dict)
+    #: The starts of windows whose run has failed.
+    failed: set[datetime] = field(default_factory=set)
+
+    def add(self, window: ExportWindow) -> None:
+        self.ends[window.start] = max(window.end, self.ends.get(window.start, window.end))
 
     def __call__(self, window: ExportWindow) -> bool:
         """By its own run, or by a run of any range that holds it, which a person may have started."""
-        return window.start in self.starts or any(
-            start <= window.start and window.end <= end for start, end in self.ranges
+        own = self.ends.get(window.start)
+        return (own is not None and own >= window.end) or any(
+            start <= window.start and window.end <= end for start, end in self.ends.items()
         )
 
 
 def delivered(session: Session, dag_ids: Iterable[str], until: datetime | None) -> dict[str, Delivered]:
     """By dag_id; of each export from its newest window that was delivered and ended by `until` on, if there is one."""
-    found = {dag_id: Delivered() for dag_id in dag_ids}
-    since = _since(found, until)
-    for row in session.execute(_runs(since)):
-        export = found[row.dag_id]
-        if row.is_delivered:
-            export.starts.add(row.data_interval_start)
-            export.ranges.append((row.data_interval_start, row.data_interval_end))
-        else:
-            export.runs[row.data_interval_start] = row.state
-    by_hand = {(row.id, row.start_date): row.dag_id for row in session.execute(_by_hand(since))}
-    for key, delivery in Receipts()(session, by_hand).items():
-        if delivery is not None and delivery.window:
-            window = ExportWindow.from_dict(delivery.window)
-            found[by_hand[key]].ranges.append((window.start, window.end))
+    found = {each: Delivered() for each in dag_ids}
+    for since, some in _alike(session, found, until):
+        names = {asset_of(name_of(each) or "").name: each for each in some}
+        for row in chunked(session, _events(since), AssetModel.name, names):
+            if row.window:
+                found[names[row.name]].add(ExportWindow.from_dict(row.window))
+        for row in chunked(session, _failed(since), DagRun.dag_id, some):
+            found[row.dag_id].failed.add(row.data_interval_start)
     return found
 
 
-def of_schedule(run: Any = DagRun) -> ColumnElement[bool]:
+def deliveries(session: Session, dag_ids: Iterable[str]) -> dict[str, int]:
+    """How many deliveries each has had."""
+    names = {asset_of(name_of(each) or "").name: each for each in dag_ids}
+    counted = (
+        select(AssetModel.name, func.count().label("number"))
+        .join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
+        .group_by(AssetModel.name)
+    )
+    return {names[row.name]: row.number for row in chunked(session, counted, AssetModel.name, names)}
+
+
+def of_schedule() -> ColumnElement[bool]:
     """Whether a run is for its own interval, not for a range given by hand, which tells nothing of the schedule."""
     # "Less than any date", since PostgreSQL takes "is null" for so rare that it would sort all runs of an export
     # instead of reading the index from its end.
-    condition: ColumnElement[bool] = func.coalesce(run.conf["from"].as_string(), "") < "0"
+    condition: ColumnElement[bool] = func.coalesce(DagRun.conf["from"].as_string(), "") < "0"
     return condition
 
 
-def _since(dag_ids: Collection[str], until: datetime | None) -> Any:
-    """Where to begin with each export; null: with its first run."""
-    run = aliased(DagRun)
-    newest = (
-        select(run.logical_date)
-        .where(
-            run.dag_id == DagModel.dag_id,
-            run.logical_date.is_not(None),
-            run._state == "success",
-            run.data_interval_end <= until if until is not None else false(),
-            of_schedule(run),
-        )
-        .order_by(run.logical_date.desc())
-        .limit(1)
-    )
-    # The offset keeps PostgreSQL from asking for it once for every run instead of once for every export.
-    return (
-        select(DagModel.dag_id, newest.scalar_subquery().label("since"))
-        .where(DagModel.dag_id.in_(sorted(dag_ids)))
-        .offset(0)
-        .subquery()
-    )
-
-
-def _runs(since: Any) -> Any:
-    """Runs of the schedule; one that was delivered and then cleared counts as delivered while it runs again."""
+def _alike(session: Session, dag_ids: Iterable[str], until: datetime | None) -> Iterator[tuple[datetime, list[str]]]:
+    """Exports that are to be read from about the same moment on, so that one that is dead for a year costs its own."""
     event = exists(
         select(AssetEvent.id)
         .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
@@ -97,29 +84,39 @@ def _runs(since: Any) -> Any:
         )
         .correlate(DagRun)
     )
-    return (
-        select(
-            DagRun.dag_id,
-            DagRun.data_interval_start,
-            DagRun.data_interval_end,
-            DagRun._state.label("state"),
-            case((DagRun._state == "success", true()), else_=event).label("is_delivered"),
+    newest = (
+        select(DagRun.logical_date)
+        .where(
+            DagRun.dag_id == DagModel.dag_id,
+            DagRun.logical_date.is_not(None),
+            DagRun._state == "success",
+            DagRun.data_interval_end <= until if until is not None else false(),
+            of_schedule(),
+            event,
         )
-        .join(since, and_(since.c.dag_id == DagRun.dag_id, DagRun.logical_date >= func.coalesce(since.c.since, _EVER)))
-        .where(DagRun.data_interval_start.is_not(None), of_schedule())
-        .order_by(DagRun.dag_id, DagRun.logical_date)
+        .order_by(DagRun.logical_date.desc())
+        .limit(1)
+    )
+    statement = select(DagModel.dag_id, newest.scalar_subquery().label("since"))
+    groups: list[tuple[datetime, list[str]]] = []
+    rows = chunked(session, statement, DagModel.dag_id, dag_ids)
+    for since, each in sorted((row.since or _EVER, row.dag_id) for row in rows):
+        if not groups or since - groups[-1][0] > _ALIKE:
+            groups.append((since, []))
+        groups[-1][1].append(each)
+    yield from groups
+
+
+def _events(since: datetime) -> Any:
+    """A window is delivered after it began."""
+    return (
+        select(AssetModel.name, WINDOW.label("window"))
+        .join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
+        .where(AssetEvent.timestamp >= since)
     )
 
 
-def _by_hand(since: Any) -> Any:
-    """Runs of ranges, and of windows that only their receipts tell, since they have no logical date."""
-    return (
-        select(DagRun.id, DagRun.dag_id, DagRun.start_date)
-        .join(since, since.c.dag_id == DagRun.dag_id)
-        .where(
-            DagRun.run_type == _MANUAL,
-            DagRun._state == "success",
-            or_(DagRun.logical_date.is_(None), ~of_schedule()),
-            DagRun.run_after >= func.coalesce(since.c.since, _EVER),
-        )
+def _failed(since: datetime) -> Any:
+    return select(DagRun.dag_id, DagRun.data_interval_start).where(
+        DagRun._state == "failed", DagRun.logical_date >= since, DagRun.data_interval_start.is_not(None), of_schedule()
     )

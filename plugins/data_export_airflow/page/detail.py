@@ -53,7 +53,9 @@ def detail(
         "states": Counter(row.state for row in rows),
         "totals": totals(rows) if rights.receipts else None,
         "sample": sample(rows),
+        "max_active_runs": plan.max_active_runs,
         "missing_images": _missing_images(session, rows),
+        "refused": _refused(session, [*rows, *by_hand]),
         "files": _files(session, rows or by_hand),
     }
 
@@ -91,21 +93,29 @@ def _placed(row: WindowRow, period: Period, failed: dict[str, str]) -> dict[str,
 
 def _missing_images(session: Session, rows: list[WindowRow]) -> list[dict[str, Any]]:
     """The newest windows whose receipts name images that were not at the source."""
-    affected = [row for row in rows if row.event_id is not None and (row.totals or {}).get("images_missing")]
-    affected = affected[-_LISTED:][::-1]
-    found = receipts(session, [row.event_id for row in affected if row.event_id is not None])
+    listed = []
+    for row, count, receipt in _newest_with(session, rows, "images_missing"):
+        images = [site.get("images") or {} for site in receipt.get("sites", [])]
+        names = [name for each in images for name in each.get("missing", [])]
+        lists = [each["missing_list"] for each in images if each.get("missing_list")]
+        listed.append({"start": row.start, "count": count, "names": names[:100], "lists": lists})
+    return listed
+
+
+def _refused(session: Session, rows: list[WindowRow]) -> list[dict[str, Any]]:
+    """The newest windows whose link did not reach everybody, with the recipients as the receipt masks them."""
     return [
-        {
-            "start": row.start,
-            "count": (row.totals or {})["images_missing"],
-            "names": [
-                name
-                for site in found.get(row.event_id or 0, {}).get("sites", [])
-                for name in (site.get("images") or {}).get("missing", [])
-            ][:100],
-        }
-        for row in affected
+        {"start": row.start, "end": row.end, "recipients": receipt.get("refused_recipients", [])}
+        for row, _, receipt in _newest_with(session, rows, "refused_recipients")
     ]
+
+
+def _newest_with(session: Session, rows: list[WindowRow], key: str) -> list[tuple[WindowRow, int, dict[str, Any]]]:
+    """Windows with one of a receipt's sums, and their receipts, the newest first."""
+    affected = [row for row in rows if row.event_id is not None and (row.totals or {}).get(key)]
+    affected = sorted(affected, key=lambda row: row.start)[-_LISTED:][::-1]
+    found = receipts(session, [row.event_id for row in affected if row.event_id is not None])
+    return [(row, (row.totals or {})[key], found.get(row.event_id or 0, {})) for row in affected]
 
 
 def _files(session: Session, rows: list[WindowRow]) -> dict[str, Any] | None:
@@ -115,7 +125,7 @@ def _files(session: Session, rows: list[WindowRow]) -> dict[str, Any] | None:
         return None
     receipt = receipts(session, [newest.event_id]).get(newest.event_id, {})
     sites = receipt.get("sites", [])
-    keys = ("site_id", "uri", "bytes", "work_orders", "sha256", "outcome")
+    keys = ("site_id", "uri", "bytes", "work_orders", "sha256", "outcome", "revision", "offered")
     return {
         "target": receipt.get("target"),
         "window_start": newest.start,

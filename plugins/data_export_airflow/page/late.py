@@ -15,7 +15,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from data_export.lateness import REMIND_FOR, Due, dues, late
-from data_export_airflow.page.delivered import Delivered, delivered
+from data_export_airflow.page.delivered import Delivered, delivered, deliveries
 from data_export_airflow.page.receipts import chunked
 from data_export_airflow.page.windows import MAX_WINDOWS
 from data_export_airflow.schedules import ExportSchedule, ExportTimetable, Schedules
@@ -60,14 +60,14 @@ class LateExports:
             own = [dag_id for dag_id in schedules if late_after[dag_id] == wait]
             horizon = now - REMIND_FOR - wait - MOST_SETTLE  # what was delivered and due before ends the looking back
             for dag_id, known in delivered(session, own, horizon).items():
-                waiting = late(dues(schedules[dag_id], now, _relevant(began.get(dag_id), known)), known, now)
+                waiting = late(dues(schedules[dag_id], now, _relevant(began.get(dag_id), known, horizon)), known, now)
                 if waiting:
                     found[dag_id] = _lateness(waiting, known)
         return found
 
     def lacks(self, session: Session, dag_ids: Collection[str], now: datetime) -> dict[str, Lack]:
         """What exports lack that have ended; whoever has the same deliveries as before lacks the same as before."""
-        counted = {row.dag_id: row.number for row in chunked(session, _counted(), DagRun.dag_id, dag_ids)}
+        counted = deliveries(session, dag_ids)
         states = {dag_id: (counted.get(dag_id, 0), version) for dag_id, version in _hashes(session, dag_ids).items()}
         changed = [dag_id for dag_id, state in states.items() if self._ended.get(dag_id, (None,))[0] != state]
         schedules = self._schedules(session, dict.fromkeys(changed, timedelta(0)))
@@ -93,13 +93,14 @@ class LateExports:
 
 
 def _lateness(waiting: list[Due], known: Delivered) -> Lateness:
-    states = {known.runs.get(due.window.start) for due in waiting}
-    return Lateness(min(due.by for due in waiting), len(waiting), states == {"failed"})
+    failed = all(due.window.start in known.failed for due in waiting)
+    return Lateness(min(due.by for due in waiting), len(waiting), failed)
 
 
-def _relevant(began: datetime | None, known: Delivered) -> datetime | None:
-    """None where the export began before what is looked at, which spares the question what it ran first."""
-    return began if began is not None and began >= min(known.starts, default=began) else None
+def _relevant(began: datetime | None, known: Delivered, horizon: datetime) -> datetime | None:
+    """None where looking back ends later than the export began, which spares the question what it ran first."""
+    start, end = min(known.ends.items(), default=(horizon, horizon + REMIND_FOR))
+    return None if began is None or (end <= horizon and began < start) else began
 
 
 def _began(session: Session, dag_ids: Iterable[str]) -> dict[str, datetime]:
@@ -158,8 +159,3 @@ def _compressed(session: Session, dag_hash: str) -> dict[str, Any]:
 def _decoded(encoded: dict[str, Any]) -> ExportTimetable | None:
     timetable = decode_timetable(encoded)
     return timetable if isinstance(timetable, SettledCronTimetable | OnceWindowTimetable) else None
-
-
-def _counted() -> Any:
-    """How many runs have delivered."""
-    return select(DagRun.dag_id, func.count().label("number")).where(DagRun._state == "success").group_by(DagRun.dag_id)

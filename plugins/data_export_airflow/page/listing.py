@@ -15,7 +15,17 @@ BY_TOTALS: dict[SortKey, str] = {"rows": "work_orders", "bytes": "bytes", "image
 
 #: The most urgent first.
 STATES = (
-    "broken", "failed", "late", "running", "new", "incomplete", "paused", "off", "ended", "delivered", "hidden",
+    "broken",
+    "failed",
+    "late",
+    "running",
+    "new",
+    "incomplete",
+    "paused",
+    "off",
+    "ended",
+    "delivered",
+    "hidden",
 )
 
 _KEYS: dict[SortKey, Callable[[ExportRow], Any]] = {

@@ -6,16 +6,17 @@
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
+from airflow.models.asset import AssetEvent
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dagrun import DagRun
-from sqlalchemy import ColumnElement, Row, exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select
+from sqlalchemy.orm import Session
 
 from data_export.lateness import REMIND_FOR
 from data_export_airflow.factory import LATE_TAG
 from data_export_airflow.page.delivered import of_schedule
 from data_export_airflow.page.late import MOST_SETTLE
-from data_export_airflow.page.receipts import PREFIX, by_id
+from data_export_airflow.page.receipts import PREFIX, by_id, first_event
 
 _ACTIVE = ("queued", "running")
 _RUN = (
@@ -26,8 +27,8 @@ _RUN = (
     DagRun.data_interval_start,
     DagRun.data_interval_end,
 )
-#: The length of windows of which a few days hold a few.
-_SHORT = timedelta(days=3)
+#: Windows up to this long are seen to follow each other by the runs of a few days.
+_SHORT = timedelta(hours=36)
 
 
 class Newest(NamedTuple):
@@ -37,6 +38,8 @@ class Newest(NamedTuple):
     last: Row[Any] | None
     good: Row[Any] | None
     tags: set[str]
+    #: Whether a window before `good` may be late.
+    has_gap: bool
 
     @property
     def runs(self) -> bool:
@@ -70,7 +73,7 @@ class Newest(NamedTuple):
         if not self.runs or (self.is_once and good is not None):
             return False
         start, end = dag.next_dagrun_data_interval_start, dag.next_dagrun_data_interval_end
-        if good is None or start is None or end is None or dag.gap or wait > platform or end - start > _SHORT:
+        if good is None or start is None or end is None or self.has_gap or wait > platform or end - start > _SHORT:
             return True
         if good.data_interval_end == start:  # all that had a run is delivered
             return bool(end + wait <= now)
@@ -89,9 +92,15 @@ def newest(session: Session, late_after: timedelta, now: datetime) -> list[Newes
     tags: dict[str, set[str]] = {}
     for dag_id, tag in session.execute(select(DagTag.dag_id, DagTag.name).where(ours(DagTag.dag_id))):
         tags.setdefault(dag_id, set()).add(tag)
-    dags = session.execute(_dags(now - REMIND_FOR - late_after - MOST_SETTLE)).all()
+    dags, horizon = session.execute(_dags()).all(), now - REMIND_FOR - late_after - MOST_SETTLE
+    gaps = _gaps(session, horizon)
     runs = by_id(session, select(DagRun.id, *_RUN), DagRun.id, [id_ for dag in dags for id_ in (dag.last, dag.good)])
-    return [Newest(dag, runs.get(dag.last), runs.get(dag.good), tags.get(dag.dag_id, set())) for dag in dags]
+    found = []
+    for dag in dags:
+        last, good = runs.get(dag.last), runs.get(dag.good)
+        has_gap = dag.dag_id in gaps or good is None or good.data_interval_start < horizon - 2 * _SHORT
+        found.append(Newest(dag, last, good, tags.get(dag.dag_id, set()), has_gap))
+    return found
 
 
 def ours(column: Any) -> ColumnElement[bool]:
@@ -99,11 +108,8 @@ def ours(column: Any) -> ColumnElement[bool]:
     return condition
 
 
-def _dags(horizon: datetime) -> Any:
-    """Of each export's runs the newest and the newest good one, found by the index on (dag_id, logical_date).
-
-    `gap` tells whether a window that ended since `horizon` was delivered, but not the one right before it.
-    """
+def _dags() -> Any:
+    """Of each export's runs the newest and the newest good one, found by the index on (dag_id, logical_date)."""
     newest = (
         select(DagRun.id)
         .where(DagRun.dag_id == DagModel.dag_id, DagRun.logical_date.is_not(None), of_schedule())
@@ -122,32 +128,38 @@ def _dags(horizon: datetime) -> Any:
         newest.where(DagRun._state == "success").scalar_subquery().label("good"),
         counted.where(DagRun._state == "failed").scalar_subquery().label("failed"),
         counted.where(DagRun._state.in_(_ACTIVE)).scalar_subquery().label("active"),
-        _gap(horizon).label("gap"),
     ).where(ours(DagModel.dag_id), DagModel.is_stale.is_(False))
 
 
-def _gap(horizon: datetime) -> ColumnElement[bool]:
-    """Of windows up to `_SHORT` long."""
-    run, before = aliased(DagRun), aliased(DagRun)
-    ended = (
-        select(before.data_interval_end)
-        .where(
-            before.dag_id == run.dag_id,
-            before.logical_date < run.logical_date,
-            before._state == "success",
-            of_schedule(before),
-        )
-        .order_by(before.logical_date.desc())
-        .limit(1)
-        .scalar_subquery()
+def _gaps(session: Session, horizon: datetime) -> set[str]:
+    """Exports of which a window that ended since `horizon` was delivered, but not the one right before it, or none.
+
+    Those too whose run succeeded without a receipt, as one that a person marked as successful.
+    """
+    begin = horizon - 2 * _SHORT
+    events = (
+        select(AssetEvent.source_dag_id, AssetEvent.source_run_id)
+        .where(AssetEvent.id >= first_event(session, begin), ours(AssetEvent.source_dag_id))
+        .distinct()
+        .subquery()
     )
-    return exists(
-        select(run.id).where(
-            run.dag_id == DagModel.dag_id,
-            run.logical_date >= horizon - _SHORT,
-            run.data_interval_end > horizon,
-            run._state == "success",
-            of_schedule(run),
-            ended != run.data_interval_start,
+    has_receipt = events.c.source_run_id.is_not(None)
+    is_delivered = and_(DagRun._state == "success", has_receipt)
+    ended = case((is_delivered, DagRun.data_interval_end), else_=DagRun.data_interval_start)
+    runs = (
+        select(
+            DagRun.dag_id,
+            DagRun.data_interval_start,
+            DagRun.data_interval_end,
+            DagRun._state.label("state"),
+            has_receipt.label("has_receipt"),
+            func.lag(ended).over(partition_by=DagRun.dag_id, order_by=DagRun.logical_date).label("before"),
         )
+        .outerjoin(events, and_(events.c.source_dag_id == DagRun.dag_id, events.c.source_run_id == DagRun.run_id))
+        # A run comes after its window, so the condition on `run_after` leaves nothing out; it is the one with an index.
+        .where(ours(DagRun.dag_id), DagRun.run_after >= begin, DagRun.logical_date >= begin, of_schedule())
+        .subquery()
     )
+    is_apart = or_(~runs.c.has_receipt, runs.c.before.is_(None), runs.c.before != runs.c.data_interval_start)
+    found = select(runs.c.dag_id).where(runs.c.state == "success", runs.c.data_interval_end > horizon, is_apart)
+    return set(session.scalars(found.distinct()))

@@ -75,7 +75,7 @@ def without_runs(row: ExportRow) -> ExportRow:
 
 
 def _export(found: Newest, late: Lateness | None, lack: Lack | None, now: datetime) -> ExportRow:
-    dag, last, good, tags = found
+    dag, last, good, tags, _ = found
     end = good and good.data_interval_end
     return ExportRow(
         dag_id=dag.dag_id,
@@ -106,7 +106,7 @@ def _export(found: Newest, late: Lateness | None, lack: Lack | None, now: dateti
 
 def _state(found: Newest, late: Lateness | None, lack: Lack | None) -> str:
     """The first that holds, the most urgent first."""
-    dag, last, good, tags = found
+    dag, last, good, tags, _ = found
     cases = (
         ("broken", INVALID_TAG in tags),
         ("failed", (last is not None and last.state == "failed") or (late is not None and late.failed)),

@@ -113,3 +113,18 @@ def receipts(session: Session, event_ids: Iterable[int]) -> dict[int, dict[str, 
 def _assets(dag_id: str) -> Any:
     """By name, not by the DAG's outlets: the placeholder of a broken file has none, and keeps its history."""
     return select(AssetModel.id).where(AssetModel.name == asset_of(name_of(dag_id) or "").name)
+
+
+def first_event(session: Session, at: datetime) -> int:
+    """The id of the first event at or after `at`; one more than the last where there is none."""
+    low, high = session.execute(select(func.min(AssetEvent.id), func.max(AssetEvent.id))).one()
+    if low is None:
+        return 0
+    high += 1
+    while low < high:
+        middle = (low + high) // 2
+        event = session.execute(
+            select(AssetEvent.id, AssetEvent.timestamp).where(AssetEvent.id >= middle).order_by(AssetEvent.id).limit(1)
+        ).one()
+        low, high = (event.id + 1, high) if event.timestamp < at else (low, middle)
+    return int(low)

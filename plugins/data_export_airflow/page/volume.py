@@ -8,14 +8,14 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 from airflow.models.asset import AssetEvent
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from data_export_airflow.page.newest import ours
-from data_export_airflow.page.receipts import TOTALS
+from data_export_airflow.page.receipts import TOTALS, first_event
 
 DAYS = 14
-KEYS = ("work_orders", "bytes", "images", "image_bytes", "images_missing")
+KEYS = ("work_orders", "bytes", "images", "image_bytes", "images_missing", "refused_recipients")
 Volume = dict[str, list[int]]  # by dag_id: number of deliveries, then one sum per KEYS
 
 
@@ -41,8 +41,8 @@ def totals(volume: Volume, readable: set[str]) -> dict[str, int]:
 
 
 def _read(session: Session, day: date) -> Volume:
-    first = _first_id(session, datetime.combine(day, time(), UTC))
-    last = _first_id(session, datetime.combine(day + timedelta(days=1), time(), UTC))
+    first = first_event(session, datetime.combine(day, time(), UTC))
+    last = first_event(session, datetime.combine(day + timedelta(days=1), time(), UTC))
     rows = session.execute(
         select(AssetEvent.source_dag_id, TOTALS).where(
             AssetEvent.id >= first, AssetEvent.id < last, ours(AssetEvent.source_dag_id)
@@ -57,18 +57,3 @@ def _read(session: Session, day: date) -> Volume:
 
 def _number(sums: dict[str, Any] | None, key: str) -> int:
     return int((sums or {}).get(key) or 0)
-
-
-def _first_id(session: Session, at: datetime) -> int:
-    """The id of the first event at or after `at`; one more than the last where there is none."""
-    low, high = session.execute(select(func.min(AssetEvent.id), func.max(AssetEvent.id))).one()
-    if low is None:
-        return 0
-    high += 1
-    while low < high:
-        middle = (low + high) // 2
-        event = session.execute(
-            select(AssetEvent.id, AssetEvent.timestamp).where(AssetEvent.id >= middle).order_by(AssetEvent.id).limit(1)
-        ).one()
-        low, high = (event.id + 1, high) if event.timestamp < at else (low, middle)
-    return int(low)

@@ -59,6 +59,8 @@ class Schedule:
     end: datetime | None
     settle: timedelta
     periodic: bool
+    #: Most runs at once, the limit of that name.
+    max_active_runs: int
     dag: Any
 
     def length(self, now: datetime) -> timedelta:
@@ -90,6 +92,7 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
         end=dag.end_date,
         settle=getattr(dag.timetable, "settle", timedelta(0)),
         periodic=dag.timetable.periodic,
+        max_active_runs=dag.max_active_runs,
         dag=dag,
     )
 

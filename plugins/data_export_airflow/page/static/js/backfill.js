@@ -1,12 +1,13 @@
-import { airflow } from "./api.js";
+import { airflow, get } from "./api.js";
 import { announce, byId, h } from "./dom.js";
-import { bytes, duration, number, plural, span } from "./format.js";
+import { bytes, duration, number, plural, windowsInWords } from "./format.js";
 import { airflowLink, dagPath } from "./shell.js";
 
+const POLL_MS = 2_000;
 const BEHAVIOURS = [
-  ["none", "only windows that never ran"],
-  ["failed", "those and the failed ones"],
-  ["completed", "all, delivered ones again"],
+  ["none", "windows that never ran"],
+  ["failed", "windows that never ran or failed"],
+  ["completed", "all windows, delivered ones again"],
 ];
 
 /** Asks, shows what Airflow would do, and after a confirmation has Airflow's own backfill do it. */
@@ -19,18 +20,17 @@ export class Backfill {
       from_date: windows[0].start,
       to_date: windows.at(-1).start,
       reprocess_behavior: behaviourFor(windows),
-      max_active_runs: 3,
+      max_active_runs: data.max_active_runs,
       run_backwards: false,
     };
   }
 
   show() {
-    const range = span(this.windows[0].start, this.windows.at(-1).end, this.data.timezone);
     this.outcome = h("div", { class: "outcome", "aria-live": "polite" });
     this.confirm = h("button", { type: "button", class: "button primary", onclick: () => this.create() }, "Start backfill");
     this.dialog.replaceChildren(
       h("h2", { id: "dialog-title" }, `Backfill ${this.data.export.name}`),
-      h("p", {}, `${plural(this.windows.length, "window")} of ${range} (${this.data.timezone})`),
+      h("p", {}, windowsInWords(this.windows.length, this.windows[0].start, this.windows.at(-1).start, this.data.timezone)),
       this.options(),
       this.outcome,
       h("div", { class: "actions" }, h("button", { type: "button", class: "button", onclick: () => this.dialog.close() }, "Cancel"), this.confirm),
@@ -51,12 +51,16 @@ export class Backfill {
       h("option", { value: "oldest" }, "oldest first"),
       h("option", { value: "newest" }, "newest first"),
     );
+    const most = this.data.max_active_runs;
     const runs = h("input", {
-      type: "number", min: "1", max: "100", value: "3",
-      onchange: (event) => this.change({ max_active_runs: Math.max(1, Number(event.target.value) || 1) }),
+      type: "number", min: "1", max: String(most), value: String(most), title: `at most ${most}, by limits.max_active_runs`,
+      onchange: ({ target }) => {
+        target.value = Math.min(Math.max(1, Math.round(Number(target.value)) || 1), most);
+        this.change({ max_active_runs: Number(target.value) });
+      },
     });
     const field = (label, control) => h("label", {}, h("span", {}, label), control);
-    return h("div", { class: "fields" }, field("Run", behaviour), field("Order", order), field("Runs at once", runs));
+    return h("div", { class: "fields" }, field("Run", behaviour), field("Order", order), field(`Runs at once (1 to ${most})`, runs));
   }
 
   change(values) {
@@ -119,11 +123,28 @@ function behaviourFor(windows) {
   return states.has("missing") || states.has("past") ? "none" : "completed";
 }
 
-/** What of the export's backfills is not over, as a line; null where there is none. */
-export async function activeBackfills(dagId) {
-  const { backfills } = await airflow(`backfills?dag_id=${encodeURIComponent(dagId)}`).catch(() => ({ backfills: [] }));
-  const active = backfills.filter((each) => !each.completed_at);
-  if (!active.length) return null;
-  const ranges = active.map((each) => `${each.from_date.slice(0, 10)} to ${each.to_date.slice(0, 10)}${each.is_paused ? " (paused)" : ""}`);
-  return h("p", { class: "notice" }, `A backfill is under way: ${ranges.join(", ")}. `, airflowLink(`${dagPath(dagId)}/backfills`, {}, "Pause or cancel it in Airflow"));
+/** Says which backfills of the export have runs left, for as long as they have, and tells when one has not. */
+export class BackfillNotice {
+  constructor(dagId, over) {
+    Object.assign(this, { dagId, over, left: null, timezone: "UTC" });
+    this.element = h("div", { class: "notices", hidden: true });
+  }
+
+  async load() {
+    clearTimeout(this.timer);
+    const { backfills } = await get(`exports/${encodeURIComponent(this.dagId)}/backfills`).catch(() => ({ backfills: [] }));
+    const left = backfills.reduce((sum, each) => sum + each.left, 0);
+    const moved = this.left !== null && left < this.left;
+    this.left = backfills.length ? left : null;
+    if (!this.element.contains(document.activeElement)) this.element.replaceChildren(...backfills.map((each) => this.line(each)));
+    this.element.hidden = !backfills.length;
+    if (moved) this.over(!backfills.length);
+    if (backfills.length && !document.hidden) this.timer = setTimeout(() => this.load(), POLL_MS);
+  }
+
+  line({ from, to, windows, left, is_paused: paused }) {
+    const which = windows ? ` of ${windowsInWords(windows, from, to, this.timezone)}` : "";
+    const state = paused ? "is paused" : "is under way";
+    return h("p", { class: "notice" }, `A backfill${which} ${state}: ${plural(left, "run")} left. `, airflowLink(`${dagPath(this.dagId)}/backfills`, {}, "Pause or cancel it in Airflow"));
+  }
 }

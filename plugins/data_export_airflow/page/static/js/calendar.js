@@ -8,10 +8,13 @@ const HEADS = {
   week: ["Year", Array.from({ length: 53 }, (_, week) => [week + 1, String(week + 1)])],
   month: ["Year", "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ").map((name, at) => [at + 1, name])],
 };
+/** What else is to be told of a window than its state: a class, and the words for it. */
+export const MARKS = { "lacks-images": "Images missing at the source", refused: "Recipients refused" };
 const GAPS = new Set(["missing", "past"]);
 
 /** Firefox clicks a button when Space is let go, whatever became of its being pressed. */
 const noClick = (event) => event.key === " " && event.preventDefault();
+const marks = ({ totals }) => [totals?.images_missing && "lacks-images", totals?.refused_recipients && "refused"].filter(Boolean);
 
 /**
  * A table of windows. Selecting is by a click on a gap, Space on any window, and Shift with a click or an arrow for a
@@ -63,7 +66,7 @@ export class Calendar {
     const show = (event) => showTooltip(event.currentTarget, row, timezone, hint);
     return h("button", {
       type: "button",
-      class: `cell ${row.state}${row.totals?.images_missing ? " lacks-images" : ""}`,
+      class: ["cell", row.state, ...marks(row)].join(" "),
       tabindex: "-1",
       "data-index": index,
       "data-start": row.start,

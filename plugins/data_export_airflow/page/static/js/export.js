@@ -1,11 +1,11 @@
 import { get } from "./api.js";
-import { Backfill, activeBackfills } from "./backfill.js";
-import { Calendar } from "./calendar.js";
+import { Backfill, BackfillNotice } from "./backfill.js";
+import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
-import { files, missingImages, ranges } from "./sections.js";
-import { NONE, bytes, coming, duration, instant, number, plural, relative, span } from "./format.js";
+import { files, missingImages, ranges, refused } from "./sections.js";
+import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords } from "./format.js";
 import { CONNECTORS, airflowLink, badge, dagPath, lacks, lateness, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
@@ -15,25 +15,28 @@ const dagId = query.get("dag") ?? "";
 let before = query.get("before");
 let calendar = null;
 const check = new CheckCard(dagId);
+const backfills = new BackfillNotice(dagId, (all) => {
+  if (all) announce("The backfill is over.");
+  if (!isBusy()) load();
+});
 
 async function load() {
   try {
-    const others = Promise.all([activeBackfills(dagId), get("problems")]); // asked at once, not waited for
+    const others = get("problems"); // asked at once, not waited for
     others.catch(() => {}); // told below, where it is awaited
     show(await get(`exports/${encodeURIComponent(dagId)}`, { before }));
-    const [notice, { problems }] = await others;
-    showNotices(notice, problems.filter((problem) => problem.dag_id === dagId));
+    const { problems } = await others;
+    showProblems(problems.filter((problem) => problem.dag_id === dagId));
   } catch (error) {
     showError(byId("export"), error);
   }
   document.body.dataset.ready = "true";
 }
 
-function showNotices(notice, problems) {
+function showProblems(problems) {
   const lines = problems.map((problem) => h("li", {}, h("code", {}, `${problem.file}:${problem.line ?? ""}`), ` ${problem.message}`));
-  const list = lines.length ? h("ul", { class: "problems" }, lines) : "";
-  byId("notices").replaceChildren(list, notice ?? "");
-  byId("notices").hidden = !lines.length && !notice;
+  byId("problems").replaceChildren(...lines);
+  byId("problems").hidden = !lines.length;
 }
 
 function show(data) {
@@ -42,9 +45,12 @@ function show(data) {
   document.title = `${item.name} · Data exports`;
   byId("title").replaceChildren(item.name, " ", badge(item.state), lacks(item, data.timezone) ?? "");
   const main = byId("export");
+  backfills.timezone = data.timezone;
   main.replaceChildren(
     head(data),
-    byId("notices") ?? h("div", { id: "notices", hidden: true }),
+    byId("problems") ?? h("ul", { id: "problems", class: "problems", hidden: true }),
+    backfills.element,
+    refused(data),
     facts(data),
     windowsCard(data),
     h("section", { class: "card trend", "aria-label": "Trend" },
@@ -86,10 +92,12 @@ function windowsCard(data) {
   bar.append(...idle(data, gaps, selectable));
   const go = (label, to) => h("button", { type: "button", class: "button", disabled: !to, onclick: () => move(to) }, label);
   const legend = Object.keys(WINDOW_STATES).filter((state) => data.states[state]);
+  const marked = Object.keys(MARKS).filter((mark) => calendar.element.querySelector(`.${mark}`));
+  const entry = (kind, text) => h("li", {}, h("span", { class: kind }), text);
   return h("section", { class: "card windows", "aria-labelledby": "windows-title" },
     h("div", { class: "card-head" },
       h("h2", { id: "windows-title" }, "Windows"),
-      h("ul", { class: "legend", "aria-label": "Legend" }, legend.map((state) => h("li", {}, h("span", { class: `cell ${state}` }), `${WINDOW_STATES[state]} ${number(data.states[state])}`)), h("li", {}, h("span", { class: "never" }), "Never due")),
+      h("ul", { class: "legend", "aria-label": "Legend" }, legend.map((state) => entry(`cell ${state}`, `${WINDOW_STATES[state]} ${number(data.states[state])}`)), marked.map((mark) => entry(`cell delivered ${mark}`, MARKS[mark])), entry("never", "Never due")),
       h("div", { class: "period" }, go("Earlier", data.older), go("Later", data.newer))),
     bar,
     h("div", { class: "table-frame" }, calendar.element));
@@ -107,13 +115,18 @@ function showSelection(bar, data, chosen) {
     bar.replaceChildren(...idle(data, (data.states.missing ?? 0) + (data.states.failed ?? 0), true));
     return;
   }
-  const range = span(chosen[0].start, chosen.at(-1).end, data.timezone);
-  const start = () => new Backfill(data, chosen, load).show();
+  const range = windowsInWords(chosen.length, chosen[0].start, chosen.at(-1).start, data.timezone);
+  const start = () => new Backfill(data, chosen, started).show();
   bar.replaceChildren(
-    h("strong", {}, `${plural(chosen.length, "window")} selected`), ` ${range}`,
+    h("strong", {}, "Selected:"), ` ${range}`,
     h("button", { type: "button", class: "button primary", onclick: start }, "Backfill …"),
     h("button", { type: "button", class: "button", onclick: () => calendar.clear() }, "Clear"),
   );
+}
+
+function started() {
+  backfills.load();
+  load();
 }
 
 function move(to) {
@@ -123,12 +136,17 @@ function move(to) {
   return load();
 }
 
+/** Whether somebody is at something that a new calendar would take away. */
+const isBusy = () => byId("dialog").open || calendar?.anchor !== null || byId("export").contains(document.activeElement);
+
 function refresh() {
-  if (!document.hidden) check.load();
-  const busy = byId("dialog").open || calendar?.anchor !== null || byId("export").contains(document.activeElement);
-  if (!document.hidden && !busy) load();
+  if (document.hidden) return;
+  check.load();
+  backfills.load();
+  if (!isBusy()) load();
 }
 
 check.load();
+backfills.load();
 setInterval(refresh, REFRESH_MS);
 await load();

@@ -65,11 +65,12 @@ function volume(found) {
   if (!found || found.forbidden) return h("div", { id: "volume-card" }, card("Delivered per day", "volume", note, h("p", { class: "soft" }, found?.forbidden ?? "Counting …")));
   const { days } = found;
   const most = Math.max(1, ...days.map((day) => day.bytes + day.image_bytes));
+  const warning = (count) => (count ? h("span", { class: "warn" }, number(count)) : "0");
   const rows = [...days].reverse().map((day) => {
     const share = ((day.bytes + day.image_bytes) / most) * 100;
-    return h("tr", {}, h("th", { scope: "row" }, day.day), h("td", { class: "number" }, number(day.deliveries)), h("td", { class: "number" }, number(day.work_orders)), h("td", { class: "number" }, bytes(day.bytes)), h("td", { class: "number" }, number(day.images)), h("td", { class: "number" }, bytes(day.image_bytes)), h("td", { class: "number" }, day.images_missing ? h("span", { class: "warn" }, number(day.images_missing)) : "0"), h("td", { class: "meter", "aria-hidden": "true" }, h("span", { style: `width:${share.toFixed(1)}%` })));
+    return h("tr", {}, h("th", { scope: "row" }, day.day), h("td", { class: "number" }, number(day.deliveries)), h("td", { class: "number" }, number(day.work_orders)), h("td", { class: "number" }, bytes(day.bytes)), h("td", { class: "number" }, number(day.images)), h("td", { class: "number" }, bytes(day.image_bytes)), h("td", { class: "number" }, warning(day.images_missing)), h("td", { class: "number" }, warning(day.refused_recipients)), h("td", { class: "meter", "aria-hidden": "true" }, h("span", { style: `width:${share.toFixed(1)}%` })));
   });
-  const heads = [["Day (UTC)"], ["Deliveries", "number"], ["Work orders", "number"], ["Data", "number"], ["Images", "number"], ["Image bytes copied", "number"], ["Missing", "number"], [h("span", { class: "visually-hidden" }, "Bytes beside the largest day"), "meter"]];
+  const heads = [["Day (UTC)"], ["Deliveries", "number"], ["Work orders", "number"], ["Data", "number"], ["Images", "number"], ["Image bytes copied", "number"], ["Images missing", "number"], ["Recipients refused", "number"], [h("span", { class: "visually-hidden" }, "Bytes beside the largest day"), "meter"]];
   return h("div", { id: "volume-card" }, card("Delivered per day", "volume", note, table(heads, rows)));
 }
 

@@ -69,3 +69,11 @@ export function relative(iso, now = Date.now()) {
 export const coming = (iso) => (iso && new Date(iso) < Date.now() ? `due ${relative(iso)}` : relative(iso));
 
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;
+
+/** `3 windows, starting 2025-03-16 up to and including 2025-03-18 (UTC)`: `data_export.wording` says the same. */
+export function windowsInWords(count, first, last, timeZone) {
+  const starts = [instant(first, timeZone), instant(last, timeZone)];
+  const days = (new Date(last) - new Date(first)) / 3_600_000 >= (count - 1) * 20 && starts.every((each) => each.endsWith(" 00:00"));
+  const [from, to] = days ? starts.map((each) => each.slice(0, 10)) : starts;
+  return `${plural(count, "window")}, starting ${from}${count > 1 ? ` up to and including ${to}` : ""} (${timeZone})`;
+}

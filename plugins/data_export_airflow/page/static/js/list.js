@@ -95,7 +95,8 @@ function showConnectors(connectors) {
 
 function showRows({ exports, matching, total }) {
   byId("body").replaceChildren(...exports.map(row));
-  announce(`${plural(matching, "export")} of ${number(total)}`);
+  const place = matching > LIMIT ? `, ${number(Number(view.offset) + 1)} to ${number(Math.min(Number(view.offset) + LIMIT, matching))} shown` : "";
+  announce(`${plural(matching, "export")} of ${number(total)}${place}`);
   byId("exports").hidden = matching === 0;
   byId("message").hidden = matching !== 0;
   byId("message").textContent = total
@@ -108,6 +109,9 @@ function row(item) {
   const missing = totals.images_missing
     ? h("span", { class: "warn", title: `${plural(totals.images_missing, "image")} missing at the source` }, ` −${number(totals.images_missing)}`)
     : null;
+  const refused = totals.refused_recipients
+    ? h("span", { class: "warn", title: "of the last link: the mail server refused them for good" }, ` ${plural(totals.refused_recipients, "recipient")} refused`)
+    : null;
   const others = item.failed - (item.state === "failed"); // than the newest, which the badge tells
   const failed = others
     ? h("span", { class: "soft", title: "windows whose run failed, in all of the export's history" }, ` ${number(others)} failed`)
@@ -118,7 +122,7 @@ function row(item) {
     "tr",
     {},
     h("th", { scope: "row" }, h("a", { href: exportPage(item.dag_id) }, item.name)),
-    h("td", {}, badge(item.state), lacks(item), failed),
+    h("td", {}, badge(item.state), lacks(item), refused, failed),
     h("td", {}, CONNECTORS[item.connector] ?? item.connector),
     h("td", {}, item.interval),
     h("td", { class: "instant", title: item.delivered_at ? `delivered ${instant(item.delivered_at)} UTC` : null }, span(item.delivered_start, item.delivered_end)),
@@ -133,11 +137,20 @@ function row(item) {
 
 function showPager({ matching }) {
   const offset = Number(view.offset);
-  const go = (to, label) =>
-    h("button", { type: "button", disabled: to < 0 || to >= matching, onclick: () => change({ offset: String(to) }) }, label);
+  const go = (to, label) => {
+    const none = to < 0 || to >= matching; // not disabled, which would take the focus away at the last page
+    return h("button", { type: "button", "aria-disabled": String(none), onclick: () => none || turn(label, to) }, label);
+  };
   const range = h("span", {}, `${number(offset + 1)}–${number(Math.min(offset + LIMIT, matching))} of ${number(matching)}`);
   const pages = [go(offset - LIMIT, "Previous"), range, go(offset + LIMIT, "Next")];
   byId("pager").replaceChildren(...(matching > LIMIT ? pages : []));
+}
+
+/** Shows another page of the list from its top, and leaves the focus where it was. */
+async function turn(label, offset) {
+  await change({ offset: String(offset) });
+  byId("exports").scrollIntoView({ block: "start" });
+  [...byId("pager").querySelectorAll("button")].find((button) => button.textContent === label)?.focus({ preventScroll: true });
 }
 
 function showMessage(text) {

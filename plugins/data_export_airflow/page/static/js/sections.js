@@ -3,13 +3,17 @@ import { bytes, instant, number, plural, span } from "./format.js";
 import { airflowLink, runPath } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
+const SHOWN_REFUSED = 3;
+
+const OUTCOMES = { created: "written", unchanged: "was there already", replaced: "replaced", revision: "written beside the older", kept: "kept", staged: "linked by mail" };
+
 /** Where the files of the newest delivered window are. */
 export function files({ files: found, timezone }) {
   if (!found) return "";
   const rows = found.sites.map((site) =>
-    h("tr", {}, h("td", {}, h("code", {}, site.uri)), h("td", { class: "number" }, number(site.work_orders)), h("td", { class: "number" }, bytes(site.bytes)), h("td", {}, site.outcome), h("td", { class: "digest" }, h("code", { title: site.sha256 }, `${String(site.sha256).slice(0, 12)}…`))),
+    h("tr", {}, h("td", {}, h("code", {}, site.uri)), h("td", { class: "number" }, number(site.work_orders)), h("td", { class: "number" }, bytes(site.bytes)), h("td", { class: "number" }, site.revision ?? 1), h("td", {}, outcome(site)), h("td", { class: "digest" }, h("code", { title: site.sha256 }, `${String(site.sha256).slice(0, 12)}…`))),
   );
-  const heads = [["File"], ["Work orders", "number"], ["Size", "number"], ["Outcome"], ["SHA-256"]];
+  const heads = [["File"], ["Work orders", "number"], ["Size", "number"], ["Revision", "number"], ["Outcome"], ["SHA-256"]];
   return h("section", { class: "card files", "aria-labelledby": "files-title" },
     h("h2", { id: "files-title" }, "Where the files are"),
     h("p", { class: "soft" }, "Target ", h("code", {}, found.target), `; the newest window's files, of ${instant(found.window_start, timezone).slice(0, 10)}:`),
@@ -17,11 +21,34 @@ export function files({ files: found, timezone }) {
     found.more_sites ? h("p", { class: "soft" }, `and ${plural(found.more_sites, "more site")}`) : "");
 }
 
+/** What became of a file; the figures beside it are of the file at the target, so of a kept one what was not delivered. */
+function outcome({ outcome: name, offered }) {
+  const words = OUTCOMES[name] ?? name;
+  if (!offered) return words;
+  return [h("span", { class: "warn" }, words), h("small", {}, `not replaced by one with ${plural(offered.work_orders, "work order")}, ${bytes(offered.bytes)}`)];
+}
+
+/** Windows whose mail did not reach everybody, the newest first. */
+export function refused({ refused: found, timezone }) {
+  if (!found.length) return "";
+  const lines = found.map(({ start, end, recipients }) => h("li", {}, `${span(start, end, timezone)}: ${recipients.join(", ")}`));
+  const rest = lines.slice(SHOWN_REFUSED);
+  return h("section", { class: "notice warning", "aria-labelledby": "refused-title" },
+    h("strong", { id: "refused-title" }, "The mail server refused recipients"),
+    " for good, while others have their link. Correct ", h("code", {}, "emails"), " in the customer file.",
+    h("ul", {}, lines.slice(0, SHOWN_REFUSED)),
+    rest.length ? h("details", {}, h("summary", {}, plural(rest.length, "more window")), h("ul", {}, rest)) : "");
+}
+
 /** Images that receipts name as not there at the source, the newest windows first. */
 export function missingImages({ missing_images: found, timezone }) {
   if (!found.length) return "";
-  const lines = found.map(({ start, count, names }) =>
-    h("li", {}, h("details", {}, h("summary", {}, `${instant(start, timezone).replace(" 00:00", "")}: ${plural(count, "image")}`), h("ul", { class: "names" }, names.map((name) => h("li", {}, h("code", {}, name)))), count > names.length ? h("p", { class: "soft" }, `the first ${number(names.length)} of ${number(count)}`) : "")),
+  const lines = found.map(({ start, count, names, lists }) =>
+    h("li", {}, h("details", {},
+      h("summary", {}, `${instant(start, timezone).replace(" 00:00", "")}: ${plural(count, "image")}`),
+      h("ul", { class: "names" }, names.map((name) => h("li", {}, h("code", {}, name)))),
+      count > names.length ? h("p", { class: "soft" }, `the first ${number(names.length)} of ${number(count)}`) : "",
+      lists.map((list) => h("p", { class: "lists" }, "All their names: ", h("code", {}, list))))),
   );
   return h("section", { class: "card", "aria-labelledby": "missing-title" }, h("h2", { id: "missing-title" }, "Images missing at the source"), h("ul", { class: "bare" }, lines));
 }

@@ -28,9 +28,12 @@ export function facts(row, timezone) {
   return [
     ["Window", span(row.start, row.end, timezone)],
     totals && ["Work orders", number(totals.work_orders)],
+    totals?.refused_recipients && ["Recipients refused", number(totals.refused_recipients)],
     totals?.quarantined && ["Quarantined", number(totals.quarantined)],
+    totals?.files_kept && ["Files kept that differ", number(totals.files_kept)],
     totals && ["Data", bytes(totals.bytes)],
     images && ["Images", `${number(totals.images)}, ${number(totals.images_copied)} new (${bytes(totals.image_bytes)})`],
+    totals?.images_kept && ["Images kept that differ", number(totals.images_kept)],
     totals?.images_missing && ["Missing at source", number(totals.images_missing)],
     totals?.sites > 1 && ["Sites", number(totals.sites)],
     row.delivered_at && ["Delivered at", `${instant(row.delivered_at, timezone)}`],
@@ -46,10 +49,12 @@ export function sentence(row, timezone) {
 
 export function showTooltip(target, row, timezone, hint) {
   const tooltip = byId("tooltip");
+  const { totals } = row;
   const list = facts(row, timezone).flatMap(([name, value]) => [h("dt", {}, name), h("dd", {}, value)]);
   tooltip.replaceChildren(
     h("p", { class: `tooltip-title ${row.state}` }, WINDOW_STATES[row.state]),
     h("dl", {}, list),
+    totals?.refused_recipients ? h("p", { class: "warn" }, "The link was mailed, but not to everybody: see the warning on this page.") : "",
     row.reason ? h("p", { class: "reason" }, row.reason) : MEANINGS[row.state] ? h("p", { class: "soft" }, MEANINGS[row.state]) : "",
     hint ? h("p", { class: "soft" }, hint) : "",
   );

@@ -1,0 +1,23 @@
+"""How ranges of windows are said, the same on the command line and on the page."""
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+_SHORT_DAY = timedelta(hours=20)
+
+
+def windows_in_words(count: int, first: datetime, last: datetime, timezone: str) -> str:
+    """`3 windows, starting 2025-03-16 up to and including 2025-03-18 (UTC)`: no end that might be meant in or out.
+
+    The page says the same (`static/js/format.js`).
+
+    Args:
+        first: start of the first window.
+        last: start of the last window.
+    """
+    starts = [moment.astimezone(ZoneInfo(timezone)) for moment in (first, last)]
+    are_days = last - first >= (count - 1) * _SHORT_DAY and all(f"{start:%H:%M:%S}" == "00:00:00" for start in starts)
+    spoken = [f"{start:%Y-%m-%d}" if are_days else f"{start:%Y-%m-%d %H:%M}" for start in starts]
+    if count == 1:
+        return f"1 window, starting {spoken[0]} ({timezone})"
+    return f"{count:,} windows, starting {spoken[0]} up to and including {spoken[1]} ({timezone})"
