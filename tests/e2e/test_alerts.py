@@ -73,6 +73,8 @@ def look(session: Session) -> None:
 @pytest.fixture(scope="module")
 def files(session: Session, customers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The customer files, each with its DAG; an hour of the recent past where windows are to be scheduled."""
+    first = "the look that Airflow makes by itself at its start, which would begin to watch these before their DAGs run"
+    wait_for(first, lambda: [run["state"] for run in session.api.runs([WATCH])] == ["success"], 120)
     sftp, key = session.platform.sftp, tmp_path_factory.mktemp("keys") / "customer"
     asyncssh.generate_private_key("ssh-ed25519").write_private_key(key, passphrase=CANARY)
     other = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()

@@ -89,7 +89,13 @@ def test_a_check_is_run_from_the_page_and_its_steps_are_shown(page: Page) -> Non
 
 
 def test_the_fleet_groups_failures_by_reason(page: Page) -> None:
-    page.goto("fleet.html")
+    def counted() -> bool:
+        """The first answer may be that of before the failure, while the next is made."""
+        page.goto("fleet.html")
+        page.locator("body[data-ready]").wait_for()
+        return page.get_by_text("TargetNotFound").count() > 0
+
+    wait_for("the failure is counted", counted, 30, pause=1)
     page.get_by_text("TargetNotFound").click()
     expect(page.get_by_text("bucket no-such-bucket").first).to_be_visible()
 
