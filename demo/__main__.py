@@ -1,6 +1,7 @@
 """The embedded demo: `python -m demo {run,up,servers}`."""
 
 import argparse
+import logging
 import signal
 import socket
 import sys
@@ -23,11 +24,15 @@ COMPOSE_PORTS = Ports(postgres=5432, gcs=9023, s3=9000, sftp=2222, smtp=1025)
 def main() -> int:
     """Runs one command; 0 is success, 1 a failure told on standard error."""
     options = _parser().parse_args()
+    # aiosmtpd warns of a name of its own, at every mail.
+    logging.getLogger("mail.log").setLevel(logging.ERROR)
     for number in (signal.SIGINT, signal.SIGTERM):  # a shell's `&` hands SIGINT down as ignored
         signal.signal(number, _interrupt)
     try:
         return int(options.command(options))
     except KeyboardInterrupt:
+        if options.kept:
+            print(f"\n{options.kept}", flush=True)
         return 0 if options.stays else 130
     except (RuntimeError, TimeoutError, httpx.HTTPError, DataExportError) as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
@@ -38,13 +43,17 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="start everything, deliver three days to four customers, show it, stop")
-    run.set_defaults(command=_run, stays=False)
+    run.set_defaults(command=_run, stays=False, kept="")
     up = commands.add_parser("up", help="start everything and stay until Ctrl-C")
-    up.set_defaults(command=_up, stays=True)
+    kept = (
+        f"Kept in {state_dir()}: Airflow's runs and all that customers received, but for the S3 bucket.\n"
+        "`make up` goes on from there, `make clean` removes it."
+    )
+    up.set_defaults(command=_up, stays=True, kept=kept)
     servers = commands.add_parser("servers", help="only the servers, on fixed ports, until Ctrl-C")
     servers.add_argument("--host", default="127.0.0.1", help="address to listen on")
     servers.add_argument("--name", default=socket.gethostname(), help="name by which others reach this machine")
-    servers.set_defaults(command=_servers, stays=True)
+    servers.set_defaults(command=_servers, stays=True, kept="stopped")
     return parser
 
 

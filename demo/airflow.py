@@ -30,6 +30,8 @@ BUNDLE = {
     "classpath": "data_export_airflow.bundle.CustomerFilesBundle",
     "kwargs": {"refresh_interval": 5},
 }
+#: In every task's log otherwise: Airflow reads .airflowignore with a name that its library has deprecated.
+QUIET = "ignore:GitWildMatchPattern:DeprecationWarning"
 
 
 class Airflow:
@@ -205,6 +207,7 @@ class Airflow:
             "DATA_EXPORT_STATE_DIR": str(state),
             # A proxy of the user's environment must not get what is meant for this machine.
             "NO_PROXY": ",".join(filter(None, ["127.0.0.1,localhost", os.environ.get("NO_PROXY")])),
+            "PYTHONWARNINGS": QUIET,
             "PYTHONPATH": os.pathsep.join([str(ROOT / "plugins"), str(ROOT)]),
             **variables,
         }

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,18 +36,22 @@ def running(state: Path, say: Say, extra: Mapping[str, str] | None = None, port:
         RuntimeError, TimeoutError: something did not start; what did is stopped.
     """
     say(f"starting PostgreSQL, Cloud Storage, S3, SFTP and SMTP servers (state: {state})")
-    with EmbeddedPlatform(state) as platform:
+    with ExitStack() as stack:  # whatever ends it, an interrupt or a fault, what stops is told
+        stack.callback(say, "everything is stopped")
+        platform = stack.enter_context(EmbeddedPlatform(state))
         environment = {**platform.environment(), **(extra or {})}
-        with Airflow(platform.state, platform.metadata, platform.secrets, environment, port=port) as airflow:
-            airflow.prepare()
-            data = platform.fill()
-            rows = sum(map(len, data.tables.values()))
-            say(f"the source holds {rows:,} rows, the image store {len(data.images) - 1:,} images")
-            airflow.start()
-            say("starting Airflow: api-server, scheduler, dag-processor, triggerer")
-            wait_for("Airflow is healthy", airflow.ready, READY_SECONDS)
-            yield Session(platform, airflow, data)
-            say("stopping Airflow and the servers")
+        airflow = stack.enter_context(
+            Airflow(platform.state, platform.metadata, platform.secrets, environment, port=port)
+        )
+        stack.callback(say, "stopping Airflow and the servers")
+        airflow.prepare()
+        data = platform.fill()
+        rows = sum(map(len, data.tables.values()))
+        say(f"the source holds {rows:,} rows, the image store {len(data.images) - 1:,} images")
+        airflow.start()
+        say("starting Airflow: api-server, scheduler, dag-processor, triggerer")
+        wait_for("Airflow is healthy", airflow.ready, READY_SECONDS)
+        yield Session(platform, airflow, data)
 
 
 def sayer() -> Say:

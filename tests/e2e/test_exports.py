@@ -139,6 +139,23 @@ def test_the_note_of_a_run_says_what_it_delivered(delivered: Session) -> None:
         )
 
 
+def test_the_log_of_a_healthy_run_has_no_warning(delivered: Session) -> None:
+    """So that a line of that level is worth a look. A worker's own log has what it does for its tasks."""
+    folders = [
+        delivered.airflow.logs / "tasks" / f"dag_id={run['dag_id']}" / f"run_id={run['dag_run_id']}"
+        for run in delivered.api.runs(map(dag_id, NAMES))
+        if run["state"] == "success"
+    ]
+    logs = [log for folder in folders for log in folder.rglob("*.log")]
+    entries = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
+    assert len(logs) >= 9 * 6
+    told = [entry["event"] for entry in entries if entry["level"] not in ("debug", "info")]
+    # The demo's source lacks an image on purpose.
+    assert [event for event in told if "images are missing at gs://platform-images/" not in event] == []
+    scheduler = (delivered.airflow.logs / "scheduler.log").read_text()
+    assert re.findall(r"^.*\[error +\].*data_export__demo_.*$", scheduler, re.MULTILINE) == []
+
+
 def _window(day: datetime) -> ExportWindow:
     return ExportWindow(day, day + timedelta(days=1))
 

@@ -14,6 +14,7 @@ _HEAD = """\
 
 with `plugins/` of this checkout on the `PYTHONPATH`. Beside `make up`, `. .state/airflow.env` sets a shell up for it.
 Results go to standard output, everything else to standard error. Exit codes: 0 success, 1 a problem, 2 wrong usage.
+Of what Airflow and its libraries log, only errors are shown; `AIRFLOW__LOGGING__LOGGING_LEVEL=INFO` shows more.
 """
 
 
