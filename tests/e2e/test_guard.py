@@ -57,3 +57,19 @@ def test_an_ended_demo_leaves_no_process() -> None:
         session = _session(parent)
         assert parent.wait(20) == 0
     assert members([session]) == []
+
+
+def test_who_interrupts_it_is_told_what_is_stopped_and_kept(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "demo", "up"]
+    environment = os.environ | {"DATA_EXPORT_STATE_DIR": str(tmp_path / "state")}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True) as demo:
+        assert demo.stdout is not None
+        assert any("the source holds" in line for line in demo.stdout)  # Airflow is being prepared meanwhile
+        demo.send_signal(signal.SIGINT)
+        said = demo.stdout.read()
+        assert demo.wait(60) == 0
+    stopping, stopped, kept = (
+        said.find(words)
+        for words in ("stopping Airflow", "everything is stopped", f"Kept in {tmp_path}/state: Airflow's runs")
+    )
+    assert 0 <= stopping < stopped < kept, said
