@@ -155,7 +155,16 @@ def _s3(uri: str, conn_id: str, _impersonate: str | None) -> Store:
         with settings_of(conn_id, _AWS_SETTINGS, *refused):
             return getattr(S3Hook(aws_conn_id=conn_id), method)()
 
-    return S3Store(uri, client=lambda: made("get_conn"), session=lambda: made("get_session"))
+    def session() -> Any:
+        found = made("get_session")
+        if found.get_credentials() is None:
+            raise ConfigError(
+                f"Airflow connection {conn_id!r} gives no AWS credentials, and the workers' machine has none: fill in "
+                "its login (the id of an access key) and password (the secret)"
+            )
+        return found
+
+    return S3Store(uri, client=lambda: made("get_conn"), session=session)
 
 
 def _local(uri: str, _conn_id: str, _impersonate: str | None) -> Store:

@@ -72,7 +72,6 @@ class TestGoogle:
             {"key_path": "/etc/passwd"},
             {},
         ],
-        ids=str,
     )
     def test_a_key_that_is_none_is_refused_whatever_asks_for_it(
         self, extra: dict[str, object], monkeypatch: pytest.MonkeyPatch
@@ -106,17 +105,18 @@ class TestS3:
             ({"extra": {"profile_name": "nobody"}, "login": None, "password": None}, "profile_name"),
             ({"extra": {"role_arn": "nonsense", "endpoint_url": "http://127.0.0.1:9"}}, "role"),
             ({"extra": {"role_arn": "arn:aws:iam::1:role/x", "assume_role_method": "x"}}, "role"),
+            ({"login": None, "password": None}, "gives no AWS credentials"),
             ({"password": None}, "half a key"),
             ({"login": None}, "half a key"),
             ({"password": f"{CANARY}\n"}, "blanks around it"),
         ],
-        ids=str,
     )
     def test_settings_that_boto3_does_not_take_are_refused(
         self, changes: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         define(monkeypatch, **({"conn_type": "aws", "login": "key", "password": CANARY} | changes))
         monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+        monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")  # a machine without a role
         refusal(lambda: opened(store("s3://acme/", "bad")), words)
 
     @pytest.mark.parametrize("verify", [False, "false", "False"])
