@@ -8,7 +8,7 @@ from typing import Any
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
-from sqlalchemy import ColumnElement, exists, false, func, select
+from sqlalchemy import ColumnElement, false, func, select
 from sqlalchemy.orm import Session
 
 from data_export.config.models import name_of
@@ -74,7 +74,8 @@ def of_schedule() -> ColumnElement[bool]:
 
 def _alike(session: Session, dag_ids: Iterable[str], until: datetime | None) -> Iterator[tuple[datetime, list[str]]]:
     """Exports that are to be read from about the same moment on, so that one that is dead for a year costs its own."""
-    event = exists(
+    # Not `exists`, which PostgreSQL joins: it would read every delivery that the export ever had.
+    event = (
         select(AssetEvent.id)
         .join(AssetModel, AssetModel.id == AssetEvent.asset_id)
         .where(
@@ -82,7 +83,9 @@ def _alike(session: Session, dag_ids: Iterable[str], until: datetime | None) -> 
             AssetEvent.timestamp >= DagRun.run_after,
             AssetEvent.source_run_id == DagRun.run_id,
         )
+        .limit(1)
         .correlate(DagRun)
+        .scalar_subquery()
     )
     newest = (
         select(DagRun.logical_date)
@@ -92,7 +95,7 @@ def _alike(session: Session, dag_ids: Iterable[str], until: datetime | None) -> 
             DagRun._state == "success",
             DagRun.data_interval_end <= until if until is not None else false(),
             of_schedule(),
-            event,
+            event.is_not(None),
         )
         .order_by(DagRun.logical_date.desc())
         .limit(1)
