@@ -1,5 +1,7 @@
 """An export in words, for its DAG's page."""
 
+from collections.abc import Sequence
+
 from data_export.config.connectors import CloudStorageConfig, EmailConfig, SftpConfig, server_address
 from data_export.config.models import CustomerExport
 
@@ -9,8 +11,8 @@ _RECORDS = {
 }
 
 
-def describe(name: str, export: CustomerExport) -> str:
-    """Markdown: what is exported, when, to where."""
+def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) -> str:
+    """Markdown: what is exported, when, to where, and which problems do not keep it from running."""
     until = f" until {export.end_date} (exclusive)" if export.end_date else ""
     lines = [
         f"### Export `{name}`",
@@ -24,15 +26,17 @@ def describe(name: str, export: CustomerExport) -> str:
     ]
     if not export.enabled:
         lines.append("- **Not enabled**: no run is scheduled (`enabled: false`)")
+    lines += [f"- **Problem**: {problem}" for problem in problems]
     lines += ["", "Another range: *Trigger*, with `from` and `to`. History: *Trigger*, then *Backfill*."]
     return "\n".join(lines)
 
 
-def describe_broken(name: str, problems: list[str]) -> str:
+def describe_broken(name: str, problems: Sequence[str]) -> str:
     """Markdown: what is wrong with a customer file."""
     errors = "\n".join(f"    {problem}" for problem in problems)
     title = f"### Export `{name}` does not run: its customer file is broken"
-    return f"{title}\n\n{errors}\n\nIt returns when the file is mended."
+    then = "It returns when the file is mended. Runs under way go on with what they have frozen; a new one fails."
+    return f"{title}\n\n{errors}\n\n{then}"
 
 
 def _target(export: CustomerExport) -> str:

@@ -1,7 +1,7 @@
 """One DAG per customer file."""
 
 import logging
-from collections.abc import Callable, Mapping, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -9,8 +9,9 @@ from typing import Any
 from airflow.sdk import DAG, Param, TriggerRule, XComArg, get_parsing_context, task, task_group
 
 from data_export.config.limits import LimitSettings
-from data_export.config.load import load_customers
+from data_export.config.load import file_of, load_customers
 from data_export.config.models import CustomerExport, dag_id
+from data_export.config.owner import owner_in
 from data_export.config.platform import load_platform
 from data_export.errors import ConfigError
 from data_export.limits import Limits, limits_of
@@ -37,8 +38,8 @@ def customer_dags(file: str) -> dict[str, DAG]:
     """The DAGs, by dag_id, of the exports that this DAG file holds; where Airflow asks for one DAG, that one alone.
 
     A task therefore finds its DAG in any of the files, also while their number changes. No error escapes: one broken
-    customer file would otherwise hide every DAG. It gets a placeholder that keeps its history visible;
-    `dags/config_errors.py` reports it.
+    customer file would otherwise hide every DAG. It gets a placeholder that keeps its history visible and its runs
+    going; `dags/config_errors.py` reports it.
     """
     wanted, platform = get_parsing_context().dag_id, _platform_limits()
     loaded = load_customers(only_dag_id=wanted)
@@ -48,8 +49,8 @@ def customer_dags(file: str) -> dict[str, DAG]:
         names = held(Path(file), names)
     dags = {}
     for name in sorted(names):
-        export = loaded.exports.get(name)
-        dag = placeholder_dag(name, errors[name]) if export is None else _build_or_explain(name, export, platform)
+        export, problems = loaded.exports.get(name), errors.get(name, [])
+        dag = _build_or_explain(name, export, platform, problems) if export else _placeholder(name, problems, platform)
         dags[dag.dag_id] = dag
     return dags
 
@@ -68,47 +69,70 @@ def faults(exports: Mapping[str, CustomerExport]) -> dict[str, str]:
     return found
 
 
-def _build_or_explain(name: str, export: CustomerExport, platform: LimitSettings) -> DAG:
+def _build_or_explain(name: str, export: CustomerExport, platform: LimitSettings, problems: Sequence[str]) -> DAG:
     try:
-        dag = build_dag(name, export, limits_of(name, export, platform))
+        dag = build_dag(name, export, limits_of(name, export, platform), problems)
         dag.validate()  # type: ignore[no-untyped-call]  # the SDK leaves it untyped
         dag.check_cycle()
         return dag
     except Exception as error:
         log.exception("%s: the DAG cannot be built", name)
-        return placeholder_dag(name, [_in_words(error)])
+        return _placeholder(name, [_in_words(error)], platform)
 
 
 def _in_words(error: Exception) -> str:
     return f"no DAG can be made of it because of a fault of the service ({type(error).__name__}: {error}): report it"
 
 
-def build_dag(name: str, export: CustomerExport, limits: Limits) -> DAG:
+def build_dag(name: str, export: CustomerExport, limits: Limits, problems: Sequence[str] = ()) -> DAG:
     """`prepare`, then for each site `extract` -> `transform` -> `copy_images` -> `deliver`, then `close`.
 
     Reads nothing but its arguments: no connection, network or database while parsing.
     """
-    with _frame(name, export, limits) as dag:
-        _wire(name, limits.sites_at_once, export.transfers_at_once(limits.sites_at_once))
-    # Not before the tasks are there: each would take a copy, to be validated when it is serialised, 8 ms a DAG in all.
-    instant: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
-    dag.params["from"] = Param(None, description="window starts (inclusive)", **instant)
-    dag.params["to"] = Param(None, description="window ends (exclusive)", **instant)
-    return dag
+    transfers_at_once = export.transfers_at_once(limits.sites_at_once)
+    return _with_tasks(_frame(name, export, limits, problems), name, limits.sites_at_once, transfers_at_once)
 
 
-def _frame(name: str, export: CustomerExport, limits: Limits) -> DAG:
+def _frame(name: str, export: CustomerExport, limits: Limits, problems: Sequence[str] = ()) -> DAG:
     """The DAG without its tasks."""
-    return DAG(
-        dag_id=dag_id(name),
+    return _dag(
+        name,
+        export.owner,
         schedule=timetable_of(export, limits.settle) if export.enabled else None,
         start_date=export.start,
         end_date=export.end - timedelta(seconds=1) if export.end else None,  # Airflow's is inclusive
-        catchup=False,
         max_active_runs=limits.max_active_runs.value,
         max_active_tasks=limits.sites_at_once,  # of each run
+        tags={export.connector_type, export.scheme, export.export_type, export.interval, *_late_tag(export)},
+        doc_md=describe(name, export, problems),
+    )
+
+
+def _placeholder(name: str, problems: Sequence[str], platform: LimitSettings) -> DAG:
+    """The DAG of a file that cannot be used: without a schedule, with the problems as its description.
+
+    Its tasks are those of every export, lest Airflow take those of a run under way for removed: the run has frozen what
+    it does, and goes on. A new run fails in `prepare`, which reads the file again. Transfers are one at a time, since
+    how many connections the target takes is in the file.
+    """
+    dag = _dag(
+        name,
+        owner_in(file_of(name)),
+        schedule=None,
+        max_active_runs=platform.max_active_runs,
+        max_active_tasks=platform.sites_at_once,
+        tags={INVALID_TAG},
+        doc_md=describe_broken(name, problems),
+    )
+    return _with_tasks(dag, name, platform.sites_at_once, transfers_at_once=1)
+
+
+def _dag(name: str, owner: str | None, **options: Any) -> DAG:
+    return DAG(
+        dag_id=dag_id(name),
+        catchup=False,
         default_args={
-            "owner": export.owner or "data-export",
+            "owner": owner or "data-export",
             "retries": RETRIES,
             "retry_policy": ExportRetryPolicy(),
             # For faults that the policy never sees, such as a worker that died: Airflow's five minutes are long.
@@ -118,10 +142,19 @@ def _frame(name: str, export: CustomerExport, limits: Limits) -> DAG:
             # rule all would be prepared, then all extracted, and at midnight the first file would come with the last.
             "weight_rule": "upstream",
         },
-        tags={export.connector_type, export.scheme, export.export_type, export.interval, *_late_tag(export)},
-        doc_md=describe(name, export),
         render_template_as_native_obj=True,
+        **options,
     )
+
+
+def _with_tasks(dag: DAG, name: str, sites_at_once: int, transfers_at_once: int) -> DAG:
+    with dag:
+        _wire(name, sites_at_once, transfers_at_once)
+    # Not before the tasks are there: each would take a copy, to be validated when it is serialised, 8 ms a DAG in all.
+    instant: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
+    dag.params["from"] = Param(None, description="window starts (inclusive)", **instant)
+    dag.params["to"] = Param(None, description="window ends (exclusive)", **instant)
+    return dag
 
 
 def _wire(name: str, sites_at_once: int, transfers_at_once: int) -> None:
@@ -159,17 +192,6 @@ def _task(function: Callable[..., Any], **options: Any) -> Callable[..., XComArg
 def _late_tag(export: CustomerExport) -> set[str]:
     hours = export.limits.late_after_hours
     return set() if hours is None else {f"{LATE_TAG}{hours:g}"}
-
-
-def placeholder_dag(name: str, problems: list[str]) -> DAG:
-    """A DAG that never runs by itself and shows why in its description."""
-
-    def mend_the_customer_file() -> None:
-        raise ConfigError("; ".join(problems))
-
-    with DAG(dag_id=dag_id(name), schedule=None, tags={INVALID_TAG}, doc_md=describe_broken(name, problems)) as dag:
-        task(mend_the_customer_file)()
-    return dag
 
 
 def _platform_limits() -> LimitSettings:

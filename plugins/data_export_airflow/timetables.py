@@ -10,9 +10,8 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from croniter import croniter
 from pendulum import DateTime, instance, parse
 
+from data_export.config.cron import CRON
 from data_export.config.models import CustomerExport
-
-CRON = {"hourly": "0 * * * *", "daily": "0 0 * * *", "weekly": "0 0 * * 1", "monthly": "0 0 1 * *"}
 
 
 class SettledCronTimetable(CronDataIntervalTimetable):

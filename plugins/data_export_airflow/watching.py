@@ -54,7 +54,7 @@ def watch(context: Mapping[str, Any]) -> dict[str, int]:
 def _look_at_all(
     loaded: Loaded, known: Mapping[str, Watched], runs: TaskRuns, teller: Teller
 ) -> tuple[dict[str, Watched], dict[str, list[Late]]]:
-    broken = {problem.name for problem in loaded.problems if problem.is_error}
+    broken = loaded.broken()
     watched = {name: known[name] for name in known if name in broken}  # as they were, until their files are mended
     late: dict[str, list[Late]] = {}
     schedules = Schedules()
@@ -87,11 +87,7 @@ async def _untold(staging: Store, late: Mapping[str, list[Late]]) -> dict[str, l
 
 def _broken(loaded: Loaded, runs: TaskRuns) -> dict[str, list[str]]:
     """The problems of broken files whose DAGs are not paused, by export."""
-    problems: dict[str, list[str]] = {}
-    for problem in loaded.problems:
-        if problem.is_error and problem.name is not None and problem.name not in loaded.exports:
-            problems.setdefault(problem.name, []).append(str(problem))
-    return {name: lines for name, lines in problems.items() if runs.standing(name) == "active"}
+    return {name: lines for name, lines in loaded.broken().items() if runs.standing(name) == "active"}
 
 
 async def _load(staging: Store) -> dict[str, Watched]:

@@ -12,8 +12,9 @@ from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from data_export.config.cron import CRON
 from data_export.window import ExportWindow
-from data_export_airflow.timetables import CRON, OnceWindowTimetable, SettledCronTimetable, timetable_of
+from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable, timetable_of
 from tests.customers import export
 
 SETTLE = timedelta(minutes=5)

@@ -38,6 +38,7 @@ def test_only_a_changed_file_changes_its_dag(tmp_path: Path) -> None:
     customers.mkdir()
     for example in EXAMPLES:
         shutil.copy(example, customers)
+    (customers / "broken.yaml").write_text("owner: someone@customer.example\ninterval: dayly\n")
     first = stored(tmp_path, "1")
     assert first.keys() >= {dag_id(example.stem) for example in EXAMPLES}
     for example in EXAMPLES:

@@ -111,10 +111,23 @@ def test_a_dead_target_with_many_sites_delays_no_other_export(session: Session, 
         api.request("PATCH", f"/dags/{dag_id(DEAD)}/dagRuns/{dead}", json={"state": "failed"})
 
 
-def test_a_broken_file_keeps_its_exports_place_and_history_until_it_is_mended(
+def outcome(api: AirflowApi, name: str, run: str) -> str | None:
+    """The state in which a run ended."""
+    state = str(api.run(dag_id(name), run)["state"])
+    return state if state in ("success", "failed") else None
+
+
+def waits_to_retry(api: AirflowApi, name: str, run: str) -> str | None:
+    """Why `prepare` waits to be tried again."""
+    (one,) = (each for each in api.task_instances(dag_id(name), run) if each["task_id"] == "prepare")
+    return api.reason(one) if one["state"] == "up_for_retry" else None
+
+
+def test_a_broken_file_keeps_its_exports_place_and_history_and_the_run_under_way(
     session: Session, beside: dict[str, Path]
 ) -> None:
     api, file, healthy = session.api, beside[HEALTHY], dag_id(HEALTHY)
+    window = dict(zip(("from", "to"), WINDOWS[0], strict=True))
 
     def tags() -> set[str]:
         return {tag["name"] for tag in api.request("GET", f"/dags/{healthy}")["tags"]}
@@ -122,16 +135,51 @@ def test_a_broken_file_keeps_its_exports_place_and_history_until_it_is_mended(
     def told() -> bool:
         return any(f"{HEALTHY}.yaml:5: time_zone" in error for error in api.import_errors())
 
+    def extracts(run: str) -> bool:
+        instances = api.task_instances(healthy, run)
+        return any((one["task_id"], one["state"]) == ("extract", "running") for one in instances)
+
     runs, text = len(api.runs([healthy])), file.read_text()
     assert runs >= 3
-    file.write_text(HEAD.format(sites=PARIS) + "time_zone: UTC\n" + BUCKET)
-    wait_for("the placeholder", lambda: tags() == {INVALID_TAG}, 30)
-    wait_for("the import error", told, 30)
-    assert len(api.runs([healthy])) == runs
+    with psycopg.connect(session.platform.postgres.create_database("platform")) as source:
+        source.execute("LOCK TABLE work_order IN ACCESS EXCLUSIVE MODE")
+        under_way = api.trigger(healthy, **window)
+        wait_for("its extract", lambda: extracts(under_way), 60)
+        file.write_text(HEAD.format(sites=PARIS) + "time_zone: UTC\n" + BUCKET)
+        wait_for("the placeholder", lambda: tags() == {INVALID_TAG}, 30)
+        wait_for("the import error", told, 30)
+    assert wait_for("the run goes on", lambda: outcome(api, HEALTHY, under_way), 90) == "success"
+    tries = {one["task_id"]: one["try_number"] for one in api.task_instances(healthy, under_way)}
+    assert tries == dict.fromkeys(("prepare", "extract", "transform", "copy_images", "deliver", "close"), 1)
     assert api.dag_ids() > {healthy, dag_id(DEAD)}
+
+    new = api.trigger(healthy, **window)
+    assert f"{HEALTHY}.yaml:5: time_zone" in wait_for("a new run waits", lambda: waits_to_retry(api, HEALTHY, new), 60)
     file.write_text(text)
     wait_for("the mended DAG", lambda: "gs" in tags() and not told(), 30)
-    assert len(api.runs([healthy])) == runs
+    assert wait_for("the new run goes on", lambda: outcome(api, HEALTHY, new), 90) == "success"
+    assert len(api.runs([healthy])) == runs + 2
+
+
+def test_a_copied_file_does_not_run_beside_the_export_that_delivers(session: Session, beside: dict[str, Path]) -> None:
+    """Whatever its name; here it comes first. It is removed with its run still waiting, which then can be ended."""
+    api, copy = session.api, "a-copy"
+    file = beside[HEALTHY].with_name(f"{copy}.yaml")
+    file.write_text(beside[HEALTHY].read_text())
+    try:
+        wait_for("the copy's DAG", lambda: dag_id(copy) in api.dag_ids(), 30)
+        wait_for("the import error", lambda: any(f"{copy}.yaml and" in error for error in api.import_errors()), 30)
+        api.unpause(dag_id(copy))
+        run = api.trigger(dag_id(copy), **dict(zip(("from", "to"), WINDOWS[0], strict=True)))
+        refused = wait_for("the copy's run waits", lambda: waits_to_retry(api, copy, run), 90)
+        assert f"{copy}.yaml does not run, since {HEALTHY}.yaml, which would write the same files" in refused
+        deliver(api, *WINDOWS[0])
+    finally:
+        file.unlink()
+    wait_for("its DAG goes", lambda: dag_id(copy) not in api.dag_ids(), 60)
+    assert api.run(dag_id(copy), run)["state"] == "running"
+    api.request("PATCH", f"/dags/{dag_id(copy)}/dagRuns/{run}", json={"state": "failed"})
+    assert outcome(api, copy, run) == "failed"
 
 
 def test_a_removed_file_is_no_dag_any_more(session: Session, beside: dict[str, Path]) -> None:

@@ -64,7 +64,10 @@ def _broken(loaded: Loaded) -> dict[str, list[ConfigProblem]]:
     found: dict[str, list[ConfigProblem]] = {}
     for problem in loaded.problems:
         if problem.is_error:
-            name = None if problem.name in loaded.exports else problem.name  # a file beside that of the same export
+            beside = (
+                problem.name in loaded.exports and problem.path.name != f"{problem.name}.yaml"
+            )  # of the same export
+            name = None if beside else problem.name
             found.setdefault(name or problem.path.name, []).append(problem)
     return found
 

@@ -1,9 +1,11 @@
-"""Checks a cron expression without Airflow."""
+"""Cron expressions, without Airflow."""
 
 import re
 from datetime import UTC, datetime
 from functools import lru_cache
 
+#: The expression behind each interval that has a word.
+CRON = {"hourly": "0 * * * *", "daily": "0 0 * * *", "weekly": "0 0 * * 1", "monthly": "0 0 1 * *"}
 _NAMES = re.compile(r"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat")
 _FIELD = re.compile(r"[0-9*/,#?l-]+")
 _LONGEST = 100  # characters of a DAG's tag, which the interval is, at Airflow

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from uuid import UUID
@@ -19,13 +19,17 @@ from data_export.config.models import EXPORT, AnyExport, CustomerExport, name_of
 from data_export.config.platform import customers_dir, load_platform
 from data_export.config.problems import BrokenFile, ConfigProblem
 from data_export.config.secrets import reference_of
-from data_export.config.yaml_lines import Document, read_document
+from data_export.config.yaml_lines import Document, read_document, read_text
 from data_export.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a folder holds: usable exports by name, and every problem, errors and warnings, in order of files."""
+    """What a folder holds: usable exports by name, and every problem, errors and warnings, in order of files.
+
+    A file with an error is not among the exports, except those that collide: which of them runs is for the run to say
+    (`data_export.config.precedence`).
+    """
 
     exports: dict[str, AnyExport]
     problems: tuple[ConfigProblem, ...]
@@ -38,12 +42,16 @@ class Loaded:
                 found.setdefault(problem.name, []).append(str(problem))
         return found
 
+    def broken(self) -> dict[str, list[str]]:
+        """`errors` of the files that make no export."""
+        return {name: errors for name, errors in self.errors().items() if name not in self.exports}
+
 
 def load_customers(folder: Path | None = None, *, only_dag_id: str | None = None) -> Loaded:
     """Every `*.yaml` of the folder (default: `customers_dir()`). Never raises.
 
-    A file with an error is not among the exports, and hides no other. With `only_dag_id` only that export's own file is
-    read, whatever number lies beside it; collisions with other files are then not looked for.
+    A file with an error hides no other. With `only_dag_id` only that export's own file is read, whatever number lies
+    beside it; collisions with other files are then not looked for.
     """
     folder = customers_dir() if folder is None else folder
     try:
@@ -74,7 +82,7 @@ def load_files(paths: Iterable[Path], beside: Path | None = None) -> Loaded:
     """The given files, and all files of the given folders. Never raises.
 
     The files beside a given one (or those of the folder `beside`) are read too, but only to tell which of them it
-    collides with, whichever of the two is to change; what else is wrong with them is not told.
+    collides with; what is wrong with them is not told.
     """
     exports: dict[str, AnyExport] = {}
     problems: list[ConfigProblem] = []
@@ -92,7 +100,7 @@ def load_files(paths: Iterable[Path], beside: Path | None = None) -> Loaded:
         given = set(files[folder].values())
         loaded = _load_all([named[name] for name in sorted(named)])
         exports |= {path.stem: loaded.exports[path.stem] for path in given if path.stem in loaded.exports}
-        problems += [problem for problem in loaded.problems if given & {problem.path, problem.other}]
+        problems += [problem for problem in loaded.problems if problem.path in given]
     return Loaded(exports, tuple(problems))
 
 
@@ -111,8 +119,8 @@ def _load_all(paths: Iterable[Path]) -> Loaded:
         except Exception as error:  # a fault of ours over one file must not hide every other customer's export
             message = f"cannot be read because of a fault of the service ({type(error).__name__}): report it"
             problems.append(ConfigProblem(path, None, None, message))
-    for later, earlier, site in list(colliding(exports)):
-        problems.append(_collision(documents[later], exports.pop(later), documents[earlier].path, site))
+    for name, other, site in colliding(exports):
+        problems.append(_collision(documents[name], exports[name], documents[other].path, site))
     return Loaded(exports, tuple(sorted(problems, key=lambda problem: problem.path)))
 
 
@@ -145,6 +153,30 @@ def load_named(name: str, folder: Path | None = None) -> AnyExport:
 def _no_name(name: str, folder: Path) -> str:
     hint = near(name.rpartition("/")[2].removesuffix(".yaml"), customer_names(folder))
     return f"{quoted(name)} is not the name of a customer file{hint}: write its name alone, without folder and .yaml"
+
+
+def load_beside(name: str, folder: Path | None = None) -> Loaded:
+    """The export of this name, among all that could write the same objects.
+
+    Of the other files only those are understood whose text names a site of this one: 0.1 s instead of 0.6 s of 5,000.
+
+    Raises:
+        BrokenFile: no such file, or with all problems of the file.
+    """
+    folder = customers_dir() if folder is None else folder
+    export = load_named(name, folder)
+    sites = [site.hex for site in export.site_id]
+    loaded = _load_all(path for path in _listed(folder, None) if path.stem == name or _may_name(path, sites))
+    return Loaded({**loaded.exports, name: export}, loaded.problems)
+
+
+def _may_name(path: Path, hexes: Iterable[str]) -> bool:
+    """Whether the file's text has one of the uuids in any spelling; an escaped text may spell whatever it likes."""
+    try:
+        text = read_text(path).lower().replace("-", "")
+    except BrokenFile:
+        return False
+    return "\\" in text or any(digits in text for digits in hexes)
 
 
 def _listed(folder: Path, only_dag_id: str | None) -> list[Path]:
@@ -209,8 +241,8 @@ def _warnings(document: Document, export: CustomerExport) -> list[ConfigProblem]
     return [document.problem(("connector_config", "sftp_private_key_passphrase"), fix, is_error=False)]
 
 
-def _collision(later: Document, export: CustomerExport, earlier: Path, site: UUID) -> ConfigProblem:
+def _collision(document: Document, export: CustomerExport, other: Path, site: UUID) -> ConfigProblem:
     key = "sftp_remote_path" if isinstance(export.connector_config, SftpConfig) else "storage_uri"
-    both = f"{later.path.name} and {earlier.name} would write the same files ({export.export_type} of site {site})"
-    fix = f"change {key}, site_id or export_type in one of them; until then only {earlier.name} runs"
-    return replace(later.problem(("connector_config", key), f"{both}: {fix}"), other=earlier)
+    both = f"{document.path.name} and {other.name} would write the same files ({export.export_type} of site {site})"
+    fix = f"change {key}, site_id or export_type in one of them; until then only the one that delivers already runs"
+    return document.problem(("connector_config", key), f"{both}: {fix}")

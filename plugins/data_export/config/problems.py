@@ -25,8 +25,6 @@ class ConfigProblem:
     message: str
     #: False for a warning: the export works, but should be changed.
     is_error: bool = True
-    #: The file that this one collides with.
-    other: Path | None = None
 
     @property
     def name(self) -> str | None:

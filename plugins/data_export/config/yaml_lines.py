@@ -70,7 +70,7 @@ def read_document(path: Path, typed_below: str | None = None) -> Document:
     Raises:
         BrokenFile: with every problem of the file's form.
     """
-    text = _decode(path, _read(path))
+    text = read_text(path)
     reader = _Reader(path, text, typed_below)
     try:
         values = reader.document()
@@ -82,6 +82,15 @@ def read_document(path: Path, typed_below: str | None = None) -> Document:
     if reader.problems:
         raise BrokenFile(reader.problems)
     return Document(path, values, reader.lines)
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of at most 64 KiB.
+
+    Raises:
+        BrokenFile: it cannot be read, is too big, or is no text.
+    """
+    return _decode(path, _read(path))
 
 
 def _read(path: Path) -> bytes:

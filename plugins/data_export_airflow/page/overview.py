@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
+from data_export.config.cron import CRON
 from data_export.config.limits import LimitSettings
 from data_export.config.models import name_of
 from data_export.config.platform import load_platform
@@ -14,7 +15,6 @@ from data_export_airflow.factory import INVALID_TAG
 from data_export_airflow.page.late import Lack, LateExports, Lateness
 from data_export_airflow.page.newest import Newest, newest
 from data_export_airflow.page.receipts import RunKey
-from data_export_airflow.timetables import CRON
 
 _INTERVALS, _CRON_FIELDS = {"once", *CRON}, 5
 _SCHEMES = ("email", "sftp", "gs", "s3", "file")

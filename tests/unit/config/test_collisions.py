@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from data_export.config.load import Loaded, load_customers
+from data_export.config.load import Loaded, load_beside, load_customers
 
 SITE, OTHER_SITE = "433a60f6-9756-473e-b1e9-9e89e24bb787", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA" + "A" * 44
@@ -50,6 +50,19 @@ COLLIDE = {
     "a site in common": (gs(), gs() | {"site_id": [OTHER_SITE, SITE]}),
     "midnights that sometimes agree": (gs(), gs() | {"timezone": "Europe/London"}),
     "a cron expression that may agree": (gs(), gs() | {"interval": "0 0 * * *"}),
+    "a first week of one day": (gs(), gs() | {"interval": "weekly"}),
+    "a last hour of a day": (
+        gs() | {"interval": "hourly"},
+        gs() | {"start_date": "2025-03-01", "end_date": "2025-03-20T01:00:00"},
+    ),
+    "a first day of one hour, on another clock": (
+        gs() | {"interval": "hourly"},
+        gs() | {"timezone": "America/New_York", "start_date": "2025-03-17T23:00:00"},
+    ),
+    "the rest of a month, of a week": (
+        gs() | {"interval": "monthly", "start_date": "2025-05-29"},
+        gs() | {"interval": "weekly", "start_date": "2025-05-29", "end_date": "2025-06-01"},
+    ),
     "once, one day long": (gs(), gs() | {"interval": "once", "end_date": "2025-03-17"}),
     "open end meets later start": (gs(), gs() | {"start_date": "2030-01-01"}),
     "sftp": (sftp(), sftp()),
@@ -65,8 +78,9 @@ APART = {
     "s3 by another connection, perhaps another server": (gs("s3://b-b/x/"), gs("s3://b-b/x/", conn_id="minio")),
     "another site": (gs(), gs() | {"site_id": [OTHER_SITE]}),
     "another type": (gs(), gs() | {"export_type": "work-orders-states"}),
-    "another length of windows": (gs(), gs() | {"interval": "weekly"}),
+    "another length of windows": (gs(), gs() | {"interval": "weekly", "start_date": "2025-03-17"}),
     "months and weeks": (gs() | {"interval": "monthly"}, gs() | {"interval": "weekly"}),
+    "hours and the rest of a day": (gs() | {"interval": "hourly"}, gs() | {"start_date": "2025-03-16T06:00:00"}),
     "once, a year long": (gs(), gs() | {"interval": "once", "end_date": "2026-03-16"}),
     "one after the other": (gs() | {"end_date": "2026-01-01"}, gs() | {"start_date": "2026-01-01"}),
     "not enabled": (gs(), gs() | {"enabled": False}),
@@ -79,16 +93,18 @@ APART = {
 
 
 @pytest.mark.parametrize("case", COLLIDE)
-def test_a_collision_names_both_files_and_spares_the_first(case: str, tmp_path: Path) -> None:
+def test_a_collision_is_told_of_both_files_with_both_names_and_takes_neither_away(case: str, tmp_path: Path) -> None:
     loaded = load_two(tmp_path, *COLLIDE[case])
-    (problem,) = loaded.problems
-    assert problem.path.name == "beta.yaml"
-    assert "beta.yaml and acme.yaml would write the same files" in problem.message
-    assert f"of site {SITE}): change " in problem.message
-    assert problem.line is not None
-    lines = (tmp_path / "beta.yaml").read_text().splitlines()
-    assert str(problem.key).rpartition(".")[2] in lines[problem.line - 1]
-    assert list(loaded.exports) == ["acme"]
+    for problem, name, other in zip(loaded.problems, ("acme", "beta"), ("beta", "acme"), strict=True):
+        assert problem.name == name
+        assert f"{name}.yaml and {other}.yaml would write the same files" in problem.message
+        assert f"of site {SITE}): change " in problem.message
+        assert problem.line is not None
+        lines = (tmp_path / f"{name}.yaml").read_text().splitlines()
+        assert str(problem.key).rpartition(".")[2] in lines[problem.line - 1]
+    assert list(loaded.exports) == ["acme", "beta"]
+    assert loaded.broken() == {}
+    assert loaded.errors().keys() == {"acme", "beta"}
 
 
 @pytest.mark.parametrize("case", APART)
@@ -98,7 +114,24 @@ def test_what_cannot_meet_is_no_collision(case: str, tmp_path: Path) -> None:
     assert list(loaded.exports) == ["acme", "beta"]
 
 
-def test_a_file_that_collides_does_not_stop_a_third(tmp_path: Path) -> None:
+def test_of_many_files_each_is_told_of_one_that_it_collides_with(tmp_path: Path) -> None:
     load_two(tmp_path, gs(), gs() | {"site_id": [SITE, OTHER_SITE]})
     (tmp_path / "gamma.yaml").write_text((tmp_path / "acme.yaml").read_text().replace(SITE, OTHER_SITE))
-    assert list(load_customers(tmp_path).exports) == ["acme", "gamma"]
+    told = [problem.message.partition(" would")[0] for problem in load_customers(tmp_path).problems]
+    assert told == ["acme.yaml and beta.yaml", "beta.yaml and acme.yaml", "gamma.yaml and beta.yaml"]
+
+
+@pytest.mark.parametrize(
+    "spelled",
+    [SITE, SITE.upper(), SITE.replace("-", ""), f"'{{{SITE}}}'", f"'urn:uuid:{SITE}'", '"\\x34' + SITE[1:] + '"'],
+)
+def test_beside_an_export_all_are_found_that_could_write_its_files_however_they_spell_a_site(
+    spelled: str, tmp_path: Path
+) -> None:
+    load_two(tmp_path, gs(), gs() | {"site_id": [OTHER_SITE]})
+    text = (tmp_path / "acme.yaml").read_text()
+    (tmp_path / "gamma.yaml").write_text(text.replace(SITE, spelled))
+    (tmp_path / "broken.yaml").write_text(f"{text}nonsense: {SITE}\n")
+    (tmp_path / "folder.yaml").mkdir()
+    assert load_beside("acme", tmp_path).exports.keys() == {"acme", "gamma"}
+    assert load_beside("beta", tmp_path).exports.keys() <= {"beta", "gamma"}

@@ -1,0 +1,57 @@
+"""Which of several exports that would write the same objects does: the one that delivers there already.
+
+The files cannot tell which of them is the newer: their times are those of a checkout or of an image, and a copy may
+have any name. What was delivered can.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Self
+from uuid import UUID
+
+from data_export.config.collisions import contested, target_of
+from data_export.config.models import CustomerExport
+
+
+@dataclass(frozen=True, slots=True)
+class Footing:
+    """Where an export delivered last, and since when it delivers."""
+
+    place: tuple[str, ...]
+    export_type: str
+    sites: frozenset[UUID]
+    since: datetime
+
+    @classmethod
+    def of(cls, newest: Mapping[str, Any], since: datetime) -> Self:
+        """Args: newest: the record of the newest delivery, a receipt with `place`."""
+        sites = frozenset(UUID(site["site_id"]) for site in newest.get("sites", ()))
+        return cls(tuple(newest.get("place", ())), newest.get("export_type", ""), sites, since)
+
+    def holds(self, export: CustomerExport, sites: frozenset[UUID]) -> bool:
+        """Whether the last delivery was to the export's present target, of one of the sites."""
+        return (self.place, self.export_type) == (target_of(export), export.export_type) and bool(self.sites & sites)
+
+
+def goes_before(
+    name: str, exports: Mapping[str, CustomerExport], footing: Callable[[str], Footing | None]
+) -> str | None:
+    """The export before which this one has to stand back; None where it may run.
+
+    Of two, that one runs which delivered to the target last time. Where both did, the one that delivers for longer;
+    where neither did, the first in name order. `footing` is asked only where exports collide.
+    """
+    for other in sorted(exports.keys() - {name}):
+        if sites := contested(exports[name], exports[other]):
+            ranks = {each: _rank(each, exports[each], sites, footing(each)) for each in (name, other)}
+            if ranks[other] < ranks[name]:
+                return other
+    return None
+
+
+def _rank(
+    name: str, export: CustomerExport, sites: frozenset[UUID], footing: Footing | None
+) -> tuple[bool, float, str]:
+    holds = footing is not None and footing.holds(export, sites)
+    return not holds, footing.since.timestamp() if footing is not None and holds else 0.0, name

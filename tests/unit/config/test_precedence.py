@@ -1,0 +1,63 @@
+"""Which of several files that would write the same objects runs: never another than the one that delivers already."""
+
+from datetime import UTC, datetime
+from itertools import permutations
+from typing import Any
+from uuid import UUID
+
+from data_export.config.collisions import target_of
+from data_export.config.models import CustomerExport
+from data_export.config.precedence import Footing, goes_before
+from tests.customers import export
+
+OLD, NEW = datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)
+SITES = [UUID(int=number) for number in (1, 2)]
+
+
+def to(folder: str = "x", sites: list[UUID] | None = None, **more: Any) -> CustomerExport:
+    config = {"storage_uri": f"gs://bucket/{folder}/", "export_images": False}
+    return export(connector_type="cloud_storage", connector_config=config, site_id=sites or SITES[:1], **more)
+
+
+def delivered(by: CustomerExport, since: datetime = OLD) -> Footing:
+    record = {"place": target_of(by), "export_type": by.export_type, "sites": [{"site_id": str(s)} for s in by.site_id]}
+    return Footing.of(record, since)
+
+
+def runs(exports: dict[str, CustomerExport], footings: dict[str, Footing]) -> list[str]:
+    return [name for name in exports if goes_before(name, exports, footings.get) is None]
+
+
+def test_a_copy_never_stops_the_export_it_was_copied_from_whatever_its_name() -> None:
+    for name in ("alpha", "omega"):
+        assert runs({"live": to(), name: to()}, {"live": delivered(to())}) == ["live"]
+
+
+def test_an_edit_that_leads_to_anothers_target_stops_the_edited_export() -> None:
+    for edited, live in permutations(("alpha", "zeta")):
+        footings = {edited: delivered(to("elsewhere"), since=OLD), live: delivered(to(), since=NEW)}
+        assert runs({edited: to(), live: to()}, footings) == [live]
+        footings = {edited: delivered(to(sites=SITES[1:]), since=OLD), live: delivered(to(), since=NEW)}
+        assert runs({edited: to(sites=SITES), live: to()}, footings) == [live]
+        other_type = delivered(to(export_type="work-orders-states"), since=OLD)
+        assert runs({edited: to(), live: to()}, {edited: other_type, live: delivered(to(), since=NEW)}) == [live]
+
+
+def test_where_both_delivered_the_longer_goes_on_and_where_none_did_the_first_by_name() -> None:
+    both = {"alpha": to(), "zeta": to()}
+    assert runs(both, {"alpha": delivered(to(), since=NEW), "zeta": delivered(to(), since=OLD)}) == ["zeta"]
+    assert runs(both, {}) == ["alpha"]
+
+
+def test_a_live_export_goes_on_among_many() -> None:
+    many = {"alpha": to(), "beta": to(sites=SITES), "gamma": to(sites=SITES[1:]), "apart": to("apart")}
+    assert runs(many, {"gamma": delivered(many["gamma"])}) == ["alpha", "gamma", "apart"]
+    assert runs(many, {"beta": delivered(many["beta"])}) == ["beta", "apart"]
+
+
+def test_who_delivered_is_asked_only_where_exports_collide() -> None:
+    def refuse(name: str) -> Footing:
+        raise AssertionError(f"asked for {name}")
+
+    apart = {"alpha": to(), "beta": to("y"), "gamma": to(enabled=False), "delta": export(site_id=SITES[:1])}
+    assert [goes_before(name, apart, refuse) for name in apart] == [None] * 4
