@@ -31,4 +31,4 @@ def on_task_instance_failed(task_instance: Any, error: BaseException | str | Non
         window, site = window_of(context), site_of(context["task"])
         where = [name, f"window {window}" if window else "", f"site {site}" if site else ""]
         log.info("::endgroup::")  # of Airflow's "Post Execute", which the UI shows folded
-        log.error("%s: %s: %s", ", ".join(filter(None, where)), kind, message)
+        log.error("%s: %s (%s)", kind, message, ", ".join(filter(None, where)))

@@ -1,5 +1,6 @@
 """Pictures of Airflow's own pages for the handbook: `pytest tests/ui --screenshots docs/images` makes them anew."""
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,11 +15,12 @@ pytestmark = pytest.mark.e2e
 Keep = Callable[..., None]
 ROOT = Path(__file__).parents[2]
 #: The folders of these tests are nobody's.
-WITHOUT_FOLDERS = r"""(root) => {
+WITHOUT_FOLDERS = r"""(folders) => {
   const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
   while (texts.nextNode())
-    texts.currentNode.data = texts.currentNode.data
-      .replace(/\S+\/customers\d*\//g, "include/customers/").replaceAll(`${root}/`, "");
+    texts.currentNode.data = folders.reduce(
+      (text, folder) => text.replaceAll(`${folder}/`, ""),
+      texts.currentNode.data.replace(/\S+\/customers\d*\//g, "include/customers/"));
 }"""
 
 
@@ -32,7 +34,7 @@ def keep(page: Page, request: pytest.FixtureRequest) -> Keep:
     def save(name: str) -> None:
         page.mouse.move(0, 0)
         page.wait_for_timeout(1500)  # until Airflow's page moves no more
-        page.evaluate(WITHOUT_FOLDERS, str(ROOT))
+        page.evaluate(WITHOUT_FOLDERS, [str(ROOT), sys.base_prefix])
         page.screenshot(path=Path(folder) / f"airflow-{name}.png")
 
     return save
@@ -70,6 +72,7 @@ def test_the_log_of_a_failed_task(page: Page, keep: Keep, delivered: Session) ->
         task for task in delivered.api.task_instances(FAILING, run["dag_run_id"]) if task["state"] == "failed"
     )
     path = f"dags/{FAILING}/runs/{run['dag_run_id']}/tasks/{failed['task_id']}/mapped/{failed['map_index']}"
+    page.set_viewport_size({"width": 1600, "height": 900})
     page.goto(f"{delivered.airflow.url}/{path}")
     expect(page.get_by_text("TargetNotFound").last).to_be_visible(timeout=30_000)
     keep("log")

@@ -64,10 +64,9 @@ def _broken(loaded: Loaded) -> dict[str, list[ConfigProblem]]:
     found: dict[str, list[ConfigProblem]] = {}
     for problem in loaded.problems:
         if problem.is_error:
-            beside = (
-                problem.name in loaded.exports and problem.path.name != f"{problem.name}.yaml"
-            )  # of the same export
-            name = None if beside else problem.name
+            # A file beside that of the same export, such as its .yml, is told by its own name.
+            is_beside = problem.name in loaded.exports and problem.path.name != f"{problem.name}.yaml"
+            name = None if is_beside else problem.name
             found.setdefault(name or problem.path.name, []).append(problem)
     return found
 
