@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from airflow.models.dag import DagModel
+from airflow.models.dag import DagModel, clear_team_name_cache
 from airflow.models.dagbundle import DagBundleModel
 from airflow.models.dagrun import DagRun
 from airflow.models.team import Team
@@ -50,6 +50,7 @@ def two_teams(history: History) -> tuple[str, str]:
     history.session.commit()
     history.session.get_one(DagModel, theirs).bundle_name = "blue"
     history.session.commit()
+    clear_team_name_cache()  # Airflow keeps for half a minute whose an export of that name was
     return ours, theirs
 
 
