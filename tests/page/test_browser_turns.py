@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from data_export_airflow.page import app as page
 from tests.page.conftest import Opened
 from tests.page.history import History
 
@@ -19,6 +20,15 @@ def export_page(history: History, opened: Opened) -> Page:
     history.run(dag, TODAY - 10 * DAY, TODAY - 9 * DAY)
     history.run(dag, TODAY - DAY, TODAY)
     return opened(f"export.html?dag={dag}", refused=True)
+
+
+def test_an_old_list_is_shown_and_the_next_soon_after(history: History, opened: Opened) -> None:
+    """As after the API server's start, which makes the first list before anybody has exports."""
+    history.export("acme")
+    opened("").close()
+    made, (as_of, _) = page.overview._made or pytest.fail("the list was not made")
+    page.overview._made = (made - 30, (as_of - timedelta(seconds=30), []))
+    expect(opened("").get_by_role("row", name=re.compile("acme"))).to_be_visible()
 
 
 def test_the_dialog_shows_the_answer_to_the_last_question(export_page: Page) -> None:

@@ -41,7 +41,7 @@ function showProblems(problems) {
 
 function show(data) {
   const item = data.export;
-  showTime(data.as_of);
+  showTime(data.as_of, refresh);
   document.title = `${item.name} · Data exports`;
   byId("title").replaceChildren(item.name, " ", badge(item.state), lacks(item, data.timezone) ?? "");
   const main = byId("export");

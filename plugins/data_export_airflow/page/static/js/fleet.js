@@ -9,7 +9,7 @@ async function load() {
   const main = byId("fleet");
   try {
     const data = await get("fleet").catch(forbidden);
-    if (data.as_of) showTime(data.as_of);
+    if (data.as_of) showTime(data.as_of, refresh);
     main.replaceChildren(late(data), byId("failures-card") ?? failures(null), byId("volume-card") ?? volume(null));
     main.removeAttribute("aria-busy");
     const fill = async (path, card) => byId(`${path}-card`).replaceWith(card(await get(path).catch(forbidden)));
@@ -74,5 +74,9 @@ function volume(found) {
   return h("div", { id: "volume-card" }, card("Delivered per day", "volume", note, table(heads, rows)));
 }
 
-setInterval(() => !document.hidden && !byId("fleet").contains(document.activeElement) && load(), REFRESH_MS);
+function refresh() {
+  if (!document.hidden && !byId("fleet").contains(document.activeElement)) load();
+}
+
+setInterval(refresh, REFRESH_MS);
 await load();

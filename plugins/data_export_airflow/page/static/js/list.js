@@ -37,7 +37,7 @@ async function load() {
   try {
     const found = await get("exports", { ...view, limit: LIMIT });
     if (turn !== latest) return; // a later question was asked meanwhile
-    showTime(found.as_of);
+    showTime(found.as_of, refresh);
     showHead();
     showStates(found);
     showConnectors(found.connectors);

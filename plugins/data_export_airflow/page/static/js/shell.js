@@ -2,6 +2,10 @@ import { AIRFLOW } from "./api.js";
 import { byId, h } from "./dom.js";
 import { duration, instant, number, span } from "./format.js";
 
+const OLD_MS = 11_000; // longer than the server keeps an answer without making another
+const SOON_MS = 1_500;
+let shown = null;
+
 /** What each state means, for people. */
 export const STATES = {
   broken: ["Broken file", "its customer file has errors: no run is scheduled until it is mended"],
@@ -65,8 +69,11 @@ function leave(event, href) {
   link.remove();
 }
 
-export function showTime(asOf) {
+/** Says how old an answer is. Of an old one, which is shown while the server makes the next, that is asked for soon. */
+export function showTime(asOf, refresh) {
   byId("as-of").textContent = `as of ${instant(asOf)} UTC`;
+  if (asOf !== shown && Date.now() - new Date(asOf) > OLD_MS) setTimeout(refresh, SOON_MS);
+  shown = asOf;
 }
 
 /** Says what went wrong in place of `element`'s content. */
