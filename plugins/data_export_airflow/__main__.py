@@ -1,5 +1,6 @@
 """Entry of `python -m data_export_airflow`."""
 
+import io
 import logging
 import os
 import sys
@@ -17,6 +18,10 @@ for package in ("data_export", "data_export_airflow"):
     log.addHandler(console)
     log.setLevel(logging.INFO)
     log.propagate = False  # Airflow would print it again, with everything it knows about the line
+
+for stream in (sys.stdout, sys.stderr):
+    if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character is no reason to say nothing
+        stream.reconfigure(errors="backslashreplace")
 
 from data_export_airflow.cli import main  # noqa: E402 - Airflow reads its settings when it is imported
 

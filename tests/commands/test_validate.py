@@ -1,6 +1,7 @@
 """`validate`: what a person, a script and a hook see of it."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -83,3 +84,18 @@ def test_it_loads_neither_airflow_nor_anything_big(folder: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name for name in done.stdout.split("no errors")[1].split() if not name.startswith("_")}
     assert loaded - NEEDED - THEIRS - {"data_export", "data_export_airflow"} == set()
+
+
+def test_a_terminal_that_cannot_show_a_character_gets_its_code(folder: Path) -> None:
+    (folder / "broken.yaml").write_text((GOOD % "x").replace("daily", "d\u00e4yly"), encoding="utf-8")
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "data_export_airflow", "validate"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (1, "")
+    assert "interval: 'd\\xe4yly' is neither" in done.stdout
+
+
+def test_what_collides_is_not_counted_as_right(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "copy.yaml").write_text(GOOD % "good")
+    assert main(["validate"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "0 customer files are right, 2 errors in others"

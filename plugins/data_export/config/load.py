@@ -55,7 +55,7 @@ def load_customers(folder: Path | None = None, *, only_dag_id: str | None = None
     """
     folder = customers_dir() if folder is None else folder
     try:
-        return _load_all(_listed(folder, only_dag_id))
+        return load_all(listed(folder, only_dag_id))
     except OSError as error:
         fix = "create it, or set DATA_EXPORT_CUSTOMERS_DIR"
         return Loaded({}, (ConfigProblem(folder, None, None, f"cannot be listed ({error.strerror}): {fix}"),))
@@ -64,7 +64,7 @@ def load_customers(folder: Path | None = None, *, only_dag_id: str | None = None
 def customer_names(folder: Path | None = None) -> list[str]:
     """The names of all customer files, none of which is read; an empty list where the folder cannot be listed."""
     with suppress(OSError):
-        return [path.stem for path in _listed(customers_dir() if folder is None else folder, None)]
+        return [path.stem for path in listed(customers_dir() if folder is None else folder)]
     return []
 
 
@@ -74,37 +74,12 @@ def file_of(name: str, folder: Path | None = None) -> Path:
     right = folder / f"{name}.yaml"
     if not os.path.lexists(right):
         with suppress(OSError):
-            return next((path for path in _listed(folder, None) if name_meant(path) == name), right)
+            return next((path for path in listed(folder) if name_meant(path) == name), right)
     return right
 
 
-def load_files(paths: Iterable[Path], beside: Path | None = None) -> Loaded:
-    """The given files, and all files of the given folders. Never raises.
-
-    The files beside a given one (or those of the folder `beside`) are read too, but only to tell which of them it
-    collides with; what is wrong with them is not told.
-    """
-    exports: dict[str, AnyExport] = {}
-    problems: list[ConfigProblem] = []
-    files: dict[Path, dict[str, Path]] = {}
-    for path in paths:
-        if path.is_dir():
-            loaded = load_customers(path)
-            exports |= loaded.exports
-            problems += loaded.problems
-        else:
-            files.setdefault(beside or path.parent, {})[path.name] = path
-    for folder, named in files.items():
-        with suppress(OSError):  # that the file is not there is told below
-            named = {path.name: path for path in _listed(folder, None)} | named
-        given = set(files[folder].values())
-        loaded = _load_all([named[name] for name in sorted(named)])
-        exports |= {path.stem: loaded.exports[path.stem] for path in given if path.stem in loaded.exports}
-        problems += [problem for problem in loaded.problems if problem.path in given]
-    return Loaded(exports, tuple(problems))
-
-
-def _load_all(paths: Iterable[Path]) -> Loaded:
+def load_all(paths: Iterable[Path]) -> Loaded:
+    """These files, which are to lie in one folder. Never raises."""
     local_refusal = cache(_local_refusal)
     exports: dict[str, AnyExport] = {}
     documents: dict[str, Document] = {}
@@ -166,7 +141,7 @@ def load_beside(name: str, folder: Path | None = None) -> Loaded:
     folder = customers_dir() if folder is None else folder
     export = load_named(name, folder)
     sites = [site.hex for site in export.site_id]
-    loaded = _load_all(path for path in _listed(folder, None) if path.stem == name or _may_name(path, sites))
+    loaded = load_all(path for path in listed(folder) if path.stem == name or _may_name(path, sites))
     return Loaded({**loaded.exports, name: export}, loaded.problems)
 
 
@@ -179,7 +154,12 @@ def _may_name(path: Path, hexes: Iterable[str]) -> bool:
     return "\\" in text or any(digits in text for digits in hexes)
 
 
-def _listed(folder: Path, only_dag_id: str | None) -> list[Path]:
+def listed(folder: Path, only_dag_id: str | None = None) -> list[Path]:
+    """The files of the folder that are customers', also under a wrong name, or the one of a DAG.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
     if only_dag_id is not None:
         name = name_of(only_dag_id)
         return [] if name is None else [folder / f"{name}.yaml"]

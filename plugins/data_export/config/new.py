@@ -7,8 +7,8 @@ from urllib.parse import unquote, urlsplit
 
 from data_export.config.example import Values, examples, filled
 from data_export.config.fields import NAME, quoted, quoted_address
-from data_export.config.load import load_files
 from data_export.config.problems import BrokenFile
+from data_export.config.validate import check_files
 from data_export.errors import ConfigError
 
 _SFTP = "sftp"
@@ -92,7 +92,7 @@ def _check(path: Path, text: str) -> None:
     with tempfile.TemporaryDirectory(prefix="data-export-new-") as scratch:
         draft = Path(scratch) / path.name
         draft.write_text(text, encoding="utf-8")
-        problems = load_files([draft], beside=path.parent).problems
+        problems = check_files([draft], beside=path.parent).problems
     # Without lines: there is no file to look them up in.
     told = [replace(problem, path=path, line=None) for problem in problems if problem.is_error]
     if told:

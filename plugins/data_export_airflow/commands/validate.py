@@ -23,15 +23,16 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from data_export.config.load import load_customers, load_files
+    from data_export.config.platform import customers_dir
+    from data_export.config.validate import check_files
 
-    loaded = load_files(options.files) if options.files else load_customers()
+    loaded = check_files(options.files or [customers_dir()])
     errors = sum(problem.is_error for problem in loaded.problems)
     if options.json:
         print(json.dumps([problem.to_dict() for problem in loaded.problems], indent=2), file=options.out)
         return 1 if errors else 0
     for problem in loaded.problems:
         print(problem, file=options.out)
-    right, others = len(loaded.exports), f", {errors} error{'s' * (errors != 1)} in others" if errors else ", no errors"
+    right, others = len(loaded.right), f", {errors} error{'s' * (errors != 1)} in others" if errors else ", no errors"
     print(f"{right} customer file{'s' * (right != 1)} {'is' if right == 1 else 'are'} right{others}", file=options.out)
     return 1 if errors else 0

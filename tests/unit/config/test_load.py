@@ -11,9 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_export.config import load
-from data_export.config.load import load_customer, load_customers, load_files, load_named
+from data_export.config.load import load_customer, load_customers, load_named
 from data_export.config.models import dag_id, name_of
 from data_export.config.problems import BrokenFile
+from data_export.config.validate import check_files
 from data_export.config.yaml_lines import read_document
 from tests.customers import GOOD
 
@@ -166,9 +167,29 @@ def test_one_dag_reads_one_file(folder: Path) -> None:
 
 def test_given_files_and_folders_are_read_wherever_they_are(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "other.yaml").write_text(GOOD % "other")
-    loaded = load_files([folder, tmp_path / "other.yaml", tmp_path / "gone" / "x.yaml", tmp_path / ".hidden.yaml"])
-    assert sorted(loaded.exports) == ["good", "other"]
+    loaded = check_files([folder, tmp_path / "other.yaml", tmp_path / "gone" / "x.yaml", tmp_path / ".hidden.yaml"])
+    assert loaded.right == {folder / "good.yaml", tmp_path / "other.yaml"}
     assert [problem.path.name for problem in loaded.problems] == [".hidden.yaml", "x.yaml"]
+
+
+def test_files_of_one_name_in_two_folders_are_two_and_a_file_given_twice_is_one(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    for place, text in ((folder, GOOD % "acme"), (other, GOOD % "acme"), (folder, "nonsense")):
+        (place / ("acme.yaml" if "site_id" in text else "broken.yaml")).write_text(text)
+    monkeypatch.chdir(folder)
+    again = [Path("acme.yaml"), Path("./acme.yaml"), Path("../customers/acme.yaml"), folder / "acme.yaml"]
+    assert len(check_files([*again, other / "acme.yaml"]).right) == 2
+    (folder / ".hidden.yaml").write_text("nonsense")  # which is told only where it is named
+    assert len(check_files([folder, folder / ".hidden.yaml"]).problems) == 2
+    (folder / "loop.yaml").symlink_to(folder / "loop.yaml")
+    assert "cannot be read" in check_files([folder / "loop.yaml"]).problems[0].message
+    (folder / "loop.yaml").unlink()
+    for paths in ([folder, folder / "broken.yaml"], [Path("broken.yaml"), folder], [Path()], [Path(), folder]):
+        checked = check_files(paths)
+        assert (len(checked.right), len(checked.problems)) == (2, 1), paths
 
 
 @pytest.mark.parametrize("given", ["acme.yaml", "beta.yaml"])
@@ -176,20 +197,20 @@ def test_of_the_files_beside_a_given_one_only_those_it_collides_with_are_told(gi
     (folder / "acme.yaml").write_text(GOOD % "same")
     (folder / "beta.yaml").write_text(GOOD % "same")
     (folder / "broken.yaml").write_text("nonsense")
-    loaded = load_files([folder / given])
+    loaded = check_files([folder / given])
     (problem,) = loaded.problems
     assert problem.path.name == given
     assert "acme.yaml" in problem.message
     assert "beta.yaml" in problem.message
-    assert list(loaded.exports) == [given.removesuffix(".yaml")]
-    assert load_files([folder / "good.yaml"]).problems == ()
+    assert loaded.right == frozenset(), "what collides is not right"
+    assert check_files([folder / "good.yaml"]).problems == ()
 
 
 def test_a_draft_is_compared_with_the_folder_it_is_meant_for(folder: Path, tmp_path: Path) -> None:
     draft = tmp_path / "zeta.yaml"
     draft.write_text(GOOD % "good")
-    assert load_files([draft]).problems == ()
-    (problem,) = load_files([draft], beside=folder).problems
+    assert check_files([draft]).problems == ()
+    (problem,) = check_files([draft], beside=folder).problems
     assert "zeta.yaml and good.yaml would write the same files" in problem.message
 
 
