@@ -1,5 +1,6 @@
 """Settings of this installation: `include/platform.yaml`, every value overridable as `DATA_EXPORT_<SECTION>__<KEY>`."""
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ from pydantic_settings.exceptions import SettingsError
 
 from data_export.config.alerts import AlertSettings, Section
 from data_export.config.connectors import LinkHours
-from data_export.config.explain import explain, keys_of, model_at, near_key
+from data_export.config.explain import explain, keys_of, model_at, near_key, unknown_key
 from data_export.config.fields import ConnId, Email, StoreUri, quoted, store_uri
 from data_export.config.limits import LimitSettings
+from data_export.config.problems import MOST_PROBLEMS
 from data_export.config.scalars import Flag, Whole
 from data_export.config.yaml_lines import Document, read_document, spell
 from data_export.errors import ConfigError
@@ -43,10 +45,20 @@ def shown(path: Path) -> str:
 
 
 def place_of(*keys: str) -> str:
-    """Where a setting is changed: its environment variable if there is one, else platform.yaml."""
-    variable = _PREFIX + "__".join(keys).upper()
-    is_set = variable in {name.upper() for name in os.environ}
-    return f"environment variable {variable}" if is_set else shown(platform_file())
+    """Where a setting is changed: its environment variable, or its section's that holds it, else platform.yaml."""
+    variables = {name.upper(): value for name, value in os.environ.items()}
+    variable, section = (_PREFIX + "__".join(part).upper() for part in (keys, keys[:1]))
+    if variable not in variables and keys[1:] and keys[1] in _object(variables.get(section, "")):
+        variable = section
+    return f"environment variable {variable}" if variable in variables else shown(platform_file())
+
+
+def _object(text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return {}
+    return value if isinstance(value, dict) else {}
 
 
 class SourceSettings(Section):
@@ -134,15 +146,31 @@ def load_platform(**overrides: Any) -> PlatformSettings:
     path = platform_file()
     if not path.exists():
         raise ConfigError(f"{path}: no such file: copy include/platform.yaml there, or set DATA_EXPORT_PLATFORM_FILE")
+    problems = _unknown_sections()
     try:
-        return PlatformSettings(**overrides)
+        settings = PlatformSettings(**overrides)
     except ValidationError as verdict:
         document = _document()
         errors = _each_once(verdict.errors(include_url=False))
-        raise ConfigError("; ".join(_explained(error, document) for error in errors)) from None
+        problems += [_explained(error, document) for error in errors[:MOST_PROBLEMS]]
     except SettingsError as error:
         fix = "write lists and whole sections in JSON, e.g. '[\"data-platform@platform.example\"]'"
         raise ConfigError(f"environment variable {_PREFIX}<SECTION>__<KEY>: {error}: {fix}") from None
+    if problems:
+        raise ConfigError("; ".join(problems))
+    return settings
+
+
+def _unknown_sections() -> list[str]:
+    """Of variables that are written as a setting's, and would be read by nobody."""
+    known = list(keys_of(PlatformSettings))
+    written = sorted(name.upper() for name in os.environ if name.upper().startswith(_PREFIX) and "__" in name)
+    sections = {name: name.removeprefix(_PREFIX).partition("__")[0].lower() for name in written}
+    return [
+        f"environment variable {name}: {section}: {unknown_key(section, known)}"
+        for name, section in sections.items()
+        if section not in known
+    ]
 
 
 def _each_once(errors: list[ErrorDetails]) -> list[ErrorDetails]:

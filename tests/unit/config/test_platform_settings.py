@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_export.config.platform import ROOT, customers_dir, load_platform, platform_file, state_dir
+from data_export.config.platform import ROOT, customers_dir, load_platform, place_of, platform_file, state_dir
 from data_export.errors import ConfigError
 
 MINIMAL = """\
@@ -226,6 +226,18 @@ def test_all_faults_are_told_at_once(file: Path) -> None:
         ("DATA_EXPORT_SOURCE__TYPO", "x", "variable DATA_EXPORT_SOURCE__TYPO: source.typo: is not a key"),
         ("data_export_staging__uri", "x", "variable DATA_EXPORT_STAGING__URI: staging.uri: 'x' does not begin with"),
         ("DATA_EXPORT_ALERTS__EMAILS", "a@b.example", "write lists and whole sections in JSON"),
+        (
+            "DATA_EXPORT_ALERTS",
+            '{"emails": ["x"], "watch_schedule": "* * * * *"}',
+            "variable DATA_EXPORT_ALERTS: alerts.emails[0]: 'x' is not an e-mail address",
+        ),
+        ("DATA_EXPORT_ALERTS", '["x"]', "variable DATA_EXPORT_ALERTS: alerts: the value is not a mapping"),
+        (
+            "DATA_EXPORT_LIMIT__MAX_WINDOW_DAYS",
+            "3",
+            "DATA_EXPORT_LIMIT__MAX_WINDOW_DAYS: limit: is not a key that is known here (did you mean limits?)",
+        ),
+        ("data_export_x__y", "3", "variable DATA_EXPORT_X__Y: x: is not a key that is known here: remove it, or use"),
         ("DATA_EXPORT_ALERTS__EMAILS", '["x"]', "variable DATA_EXPORT_ALERTS__EMAILS: alerts.emails[0]: 'x' is not"),
     ],
 )
@@ -257,3 +269,22 @@ def test_a_misspelt_key_is_told_once(file: Path, right: str, wrong: str, line: i
     assert str(caught.value).startswith(f"{file}:{line}: ")
     assert f"did you mean {right.strip(':')}?" in str(caught.value)
     assert "is missing" not in str(caught.value)
+
+
+def test_what_a_variable_of_the_section_leaves_to_the_file_is_told_of_the_file(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_LIMITS", '{"max_active_runs": 2}')
+    file.write_text(MINIMAL + "limits: {max_window_days: 0}\n")
+    with pytest.raises(ConfigError) as caught:
+        load_platform()
+    assert str(caught.value).startswith(f"{file}:4: limits.max_window_days: ")
+    assert place_of("limits", "max_active_runs") == "environment variable DATA_EXPORT_LIMITS"
+    assert place_of("limits", "max_window_days") == str(file)
+
+
+def test_faults_of_variables_and_of_the_file_are_told_at_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_EXPORT_LIMIT__X", "1")
+    file.write_text(MINIMAL + "limits: {max_window_days: 0}\n")
+    with pytest.raises(ConfigError, match=r"DATA_EXPORT_LIMIT__X: .*; .*:4: limits.max_window_days"):
+        load_platform()
