@@ -22,7 +22,7 @@ from data_export.source.estimate import Counted, count
 from data_export.window import ExportWindow
 from data_export.wording import windows_in_words
 from data_export_airflow.connections import source_dsn
-from data_export_airflow.page.windows import MAX_WINDOWS, Schedule, WindowRow, sample, schedule, windows
+from data_export_airflow.history.windows import MAX_WINDOWS, Schedule, WindowRow, sample, schedule, windows
 from data_export_airflow.timetables import timetable_of
 
 _RECENT = 40  # windows that are looked at for deliveries to reckon with
@@ -48,8 +48,8 @@ class Forecast:
     `first` and `last` are the outermost of these windows, and `windows` what became of all: where one has the shorter
     run of an earlier schedule, that run and the rest (see `WindowRow`).
     `under_way` names a backfill of the export that is not over; Airflow has one at a time.
-    `sample` has the averages of deliveries (see `page.windows.sample`); without one, `counted` the source's answer, or
-    `silence` why it gave none.
+    `sample` has the averages of deliveries (see `history.windows.sample`); without one, `counted` the source's answer,
+    or `silence` why it gave none.
     """
 
     asked: Asked

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
+from data_export_airflow.history.receipts import Receipts
 from data_export_airflow.page.failed import by_reason, failures
 from data_export_airflow.page.late import LateExports
 from data_export_airflow.page.listing import Asked, listing
 from data_export_airflow.page.overview import exports
 from data_export_airflow.page.problems import parse
-from data_export_airflow.page.receipts import Receipts
 from data_export_airflow.page.volume import Volumes, totals
 from tests.page.history import History
 

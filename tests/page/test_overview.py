@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from airflow.models.dag import DagModel
 
+from data_export_airflow.history.receipts import Receipts
 from data_export_airflow.page.late import LateExports
 from data_export_airflow.page.overview import ExportRow, exports
-from data_export_airflow.page.receipts import Receipts
 from tests.page.history import History
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

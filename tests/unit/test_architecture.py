@@ -81,6 +81,14 @@ def test_imports_point_down_the_layers() -> None:
                 assert level[other] >= level[part], f"{module} imports {imported}, which is above it"
 
 
+def test_nothing_but_airflows_plugin_needs_the_page() -> None:
+    """It shows what others know."""
+    page = PLUGINS / "data_export_airflow" / "page"
+    others = [path for path in SOURCES if not path.is_relative_to(page)]
+    users = {path.name for path in others if "data_export_airflow.page" in path.read_text()}
+    assert users == {"data_export_plugin.py"}
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PLUGINS)))
 def test_files_and_functions_stay_small(path: Path) -> None:
     text = path.read_text()

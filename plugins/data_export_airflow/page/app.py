@@ -20,7 +20,8 @@ from starlette.staticfiles import StaticFiles
 
 from data_export.config.models import name_of
 from data_export_airflow.check_dag import CHECK_DAG
-from data_export_airflow.page import failed, receipts
+from data_export_airflow.history import receipts
+from data_export_airflow.page import failed
 from data_export_airflow.page.access import (
     ReadableDep,
     RightsDep,

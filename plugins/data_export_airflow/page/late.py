@@ -15,9 +15,9 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from data_export.lateness import REMIND_FOR, Due, dues, late
+from data_export_airflow.history.receipts import chunked
+from data_export_airflow.history.windows import MAX_WINDOWS
 from data_export_airflow.page.delivered import Delivered, delivered, deliveries
-from data_export_airflow.page.receipts import chunked
-from data_export_airflow.page.windows import MAX_WINDOWS
 from data_export_airflow.schedules import ExportSchedule, ExportTimetable, Schedules
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 

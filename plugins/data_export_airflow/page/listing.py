@@ -5,8 +5,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from data_export_airflow.history.receipts import Delivery, RunKey
 from data_export_airflow.page.overview import ExportRow
-from data_export_airflow.page.receipts import Delivery, RunKey
 
 SortKey = Literal["name", "connector", "interval", "state", "window", "lag", "rows", "bytes", "images", "next"]
 

@@ -14,7 +14,7 @@ from pendulum import instance
 from sqlalchemy import Row, Select, func, or_, select
 from sqlalchemy.orm import Session
 
-from data_export_airflow.page.receipts import Delivery, deliveries
+from data_export_airflow.history.receipts import Delivery, deliveries
 
 MAX_WINDOWS = 10_000
 _SAMPLE = 10
