@@ -8,10 +8,9 @@ from airflow.sdk import Asset, get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from data_export.config.collisions import target_of
-from data_export.config.load import Loaded, load_beside
-from data_export.config.platform import customers_dir, load_platform
-from data_export.config.precedence import goes_before
-from data_export.config.problems import BrokenFile, ConfigProblem
+from data_export.config.load import load_beside
+from data_export.config.platform import load_platform
+from data_export.config.precedence import alone
 from data_export.limits import limits_of
 from data_export.pipeline.prepare import prepare as make_plan
 from data_export.plan import ExportPlan
@@ -34,10 +33,10 @@ def asset_of(name: str) -> Asset:
 
 def prepare(name: str) -> list[str]:
     """Freezes configuration and window for the whole run; returns the sites, over which the next tasks are mapped."""
-    context = get_current_context()
-    loaded, now = load_beside(name), datetime.now(UTC)
-    _stand_back(name, loaded, context["ti"])
-    export = loaded.exports[name]
+    from data_export_airflow.task_runs import TaskRuns  # late: parsing a DAG needs none of what asks Airflow
+
+    context, now = get_current_context(), datetime.now(UTC)
+    export = alone(name, load_beside(name), TaskRuns(context["ti"]).footing)
     limits = limits_of(name, export, load_platform().limits)
     window = window_of_run(export, dict(context), limits.settle, now)
     plan = make_plan(name, export, window, limits, now)
@@ -80,22 +79,6 @@ def close(plan: Step, sites: list[Step] | Step) -> Step:
     record = {"summary": receipt.summary(), "totals": {**receipt.totals()}, "place": target_of(steps.plan.export)}
     event.extra = record | receipt.to_dict()
     return receipt.to_dict()
-
-
-def _stand_back(name: str, loaded: Loaded, ti: Any) -> None:
-    """Passes an export beside which no other delivers the same objects.
-
-    Raises:
-        BrokenFile: another does; both are named.
-    """
-    from data_export_airflow.task_runs import TaskRuns  # late: parsing a DAG needs none of what asks Airflow
-
-    other = goes_before(name, loaded.exports, TaskRuns(ti).footing)
-    if other is not None:
-        file = customers_dir() / f"{name}.yaml"
-        problems = [problem for problem in loaded.problems if problem.path == file and problem.is_error]
-        ahead = f"{name}.yaml does not run, since {other}.yaml, which would write the same files, goes before it"
-        raise BrokenFile([ConfigProblem(file, None, None, ahead), *problems])
 
 
 def _steps(plan: Step) -> "Steps":

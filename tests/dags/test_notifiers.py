@@ -9,7 +9,7 @@ import pytest
 from airflow.sdk import BaseNotifier
 
 from data_export.config.alerts import NotifierSettings
-from data_export.errors import ConfigError
+from data_export.errors import AccessDenied, ConfigError
 from data_export_airflow.alerts import on_failure, tell_left_out
 from data_export_airflow.checking import _alerts as check_alerts
 from data_export_airflow.notifiers import make
@@ -69,6 +69,15 @@ def test_notifiers_are_told_once_with_their_templates_rendered(
     assert "grant roles" in noted["alert"]["text"]
     tell_left_out(context(), receipt(quarantined=1), "runs/acme")
     assert len(_noted) == 1  # it wants failures only
+
+
+def test_what_looks_like_a_template_in_an_error_stays_text(server: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A customer's server words it, and templates reach the connections."""
+    _noted.clear()
+    notifiers(monkeypatch, {"class": f"{HERE}.Noting", "kwargs": {"text": "{{ alert.text }}"}})
+    on_failure(context(error=AccessDenied("'{{ 7 * 191 }}' {% raw %} {{ conn.export_s3.password }} is refused")))
+    (noted,) = _noted
+    assert "'{{ 7 * 191 }}' {% raw %} {{ conn.export_s3.password }} is refused" in " ".join(noted["text"].split())
 
 
 def test_a_notifier_that_fails_costs_nobody_their_mail_and_tells_no_secret(

@@ -1,10 +1,13 @@
 """Permanent faults fail at once with their fix; transient ones come back later and later."""
 
+import os
+import time
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from airflow.sdk import RetryAction
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from data_export import errors
 from data_export.config.problems import BrokenFile, ConfigProblem
@@ -37,14 +40,27 @@ def test_transient_faults_wait_longer_each_time_up_to_a_limit(kind: type[Excepti
     assert delays[-1] > delays[0] * 10
 
 
-def test_a_broken_file_is_read_again_for_minutes_before_the_run_fails() -> None:
-    """It may be half written; a run that failed at once would use up windows of a queued backfill."""
-    broken = BrokenFile([ConfigProblem(Path("acme.yaml"), 1, None, "is empty")])
-    decisions = [POLICY.evaluate(broken, attempt, RETRIES) for attempt in range(1, 6)]
-    assert [decision.action for decision in decisions] == [RetryAction.RETRY] * 4 + [RetryAction.FAIL]
-    assert {decision.reason for decision in decisions} == {"acme.yaml:1: is empty"}
-    waits = [decision.retry_delay for decision in decisions if decision.retry_delay]
-    assert timedelta(minutes=2) < sum(waits, timedelta()) < timedelta(minutes=6)
+@pytest.mark.parametrize(("minutes", "action"), [(0, RetryAction.RETRY), (4, RetryAction.RETRY), (6, RetryAction.FAIL)])
+def test_a_broken_file_is_read_again_while_it_may_be_half_written(
+    minutes: int, action: RetryAction, tmp_path: Path
+) -> None:
+    """A run that failed at once would use up windows of a queued backfill."""
+    file = tmp_path / "acme.yaml"
+    file.touch()
+    os.utime(file, times=(time.time() - 60 * minutes,) * 2)
+    decision = POLICY.evaluate(BrokenFile([ConfigProblem(file, 1, None, "is empty")]), 1, RETRIES)
+    assert (decision.action, decision.reason) == (action, f"{file}:1: is empty")
+
+
+def test_a_file_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
+    gone = BrokenFile([ConfigProblem(tmp_path / "acme.yaml", None, None, "there is no such customer file")])
+    assert POLICY.evaluate(gone, 1, RETRIES).action is RetryAction.FAIL
+
+
+def test_a_time_limit_is_hit_twice_and_not_nine_times() -> None:
+    """Of a transfer it is a day, which holds a slot of the pool."""
+    decisions = [POLICY.evaluate(AirflowTaskTimeout(), attempt, RETRIES) for attempt in (1, 2)]
+    assert [decision.action for decision in decisions] == [RetryAction.DEFAULT, RetryAction.FAIL]
 
 
 def test_other_faults_are_left_to_airflow() -> None:

@@ -162,7 +162,7 @@ def test_a_broken_file_keeps_its_exports_place_and_history_and_the_run_under_way
 
 
 def test_a_copied_file_does_not_run_beside_the_export_that_delivers(session: Session, beside: dict[str, Path]) -> None:
-    """Whatever its name; here it comes first. It is removed with its run still waiting, which then can be ended."""
+    """Whatever its name; here it comes first."""
     api, copy = session.api, "a-copy"
     file = beside[HEALTHY].with_name(f"{copy}.yaml")
     file.write_text(beside[HEALTHY].read_text())
@@ -171,18 +171,23 @@ def test_a_copied_file_does_not_run_beside_the_export_that_delivers(session: Ses
         wait_for("the import error", lambda: any(f"{copy}.yaml and" in error for error in api.import_errors()), 30)
         api.unpause(dag_id(copy))
         run = api.trigger(dag_id(copy), **dict(zip(("from", "to"), WINDOWS[0], strict=True)))
-        refused = wait_for("the copy's run waits", lambda: waits_to_retry(api, copy, run), 90)
+        assert wait_for("the copy's run is refused", lambda: outcome(api, copy, run), 90) == "failed"
+        (prepare,) = (one for one in api.task_instances(dag_id(copy), run) if one["state"] == "failed")
+        assert (prepare["task_id"], prepare["try_number"]) == ("prepare", 1)
+        refused = api.reason(prepare)
         assert f"{copy}.yaml does not run, since {HEALTHY}.yaml, which would write the same files" in refused
         deliver(api, *WINDOWS[0])
     finally:
         file.unlink()
-    wait_for("its DAG goes", lambda: dag_id(copy) not in api.dag_ids(), 60)
-    assert api.run(dag_id(copy), run)["state"] == "running"
-    api.request("PATCH", f"/dags/{dag_id(copy)}/dagRuns/{run}", json={"state": "failed"})
-    assert outcome(api, copy, run) == "failed"
 
 
-def test_a_removed_file_is_no_dag_any_more(session: Session, beside: dict[str, Path]) -> None:
+def test_a_removed_file_is_no_dag_any_more_and_its_run_can_be_ended(session: Session, beside: dict[str, Path]) -> None:
+    api = session.api
+    run = api.trigger(dag_id(DEAD), **dict(zip(("from", "to"), WINDOWS[0], strict=True)))
+    wait_for("its first task", lambda: at_work(api, run), 60)
     beside[DEAD].unlink()
-    wait_for("the DAG goes", lambda: dag_id(DEAD) not in session.api.dag_ids(), 60)
-    assert dag_id(HEALTHY) in session.api.dag_ids()
+    wait_for("the DAG goes", lambda: dag_id(DEAD) not in api.dag_ids(), 60)
+    assert dag_id(HEALTHY) in api.dag_ids()
+    assert outcome(api, DEAD, run) is None  # it waits for ever
+    api.request("PATCH", f"/dags/{dag_id(DEAD)}/dagRuns/{run}", json={"state": "failed"})
+    assert outcome(api, DEAD, run) == "failed"

@@ -7,10 +7,10 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from data_export.config.explain import explain, keys_of
+from data_export.config.explain import explain, keys_of, model_at
 from data_export.config.fields import quoted
 from data_export.config.limits import CustomerLimits
-from data_export.config.misspelt import config_model, respelt
+from data_export.config.misspelt import respelt
 from data_export.config.models import EXPORT, EXPORTS, CustomerExport
 from data_export.config.problems import MOST_PROBLEMS, ConfigProblem, and_more
 from data_export.config.yaml_lines import Document, Location
@@ -29,7 +29,7 @@ def diagnose(document: Document) -> list[ConfigProblem]:
     written = document.values.get("connector_type")
     tag = written if isinstance(written, str) and written in EXPORTS else _guess(document.values)
     model = EXPORTS.get(tag or "", CustomerExport)
-    places = {"limits": CustomerLimits} | ({"connector_config": config_model(model)} if tag else {})
+    places = {"limits": CustomerLimits} | ({"connector_config": model_at(model, ("connector_config",))} if tag else {})
     for place, mapping in places.items():
         document, more = respelt(document, (place,), keys_of(mapping))
         told |= more
@@ -102,7 +102,7 @@ def _misplaced(location: Location, model: type[CustomerExport]) -> str | None:
     if not nested and key in keys_of(CustomerLimits):
         return "belongs under limits: move it there, indented"
     for tag, export in EXPORTS.items():
-        if key in keys_of(config_model(export)):
+        if key in keys_of(model_at(export, ("connector_config",))):
             if export is model and not nested:
                 return "belongs under connector_config: move it there, indented"
             if export is not model:

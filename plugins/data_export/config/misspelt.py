@@ -3,22 +3,15 @@
 from collections.abc import Iterable
 from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from pydantic import BaseModel
 
-from data_export.config.explain import keys_of, near_key, unknown_key
+from data_export.config.explain import keys_of, model_at, near_key, unknown_key
 from data_export.config.limits import CustomerLimits
 from data_export.config.models import EXPORTS, CustomerExport
 from data_export.config.problems import MOST_PROBLEMS, ConfigProblem
 from data_export.config.yaml_lines import Document, Location
-
-
-def config_model(export: type[CustomerExport]) -> type[BaseModel]:
-    """The model of a connector's `connector_config`."""
-    model = export.model_fields["connector_config"].annotation
-    assert isinstance(model, type)  # noqa: S101 - mypy is to know, too
-    assert issubclass(model, BaseModel)  # noqa: S101
-    return model
 
 
 def respelt(
@@ -53,13 +46,14 @@ def _renamed(document: Document, place: Location, names: dict[str, str]) -> Docu
     def within(values: dict[str, object], path: Location) -> dict[str, object]:
         if not path:
             return {names.get(key, key): value for key, value in values.items()}
-        inner = values[str(path[0])]
-        assert isinstance(inner, dict)  # noqa: S101 - or no key of it would have been renamed
-        return values | {str(path[0]): within(inner, path[1:])}
+        key = str(path[0])
+        inner: Any = values[key]  # a mapping, or no key of it would have been renamed
+        return values | {key: within(inner, path[1:])}
 
     lines = {moved(location): line for location, line in document.lines.items()}
     return replace(document, values=within(document.values, place), lines=lines)
 
 
-_MODELS: tuple[type[BaseModel], ...] = (CustomerExport, CustomerLimits, *map(config_model, EXPORTS.values()))
+_MODELS: list[type[BaseModel]] = [CustomerExport, CustomerLimits]
+_MODELS += [model_at(export, ("connector_config",)) for export in EXPORTS.values()]
 _KEYS = frozenset(key for model in _MODELS for key in keys_of(model))

@@ -11,7 +11,9 @@ from typing import Any, Self
 from uuid import UUID
 
 from data_export.config.collisions import contested, target_of
-from data_export.config.models import CustomerExport
+from data_export.config.load import Loaded
+from data_export.config.models import AnyExport, CustomerExport
+from data_export.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,19 @@ class Footing:
     def holds(self, export: CustomerExport, sites: frozenset[UUID]) -> bool:
         """Whether the last delivery was to the export's present target, of one of the sites."""
         return (self.place, self.export_type) == (target_of(export), export.export_type) and bool(self.sites & sites)
+
+
+def alone(name: str, loaded: Loaded, footing: Callable[[str], Footing | None]) -> AnyExport:
+    """The export of this name, where no other goes before it that would write the same objects.
+
+    Raises:
+        ConfigError: another does; both files are named.
+    """
+    other = goes_before(name, loaded.exports, footing)
+    if other is None:
+        return loaded.exports[name]
+    refusal = f"{name}.yaml does not run, since {other}.yaml, which would write the same files, goes before it"
+    raise ConfigError("; ".join([refusal, *loaded.errors().get(name, [])]))
 
 
 def goes_before(

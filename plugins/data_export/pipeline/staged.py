@@ -72,7 +72,8 @@ async def remove_older(staging: Store, prefix: str, limit: datetime) -> int:
 
 
 async def _delete(staging: Store, keys: Iterable[str]) -> int:
-    count = 0
-    for count, key in enumerate(keys, 1):  # noqa: B007 - the last count is the result
+    removed = 0
+    for key in keys:
         await staging.delete(key)
-    return count
+        removed += 1
+    return removed

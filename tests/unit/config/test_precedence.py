@@ -2,12 +2,18 @@
 
 from datetime import UTC, datetime
 from itertools import permutations
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+import pytest
+
 from data_export.config.collisions import target_of
+from data_export.config.load import load_beside
 from data_export.config.models import CustomerExport
-from data_export.config.precedence import Footing, goes_before
+from data_export.config.precedence import Footing, alone, goes_before
+from data_export.config.problems import BrokenFile
+from data_export.errors import ConfigError
 from tests.customers import export
 
 OLD, NEW = datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 1, 1, tzinfo=UTC)
@@ -53,6 +59,25 @@ def test_a_live_export_goes_on_among_many() -> None:
     many = {"alpha": to(), "beta": to(sites=SITES), "gamma": to(sites=SITES[1:]), "apart": to("apart")}
     assert runs(many, {"gamma": delivered(many["gamma"])}) == ["alpha", "gamma", "apart"]
     assert runs(many, {"beta": delivered(many["beta"])}) == ["beta", "apart"]
+
+
+def test_the_one_that_stands_back_is_told_with_both_files_and_the_fix(tmp_path: Path) -> None:
+    text = """\
+site_id: [00000000-0000-0000-0000-000000000001]
+interval: daily
+start_date: 2025-03-16
+connector_type: cloud_storage
+connector_config: {storage_uri: "gs://bucket/x/", export_images: false}
+"""
+    for name in ("live", "copy"):
+        (tmp_path / f"{name}.yaml").write_text(text)
+    footing = {"live": delivered(to())}.get
+    assert alone("live", load_beside("live", tmp_path), footing).site_id == (SITES[0],)
+    with pytest.raises(
+        ConfigError, match=r"copy\.yaml does not run, since live\.yaml, .*change storage_uri"
+    ) as refused:
+        alone("copy", load_beside("copy", tmp_path), footing)
+    assert not isinstance(refused.value, BrokenFile)  # which is tried again for minutes
 
 
 def test_who_delivered_is_asked_only_where_exports_collide() -> None:
