@@ -184,7 +184,7 @@ def test_a_copied_file_does_not_run_beside_the_export_that_delivers(session: Ses
 def test_a_removed_file_is_no_dag_any_more_and_its_run_can_be_ended(session: Session, beside: dict[str, Path]) -> None:
     api = session.api
     run = api.trigger(dag_id(DEAD), **dict(zip(("from", "to"), WINDOWS[0], strict=True)))
-    wait_for("its first task", lambda: at_work(api, run), 60)
+    wait_for("a delivery of its run", lambda: "deliver" in at_work(api, run), 120)
     beside[DEAD].unlink()
     wait_for("the DAG goes", lambda: dag_id(DEAD) not in api.dag_ids(), 60)
     assert dag_id(HEALTHY) in api.dag_ids()
