@@ -108,8 +108,8 @@ CONTENDERS: dict[str, Callable[[Work, str], list[str]]] = {
 
 async def copy(images: str, listed: str, port: str, username: str, key: str, host_key: str, target: str) -> None:
     """What the `copy_images` task does."""
-    from data_export.delivery.local import LocalStore
-    from data_export.delivery.sftp import SftpDestination, SftpLogin
+    from data_export.delivery.local.store import LocalStore
+    from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
     from data_export.images import copy_images, source_key_of
 
     login = SftpLogin("127.0.0.1", username, host_key, int(port), private_key_path=key)

@@ -1,5 +1,5 @@
 """Shows every problem of the customer files as one import error in the Airflow UI; makes no DAG where there is none."""
 
-from data_export_airflow.config_errors import sentinel_dags
+from data_export_airflow.dags.config_errors import sentinel_dags
 
 globals().update(sentinel_dags())

@@ -4,6 +4,6 @@ This file and its copies, customer_exports_02.py and so on, each hold a share of
 over a file of thousands. One more copy takes its share as soon as it is there.
 """
 
-from data_export_airflow.factory import customer_dags
+from data_export_airflow.dags.factory import customer_dags
 
 globals().update(customer_dags(__file__))

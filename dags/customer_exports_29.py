@@ -1,5 +1,5 @@
 """Another share of the Airflow DAGs of include/customers/: a copy of customer_exports.py, which says more."""
 
-from data_export_airflow.factory import customer_dags
+from data_export_airflow.dags.factory import customer_dags
 
 globals().update(customer_dags(__file__))

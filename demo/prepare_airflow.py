@@ -4,7 +4,7 @@ import sys
 
 from airflow.utils.db import initdb
 
-from data_export_airflow.cli import main
+from data_export_airflow.commands.cli import main
 
 if __name__ == "__main__":
     initdb()

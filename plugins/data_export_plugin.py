@@ -5,9 +5,9 @@ from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
-from data_export_airflow import failures, notes
-from data_export_airflow.backfills import guard_backfills
-from data_export_airflow.manual_runs import guard_manual_runs
+from data_export_airflow.alerting import listeners
+from data_export_airflow.backfill.guard import guard_backfills
+from data_export_airflow.backfill.manual_runs import guard_manual_runs
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
 log = logging.getLogger(__name__)
@@ -19,7 +19,7 @@ class DataExportPlugin(AirflowPlugin):
     name = "data_export"
 
     timetables: list[Any] = [OnceWindowTimetable, SettledCronTimetable]  # noqa: RUF012 - AirflowPlugin declares them so
-    listeners: list[Any] = [notes, failures]  # noqa: RUF012
+    listeners: list[Any] = [listeners]  # noqa: RUF012
     external_views: list[Any] = [  # noqa: RUF012
         {
             "name": "Data exports",

@@ -14,8 +14,8 @@ for _name in (
     "airflow.providers.google.cloud.hooks.gcs",
     "airflow.providers.postgres.hooks.postgres",
     "asyncssh",
-    "data_export_airflow.factory",
-    "data_export_airflow.steps",
+    "data_export_airflow.dags.factory",
+    "data_export_airflow.execution.steps",
     "obstore",
     "pyarrow.parquet",
 ):

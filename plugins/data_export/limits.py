@@ -4,10 +4,10 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Generic, TypeVar
 
-from data_export.config.limits import LimitSettings
 from data_export.config.models import CustomerExport
 from data_export.config.moments import wall_clock
 from data_export.config.platform import customers_dir, place_of, shown
+from data_export.config.sections import LimitSettings
 from data_export.errors import LimitExceeded
 from data_export.window import ExportWindow
 

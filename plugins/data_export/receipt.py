@@ -10,9 +10,9 @@ from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from data_export import sizes
 from data_export.content import Digests
 from data_export.window import ExportWindow
+from data_export.wording import size_in_words
 
 _SUMMARY = re.compile(
     r"[\d,]+ sites?, [\d,]+ work orders, [\d,.]+ ([kMGTP])?B"
@@ -144,7 +144,7 @@ class Receipt(_Step):
         """One line, e.g. `2 sites, 1,204 work orders, 3.1 MB, 2,310 images (12 new), 0 missing`."""
         totals = self.totals()
         text = f"{totals['sites']:,} site{'s' * (totals['sites'] != 1)}, {totals['work_orders']:,} work orders"
-        text += f", {sizes.in_words(totals['bytes'])}"
+        text += f", {size_in_words(totals['bytes'])}"
         if any(site.images is not None for site in self.sites):
             images, missing = totals["images"] + totals["images_missing"], totals["images_missing"]
             text += f", {images:,} images ({totals['images_copied']:,} new), {missing:,} missing"

@@ -23,6 +23,6 @@ for stream in (sys.stdout, sys.stderr):
     if isinstance(stream, io.TextIOWrapper):  # a terminal that cannot show a character is no reason to say nothing
         stream.reconfigure(errors="backslashreplace")
 
-from data_export_airflow.cli import main  # noqa: E402 - Airflow reads its settings when it is imported
+from data_export_airflow.commands.cli import main  # noqa: E402 - Airflow reads its settings when it is imported
 
 sys.exit(main())

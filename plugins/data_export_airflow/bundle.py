@@ -9,7 +9,7 @@ from typing import Any
 from airflow.dag_processing.bundles.local import LocalDagBundle
 
 from data_export.config.watch import FolderWatch
-from data_export_airflow.shares import holder, share_files
+from data_export_airflow.dags.shards import holder, share_files
 
 #: Name of the file that shows the problems of customer files.
 _ERRORS = "config_errors.py"
@@ -41,7 +41,7 @@ class CustomerFilesBundle(LocalDagBundle):
 
     def _request_changed(self) -> None:
         # Parsing processes are forks of this one: what it has imported they need not.
-        importlib.import_module("data_export_airflow.factory")
+        importlib.import_module("data_export_airflow.dags.factory")
         changes, files, now = self._watch.look(), share_files(self.path), time.monotonic()
         wanted = {_ERRORS} if changes.problems or changes.platform else set()
         if changes.platform or (self._files and files != self._files):  # the files share the exports anew

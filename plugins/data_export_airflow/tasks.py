@@ -8,18 +8,18 @@ from airflow.sdk import Asset, get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from data_export.config.collisions import target_of
+from data_export.config.precedence import alone
 from data_export.config.load import load_beside
 from data_export.config.platform import load_platform
-from data_export.config.precedence import alone
 from data_export.limits import limits_of
 from data_export.pipeline.prepare import prepare as make_plan
 from data_export.plan import ExportPlan
 from data_export.receipt import Extracted, ImagesCopied, SiteReceipt, Transformed
-from data_export_airflow.alerts import tell_left_out
-from data_export_airflow.windows import window_of_run
+from data_export_airflow.alerting.callbacks import tell_left_out
+from data_export_airflow.schedule.windows import window_of_run
 
 if TYPE_CHECKING:
-    from data_export_airflow.steps import Steps
+    from data_export_airflow.execution.steps import Steps
 
 Step = dict[str, Any]
 PLAN = "plan"
@@ -33,7 +33,7 @@ def asset_of(name: str) -> Asset:
 
 def prepare(name: str) -> list[str]:
     """Freezes configuration and window for the whole run; returns the sites, over which the next tasks are mapped."""
-    from data_export_airflow.task_runs import TaskRuns  # late: parsing a DAG needs none of what asks Airflow
+    from data_export_airflow.metadata.task_runs import TaskRuns  # late: parsing a DAG needs none of what asks Airflow
 
     context, now = get_current_context(), datetime.now(UTC)
     export = alone(name, load_beside(name), TaskRuns(context["ti"]).footing)
@@ -82,6 +82,6 @@ def close(plan: Step, sites: list[Step] | Step) -> Step:
 
 
 def _steps(plan: Step) -> "Steps":
-    from data_export_airflow.steps import Steps  # late: parsing a DAG needs none of what moves data
+    from data_export_airflow.execution.steps import Steps  # late: parsing a DAG needs none of what moves data
 
     return Steps(ExportPlan.from_dict(plan))

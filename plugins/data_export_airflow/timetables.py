@@ -10,8 +10,8 @@ from airflow.timetables.interval import CronDataIntervalTimetable
 from croniter import croniter
 from pendulum import DateTime, instance, parse
 
-from data_export.config.cron import CRON
 from data_export.config.models import CustomerExport
+from data_export.config.moments import CRON
 
 
 class SettledCronTimetable(CronDataIntervalTimetable):

@@ -19,8 +19,8 @@ from data_export.config.load import load_named
 from data_export.config.models import dag_id
 from data_export.config.platform import load_platform
 from data_export.limits import limits_of
-from data_export_airflow.cli import main
-from data_export_airflow.factory import build_dag
+from data_export_airflow.commands.cli import main
+from data_export_airflow.dags.factory import build_dag
 from tests.unit.source_kit import SITE, SourceDatabase
 
 # Airflow's own: it uses a name that one of its libraries has deprecated.
@@ -147,7 +147,7 @@ def test_a_second_one_is_refused_while_the_first_goes_on(
     assert "  runs      0 (windows that never ran), nothing to do" in out
     assert all(f"  {why}" in out for why in ("BUSY", "IDLE", "PAUSED"))
     with monkeypatch.context() as before:  # the other's was there
-        before.setattr("data_export_airflow.forecast._under_way", lambda *_: None)
+        before.setattr("data_export_airflow.backfill.dry_run._under_way", lambda *_: None)
         assert backfill("--yes", start="2025-03-20") == 1
     assert "another backfill is under way, and Airflow has one per DAG at a time: wait" in capsys.readouterr().err
     end_backfills()

@@ -10,9 +10,9 @@ from sqlalchemy import delete
 from sqlalchemy.exc import OperationalError
 
 from data_export.errors import ConfigError
-from data_export_airflow.checking import check_pools
-from data_export_airflow.cli import main
-from data_export_airflow.factory import POOLS
+from data_export_airflow.commands.cli import main
+from data_export_airflow.dags.factory import POOLS
+from data_export_airflow.execution.checking import check_pools
 from demo.servers.sftp import SftpServer
 from tests.customers import GOOD
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_export.config.load import load_customer
-from data_export_airflow.cli import main
+from data_export_airflow.commands.cli import main
 
 SITE, OTHER = "433a60f6-9756-473e-b1e9-9e89e24bb787", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKVxyfTCcjn26PI+Tfr7ObEb3hvLDhy0UdbwohIWOB5T"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from data_export_airflow.cli import main
+from data_export_airflow.commands.cli import main
 from tests.unit.source_kit import SITE, SourceDatabase
 
 CLOUD = f"""\

@@ -3,7 +3,7 @@
 import pytest
 
 from data_export.config.platform import ROOT
-from data_export_airflow.cli import COMMANDS, main
+from data_export_airflow.commands.cli import COMMANDS, main
 from data_export_airflow.commands.reference import FILE, reference
 
 

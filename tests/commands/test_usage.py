@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from data_export_airflow.cli import main
+from data_export_airflow.commands.cli import main
 
 
 @pytest.mark.parametrize(

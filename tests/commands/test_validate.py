@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from data_export_airflow.cli import main
+from data_export_airflow.commands.cli import main
 from tests.customers import GOOD
 
 #: What the hook of .pre-commit-hooks.yaml installs, and what comes with it.
@@ -78,7 +78,7 @@ def test_it_loads_neither_airflow_nor_anything_big(folder: Path) -> None:
     (folder / "cron.yaml").write_text((GOOD % "cron").replace("daily", "0 6 * * 1"))
     code = (
         "import sys; before = set(sys.modules)\n"
-        "from data_export_airflow.cli import main; main(['validate'])\n"
+        "from data_export_airflow.commands.cli import main; main(['validate'])\n"
         "print(*sorted({name.split('.')[0] for name in set(sys.modules) - before} - sys.stdlib_module_names))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

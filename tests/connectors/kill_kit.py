@@ -13,8 +13,8 @@ from uuid import UUID
 from data_export.content import Content
 from data_export.delivery.base import Destination
 from data_export.delivery.deliver import deliver
-from data_export.delivery.local import LocalStore
-from data_export.delivery.sftp import SftpDestination, SftpLogin
+from data_export.delivery.local.store import LocalStore
+from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
 from data_export.images import copy_images, source_key_of
 from tests.connectors.contract import DATA_KEY, SITE
 

@@ -17,11 +17,11 @@ from google.cloud.storage import Client
 from multidict import CIMultiDict
 
 from data_export.check import CheckResult, check_images, check_mail, check_staging, check_target, table
-from data_export.delivery.cloud_retry import Patience
-from data_export.delivery.gcs import GcsStore
-from data_export.delivery.local import LocalStore
-from data_export.delivery.s3 import S3Store
-from data_export.delivery.sftp import SftpDestination, SftpLogin
+from data_export.delivery.gcs.store import GcsStore
+from data_export.delivery.local.store import LocalStore
+from data_export.delivery.retry import Patience
+from data_export.delivery.s3.store import S3Store
+from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
 from demo.servers.gcs import GcsServer
 from demo.servers.s3 import S3Server

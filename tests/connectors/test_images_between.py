@@ -11,8 +11,8 @@ import pytest
 
 from data_export.content import Content
 from data_export.delivery.base import Destination, ServerSideCopy
-from data_export.delivery.local import LocalStore
-from data_export.delivery.sftp import SftpDestination, SftpLogin
+from data_export.delivery.local.store import LocalStore
+from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
 from data_export.errors import TargetNotFound
 from data_export.images import CopyLimits, copy_images, source_key_of
 from data_export.receipt import ImagesCopied

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from data_export.content import Content
-from data_export.delivery.local import LocalStore, _named
+from data_export.delivery.local.store import LocalStore, _named
 from data_export.errors import AccessDenied, PermanentError, TargetFull, TargetRefused
 from tests.connectors.contract import DATA_KEY, Connect, StoreContract, Stored
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from data_export.delivery.mail import compose, send
+from data_export.delivery.email.send import compose, send
 from data_export.errors import AccessDenied, PermanentError, RecipientsRefused, TargetUnavailable
 from data_export.receipt import Receipt
 from demo.servers.smtp import SmtpServer

@@ -10,11 +10,11 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from data_export.alerts.failure import Failure, failure_alert
 from data_export.alerts.ledger import was_told
-from data_export.delivery.local import LocalStore
+from data_export.delivery.local.store import LocalStore
 from data_export.errors import AccessDenied, ConfigError, SourceUnavailable, TargetUnavailable
 from data_export.window import ExportWindow
-from data_export_airflow.alerts import on_failure, tell_left_out
-from data_export_airflow.telling import Teller
+from data_export_airflow.alerting.callbacks import on_failure, tell_left_out
+from data_export_airflow.alerting.sender import Teller
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.dags.failed_task import FAULT, OWNER, PLATFORM, START, context, receipt

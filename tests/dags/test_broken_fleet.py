@@ -10,10 +10,10 @@ from uuid import UUID
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from data_export.config import cron
+from data_export.config import moments as cron
 from data_export.config.fields import name_meant
 from data_export.config.models import dag_id
-from data_export_airflow.factory import INVALID_TAG
+from data_export_airflow.dags.factory import INVALID_TAG
 
 ROOT = Path(__file__).parents[2]
 GOOD = """\

@@ -13,7 +13,7 @@ from sqlalchemy import delete, select
 
 from data_export_airflow import bundle
 from data_export_airflow.bundle import CustomerFilesBundle
-from data_export_airflow.shares import holder, share_files
+from data_export_airflow.dags.shards import holder, share_files
 
 ROOT = Path(__file__).parents[2]
 DAGS = ROOT / "dags"

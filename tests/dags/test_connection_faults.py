@@ -13,9 +13,9 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from data_export.errors import ConfigError
-from data_export_airflow import connections
-from data_export_airflow.checking import check_export
-from data_export_airflow.connections import connection, store
+from data_export_airflow.connections import clients as connections
+from data_export_airflow.connections.clients import connection, store
+from data_export_airflow.execution.checking import check_export
 from tests.customers import GOOD
 from tests.dags.bad_connection import CANARY, define, opened, refusal
 

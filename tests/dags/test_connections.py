@@ -15,9 +15,9 @@ from data_export.config.models import EXPORT
 from data_export.config.platform import load_platform
 from data_export.content import Content
 from data_export.delivery.base import Destination
-from data_export.delivery.gcs import GcsStore
+from data_export.delivery.gcs.store import GcsStore
 from data_export.errors import ConfigError, TargetUnavailable
-from data_export_airflow.connections import destination, smtp_factory, store
+from data_export_airflow.connections.clients import destination, smtp_factory, store
 from demo.servers.loop_thread import LoopThread
 from demo.servers.sftp import SftpServer
 from demo.servers.smtp import SmtpServer

@@ -10,9 +10,9 @@ from airflow.sdk import BaseNotifier
 from data_export.alerts.watch import Late, Standing
 from data_export.config.load import load_customers
 from data_export.window import ExportWindow
-from data_export_airflow import watching
-from data_export_airflow.digest import Digest
-from data_export_airflow.telling import Teller
+from data_export_airflow.alerting import watch as watching
+from data_export_airflow.alerting.sender import Teller
+from data_export_airflow.alerting.summary import Digest
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.customers import GOOD, export

@@ -8,12 +8,12 @@ from typing import Any
 import pytest
 from airflow.sdk import BaseNotifier
 
-from data_export.config.alerts import NotifierSettings
+from data_export.config.sections import NotifierSettings
 from data_export.errors import AccessDenied, ConfigError
-from data_export_airflow.alerts import on_failure, tell_left_out
-from data_export_airflow.checking import _alerts as check_alerts
-from data_export_airflow.notifiers import make
-from data_export_airflow.telling import Teller
+from data_export_airflow.alerting.callbacks import on_failure, tell_left_out
+from data_export_airflow.alerting.notifiers import make
+from data_export_airflow.alerting.sender import Teller
+from data_export_airflow.execution.checking import _alerts as check_alerts
 from demo.servers.smtp import SmtpServer
 from tests.dags.failed_task import OWNER, PLATFORM, context, receipt
 from tests.dags.mail_server import told

@@ -14,7 +14,7 @@ from airflow.models.taskmap import TaskMap
 from airflow.models.xcom import XComModel
 from sqlalchemy import select
 
-from data_export_airflow.factory import INVALID_TAG
+from data_export_airflow.dags.factory import INVALID_TAG
 from tests.page.history import SITE, History
 
 START, DAY = datetime(2025, 3, 3, tzinfo=UTC), timedelta(days=1)

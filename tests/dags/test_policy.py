@@ -15,9 +15,9 @@ import yaml
 from airflow.dag_processing.dagbag import DagBag
 
 from data_export.config.models import dag_id
-from data_export_airflow.alerts import on_failure
-from data_export_airflow.factory import INVALID_TAG, POOLS
-from data_export_airflow.retries import ExportRetryPolicy
+from data_export_airflow.alerting.callbacks import on_failure
+from data_export_airflow.dags.factory import INVALID_TAG, POOLS
+from data_export_airflow.dags.retries import ExportRetryPolicy
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "include" / "examples").glob("*.yaml"))
@@ -106,10 +106,10 @@ def test_the_watch_runs_by_itself_one_at_a_time_and_tells_of_its_own_failure(
 
 def test_parsing_loads_nothing_that_tells_people() -> None:
     """Thousands of DAGs are parsed again and again, and each task parses its own."""
-    code = "import sys, data_export_airflow.alerts\nprint(*sys.modules)"
+    code = "import sys, data_export_airflow.alerting.callbacks\nprint(*sys.modules)"
     environment = {"PYTHONPATH": str(ROOT / "plugins")}
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    heavy = {"airflow", "jinja2", "smtplib", "data_export_airflow.telling", "data_export.alerts.compose"}
+    heavy = {"airflow", "jinja2", "smtplib", "data_export_airflow.alerting.sender", "data_export.alerts.compose"}
     assert not heavy & set(done.stdout.split())
 
 

@@ -10,8 +10,8 @@ from airflow.sdk import RetryAction
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from data_export import errors
-from data_export.config.problems import BrokenFile, ConfigProblem
-from data_export_airflow.retries import RETRIES, ExportRetryPolicy
+from data_export.config.problems.problems import BrokenFile, ConfigProblem
+from data_export_airflow.dags.retries import RETRIES, ExportRetryPolicy
 
 POLICY = ExportRetryPolicy()
 

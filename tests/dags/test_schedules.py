@@ -6,10 +6,10 @@ import pytest
 from airflow.timetables.base import TimeRestriction
 from pendulum import instance
 
-from data_export.config.limits import LimitSettings
+from data_export.config.sections import LimitSettings
 from data_export.limits import limits_of
 from data_export.window import ExportWindow
-from data_export_airflow.schedules import ExportSchedule, Schedules
+from data_export_airflow.schedule.schedules import ExportSchedule, Schedules
 from data_export_airflow.timetables import timetable_of
 from tests.customers import export
 

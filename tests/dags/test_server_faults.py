@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from data_export.check import check_mail
 from data_export.config.connectors import SftpConfig
 from data_export.delivery.base import Destination
-from data_export.delivery.mail import connected
+from data_export.delivery.email.send import connected
 from data_export.errors import ConfigError, PermanentError
-from data_export_airflow.connections import destination, smtp_factory, source_dsn
+from data_export_airflow.connections.clients import destination, smtp_factory, source_dsn
 from demo.servers.smtp import SmtpServer
 from tests.customers import export
 from tests.dags.bad_connection import CANARY, define, opened, refusal

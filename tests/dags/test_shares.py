@@ -3,7 +3,7 @@
 from collections import Counter
 from pathlib import Path
 
-from data_export_airflow.shares import held, holder, share_files
+from data_export_airflow.dags.shards import held, holder, share_files
 
 DAGS = Path(__file__).parents[2] / "dags"
 NAMES = frozenset(f"customer-{number}" for number in range(5000))

@@ -16,8 +16,8 @@ from airflow.sdk.execution_time.supervisor import (
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from data_export.window import ExportWindow
-from data_export_airflow import task_runs
-from data_export_airflow.task_runs import TaskRuns
+from data_export_airflow.metadata import task_runs
+from data_export_airflow.metadata.task_runs import TaskRuns
 from tests.page.history import History
 
 DAY = timedelta(days=1)

@@ -12,7 +12,7 @@ from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_export.config.cron import CRON
+from data_export.config.moments import CRON
 from data_export.window import ExportWindow
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable, timetable_of
 from tests.customers import export

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pendulum
 import pytest
 
-from data_export_airflow.upcoming import PlannedRun, last_complete, seam, upcoming
+from data_export_airflow.schedule.upcoming import PlannedRun, last_complete, seam, upcoming
 from tests.customers import export
 
 SETTLE = timedelta(minutes=5)

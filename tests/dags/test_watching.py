@@ -10,12 +10,12 @@ import pytest
 
 from data_export.alerts.ledger import note_told
 from data_export.alerts.watch import Open, RunState, Standing, Watched
-from data_export.delivery.local import LocalStore
+from data_export.delivery.local.store import LocalStore
 from data_export.lateness import Due
 from data_export.layout import WATCH_KEY
 from data_export.window import ExportWindow
-from data_export_airflow import watching
-from data_export_airflow.watching import watch
+from data_export_airflow.alerting import watch as watching
+from data_export_airflow.alerting.watch import watch
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.customers import GOOD

@@ -8,11 +8,11 @@ import pytest
 from airflow.sdk.definitions.param import process_params
 from pendulum import instance
 
-from data_export.config.limits import LimitSettings
+from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError
 from data_export.limits import limits_of
-from data_export_airflow.factory import build_dag
-from data_export_airflow.windows import window_of_run
+from data_export_airflow.dags.factory import build_dag
+from data_export_airflow.schedule.windows import window_of_run
 from tests.customers import export
 
 SETTLE = timedelta(minutes=5)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from data_export import sizes
 from data_export.config.models import dag_id
+from data_export.wording import size_in_words
 from demo.data import PARIS
 from demo.expected import expected_file
 from demo.rest import wait_for
@@ -89,7 +89,7 @@ def test_from_nothing_to_a_backfilled_export(session: Session, customers: Path) 
     wait_for("both days are over", lambda: backfilled(session, dag_id(name)) == ["success", "success"], 120, pause=2)
     again = command(session, *ask, "--to", "2025-03-18", "--reprocess", "completed", "--dry-run")
     assert again.returncode == 0, again.stderr
-    amounts = f"{orders} work orders, {sizes.in_words(sum(map(len, files)))}"
+    amounts = f"{orders} work orders, {size_in_words(sum(map(len, files)))}"
     for said in ("2 delivered", amounts, "going by 2 deliveries"):
         assert said in again.stdout
 

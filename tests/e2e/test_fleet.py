@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from data_export.config.models import dag_id
-from data_export_airflow.factory import INVALID_TAG
+from data_export_airflow.dags.factory import INVALID_TAG
 from demo.data import PARIS
 from demo.rest import AirflowApi, wait_for
 from demo.session import Session

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from data_export_airflow.history.receipts import Receipts
+from data_export_airflow.metadata.receipts import Receipts
 from data_export_airflow.page.failed import by_reason, failures
 from data_export_airflow.page.late import LateExports
 from data_export_airflow.page.listing import Asked, listing

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from data_export.receipt import Receipt, is_summary
-from data_export_airflow.notes import on_dag_run_success
+from data_export_airflow.alerting.listeners import on_dag_run_success
 from tests.page.history import SITE, History
 
 START, END = datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC)

@@ -14,13 +14,12 @@ from data_export.config.models import EXPORT, CustomerExport
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store
-from data_export.delivery.local import LocalStore
+from data_export.delivery.local.store import LocalStore
 from data_export.limits import limits_of
-from data_export.pipeline.clean import clean_up
 from data_export.pipeline.prepare import prepare
 from data_export.pipeline.receipts import deliver_receipts, make_receipt, site_receipt
-from data_export.pipeline.staged import upload
-from data_export.pipeline.steps import DATA, IMAGES, copy_site_images, deliver_site
+from data_export.pipeline.site import DATA, IMAGES, copy_site_images, deliver_site
+from data_export.pipeline.staging import clean_up, upload
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt, SiteReceipt, Transformed
 from data_export.window import ExportWindow

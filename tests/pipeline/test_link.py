@@ -11,12 +11,12 @@ from uuid import UUID
 import pytest
 
 from data_export.config.platform import load_platform
-from data_export.delivery.local import LocalStore
+from data_export.delivery.local.store import LocalStore
 from data_export.errors import RecipientsRefused, TargetUnavailable
-from data_export.pipeline.clean import clean_up
 from data_export.pipeline.link import mail_link
 from data_export.pipeline.receipts import make_receipt, site_receipt
-from data_export.pipeline.steps import stage_site
+from data_export.pipeline.site import stage_site
+from data_export.pipeline.staging import clean_up
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
 from demo.servers.smtp import SmtpServer

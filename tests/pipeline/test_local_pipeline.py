@@ -10,14 +10,14 @@ import pytest
 from data_export import layout
 from data_export.config.models import EXPORT, CustomerExport
 from data_export.config.platform import PlatformSettings, load_platform
-from data_export.delivery.local import LocalStore
+from data_export.delivery.local.store import LocalStore
 from data_export.errors import SourceRejected
 from data_export.images import split_images_uri
 from data_export.limits import limits_of
-from data_export.pipeline.clean import clean_up
 from data_export.pipeline.prepare import prepare
 from data_export.pipeline.receipts import make_receipt, site_receipt
-from data_export.pipeline.steps import copy_site_images, deliver_site, extract_site, transform_site
+from data_export.pipeline.site import copy_site_images, deliver_site, extract_site, transform_site
+from data_export.pipeline.staging import clean_up
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt, SiteReceipt
 from data_export.window import ExportWindow

@@ -11,11 +11,11 @@ import pytest
 from data_export import layout
 from data_export.content import Content
 from data_export.delivery.base import StoredObject
-from data_export.delivery.local import LocalStore
+from data_export.delivery.local.store import LocalStore
 from data_export.errors import OverwriteRefused, StagedFileGone, TargetUnavailable
-from data_export.pipeline.clean import clean_up
 from data_export.pipeline.receipts import make_receipt
-from data_export.pipeline.steps import copy_site_images, deliver_site
+from data_export.pipeline.site import copy_site_images, deliver_site
+from data_export.pipeline.staging import clean_up
 from data_export.receipt import DataFile
 from tests.pipeline.staged_run import NOW, SITE, WINDOW, StagedRuns, plan_of, stage
 

@@ -10,8 +10,8 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from data_export.snapshot import TABLES
 from data_export.source.extract import SQL_FOLDER, extract
+from data_export.source.snapshot import TABLES
 from data_export.transform.transform import TransformResult, transform
 from data_export.window import ExportWindow
 from demo.servers.postgres import PostgresServer

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_export.config.limits import CustomerLimits, LimitSettings
 from data_export.config.models import CustomerExport
+from data_export.config.sections import CustomerLimits, LimitSettings
 from data_export.errors import LimitExceeded
 from data_export.limits import check_window, limits_of
 from data_export.window import ExportWindow

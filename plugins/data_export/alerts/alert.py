@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from data_export.config.alerts import Occasion
+from data_export.config.sections import Occasion
 
 
 @dataclass(frozen=True, slots=True)

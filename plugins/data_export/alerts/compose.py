@@ -7,7 +7,7 @@ from email.message import EmailMessage
 from pathlib import Path
 
 from data_export.alerts.alert import Alert, as_text
-from data_export.delivery.mail_message import message, render
+from data_export.delivery.email.message import message, render
 
 _TEMPLATE = Path(__file__).with_name("templates") / "alert.html"
 LISTED_IN = "`owner` in the customer file or alerts.emails in platform.yaml"

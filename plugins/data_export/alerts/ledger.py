@@ -15,7 +15,7 @@ from data_export.content import Content
 from data_export.delivery.base import Store
 from data_export.errors import ObjectExists
 from data_export.layout import ALIKE_PREFIX, alerts_prefix
-from data_export.pipeline.staged import remove_older
+from data_export.pipeline.staging import remove_older
 from data_export.window import ExportWindow
 
 _KEPT = timedelta(days=35)  # so that a monthly export's mail still says that it happened the month before

@@ -3,9 +3,9 @@
 import threading
 
 from data_export.check.results import CheckResult, Results
-from data_export.delivery.gcs import GcsStore
-from data_export.delivery.gcs_errors import ROLES, explain
-from data_export.delivery.s3 import S3Store
+from data_export.delivery.gcs.errors import ROLES, explain
+from data_export.delivery.gcs.store import GcsStore
+from data_export.delivery.s3.store import S3Store
 from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied
 

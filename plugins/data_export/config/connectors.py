@@ -8,8 +8,19 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
-from data_export.config.fields import ConnId, Email, Host, HostKey, Plain, StoreUri, path_inside, quoted_address
-from data_export.config.scalars import SPELLED_WHOLE, Flag, Whole
+from data_export.config.fields import (
+    SPELLED_WHOLE,
+    ConnId,
+    Email,
+    Flag,
+    Host,
+    HostKey,
+    Plain,
+    StoreUri,
+    Whole,
+    path_inside,
+    quoted_address,
+)
 from data_export.config.secrets import SecretReference
 
 IfExists = Literal["replace", "keep", "revision"]

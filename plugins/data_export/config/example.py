@@ -11,11 +11,11 @@ from typing import Any
 
 from pydantic_core import PydanticUndefined
 
-from data_export.config.explain import field_at
 from data_export.config.load import load_customer
 from data_export.config.models import EXPORTS
 from data_export.config.platform import ROOT
-from data_export.config.yaml_lines import Document, Location, read_document
+from data_export.config.problems.explain import field_at
+from data_export.config.reading.yaml_lines import Document, Location, read_document
 
 #: A text, or a list of texts, by dotted key: `connector_config.storage_uri`.
 Values = Mapping[str, str | list[str]]

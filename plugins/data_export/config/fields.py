@@ -4,11 +4,13 @@ import base64
 import binascii
 import re
 import unicodedata
+from collections.abc import Callable
 from itertools import pairwise
 from pathlib import PurePath
 from typing import Annotated
 
-from pydantic import AfterValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # stem of a customer file
 SUFFIXES = (".yaml", ".yml")  # of which the first is right
@@ -184,3 +186,27 @@ ConnId = Annotated[str, AfterValidator(_conn_id)]
 Host = Annotated[str, AfterValidator(_host)]
 HostKey = Annotated[str, AfterValidator(host_key)]
 StoreUri = Annotated[str, AfterValidator(store_uri), WithJsonSchema({"type": "string", "pattern": "^(gs|s3|file)://"})]
+
+
+_BOOLEAN = "true|True|TRUE|false|False|FALSE"
+_WHOLE = "-?(0|[1-9][0-9]*)"  # without the leading zeros that YAML 1.1 takes for octal
+_NUMBER = rf"{_WHOLE}(\.[0-9]+)?([eE][-+]?[0-9]+)?"
+
+
+def _spelled(pattern: str, error_type: str) -> Callable[[object], object]:
+    """Passes text of the pattern only; `explain` has the words for the error types, which are pydantic's own."""
+    spelling = re.compile(pattern)
+
+    def check(value: object) -> object:
+        if isinstance(value, str) and not spelling.fullmatch(value):
+            raise PydanticCustomError(error_type, "not spelled as in YAML 1.2")
+        return value
+
+    return check
+
+
+#: Behind the bounds where a type has some, lest the JSON Schema lose them.
+SPELLED_WHOLE = BeforeValidator(_spelled(_WHOLE, "int_parsing"))
+SPELLED_NUMBER = BeforeValidator(_spelled(_NUMBER, "float_parsing"))
+Flag = Annotated[bool, BeforeValidator(_spelled(_BOOLEAN, "bool_parsing"))]
+Whole = Annotated[int, SPELLED_WHOLE]

@@ -12,14 +12,14 @@ from pydantic import ValidationError
 
 from data_export.config.collisions import colliding
 from data_export.config.connectors import SftpConfig
-from data_export.config.diagnose import diagnose
-from data_export.config.explain import near
 from data_export.config.fields import NAME, SUFFIXES, name_meant, quoted
 from data_export.config.models import EXPORT, AnyExport, CustomerExport, name_of
 from data_export.config.platform import customers_dir, load_platform
-from data_export.config.problems import BrokenFile, ConfigProblem
+from data_export.config.problems.diagnose import diagnose
+from data_export.config.problems.explain import near
+from data_export.config.problems.problems import BrokenFile, ConfigProblem
+from data_export.config.reading.yaml_lines import Document, read_document, read_text
 from data_export.config.secrets import reference_of
-from data_export.config.yaml_lines import Document, read_document, read_text
 from data_export.errors import ConfigError
 
 
@@ -28,7 +28,7 @@ class Loaded:
     """What a folder holds: usable exports by name, and every problem, errors and warnings, in order of files.
 
     A file with an error is not among the exports, except those that collide: which of them runs is for the run to say
-    (`data_export.config.precedence`).
+    (`data_export.config.collisions`).
     """
 
     exports: dict[str, AnyExport]

@@ -14,10 +14,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, 
 from pydantic_core import PydanticCustomError
 
 from data_export.config.connectors import CloudStorageConfig, ConnectorConfig, EmailConfig, SftpConfig
-from data_export.config.fields import NAME, Email
-from data_export.config.limits import CustomerLimits
+from data_export.config.fields import NAME, Email, Flag
 from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock
-from data_export.config.scalars import Flag
+from data_export.config.sections import CustomerLimits
 
 ExportType = Literal["work-orders-timeline", "work-orders-states"]
 MAX_SITES = 1024  # a run has one mapped task per site, of which Airflow makes no more

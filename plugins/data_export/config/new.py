@@ -7,7 +7,7 @@ from urllib.parse import unquote, urlsplit
 
 from data_export.config.example import Values, examples, filled
 from data_export.config.fields import NAME, quoted, quoted_address
-from data_export.config.problems import BrokenFile
+from data_export.config.problems.problems import BrokenFile
 from data_export.config.validate import check_files
 from data_export.errors import ConfigError
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from data_export.config.fields import Email
-from data_export.config.yaml_lines import read_document
+from data_export.config.reading.yaml_lines import read_document
 from data_export.errors import ConfigError
 
 _EMAIL: TypeAdapter[str] = TypeAdapter(Email)

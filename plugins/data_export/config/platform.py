@@ -10,14 +10,12 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
-from data_export.config.alerts import AlertSettings, Section
 from data_export.config.connectors import LinkHours
-from data_export.config.explain import explain, keys_of, model_at, near_key, unknown_key
-from data_export.config.fields import ConnId, Email, StoreUri, quoted, store_uri
-from data_export.config.limits import LimitSettings
-from data_export.config.problems import MOST_PROBLEMS
-from data_export.config.scalars import Flag, Whole
-from data_export.config.yaml_lines import Document, read_document, spell
+from data_export.config.fields import ConnId, Email, Flag, StoreUri, Whole, quoted, store_uri
+from data_export.config.problems.explain import explain, keys_of, model_at, near_key, unknown_key
+from data_export.config.problems.problems import MOST_PROBLEMS
+from data_export.config.reading.yaml_lines import Document, read_document, spell
+from data_export.config.sections import AlertSettings, LimitSettings, Section
 from data_export.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data_export.config.load import listed, load_all, load_customers
-from data_export.config.problems import ConfigProblem
+from data_export.config.problems.problems import ConfigProblem
 
 
 @dataclass(frozen=True, slots=True)

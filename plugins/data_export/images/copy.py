@@ -6,6 +6,8 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from secrets import SystemRandom
 from tempfile import TemporaryDirectory
@@ -14,16 +16,44 @@ from uuid import UUID
 
 from data_export.delivery.base import Destination
 from data_export.errors import ObjectExists, PermanentError, TargetFull, TargetUnavailable, TransientError
+from data_export.images.bounds import DEFAULT_LIMITS, CopyLimits
+from data_export.images.copy_one import DEFAULT_RULES, CopyRules, Settled, Settler
 from data_export.images.fetch import Fetcher
-from data_export.images.limits import DEFAULT_LIMITS, CopyLimits
 from data_export.images.listing import ImageList, ListedImage
-from data_export.images.progress import Progress
-from data_export.images.settle import DEFAULT_RULES, CopyRules, Settled, Settler
 from data_export.receipt import ImagesCopied
+from data_export.wording import size_in_words
 
 MISSING_LISTED = 100
 _log = logging.getLogger(__name__)
 _random = SystemRandom()
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """Images done of all, bytes sent and seconds spent, since this attempt began."""
+
+    done: int
+    total: int
+    bytes: int
+    seconds: float
+
+    @property
+    def bytes_per_second(self) -> float:
+        return self.bytes / self.seconds if self.seconds else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """At the pace so far; None before the first image."""
+        return (self.total - self.done) * self.seconds / self.done if self.done else None
+
+    def __str__(self) -> str:
+        """`12,000 of 500,000 images (2.4 %), 310 MB, 45.2 MB/s, 0:21:10 left`."""
+        share = 100 * self.done / self.total if self.total else 100
+        left = "" if self.seconds_left is None else f", {timedelta(seconds=round(self.seconds_left))} left"
+        return (
+            f"{self.done:,} of {self.total:,} images ({share:.1f} %), {size_in_words(self.bytes)}, "
+            f"{size_in_words(self.bytes_per_second)}/s{left}"
+        )
 
 
 async def copy_images(

@@ -2,15 +2,18 @@
 
 import asyncio
 import mimetypes
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from urllib.parse import urlsplit
+from uuid import UUID
 
 from data_export.content import Content, Hasher
 from data_export.delivery.base import Destination, StoredObject
-from data_export.errors import VerificationFailed
-from data_export.images.limits import ByteBudget, CopyLimits
+from data_export.errors import ConfigError, VerificationFailed
+from data_export.images.bounds import ByteBudget, CopyLimits
+from data_export.layout import plain_extension
 
 
 class Fetcher:
@@ -71,3 +74,32 @@ class Fetcher:
 
 def _content_type(key: str) -> str:
     return mimetypes.guess_type(key)[0] or "application/octet-stream"
+
+
+def split_images_uri(template: str) -> tuple[str, str]:
+    """The folder that holds every image, to open a store on, and the template of the keys below it.
+
+    `gs://images/all/{site_id}/{input_id}` is `("gs://images/all/", "{site_id}/{input_id}")`.
+
+    Raises:
+        ConfigError: a placeholder in the bucket's name; one store is opened for all sites.
+    """
+    fixed = template.partition("{")[0]
+    root = fixed[: fixed.rfind("/") + 1]
+    parts = urlsplit(root)
+    if not (parts.netloc or parts.path):
+        raise ConfigError(f"source.images_uri {template!r} has a placeholder in the bucket: name one bucket")
+    return root, template[len(root) :]
+
+
+def source_key_of(key_template: str, site_id: UUID) -> Callable[[str, str | None], str]:
+    """What names the image of `(input_id, file_extension)` below the folder of `split_images_uri`.
+
+    The function raises ValueError for an extension that could leave the folder.
+    """
+    of_site = key_template.replace("{site_id}", str(site_id))
+
+    def source_key(input_id: str, file_extension: str | None) -> str:
+        return of_site.replace("{input_id}", input_id).replace("{file_extension}", plain_extension(file_extension))
+
+    return source_key

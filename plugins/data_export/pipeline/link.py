@@ -14,10 +14,10 @@ from data_export.config.connectors import EmailConfig
 from data_export.config.platform import PlatformSettings
 from data_export.content import CHUNK_BYTES, Content
 from data_export.delivery.base import Store
-from data_export.delivery.mail import compose, masked, send
+from data_export.delivery.email.send import compose, masked, send
 from data_export.errors import RecipientsRefused, StagedFileGone
-from data_export.pipeline.staged import download, scratch
-from data_export.pipeline.steps import MEDIA_TYPE
+from data_export.pipeline.site import MEDIA_TYPE
+from data_export.pipeline.staging import download, scratch
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
 

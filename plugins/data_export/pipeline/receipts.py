@@ -13,7 +13,7 @@ from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
 from data_export.errors import OverwriteRefused, TargetNotFound
-from data_export.pipeline.staged import download, scratch
+from data_export.pipeline.staging import download, scratch
 from data_export.plan import ExportPlan
 from data_export.receipt import DataFile, Delivered, ImagesCopied, Receipt, SiteReceipt, Transformed
 

@@ -11,9 +11,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_export.errors import SourceRejected
-from data_export.snapshot import NUMBER, REPEATED, TABLES
 from data_export.source.database import Source, open_source
 from data_export.source.queries import SQL_FOLDER, Queries, places
+from data_export.source.snapshot import NUMBER, REPEATED, TABLES
 from data_export.window import ExportWindow
 
 
@@ -26,7 +26,7 @@ def extract(
     *,
     sql_folder: Path = SQL_FOLDER,
 ) -> dict[str, int]:
-    """Writes `<folder>/<table>.parquet` (zstd) for every table of `data_export.snapshot.TABLES`; returns rows by table.
+    """Writes `<folder>/<table>.parquet` (zstd) for every table of `snapshot.TABLES`; returns rows by table.
 
     All rows are of one read-only REPEATABLE READ transaction. Streamed: a few batches of 2 MiB are held, whatever the
     size of the window. `dsn` is a libpq URI or `key=value` string; a work order is in the window when `work_order.sql`

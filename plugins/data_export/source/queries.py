@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from data_export.config.platform import ROOT
 from data_export.errors import SourceRejected
-from data_export.snapshot import JSON_COLUMNS, NUMBER, TABLES
+from data_export.source.snapshot import JSON_COLUMNS, NUMBER, TABLES
 from data_export.window import ExportWindow
 
 SQL_FOLDER = ROOT / "include" / "sql"

@@ -6,9 +6,9 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_export.snapshot import NUMBER, REPEATED, TABLES
-from data_export.transform.keys import values
+from data_export.source.snapshot import NUMBER, REPEATED, TABLES
 from data_export.transform.lines import Chunk
+from data_export.transform.sort_keys import values
 
 _ALL = 1 << 31
 

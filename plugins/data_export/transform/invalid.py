@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from data_export.errors import SourceRejected
 from data_export.layout import is_safe_extension
-from data_export.snapshot import NUMBER
-from data_export.transform.keys import values, whole
+from data_export.source.snapshot import NUMBER
 from data_export.transform.lines import Chunk
+from data_export.transform.sort_keys import values, whole
 
 _YEAR_1, _YEAR_10000 = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds since 1970
 # First characters of the JSON that a column may hold; PostgreSQL's text of a jsonb value never begins with a space.

@@ -12,8 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from data_export.errors import SourceRejected
-from data_export.transform.keys import Integers, Keys, array, rank, uuid_keys, values, whole
-from data_export.transform.text import (
+from data_export.transform.json_columns import (
     booleans,
     concatenated,
     embedded,
@@ -24,6 +23,7 @@ from data_export.transform.text import (
     timestamps,
     uuids,
 )
+from data_export.transform.sort_keys import Integers, Keys, array, rank, uuid_keys, values, whole
 
 #: The rows of some whole work orders, by table.
 Chunk = dict[str, pa.RecordBatch]

@@ -10,10 +10,10 @@ import orjson
 import pyarrow as pa
 
 from data_export.errors import InvalidRecord
-from data_export.snapshot import NUMBER
+from data_export.source.snapshot import NUMBER
 from data_export.transform.invalid import Problem
-from data_export.transform.keys import array, values
 from data_export.transform.lines import Chunk
+from data_export.transform.sort_keys import array, values
 
 
 def refusal(chunk: Chunk, found: list[Problem]) -> InvalidRecord:

@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 from data_export.content import Digests, Hasher
 from data_export.transform.chunks import chunks
 from data_export.transform.invalid import check_queries, problems
+from data_export.transform.json_columns import text_bytes, uuids
 from data_export.transform.lines import Chunk, lines
 from data_export.transform.quarantine import refusal, set_aside
-from data_export.transform.text import text_bytes, uuids
 
 _MAKERS = 2  # more gain nothing: reading and hashing want a core too
 _IMAGES = pa.schema({"input_id": pa.string(), "file_extension": pa.string()})

@@ -11,7 +11,7 @@ from data_export.wording import windows_in_words
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from data_export_airflow.forecast import Forecast
+    from data_export_airflow.backfill.dry_run import Forecast
 
 _RESTS = 3  # that are named
 _REPROCESS = {
@@ -49,8 +49,8 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
-    from data_export_airflow.database import airflow_database
-    from data_export_airflow.forecast import Asked, forecast
+    from data_export_airflow.backfill.dry_run import Asked, forecast
+    from data_export_airflow.metadata.database import airflow_database
 
     if options.max_active_runs is not None and options.max_active_runs < 1:
         print(f"--max-active-runs {options.max_active_runs} is too few: give 1 or more", file=sys.stderr)
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         print("nothing was created", file=sys.stderr)
         return 1
     try:
-        from data_export_airflow.create_backfill import create  # what it loads takes a second, an answer less
+        from data_export_airflow.backfill.create import create  # what it loads takes a second, an answer less
 
         with airflow_database():
             created = create(found)
@@ -145,11 +145,11 @@ def _rests(found: "Forecast") -> Iterator[str]:
 
 
 def _reckoned(found: "Forecast") -> Iterator[str]:
-    from data_export import sizes
+    from data_export.wording import size_in_words
 
     runs, sample, counted = len(found.runs), found.sample, found.counted
     if sample is not None:
-        amounts = [f"{sample['work_orders'] * runs:,.0f} work orders", sizes.in_words(sample["bytes"] * runs)]
+        amounts = [f"{sample['work_orders'] * runs:,.0f} work orders", size_in_words(sample["bytes"] * runs)]
         amounts += [f"{sample['images'] * runs:,.0f} images"] if sample["images"] else []
         yield f"  estimate  {', '.join(amounts)}, going by {sample['windows']:.0f} deliveries"
         yield f"  time      about {_duration(found.seconds or 0)}, at their speed"

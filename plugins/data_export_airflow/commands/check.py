@@ -21,7 +21,7 @@ def run(options: argparse.Namespace) -> int:
     from data_export.config.load import customer_names
     from data_export.config.platform import customers_dir
     from data_export.errors import ConfigError
-    from data_export_airflow.checking import check_export, check_pools
+    from data_export_airflow.execution.checking import check_export, check_pools
 
     if options.host_key:
         return _show_host_key(options.host_key, options.out)
@@ -57,7 +57,7 @@ def _server(text: str) -> tuple[str, int]:
 def _show_host_key(server: tuple[str, int], out: TextIO) -> int:
     import asyncio
 
-    from data_export.delivery.sftp_connection import fetch_host_key
+    from data_export.delivery.sftp.login import fetch_host_key
 
     line, fingerprint = asyncio.run(fetch_host_key(*server))
     print(

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     from data_export.config.models import dag_id
     from data_export.config.new import free_path, new_file
     from data_export.config.platform import customers_dir
-    from data_export.config.problems import BrokenFile
+    from data_export.config.problems.problems import BrokenFile
 
     try:
         free_path(options.name, customers_dir())  # before anything is asked

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from datetime import datetime
 
-    from data_export_airflow.planning import Plan, PlannedExport
+    from data_export_airflow.commands.planning import Plan, PlannedExport
 
 _SIGNS = {"added": "+", "changed": "~", "removed": "-", "broken": "x", "mended": "+"}
 
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from data_export.config.platform import customers_dir
-    from data_export_airflow.planning import make_plan
+    from data_export_airflow.commands.planning import make_plan
 
     now = datetime.now(UTC)
     plan = make_plan(customers_dir(), options.since, now, ask_source=not options.no_source)

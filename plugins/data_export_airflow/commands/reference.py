@@ -3,7 +3,7 @@
 import argparse
 
 from data_export.config.platform import ROOT
-from data_export_airflow.cli import PROGRAM, parser
+from data_export_airflow.commands.cli import PROGRAM, parser
 
 FILE = ROOT / "docs" / "commands.md"
 _HEAD = """\

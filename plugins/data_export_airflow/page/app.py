@@ -19,8 +19,8 @@ from sqlalchemy.orm import Session
 from starlette.staticfiles import StaticFiles
 
 from data_export.config.models import name_of
-from data_export_airflow.check_dag import CHECK_DAG
-from data_export_airflow.history import receipts
+from data_export_airflow.dags.check_dag import CHECK_DAG
+from data_export_airflow.metadata import receipts
 from data_export_airflow.page import failed
 from data_export_airflow.page.access import (
     ReadableDep,

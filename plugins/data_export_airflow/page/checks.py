@@ -8,7 +8,7 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from data_export_airflow.check_dag import CHECK_DAG, CHECK_TASK
+from data_export_airflow.dags.check_dag import CHECK_DAG, CHECK_TASK
 
 _ACTIVE = ("queued", "running")
 

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 
 from data_export.config.models import name_of
 from data_export.window import ExportWindow
-from data_export_airflow.history.receipts import WINDOW, asset_name_of, chunked
+from data_export_airflow.metadata.receipts import WINDOW, asset_name_of, chunked
 from data_export_airflow.tasks import asset_of
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)

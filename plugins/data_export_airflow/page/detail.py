@@ -7,8 +7,8 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from data_export_airflow.history.receipts import receipts
-from data_export_airflow.history.windows import Schedule, WindowRow, sample, schedule, totals, windows
+from data_export_airflow.metadata.receipts import receipts
+from data_export_airflow.metadata.windows import Schedule, WindowRow, sample, schedule, totals, windows
 from data_export_airflow.page.access import ALL, Rights
 from data_export_airflow.page.failed import reasons
 from data_export_airflow.page.periods import Period, kind_of, period_around

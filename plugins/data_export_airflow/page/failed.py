@@ -1,4 +1,4 @@
-"""Why runs failed: the errors that the workers kept (`data_export_airflow.failures`)."""
+"""Why runs failed: the errors that the workers kept (`data_export_airflow.alerting.listeners`)."""
 
 from collections import defaultdict
 from collections.abc import Collection
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from data_export import errors
 from data_export.config.models import name_of
-from data_export_airflow.failures import FAILURE
+from data_export_airflow.alerting.listeners import FAILURE
 from data_export_airflow.page.newest import ours
 
 NO_REASON = "no reason kept: the worker was lost, the task timed out, or somebody marked it failed"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from data_export_airflow.history.receipts import Delivery, RunKey
+from data_export_airflow.metadata.receipts import Delivery, RunKey
 from data_export_airflow.page.overview import ExportRow
 
 SortKey = Literal["name", "connector", "interval", "state", "window", "lag", "rows", "bytes", "images", "next"]

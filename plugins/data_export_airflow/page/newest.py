@@ -13,8 +13,8 @@ from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select
 from sqlalchemy.orm import Session
 
 from data_export.lateness import REMIND_FOR
-from data_export_airflow.factory import LATE_TAG
-from data_export_airflow.history.receipts import PREFIX, by_id, first_event
+from data_export_airflow.dags.factory import LATE_TAG
+from data_export_airflow.metadata.receipts import PREFIX, by_id, first_event
 from data_export_airflow.page.delivered import of_schedule
 from data_export_airflow.page.late import MOST_SETTLE
 

@@ -6,13 +6,13 @@ from typing import Any
 
 from sqlalchemy.orm import Session
 
-from data_export.config.cron import CRON
-from data_export.config.limits import LimitSettings
 from data_export.config.models import name_of
+from data_export.config.moments import CRON
 from data_export.config.platform import load_platform
+from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError
-from data_export_airflow.factory import INVALID_TAG
-from data_export_airflow.history.receipts import RunKey
+from data_export_airflow.dags.factory import INVALID_TAG
+from data_export_airflow.metadata.receipts import RunKey
 from data_export_airflow.page.late import Lack, LateExports, Lateness
 from data_export_airflow.page.newest import Newest, newest
 

@@ -11,7 +11,7 @@ from airflow.models.asset import AssetEvent
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from data_export_airflow.history.receipts import TOTALS, first_event
+from data_export_airflow.metadata.receipts import TOTALS, first_event
 from data_export_airflow.page.newest import ours
 
 DAYS = 14

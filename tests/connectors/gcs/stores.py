@@ -12,8 +12,8 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 from google.oauth2 import service_account
 
-from data_export.delivery.cloud_retry import Patience
-from data_export.delivery.gcs import GcsStore
+from data_export.delivery.gcs.store import GcsStore
+from data_export.delivery.retry import Patience
 
 QUICK = Patience(tries=3, first_pause=0.01, longest_pause=0.02, connect=5, answer=20)
 HASTY = dataclasses.replace(QUICK, tries=2, answer=0.7)

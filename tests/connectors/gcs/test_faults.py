@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from data_export.content import Content
-from data_export.delivery.gcs import GcsStore
+from data_export.delivery.gcs.store import GcsStore
 from data_export.errors import (
     ObjectExists,
     TargetUnavailable,

@@ -9,7 +9,7 @@ import pytest
 from google.auth import compute_engine, impersonated_credentials
 from google.auth.credentials import AnonymousCredentials
 
-from data_export.delivery.gcs import GcsStore
+from data_export.delivery.gcs.store import GcsStore
 from data_export.errors import (
     PermanentError,
 )

@@ -10,7 +10,7 @@ from gcloud.aio.storage import Storage
 from google.auth.transport.requests import Request
 
 from data_export.content import Content
-from data_export.delivery.gcs import GcsStore
+from data_export.delivery.gcs.store import GcsStore
 from data_export.errors import (
     AccessDenied,
     OverwriteRefused,

@@ -7,8 +7,8 @@ from typing import Any
 import boto3
 from botocore.config import Config
 
-from data_export.delivery.cloud_retry import Patience
-from data_export.delivery.s3 import S3Store
+from data_export.delivery.retry import Patience
+from data_export.delivery.s3.store import S3Store
 
 QUICK = Patience(tries=3, first_pause=0.01, longest_pause=0.02, connect=5, answer=20)
 HASTY = dataclasses.replace(QUICK, tries=2, answer=0.7)

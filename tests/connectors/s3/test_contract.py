@@ -9,8 +9,8 @@ import pytest
 from botocore.config import Config
 
 from data_export.content import Content
-from data_export.delivery.s3 import S3Store
-from data_export.delivery.s3_connect import endpoint_of
+from data_export.delivery.s3.connect import endpoint_of
+from data_export.delivery.s3.store import S3Store
 from data_export.errors import (
     ConfigError,
 )

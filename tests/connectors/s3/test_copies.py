@@ -7,8 +7,8 @@ from uuid import uuid4
 import pytest
 
 from data_export.content import Content
-from data_export.delivery.local import LocalStore
-from data_export.delivery.s3 import S3Store
+from data_export.delivery.local.store import LocalStore
+from data_export.delivery.s3.store import S3Store
 from data_export.errors import (
     AccessDenied,
     ObjectExists,

@@ -8,7 +8,7 @@ import boto3
 import pytest
 from botocore.credentials import RefreshableCredentials
 
-from data_export.delivery.s3 import S3Store
+from data_export.delivery.s3.store import S3Store
 from data_export.errors import (
     PermanentError,
 )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from data_export.content import Content
-from data_export.delivery.s3 import S3Store
+from data_export.delivery.s3.store import S3Store
 from data_export.errors import VerificationFailed
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
 from demo.servers.s3 import S3Server

@@ -7,7 +7,7 @@ import boto3
 import pytest
 
 from data_export.content import Content
-from data_export.delivery.s3 import S3Store
+from data_export.delivery.s3.store import S3Store
 from data_export.errors import (
     AccessDenied,
     OverwriteRefused,

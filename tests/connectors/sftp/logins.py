@@ -1,6 +1,6 @@
 """How the tests sign in to their SFTP servers."""
 
-from data_export.delivery.sftp import SftpLogin
+from data_export.delivery.sftp.destination import SftpLogin
 from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer
 

@@ -6,8 +6,8 @@ import asyncssh
 import pytest
 
 from data_export.check import CheckResult, check_target
-from data_export.delivery.local import LocalStore
-from data_export.delivery.sftp import SftpDestination
+from data_export.delivery.local.store import LocalStore
+from data_export.delivery.sftp.destination import SftpDestination
 from demo.servers.sftp import SftpServer
 from tests.connectors.sftp.logins import login_of
 from tests.connectors.sftp.unruly import Unruly

@@ -8,8 +8,8 @@ import pytest
 
 from data_export.content import Content
 from data_export.delivery.deliver import deliver
-from data_export.delivery.sftp import SftpDestination
-from data_export.delivery.sftp_left_over import TEMPORARY_PREFIX
+from data_export.delivery.sftp.destination import SftpDestination
+from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX
 from data_export.errors import AccessDenied, ObjectExists, TargetRefused
 from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer

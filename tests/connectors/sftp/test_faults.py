@@ -7,9 +7,9 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from data_export.delivery.sftp import SftpDestination, SftpLogin
-from data_export.delivery.sftp_connection import fetch_host_key
-from data_export.delivery.sftp_left_over import TEMPORARY_PREFIX
+from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
+from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX
+from data_export.delivery.sftp.login import fetch_host_key
 from data_export.errors import (
     AccessDenied,
     ConfigError,

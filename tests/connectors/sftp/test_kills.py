@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_export.content import Content
-from data_export.delivery.sftp_left_over import ABANDONED_SECONDS, TEMPORARY_PREFIX
+from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX
 from data_export.layout import image_key
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, SITE, random_bytes

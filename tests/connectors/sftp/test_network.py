@@ -8,7 +8,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from data_export.delivery.sftp import SftpDestination, SftpLogin
+from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
 from data_export.errors import (
     HostKeyMismatch,
     TargetUnavailable,

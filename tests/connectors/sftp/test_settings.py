@@ -10,7 +10,7 @@ from data_export.config.models import SftpExport
 from data_export.config.platform import PlatformSettings
 from data_export.delivery.base import Destination
 from data_export.errors import VerificationFailed
-from data_export_airflow.connections import destination
+from data_export_airflow.connections.clients import destination
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, SITE
 from tests.connectors.sftp.unruly import SMALL, Unruly

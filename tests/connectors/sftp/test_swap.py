@@ -10,7 +10,7 @@ import pytest
 
 from data_export.content import Content
 from data_export.delivery.deliver import deliver
-from data_export.delivery.sftp_left_over import aside_path, temporary_path
+from data_export.delivery.sftp.leftovers import aside_path, temporary_path
 from data_export.errors import ObjectExists, OverwriteRefused, TargetUnavailable
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY

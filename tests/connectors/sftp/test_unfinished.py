@@ -15,9 +15,9 @@ import asyncssh
 import pytest
 
 from data_export.content import Content
-from data_export.delivery import sftp_left_over
-from data_export.delivery.sftp import SftpDestination
-from data_export.delivery.sftp_left_over import temporary_path
+from data_export.delivery.sftp import leftovers as sftp_left_over
+from data_export.delivery.sftp.destination import SftpDestination
+from data_export.delivery.sftp.leftovers import temporary_path
 from data_export.errors import TargetFull, TargetNotFound, TargetUnavailable
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, random_bytes, read_all
@@ -47,7 +47,8 @@ class TestUnfinishedFiles:
     async def test_what_a_killed_process_left_goes_at_the_next_write(self, server: SftpServer, place: Path) -> None:
         login = login_of(server)
         script = (
-            "import asyncio; from data_export.content import Content; from data_export.delivery.sftp import *\n"
+            "import asyncio; from data_export.content import Content\n"
+            "from data_export.delivery.sftp.destination import *\n"
             "async def run():\n"
             f"    login = SftpLogin({login.host!r}, {login.username!r}, {login.host_key!r}, {login.port},\n"
             f"        private_key_path={login.private_key_path!r}, passphrase={login.passphrase!r})\n"

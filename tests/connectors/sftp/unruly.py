@@ -7,8 +7,8 @@ from pathlib import Path
 import asyncssh
 
 from data_export.content import Content
-from data_export.delivery.sftp import SftpDestination
-from data_export.delivery.sftp_left_over import TEMPORARY_PREFIX
+from data_export.delivery.sftp.destination import SftpDestination
+from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import random_bytes
 from tests.connectors.sftp.logins import login_of

@@ -13,11 +13,10 @@ import pytest
 from data_export import errors
 from data_export.alerts.alert import Alert, as_text
 from data_export.alerts.compose import compose
-from data_export.alerts.failure import Failure, failure_alert, quarantine_alert
-from data_export.alerts.fixes import FIXES, fix_of
+from data_export.alerts.failure import FIXES, Failure, failure_alert, fix_of, quarantine_alert
 from data_export.alerts.late import broken_alert, broken_cause, late_alert
 from data_export.alerts.watch import Late
-from data_export.config.problems import BrokenFile
+from data_export.config.problems.problems import BrokenFile
 from data_export.errors import DataExportError
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_export.alerts.ledger import give_back, note_told, take_place, take_turn, was_told
-from data_export.delivery.local import LocalStore
+from data_export.delivery.local.store import LocalStore
 from data_export.window import ExportWindow
 
 NOW = datetime(2026, 3, 2, 23, 59, tzinfo=UTC)

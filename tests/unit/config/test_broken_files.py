@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_export.config.load import load_customer
-from data_export.config.problems import BrokenFile
+from data_export.config.problems.problems import BrokenFile
 
 SITE = "433a60f6-9756-473e-b1e9-9e89e24bb787"
 HEAD = f"""\

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from data_export.config import load
 from data_export.config.load import load_customer, load_customers, load_named
 from data_export.config.models import dag_id, name_of
-from data_export.config.problems import BrokenFile
+from data_export.config.problems.problems import BrokenFile
+from data_export.config.reading.yaml_lines import read_document
 from data_export.config.validate import check_files
-from data_export.config.yaml_lines import read_document
 from tests.customers import GOOD
 
 

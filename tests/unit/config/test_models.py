@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from data_export.config.cron import check_cron
 from data_export.config.models import EXPORT, EXPORTS, CustomerExport
+from data_export.config.moments import check_cron
 
 BASE: dict[str, Any] = {
     "site_id": ["9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d", "433a60f6-9756-473e-b1e9-9e89e24bb787"],

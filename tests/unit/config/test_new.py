@@ -8,7 +8,7 @@ import pytest
 from data_export.config.example import examples, filled
 from data_export.config.load import load_customer
 from data_export.config.new import new_file, scheme_of, target_values
-from data_export.config.problems import BrokenFile
+from data_export.config.problems.problems import BrokenFile
 from data_export.errors import ConfigError
 
 SITE = "0d3c6e0c-2d8f-4a63-9c6e-4f2f6e5f0a11"

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from data_export.config.explain import keys_of
 from data_export.config.fields import CLOUD_SCHEMES
 from data_export.config.load import load_customer, load_customers
 from data_export.config.models import EXPORTS
 from data_export.config.platform import ROOT
+from data_export.config.problems.explain import keys_of
+from data_export.config.reading.yaml_lines import read_document
 from data_export.config.schema import SCHEMA_FILE, customer_schema, schema_text
-from data_export.config.yaml_lines import read_document
 
 EXAMPLES = sorted((ROOT / "include" / "examples").glob("*.yaml"))
 FILES = [*EXAMPLES, *sorted((ROOT / "include" / "customers").glob("*.yaml"))]

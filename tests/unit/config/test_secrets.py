@@ -6,7 +6,7 @@ import pytest
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
 from data_export.config.load import load_customer, load_customers
-from data_export.config.problems import BrokenFile
+from data_export.config.problems.problems import BrokenFile
 from data_export.config.secrets import MASK, SecretReference, reference_of
 
 FILE = """\

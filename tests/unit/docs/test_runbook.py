@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from data_export.config.problems import BrokenFile
+from data_export.config.problems.problems import BrokenFile
 from data_export.errors import DataExportError
 
 RUNBOOK = (Path(__file__).parents[3] / "docs" / "operate.md").read_text()

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from data_export.images import Progress
-from data_export.images.limits import ByteBudget
+from data_export.images.bounds import ByteBudget
 
 
 async def test_the_budget_is_never_exceeded_and_always_returned():

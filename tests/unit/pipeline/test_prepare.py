@@ -4,8 +4,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from data_export.config.limits import LimitSettings
 from data_export.config.models import EXPORT
+from data_export.config.sections import LimitSettings
 from data_export.errors import LimitExceeded
 from data_export.limits import limits_of
 from data_export.pipeline.prepare import prepare

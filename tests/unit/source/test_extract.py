@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_export.errors import PermanentError
-from data_export.snapshot import NUMBER, TABLES
 from data_export.source.extract import extract, require_site
+from data_export.source.snapshot import NUMBER, TABLES
 from data_export.window import ExportWindow
 from tests.unit.source_kit import SITE, STATES, WINDOW, SourceDatabase, run_extract
 

@@ -1,0 +1,108 @@
+"""The steps of a check, each on a client that the edge has made."""
+
+import asyncio
+import smtplib
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from data_export.check.cloud import check_gcs, check_s3
+from data_export.check.probe import check_by_probe
+from data_export.check.results import CheckResult, Results
+from data_export.delivery.base import Destination, Store
+from data_export.delivery.email.send import CUSTOMER_LIST, connected, offer_recipient
+from data_export.delivery.gcs.store import GcsStore
+from data_export.delivery.s3.store import S3Store
+from data_export.source.extract import require_site
+
+_OPENS = "name, key and login accepted"
+
+
+def check_source(dsn: str, sites: Sequence[UUID]) -> list[CheckResult]:
+    """Whether the source lets us in and knows the sites."""
+    results = Results()
+    for site_id in sites:
+        with results.step(f"source: site {site_id}", "known"):
+            require_site(dsn, site_id)
+    return results
+
+
+def check_images(images: Store) -> list[CheckResult]:
+    """Whether the image store lets us list and read; the beginning of one image at the most is read."""
+
+    async def read_one() -> None:
+        async with images:
+            async for image in images.list(""):
+                async for _chunk in images.read(image.key):
+                    return
+
+    results = Results()
+    with results.step("images: readable at the source", images.uri):
+        asyncio.run(read_one())
+    return results
+
+
+def check_staging(staging: Store, link_lifetime: timedelta | None) -> list[CheckResult]:
+    """Whether staging can be written, read and cleaned and, for a link by mail, signs one that lives long enough."""
+    results = Results()
+
+    async def run() -> None:
+        async with staging:
+            results.append(CheckResult(f"staging: {_OPENS}", True, staging.uri))
+            results.extend(await check_by_probe(staging, "staging", must_remove=True))
+            if link_lifetime is not None:
+                hours = f"works for {link_lifetime.total_seconds() / 3600:g} hours"
+                await results.tried("staging: link", hours, staging.sign("link.json", link_lifetime, "link.json"))
+
+    return _opened(results, f"staging: {_OPENS}", run)
+
+
+def check_target(target: Destination, folders: Sequence[str] = ()) -> list[CheckResult]:
+    """Whether the target lets us in and takes what an export writes, under the names that it uses.
+
+    Args:
+        folders: what the export will write to, below the target's root.
+    """
+    results = Results()
+
+    async def run() -> None:
+        async with target:
+            results.append(CheckResult(f"target: {_OPENS}", True, target.uri))
+            if isinstance(target, GcsStore):
+                results.extend(await check_gcs(target))
+            elif isinstance(target, S3Store):
+                results.extend(await check_s3(target))
+            else:
+                results.extend(await check_by_probe(target, "target", folders))
+
+    return _opened(results, f"target: {_OPENS}", run)
+
+
+def check_mail(
+    connect: Callable[[], smtplib.SMTP],
+    sender: str,
+    recipients: Sequence[str],
+    what: str = "mail",
+    listed_in: str = CUSTOMER_LIST,
+) -> list[CheckResult]:
+    """Whether the mail server takes our login, sender and each recipient; the transaction is reset, no mail is sent."""
+    results = Results()
+    with results.step(f"{what}: server and login accepted", sender):
+        client = connected(connect)
+    if results[-1].ok:
+        for number, recipient in enumerate(recipients, 1):
+            with results.step(f"{what}: recipient {number}", "accepted"):
+                offer_recipient(client, sender, recipient, listed_in)
+        with suppress(OSError):
+            client.quit()
+    return results
+
+
+def _opened(results: Results, step: str, run: Callable[[], Coroutine[Any, Any, None]]) -> Results:
+    """Runs the steps inside; where the place does not even open, that is the one result."""
+    inside = Results()
+    with inside.step(step, ""):
+        asyncio.run(run())
+    return results if inside[-1].ok else Results([*results, inside[-1]])

@@ -1,0 +1,1 @@
+"""What is wrong with a file that a person wrote, said with line, key and fix."""

@@ -1,0 +1,114 @@
+"""From a customer file that is not valid to its problems, with line, key and fix."""
+
+from collections.abc import Container
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from data_export.config.fields import quoted
+from data_export.config.models import EXPORT, EXPORTS, CustomerExport
+from data_export.config.problems.explain import explain, keys_of, model_at
+from data_export.config.problems.misspelt import respelt
+from data_export.config.problems.problems import MOST_PROBLEMS, ConfigProblem, and_more
+from data_export.config.reading.yaml_lines import Document, Location
+from data_export.config.sections import CustomerLimits
+
+_TELLTALE = {"emails": "email", "storage_uri": "cloud_storage", "sftp_remote_path": "sftp", "sftp_host": "sftp"}
+
+
+def diagnose(document: Document) -> list[ConfigProblem]:
+    """The problems of a file that is not valid, top to bottom, each mistake once: the first ones of many.
+
+    What a misspelt key leaves missing is not told, and its value is looked at when its name is right. Without a valid
+    `connector_type` pydantic looks no further; then the rest is checked for the connector that was probably meant, or,
+    where none can be guessed, without its connector_config.
+    """
+    document, told = respelt(document, (), keys_of(CustomerExport))
+    written = document.values.get("connector_type")
+    tag = written if isinstance(written, str) and written in EXPORTS else _guess(document.values)
+    model = EXPORTS.get(tag or "", CustomerExport)
+    places = {"limits": CustomerLimits} | ({"connector_config": model_at(model, ("connector_config",))} if tag else {})
+    for place, mapping in places.items():
+        document, more = respelt(document, (place,), keys_of(mapping))
+        told |= more
+    if tag is None or written != tag:
+        wrong = document.problem(("connector_type",), _wrong_type(written, tag))
+        told = {("connector_type",): wrong} | told
+    errors = _located(_errors(document.values, tag), told)
+    errors = sorted(errors, key=lambda located: document.line_of(located[0]))
+    others = [_explained(document, *located, model) for located in errors[:MOST_PROBLEMS]]
+    problems = sorted([*told.values(), *others], key=_line)[:MOST_PROBLEMS]
+    left = len(told) + len(errors) - len(problems)
+    return [*problems, and_more(document.path, left)] if left else problems
+
+
+def _located(errors: list[ErrorDetails], told: Container[Location]) -> list[tuple[Location, ErrorDetails]]:
+    """The errors that are to be told, each with its location."""
+    parents = {error["loc"][:-1] for error in errors}
+    found = []
+    for error in errors:
+        # pydantic counts the items that are right: of a list whose items are wrong those are told, not that it is short
+        if error["type"] == "too_short" and error["loc"] in parents:
+            continue
+        # pydantic puts the connector's name before the keys
+        location: Location = error["loc"][1:] if error["loc"][:1] and error["loc"][0] in EXPORTS else error["loc"]
+        if location not in told:
+            found.append((location, error))
+    return found
+
+
+def _explained(
+    document: Document, location: Location, error: ErrorDetails, model: type[CustomerExport]
+) -> ConfigProblem:
+    message = _misplaced(location, model) if error["type"] == "extra_forbidden" else None
+    return document.problem(location, message or explain(error, model, location))
+
+
+def _errors(values: dict[str, Any], tag: str | None) -> list[ErrorDetails]:
+    try:
+        if tag is None:
+            CustomerExport.model_validate(values | {"connector_type": "", "connector_config": {}})
+        else:
+            EXPORT.validate_python(values | {"connector_type": tag})
+    except ValidationError as error:
+        return error.errors(include_url=False)
+    return []
+
+
+def _guess(values: dict[str, Any]) -> str | None:
+    """The connector that was probably meant: by a near spelling, or by the keys of its connector_config."""
+    written, config = values.get("connector_type"), values.get("connector_config")
+    if isinstance(written, str) and (close := get_close_matches(written[:40].lower().replace("-", "_"), EXPORTS, 1)):
+        return close[0]
+    keys = config if isinstance(config, dict) else ()
+    return next((tag for key, tag in _TELLTALE.items() if key in keys), None)
+
+
+def _wrong_type(written: object, tag: str | None) -> str:
+    choices = ", ".join(EXPORTS)
+    if written is None:
+        return f"is missing: write connector_type: {tag}" if tag else f"is missing: write one of {choices}"
+    hint = f" (did you mean {tag}?)" if tag else ""
+    return f"{quoted(written)} is not one of {choices}{hint}: write one of these"
+
+
+def _misplaced(location: Location, model: type[CustomerExport]) -> str | None:
+    """Where a key belongs that is unknown here but known elsewhere."""
+    key, nested = str(location[-1]), len(location) > 1
+    if nested and key in keys_of(CustomerExport):
+        return f"belongs at the top level: move it out of {location[0]}"
+    if not nested and key in keys_of(CustomerLimits):
+        return "belongs under limits: move it there, indented"
+    for tag, export in EXPORTS.items():
+        if key in keys_of(model_at(export, ("connector_config",))):
+            if export is model and not nested:
+                return "belongs under connector_config: move it there, indented"
+            if export is not model:
+                return f"is a key of connector_type {tag}: remove it, or change connector_type"
+    return None
+
+
+def _line(problem: ConfigProblem) -> int:
+    return problem.line or 0

@@ -1,0 +1,109 @@
+"""Who is told of what, and how: the section `alerts` of `platform.yaml`."""
+
+import re
+from datetime import date
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+
+from data_export.config.fields import SPELLED_NUMBER, SPELLED_WHOLE, Email, Whole, quoted
+from data_export.config.moments import Day, check_cron
+
+#: What an alert can be about: a task that failed for good, a window that is overdue, records set aside.
+Occasion = Literal["failure", "late", "quarantine"]
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
+
+
+class Section(BaseModel):
+    """A section of `platform.yaml`: frozen, and without keys that nobody reads."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+
+def _dotted(value: str) -> str:
+    if not _DOTTED.fullmatch(value):
+        example = "airflow.providers.slack.notifications.slack.SlackNotifier"
+        raise ValueError(f"{quoted(value)} is not the path of a class: write e.g. {example}")
+    return value
+
+
+class NotifierSettings(Section):
+    """An Airflow notifier that is called with every alert. Its class is imported when it is used, not before."""
+
+    model_config = ConfigDict(populate_by_name=True)
+
+    class_path: Annotated[str, AfterValidator(_dotted)] = Field(
+        alias="class", description="path of a subclass of airflow.sdk.BaseNotifier"
+    )
+    kwargs: dict[str, Any] = Field(
+        default_factory=dict,
+        repr=False,
+        description="its arguments; Airflow renders templates such as {{ alert.text }}",
+    )
+    on: tuple[Occasion, ...] = Field(
+        default=("failure", "late", "quarantine"), min_length=1, description="which alerts it is called with"
+    )
+
+
+class AlertSettings(Section):
+    """Who is told of what goes wrong."""
+
+    emails: tuple[Email, ...] = Field(default=(), description="told of every export's alerts, beside its `owner`")
+    notifiers: tuple[NotifierSettings, ...] = Field(default=(), description="Airflow notifiers: Slack and the like")
+    watch_schedule: Annotated[str, AfterValidator(check_cron)] = Field(
+        default="*/15 * * * *", description="cron expression in UTC: when late windows and broken files are looked for"
+    )
+
+
+_CENTURY = 36_525  # in days
+_DAY = 24 * 60  # in minutes
+_MAX_RUNS = 100
+_MAX_SITES = 1024
+
+_Days = Annotated[int, Field(ge=1, le=_CENTURY), SPELLED_WHOLE]
+_Runs = Annotated[int, Field(ge=1, le=_MAX_RUNS), SPELLED_WHOLE]
+_Minutes = Annotated[int, Field(ge=0, le=_DAY), SPELLED_WHOLE]
+_Hours = Annotated[float, Field(ge=0.001, le=8760), SPELLED_NUMBER]
+
+
+class LimitSettings(BaseModel):
+    """`limits` of platform.yaml: what an export may ask for."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    max_window_days: _Days = Field(default=400, description="longest window")
+    earliest: Day = Field(default=date(2020, 1, 1), description="no window starts before this day, UTC")
+    max_active_runs: _Runs = Field(
+        default=3, description="runs of one export at once, and runs of one backfill at once"
+    )
+    sites_at_once: Whole = Field(
+        default=2,
+        ge=1,
+        le=_MAX_SITES,
+        description="sites of one export worked on at once, by each run and by each step: its share of the workers",
+    )
+    settle_minutes: _Minutes = Field(
+        default=5, description="how long after its end a window is read, so that late commits are in"
+    )
+    late_after_hours: _Hours = Field(
+        default=2, description="hours after a window's end; one not delivered by then is told of"
+    )
+
+
+class CustomerLimits(BaseModel):
+    """`limits` of a customer file: narrower than the platform's, never wider; `settle_minutes` and `late_after_hours`
+    may be either."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    max_window_days: _Days | None = Field(default=None, description="longest window, in days")
+    earliest: Day | None = Field(default=None, description="no window starts before this day, UTC")
+    max_active_runs: _Runs | None = Field(
+        default=None, description="runs of the export at once, and runs of one backfill at once"
+    )
+    settle_minutes: _Minutes | None = Field(
+        default=None, description="how long after its end a window is read, so that late commits are in"
+    )
+    late_after_hours: _Hours | None = Field(
+        default=None, description="hours after a window's end; one not delivered by then is told of"
+    )

@@ -1,0 +1,1 @@
+"""A temporary link to the data, by mail."""

@@ -1,0 +1,157 @@
+"""What Cloud Storage and its libraries raise, as errors of the service that say what to change.
+
+Texts of libraries are not passed on: they hold addresses of upload sessions, which are secrets. The server's own are.
+"""
+
+import json
+import re
+
+from data_export.delivery.retry import NoSuchObject, PreconditionFailed
+from data_export.errors import (
+    AccessDenied,
+    DataExportError,
+    OverwriteRefused,
+    TargetNotFound,
+    TargetRefused,
+    TargetUnavailable,
+    VerificationFailed,
+)
+
+_LACKING = re.compile(r"(?P<who>\S+|Anonymous caller) does not have (?P<permission>storage\.[\w.]+) access")
+ROLES = {
+    "storage.objects.create": "roles/storage.objectCreator",
+    "storage.objects.get": "roles/storage.objectViewer",
+    "storage.objects.list": "roles/storage.objectViewer",
+    "storage.objects.delete": "roles/storage.objectUser",
+    "storage.buckets.get": "roles/storage.legacyBucketReader",
+}
+_THROTTLED = ("rateLimitExceeded", "userRateLimitExceeded")
+_DELETE = "storage.objects.delete"
+# Reasons of a 403: https://cloud.google.com/storage/docs/json_api/v1/status-codes#403-forbidden
+_MAY_BE_RIGHTS = ("", "forbidden", "insufficientPermissions")
+_PROTECTED = ("retentionPolicyNotMet", "objectUnderActiveHold")
+
+
+def explain(
+    error: Exception, bucket: str, address: str, *, reads: bool = False, overwrites: bool = False
+) -> DataExportError:
+    """The error to raise instead of `error`; an error that no server or network caused is raised as it is.
+
+    Args:
+        address: what the operation was about, e.g. `gs://bucket/folder/name`.
+        reads: whether a 404 may be about the object itself.
+        overwrites: whether it would have taken the place of an object.
+    """
+    if isinstance(error, DataExportError):
+        return error
+    answer = _answer(error)
+    if answer is not None:
+        return _of_status(*answer, bucket, address, reads, overwrites)
+    if problem := _credentials_problem(error, address):
+        return problem
+    if _is_network(error):
+        return TargetUnavailable(f"{address}: no proper answer from Cloud Storage ({type(error).__name__}): try again")
+    raise error
+
+
+def _answer(error: BaseException | None) -> tuple[int, str] | None:
+    """Status and body of the server's refusal, if it was one."""
+    import aiohttp
+    from google.api_core.exceptions import GoogleAPICallError, RetryError
+    from google.cloud.storage.exceptions import InvalidResponse
+
+    if isinstance(error, aiohttp.ClientResponseError):
+        return error.status, error.message
+    if isinstance(error, RetryError):
+        return _answer(error.cause)
+    if isinstance(error, GoogleAPICallError | InvalidResponse) and error.response is not None:
+        return int(error.response.status_code), str(error.response.text)
+    return None
+
+
+def _is_network(error: BaseException) -> bool:
+    import aiohttp
+    import requests
+    import urllib3
+    from google.api_core.exceptions import RetryError
+
+    return isinstance(
+        error, aiohttp.ClientError | OSError | RetryError | requests.RequestException | urllib3.exceptions.HTTPError
+    )
+
+
+def _credentials_problem(error: Exception, address: str) -> DataExportError | None:
+    from google.auth.exceptions import GoogleAuthError, TransportError
+
+    if isinstance(error, TransportError) or (isinstance(error, GoogleAuthError) and error.retryable):
+        return TargetUnavailable(f"{address}: the token server of Google does not answer ({type(error).__name__})")
+    if isinstance(error, GoogleAuthError):
+        said = _one_line(str(error.args[0] if error.args else ""))
+        return AccessDenied(
+            f"{address}: Google refuses the credentials of the Airflow connection ({said}): check its key, and for "
+            "`impersonate` that it has roles/iam.serviceAccountTokenCreator on that account"
+        )
+    return None
+
+
+def _of_status(status: int, body: str, bucket: str, address: str, reads: bool, overwrites: bool) -> DataExportError:
+    said, reason = _said(body)
+    if status in (408, 409, 410, 429) or status >= 500 or (status == 403 and reason in _THROTTLED):
+        return TargetUnavailable(f"{address}: Cloud Storage answers {status} ({said}): try again")
+    if status == 401:
+        return AccessDenied(
+            f"{address}: Cloud Storage refuses the credentials of the Airflow connection ({said}): renew its key"
+        )
+    if status == 403:
+        return _denied(said, reason, bucket, address, overwrites)
+    if status == 404:
+        return _missing(said, bucket, address, reads)
+    if status == 412:
+        return PreconditionFailed(f"{address} is there already")
+    if status == 400 and ("crc32c" in said.lower() or "hash" in said.lower()):
+        return VerificationFailed(f"{address}: other bytes arrived than were announced ({said})")
+    return TargetRefused(f"{address}: Cloud Storage refuses the request with {status} ({said})")
+
+
+def _missing(said: str, bucket: str, address: str, reads: bool) -> DataExportError:
+    if reads and "bucket does not exist" not in said:
+        return NoSuchObject(f"{address}: no such object")
+    if "No such" in said:  # what a write may miss beside the bucket is its upload session
+        return TargetUnavailable(f"{address}: Cloud Storage has lost the upload ({said}): try again")
+    return TargetNotFound(f"{address}: there is no bucket {bucket}: create it or correct the address")
+
+
+def _denied(said: str, reason: str, bucket: str, address: str, overwrites: bool) -> AccessDenied:
+    if overwrites and reason in _PROTECTED:
+        return OverwriteRefused(
+            f"{address}: other content is there and is protected against replacement ({said}): end its hold or "
+            "retention, or set if_exists to keep or revision"
+        )
+    found = _LACKING.search(said)
+    who = found["who"] if found else "the identity of the Airflow connection"
+    may_be_rights = reason in _MAY_BE_RIGHTS
+    permission = found["permission"] if found else (_DELETE if overwrites and may_be_rights else "")
+    if not permission:
+        fix = f"check the rights on {bucket}" if may_be_rights else "its administrator must change that"
+        return AccessDenied(f"{address}: Cloud Storage denies access to {who} ({said}): {fix}")
+    role = f" (for instance with {ROLES[permission]})" if permission in ROLES else ""
+    if overwrites and permission == _DELETE:
+        return OverwriteRefused(
+            f"{address}: other content is there and may not be replaced: {who} lacks {_DELETE} on bucket {bucket} "
+            f"({said}): grant it{role}, or set if_exists to keep or revision"
+        )
+    return AccessDenied(f"{address}: {who} lacks {permission} on bucket {bucket} ({said}): grant it{role}")
+
+
+def _said(body: str) -> tuple[str, str]:
+    """The server's own words on one line, and its reason code."""
+    try:
+        error = json.loads(body[body.index("{") :])["error"]
+        reason = str((error.get("errors") or [{}])[0].get("reason", ""))
+        return _one_line(str(error["message"])), reason
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        return _one_line(re.sub(r"<[^>]*>", " ", body)) or "no reason given", ""
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())[:300]

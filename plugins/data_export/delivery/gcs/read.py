@@ -1,0 +1,83 @@
+"""Reads one object of Cloud Storage as a stream that survives broken connections."""
+
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING
+
+from data_export.content import CHUNK_BYTES, Digests, Hasher
+from data_export.delivery.retry import Patience
+from data_export.errors import DataExportError, VerificationFailed
+
+if TYPE_CHECKING:
+    import aiohttp
+    from gcloud.aio.storage import StreamResponse
+
+
+class ObjectReader:
+    """`await next_chunk()` until it is empty; then `check()`, and `close()` in any case.
+
+    Args:
+        open_at: begins the answer at that byte of the object.
+        explain: makes the service's error of any other.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        open_at: "Callable[[int], Awaitable[StreamResponse]]",
+        explain: Callable[[Exception], DataExportError],
+        patience: Patience,
+    ) -> None:
+        self._address = address
+        self._open_at = open_at
+        self._explain = explain
+        self._patience = patience
+        self._hasher = Hasher()
+        self._offset = 0
+        self._announced: Digests | None = None
+        self._answer: aiohttp.ClientResponse | None = None
+        self._opened = AsyncExitStack()
+
+    async def next_chunk(self) -> bytes:
+        """At most 1 MiB; nothing at the end. A connection that breaks goes on at the byte where it broke."""
+        chunk = b""
+        async for attempt in self._patience.retrying():
+            with attempt:
+                try:
+                    chunk = await self._read()
+                except Exception as error:
+                    await self.close()
+                    raise self._explain(error) from None
+        self._hasher.update(chunk)
+        self._offset += len(chunk)
+        return chunk
+
+    async def _read(self) -> bytes:
+        if self._answer is None:
+            if self._announced is not None and self._offset == self._announced.size:
+                return b""
+            answer: aiohttp.ClientResponse = await self._opened.enter_async_context(await self._open_at(self._offset))
+            self._answer = answer
+            self._announced = self._announced or _announced(answer)
+        return await self._answer.content.read(CHUNK_BYTES)
+
+    def check(self) -> None:
+        """
+        Raises:
+            VerificationFailed: what was read is not what Cloud Storage said it would send.
+        """
+        digests = self._hasher.digests()
+        if self._announced is not None and self._announced.matches(digests) is False:
+            raise VerificationFailed(f"{self._address} reads as {digests}, but Cloud Storage holds {self._announced}")
+
+    async def close(self) -> None:
+        self._answer = None
+        await self._opened.aclose()
+
+
+def _announced(answer: "aiohttp.ClientResponse") -> Digests:
+    hashes = dict(
+        part.strip().split("=", 1) for line in answer.headers.getall("X-Goog-Hash", []) for part in line.split(",")
+    )
+    size = answer.headers.get("X-Goog-Stored-Content-Length") or answer.headers["Content-Length"]
+    return Digests(int(size), crc32c=hashes.get("crc32c"), md5=hashes.get("md5"))

@@ -1,0 +1,84 @@
+"""Sends bytes to Cloud Storage: in one request, or in pieces that a broken connection costs no more than one of."""
+
+import threading
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from data_export.content import Content, Digests, Hasher
+from data_export.delivery.base import StoredObject
+from data_export.delivery.retry import Patience
+from data_export.delivery.threads import opened
+from data_export.errors import VerificationFailed
+
+if TYPE_CHECKING:
+    from gcloud.aio.storage import Storage
+    from google.cloud.storage import Client
+
+# Up to this size the storage library would send one request too; above, it sends pieces of this size.
+PIECE_BYTES = 8 << 20
+
+
+def stored_object(key: str, resource: dict[str, Any]) -> StoredObject:
+    """From the JSON of an object: https://cloud.google.com/storage/docs/json_api/v1/objects#resource"""
+    digests = Digests(int(resource["size"]), md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"))
+    return StoredObject(key, digests, datetime.fromisoformat(resource["updated"]))
+
+
+async def upload_small(
+    storage: "Storage", bucket: str, name: str, content: Content, generation: int, timeout: Any
+) -> dict[str, Any]:
+    """One request with bytes and crc32c, which Cloud Storage compares before the object appears."""
+    data = b"".join(content.chunks())
+    if len(data) != content.size:
+        raise VerificationFailed(f"gs://{bucket}/{name}: {len(data)} bytes to send where {content.size} were announced")
+    return await storage.upload(
+        bucket,
+        name,
+        data,
+        content_type=content.content_type,
+        parameters={"ifGenerationMatch": str(generation)},
+        metadata={"crc32c": _crc32c(content)},
+        force_resumable_upload=False,
+        timeout=timeout,
+    )
+
+
+def upload_big(
+    client: "Client",
+    bucket: str,
+    name: str,
+    content: Content,
+    generation: int,
+    patience: Patience,
+    stop: threading.Event,
+) -> dict[str, Any]:
+    """A resumable upload, each piece of it retried by the storage library.
+
+    The crc32c goes with the first request, so that Cloud Storage compares it before the object appears. The library's
+    own `checksum` would compare afterwards and then delete what may be another's, which also needs a permission.
+    """
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    retry = DEFAULT_RETRY.with_delay(patience.first_pause, patience.longest_pause, 2)
+    blob = client.bucket(bucket).blob(name, chunk_size=PIECE_BYTES)
+    with opened(content, stop) as file:
+        blob.upload_from_file(
+            file,
+            size=content.size,
+            content_type=content.content_type,
+            if_generation_match=generation,
+            checksum=None,
+            crc32c_checksum_value=_crc32c(content),
+            timeout=(patience.connect, patience.answer),
+            retry=retry.with_timeout(2 * patience.answer),
+        )
+    return {"size": blob.size, "md5Hash": blob.md5_hash, "crc32c": blob.crc32c, "updated": blob.updated.isoformat()}
+
+
+def _crc32c(content: Content) -> str:
+    if content.digests.crc32c:
+        return content.digests.crc32c
+    hasher = Hasher()
+    for chunk in content.chunks():
+        hasher.update(chunk)
+    return str(hasher.digests().crc32c)

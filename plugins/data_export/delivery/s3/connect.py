@@ -1,0 +1,113 @@
+"""Makes an obstore client that reaches the same server in the same way as a boto3 client."""
+
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from data_export.delivery.retry import Patience
+from data_export.errors import AccessDenied, TargetNotFound
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store as ObjectStore
+
+
+def bucket_region(client: Any, bucket: str) -> str | None:
+    """The bucket's region as S3 says it; None where it does not. Blocks.
+
+    Raises:
+        TargetNotFound: no such bucket.
+        botocore.exceptions.BotoCoreError, ClientError: nobody answers, or no credentials.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        region: str | None = client.head_bucket(Bucket=bucket).get("BucketRegion")
+    except ClientError as error:
+        answer = error.response["ResponseMetadata"]
+        if answer["HTTPStatusCode"] == 404:
+            raise TargetNotFound(
+                f"s3://{bucket}/: there is no bucket {bucket}: create it or correct the address"
+            ) from None
+        if answer["HTTPStatusCode"] not in (301, 400, 403):
+            raise
+        region = answer["HTTPHeaders"].get("x-amz-bucket-region")  # told even to those who may not list
+    return region
+
+
+def object_store(client: Any, session: Any, bucket: str, region: str | None, patience: Patience) -> "ObjectStore":
+    """The obstore client of the bucket. Retries and time-outs of whole requests are the caller's.
+
+    Raises:
+        AccessDenied: the session has no credentials.
+    """
+    from obstore.auth.boto3 import Boto3CredentialProvider
+    from obstore.store import S3Store as ObjectStore
+
+    try:
+        credentials = Boto3CredentialProvider(session, ttl=timedelta(minutes=5))
+    except ValueError:
+        raise AccessDenied(
+            f"s3://{bucket}/: the Airflow connection gives no AWS credentials: fill in its key"
+        ) from None
+    endpoint, virtual = endpoint_of(client, bucket, region)
+    return ObjectStore(
+        bucket,
+        credential_provider=credentials,
+        endpoint=endpoint,
+        region=region if region and is_amazon(client) else client.meta.region_name or "us-east-1",
+        virtual_hosted_style_request=virtual,
+        checksum_algorithm="SHA256",
+        client_options={
+            "allow_http": True,  # what the connection's endpoint_url says counts
+            "connect_timeout": timedelta(seconds=patience.connect),
+            "read_timeout": timedelta(seconds=patience.answer),
+            "timeout": timedelta(seconds=patience.whole(16 << 20)),
+        },
+        retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
+    )
+
+
+def is_amazon(client: Any) -> bool:
+    """Whether the client speaks to AWS itself, not to another server with the same protocol."""
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+
+
+def identity_of(client: Any, session: Any) -> str | None:
+    """ARN of the user or role behind the session, as STS tells everybody of themselves; None where it does not. Blocks.
+
+    Another server than AWS is asked only if the environment names its STS (AWS_ENDPOINT_URL_STS): its keys are not for
+    AWS to see.
+    """
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError
+
+    brief = Config(connect_timeout=5, read_timeout=5, retries={"max_attempts": 0})
+    try:
+        sts = session.client("sts", region_name=client.meta.region_name, config=brief)
+        try:
+            if is_amazon(sts) is not is_amazon(client):
+                return None
+            arn: str = sts.get_caller_identity()["Arn"]
+            return arn
+        finally:
+            sts.close()
+    except (BotoCoreError, ClientError):
+        return None
+
+
+def same_server(one: Any, other: Any) -> bool:
+    """Whether objects can be copied between what two clients speak to; regions of AWS count as one server."""
+    return one.meta.endpoint_url == other.meta.endpoint_url or (is_amazon(one) and is_amazon(other))
+
+
+def endpoint_of(client: Any, bucket: str, region: str | None) -> tuple[str, bool]:
+    """Address for obstore, and whether it names the bucket in the host, as obstore then wants it."""
+    endpoint: str = client.meta.endpoint_url
+    known = client.meta.region_name
+    if is_amazon(client) and region and region != known:
+        endpoint = endpoint.replace(known, region) if known in endpoint else f"https://s3.{region}.amazonaws.com"
+    style = (client.meta.config.s3 or {}).get("addressing_style", "auto")
+    if style == "virtual" or (style == "auto" and is_amazon(client) and "." not in bucket):
+        return endpoint.replace("://", f"://{bucket}.", 1), True
+    return endpoint, False

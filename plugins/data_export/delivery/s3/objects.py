@@ -1,0 +1,116 @@
+"""Whole small objects and pieces of larger ones, through obstore."""
+
+import base64
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from data_export.content import Content, Digests, Hasher
+from data_export.delivery.s3.errors import status_of
+from data_export.errors import VerificationFailed
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+    from obstore.store import S3Store as ObjectStore
+
+PIECE_BYTES = 8 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Bytes of an object from some offset, and what S3 says of the whole."""
+
+    data: bytes
+    size: int
+    etag: str | None
+    kept: Digests | None
+
+
+async def put(objects: "ObjectStore", name: str, content: Content, *, create_only: bool) -> Digests:
+    """Sends the content in one request, whose sha256 S3 compares before the object appears.
+
+    Raises:
+        VerificationFailed: a local file is not what was announced.
+    """
+    import obstore
+
+    data = b"".join(content.chunks())
+    hasher = Hasher(md5=content.digests.md5 is not None)
+    hasher.update(data)
+    digests = hasher.digests()
+    if content.digests.matches(digests) is False:
+        raise VerificationFailed(f"{name}: {digests} is to be sent where {content.digests} was announced")
+    await obstore.put_async(
+        objects,
+        name,
+        data,
+        mode="create" if create_only else "overwrite",
+        attributes={"Content-Type": content.content_type, **to_metadata(digests)},
+        use_multipart=False,
+    )
+    return digests
+
+
+async def get(objects: "ObjectStore", name: str, offset: int, etag: str | None) -> Piece:
+    """At most 8 MiB from `offset`, of the object as it was when S3 gave that etag."""
+    import obstore
+
+    options: GetOptions = {"range": (offset, offset + PIECE_BYTES)}
+    if etag is not None:
+        options["if_match"] = etag
+    try:
+        found = await obstore.get_async(objects, name, options=options)
+        data = (await found.bytes_async()).to_bytes()
+    except obstore.exceptions.BaseError as error:
+        if status_of(error) == 416 and not offset:  # an empty object has no first byte to ask for
+            return Piece(b"", 0, None, None)
+        raise
+    return Piece(data, found.meta["size"], found.meta["e_tag"], from_metadata(found.meta["size"], found.attributes))
+
+
+# A prefix of our own: image stores and copying tools keep checksums too, under names and in spellings of theirs.
+_PREFIX = "data-export-"
+_WELL_FORMED = {
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+    "crc32c": re.compile(r"[A-Za-z0-9+/]{6}=="),
+    "md5": re.compile(r"[A-Za-z0-9+/]{22}=="),
+}
+_SHA256 = re.compile(r"[A-Za-z0-9+/]{43}=")
+_MD5 = re.compile(r"[0-9a-f]{32}")
+
+
+def to_metadata(digests: Digests) -> dict[str, str]:
+    """Digests to keep in the object's metadata; the server compares the bytes with one of them as they arrive."""
+    return {_PREFIX + name: value for name in _WELL_FORMED if (value := getattr(digests, name)) is not None}
+
+
+def from_metadata(size: int, metadata: Mapping[str, Any]) -> Digests | None:
+    """The digests that `to_metadata` kept; None for an object that somebody else made."""
+    kept = {
+        name: str(metadata[_PREFIX + name])
+        for name, form in _WELL_FORMED.items()
+        if form.fullmatch(str(metadata.get(_PREFIX + name, "")))
+    }
+    return Digests(size, **kept) if kept else None
+
+
+def from_head(head: Mapping[str, Any]) -> Digests:
+    """From the answer to `head_object(ChecksumMode="ENABLED")`.
+
+    An ETag is the md5 only of an object sent in one piece and not encrypted with a key of KMS or the customer:
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
+    """
+    size = int(head["ContentLength"])
+    if kept := from_metadata(size, head.get("Metadata", {})):
+        return kept
+    etag = head.get("ETag", "").strip('"')
+    plain = head.get("ServerSideEncryption", "AES256") == "AES256" and "SSECustomerAlgorithm" not in head
+    whole = head.get("ChecksumType", "" if "-" in etag else "FULL_OBJECT") == "FULL_OBJECT"
+    sha256, crc32c = head.get("ChecksumSHA256", ""), head.get("ChecksumCRC32C", "")
+    return Digests(
+        size,
+        sha256=base64.b64decode(sha256).hex() if whole and _SHA256.fullmatch(sha256) else None,
+        md5=base64.b64encode(bytes.fromhex(etag)).decode() if plain and _MD5.fullmatch(etag) else None,
+        crc32c=crc32c if whole and _WELL_FORMED["crc32c"].fullmatch(crc32c) else None,
+    )

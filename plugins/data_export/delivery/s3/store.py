@@ -1,0 +1,249 @@
+"""S3: many small objects at once through obstore, big ones in parts through boto3."""
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from datetime import timedelta
+from typing import Any, Self, TypeVar
+
+from data_export.content import Content, Digests, Hasher
+from data_export.delivery.base import Destination, StoredObject
+from data_export.delivery.keys import BucketRoot, checked_prefix
+from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
+from data_export.delivery.s3.connect import bucket_region, identity_of, object_store, same_server
+from data_export.delivery.s3.errors import explain
+from data_export.delivery.s3.multipart import upload_parts
+from data_export.delivery.s3.objects import PIECE_BYTES, Piece, from_head, from_metadata, get, put
+from data_export.delivery.s3.sign import signed_link
+from data_export.delivery.threads import run_blocking
+from data_export.errors import AccessDenied, ObjectExists, OverwriteRefused, VerificationFailed
+
+T = TypeVar("T")
+_LARGE_BYTES = 1 << 20
+
+
+class S3Store:
+    """A folder of a bucket, `s3://bucket/folder/`.
+
+    Creating is `If-None-Match: *`, so S3 itself refuses a second creator; it compares a sha256 of what arrives and
+    shows an object only when it is whole. As S3 tells no checksum of the whole of an object sent in parts, sha256 and
+    crc32c are kept in the object's metadata. Needs `s3:PutObject`, `s3:GetObject` and `s3:ListBucket`.
+
+    Memory: twice an object of up to 8 MiB, else 40 MiB, which malloc may double; of more than 1 MiB 2 are sent at once.
+
+    Args:
+        client: makes the boto3 client; its own time-outs and retries are those of big objects, copies and lists.
+        session: makes the boto3 session of the same connection, for credentials that renew themselves.
+    """
+
+    concurrency = 32
+
+    def __init__(
+        self,
+        uri: str,
+        *,
+        client: Callable[[], Any],
+        session: Callable[[], Any],
+        patience: Patience | None = None,
+    ) -> None:
+        self.root = BucketRoot.parse(uri, "s3")
+        self._make_client = client
+        self._make_session = session
+        self._patience = patience or Patience()
+
+    @property
+    def uri(self) -> str:
+        return self.root.uri
+
+    async def __aenter__(self) -> Self:
+        """Also asks for the bucket's region, which obstore must be told.
+
+        Raises:
+            TargetNotFound: no such bucket.
+        """
+        self._large = asyncio.Semaphore(2)
+        bucket = self.root.bucket
+
+        def connect() -> None:
+            self._session, self._client = self._make_session(), self._make_client()
+            region = bucket_region(self._client, bucket)
+            self._objects = object_store(self._client, self._session, bucket, region, self._patience)
+
+        await self._asked(self.uri, "s3:ListBucket", lambda: asyncio.to_thread(connect))
+        self._threads = ThreadPoolExecutor(self._client.meta.config.max_pool_connections, "s3")
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await asyncio.to_thread(self._threads.shutdown)
+        self._client.close()
+
+    async def stat(self, key: str) -> StoredObject | None:
+        import obstore
+
+        name, address = self.root.name(key), self.root.address(key)
+        try:
+            found = await self._asked(
+                address, "s3:GetObject", lambda: obstore.get_async(self._objects, name, options={"head": True})
+            )
+            digests = from_metadata(found.meta["size"], found.attributes)
+            if digests is None:  # somebody else's: obstore does not pass on what S3 itself knows of its checksums
+                target = {"Bucket": self.root.bucket, "Key": name}
+                head = await self.called(
+                    address, "s3:GetObject", lambda client: client.head_object(**target, ChecksumMode="ENABLED")
+                )
+                digests = from_head(head)
+        except NoSuchObject:
+            return None
+        return StoredObject(key, digests, found.meta["last_modified"])
+
+    async def create(self, key: str, content: Content) -> StoredObject:
+        if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else told after the last part only
+            raise ObjectExists(f"{self.root.address(key)} is there already")
+        return await self._write(key, content, create_only=True)
+
+    async def replace(self, key: str, content: Content) -> StoredObject:
+        try:
+            return await self._write(key, content, create_only=False)
+        except AccessDenied as error:
+            if await self.stat(key) is None:
+                raise
+            raise OverwriteRefused(
+                f"{error}; other content is there: allow its replacement, or set if_exists to keep or revision"
+            ) from None
+
+    async def read(self, key: str) -> AsyncIterator[bytes]:
+        name, address = self.root.name(key), self.root.address(key)
+        hasher, offset = Hasher(), 0
+
+        async def piece_at(offset: int, etag: str | None) -> Piece:
+            try:
+                return await self._asked(address, "s3:GetObject", lambda: get(self._objects, name, offset, etag))
+            except PreconditionFailed:
+                raise VerificationFailed(f"{address} was replaced while it was read: read it again") from None
+
+        piece = first = await piece_at(0, None)
+        while piece.data:
+            hasher.update(piece.data)
+            offset += len(piece.data)
+            yield piece.data
+            if offset >= first.size:
+                break
+            piece = await piece_at(offset, first.etag)
+        if (first.kept or Digests(first.size)).matches(hasher.digests()) is False:
+            raise VerificationFailed(f"{address} reads as {hasher.digests()}, but S3 holds {first.kept or first.size}")
+
+    async def delete(self, key: str) -> None:
+        target = {"Bucket": self.root.bucket, "Key": self.root.name(key)}
+        await self.called(self.root.address(key), "s3:DeleteObject", lambda client: client.delete_object(**target))
+
+    async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        options = {"Bucket": self.root.bucket, "Prefix": self.root.prefix + checked_prefix(prefix)}
+        while True:
+            page = await self.called(
+                self.root.address(prefix), "s3:ListBucket", lambda client: client.list_objects_v2(**options)
+            )
+            for found in page.get("Contents", ()):
+                if not found["Key"].endswith("/"):  # what consoles make to show an empty folder
+                    yield StoredObject(self.root.key(found["Key"]), Digests(found["Size"]), found["LastModified"])
+            if not (token := page.get("NextContinuationToken")):
+                return
+            options["ContinuationToken"] = token
+
+    async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
+        name = self.root.name(key)
+        return await self.called(
+            self.root.address(key),
+            "s3:GetObject",
+            lambda client: signed_link(client, self._session, self.root.bucket, name, lifetime, file_name),
+        )
+
+    async def identity(self) -> str | None:
+        """ARN of whoever acts by these credentials; None where that is not told."""
+        return await asyncio.to_thread(identity_of, self._client, self._session)
+
+    def can_copy_from(self, source: Destination) -> bool:
+        return isinstance(source, S3Store) and same_server(self._client, source._client)
+
+    async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
+        if not isinstance(source, S3Store):
+            raise TypeError(f"{source.uri} is not on S3: ask can_copy_from first")
+        target = {"Bucket": self.root.bucket, "Key": self.root.name(key), "IfNoneMatch": "*"}
+        origin = {"Bucket": source.root.bucket, "Key": source.root.name(source_key)}
+        needed = f"s3:GetObject on {source.uri} or s3:PutObject"
+
+        async def copy() -> StoredObject:
+            try:
+                await self._once(
+                    source.root.address(source_key),
+                    needed,
+                    self._in_thread(lambda client: client.copy_object(**target, CopySource=origin)),
+                )
+            except PreconditionFailed:
+                raise ObjectExists(f"{self.root.address(key)} is there already") from None
+            return await self._there(key)
+
+        async def look() -> StoredObject | None:
+            here, there = await source.stat(source_key), await self.stat(key)
+            return there if here and there and there.digests.matches(here.digests) else None
+
+        return await persist(self._patience, look, copy)
+
+    async def _write(self, key: str, content: Content, *, create_only: bool) -> StoredObject:
+        name, address = self.root.name(key), self.root.address(key)
+
+        async def look() -> StoredObject | None:
+            found = await self.stat(key)
+            return found if found and found.digests.matches(content.digests) else None
+
+        async def send() -> StoredObject:
+            if content.size > PIECE_BYTES:
+                try:
+                    return await self._send_parts(key, content, create_only)
+                except PreconditionFailed:  # boto3 tries again by itself, so it may be about a success that it missed
+                    if found := await look():
+                        return found
+                    raise
+            digests = await self._once(
+                address, "s3:PutObject", lambda: put(self._objects, name, content, create_only=create_only)
+            )
+            return StoredObject(key, digests)
+
+        async with self._large if content.size > _LARGE_BYTES else nullcontext():
+            return await persist(self._patience, look, send)
+
+    async def _send_parts(self, key: str, content: Content, create_only: bool) -> StoredObject:
+        name = self.root.name(key)
+
+        def upload(stop: threading.Event) -> None:
+            upload_parts(self._client, self.root.bucket, name, content, stop, create_only=create_only)
+
+        await self._once(self.root.address(key), "s3:PutObject", lambda: run_blocking(upload, self._threads))
+        stored = await self._there(key)
+        if stored.digests.matches(content.digests) is False:  # replaced by somebody else since
+            raise VerificationFailed(f"{self.root.address(key)} holds {stored.digests}, sent was {content.digests}")
+        return stored
+
+    async def _there(self, key: str) -> StoredObject:
+        """What S3 holds after it said that it does."""
+        if found := await self.stat(key):
+            return found
+        raise VerificationFailed(f"{self.root.address(key)} is not there after it was stored")
+
+    async def called(self, address: str, permission: str, function: Callable[[Any], T]) -> T:
+        """What the function gets from the boto3 client, in a thread."""
+        return await self._asked(address, permission, self._in_thread(function))
+
+    def _in_thread(self, function: Callable[[Any], T]) -> Callable[[], Awaitable[T]]:
+        return lambda: run_blocking(lambda _: function(self._client), self._threads)
+
+    async def _asked(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
+        """The answer to a request that may be repeated without harm."""
+        return await self._patience.retrying()(self._once, address, permission, request)
+
+    async def _once(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
+        try:
+            return await request()
+        except Exception as error:
+            raise explain(error, self.root.bucket, address, permission) from None

@@ -1,0 +1,103 @@
+"""Folders of an SFTP server, made where they are missing."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import suppress
+
+from data_export.delivery.sftp.errors import is_lost
+from data_export.delivery.sftp.leftovers import LeftOver
+from data_export.delivery.sftp.session import SftpSession, diagnose
+from data_export.errors import AccessDenied, TargetFull, TargetRefused
+
+
+class Folders:
+    """The folders that a destination writes to, each seen to once for all its sessions."""
+
+    def __init__(self, uri: str, left_over: LeftOver) -> None:
+        self._uri = uri
+        self._left_over = left_over
+        self._ready: set[str] = set()
+        self._making = asyncio.Lock()  # two sessions would make the same folder
+
+    async def ready(self, session: SftpSession, folder: str) -> None:
+        """Makes the folder and those above it where they are missing; finds left-over files in one that was there.
+
+        Raises:
+            AccessDenied: it is missing and the server does not let us make it.
+            TargetRefused: a file is in its place.
+        """
+        if folder in self._ready:
+            return
+        async with self._making:
+            if folder in self._ready:
+                return
+            if not await self._make(session, folder):
+                await self._left_over.look(session, folder)
+            self._ready.add(folder)
+
+    def forget(self, folder: str) -> None:
+        """The folder is missing although it was there: somebody removed it, and the next write makes it again."""
+        self._ready.discard(folder)
+
+    async def _make(self, session: SftpSession, folder: str) -> bool:
+        """Whether the folder was missing and is made; tolerates others who make it at the same time."""
+        import asyncssh
+
+        if folder in ("", "/") or await self._is_there(session, folder):
+            return False
+        above = folder.rpartition("/")[0] or folder[: folder.startswith("/")]
+        await self._make(session, above)
+        try:
+            await session.ask(session.client.mkdir(folder))
+        except asyncssh.SFTPError as error:
+            if is_lost(error):
+                raise
+            if await self._is_there(session, folder):
+                return False
+            reason = await diagnose(session, error, f"folder {folder!r} of {self._uri}", above or ".", 1)
+            if isinstance(reason, TargetFull):
+                raise reason from error
+            raise AccessDenied(
+                f"folder {folder!r} of {self._uri} is missing and the server does not let us make it: create it there, "
+                "or give the user the right to, or correct sftp_remote_path"
+            ) from error
+        return True
+
+    async def _is_there(self, session: SftpSession, folder: str) -> bool:
+        import asyncssh
+
+        try:
+            found = await session.ask(session.client.stat(folder))
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return False
+        except asyncssh.SFTPPermissionDenied as error:
+            raise AccessDenied(
+                f"folder {folder!r} of {self._uri} is closed to us: give the user read and write rights there"
+            ) from error
+        if found.type not in (asyncssh.FILEXFER_TYPE_DIRECTORY, asyncssh.FILEXFER_TYPE_UNKNOWN):
+            raise TargetRefused(f"{folder!r} of {self._uri} is a file where a folder must be: remove or rename it")
+        return True
+
+
+async def missing_folders(session: SftpSession, folder: str) -> list[str]:
+    """The folder and those above it that are not there, the deepest first."""
+    import asyncssh
+
+    missing: list[str] = []
+    while folder not in ("", "/"):
+        try:
+            await session.ask(session.client.stat(folder))
+            break
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            missing.append(folder)
+        folder = folder.rpartition("/")[0] or folder[: folder.startswith("/")]
+    return missing
+
+
+async def remove_empty_folders(session: SftpSession, folders: Sequence[str]) -> None:
+    """Removes them in that order, up to the first that the server does not let us remove."""
+    import asyncssh
+
+    with suppress(asyncssh.SFTPError):
+        for folder in folders:
+            await session.ask(session.client.rmdir(folder))

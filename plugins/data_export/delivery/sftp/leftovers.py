@@ -1,0 +1,128 @@
+"""Unfinished files on an SFTP server: named so that all runs know them, and removed when nobody needs them."""
+
+import asyncio
+import hashlib
+import secrets
+from collections import defaultdict
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, cast
+
+from data_export.delivery.sftp.errors import is_lost
+from data_export.delivery.sftp.session import SftpSession
+
+if TYPE_CHECKING:
+    import asyncssh
+
+#: What unfinished files are called; no object's name may begin so.
+TEMPORARY_PREFIX = ".data-export-"
+#: No write lasts so long without a byte; the server's clock counts, not ours.
+ABANDONED_SECONDS = 24 * 3600
+# A folder of images may hold millions of files; OpenSSH lists 100 in one answer.
+_LOOK_SECONDS = 30
+_STEM_LENGTH = len(TEMPORARY_PREFIX) + 16 + 1
+_TOKEN_LENGTH = 12
+
+
+def temporary_path(path: str) -> str:
+    """A new name beside `path`: the prefix, what tells the object, and what tells this write from all others.
+
+    Two writers of one object never share a file, so neither can give the other's unfinished bytes the final name.
+    """
+    return f"{_stem(path)}{secrets.token_hex(_TOKEN_LENGTH // 2)}.tmp"
+
+
+def aside_path(path: str) -> str:
+    """A new name for the old file while another takes its place, with its own in it, which tells whether one did."""
+    return f"{_stem(path)}{secrets.token_hex(_TOKEN_LENGTH // 2)}-{path.rpartition('/')[2]}.old"
+
+
+def _stem(path: str) -> str:
+    """What all unfinished files of the object have in common."""
+    folder, slash, name = path.rpartition("/")
+    return f"{folder}{slash}{TEMPORARY_PREFIX}{hashlib.sha256(name.encode()).hexdigest()[:16]}-"
+
+
+def _stem_of_left(left: str) -> str:
+    return left[: left.rfind("/") + 1 + _STEM_LENGTH]
+
+
+class LeftOver:
+    """The unfinished files that are to be removed, of this destination and of runs that were killed.
+
+    A file of ours goes at once or, where the connection broke, when its object was written or the work ends. Files of
+    other runs are found when a folder is first written to. They go when their object was written, since its run may be
+    alive until then, or once they are a day old; an old file that was moved aside goes when another has its name.
+    """
+
+    def __init__(self) -> None:
+        self._looking = asyncio.Lock()
+        self._looked_at: set[str] = set()
+        self._by_object: dict[str, set[str]] = defaultdict(set)
+        self._undated: list[tuple[str, int]] = []
+        #: Files of ours whose removal the server has not confirmed.
+        self.ours: set[str] = set()
+
+    async def look(self, session: SftpSession, folder: str) -> None:
+        """Finds what other runs left in the folder, once for all sessions and for at most half a minute."""
+        async with self._looking:
+            if folder in self._looked_at:
+                return
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._look(session, folder)
+            self._looked_at.add(folder)
+
+    async def drop(self, session: SftpSession, path: str) -> None:
+        """Removes a file of ours, now or when that is possible."""
+        self.ours.add(path)
+        await self._remove(session, path)
+
+    async def after_write(self, session: SftpSession, path: str, server_time: int | None) -> None:
+        """Removes what is left of this object, and whatever is found to be abandoned by the server's clock."""
+        for left in tuple(self._by_object.pop(_stem(path), ())):
+            await self._remove(session, left)
+        if server_time is not None and self._undated:
+            undated, self._undated = self._undated, []
+            for left, modified in undated:
+                if modified < server_time - ABANDONED_SECONDS:
+                    await self._remove(session, left)
+
+    async def remove_ours(self, session: SftpSession) -> None:
+        await asyncio.gather(*(self._remove(session, path) for path in list(self.ours)))
+
+    async def _remove(self, session: SftpSession, left: str) -> None:
+        of_object = self._by_object[_stem_of_left(left)]
+        of_object.add(left)
+        if await session.remove_quietly(left):
+            of_object.discard(left)
+            self.ours.discard(left)
+
+    async def _look(self, session: SftpSession, folder: str) -> None:
+        import asyncssh
+
+        # Bytes, because a name that somebody else left there need not be UTF-8.
+        entries = cast("AsyncGenerator[asyncssh.SFTPName, None]", session.client.scandir(folder.encode() or b"."))
+        lead = f"{folder.rstrip('/')}/" if folder else ""
+        prefix = TEMPORARY_PREFIX.encode()
+        try:
+            async with aclosing(entries):
+                while True:
+                    entry = await session.ask(anext(entries))
+                    if isinstance(entry.filename, bytes) and entry.filename.startswith(prefix):
+                        await self._found(session, lead, entry.filename.decode(errors="replace"), entry.attrs.mtime)
+        except StopAsyncIteration:
+            return
+        except asyncssh.SFTPError as error:
+            if is_lost(error):
+                raise
+            # A drop box may take files without ever listing them: then nothing can be cleaned.
+
+    async def _found(self, session: SftpSession, lead: str, name: str, modified: int | None) -> None:
+        left = lead + name
+        if name.endswith(".old") and await session.exists(lead + name[_STEM_LENGTH + _TOKEN_LENGTH + 1 : -4]):
+            await self._remove(session, left)
+            return
+        self._by_object[_stem_of_left(left)].add(left)
+        if name.endswith(".tmp") and modified is not None:
+            self._undated.append((left, modified))

@@ -1,0 +1,178 @@
+"""One SFTP session: a connection that ends when its server falls silent."""
+
+import asyncio
+from collections.abc import Awaitable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Self, TypeVar
+
+from data_export.delivery.sftp.errors import is_lost, translate, unavailable
+from data_export.delivery.sftp.login import SftpLogin, connect
+from data_export.errors import DataExportError, TargetRefused
+
+if TYPE_CHECKING:
+    import asyncssh
+
+T = TypeVar("T")
+
+_CLEAN_UP_SECONDS = 5
+
+
+class SftpSession:
+    """Requests go through `ask`; when none of them is answered for `stall_timeout` seconds, the connection is cut.
+
+    Any answer counts, so that a slow line with many requests waiting is not taken for a dead server.
+    """
+
+    def __init__(
+        self,
+        connection: "asyncssh.SSHClientConnection",
+        client: "asyncssh.SFTPClient",
+        user: str,
+        stall_timeout: float,
+        writes: asyncio.Semaphore,
+    ) -> None:
+        self.client = client
+        self.user = user
+        self.writes = writes
+        self.stalled = False
+        self.is_openssh = "OpenSSH" in str(connection.get_extra_info("server_version", ""))
+        self._connection = connection
+        self._stall_timeout = stall_timeout
+        self._waiting = 0
+        self._heard = 0.0
+        self._watch = asyncio.create_task(self._watch_for_silence())
+
+    @classmethod
+    async def open(
+        cls, login: SftpLogin, connect_timeout: float, stall_timeout: float, writes: asyncio.Semaphore
+    ) -> Self:
+        """
+        Args:
+            writes: bounds the blocks under way, over all sessions that share it.
+
+        Raises:
+            TargetRefused: the user may log in but not use SFTP.
+            DataExportError: see `connect`.
+        """
+        import asyncssh
+
+        connection = await connect(login, connect_timeout)
+        try:
+            async with asyncio.timeout(connect_timeout):
+                client = await connection.start_sftp_client()
+        except BaseException as error:
+            connection.abort()
+            if isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError):
+                raise TargetRefused(
+                    f"{login.server} lets user {login.username!r} in but not use SFTP: ask its administrator for that"
+                ) from error
+            if isinstance(error, asyncssh.Error | OSError):
+                raise unavailable(login.server, error) from error
+            raise
+        return cls(connection, client, login.username, stall_timeout, writes)
+
+    @property
+    def alive(self) -> bool:
+        return not (self._watch.done() or self._connection.is_closed())
+
+    async def ask(self, request: Awaitable[T]) -> T:
+        """The answer to a request."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            self._heard = loop.time()
+        self._waiting += 1
+        try:
+            return await request
+        finally:
+            self._waiting -= 1
+            self._heard = loop.time()
+
+    async def exists(self, path: str) -> bool:
+        import asyncssh
+
+        try:
+            await self.ask(self.client.stat(path))
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return False
+        return True
+
+    async def is_link(self, path: str) -> bool:
+        import asyncssh
+
+        try:
+            return bool((await self.ask(self.client.lstat(path))).type == asyncssh.FILEXFER_TYPE_SYMLINK)
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return False
+
+    async def remove_quietly(self, path: str) -> bool:
+        """Removes a file of our own where that is possible; whether the server said that it is gone."""
+        import asyncssh
+
+        try:
+            async with asyncio.timeout(_CLEAN_UP_SECONDS):
+                await self.ask(self.client.remove(path))
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return True
+        except (asyncssh.Error, OSError):
+            return False
+        return True
+
+    def abort(self) -> None:
+        """Cuts the connection: every request that waits fails at once."""
+        self._watch.cancel()
+        self._connection.abort()
+
+    async def close(self) -> None:
+        """Says goodbye, and hangs up on a server that does not answer."""
+        self._watch.cancel()
+        self.client.exit()
+        self._connection.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLEAN_UP_SECONDS):
+                await self._connection.wait_closed()
+        self._connection.abort()
+
+    async def _watch_for_silence(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await asyncio.sleep(self._stall_timeout / 4)
+            if self._waiting and loop.time() - self._heard > self._stall_timeout:
+                self.stalled = True
+                self._connection.abort()
+                return
+
+
+_READ_ONLY = 1  # SSH_FXE_STATVFS_ST_RDONLY
+
+
+async def diagnose(session: SftpSession, error: Exception, where: str, folder: str, needed: int) -> Exception:
+    """As `translate`, for a write that failed: asks the file system about room and rights where the code says nothing.
+
+    A lost connection comes back as it is: whoever holds the connection must see it.
+
+    Args:
+        needed: bytes that were to be written.
+    """
+    import asyncssh
+
+    if is_lost(error):
+        return error
+    full = None
+    if type(error) in (asyncssh.SFTPFailure, asyncssh.SFTPError):
+        full = await room_error(session, where, folder, needed)
+    return full or translate(error, where, session.user)
+
+
+async def room_error(session: SftpSession, where: str, folder: str, needed: int) -> DataExportError | None:
+    """Why nothing more can be written to the folder's file system, or None where it has room or does not tell."""
+    import asyncssh
+
+    try:
+        system: asyncssh.SFTPVFSAttrs = await session.ask(session.client.statvfs(folder))
+    except (asyncssh.Error, OSError):
+        return None
+    if system.flags & _READ_ONLY:
+        return translate(asyncssh.SFTPWriteProtect("read-only file system"), where, session.user)
+    if system.bavail * system.frsize < needed or (system.files and not system.favail):
+        return translate(asyncssh.SFTPNoSpaceOnFilesystem("no space"), where, session.user)
+    return None

@@ -1,0 +1,169 @@
+"""The four steps of one site."""
+
+import asyncio
+import logging
+from uuid import UUID
+
+from data_export import layout
+from data_export.config.connectors import SftpConfig
+from data_export.content import Content, Hasher
+from data_export.delivery.base import Destination, Store
+from data_export.delivery.deliver import deliver
+from data_export.errors import TargetNotFound, TargetUnavailable
+from data_export.images import CopyRules, Progress, copy_images, source_key_of
+from data_export.pipeline.staging import download, scratch, upload
+from data_export.plan import ExportPlan
+from data_export.receipt import DataFile, Delivered, Extracted, ImagesCopied, Transformed
+from data_export.source.extract import extract
+from data_export.transform.transform import transform
+from data_export.wording import size_in_words
+
+_log = logging.getLogger(__name__)
+SNAPSHOT, DATA, IMAGES, QUARANTINE = "snapshot", "data.json", "images.parquet", "quarantine.json"
+MISSING = "missing-images.txt"
+MEDIA_TYPE = "application/x-ndjson"
+
+
+def extract_site(plan: ExportPlan, site_id: UUID, attempt: int, dsn: str, staging: Store) -> Extracted:
+    """Lands one moment of one site and window in staging, as Parquet.
+
+    `attempt` separates a retry's files from those of a try that may still be dying. Streamed; local disk holds the
+    snapshot once.
+    """
+
+    async def store(names: list[str]) -> int:
+        async with staging:
+            return sum([await upload(staging, folder / name, f"{prefix}/{SNAPSHOT}/{name}") for name in names])
+
+    prefix = layout.staging_site_prefix(plan.staging_prefix, site_id, attempt)
+    with scratch() as folder:
+        rows = extract(dsn, site_id, plan.window, plan.export.export_type, folder)
+        size = asyncio.run(store(sorted(path.name for path in folder.iterdir())))
+    _log.info("%s: site %s, window %s: %s rows, %s staged", plan.name, site_id, plan.window, rows, size_in_words(size))
+    return Extracted(site_id=site_id, prefix=prefix, tables=rows, bytes=size)
+
+
+def transform_site(plan: ExportPlan, extracted: Extracted, staging: Store) -> Transformed:
+    """Turns a snapshot into the data file and the list of its images, in staging."""
+
+    async def fetch() -> None:
+        async with staging:
+            for table in extracted.tables:
+                name = f"{table}.parquet"
+                await download(staging, f"{extracted.prefix}/{SNAPSHOT}/{name}", snapshot / name)
+
+    async def store(names: list[str]) -> None:
+        async with staging:
+            for name in names:
+                await upload(staging, folder / name, f"{extracted.prefix}/{name}")
+
+    with scratch() as folder:
+        snapshot = folder / SNAPSHOT
+        snapshot.mkdir()
+        asyncio.run(fetch())
+        export = plan.export
+        result = transform(
+            snapshot,
+            folder / DATA,
+            folder / IMAGES,
+            folder / QUARANTINE,
+            export_type=export.export_type,
+            on_invalid=export.on_invalid,
+        )
+        asyncio.run(store([DATA, IMAGES] + [QUARANTINE] * bool(result.quarantined)))
+    if result.quarantined:
+        key = f"{staging.uri}{extracted.prefix}/{QUARANTINE}"
+        _log.warning(
+            "%s: site %s: %d work orders quarantined: see %s", plan.name, extracted.site_id, result.quarantined, key
+        )
+    return Transformed(
+        site_id=extracted.site_id,
+        data_key=f"{extracted.prefix}/{DATA}",
+        images_key=f"{extracted.prefix}/{IMAGES}",
+        quarantine_key=f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None,
+        work_orders=result.work_orders,
+        quarantined=result.quarantined,
+        images=result.images,
+        bytes=result.digests.size,
+        sha256=result.digests.sha256 or "",
+        crc32c=result.digests.crc32c or "",
+    )
+
+
+def copy_site_images(
+    plan: ExportPlan, transformed: Transformed, images: Store, key_template: str, target: Destination, staging: Store
+) -> ImagesCopied:
+    """Copies every image that the site's data file refers to, those already at the target excepted.
+
+    The names of missing images beyond those of the result are in staging, at its `missing_list`.
+    """
+
+    def report(progress: Progress) -> None:
+        _log.info("%s: site %s: %s", plan.name, transformed.site_id, progress)
+
+    async def run() -> ImagesCopied:
+        async with staging, images, target:
+            copied = await copy_images(
+                await download(staging, transformed.images_key, folder / IMAGES),
+                site_id=transformed.site_id,
+                source=images,
+                source_key=source_key_of(key_template, transformed.site_id),
+                destination=target,
+                rules=CopyRules(config.if_exists, isinstance(config, SftpConfig) and config.verify == "read-back"),
+                missing_list=folder / MISSING,
+                progress=report,
+            )
+            if copied.missing_at_source == len(copied.missing):
+                return copied
+            key = f"{transformed.images_key.rpartition('/')[0]}/{MISSING}"
+            await upload(staging, folder / MISSING, key)
+            return copied.model_copy(update={"missing_list": staging.uri + key})
+
+    config = plan.export.connector_config
+    with scratch() as folder:
+        return asyncio.run(run())
+
+
+def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination, staging: Store) -> Delivered:
+    """Puts the site's data file at the target, after its images; the same bytes are found there and not sent again."""
+
+    def key_of(revision: int) -> str:
+        return plan.data_key(transformed.site_id, revision)
+
+    async def run() -> Delivered:
+        async with staging, target:
+            content = Content(folder / DATA, transformed.digests, MEDIA_TYPE)
+            placed = await deliver(target, key_of, content, plan.export.connector_config.if_exists, fetch)
+            return Delivered(
+                site_id=transformed.site_id,
+                uri=target.uri + placed.key,
+                outcome=placed.outcome,
+                revision=placed.revision,
+                kept=await _look_into(target, placed.key) if placed.outcome == "kept" else None,
+            )
+
+    async def fetch() -> None:
+        """Not before it is to be written: a task cleared after the run's success finds staging empty."""
+        if not (folder / DATA).exists():
+            await download(staging, transformed.data_key, folder / DATA)
+
+    with scratch() as folder:
+        return asyncio.run(run())
+
+
+async def _look_into(target: Destination, key: str) -> DataFile:
+    """What the file at the target holds, so that the receipt tells of the file that is there."""
+    hasher, lines = Hasher(), 0
+    try:
+        async for chunk in target.read(key):
+            hasher.update(chunk)
+            lines += chunk.count(b"\n")
+    except TargetNotFound:
+        raise TargetUnavailable(f"{target.uri}{key} was removed while it was looked at: try again") from None
+    digests = hasher.digests()
+    return DataFile(work_orders=lines, bytes=digests.size, sha256=digests.sha256 or "")
+
+
+def stage_site(transformed: Transformed, staging: Store) -> Delivered:
+    """For a link by mail: the data file stays in staging until `close` joins the sites."""
+    return Delivered(site_id=transformed.site_id, uri=staging.uri + transformed.data_key, outcome="staged")

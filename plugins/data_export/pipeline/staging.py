@@ -1,0 +1,113 @@
+"""Files that travel between tasks through the staging area."""
+
+import asyncio
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from data_export import layout
+from data_export.config.connectors import LONGEST_LINK_HOURS
+from data_export.config.platform import PlatformSettings
+from data_export.content import Content
+from data_export.delivery.base import Store
+from data_export.errors import DataExportError, StagedFileGone, TargetNotFound
+from data_export.plan import ExportPlan
+from data_export.receipt import Receipt
+
+
+@contextmanager
+def scratch() -> Iterator[Path]:
+    """A local folder for one step, in TMPDIR, removed whatever happens."""
+    with tempfile.TemporaryDirectory(prefix="data-export-") as folder:
+        yield Path(folder)
+
+
+async def upload(staging: Store, path: Path, key: str) -> int:
+    """Stores a local file, replacing what an earlier attempt left; returns its size in bytes."""
+    stored = await staging.replace(key, Content.of_file(path))
+    return stored.digests.size
+
+
+async def download(staging: Store, key: str, path: Path) -> Path:
+    """Streams a staged file to a local one.
+
+    Raises:
+        StagedFileGone: it was cleaned up, which happens after a run's success.
+    """
+    try:
+        with path.open("wb") as file:
+            async for chunk in staging.read(key):
+                file.write(chunk)
+    except TargetNotFound:
+        raise StagedFileGone(
+            f"staged file {staging.uri}{key} is gone (cleaned after success, or past staging.keep_failed_days): "
+            "clear the run's `prepare` task with everything downstream to make it again"
+        ) from None
+    return path
+
+
+async def clear(staging: Store, prefix: str, kept: tuple[str, ...] = ()) -> int:
+    """Removes everything below a staging prefix but what begins with one of `kept`; returns how many objects."""
+    keys = [stored.key async for stored in staging.list(prefix)]
+    return await _delete(staging, [key for key in keys if not key.startswith(kept)])
+
+
+async def sweep(staging: Store, export: str, keep_failed: timedelta, keep_links: timedelta, now: datetime) -> int:
+    """Removes what old failed runs left and links whose time is over; returns how many objects.
+
+    Judged by each object's own age, so a run that is still going on keeps what it has just written.
+    """
+    return await remove_older(staging, layout.staging_export_prefix(export), now - keep_failed) + await remove_older(
+        staging, layout.staging_links_prefix(export), now - keep_links
+    )
+
+
+async def remove_older(staging: Store, prefix: str, limit: datetime) -> int:
+    """Removes what was stored below a prefix before `limit`; returns how many objects."""
+    return await _delete(
+        staging,
+        [
+            stored.key
+            async for stored in staging.list(prefix)
+            if stored.modified is not None and stored.modified.astimezone(UTC) < limit
+        ],
+    )
+
+
+async def _delete(staging: Store, keys: Iterable[str]) -> int:
+    removed = 0
+    for key in keys:
+        await staging.delete(key)
+        removed += 1
+    return removed
+
+
+_log = logging.getLogger(__name__)
+
+
+def clean_up(plan: ExportPlan, receipt: Receipt, settings: PlatformSettings, staging: Store, now: datetime) -> int:
+    """Removes what this run staged, and what old failed runs of the export left; returns how many objects.
+
+    For `staging.keep_failed_days` it leaves what somebody may still need: who has the mail, since this step may be
+    repeated; lists of missing images that the receipt names; and everything where records were quarantined. A fault is
+    logged and no more: what was delivered is delivered, and a later run sweeps.
+    """
+
+    async def run() -> int:
+        async with staging:
+            keep_failed = timedelta(days=settings.staging.keep_failed_days)
+            keep_links = timedelta(hours=LONGEST_LINK_HOURS, days=1)
+            removed = await sweep(staging, plan.name, keep_failed, keep_links, now)
+            return removed + (0 if quarantined else await clear(staging, plan.staging_prefix + "/", kept))
+
+    quarantined = any(site.quarantined for site in receipt.sites)
+    lists = [site.images.missing_list for site in receipt.sites if site.images and site.images.missing_list]
+    kept = (layout.mail_marks_prefix(plan.staging_prefix), *(uri.removeprefix(staging.uri) for uri in lists))
+    try:
+        return asyncio.run(run())
+    except DataExportError as error:
+        _log.warning("%s: staging is not cleaned now, a later run will: %s", plan.name, error)
+        return 0

@@ -1,0 +1,170 @@
+"""What an edit of the customer files does to the exports: two sets of files, compared by what they mean."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from data_export.config.collisions import target_of
+from data_export.config.connectors import EmailConfig, SftpConfig
+from data_export.config.load import Loaded
+from data_export.config.models import AnyExport
+from data_export.config.problems.problems import ConfigProblem
+
+Kind = Literal["added", "changed", "removed", "broken", "mended"]
+_PASSPHRASE = "connector_config.sftp_private_key_passphrase"  # noqa: S105 - the key's name
+
+
+@dataclass(frozen=True, slots=True)
+class KeyChange:
+    """A key's two values as a file would spell them; a secret is masked in both."""
+
+    key: str
+    before: Any
+    after: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One export that is another than before. `broken` has problems and no `after`; `mended` had no `before`."""
+
+    name: str
+    kind: Kind
+    before: AnyExport | None = None
+    after: AnyExport | None = None
+    keys: tuple[KeyChange, ...] = ()
+    consequences: tuple[str, ...] = ()
+    problems: tuple[ConfigProblem, ...] = ()
+
+
+def compare(before: Loaded, after: Loaded) -> list[Change]:
+    """Every export that differs, in order of names; comments, order of keys and written-out defaults are no change.
+
+    A file that is broken in both is told too, since it does not run.
+    """
+    was_broken, is_broken = _broken(before), _broken(after)
+    names = sorted({*before.exports, *after.exports, *was_broken, *is_broken})
+    changes = []
+    for name in names:
+        old, new = before.exports.get(name), after.exports.get(name)
+        if name in is_broken:
+            changes.append(Change(name, "broken", old, None, problems=tuple(is_broken[name])))
+        elif new is None:
+            changes.append(Change(name, "removed", old, consequences=consequences(old, None)))
+        elif old is None:
+            kind: Kind = "mended" if name in was_broken else "added"
+            origin = renamed(new, {n: e for n, e in before.exports.items() if n not in after.exports})
+            changes.append(Change(name, kind, None, new, consequences=(*consequences(None, new), *origin)))
+        elif keys := _keys(old, new):
+            words = consequences(old, new)
+            changes.append(Change(name, "changed", old, new, keys, words))
+    return changes
+
+
+def _broken(loaded: Loaded) -> dict[str, list[ConfigProblem]]:
+    """Errors by export, or by file name where that cannot be an export's."""
+    found: dict[str, list[ConfigProblem]] = {}
+    for problem in loaded.problems:
+        if problem.is_error:
+            # A file beside that of the same export, such as its .yml, is told by its own name.
+            is_beside = problem.name in loaded.exports and problem.path.name != f"{problem.name}.yaml"
+            name = None if is_beside else problem.name
+            found.setdefault(name or problem.path.name, []).append(problem)
+    return found
+
+
+def _keys(old: AnyExport, new: AnyExport) -> tuple[KeyChange, ...]:
+    one, two = _flat(old), _flat(new)
+    changed = {key for key in {*one, *two} if one.get(key) != two.get(key)}
+    if _literal(old) != _literal(new):
+        changed.add(_PASSPHRASE)
+    order = [*two, *one]
+    return tuple(KeyChange(key, one.get(key), two.get(key)) for key in sorted(changed, key=order.index))
+
+
+def _flat(export: AnyExport) -> dict[str, Any]:
+    """Values by key, `connector_config.` before the nested ones; a key without value is not there."""
+    values: dict[str, Any] = {}
+    for key, value in export.model_dump(mode="json", exclude_none=True).items():
+        nested = {f"{key}.{inner}": each for inner, each in value.items()} if isinstance(value, dict) else {key: value}
+        values |= nested
+    return values | {"site_id": sorted(values["site_id"])}  # whose order means nothing
+
+
+def _literal(export: AnyExport) -> str | None:
+    config = export.connector_config
+    secret = config.sftp_private_key_passphrase if isinstance(config, SftpConfig) else None
+    return secret.get_secret_value() if secret else None
+
+
+_AGAIN = "backfill with --reprocess completed"
+
+
+def consequences(old: AnyExport | None, new: AnyExport | None) -> tuple[str, ...]:
+    """One sentence each, the gravest first. Nothing that was delivered is ever moved or removed."""
+    if new is None:
+        return (
+            "the DAG goes; delivered files stay, and its runs are in Airflow's database until somebody deletes them",
+        )
+    if old is None:
+        return tuple(_new(new))
+    return (*_of_change(old, new), "holds from the next run on; runs that have begun keep what they began with")
+
+
+def renamed(new: AnyExport, gone: Mapping[str, AnyExport]) -> tuple[str, ...]:
+    """A sentence where the new export is a removed one under another name."""
+    origin = next((name for name, export in gone.items() if export.config_hash() == new.config_hash()), None)
+    if origin is None:
+        return ()
+    return (f"is {origin} under another name: to Airflow a new DAG, without the history of the old one",)
+
+
+def _new(export: AnyExport) -> Iterator[str]:
+    if not export.enabled:
+        yield "the DAG is there for runs by hand"
+    elif export.interval == "once":
+        yield "the DAG comes paused, as Airflow is set by default; unpaused, it runs once"
+    else:
+        yield "the DAG comes paused, as Airflow is set by default"
+
+
+def _of_change(old: AnyExport, new: AnyExport) -> Iterator[str]:
+    moved = (old.scheme, target_of(old)) != (new.scheme, target_of(new))
+    if moved:
+        yield "new target: history is not moved, it stays at the old one; backfill what the new one is to have"
+    if old.export_type != new.export_type:
+        yield f"new files go to data/{new.export_type}/, the earlier ones stay in data/{old.export_type}/; {_AGAIN}"
+    if (old.interval, old.timezone) != (new.interval, new.timezone):
+        yield "windows are cut anew: new files have other bounds, hence names, than those delivered, which stay"
+    yield from _sites(old, new)
+    yield from _bounds(old, new)
+    if new.export_images and not old.export_images:
+        yield f"images come with the next windows; for those of delivered ones {_AGAIN}"
+    if old.export_images and not new.export_images and not moved:
+        yield "no more images; those delivered stay"
+    if old.enabled and not new.enabled:
+        yield "nothing is scheduled any more; the DAG stays for runs by hand"
+    if new.enabled and not old.enabled:
+        yield "enabled again: windows that were left out meanwhile are a backfill"
+    before, after = old.connector_config, new.connector_config
+    if isinstance(before, EmailConfig) and isinstance(after, EmailConfig) and before.emails != after.emails:
+        yield "the next links go to the new recipients only"
+
+
+def _sites(old: AnyExport, new: AnyExport) -> Iterator[str]:
+    more, fewer = len({*new.site_id} - {*old.site_id}), len({*old.site_id} - {*new.site_id})
+    if more:
+        yield f"{more} more site{'s' * (more != 1)}, from the next window on; for windows that were run {_AGAIN}"
+    if fewer:
+        yield f"{fewer} site{'s' * (fewer != 1)} fewer; delivered files stay"
+
+
+def _bounds(old: AnyExport, new: AnyExport) -> Iterator[str]:
+    if "once" in (old.interval, new.interval) and (old.start, old.end) != (new.start, new.end):
+        yield "interval once runs by itself only once: if it has, trigger the new range by hand"
+        return
+    if new.start < old.start:
+        yield f"windows from {new.start_date} on may be backfilled; none of them runs by itself"
+    if new.start > old.start:
+        yield f"windows before {new.start_date} cannot be exported any more; those delivered stay"
+    if old.end != new.end:
+        yield f"windows end at {new.end_date}, exclusive" if new.end else "windows have no end any more"

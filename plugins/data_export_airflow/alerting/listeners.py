@@ -1,0 +1,63 @@
+"""Writes each finished run's summary where a person looks first: the note of the run in the UI."""
+
+import logging
+from typing import Any
+
+from airflow.listeners import hookimpl
+from airflow.models.dagrun import DagRun
+from airflow.models.xcom import XComModel
+from sqlalchemy import select
+from sqlalchemy.orm import object_session
+
+from data_export.config.models import name_of
+from data_export.errors import DataExportError, line_of
+from data_export.receipt import Receipt, is_summary
+from data_export_airflow.alerting.callbacks import site_of, window_of
+
+
+@hookimpl
+def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
+    """Runs in the scheduler, in its own transaction. A note of ours is renewed, one that a person wrote stays.
+
+    What is raised here is logged by Airflow and does not fail the run (`DagRun.notify_dagrun_state_changed`).
+    """
+    session = object_session(dag_run)
+    if name_of(dag_run.dag_id) is None or session is None:
+        return
+    if dag_run.note and not is_summary(dag_run.note):
+        return
+    value = session.scalar(
+        select(XComModel.value).where(
+            XComModel.dag_id == dag_run.dag_id,
+            XComModel.run_id == dag_run.run_id,
+            XComModel.task_id == "close",
+            XComModel.key == "return_value",
+        )
+    )
+    if value is not None:
+        dag_run.note = Receipt.model_validate(value).summary()
+
+
+FAILURE = "failure"
+log = logging.getLogger(__name__)
+
+
+@hookimpl
+def on_task_instance_failed(task_instance: Any, error: BaseException | str | None) -> None:
+    """Runs in the worker after each failed try, behind Airflow's traceback and the alerts.
+
+    The page's copy is an XCom, since Airflow 3.3 keeps the reason in the log only; the next try's start removes it. It
+    holds the message of the service's own errors only: these never hold a secret.
+    """
+    name = name_of(task_instance.dag_id)
+    if not isinstance(error, BaseException) or name is None:
+        return
+    kind = type(error).__name__
+    message = line_of(error) if isinstance(error, DataExportError) else "see the task's log"
+    task_instance.xcom_push(FAILURE, {"error": kind, "message": message})
+    if isinstance(error, DataExportError):
+        context = task_instance.get_template_context()
+        window, site = window_of(context), site_of(context["task"])
+        where = [name, f"window {window}" if window else "", f"site {site}" if site else ""]
+        log.info("::endgroup::")  # of Airflow's "Post Execute", which the UI shows folded
+        log.error("%s: %s (%s)", kind, message, ", ".join(filter(None, where)))

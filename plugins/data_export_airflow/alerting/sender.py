@@ -1,0 +1,143 @@
+"""Sends alerts: mail, notifiers, and the ledger in staging that keeps repeats from being sent."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Any, NamedTuple, TypeVar
+
+from data_export.alerts.alert import Alert
+from data_export.alerts.compose import LISTED_IN, compose
+from data_export.alerts.ledger import MOST_ALIKE, Place, Turn, give_back, note_told, take_place, take_turn
+from data_export.config.platform import PlatformSettings, load_platform
+from data_export.delivery.base import Store
+from data_export.delivery.email.send import send
+from data_export.errors import DataExportError
+from data_export.window import ExportWindow
+from data_export_airflow.alerting.notifiers import notify
+from data_export_airflow.connections.clients import smtp_factory, store
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+_LAST_ALIKE = (
+    f"This is the {MOST_ALIKE}th export that has failed for this cause today. Further ones are told to their owners; "
+    'those without an owner come in one mail when their windows are late. The page "Data exports" shows all of them.'
+)
+_LEDGER_SECONDS = 60  # a dead staging area must not keep the alert, nor the worker's slot, for long
+
+
+class Noted(NamedTuple):
+    """What happened to an export; `occurrences` tell one time from another."""
+
+    cause: str
+    occurrences: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Teller:
+    """Tells people from inside a task or a callback. Nothing here raises for a mail server or notifier that is down."""
+
+    #: Of the task, for the notifiers' templates.
+    context: Mapping[str, Any]
+    settings: PlatformSettings = field(default_factory=load_platform)
+    now: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def recipients(self, owner: str | None) -> tuple[str, ...]:
+        return (*([owner] if owner else []), *self.settings.alerts.emails)
+
+    def tell(self, alert: Alert, owner: str | None, occurrence: str, window: ExportWindow | None = None) -> bool:
+        """One export's alert, if it was not told this day; whether it is told now, or was.
+
+        Where the ledger is not reached it is told in any case: better twice than never.
+        """
+        (export,) = alert.exports
+        turns = self.turns({export: Noted(alert.cause, [occurrence])})
+        told = True
+        if export in turns:
+            turn = turns[export]
+            alert = replace(alert, repeated=turn.spoken() if turn else "")
+            place = self._place(alert) if alert.occasion == "failure" else None
+            told = export in self._told(alert, owner, place)
+            if not told:
+                self.give_back([turn, place])
+        else:
+            log.info("%s: people were told of this today", export)
+        if told and window is not None:
+            self.ledger(lambda staging: note_told(staging, export, window))
+        return told
+
+    def _place(self, alert: Alert) -> Place | None:
+        return self.ledger(lambda staging: take_place(staging, alert.cause, self.now))
+
+    def _told(self, alert: Alert, owner: str | None, place: Place | None) -> set[str]:
+        """Tells the owner, and the platform's people and notifiers unless so many exports have failed alike today."""
+        number = 1 if place is None else place.number
+        listed = {address.lower() for address in self.settings.alerts.emails}
+        if 0 < number < MOST_ALIKE:
+            return self.send([(alert, self.recipients(owner))]) | self.notify(alert)
+        own = [(alert, [owner])] if owner and owner.lower() not in listed else []
+        if number == 0:
+            log.info("the platform's list was told of %d exports with this cause today", MOST_ALIKE)
+            return self.send(own) if own else set()
+        last = replace(alert, repeated=f"{alert.repeated} {_LAST_ALIKE}".strip())
+        return self.send([*own, (last, self.settings.alerts.emails)]) | self.notify(last)
+
+    def turns(self, noted: Mapping[str, Noted]) -> dict[str, Turn | None]:
+        """By export, for those that are to be told of now; None as a turn where the ledger is not reached."""
+
+        async def take(staging: Store) -> dict[str, Turn | None]:
+            at_once = asyncio.Semaphore(staging.concurrency)
+
+            async def turn_of(name: str) -> Turn | None:
+                async with at_once:
+                    return await take_turn(staging, name, *noted[name], self.now)
+
+            turns = await asyncio.gather(*map(turn_of, noted))
+            return {name: turn for name, turn in zip(noted, turns, strict=True) if turn is not None}
+
+        taken = self.ledger(take, len(noted)) if noted else {}
+        return dict.fromkeys(noted) if taken is None else taken
+
+    def give_back(self, taken: Collection[Turn | Place | None]) -> None:
+        async def give(staging: Store) -> bool:
+            for one in taken:
+                if one is not None:
+                    await give_back(staging, one)
+            return True
+
+        self.ledger(give, len(taken))
+
+    def ledger(self, use: Callable[[Store], Awaitable[T]], exports: int = 1) -> T | None:
+        """What `use` returns; None where staging is not reached, or takes seconds for an export, which is logged."""
+
+        async def run() -> T:
+            async with store(self.settings.staging.uri, self.settings.staging.conn_id) as staging:
+                return await asyncio.wait_for(use(staging), _LEDGER_SECONDS + exports)
+
+        try:
+            return asyncio.run(run())
+        except Exception as error:  # the people must be told, whatever is wrong with the memory of telling them
+            log.warning("which alerts were sent is not known: %s: %s", type(error).__name__, error)
+            return None
+
+    def send(self, alerts: Sequence[tuple[Alert, Collection[str]]]) -> set[str]:
+        """Mails every alert to its recipients; the exports of which at least one recipient was reached."""
+        sender, day = self.settings.mail.sender, self.now.date()
+        mails = [(alert, mail) for alert, people in alerts for mail in compose(alert, sender, people, day)]
+        if not mails and not self.settings.alerts.notifiers:
+            log.warning("nobody is told: no `owner` in the customer file, no alerts.emails in platform.yaml")
+        accepted: set[str] = set()
+        try:
+            connect = smtp_factory(self.settings.mail.smtp_conn_id) if mails else None
+            if connect is not None:
+                send([mail for _, mail in mails], connect, on_sent=accepted.add, listed_in=LISTED_IN)
+        except DataExportError as error:
+            log.error("%d of %d alert mails were not sent: %s", len(mails) - len(accepted), len(mails), error)
+        return {name for alert, mail in mails if mail["Message-ID"] in accepted for name in alert.exports}
+
+    def notify(self, alert: Alert) -> set[str]:
+        """Calls every notifier that wants this kind of alert; the exports, if one of them took it."""
+        wanted = [one for one in self.settings.alerts.notifiers if alert.occasion in one.on]
+        took = [notify(one, alert, self.context) for one in wanted]
+        return set(alert.exports) if any(took) else set()

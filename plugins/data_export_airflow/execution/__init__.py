@@ -1,0 +1,1 @@
+"""The steps of the core with clients from Airflow connections."""

@@ -1,0 +1,70 @@
+"""The core's steps with clients from Airflow connections: what the DAG's tasks and the command line both call."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID
+
+from data_export.config.platform import PlatformSettings, load_platform
+from data_export.delivery.base import Destination, Store
+from data_export.images import split_images_uri
+from data_export.pipeline.link import mail_link
+from data_export.pipeline.receipts import deliver_receipts, make_receipt, site_receipt
+from data_export.pipeline.site import copy_site_images, deliver_site, extract_site, stage_site, transform_site
+from data_export.pipeline.staging import clean_up
+from data_export.plan import ExportPlan
+from data_export.receipt import Extracted, ImagesCopied, Receipt, SiteReceipt, Transformed
+from data_export_airflow.connections.clients import destination, smtp_factory, source_dsn, store
+
+
+@dataclass(frozen=True)
+class Steps:
+    """The steps of one run. Each makes its own clients, since each may run on another worker."""
+
+    plan: ExportPlan
+    settings: PlatformSettings = field(default_factory=load_platform)
+
+    def extract(self, site_id: UUID, attempt: int) -> Extracted:
+        return extract_site(self.plan, site_id, attempt, source_dsn(self.settings.source.conn_id), self._staging())
+
+    def transform(self, extracted: Extracted) -> Transformed:
+        return transform_site(self.plan, extracted, self._staging())
+
+    def copy_images(self, transformed: Transformed) -> ImagesCopied | None:
+        """None where the export has no images."""
+        if not self.plan.export.export_images:
+            return None
+        root, key_template = split_images_uri(self.settings.source.images_uri)
+        images = store(root, self.settings.source.images_conn_id)
+        return copy_site_images(self.plan, transformed, images, key_template, self._target(), self._staging())
+
+    def deliver(self, transformed: Transformed, images: ImagesCopied | None) -> SiteReceipt:
+        if self._by_mail:
+            delivered = stage_site(transformed, self._staging())
+        else:
+            delivered = deliver_site(self.plan, transformed, self._target(), self._staging())
+        return site_receipt(transformed, images, delivered)
+
+    def close(self, sites: list[SiteReceipt]) -> Receipt:
+        """Mails the link or delivers the receipt, then clears staging."""
+        now, staging = datetime.now(UTC), self._staging()
+        if self._by_mail:
+            receipt = make_receipt(self.plan, "email", sites, now)
+            connect = smtp_factory(self.settings.mail.smtp_conn_id)
+            receipt = mail_link(self.plan, receipt, staging, self.settings, connect, now)
+        else:
+            target = self._target()
+            receipt = make_receipt(self.plan, target.uri, sites, now)
+            if self.plan.export.delivery_receipt:
+                receipt = deliver_receipts(self.plan, receipt, target, staging)
+        clean_up(self.plan, receipt, self.settings, staging, now)
+        return receipt
+
+    @property
+    def _by_mail(self) -> bool:
+        return self.plan.export.scheme == "email"
+
+    def _staging(self) -> Store:
+        return store(self.settings.staging.uri, self.settings.staging.conn_id)
+
+    def _target(self) -> Destination:
+        return destination(self.plan.name, self.plan.export, self.settings)

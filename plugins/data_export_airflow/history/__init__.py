@@ -1,1 +1,0 @@
-"""What became of an export's windows, by the runs and receipts in Airflow's metadata database."""

@@ -1,0 +1,210 @@
+"""The windows of one export, due or not, each with what became of it."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from airflow.models.dagrun import DagRun
+from airflow.models.serialized_dag import SerializedDagModel
+from pendulum import instance
+from sqlalchemy import Row, Select, func, or_, select
+from sqlalchemy.orm import Session
+
+from data_export_airflow.metadata.receipts import Delivery, deliveries
+
+MAX_WINDOWS = 10_000
+_SAMPLE = 10
+_UNFINISHED = {"failed": "failed", "running": "running", "queued": "queued"}
+_RUNS = (
+    DagRun.run_id,
+    DagRun._state.label("state"),
+    DagRun.start_date,
+    DagRun.end_date,
+    DagRun.data_interval_start,
+    DagRun.data_interval_end,
+    DagRun.conf,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class WindowRow:
+    """One window `[start, end)`, UTC, and the newest run that is for it.
+
+    `state` is delivered, empty (delivered, without a work order), failed, running, queued, missing (due and never run),
+    past (due before the export's first run), open (not due yet) or rest: the part of a due window that is in no run.
+    One begins with that window and ends before it, made when `interval` or `end_date` were others, and Airflow makes no
+    second one of that logical date: no backfill delivers the rest, a run by hand with its bounds does.
+    """
+
+    start: datetime
+    end: datetime
+    state: str
+    run_id: str | None = None
+    seconds: float | None = None
+    delivered_at: datetime | None = None
+    event_id: int | None = None
+    totals: dict[str, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """When an export's windows are, from its serialised DAG."""
+
+    timezone: ZoneInfo
+    start: datetime | None
+    end: datetime | None
+    settle: timedelta
+    periodic: bool
+    #: Most runs at once, the limit of that name.
+    max_active_runs: int
+    dag: Any
+
+    def length(self, now: datetime) -> timedelta:
+        """Of the last complete window; zero where the export has no schedule."""
+        window = self.dag.timetable.infer_manual_data_interval(run_after=instance(now))
+        return timedelta(seconds=(window.end - window.start).total_seconds())  # pendulum's own cannot be divided
+
+    def windows(self, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
+        """The windows of the schedule that start in `[first, last)` and in the export's own time, oldest first."""
+        first = max(first, self.start) if self.start else first
+        last = min(last, self.end) if self.end else last
+        for info in self.dag.iter_dagrun_infos_between(instance(first), instance(last)) if first < last else ():
+            if info.data_interval is None or info.data_interval.start >= last:
+                return
+            if info.data_interval.start >= first:
+                yield info.data_interval.start, info.data_interval.end
+
+
+def schedule(session: Session, dag_id: str) -> Schedule | None:
+    """None where Airflow knows no such DAG (any more)."""
+    found = SerializedDagModel.get(dag_id, session=session)
+    if found is None:
+        return None
+    dag: Any = found.dag
+    zone = getattr(dag.timetable, "_timezone", None)
+    return Schedule(
+        timezone=ZoneInfo(getattr(zone, "name", "UTC")),
+        start=dag.start_date,
+        end=dag.end_date,
+        settle=getattr(dag.timetable, "settle", timedelta(0)),
+        periodic=dag.timetable.periodic,
+        max_active_runs=dag.max_active_runs,
+        dag=dag,
+    )
+
+
+def windows(
+    session: Session,
+    dag_id: str,
+    plan: Schedule,
+    first: datetime,
+    last: datetime,
+    now: datetime,
+    with_receipts: bool = True,
+) -> tuple[list[WindowRow], list[WindowRow]]:
+    """The windows that start in `[first, last)`, due and delivered, and apart the ranges that were run by hand.
+
+    Without receipts one that was delivered empty is "delivered" too.
+    """
+    runs = session.execute(_runs(dag_id, first, last)).all()
+    began = [run.start_date for run in runs if run.start_date]
+    receipts = deliveries(session, dag_id, min(began)) if began and with_receipts else {}
+    found: dict[tuple[datetime, datetime], WindowRow] = {}
+    by_hand: list[WindowRow] = []
+    for run in runs:
+        row, is_range = _of_run(run, receipts.get(run.run_id))
+        if row is not None and is_range:
+            by_hand.append(row)
+        elif row is not None and (_settled(row) or not _settled(found.get((row.start, row.end)))):
+            found[row.start, row.end] = row  # a later attempt that failed does not take back what was delivered
+    first_run = session.scalar(
+        select(func.min(DagRun.data_interval_start)).where(DagRun.dag_id == dag_id, DagRun.run_type != "manual")
+    )
+    begun = {start for start, _ in found}
+    of_runs = sorted([*found, *((row.start, row.end) for row in by_hand if row.state != "failed")])
+    for start, end in islice(plan.windows(first, min(last, now)), MAX_WINDOWS):
+        state = _without_run(start, end + plan.settle, first_run, now)
+        if start not in begun:
+            found[start, end] = WindowRow(start, end, state)
+        elif (start, end) not in found and state != "open":
+            found |= {bounds: WindowRow(*bounds, "rest") for bounds in _rest(start, end, of_runs)}
+    return [found[bounds] for bounds in sorted(found)], by_hand[::-1]
+
+
+def _runs(dag_id: str, first: datetime, last: datetime) -> Select[Any]:
+    """Those whose windows start in `[first, last)`, or are told by their receipts only; oldest first."""
+    within = (DagRun.data_interval_start >= first) & (DagRun.data_interval_start < last)
+    untold = DagRun.data_interval_start.is_(None) & (DagRun.run_after >= first)
+    return select(*_RUNS).where(DagRun.dag_id == dag_id, or_(within, untold)).order_by(DagRun.run_after)
+
+
+def _rest(
+    start: datetime, end: datetime, of_runs: list[tuple[datetime, datetime]]
+) -> Iterator[tuple[datetime, datetime]]:
+    """What of a window is in none of these, which come in order of their starts."""
+    for begins, ends in of_runs:
+        if start < ends and begins < end:
+            if start < begins:
+                yield start, begins
+            start = max(start, ends)
+    if start < end:
+        yield start, end
+
+
+def totals(rows: list[WindowRow]) -> dict[str, int]:
+    """The sums of what was delivered, by the keys of `Receipt.totals`."""
+    sums: Counter[str] = Counter()
+    for row in rows:
+        sums.update(row.totals or {})
+    return dict(sums)
+
+
+def sample(rows: list[WindowRow]) -> dict[str, float] | None:
+    """Averages of the last deliveries, to reckon with before a backfill; None where there was none."""
+    last = [row for row in rows if row.totals and row.seconds is not None][-_SAMPLE:]
+    if not last:
+        return None
+    sums = totals(last)
+    averages = {key: sums.get(key, 0) / len(last) for key in ("work_orders", "bytes", "images")}
+    return {**averages, "seconds": sum(row.seconds or 0 for row in last) / len(last), "windows": len(last)}
+
+
+def _of_run(run: Row[Any], delivery: Delivery | None) -> tuple[WindowRow | None, bool]:
+    """The window a run is for, None where nothing tells; and whether it is a range given by hand."""
+    conf = run.conf or {}
+    by_hand = bool(conf.get("from") and conf.get("to"))
+    start, end = run.data_interval_start, run.data_interval_end
+    if delivery is not None and delivery.window:
+        start, end = (datetime.fromisoformat(delivery.window[key]) for key in ("start", "end"))
+    elif by_hand:
+        start, end = _instant(conf["from"]), _instant(conf["to"])
+    if start is None or end is None:
+        return None, by_hand
+    totals = delivery.totals if delivery else None
+    state = _UNFINISHED.get(run.state) or ("empty" if totals and not totals["work_orders"] else "delivered")
+    seconds = (run.end_date - run.start_date).total_seconds() if run.end_date and run.start_date else None
+    at, event = (delivery.at, delivery.event_id) if delivery else (None, None)
+    return WindowRow(start, end, state, run.run_id, seconds, at, event, totals), by_hand
+
+
+def _instant(text: Any) -> datetime | None:
+    """None where a run was given something else: it has failed, and tells no window."""
+    try:
+        value = datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return None
+    return value if value.tzinfo else None
+
+
+def _settled(row: WindowRow | None) -> bool:
+    return row is not None and row.state in ("delivered", "empty")
+
+
+def _without_run(start: datetime, due: datetime, first_run: datetime | None, now: datetime) -> str:
+    if due > now:
+        return "open"
+    return "missing" if first_run is not None and start > first_run else "past"

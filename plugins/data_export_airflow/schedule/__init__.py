@@ -1,0 +1,1 @@
+"""Which window: what a run is for, what Airflow will run, what it has run."""
