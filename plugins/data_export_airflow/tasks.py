@@ -8,9 +8,9 @@ from airflow.sdk import Asset, get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from data_export.config.collisions import target_of
-from data_export.config.precedence import alone
 from data_export.config.load import load_beside
 from data_export.config.platform import load_platform
+from data_export.config.precedence import alone
 from data_export.limits import limits_of
 from data_export.pipeline.prepare import prepare as make_plan
 from data_export.plan import ExportPlan

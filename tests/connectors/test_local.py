@@ -60,9 +60,9 @@ class TestLocal(StoreContract):
     async def test_what_a_killed_process_left_is_unseen_and_removed_a_day_later(self, root: Path) -> None:
         script = (
             "import asyncio, os, sys; from pathlib import Path; from data_export.content import Content\n"
-            "from data_export.delivery import local\n"
+            "from data_export.delivery.local import store\n"
             "os.fsync = lambda _: os.kill(os.getpid(), 9)\n"
-            "asyncio.run(local.LocalStore(Path(sys.argv[1])).create('a/b', Content.of_bytes(b'x' * 9999)))"
+            "asyncio.run(store.LocalStore(Path(sys.argv[1])).create('a/b', Content.of_bytes(b'x' * 9999)))"
         )
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
         done = subprocess.run([sys.executable, "-c", script, str(root)], env=environment, check=False)

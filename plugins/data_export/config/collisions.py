@@ -7,8 +7,8 @@ from uuid import UUID
 from zoneinfo import ZoneInfo
 
 from data_export.config.connectors import CloudStorageConfig, SftpConfig
-from data_export.config.moments import CRON
 from data_export.config.models import CustomerExport
+from data_export.config.moments import CRON
 
 _SHIFT = timedelta(hours=3)  # how far a change of a zone's offset may stretch or shorten a window
 _LENGTHS = {

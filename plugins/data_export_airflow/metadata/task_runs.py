@@ -7,8 +7,8 @@ from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time.context import InletEventsAccessor
 
 from data_export.alerts.watch import RunState, Standing
-from data_export.config.precedence import Footing
 from data_export.config.models import dag_id
+from data_export.config.precedence import Footing
 from data_export.window import ExportWindow
 from data_export_airflow.tasks import asset_of
 

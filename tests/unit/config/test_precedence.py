@@ -9,9 +9,9 @@ from uuid import UUID
 import pytest
 
 from data_export.config.collisions import target_of
-from data_export.config.precedence import Footing, alone, goes_before
 from data_export.config.load import load_beside
 from data_export.config.models import CustomerExport
+from data_export.config.precedence import Footing, alone, goes_before
 from data_export.config.problems.problems import BrokenFile
 from data_export.errors import ConfigError
 from tests.customers import export
