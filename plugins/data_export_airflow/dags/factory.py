@@ -19,7 +19,7 @@ from data_export_airflow import tasks
 from data_export_airflow.alerting.callbacks import on_failure
 from data_export_airflow.dags.docs import describe, describe_broken
 from data_export_airflow.dags.retries import RETRIES, ExportRetryPolicy
-from data_export_airflow.dags.shards import held
+from data_export_airflow.dags.shards import names_in
 from data_export_airflow.timetables import timetable_of
 
 log = logging.getLogger(__name__)
@@ -34,19 +34,19 @@ INVALID_TAG = "invalid-config"
 LATE_TAG = "late after hours: "
 
 
-def customer_dags(file: str) -> dict[str, DAG]:
+def customer_dags(file: str, shards: int | None = None) -> dict[str, DAG]:
     """The DAGs, by dag_id, of the exports that this DAG file holds; where Airflow asks for one DAG, that one alone.
 
-    A task therefore finds its DAG in any of the files, also while their number changes. No error escapes: one broken
-    customer file would otherwise hide every DAG. It gets a placeholder that keeps its history visible and its runs
-    going; `dags/config_errors.py` reports it.
+    So many `shards` share the exports; without a number the file holds them all. A task finds its DAG in any of the
+    files, also while their number changes. No error escapes: one broken customer file would otherwise hide every DAG.
+    It gets a placeholder that keeps its history visible and its runs going; `dags/config_errors.py` reports it.
     """
     wanted, platform = get_parsing_context().dag_id, _platform_limits()
     loaded = load_customers(only_dag_id=wanted)
     errors = loaded.errors()
     names: Set[str] = loaded.exports.keys() | errors.keys()
     if wanted is None:
-        names = held(Path(file), names)
+        names = names_in(Path(file).name, names, shards)
     dags = {}
     for name in sorted(names):
         export, problems = loaded.exports.get(name), errors.get(name, [])
