@@ -74,18 +74,24 @@ class CustomerFilesBundle(LocalDagBundle):
         """Called by the dag-processor alone, in its main loop; never raises, since it would then find no DAG file."""
         try:
             self._make()
-        except OSError:
-            log.exception("cannot follow changes of the DAGs folder %s; its DAG files stay as they were", self._dags)
+        except Exception:
+            log.exception("changes of the DAGs folder are not noticed; its DAG files are served as they were")
         try:
             self._request_changed()
         except Exception:
             log.exception("changes of customer files are not noticed; files are parsed by the clock")
 
     def _make(self) -> None:
-        wanted = contents(self._shards, self._dags)
-        if not is_complete(self._folder, wanted):
-            with self.lock():
-                complete(self._folder, wanted)
+        try:
+            wanted = contents(self._shards, self._dags)
+            if not is_complete(self._folder, wanted):
+                with self.lock():
+                    complete(self._folder, wanted)
+        except OSError as error:
+            raise OSError(
+                f"bundle {self.name}: its DAG files cannot be made in {self._folder} ({error}): "
+                f"let [dag_processor] dag_bundle_storage_path name a writable folder, and make {self._dags} readable"
+            ) from error
 
     def _request_changed(self) -> None:
         # Parsing processes are forks of this one: what it has imported they need not.

@@ -172,9 +172,16 @@ def test_a_dags_folder_that_goes_away_keeps_what_was_served(dags: Path, caplog: 
     assert "own.py" in listed(made.path)
     away = dags.rename(dags.with_name("away"))
     made.refresh()
-    assert f"cannot follow changes of the DAGs folder {dags}" in caplog.text
+    assert f"make {dags} readable" in caplog.text
     away.rename(dags)
     assert listed(made.path) == {*shard_files(8), *OTHERS, "own.py"}
+
+
+def test_a_storage_that_cannot_be_written_is_named_with_the_fix(dags: Path, storage: Path) -> None:
+    storage.touch()
+    made = CustomerFilesBundle(name="dags-folder", path=str(dags))
+    with pytest.raises(OSError, match=f"cannot be made in {storage}/.*dag_bundle_storage_path"):
+        made.initialize()
 
 
 def test_a_change_is_asked_for_and_once_more_later(
