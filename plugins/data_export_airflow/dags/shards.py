@@ -34,7 +34,7 @@ def shard_of(name: str, files: Sequence[str]) -> str:
 def names_in(file: str, names: Set[str], shards: int | None) -> Set[str]:
     """Those of `names` that the DAG file of this name holds, where so many files share them.
 
-    Without a number the file stands alone and holds all, unless it is a numbered copy that an older version left.
+    Without a number the file stands alone and holds them all, unless it is a copy that an older version left there.
     """
     if shards is None:
         return frozenset() if file.startswith("customer_exports_") else names
@@ -45,8 +45,8 @@ def names_in(file: str, names: Set[str], shards: int | None) -> Set[str]:
 def contents(shards: int, dags: Path) -> dict[str, str | Path]:
     """What a folder of shards holds, by name: the text of a file, or the path that a link leads to.
 
-    Beside the shards that is everything else in the folder `dags`, so that one bundle serves all DAGs. Names that hold
-    no export at this number are ignored by the dag-processor, and cost it nothing.
+    These are the shards, and links to everything else in the folder `dags`, so that one bundle serves all DAGs. The
+    dag-processor ignores the names that hold no export at this number, so that they cost it nothing.
 
     Raises:
         OSError: the folder `dags` cannot be read.
@@ -98,5 +98,5 @@ def _holds(path: Path, what: str | Path) -> bool:
 
 
 def _unwanted(folder: Path, wanted: Mapping[str, str | Path]) -> list[Path]:
-    """Folders that are no links are Python's own, of compiled files."""
+    """What must go; a folder that is not a link is Python's own, of compiled files."""
     return [path for path in folder.iterdir() if path.name not in wanted and (path.is_symlink() or not path.is_dir())]
