@@ -18,7 +18,8 @@ from data_export.config.platform import customers_dir, load_platform
 from data_export.config.problems.diagnose import diagnose
 from data_export.config.problems.explain import near
 from data_export.config.problems.problems import BrokenFile, ConfigProblem
-from data_export.config.reading.yaml_lines import Document, read_document, read_text
+from data_export.config.reading.file_text import read_text
+from data_export.config.reading.yaml_lines import Document, read_document
 from data_export.config.secrets import reference_of
 from data_export.errors import ConfigError
 

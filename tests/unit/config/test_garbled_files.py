@@ -10,7 +10,7 @@ import pytest
 from data_export.config import moments
 from data_export.config.load import load_customers
 from data_export.config.problems.problems import MOST_PROBLEMS, ConfigProblem, first_of_many
-from data_export.config.reading.yaml_lines import MAX_BYTES
+from data_export.config.reading.file_text import MAX_BYTES
 from tests.customers import GOOD, SITE
 
 _FILE = GOOD % "x"
