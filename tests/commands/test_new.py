@@ -114,6 +114,11 @@ def test_keys_that_an_example_has_not_are_added(scheme: str, folder: Path) -> No
     assert export.connector_config.if_exists == "keep"
 
 
+def test_sites_may_stand_in_one_flag(folder: Path) -> None:
+    assert main(["new", "acme", "--site", f"{SITE}, {OTHER}", "--target", TARGETS["gs"]]) == 0
+    assert len(load_customer(folder / "acme.yaml").site_id) == 2
+
+
 def test_values_that_yaml_would_take_for_something_else_are_quoted(folder: Path) -> None:
     awkward = 'a: b #c "d" \\'
     more = ["--interval", "*/30 * * * *", "--set", f"connector_config.impersonate={awkward}"]

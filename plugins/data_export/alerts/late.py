@@ -32,7 +32,7 @@ LATE, BROKEN = cause_of("late", "late"), cause_of("late", "broken")
 
 
 def broken_cause(problems: Iterable[str]) -> str:
-    """Another one where the file is broken in another way, which somebody who mends it wants to know."""
+    """Another one where the file is broken in another way, which somebody who fixes it wants to know."""
     return cause_of("late", BROKEN, "\n".join(problems))
 
 

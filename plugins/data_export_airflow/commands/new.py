@@ -111,7 +111,8 @@ def _text(options: argparse.Namespace) -> str:
     example = examples[connector].read_text(encoding="utf-8")
     values: dict[str, str | list[str]] = {"interval": options.interval, "timezone": options.timezone, **target}
     values["start_date"] = options.start_date or str(datetime.now(UTC).date())
-    values |= {"site_id": options.site} if options.site else {}
+    if options.site:
+        values["site_id"] = " ".join(options.site).replace(",", " ").split()
     if "export_images:" in example:
         values[_CONFIG + "export_images"] = "false" if options.no_images else "true"
     for setting in options.set:
@@ -198,7 +199,7 @@ def _comment(line: str) -> str:
 
 
 def _problems(path: Path, text: str) -> list[str]:
-    """What `validate` would say of the text at this place, each problem with the flag that mends it."""
+    """What `validate` would say of the text at this place, each problem with the flag that fixes it."""
     import tempfile
 
     from data_export.config.validate import check_files

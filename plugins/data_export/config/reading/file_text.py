@@ -37,7 +37,7 @@ def _read(path: Path) -> bytes:
         data = None
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a file name"
-        raise BrokenFile([ConfigProblem(path, None, None, f"cannot be read ({reason}): mend or remove it")]) from None
+        raise BrokenFile([ConfigProblem(path, None, None, f"cannot be read ({reason}): fix or remove it")]) from None
     if data is None:
         raise BrokenFile([ConfigProblem(path, None, None, "is not a regular file: remove it or give it another name")])
     if len(data) > MAX_BYTES:
@@ -74,7 +74,7 @@ def _explain_marked(error: yaml.MarkedYAMLError, mark: yaml.Mark, text: str) -> 
     if "quoted scalar" in context and "escape" not in problem:
         return opened.line + 1, "a quotation mark opens here and is never closed: close it"
     if "flow" in context:
-        return opened.line + 1, "a bracket opens here and is not closed, or lacks a comma: mend the list"
+        return opened.line + 1, "a bracket opens here and is not closed, or lacks a comma: fix the list"
     if "cannot start any token" in problem:
         return mark.line + 1, _bad_start(_character(text, mark.line, mark.column))
     if "mapping values" in problem:
