@@ -8,17 +8,18 @@ from functools import cache
 from pathlib import Path
 from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from data_export.config.collisions import colliding
 from data_export.config.connectors import SftpConfig
-from data_export.config.fields import NAME, SUFFIXES, name_meant, quoted
+from data_export.config.fields import NAME, SUFFIXES, Email, name_meant, quoted
 from data_export.config.models import EXPORT, AnyExport, CustomerExport, name_of
 from data_export.config.platform import customers_dir, load_platform
 from data_export.config.problems.diagnose import diagnose
 from data_export.config.problems.explain import near
 from data_export.config.problems.problems import BrokenFile, ConfigProblem
-from data_export.config.reading.yaml_lines import Document, read_document, read_text
+from data_export.config.reading.file_text import read_text
+from data_export.config.reading.yaml_lines import Document, read_document
 from data_export.config.secrets import reference_of
 from data_export.errors import ConfigError
 
@@ -226,3 +227,14 @@ def _collision(document: Document, export: CustomerExport, other: Path, site: UU
     both = f"{document.path.name} and {other.name} would write the same files ({export.export_type} of site {site})"
     fix = f"change {key}, site_id or export_type in one of them; until then only the one that delivers already runs"
     return document.problem(("connector_config", key), f"{both}: {fix}")
+
+
+_EMAIL: TypeAdapter[str] = TypeAdapter(Email)
+
+
+def owner_in(path: Path) -> str | None:
+    """Whom the file names as `owner`, if it can be read and that is an address, even where the rest of it is broken."""
+    try:
+        return _EMAIL.validate_python(read_document(path).values.get("owner"))
+    except (ConfigError, ValidationError, OSError):
+        return None

@@ -8,9 +8,8 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, TriggerRule, XComArg, get_parsing_context, task, task_group
 
-from data_export.config.load import file_of, load_customers
+from data_export.config.load import file_of, load_customers, owner_in
 from data_export.config.models import CustomerExport, dag_id
-from data_export.config.owner import owner_in
 from data_export.config.platform import load_platform
 from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError
