@@ -87,7 +87,7 @@ def test_the_end_of_a_backfill_is_seen_at_once(history: History, opened: Opened,
         notice = page.get_by_text("A backfill of")
         expect(notice).to_contain_text(left) if left else expect(notice).to_have_count(0)
     expect(page.locator("button.cell.delivered")).to_have_count(2)
-    expect(page.get_by_role("status")).to_have_text("The backfill is over.")
+    expect(page.get_by_role("status")).to_have_text("The backfill has ended.")
 
 
 def test_text_of_customers_is_never_markup(history: History, opened: Opened) -> None:
