@@ -127,7 +127,7 @@ def test_the_calendar_is_walked_with_the_keyboard(installation: None, opened: Op
     gap = page.locator("button.cell:focus")
     expect(gap).to_have_class(re.compile("missing"))
     expect(gap).to_have_accessible_name(re.compile(": Missing"))
-    expect(page.get_by_role("tooltip")).to_contain_text("no run was made for it")
+    expect(page.get_by_role("tooltip")).to_contain_text("no run was created for it")
     page.keyboard.press("Space")
     page.keyboard.press("Shift+ArrowLeft")
     expect(page.get_by_text("Selected: 2 windows, starting")).to_be_visible()
