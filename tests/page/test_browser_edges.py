@@ -22,7 +22,7 @@ def test_an_installation_without_exports_says_what_to_do(history: History, opene
     assert faults(page) == []
     shot(page, "empty-list")
     page = opened("fleet.html")
-    expect(page.get_by_text("No run failed within the last 24 hours.")).to_be_visible()
+    expect(page.get_by_text("No run failed in the last 24 hours.")).to_be_visible()
     shot(page, "empty-fleet")
 
 
