@@ -9,8 +9,9 @@ import boto3
 import httpx
 from botocore.config import Config
 
-from data_export.config.connectors import CloudStorageConfig, SftpConfig
 from data_export.config.models import CustomerExport
+from data_export.delivery.registry import CloudStorageConfig
+from data_export.delivery.sftp.config import SftpConfig
 from demo.fill import bucket_objects
 from demo.platform import EmbeddedPlatform
 
@@ -37,7 +38,7 @@ def received(platform: EmbeddedPlatform, export: CustomerExport) -> Received | N
     if isinstance(config, SftpConfig):
         return _Folder(platform, config.sftp_remote_path)
     if isinstance(config, CloudStorageConfig):
-        return (_GoogleBucket if config.scheme == "gs" else _S3Bucket)(platform, config.storage_uri)
+        return (_GoogleBucket if config.kind == "gs" else _S3Bucket)(platform, config.storage_uri)
     return None
 
 

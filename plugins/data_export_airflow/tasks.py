@@ -7,10 +7,9 @@ from uuid import UUID
 from airflow.sdk import Asset, get_current_context
 from airflow.sdk.exceptions import AirflowSkipException
 
-from data_export.config.collisions import target_of
 from data_export.config.load import load_beside
 from data_export.config.platform import load_platform
-from data_export.config.precedence import alone
+from data_export.config.precedence import require_owner
 from data_export.limits import limits_of
 from data_export.pipeline.prepare import prepare as make_plan
 from data_export.plan import ExportPlan
@@ -36,7 +35,7 @@ def prepare(name: str) -> list[str]:
     from data_export_airflow.metadata.task_runs import TaskRuns  # late: parsing a DAG needs none of what asks Airflow
 
     context, now = get_current_context(), datetime.now(UTC)
-    export = alone(name, load_beside(name), TaskRuns(context["ti"]).footing)
+    export = require_owner(name, load_beside(name), TaskRuns(context["ti"]).last_delivery)
     limits = limits_of(name, export, load_platform().limits)
     window = window_of_run(export, dict(context), limits.settle, now)
     plan = make_plan(name, export, window, limits, now)
@@ -76,7 +75,11 @@ def close(plan: Step, sites: list[Step] | Step) -> Step:
     context = get_current_context()
     tell_left_out(dict(context), receipt, steps.plan.staging_prefix)
     event = context["outlet_events"][asset_of(steps.plan.name)]
-    record = {"summary": receipt.summary(), "totals": {**receipt.totals()}, "place": target_of(steps.plan.export)}
+    record = {
+        "summary": receipt.summary(),
+        "totals": {**receipt.totals()},
+        "place": steps.plan.export.connector_config.identity(),
+    }
     event.extra = record | receipt.to_dict()
     return receipt.to_dict()
 

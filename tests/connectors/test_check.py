@@ -16,9 +16,11 @@ from google.auth.credentials import AnonymousCredentials
 from google.cloud.storage import Client
 from multidict import CIMultiDict
 
-from data_export.check import CheckResult, check_images, check_mail, check_staging, check_target, table
+from data_export.check.check import check_images, check_mail, check_staging, check_target
+from data_export.check.results import CheckResult, table
 from data_export.delivery.gcs.store import GcsStore
 from data_export.delivery.local.store import LocalStore
+from data_export.delivery.registry import SCHEMES
 from data_export.delivery.retry import Patience
 from data_export.delivery.s3.store import S3Store
 from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
@@ -31,6 +33,8 @@ from demo.servers.strict import StrictS3
 from tests.connectors.s3.stores import client_of, key_session, s3_store
 
 QUICK = Patience(tries=2, first_pause=0.01, longest_pause=0.02, connect=5, answer=20)
+
+GS, S3 = (SCHEMES[name].check for name in ("gs", "s3"))
 
 
 def failures(results: list[CheckResult]) -> dict[str, str]:
@@ -129,13 +133,13 @@ class TestGcs:
             return Answer(200, CIMultiDict({"Content-Type": "application/json"}), granted)
 
         with FaultProxy(gcs.url, lacking) as proxy:
-            failed = failures(check_target(self.store(proxy.url, account="exports@platform.example")))
+            failed = failures(check_target(self.store(proxy.url, account="exports@platform.example"), check=GS))
         assert list(failed) == [f"target: {missing}"]
         assert "grant roles/storage." in failed[f"target: {missing}"]
         assert "on bucket customer to exports@platform.example" in failed[f"target: {missing}"]
 
     def test_a_bucket_that_is_right_passes_and_stays_empty(self, gcs: GcsServer) -> None:
-        assert failures(check_target(self.store(gcs.url))) == {}
+        assert failures(check_target(self.store(gcs.url), check=GS)) == {}
         client = Client("demo", AnonymousCredentials(), client_options={"api_endpoint": gcs.url})
         assert list(client.list_blobs("customer")) == []
         client.close()
@@ -164,12 +168,12 @@ class TestS3:
         client.close()
 
     def test_a_bucket_that_is_right_passes_and_stays_empty(self, s3: S3Server, bucket: str, raw: Any) -> None:
-        assert failures(check_target(self.store(s3.url, bucket))) == {}
+        assert failures(check_target(self.store(s3.url, bucket), check=S3)) == {}
         assert raw.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
         assert raw.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
 
     def test_a_missing_bucket_is_told(self, s3: S3Server) -> None:
-        assert "no bucket absent" in str(failures(check_target(self.store(s3.url, "absent"))))
+        assert "no bucket absent" in str(failures(check_target(self.store(s3.url, "absent"), check=S3)))
 
     @pytest.mark.parametrize("right", ["s3:ListBucket", "s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"])
     @pytest.mark.parametrize("filled", [False, True])
@@ -179,7 +183,7 @@ class TestS3:
         if filled:
             raw.put_object(Bucket=bucket, Key="exports/a", Body=b"x")
         with FaultProxy(s3.url, StrictS3(denied={right})) as proxy:
-            failed = failures(check_target(self.store(proxy.url, bucket)))
+            failed = failures(check_target(self.store(proxy.url, bucket), check=S3))
         assert list(failed) == [f"target: {right}"]
         assert f"lacks {right} on bucket {bucket}" in failed[f"target: {right}"]
         assert raw.list_objects_v2(Bucket=bucket)["KeyCount"] == filled
@@ -187,14 +191,14 @@ class TestS3:
     def test_the_identity_is_named_where_sts_tells_it(
         self, s3: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        steps = {result.step for result in check_target(self.store(s3.url, bucket))}
+        steps = {result.step for result in check_target(self.store(s3.url, bucket), check=S3)}
         assert "target: identity" not in steps, "another server's keys were shown to AWS"
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", s3.url)
-        (found,) = (one for one in check_target(self.store(s3.url, bucket)) if one.step == "target: identity")
+        (found,) = (one for one in check_target(self.store(s3.url, bucket), check=S3) if one.step == "target: identity")
         assert found.ok
         assert found.detail.startswith("arn:aws:")
         monkeypatch.setenv("AWS_ENDPOINT_URL_STS", "http://127.0.0.1:1")
-        results = check_target(self.store(s3.url, bucket))
+        results = check_target(self.store(s3.url, bucket), check=S3)
         assert failures(results) == {}
         assert "target: identity" not in {result.step for result in results}
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from data_export.delivery.local.config import LOCAL_LINK_BASE_URL
 from data_export.window import ExportWindow
-from data_export_airflow.connections.clients import LOCAL_LINK_BASE_URL
 from data_export_airflow.execution.run import run_export
 from demo.data import PARIS, DemoData, build, stored_images
 from demo.fill import fill_source

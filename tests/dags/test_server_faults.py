@@ -9,10 +9,10 @@ from airflow.sdk._shared.secrets_masker.secrets_masker import redact
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from data_export.check import check_mail
-from data_export.config.connectors import SftpConfig
+from data_export.check.check import check_mail
 from data_export.delivery.base import Destination
 from data_export.delivery.email.send import connected
+from data_export.delivery.sftp.config import SftpConfig
 from data_export.errors import ConfigError, PermanentError
 from data_export_airflow.connections.clients import destination, smtp_factory, source_dsn
 from demo.servers.smtp import SmtpServer

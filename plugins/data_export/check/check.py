@@ -8,13 +8,11 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from data_export.check.cloud import check_gcs, check_s3
 from data_export.check.probe import check_by_probe
 from data_export.check.results import CheckResult, Results
 from data_export.delivery.base import Destination, Store
+from data_export.delivery.connector import CheckTarget
 from data_export.delivery.email.send import CUSTOMER_LIST, connected, offer_recipient
-from data_export.delivery.gcs.store import GcsStore
-from data_export.delivery.s3.store import S3Store
 from data_export.source.extract import require_site
 
 _OPENS = "name, key and login accepted"
@@ -59,23 +57,23 @@ def check_staging(staging: Store, link_lifetime: timedelta | None) -> list[Check
     return _opened(results, f"staging: {_OPENS}", run)
 
 
-def check_target(target: Destination, folders: Sequence[str] = ()) -> list[CheckResult]:
+async def _by_probe(target: Destination, folders: Sequence[str]) -> list[CheckResult]:
+    return await check_by_probe(target, "target", folders)
+
+
+def check_target(target: Destination, folders: Sequence[str] = (), check: CheckTarget = _by_probe) -> list[CheckResult]:
     """Whether the target lets us in and takes what an export writes, under the names that it uses.
 
     Args:
         folders: what the export will write to, below the target's root.
+        check: the steps that this kind of target has, once it is open.
     """
     results = Results()
 
     async def run() -> None:
         async with target:
             results.append(CheckResult(f"target: {_OPENS}", True, target.uri))
-            if isinstance(target, GcsStore):
-                results.extend(await check_gcs(target))
-            elif isinstance(target, S3Store):
-                results.extend(await check_s3(target))
-            else:
-                results.extend(await check_by_probe(target, "target", folders))
+            results.extend(await check(target, folders))
 
     return _opened(results, f"target: {_OPENS}", run)
 

@@ -14,15 +14,13 @@ from pydantic_core import PydanticCustomError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # stem of a customer file
 SUFFIXES = (".yaml", ".yml")  # of which the first is right
-CLOUD_SCHEMES = ("gs", "s3", "file")
-_BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{1,220}[a-z0-9]")
 _EMAIL = re.compile(r"(?=.{3,254}$)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _CONN_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,250}")  # Airflow makes it the last part of an address
 _HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45}")
 _KEY_TYPE = re.compile(
     r"ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com"
 )
-_PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _QUERY = re.compile(r"\?.*=|://.*\?", re.DOTALL)  # of a signed address
 _WORD = re.compile(r"[A-Za-z0-9+/=]{20,}")
 _PASSWORD = re.compile(r":(?!//)(?!\d{1,5}(/|$))")  # as in user:password, but not of a scheme or before a port
@@ -109,33 +107,6 @@ def path_inside(path: str) -> str:
     return path
 
 
-def store_uri(value: str) -> str:
-    """`gs://bucket/folder/`, `s3://bucket/folder/` or `file:///folder/`, always ending in `/`.
-
-    Raises:
-        ValueError: another scheme, no bucket, or anything beside bucket and plain folders.
-    """
-    scheme, _, rest = plain(value).partition("://")
-    bucket, _, folder = rest.partition("/")
-    if scheme not in CLOUD_SCHEMES:
-        raise ValueError(
-            f"{quoted_address(value)} does not begin with gs:// or s3://: write e.g. gs://my-bucket/deepomatic/production/"
-        )
-    if "@" in bucket or ":" in bucket or "?" in rest or "#" in rest:
-        raise ValueError(f"the {scheme}:// address has more than bucket and folder: remove user, port, '?' and '#'")
-    if scheme == "file" and (bucket or not folder):
-        raise ValueError(
-            f"{quoted_address(value)} names no absolute folder: write three slashes, e.g. file:///srv/exports/"
-        )
-    if scheme != "file" and not _BUCKET.fullmatch(bucket):
-        raise ValueError(f"{quoted_address(bucket)} is not a bucket name: use 3 to 222 of a-z, 0-9, '-', '_' and '.'")
-    if _PERCENT_ENCODED.search(folder):
-        raise ValueError(f"{quoted_address(value)} is percent-encoded: write the folder's plain characters")
-    # `removesuffix` in path_inside forgives one slash at the end; one at the beginning would be an empty part here
-    path_inside("/" + folder)
-    return value if value.endswith("/") else value + "/"
-
-
 def host_key(value: str) -> str:
     """`<type> <base64>` of a server's public key; a comment is dropped.
 
@@ -185,7 +156,6 @@ Email = Annotated[str, AfterValidator(_email), WithJsonSchema({"type": "string",
 ConnId = Annotated[str, AfterValidator(_conn_id)]
 Host = Annotated[str, AfterValidator(_host)]
 HostKey = Annotated[str, AfterValidator(host_key)]
-StoreUri = Annotated[str, AfterValidator(store_uri), WithJsonSchema({"type": "string", "pattern": "^(gs|s3|file)://"})]
 
 
 _BOOLEAN = "true|True|TRUE|false|False|FALSE"

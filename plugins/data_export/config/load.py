@@ -11,7 +11,6 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from data_export.config.collisions import colliding
-from data_export.config.connectors import SftpConfig
 from data_export.config.fields import NAME, SUFFIXES, Email, name_meant, quoted
 from data_export.config.models import EXPORT, AnyExport, CustomerExport, name_of
 from data_export.config.platform import customers_dir, load_platform
@@ -177,7 +176,8 @@ def _load(path: Path, local_refusal: Callable[[], str | None]) -> tuple[Document
         export = EXPORT.validate_python(document.values)
     except ValidationError:
         raise BrokenFile(diagnose(document)) from None
-    if export.scheme == "file" and (refusal := local_refusal()):
+    uri = export.connector_config.address() or ""
+    if uri.startswith("file://") and (refusal := local_refusal()):
         raise BrokenFile([document.problem(("connector_config", "storage_uri"), refusal)])
     return document, export
 
@@ -214,16 +214,13 @@ def _local_refusal() -> str | None:
 
 
 def _warnings(document: Document, export: CustomerExport) -> list[ConfigProblem]:
-    config = export.connector_config
-    secret = config.sftp_private_key_passphrase if isinstance(config, SftpConfig) else None
-    if secret is None or reference_of(secret) is not None:
-        return []
     fix = "is written in the file, where everybody reads it: put it elsewhere and write env:NAME or var:NAME"
-    return [document.problem(("connector_config", "sftp_private_key_passphrase"), fix, is_error=False)]
+    written = [key for key, secret in export.connector_config.secrets().items() if reference_of(secret) is None]
+    return [document.problem(("connector_config", key), fix, is_error=False) for key in written]
 
 
 def _collision(document: Document, export: CustomerExport, other: Path, site: UUID) -> ConfigProblem:
-    key = "sftp_remote_path" if isinstance(export.connector_config, SftpConfig) else "storage_uri"
+    key = export.connector_config.target_key
     both = f"{document.path.name} and {other.name} would write the same files ({export.export_type} of site {site})"
     fix = f"change {key}, site_id or export_type in one of them; until then only the one that delivers already runs"
     return document.problem(("connector_config", key), f"{both}: {fix}")

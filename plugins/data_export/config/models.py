@@ -7,16 +7,17 @@ import hashlib
 import json
 from datetime import datetime, timedelta
 from math import ceil
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, create_model, field_validator
 from pydantic_core import PydanticCustomError
 
-from data_export.config.connectors import CloudStorageConfig, ConnectorConfig, EmailConfig, SftpConfig
 from data_export.config.fields import NAME, Email, Flag
 from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock
 from data_export.config.sections import CustomerLimits
+from data_export.delivery.connector import ConnectorConfig
+from data_export.delivery.registry import CONNECTORS
 
 ExportType = Literal["work-orders-timeline", "work-orders-states"]
 MAX_SITES = 1024  # a run has one mapped task per site, of which Airflow makes no more
@@ -60,7 +61,7 @@ class CustomerExport(BaseModel):
         description="narrower than the platform's: longest window, earliest date, runs at once",
     )
     enabled: Flag = Field(default=True, description="false keeps the file but schedules nothing")
-    connector_type: str = Field(description="email, cloud_storage or sftp")
+    connector_type: str = Field(description=" or ".join((", ".join([*CONNECTORS][:-1]), [*CONNECTORS][-1])))
     connector_config: ConnectorConfig = Field(description="the connector's own settings")
     owner: Email | None = Field(default=None, description="who is alerted beside the platform's list")
     delivery_receipt: Flag = Field(default=False, description="whether a receipt is delivered beside each data file")
@@ -130,8 +131,7 @@ class CustomerExport(BaseModel):
     @property
     def scheme(self) -> str:
         """Which connector serves the target: gs, s3, file, sftp or email."""
-        config = self.connector_config
-        return config.scheme if isinstance(config, CloudStorageConfig) else self.connector_type
+        return self.connector_config.kind
 
     @property
     def export_images(self) -> bool:
@@ -139,10 +139,7 @@ class CustomerExport(BaseModel):
 
     def transfers_at_once(self, sites_at_once: int) -> int:
         """How many sites may be copied to at once, and as many delivered to, to stay within `max_connections` too."""
-        config = self.connector_config
-        if isinstance(config, SftpConfig):
-            return min(sites_at_once, len(self.site_id), config.max_connections)
-        return sites_at_once
+        return self.connector_config.parallel_transfers(sites_at_once, len(self.site_id))
 
     def config_hash(self) -> str:
         """First 16 hexadecimal digits of a SHA-256 over the settings, secrets left out."""
@@ -150,35 +147,24 @@ class CustomerExport(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-class EmailExport(CustomerExport):
-    """A customer file whose connector is `email`."""
-
-    connector_type: Literal["email"] = Field(description="a temporary link to the data file, by mail")
-    connector_config: EmailConfig = Field(description="settings of the email connector")
-
-
-class CloudStorageExport(CustomerExport):
-    """A customer file whose connector is `cloud_storage`."""
-
-    connector_type: Literal["cloud_storage"] = Field(description="files in the customer's bucket, gs:// or s3://")
-    connector_config: CloudStorageConfig = Field(description="settings of the cloud_storage connector")
-
-
-class SftpExport(CustomerExport):
-    """A customer file whose connector is `sftp`."""
-
-    connector_type: Literal["sftp"] = Field(description="files on the customer's SFTP server")
-    connector_config: SftpConfig = Field(description="settings of the sftp connector")
+def _export_of(connector_type: str, config: type[ConnectorConfig]) -> type[CustomerExport]:
+    fields: dict[str, Any] = {
+        "connector_type": (Literal[connector_type], Field(description=config.summary)),
+        "connector_config": (config, Field(description=f"settings of the {connector_type} connector")),
+    }
+    name = connector_type.title().replace("_", "") + "Export"
+    doc = f"A customer file whose connector is `{connector_type}`."
+    made: type[CustomerExport] = create_model(name, __base__=CustomerExport, __doc__=doc, **fields)
+    return made
 
 
 #: The model of each `connector_type`.
-EXPORTS: dict[str, type[CustomerExport]] = {
-    "email": EmailExport,
-    "cloud_storage": CloudStorageExport,
-    "sftp": SftpExport,
-}
-AnyExport = Annotated[EmailExport | CloudStorageExport | SftpExport, Field(discriminator="connector_type")]
-EXPORT: TypeAdapter[EmailExport | CloudStorageExport | SftpExport] = TypeAdapter(AnyExport)
+EXPORTS: dict[str, type[CustomerExport]] = {key: _export_of(key, config) for key, config in CONNECTORS.items()}
+if TYPE_CHECKING:
+    AnyExport = CustomerExport
+else:
+    AnyExport = Annotated[Union[tuple(EXPORTS.values())], Field(discriminator="connector_type")]  # noqa: UP007 - of any number
+EXPORT: TypeAdapter[CustomerExport] = TypeAdapter(AnyExport)
 
 
 def dag_id(name: str) -> str:

@@ -3,19 +3,20 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from pydantic import ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
-from data_export.config.connectors import LinkHours
-from data_export.config.fields import ConnId, Email, Flag, StoreUri, Whole, quoted, store_uri
+from data_export.config.fields import ConnId, Email, Flag, Whole, quoted
 from data_export.config.problems.explain import explain, keys_of, model_at, near_key, unknown_key
 from data_export.config.problems.problems import MOST_PROBLEMS
 from data_export.config.reading.yaml_lines import Document, read_document, spell
 from data_export.config.sections import AlertSettings, LimitSettings, Section
+from data_export.delivery.connector import LinkHours
+from data_export.delivery.registry import SCHEMES, StoreUri, store_uri
 from data_export.errors import ConfigError
 
 ROOT = Path(__file__).parents[3]
@@ -86,12 +87,25 @@ class StagingSettings(Section):
     keep_failed_days: Whole = Field(default=7, ge=1, le=365, description="how long a failed run's files are kept")
 
 
-class TargetSettings(Section):
+class _Targets(Section):
     """Connections used when a customer file names none."""
 
-    gs_conn_id: ConnId = Field(default="export_gs", description="connection for gs:// targets")
-    s3_conn_id: ConnId = Field(default="export_s3", description="connection for s3:// targets")
     allow_local: Flag = Field(default=False, description="whether storage_uri may be file://, for demo and tests")
+
+    def conn_id_of(self, scheme: str) -> str:
+        """The connection for targets of this scheme; none is needed for `file://`."""
+        return str(getattr(self, f"{scheme}_conn_id", ""))
+
+
+_CONN_IDS: dict[str, Any] = {
+    f"{name}_conn_id": (ConnId, Field(default=f"export_{name}", description=f"connection for {name}:// targets"))
+    for name, scheme in SCHEMES.items()
+    if scheme.has_buckets
+}
+if TYPE_CHECKING:
+    TargetSettings = _Targets
+else:
+    TargetSettings = create_model("TargetSettings", __base__=_Targets, __doc__=_Targets.__doc__, **_CONN_IDS)
 
 
 class MailSettings(Section):

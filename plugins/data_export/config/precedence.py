@@ -10,14 +10,14 @@ from datetime import datetime
 from typing import Any, Self
 from uuid import UUID
 
-from data_export.config.collisions import contested, target_of
+from data_export.config.collisions import contested
 from data_export.config.load import Loaded
 from data_export.config.models import AnyExport, CustomerExport
 from data_export.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Footing:
+class LastDelivery:
     """Where an export delivered last, and since when it delivers."""
 
     place: tuple[str, ...]
@@ -33,40 +33,41 @@ class Footing:
 
     def holds(self, export: CustomerExport, sites: frozenset[UUID]) -> bool:
         """Whether the last delivery was to the export's present target, of one of the sites."""
-        return (self.place, self.export_type) == (target_of(export), export.export_type) and bool(self.sites & sites)
+        place = export.connector_config.identity()
+        return (self.place, self.export_type) == (place, export.export_type) and bool(self.sites & sites)
 
 
-def alone(name: str, loaded: Loaded, footing: Callable[[str], Footing | None]) -> AnyExport:
+def require_owner(name: str, loaded: Loaded, last_delivery: Callable[[str], LastDelivery | None]) -> AnyExport:
     """The export of this name, where no other goes before it that would write the same objects.
 
     Raises:
         ConfigError: another does; both files are named.
     """
-    other = goes_before(name, loaded.exports, footing)
+    other = other_owner(name, loaded.exports, last_delivery)
     if other is None:
         return loaded.exports[name]
     refusal = f"{name}.yaml does not run, since {other}.yaml, which would write the same files, goes before it"
     raise ConfigError("; ".join([refusal, *loaded.errors().get(name, [])]))
 
 
-def goes_before(
-    name: str, exports: Mapping[str, CustomerExport], footing: Callable[[str], Footing | None]
+def other_owner(
+    name: str, exports: Mapping[str, CustomerExport], last_delivery: Callable[[str], LastDelivery | None]
 ) -> str | None:
     """The export before which this one has to stand back; None where it may run.
 
     Of two, that one runs which delivered to the target last time. Where both did, the one that delivers for longer;
-    where neither did, the first in name order. `footing` is asked only where exports collide.
+    where neither did, the first in name order. `last_delivery` is asked only where exports collide.
     """
     for other in sorted(exports.keys() - {name}):
         if sites := contested(exports[name], exports[other]):
-            ranks = {each: _rank(each, exports[each], sites, footing(each)) for each in (name, other)}
+            ranks = {each: _rank(each, exports[each], sites, last_delivery(each)) for each in (name, other)}
             if ranks[other] < ranks[name]:
                 return other
     return None
 
 
 def _rank(
-    name: str, export: CustomerExport, sites: frozenset[UUID], footing: Footing | None
+    name: str, export: CustomerExport, sites: frozenset[UUID], last_delivery: LastDelivery | None
 ) -> tuple[bool, float, str]:
-    holds = footing is not None and footing.holds(export, sites)
-    return not holds, footing.since.timestamp() if footing is not None and holds else 0.0, name
+    holds = last_delivery is not None and last_delivery.holds(export, sites)
+    return not holds, last_delivery.since.timestamp() if last_delivery is not None and holds else 0.0, name

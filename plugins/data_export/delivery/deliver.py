@@ -5,9 +5,9 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
 
-from data_export.config.connectors import IfExists
 from data_export.content import Content, Hasher
 from data_export.delivery.base import Destination, StoredObject
+from data_export.delivery.connector import IfExists
 from data_export.errors import ObjectExists, TargetNotFound, TargetRefused, TargetUnavailable
 
 Outcome = Literal["created", "unchanged", "replaced", "kept", "revision"]

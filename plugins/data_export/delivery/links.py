@@ -3,7 +3,7 @@
 from datetime import timedelta
 from urllib.parse import quote
 
-from data_export.config.connectors import LONGEST_LINK_HOURS
+from data_export.delivery.connector import LONGEST_LINK_HOURS
 from data_export.errors import PermanentError
 
 

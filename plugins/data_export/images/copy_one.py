@@ -7,9 +7,9 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
-from data_export.config.connectors import IfExists
 from data_export.content import Digests, Hasher
 from data_export.delivery.base import Destination, ServerSideCopy, StoredObject
+from data_export.delivery.connector import IfExists
 from data_export.errors import AccessDenied, OverwriteRefused, TargetNotFound, VerificationFailed
 from data_export.images.fetch import Fetcher
 from data_export.images.listing import ListedImage

@@ -5,7 +5,6 @@ import logging
 from uuid import UUID
 
 from data_export import layout
-from data_export.config.connectors import SftpConfig
 from data_export.content import Content, Hasher
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
@@ -109,7 +108,7 @@ def copy_site_images(
                 source=images,
                 source_key=source_key_of(key_template, transformed.site_id),
                 destination=target,
-                rules=CopyRules(config.if_exists, isinstance(config, SftpConfig) and config.verify == "read-back"),
+                rules=CopyRules(config.if_exists, config.reads_images_back()),
                 missing_list=folder / MISSING,
                 progress=report,
             )

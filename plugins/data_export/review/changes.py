@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from data_export.config.collisions import target_of
-from data_export.config.connectors import EmailConfig, SftpConfig
 from data_export.config.load import Loaded
 from data_export.config.models import AnyExport
 from data_export.config.problems.problems import ConfigProblem
@@ -75,7 +73,7 @@ def _broken(loaded: Loaded) -> dict[str, list[ConfigProblem]]:
 def _keys(old: AnyExport, new: AnyExport) -> tuple[KeyChange, ...]:
     one, two = _flat(old), _flat(new)
     changed = {key for key in {*one, *two} if one.get(key) != two.get(key)}
-    if _literal(old) != _literal(new):
+    if _literals(old) != _literals(new):
         changed.add(_PASSPHRASE)
     order = [*two, *one]
     return tuple(KeyChange(key, one.get(key), two.get(key)) for key in sorted(changed, key=order.index))
@@ -90,10 +88,8 @@ def _flat(export: AnyExport) -> dict[str, Any]:
     return values | {"site_id": sorted(values["site_id"])}  # whose order means nothing
 
 
-def _literal(export: AnyExport) -> str | None:
-    config = export.connector_config
-    secret = config.sftp_private_key_passphrase if isinstance(config, SftpConfig) else None
-    return secret.get_secret_value() if secret else None
+def _literals(export: AnyExport) -> list[str]:
+    return [secret.get_secret_value() for secret in export.connector_config.secrets().values()]
 
 
 _AGAIN = "backfill with --reprocess completed"
@@ -128,7 +124,8 @@ def _new(export: AnyExport) -> Iterator[str]:
 
 
 def _of_change(old: AnyExport, new: AnyExport) -> Iterator[str]:
-    moved = (old.scheme, target_of(old)) != (new.scheme, target_of(new))
+    before, after = old.connector_config, new.connector_config
+    moved = (before.kind, before.identity()) != (after.kind, after.identity())
     if moved:
         yield "new target: history is not moved, it stays at the old one; backfill what the new one is to have"
     if old.export_type != new.export_type:
@@ -145,9 +142,8 @@ def _of_change(old: AnyExport, new: AnyExport) -> Iterator[str]:
         yield "nothing is scheduled any more; the DAG stays for runs by hand"
     if new.enabled and not old.enabled:
         yield "enabled again: windows that were left out meanwhile are a backfill"
-    before, after = old.connector_config, new.connector_config
-    if isinstance(before, EmailConfig) and isinstance(after, EmailConfig) and before.emails != after.emails:
-        yield "the next links go to the new recipients only"
+    if type(before) is type(after):
+        yield from after.consequences(before)
 
 
 def _sites(old: AnyExport, new: AnyExport) -> Iterator[str]:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from data_export import layout
-from data_export.config.connectors import CloudStorageConfig, SftpConfig, sftp_account, sftp_uri
 from data_export.config.models import CustomerExport
 from data_export.window import ExportWindow
 
@@ -19,7 +18,7 @@ class SampleObjects:
 
 def sample_objects(name: str, export: CustomerExport, window: ExportWindow) -> SampleObjects:
     """The objects of one window; `<input_id>` and `<file_extension>` stand for what the source says."""
-    site, root = export.sites[0], target_address(export)
+    site, root = export.sites[0], export.connector_config.address()
     if root is None:
         return SampleObjects(layout.link_file_name(name, export.export_type, window), None, None)
     image = layout.image_key(site, "<input_id>", None) + "<file_extension>"
@@ -28,19 +27,3 @@ def sample_objects(name: str, export: CustomerExport, window: ExportWindow) -> S
         image=root + image if export.export_images else None,
         receipt=root + layout.receipt_key(site, export.export_type, window) if export.delivery_receipt else None,
     )
-
-
-def target_address(export: CustomerExport) -> str | None:
-    """The folder below which everything is written, ending in `/`; None for mail.
-
-    Where an Airflow connection brings the SFTP server, its id stands in place of the host.
-    """
-    config = export.connector_config
-    if isinstance(config, CloudStorageConfig):
-        return config.storage_uri
-    if isinstance(config, SftpConfig):
-        if config.conn_id is not None:
-            return sftp_uri(f"<{config.conn_id}>", config.sftp_remote_path)
-        account = sftp_account(config.sftp_username or "", config.sftp_host or "", config.sftp_port)
-        return sftp_uri(account, config.sftp_remote_path)
-    return None

@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from data_export.check import CheckResult, table
+    from data_export.check.results import CheckResult, table
     from data_export.config.load import customer_names
     from data_export.config.platform import customers_dir
     from data_export.errors import ConfigError

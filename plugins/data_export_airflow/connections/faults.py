@@ -4,7 +4,6 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
 
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowException
@@ -54,26 +53,6 @@ def check_extra(conn_id: str, extra: str | None) -> None:
         )
 
 
-def check_aws(found: Connection) -> None:
-    """
-    Raises:
-        ConfigError: half a key, or certificates are not verified. boto3 takes a bundle of authorities from the
-            connection; obstore, which moves the data, from the process only.
-    """
-    name, key = f"Airflow connection {found.conn_id!r}", (found.login or "", found.password or "")
-    if any(key) and not all(part and part == part.strip() for part in key):
-        raise ConfigError(
-            f"{name} has half a key, or blanks around it: its login is the id of an access key, its password the secret"
-        )
-    verify = found.extra_dejson.get("verify")
-    if verify in (False, "false", "False"):
-        raise ConfigError(f"{name} has verify: false: certificates are always verified, remove it")
-    if isinstance(verify, str) and verify not in ("", "true", "True") and not os.environ.get("SSL_CERT_FILE"):
-        raise ConfigError(
-            f"{name} has verify: {verify}: set SSL_CERT_FILE={verify} on the workers too, else data does not pass"
-        )
-
-
 def check_smtp(found: Connection) -> None:
     """
     Raises:
@@ -84,18 +63,6 @@ def check_smtp(found: Connection) -> None:
         raise ConfigError(f"{name} has no host: add the mail server's name")
     if bool(found.login) != bool(found.password) and "auth_type" not in found.extra_dejson:
         raise ConfigError(f"{name} has half a login: give login and password, or neither")
-
-
-def text_of(conn_id: str, extra: dict[str, Any], key: str) -> str | None:
-    """The text at a key of the extra.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    value = extra.get(key)
-    if value is not None and not isinstance(value, str):
-        raise ConfigError(f"Airflow connection {conn_id!r} has a {key} in its extra that is no text: put it in quotes")
-    return value
 
 
 @contextmanager

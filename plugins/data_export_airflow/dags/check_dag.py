@@ -66,7 +66,7 @@ def _named(name: str) -> str:
 
 
 def _check(name: str) -> list[dict[str, str | bool]]:
-    from data_export.check import CheckResult, table
+    from data_export.check.results import CheckResult, table
     from data_export_airflow.execution.checking import check_export
 
     _named(name)

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-from data_export.config.connectors import CloudStorageConfig, EmailConfig, SftpConfig, server_address
 from data_export.config.models import CustomerExport
 
 _RECORDS = {
@@ -18,7 +17,7 @@ def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) ->
         f"### Export `{name}`",
         f"One JSON Lines file per site and window: {_RECORDS[export.export_type]}.",
         "",
-        f"- **Target**: {_target(export)}",
+        f"- **Target**: {export.connector_config.describe()}",
         f"- **Images**: {'copied beside the data' if export.export_images else 'not exported'}",
         f"- **Windows**: {export.interval}, from {export.start_date}{until}, cut in {export.timezone}",
         f"- **Sites**: {', '.join(f'`{site}`' for site in export.sites)}",
@@ -37,15 +36,3 @@ def describe_broken(name: str, problems: Sequence[str]) -> str:
     title = f"### Export `{name}` does not run: its customer file is broken"
     then = "It returns when the file is mended. Runs under way go on with what they have frozen; a new one fails."
     return f"{title}\n\n{errors}\n\n{then}"
-
-
-def _target(export: CustomerExport) -> str:
-    config = export.connector_config
-    if isinstance(config, CloudStorageConfig):
-        return f"`{config.storage_uri}`"
-    if isinstance(config, SftpConfig):
-        named = f"connection `{config.conn_id}`"
-        server = named if config.conn_id else f"`sftp://{server_address(config.sftp_host or '', config.sftp_port)}`"
-        return f"{server}, folder `{config.sftp_remote_path}`"
-    count = len(config.emails) if isinstance(config, EmailConfig) else 0
-    return f"a temporary link, mailed to {count} recipient{'s' * (count != 1)}"

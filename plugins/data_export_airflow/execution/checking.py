@@ -7,12 +7,13 @@ from pathlib import Path
 from traceback import extract_tb
 
 from data_export.alerts.compose import LISTED_IN
-from data_export.check import CheckResult, check_images, check_mail, check_source, check_staging, check_target
-from data_export.config.connectors import EmailConfig
+from data_export.check.check import check_images, check_mail, check_source, check_staging, check_target
+from data_export.check.results import CheckResult
 from data_export.config.load import load_named
 from data_export.config.models import CustomerExport
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.config.sections import NotifierSettings
+from data_export.delivery.email.config import EmailConfig
 from data_export.errors import DataExportError
 from data_export.images import split_images_uri
 from data_export.layout import data_folder, images_folder
@@ -47,7 +48,9 @@ def _target(name: str, export: CustomerExport, settings: PlatformSettings) -> li
         return _tried("mail: connection", lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails))
     site = export.sites[0]  # one stands for all: what a server grants in the folder of one it grants in all
     folders = [data_folder(site, export.export_type)] + ([images_folder(site)] if export.export_images else [])
-    return _tried("target: connection", lambda: check_target(destination(name, export, settings), folders))
+    return _tried(
+        "target: connection", lambda: check_target(destination(name, export, settings), folders, config.check)
+    )
 
 
 def _alerts(export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:

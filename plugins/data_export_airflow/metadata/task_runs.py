@@ -8,7 +8,7 @@ from airflow.sdk.execution_time.context import InletEventsAccessor
 
 from data_export.alerts.watch import RunState, Standing
 from data_export.config.models import dag_id
-from data_export.config.precedence import Footing
+from data_export.config.precedence import LastDelivery
 from data_export.window import ExportWindow
 from data_export_airflow.tasks import asset_of
 
@@ -43,13 +43,13 @@ class TaskRuns:
         states: tuple[RunState, ...] = ("failed", "running", "queued")
         return next((state for state in states if self._count(export, window, state)), "none")
 
-    def footing(self, export: str) -> Footing | None:
+    def last_delivery(self, export: str) -> LastDelivery | None:
         """Where and since when it delivers; None where it never did, or where Airflow forgot it."""
         asset = asset_of(export)
         # By both name and address, so that the deliveries of a DAG that is not parsed at the moment are found too.
         events = InletEventsAccessor(asset_name=asset.name, asset_uri=asset.uri).limit(1)
         newest = next((event.extra for event in events.ascending(False)), None)
-        return Footing.of(newest, next(iter(events.ascending())).timestamp) if newest else None
+        return LastDelivery.of(newest, next(iter(events.ascending())).timestamp) if newest else None
 
     def _count(self, export: str, window: ExportWindow, state: str) -> int:
         return int(self._ti.get_dr_count(dag_id(export), logical_dates=[window.start], states=[state]))

@@ -10,6 +10,7 @@ from data_export.config.models import name_of
 from data_export.config.moments import CRON
 from data_export.config.platform import load_platform
 from data_export.config.sections import LimitSettings
+from data_export.delivery.registry import kinds
 from data_export.errors import ConfigError
 from data_export_airflow.dags.factory import INVALID_TAG
 from data_export_airflow.metadata.receipts import RunKey
@@ -17,7 +18,6 @@ from data_export_airflow.page.late import Lack, LateExports, Lateness
 from data_export_airflow.page.newest import Newest, newest
 
 _INTERVALS, _CRON_FIELDS = {"once", *CRON}, 5
-_SCHEMES = ("email", "sftp", "gs", "s3", "file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ def _export(found: Newest, late: Lateness | None, lack: Lack | None, now: dateti
     return ExportRow(
         dag_id=dag.dag_id,
         name=name_of(dag.dag_id) or dag.dag_id,
-        connector=next((scheme for scheme in _SCHEMES if scheme in tags), ""),
+        connector=next((kind for kind in kinds() if kind in tags), ""),
         export_type=next((tag for tag in tags if tag.startswith("work-orders-")), ""),
         interval=next((tag for tag in tags if tag in _INTERVALS or len(tag.split()) == _CRON_FIELDS), ""),
         state=_state(found, late, lack),

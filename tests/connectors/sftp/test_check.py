@@ -5,7 +5,8 @@ from pathlib import Path
 import asyncssh
 import pytest
 
-from data_export.check import CheckResult, check_target
+from data_export.check.check import check_target
+from data_export.check.results import CheckResult
 from data_export.delivery.local.store import LocalStore
 from data_export.delivery.sftp.destination import SftpDestination
 from demo.servers.sftp import SftpServer

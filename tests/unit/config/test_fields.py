@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_export.config.fields import host_key, path_inside, quoted, store_uri
+from data_export.config.fields import host_key, path_inside, quoted
+from data_export.delivery.registry import store_uri
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA" + "A" * 44
 TRICKS = {

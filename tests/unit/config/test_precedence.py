@@ -8,10 +8,9 @@ from uuid import UUID
 
 import pytest
 
-from data_export.config.collisions import target_of
 from data_export.config.load import load_beside
 from data_export.config.models import CustomerExport
-from data_export.config.precedence import Footing, alone, goes_before
+from data_export.config.precedence import LastDelivery, other_owner, require_owner
 from data_export.config.problems.problems import BrokenFile
 from data_export.errors import ConfigError
 from tests.customers import export
@@ -25,13 +24,17 @@ def to(folder: str = "x", sites: list[UUID] | None = None, **more: Any) -> Custo
     return export(connector_type="cloud_storage", connector_config=config, site_id=sites or SITES[:1], **more)
 
 
-def delivered(by: CustomerExport, since: datetime = OLD) -> Footing:
-    record = {"place": target_of(by), "export_type": by.export_type, "sites": [{"site_id": str(s)} for s in by.site_id]}
-    return Footing.of(record, since)
+def delivered(by: CustomerExport, since: datetime = OLD) -> LastDelivery:
+    record = {
+        "place": by.connector_config.identity(),
+        "export_type": by.export_type,
+        "sites": [{"site_id": str(s)} for s in by.site_id],
+    }
+    return LastDelivery.of(record, since)
 
 
-def runs(exports: dict[str, CustomerExport], footings: dict[str, Footing]) -> list[str]:
-    return [name for name in exports if goes_before(name, exports, footings.get) is None]
+def runs(exports: dict[str, CustomerExport], last_deliverys: dict[str, LastDelivery]) -> list[str]:
+    return [name for name in exports if other_owner(name, exports, last_deliverys.get) is None]
 
 
 def test_a_copy_never_stops_the_export_it_was_copied_from_whatever_its_name() -> None:
@@ -41,10 +44,10 @@ def test_a_copy_never_stops_the_export_it_was_copied_from_whatever_its_name() ->
 
 def test_an_edit_that_leads_to_anothers_target_stops_the_edited_export() -> None:
     for edited, live in permutations(("alpha", "zeta")):
-        footings = {edited: delivered(to("elsewhere"), since=OLD), live: delivered(to(), since=NEW)}
-        assert runs({edited: to(), live: to()}, footings) == [live]
-        footings = {edited: delivered(to(sites=SITES[1:]), since=OLD), live: delivered(to(), since=NEW)}
-        assert runs({edited: to(sites=SITES), live: to()}, footings) == [live]
+        last_deliverys = {edited: delivered(to("elsewhere"), since=OLD), live: delivered(to(), since=NEW)}
+        assert runs({edited: to(), live: to()}, last_deliverys) == [live]
+        last_deliverys = {edited: delivered(to(sites=SITES[1:]), since=OLD), live: delivered(to(), since=NEW)}
+        assert runs({edited: to(sites=SITES), live: to()}, last_deliverys) == [live]
         other_type = delivered(to(export_type="work-orders-states"), since=OLD)
         assert runs({edited: to(), live: to()}, {edited: other_type, live: delivered(to(), since=NEW)}) == [live]
 
@@ -71,18 +74,18 @@ connector_config: {storage_uri: "gs://bucket/x/", export_images: false}
 """
     for name in ("live", "copy"):
         (tmp_path / f"{name}.yaml").write_text(text)
-    footing = {"live": delivered(to())}.get
-    assert alone("live", load_beside("live", tmp_path), footing).site_id == (SITES[0],)
+    last_delivery = {"live": delivered(to())}.get
+    assert require_owner("live", load_beside("live", tmp_path), last_delivery).site_id == (SITES[0],)
     with pytest.raises(
         ConfigError, match=r"copy\.yaml does not run, since live\.yaml, .*change storage_uri"
     ) as refused:
-        alone("copy", load_beside("copy", tmp_path), footing)
+        require_owner("copy", load_beside("copy", tmp_path), last_delivery)
     assert not isinstance(refused.value, BrokenFile)  # which is tried again for minutes
 
 
 def test_who_delivered_is_asked_only_where_exports_collide() -> None:
-    def refuse(name: str) -> Footing:
+    def refuse(name: str) -> LastDelivery:
         raise AssertionError(f"asked for {name}")
 
     apart = {"alpha": to(), "beta": to("y"), "gamma": to(enabled=False), "delta": export(site_id=SITES[:1])}
-    assert [goes_before(name, apart, refuse) for name in apart] == [None] * 4
+    assert [other_owner(name, apart, refuse) for name in apart] == [None] * 4

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from data_export.config.fields import CLOUD_SCHEMES
 from data_export.config.load import load_customer, load_customers
 from data_export.config.models import EXPORTS
 from data_export.config.platform import ROOT
 from data_export.config.problems.explain import keys_of
 from data_export.config.reading.yaml_lines import read_document
 from data_export.config.schema import SCHEMA_FILE, customer_schema, schema_text
+from data_export.delivery.registry import SCHEMES
 
 EXAMPLES = sorted((ROOT / "include" / "examples").glob("*.yaml"))
 FILES = [*EXAMPLES, *sorted((ROOT / "include" / "customers").glob("*.yaml"))]
@@ -69,7 +69,7 @@ def test_every_connector_has_an_example() -> None:
     loaded = load_customers(EXAMPLES[0].parent)
     assert loaded.problems == ()
     schemes = {export.scheme for export in loaded.exports.values()}
-    assert schemes == (set(EXPORTS) - {"cloud_storage"}) | (set(CLOUD_SCHEMES) - {"file"})
+    assert schemes == (set(EXPORTS) - {"cloud_storage"}) | (set(SCHEMES) - {"file"})
 
 
 @pytest.mark.parametrize("tag", EXPORTS)

@@ -1,9 +1,10 @@
 """From a customer file that is not valid to its problems, with line, key and fix."""
 
+from collections.abc import Set
 from difflib import get_close_matches
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import ValidationError, create_model
 from pydantic_core import ErrorDetails
 
 from data_export.config.fields import quoted
@@ -12,8 +13,11 @@ from data_export.config.problems.explain import explain, keys_of, model_at
 from data_export.config.problems.problems import MOST_PROBLEMS, ConfigProblem, and_more
 from data_export.config.reading.yaml_lines import Document, Location
 from data_export.config.sections import CustomerLimits
+from data_export.delivery.connector import ConnectorConfig
+from data_export.delivery.registry import CONNECTORS
 
-_TELLTALE = {"emails": "email", "storage_uri": "cloud_storage", "sftp_remote_path": "sftp", "sftp_host": "sftp"}
+#: A customer file whose connector cannot be guessed: `connector_config` may hold anything.
+_UNKNOWN = create_model("UnknownExport", __base__=CustomerExport, connector_config=(dict[str, Any], ...))
 
 
 def diagnose(document: Document) -> list[ConfigProblem]:
@@ -59,7 +63,7 @@ def _explained(
 def _errors(values: dict[str, Any], tag: str | None) -> list[ErrorDetails]:
     try:
         if tag is None:
-            CustomerExport.model_validate(values | {"connector_type": "", "connector_config": {}})
+            _UNKNOWN.model_validate(values | {"connector_type": "", "connector_config": {}})
         else:
             EXPORT.validate_python(values | {"connector_type": tag})
     except ValidationError as error:
@@ -73,7 +77,14 @@ def _guess(values: dict[str, Any]) -> str | None:
     if isinstance(written, str) and (close := get_close_matches(written[:40].lower().replace("-", "_"), EXPORTS, 1)):
         return close[0]
     keys = config if isinstance(config, dict) else ()
-    return next((tag for key, tag in _TELLTALE.items() if key in keys), None)
+    known = [tag for tag, connector in CONNECTORS.items() for key in keys if key in _own_keys(connector)]
+    return known[0] if known else None
+
+
+def _own_keys(connector: type[ConnectorConfig]) -> Set[str]:
+    """The keys that no other connector has."""
+    others = (other.model_fields.keys() for other in CONNECTORS.values() if other is not connector)
+    return connector.model_fields.keys() - {key for keys in others for key in keys}
 
 
 def _wrong_type(written: object, tag: str | None) -> str:

@@ -1,32 +1,21 @@
-"""The `connector_config` of each connector. Names and meanings are the service's public page, "Connector types".
-
-A check that needs two keys sits on the later declared one, so that its message names that key's line.
-"""
+"""`connector_config` of the SFTP connector, and how it finds the login."""
 
 from pathlib import PurePosixPath
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
-from data_export.config.fields import (
-    SPELLED_WHOLE,
-    ConnId,
-    Email,
-    Flag,
-    Host,
-    HostKey,
-    Plain,
-    StoreUri,
-    Whole,
-    path_inside,
-    quoted_address,
-)
+from data_export.config.fields import ConnId, Flag, Host, HostKey, Plain, Whole, path_inside, quoted_address
 from data_export.config.secrets import SecretReference
+from data_export.delivery.base import Destination
+from data_export.delivery.connector import Connections, ConnectorConfig
+from data_export.errors import ConfigError
 
-IfExists = Literal["replace", "keep", "revision"]
+if TYPE_CHECKING:
+    from data_export.delivery.sftp.login import SftpLogin
+
 SFTP_PORT = 22
-LONGEST_LINK_HOURS = 168  # where signed links of Cloud Storage and S3 end at the latest
-LinkHours = Annotated[int, Field(ge=1, le=LONGEST_LINK_HOURS), SPELLED_WHOLE]
+_SFTP_TEXTS = ("host_key", "private_key", "key_file", "private_key_passphrase")
 
 
 def server_address(host: str, port: int) -> str:
@@ -45,80 +34,11 @@ def sftp_uri(server: str, folder: str) -> str:
     return f"sftp://{server}/{path}/" if path else f"sftp://{server}/"
 
 
-class ConnectorConfig(BaseModel):
-    """What every connector has."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    if_exists: IfExists = Field(
-        default="replace",
-        description="another content at an existing name: replace it, keep it, or write <from>_<to>.r2.json beside it",
-    )
-
-
-class EmailConfig(ConnectorConfig):
-    """A temporary link to one data file, by mail. Images cannot be exported this way."""
-
-    emails: tuple[Email, ...] = Field(
-        min_length=1,
-        description="who receives the link, one or more addresses",
-        json_schema_extra={"uniqueItems": True},
-    )
-    link_ttl_hours: LinkHours | None = Field(
-        default=None,
-        description=f"hours the link works, 1 to {LONGEST_LINK_HOURS} (default: the platform's, 12)",
-    )
-    export_images: Flag = Field(
-        default=False, description="always false: a link carries no images", json_schema_extra={"const": False}
-    )
-
-    @field_validator("emails")
-    @classmethod
-    def _distinct(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        seen: set[str] = set()
-        for address in value:
-            if address.lower() in seen:
-                raise ValueError(f"names {address} twice: remove one")
-            seen.add(address.lower())
-        return value
-
-    @field_validator("export_images")
-    @classmethod
-    def _no_images(cls, value: bool) -> bool:
-        if value:
-            raise ValueError(
-                "true is not possible with the email connector, whose link carries the data file only: "
-                "remove it, or use cloud_storage or sftp"
-            )
-        return value
-
-
-class CloudStorageConfig(ConnectorConfig):
-    """A folder of a bucket, `gs://` or `s3://`."""
-
-    storage_uri: StoreUri = Field(description="gs://bucket/folder/ or s3://bucket/folder/")
-    export_images: Flag = Field(description="whether the images that the data refers to are copied too")
-    conn_id: ConnId | None = Field(
-        default=None, description="Airflow connection to use instead of the platform's default for the scheme"
-    )
-    impersonate: Plain | None = Field(
-        default=None, min_length=1, description="gs:// only: e-mail of the service account to act as"
-    )
-
-    @field_validator("impersonate")
-    @classmethod
-    def _only_on_gs(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value and not info.data.get("storage_uri", "gs://").startswith("gs://"):
-            raise ValueError("works with gs:// only: remove it, or put a role into the Airflow connection")
-        return value
-
-    @property
-    def scheme(self) -> str:
-        return self.storage_uri.partition("://")[0]
-
-
 class SftpConfig(ConnectorConfig):
     """A folder of an SFTP server whose host key is pinned."""
+
+    summary: ClassVar[str] = "files on the customer's SFTP server"
+    target_key: ClassVar[str] = "sftp_remote_path"
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -216,3 +136,98 @@ class SftpConfig(ConnectorConfig):
         if value.startswith("~"):
             raise ValueError(f"{quoted_address(value)} begins with ~, which SFTP does not know: leave '~/' out")
         return path_inside(value)
+
+    @property
+    def kind(self) -> str:
+        return "sftp"
+
+    def address(self) -> str:
+        if self.conn_id is not None:
+            return sftp_uri(f"<{self.conn_id}>", self.sftp_remote_path)
+        account = sftp_account(self.sftp_username or "", self.sftp_host or "", self.sftp_port)
+        return sftp_uri(account, self.sftp_remote_path)
+
+    def identity(self) -> tuple[str, ...]:
+        """A user's name belongs to it, since servers commonly show each user another root."""
+        path = self.sftp_remote_path.rstrip("/")
+        if self.conn_id is not None:
+            return ("sftp", self.conn_id, path)
+        return ("sftp", f"{(self.sftp_host or '').lower()}:{self.sftp_port}", self.sftp_username or "", path)
+
+    def describe(self) -> str:
+        named = f"connection `{self.conn_id}`"
+        server = named if self.conn_id else f"`sftp://{server_address(self.sftp_host or '', self.sftp_port)}`"
+        return f"{server}, folder `{self.sftp_remote_path}`"
+
+    def parallel_transfers(self, at_once: int, sites: int) -> int:
+        """As many as have a connection each within `max_connections`."""
+        return min(at_once, sites, self.max_connections)
+
+    def reads_images_back(self) -> bool:
+        return self.verify == "read-back"
+
+    def secrets(self) -> dict[str, SecretStr]:
+        found = self.sftp_private_key_passphrase
+        return {} if found is None else {"sftp_private_key_passphrase": found}
+
+    def open(self, connections: Connections, transfers: int) -> Destination:
+        from data_export.delivery.sftp.destination import SftpDestination
+
+        login = _login_of_connection(self.conn_id, connections) if self.conn_id else self._login(connections)
+        return SftpDestination(
+            login,
+            self.sftp_remote_path,
+            upload=self.sftp_upload,
+            verify=self.verify,
+            connections=self.max_connections // transfers,
+        )
+
+    def _login(self, connections: Connections) -> "SftpLogin":
+        from data_export.delivery.sftp.login import SftpLogin
+
+        return SftpLogin(
+            host=self.sftp_host or "",
+            port=self.sftp_port,
+            username=self.sftp_username or "",
+            private_key_path=self.sftp_private_key_path,
+            passphrase=connections.secret("sftp_private_key_passphrase", self.sftp_private_key_passphrase),
+            host_key=self.sftp_host_key or "",
+        )
+
+
+def _login_of_connection(conn_id: str, connections: Connections) -> "SftpLogin":
+    """Reads the keys of the SFTP and SSH connection types: private_key, key_file, private_key_passphrase, host_key."""
+    from data_export.delivery.sftp.login import SftpLogin
+
+    found = connections.read(conn_id)
+    texts = {key: _text_of(conn_id, found.extra_dejson, key) for key in _SFTP_TEXTS}
+    if not (found.host and found.login):
+        raise ConfigError(f"Airflow connection {conn_id!r} lacks host or login: give both")
+    if not texts["host_key"]:
+        raise ConfigError(
+            f"Airflow connection {conn_id!r} has no host_key in its extra: add the server's public key "
+            f"(`python -m data_export_airflow check --host-key {found.host}` shows it)"
+        )
+    connections.mask(texts["private_key"])
+    return SftpLogin(
+        host=found.host,
+        port=found.port or SFTP_PORT,
+        username=found.login,
+        private_key=texts["private_key"] or None,
+        private_key_path=texts["key_file"] or None,
+        passphrase=texts["private_key_passphrase"],
+        password=found.password,
+        host_key=texts["host_key"],
+    )
+
+
+def _text_of(conn_id: str, extra: dict[str, Any], key: str) -> str | None:
+    """The text at a key of the extra.
+
+    Raises:
+        ConfigError: it is something else.
+    """
+    value = extra.get(key)
+    if value is not None and not isinstance(value, str):
+        raise ConfigError(f"Airflow connection {conn_id!r} has a {key} in its extra that is no text: put it in quotes")
+    return value

@@ -1,0 +1,157 @@
+"""What a kind of target says of itself before anything is connected. `delivery.registry` lists all kinds."""
+
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+
+from data_export.check.results import CheckResult
+from data_export.config.fields import SPELLED_WHOLE
+from data_export.delivery.base import Destination, Store
+
+IfExists = Literal["replace", "keep", "revision"]
+LONGEST_LINK_HOURS = 168  # where signed links of Cloud Storage and S3 end at the latest
+LinkHours = Annotated[int, Field(ge=1, le=LONGEST_LINK_HOURS), SPELLED_WHOLE]
+
+
+class Connection(Protocol):
+    """An Airflow connection, as far as a connector reads it."""
+
+    conn_id: str
+    host: str | None
+    login: str | None
+    password: str | None
+    port: int | None
+
+    @property
+    def extra_dejson(self) -> dict[str, Any]: ...
+
+
+class Connections(Protocol):
+    """What the edge lends to a connector that opens a client, so that the core needs no Airflow."""
+
+    def read(self, conn_id: str) -> Connection:
+        """
+        Raises:
+            ConfigError: there is no such connection, or it is malformed.
+        """
+        ...
+
+    def hook(self, class_path: str, **options: Any) -> Any:
+        """A provider's hook, e.g. of `airflow.providers.amazon.aws.hooks.s3.S3Hook`."""
+        ...
+
+    def settings_of(self, conn_id: str, fix: str, *refused: type[Exception]) -> AbstractContextManager[None]:
+        """Around what makes a client: a setting that its library refuses is a ConfigError that names the connection."""
+        ...
+
+    def secret(self, key: str, value: SecretStr | None) -> str | None:
+        """What the reference at a key of the customer file stands for, masked in all logs from now on."""
+        ...
+
+    def mask(self, text: str | None) -> None:
+        """Hides the text in all logs from now on, line by line."""
+        ...
+
+    def default_conn_id(self, scheme: str) -> str:
+        """The platform's connection for customers' targets of this scheme."""
+        ...
+
+
+class ConnectorConfig(BaseModel):
+    """The `connector_config` of one `connector_type`, and all that differs by it.
+
+    Names and meanings of keys are the service's public page, "Connector types". A check that needs two keys sits on the
+    later declared one, so that its message names that key's line.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    #: One line for editors: what a customer gets.
+    summary: ClassVar[str]
+    #: The key that says where to deliver, which a message about two exports of one target names.
+    target_key: ClassVar[str]
+    #: Whether the customer gets a link to the staged file by mail, in place of files at a target.
+    by_link: ClassVar[bool] = False
+
+    if_exists: IfExists = Field(
+        default="replace",
+        description="another content at an existing name: replace it, keep it, or write <from>_<to>.r2.json beside it",
+    )
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """The connector in one word, as tags, the page and receipts show it: email, sftp, or the scheme of a bucket."""
+
+    @abstractmethod
+    def address(self) -> str | None:
+        """The folder below which everything is written, ending in `/`, without secrets; None for a link by mail.
+
+        Where an Airflow connection names the server, its id stands in place of the host: `sftp://<conn_id>/folder/`.
+        """
+
+    @abstractmethod
+    def identity(self) -> tuple[str, ...] | None:
+        """What tells one target folder from another, however it is spelled; None where names cannot meet (email)."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """The target in Markdown, for the DAG's page."""
+
+    def open(self, connections: Connections, transfers: int) -> Destination | None:
+        """A client of the target, not yet connected; None for a link by mail.
+
+        Args:
+            transfers: how many tasks of the run may deliver to it at once.
+
+        Raises:
+            ConfigError: a connection or secret that it needs is not there.
+        """
+        return None
+
+    async def check(self, target: Destination, folders: Sequence[str]) -> list[CheckResult]:
+        """Whether the opened target takes what an export writes; each step is tried, nothing is left behind."""
+        from data_export.check.probe import check_by_probe
+
+        return await check_by_probe(target, "target", folders)
+
+    def parallel_transfers(self, at_once: int, sites: int) -> int:
+        """How many of `sites` may be delivered at once where the platform allows `at_once`."""
+        return at_once
+
+    def reads_images_back(self) -> bool:
+        """Whether a copied image is proven by its bytes read back, and not by the server's word."""
+        return False
+
+    def secrets(self) -> dict[str, SecretStr]:
+        """The keys that hold a secret or a reference to one."""
+        return {}
+
+    def consequences(self, before: Self) -> Iterator[str]:
+        """What a change from `before` to this means for the customer, beside a new address; one sentence each."""
+        return iter(())
+
+
+OpenStore = Callable[[str, str, Connections, Mapping[str, Any]], Store]
+CheckTarget = Callable[[Destination, Sequence[str]], Awaitable[list[CheckResult]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """A kind of object store, named by the scheme of its addresses: `gs://bucket/folder/`."""
+
+    name: str
+    #: Makes the store at an address, with a connection's id and the keys that only this scheme has.
+    open: OpenStore
+    #: The steps of `check` on a customer's bucket; None writes and removes a small object.
+    check: CheckTarget | None = None
+    #: The keys of `connector_config` that only this scheme takes, each with what to do where they stand with another.
+    own_keys: Mapping[str, str] = field(default_factory=dict)
+    #: Whether the connection may name another server, so that equal addresses may be different places.
+    connection_names_server: bool = False
+    #: Whether it has buckets; a folder of this machine has none, and is for demo and tests.
+    has_buckets: bool = True

@@ -1,0 +1,80 @@
+"""`s3://`: how its client is made from an Airflow connection."""
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from data_export.check.results import CheckResult
+from data_export.delivery.base import Destination, Store
+from data_export.delivery.connector import Connection, Connections, Scheme
+from data_export.errors import ConfigError
+
+_HOOK = "airflow.providers.amazon.aws.hooks.s3.S3Hook"
+_SETTINGS = "correct its key, and region_name, endpoint_url, profile_name, role and config_kwargs in its extra"
+
+
+def check_aws(found: Connection) -> None:
+    """
+    Raises:
+        ConfigError: half a key, or certificates are not verified. boto3 takes a bundle of authorities from the
+            connection; obstore, which moves the data, from the process only.
+    """
+    name, key = f"Airflow connection {found.conn_id!r}", (found.login or "", found.password or "")
+    if any(key) and not all(part and part == part.strip() for part in key):
+        raise ConfigError(
+            f"{name} has half a key, or blanks around it: its login is the id of an access key, its password the secret"
+        )
+    verify = found.extra_dejson.get("verify")
+    if verify in (False, "false", "False"):
+        raise ConfigError(f"{name} has verify: false: certificates are always verified, remove it")
+    if isinstance(verify, str) and verify not in ("", "true", "True") and not os.environ.get("SSL_CERT_FILE"):
+        raise ConfigError(
+            f"{name} has verify: {verify}: set SSL_CERT_FILE={verify} on the workers too, else data does not pass"
+        )
+
+
+def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, Any]) -> Store:
+    from botocore.exceptions import (
+        InvalidS3AddressingStyleError,
+        NoRegionError,
+        ParamValidationError,
+        PartialCredentialsError,
+        ProfileNotFound,
+    )
+
+    from data_export.delivery.s3.store import S3Store
+
+    check_aws(connections.read(conn_id))
+    refused = (
+        InvalidS3AddressingStyleError,
+        NoRegionError,
+        ParamValidationError,
+        PartialCredentialsError,
+        ProfileNotFound,
+    )
+
+    def made(method: str) -> Any:
+        with connections.settings_of(conn_id, _SETTINGS, *refused):
+            return getattr(connections.hook(_HOOK, aws_conn_id=conn_id), method)()
+
+    def session() -> Any:
+        found = made("get_session")
+        if found.get_credentials() is None:
+            raise ConfigError(
+                f"Airflow connection {conn_id!r} gives no AWS credentials, and the workers' machine has none: fill in "
+                "its login (the id of an access key) and password (the secret)"
+            )
+        return found
+
+    return S3Store(uri, client=lambda: made("get_conn"), session=session)
+
+
+async def _check(target: Destination, folders: Sequence[str]) -> list[CheckResult]:
+    from data_export.delivery.s3.check import check_s3
+    from data_export.delivery.s3.store import S3Store
+
+    assert isinstance(target, S3Store)  # noqa: S101 - the scheme's own store
+    return await check_s3(target)
+
+
+SCHEME = Scheme("s3", _open, _check, connection_names_server=True)
