@@ -108,6 +108,32 @@ def load_customer(path: Path) -> AnyExport:
     return _load(path, _local_refusal)[1]
 
 
+def load_values(name: str, values: object) -> AnyExport:
+    """An export whose settings a program gives in place of a customer file, checked as those of a file are.
+
+    A plan keeps references to secrets only, and there is no file to read a literal one from again.
+
+    Raises:
+        ConfigError: naming every key that is wrong, or that holds a secret itself.
+    """
+    if not isinstance(values, dict):
+        raise ConfigError(f"config of {name} is not a mapping of a customer file's keys: give a dict")
+    document = Document(Path(name), values, {})
+    try:
+        export: AnyExport = EXPORT.validate_python(values)
+    except ValidationError:
+        raise _in_config(name, diagnose(document)) from None
+    if export.scheme == "file" and (refusal := _local_refusal()):
+        raise _in_config(name, [document.problem(("connector_config", "storage_uri"), refusal)])
+    if literal := _warnings(document, export):
+        raise _in_config(name, literal)
+    return export
+
+
+def _in_config(name: str, problems: Iterable[ConfigProblem]) -> ConfigError:
+    return ConfigError("; ".join(f"config of {name}: {each.key}: {each.message}" for each in problems))
+
+
 def load_named(name: str, folder: Path | None = None) -> AnyExport:
     """The export of this name; reads its file only.
 

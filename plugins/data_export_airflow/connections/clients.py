@@ -85,6 +85,11 @@ def destination(name: str, export: CustomerExport, settings: PlatformSettings) -
     raise ConfigError(f"{name}: connector {export.connector_type} has no destination of its own")
 
 
+def sftp_folder(conn_id: str, path: str) -> SftpDestination:
+    """A folder of the connection's server; a path without `/` in front begins at the user's login folder."""
+    return SftpDestination(_login_of_connection(conn_id), path)
+
+
 def smtp_factory(conn_id: str) -> Callable[[], smtplib.SMTP]:
     """Makes logged-in clients of the mail server; the caller closes each."""
     from airflow.providers.smtp.hooks.smtp import SmtpHook
