@@ -1,11 +1,9 @@
 """The operators in DAGs of one's own, run by Airflow on a real source and local folders."""
 
-import json
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import pytest
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from airflow.sdk import DAG
