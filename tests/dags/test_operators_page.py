@@ -5,7 +5,6 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 import pytest
 from airflow.dag_processing.bundles.manager import DagBundlesManager
@@ -15,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from data_export.layout import data_key
 from data_export.window import ExportWindow
-from demo.data import PARIS, build
-from demo.expected import expected_file, expected_records
+from demo.data import COLUMNS, PARIS, DemoData, build
+from demo.expected import expected_file
 from demo.servers.sftp import SftpServer
 from tests.page.history import BUNDLE
 
@@ -82,11 +81,10 @@ def test_every_dag_of_the_page_runs_and_delivers(db: Session, places: tuple[Path
     (delivered,) = (server.root / "reports").iterdir()
     assert delivered.read_bytes() == report.read_bytes()
     lines = (server.root / "items" / "2025-03-16.jsonl").read_text().splitlines()
-    assert {json.loads(line)["id"] for line in lines} >= _items_created(data)
+    assert {json.loads(line)["id"] for line in lines} == _items_created(data) != set()
 
 
-def _items_created(data: Any) -> set[str]:
-    records = expected_records(data, PARIS, TYPE, START, END)
-    inside = [record for record in records if START <= datetime.fromisoformat(record["create_date"]) < END]
-    assert inside
-    return {item["id"] for record in inside for item in record["work_items"]}
+def _items_created(data: DemoData) -> set[str]:
+    rows = {table: [dict(zip(COLUMNS[table], row, strict=True)) for row in data.tables[table]] for table in COLUMNS}
+    orders = {row["id"] for row in rows["work_order"] if row["create_date"] and START <= row["create_date"] < END}
+    return {str(row["id"]) for row in rows["work_item"] if row["work_order_id"] in orders}

@@ -51,8 +51,9 @@ class ExportOperator(BaseOperator):
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:
         """As Airflow's own, which knows no default of a pool."""
-        kwargs.setdefault("pool", cls.default_pool)
-        return BaseOperator.partial.__func__(cls, **kwargs)  # type: ignore[attr-defined]  # it is a class method
+        made = BaseOperator.partial.__func__(cls, **kwargs)  # type: ignore[attr-defined]  # it is a class method
+        made.kwargs.setdefault("pool", cls.default_pool)
+        return made
 
     def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
         """As Airflow's own; but a text without a template stays as it is.
