@@ -1,7 +1,9 @@
 """The operators in DAGs of one's own, run by Airflow on a real source and local folders."""
 
+import inspect
 import json
 from datetime import UTC, datetime, timedelta
+from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +14,7 @@ import yaml
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from airflow.models.xcom import XComModel
-from airflow.sdk import DAG
+from airflow.sdk import DAG, BaseOperator
 from airflow.serialization.serialized_objects import DagSerialization
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -25,6 +27,7 @@ from data_export.limits import limits_of
 from data_export.pipeline.file import content_type, revision_key
 from data_export.plan import ExportPlan
 from data_export.window import ExportWindow
+from data_export_airflow import operators
 from data_export_airflow.alerting.callbacks import site_of
 from data_export_airflow.connections.clients import destination
 from data_export_airflow.dags.factory import build_dag
@@ -201,6 +204,19 @@ def test_a_dag_of_ones_own_fails_as_the_customers_do_unless_it_says_otherwise() 
     assert (mapped.retries, mapped.pool, mapped.map_index_template) == (8, "data_export_source", "{{ task.site_id }}")
     assert isinstance(mapped.retry_policy, ExportRetryPolicy)
     assert mapped.execution_timeout == timedelta(hours=6)
+
+
+OPERATORS = [each for each in vars(operators).values() if isinstance(each, type) and issubclass(each, BaseOperator)]
+
+
+@pytest.mark.parametrize("operator", OPERATORS, ids=lambda each: each.__name__)
+def test_every_argument_and_template_is_described(operator: type[BaseOperator]) -> None:
+    own = {name for each in operator.mro() for name in signature(vars(each).get("__init__", object)).parameters}
+    own -= {*signature(BaseOperator.__init__).parameters, "args"}
+    described = inspect.getdoc(operator) or ""
+    assert {name for name in own if f":param {name}:" not in described} == set()
+    templated = described.count("(templated)")
+    assert (templated, operator.ui_color) == (len(operator.template_fields), "#e8f0fe")
 
 
 class Instance:

@@ -17,6 +17,7 @@ POOLS = {
     SOURCE_POOL: (4, "Extracts that read the platform's database at once"),
     DELIVERY_POOL: (16, "Transfers to customers' targets at once"),
 }
+LONGEST_TRANSFER = timedelta(hours=24)
 Result = dict[str, Any]
 _POLICY = ExportRetryPolicy()
 

@@ -1,13 +1,14 @@
 """Delivers any file as an export's are delivered: verified, complete or absent, safe to repeat."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 from urllib.parse import quote, unquote
 
 from data_export.config.connectors import IfExists
 from data_export.config.fields import path_inside, quoted_address
 from data_export.errors import ConfigError
-from data_export_airflow.operators.base import DELIVERY_POOL, ExportOperator, Result
+from data_export_airflow.operators.base import DELIVERY_POOL, LONGEST_TRANSFER, ExportOperator, Result
 from data_export_airflow.operators.links import DeliveredFileLink
 
 if TYPE_CHECKING:
@@ -53,9 +54,10 @@ class DeliverFileOperator(ExportOperator):
         source_conn_id: Any = None,
         target_conn_id: Any = None,
         if_exists: IfExists = "replace",
+        execution_timeout: timedelta | None = LONGEST_TRANSFER,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(execution_timeout=execution_timeout, **kwargs)
         self.source_uri = source_uri
         self.target_uri = target_uri
         self.source_conn_id = source_conn_id

@@ -10,14 +10,13 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from data_export.config.sections import LimitSettings
 from data_export.receipt import Extracted, ImagesCopied, Transformed
-from data_export_airflow.operators.base import DELIVERY_POOL, SOURCE_POOL, PlannedOperator, Result
+from data_export_airflow.operators.base import DELIVERY_POOL, LONGEST_TRANSFER, SOURCE_POOL, PlannedOperator, Result
 from data_export_airflow.operators.links import DeliveredFileLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
 _SITES_AT_ONCE = LimitSettings().sites_at_once
-_LONGEST_TRANSFER = timedelta(hours=24)
 _RESULT = "return_value"  # the key of what a task returns
 
 
@@ -82,7 +81,7 @@ class CopyImagesOperator(SiteOperator):
     default_pool = DELIVERY_POOL
 
     def __init__(
-        self, *, transformed: Any, execution_timeout: timedelta | None = _LONGEST_TRANSFER, **kwargs: Any
+        self, *, transformed: Any, execution_timeout: timedelta | None = LONGEST_TRANSFER, **kwargs: Any
     ) -> None:
         super().__init__(execution_timeout=execution_timeout, **kwargs)
         self.transformed = transformed
@@ -115,7 +114,7 @@ class DeliverOperator(SiteOperator):
         *,
         transformed: Any,
         images: Any = None,
-        execution_timeout: timedelta | None = _LONGEST_TRANSFER,
+        execution_timeout: timedelta | None = LONGEST_TRANSFER,
         trigger_rule: TriggerRule = TriggerRule.NONE_FAILED,  # without images their task is skipped
         **kwargs: Any,
     ) -> None:
