@@ -1,9 +1,10 @@
 """From the files of `include/customers/` to checked exports, and to everything that is wrong with them."""
 
+import json
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from uuid import UUID
@@ -116,22 +117,23 @@ def load_values(name: str, values: object) -> AnyExport:
     Raises:
         ConfigError: naming every key that is wrong, or that holds a secret itself.
     """
+    try:
+        values = json.loads(json.dumps(values, default=str))  # dates, uuids and tuples as a file would hold them
+    except (TypeError, ValueError):
+        values = None
     if not isinstance(values, dict):
         raise ConfigError(f"config of {name} is not a mapping of a customer file's keys: give a dict")
-    document = Document(Path(name), values, {})
+    document, problems = Document(Path(name), values, {}), list[ConfigProblem]()
     try:
         export: AnyExport = EXPORT.validate_python(values)
+        problems += _warnings(document, export)
+        if export.scheme == "file" and (refusal := _local_refusal()):
+            problems.append(document.problem(("connector_config", "storage_uri"), refusal))
     except ValidationError:
-        raise _in_config(name, diagnose(document)) from None
-    if export.scheme == "file" and (refusal := _local_refusal()):
-        raise _in_config(name, [document.problem(("connector_config", "storage_uri"), refusal)])
-    if literal := _warnings(document, export):
-        raise _in_config(name, literal)
+        problems += diagnose(document)
+    if problems:
+        raise ConfigError("; ".join(f"config of {replace(each, line=None, is_error=True)}" for each in problems))
     return export
-
-
-def _in_config(name: str, problems: Iterable[ConfigProblem]) -> ConfigError:
-    return ConfigError("; ".join(f"config of {name}: {each.key}: {each.message}" for each in problems))
 
 
 def load_named(name: str, folder: Path | None = None) -> AnyExport:

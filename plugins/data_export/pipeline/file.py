@@ -63,8 +63,8 @@ async def _fetch(source: FilePlace, path: Path) -> None:
         with path.open("wb") as file:
             async for chunk in source.root.read(source.key):
                 file.write(chunk)
-    except TargetNotFound:
-        raise TargetNotFound(f"{source.uri}: there is no such file to deliver: correct source_uri") from None
+    except TargetNotFound as error:
+        raise TargetNotFound(f"there is no file to deliver: {error}; correct source_uri") from None
 
 
 def revision_key(key: str, revision: int) -> str:
