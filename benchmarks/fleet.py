@@ -29,12 +29,14 @@ import psutil
 import psycopg
 
 from data_export.config.models import dag_id
+from data_export_airflow.dags.shards import shard_files
 from demo.airflow import BUNDLE
 from demo.guard import Guard
 from demo.servers.postgres import PostgresServer
 
 ROOT = Path(__file__).parents[1]
 SIZES = (1, 100, 1000, 5000)
+SHARDS = 32
 COLUMNS = {
     "exports": "exports",
     "parse": "parse the largest file, CPU s",
@@ -81,7 +83,10 @@ def settings(home: Path, dsn: str) -> dict[str, str]:
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "0",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": dsn.replace("postgresql://", "postgresql+psycopg2://"),
-        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([BUNDLE | {"kwargs": {"refresh_interval": 10}}]),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps(
+            [BUNDLE | {"kwargs": {"shards": SHARDS, "refresh_interval": 10}}]
+        ),
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "bundles"),
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "600",
         "AIRFLOW__DAG_PROCESSOR__STALE_DAG_THRESHOLD": "10",
         "AIRFLOW__SCHEDULER__PARSING_CLEANUP_INTERVAL": "10",
@@ -117,8 +122,8 @@ def _parse_in_child(file: Path, answer: Any) -> None:
     answer.send((dags, cpu, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024))
 
 
-def measure_files() -> dict[str, float]:
-    """Every DAG file parsed in a fork, and stored twice from here."""
+def measure_files(folder: Path) -> dict[str, float]:
+    """Every DAG file of the exports parsed in a fork, and stored twice from here."""
     from airflow.dag_processing.collection import update_dag_parsing_results_in_db
     from airflow.serialization.serialized_objects import LazyDeserializedDAG
     from airflow.utils.session import create_session
@@ -133,7 +138,7 @@ def measure_files() -> dict[str, float]:
 
     parses, peaks, first, again = [], [], [], []
     fork = multiprocessing.get_context("fork")
-    for file in sorted((ROOT / "dags").glob("customer_exports*.py")):
+    for file in (folder / name for name in shard_files(SHARDS)):
         here, there = fork.Pipe(duplex=False)
         child = fork.Process(target=_parse_in_child, args=(file, there))
         child.start()
@@ -153,12 +158,12 @@ def measure_files() -> dict[str, float]:
     }
 
 
-def measure_task(exports: int) -> float:
+def measure_task(folder: Path, exports: int) -> float:
     """Milliseconds that a task's start takes to find its DAG, imports left out."""
     variable = "_AIRFLOW_PARSING_CONTEXT_DAG_ID"  # as the task runner sets it
 
     def start() -> None:
-        dags, _ = parse(ROOT / "dags" / "customer_exports.py")
+        dags, _ = parse(folder / "customer_exports.py")
         assert len(dags) == 1
 
     os.environ[variable] = dag_id(f"customer-{exports // 2:05}")
@@ -170,7 +175,7 @@ def measure_task(exports: int) -> float:
 
 
 def measure_look() -> float:
-    from data_export.config.watch import FolderWatch
+    from data_export_airflow.bundle import FolderWatch
 
     watch = FolderWatch()
     watch.look()
@@ -238,8 +243,10 @@ def measure(exports: int) -> dict[str, float]:
 
             initdb()
             DagBundlesManager().sync_bundles_to_db()
-            parse(ROOT / "dags" / "data_export_check.py")  # imports do not count
-            result = {"exports": exports, **measure_files(), "task_ms": measure_task(exports)}
+            (bundle,) = DagBundlesManager().get_all_dag_bundles()
+            bundle.initialize()
+            parse(bundle.path / "data_export_check.py")  # imports do not count
+            result = {"exports": exports, **measure_files(bundle.path), "task_ms": measure_task(bundle.path, exports)}
             result |= {"look_ms": measure_look(), "validate": measure_validate()}
             print(json.dumps(result), file=sys.stderr, flush=True)  # the rest takes minutes
             with psycopg.connect(dsn, autocommit=True) as database:

@@ -24,11 +24,13 @@ COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
 UI_PORT = 8080
 #: What the scheduler imports for its tasks.
 PRELOAD = ROOT / "deploy" / "preload"
-#: The DAGs folder, watching the customer files.
+#: How many DAG files share the exports.
+SHARDS = 8
+#: The DAGs folder, with the customers' DAGs in some files that follow the customer files.
 BUNDLE = {
     "name": "dags-folder",
     "classpath": "data_export_airflow.bundle.CustomerFilesBundle",
-    "kwargs": {"refresh_interval": 5},
+    "kwargs": {"shards": SHARDS, "refresh_interval": 5},
 }
 #: In every task's log otherwise: Airflow reads .airflowignore with a name that its library has deprecated.
 QUIET = "ignore:GitWildMatchPattern:DeprecationWarning"
@@ -178,6 +180,7 @@ class Airflow:
             "api_auth": {"jwt_secret": secrets["jwt"]},
             "dag_processor": {
                 "dag_bundle_config_list": json.dumps([BUNDLE]),
+                "dag_bundle_storage_path": self.home / "bundles",
                 "min_file_process_interval": 300,  # a changed customer file is noticed by the bundle
                 "stale_dag_threshold": 10,
                 "parsing_processes": 1,

@@ -1,6 +1,6 @@
--- The checks on raw input data of the inputs, in any order. Sees the table inputs (see work_order.sql).
+-- The checks on the raw data of each input, in any order. Reads the table inputs (see work_order.sql).
 --
--- Columns, cast to these types where they have another
+-- Columns, cast to these types if they differ
 --   work_order_number   from inputs
 --   input_id            uuid
 --   check               text

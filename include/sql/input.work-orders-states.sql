@@ -1,8 +1,8 @@
--- The inputs of the states: of each work item only the last created, whether or not it was created in the window.
--- Sees the table work_items (see work_order.sql).
+-- The inputs of work-orders-states: only the last created of each work item, whether or not it was created in the
+-- window. Reads the table work_items (see work_order.sql).
 --
--- Last is last by (create_date with NULL first, id).
--- Columns: those of input.work-orders-timeline.sql.
+-- "Last" is by (create_date with NULL first, id).
+-- Columns: as in input.work-orders-timeline.sql.
 SELECT DISTINCT ON (work_items.id) work_items.work_order_number, input.*
 FROM work_items
 JOIN input ON input.work_item_id = work_items.id

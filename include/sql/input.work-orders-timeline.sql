@@ -1,6 +1,7 @@
--- The inputs of a timeline: all of the work items, in any order. Sees the table work_items (see work_order.sql).
+-- The inputs of work-orders-timeline: all inputs of each work item, in any order. Reads the table work_items
+-- (see work_order.sql).
 --
--- Columns, cast to these types where they have another
+-- Columns, cast to these types if they differ
 --   work_order_number   from work_items
 --   id                  uuid; also the first part of the image's file name
 --   work_item_id        uuid

@@ -1,6 +1,6 @@
--- The results of the analyses of the inputs, in any order. Sees the table inputs (see work_order.sql).
+-- The results of the analyses of each input, in any order. Reads the table inputs (see work_order.sql).
 --
--- Columns, cast to these types where they have another
+-- Columns, cast to these types if they differ
 --   work_order_number         from inputs
 --   input_id                  uuid
 --   task_name                 text

@@ -1,11 +1,11 @@
--- Which work orders one site's file of one window holds, numbered in the order of its lines.
+-- The work orders in the file of one site and window, numbered in the order of its lines.
 --
--- All queries of this folder run as one statement, in which a later one sees the rows of the earlier as tables:
+-- All queries in this folder run as one statement, in which later queries read the rows of earlier ones as tables:
 -- work_order.sql -> work_orders -> work_item.sql -> work_items -> input.<export type>.sql -> inputs -> *_conformity.sql.
--- Filled in before it runs, in any of them: :site_id (uuid), :start and :end (timestamptz; the window is
+-- Filled in before it runs, in any query: :site_id (uuid), :start and :end (timestamptz; the window is
 -- start <= t < end). An installation with other tables writes its own queries here; extra columns do no harm.
 --
--- Columns, cast to these types where they have another
+-- Columns, cast to these types if they differ
 --   work_order_number   1, 2, 3, ... by create_date with NULL first, then id
 --   id                  uuid
 --   name                text

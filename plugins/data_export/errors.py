@@ -7,22 +7,22 @@
     │   ├── SourceRejected                                the source refuses us, or lacks a table or column
     │   ├── InvalidRecord           (ValueError)          a source row that the delivered format cannot express
     │   ├── AccessDenied            (PermissionError)     credentials, key or permission refused
-    │   │   ├── HostKeyMismatch                           an SFTP server is not the one that was pinned
-    │   │   └── OverwriteRefused                          may create, may not replace
+    │   │   ├── HostKeyMismatch                           an SFTP server does not have the pinned host key
+    │   │   └── OverwriteRefused                          we may create, but not replace
     │   ├── TargetNotFound          (FileNotFoundError)   bucket or folder does not exist
-    │   ├── RecipientsRefused                             the mail server will not take mail for some recipients
-    │   ├── TargetRefused                                 the target will not take this name or this operation
-    │   ├── StagedFileGone                                what an earlier task of the run staged was cleaned since
-    │   └── CheckFailed                                   a check found what would make an export fail
+    │   ├── RecipientsRefused                             the mail server permanently refuses some recipients
+    │   ├── TargetRefused                                 the target refuses this name or operation
+    │   ├── StagedFileGone                                an earlier task's staged file has been cleaned up
+    │   └── CheckFailed                                   a check found something that would make an export fail
     ├── TransientError              a retry may help: network, 429, 5xx, stalled or full server
     │   ├── TargetUnavailable       (ConnectionError)
     │   ├── SourceUnavailable       (ConnectionError)
     │   ├── TargetFull              (OSError)             disk or quota; somebody may make room before the last try
-    │   └── VerificationFailed                            the target confirms another size or checksum than was sent
+    │   └── VerificationFailed                            the target confirms a different size or checksum than was sent
     └── ObjectExists                (FileExistsError)     a create-only write found one; callers decide what it means
 
-Messages are one line: the thing, its value, the fix. They never hold a secret, so they may go to logs and mail.
-Dual inheritance lets callers who know only the builtin catch it.
+Messages are one line: the thing, its value, the fix. They never contain a secret, so they may go to logs and mail.
+Dual inheritance lets callers that know only the builtin class catch them.
 """
 
 
@@ -55,7 +55,7 @@ class AccessDenied(PermanentError, PermissionError):
 
 
 class HostKeyMismatch(AccessDenied):
-    """An SFTP server presents another host key than the pinned one."""
+    """An SFTP server presents a different host key than the pinned one."""
 
 
 class OverwriteRefused(AccessDenied):
@@ -67,19 +67,19 @@ class TargetNotFound(PermanentError, FileNotFoundError):
 
 
 class TargetRefused(PermanentError):
-    """The target will not take this name or this operation, whatever the credentials."""
+    """The target refuses this name or operation, whatever the credentials."""
 
 
 class RecipientsRefused(PermanentError):
-    """The mail server refuses some recipients for good; the others have their mail."""
+    """The mail server permanently refuses some recipients; the others have their mail."""
 
 
 class StagedFileGone(PermanentError):
-    """A staged file of this run is no longer there."""
+    """A staged file of this run is gone."""
 
 
 class CheckFailed(PermanentError):
-    """A check found what would make an export fail."""
+    """A check found something that would make an export fail."""
 
 
 class TransientError(DataExportError):
@@ -99,7 +99,7 @@ class TargetFull(TransientError, OSError):
 
 
 class VerificationFailed(TransientError):
-    """The target confirms another size or checksum than what was sent."""
+    """The target confirms a different size or checksum than was sent."""
 
 
 class ObjectExists(DataExportError, FileExistsError):
@@ -107,5 +107,5 @@ class ObjectExists(DataExportError, FileExistsError):
 
 
 def line_of(error: DataExportError) -> str:
-    """The error's line as it can be stored and mailed: at most 2,000 characters, `?` for lone surrogates."""
+    """The error's line, fit to store and mail: at most 2,000 characters, `?` for lone surrogates."""
     return str(error)[:2000].encode(errors="replace").decode()

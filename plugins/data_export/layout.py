@@ -1,6 +1,6 @@
-"""Every object name that the service writes, spelled in this one place.
+"""Every object name that the service writes, defined in this one place.
 
-Names are relative to the target's or the staging area's root, use `/`, and never begin with it.
+Names are relative to the root of the target or of staging, use `/`, and never begin with `/`.
 Source of the delivered layout: the service's public page, "Structure of the data in the target bucket".
 """
 
@@ -40,20 +40,20 @@ def image_key(site_id: UUID, input_id: UUID | str, file_extension: str | None) -
 
 
 def receipt_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
-    """`<site_id>/receipts/<export_type>/<from>_<to>.json`, of a later revision `.r<n>.json`, as its data file."""
+    """`<site_id>/receipts/<export_type>/<from>_<to>.json`; later revisions end in `.r<n>.json`, like the data file."""
     return f"{site_id}/receipts/{export_type}/{window.stamp}{_suffix(revision)}.json"
 
 
 def missing_images_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
-    """`<site_id>/receipts/<export_type>/<from>_<to>.missing-images.txt`: names that a receipt is too short for."""
+    """`<site_id>/receipts/<export_type>/<from>_<to>.missing-images.txt`: all names, if too many for a receipt."""
     return f"{site_id}/receipts/{export_type}/{window.stamp}{_suffix(revision)}.missing-images.txt"
 
 
 def plain_extension(file_extension: str | None) -> str:
-    """The extension, empty where there is none.
+    """The extension, empty if there is none.
 
     Raises:
-        ValueError: one that could leave the folder (see `is_safe_extension`).
+        ValueError: the extension could leave the folder (see `is_safe_extension`).
     """
     if not is_safe_extension(file_extension):
         raise ValueError(f"file_extension {file_extension!r} is not a plain extension such as .png")
@@ -71,7 +71,7 @@ def staging_run_prefix(export: str, window: ExportWindow, run_token: str) -> str
 
 
 def staging_export_prefix(export: str) -> str:
-    """`runs/<export>/`: what all runs of an export have staged."""
+    """`runs/<export>/`: everything that the runs of an export have staged."""
     return f"runs/{export}/"
 
 
@@ -81,7 +81,7 @@ def staging_site_prefix(run_prefix: str, site_id: UUID, attempt: int) -> str:
 
 
 def mail_marks_prefix(run_prefix: str) -> str:
-    """`<run_prefix>/mail/`: which mails of a run a server has accepted."""
+    """`<run_prefix>/mail/`: the mails of a run that a server has accepted."""
     return f"{run_prefix}/mail/"
 
 
@@ -101,7 +101,7 @@ def staging_links_prefix(export: str) -> str:
 
 
 def alerts_prefix(export: str) -> str:
-    """`alerts/<export>/`: which alerts of an export were sent lately."""
+    """`alerts/<export>/`: the alerts of an export that were sent recently."""
     return f"alerts/{export}/"
 
 

@@ -12,7 +12,7 @@ class ExportWindow:
     Whole seconds because the file name carries no fraction: two windows could otherwise share a name.
 
     Raises:
-        ValueError: naive or sub-second bounds, bounds that no UTC date can hold, or `end` not after `start`.
+        ValueError: a bound is naive, sub-second or not a possible UTC date, or `end` is not after `start`.
     """
 
     start: datetime

@@ -1,26 +1,33 @@
-"""`new`, called by a script and by a person at a terminal."""
+"""`new`: right at once, commented, and free of what the example says of others."""
 
-import io
 from pathlib import Path
 
 import pytest
 
 from data_export.config.load import load_customer
+from data_export.config.platform import ROOT
 from data_export_airflow.commands.cli import main
 
 SITE, OTHER = "433a60f6-9756-473e-b1e9-9e89e24bb787", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKVxyfTCcjn26PI+Tfr7ObEb3hvLDhy0UdbwohIWOB5T"
+TARGETS = {
+    "gs": "gs://acme-bucket/exports/",
+    "s3": "s3://acme-bucket/exports/",
+    "sftp": "sftp://acme@sftp.acme.example:2222/in/exports",
+    "email": "bi@acme.example, ops@acme.example",
+}
 
 
-class Terminal(io.StringIO):
-    def isatty(self) -> bool:
-        return True
+def needed(scheme: str) -> list[str]:
+    """The flags without which there is no file."""
+    server = [f"connector_config.sftp_host_key={KEY}", "connector_config.sftp_private_key_path=/keys/acme"]
+    more = [word for pair in server for word in ("--set", pair)] if scheme == "sftp" else []
+    return ["--site", SITE, "--target", TARGETS[scheme], *more]
 
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
-    monkeypatch.setattr("sys.stdin", io.StringIO())
     return tmp_path
 
 
@@ -60,70 +67,126 @@ def test_a_server_by_flags(folder: Path) -> None:
     assert {load_customer(folder / f"{name}.yaml").scheme for name in ("acme", "beta")} == {"sftp"}
 
 
+@pytest.mark.parametrize("scheme", list(TARGETS))
+def test_of_every_connector(scheme: str, folder: Path) -> None:
+    assert main(["new", "acme", *needed(scheme), "--start-date", "2025-04-01"]) == 0
+    export = load_customer(folder / "acme.yaml")
+    assert export.scheme == scheme
+    assert export.model_dump(exclude={"connector_config"}, exclude_defaults=True, mode="json") == {
+        "site_id": [SITE],
+        "interval": "daily",
+        "start_date": "2025-04-01",
+        "connector_type": export.connector_type,
+    }
+    (example,) = (path for path in (ROOT / "include/examples").glob("*.yaml") if load_customer(path).scheme == scheme)
+    comments = [line for line in example.read_text().splitlines() if line.lstrip().startswith("#")]
+    text = (folder / "acme.yaml").read_text()
+    assert [line for line in text.splitlines() if line in comments] == comments
+    in_force = "\n".join(line for line in text.splitlines() if not line.strip().startswith("#"))
+    for value in ("9b1deb4d", "customer", "platform", "deepomatic", "data_export_", "2025-03"):
+        assert value not in in_force, "another customer's"
+
+
+def test_what_the_server_is_told_comes_from_the_target(folder: Path) -> None:
+    assert main(["new", "acme", *needed("sftp"), "--no-images"]) == 0
+    assert load_customer(folder / "acme.yaml").connector_config.model_dump(exclude_defaults=True) == {
+        "sftp_host": "sftp.acme.example",
+        "sftp_port": 2222,
+        "sftp_username": "acme",
+        "sftp_private_key_path": "/keys/acme",
+        "sftp_host_key": KEY,
+        "sftp_remote_path": "/in/exports",
+        "export_images": False,
+    }
+
+
+@pytest.mark.parametrize("scheme", list(TARGETS))
+def test_keys_that_an_example_has_not_are_added(scheme: str, folder: Path) -> None:
+    more = ["owner=a@b.example", "limits.max_window_days=31", "limits.earliest=2024-01-01"]
+    more += ["connector_config.if_exists=keep"]
+    assert main(["new", "acme", *needed(scheme), *(word for pair in more for word in ("--set", pair))]) == 0
+    export = load_customer(folder / "acme.yaml")
+    assert (export.owner, export.limits.max_window_days, str(export.limits.earliest)) == (
+        "a@b.example",
+        31,
+        "2024-01-01",
+    )
+    assert export.connector_config.if_exists == "keep"
+
+
+def test_sites_may_stand_in_one_flag(folder: Path) -> None:
+    assert main(["new", "acme", "--site", f"{SITE}, {OTHER}", "--target", TARGETS["gs"]]) == 0
+    assert len(load_customer(folder / "acme.yaml").site_id) == 2
+
+
+def test_values_that_yaml_would_take_for_something_else_are_quoted(folder: Path) -> None:
+    awkward = 'a: b #c "d" \\'
+    more = ["--interval", "*/30 * * * *", "--set", f"connector_config.impersonate={awkward}"]
+    assert main(["new", "acme", *needed("gs"), *more]) == 0
+    export = load_customer(folder / "acme.yaml")
+    assert (export.interval, export.connector_config.model_dump()["impersonate"]) == ("*/30 * * * *", awkward)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "--connector is missing"),
-        (["--connector", "ftp"], "'ftp' is not one of"),
-        (["--target", "bucket/x"], "--connector is missing (gs, s3, email, sftp, which --target does not tell)"),
-        (["--target", "http://bucket/x"], "--target 'http://bucket/x': 'http' is not one of gs"),
-        (["--site", SITE, "--connector", "gs", "--target", "s3://bucket/x/"], "address of s3, not of gs: leave"),
-        (["--site", SITE, "--target", "sftp://us@host:99999/x"], "has a port that is none: write 1 to 65535"),
-        (["--target", "gs://bucket/x"], "--site is missing"),
-        (["--target", "gs://bucket/x", "--site", "x"], "'x' is not a uuid"),
-        (["--connector", "gs", "--site", SITE], "--target is missing (gs://bucket/folder/)"),
-        (["--site", SITE, "--target", "sftp://us@host/in"], "--set connector_config.sftp_private_key_path is missing"),
-        (["--site", SITE, "--target", "gs://bucket/x", "--interval", "dayly"], "did you mean daily?"),
-        (["--site", SITE, "--target", "gs://bucket/x", "--interval", "once"], "--set end_date is missing"),
-        (["--site", SITE, "--target", "gs://bucket/x", "--set", "owner"], "write KEY=VALUE"),
+        ([], ["--site and --target must be given"]),
+        (["--site", SITE], ["--target must be given; a target is gs://bucket/folder/"]),
+        (["--connector", "ftp"], ["'ftp' is not a connector: use one of gs"]),
+        (["--target", "bucket/x", "--site", SITE], ["--target must be given"]),
+        (["--target", "http://bucket/x"], ["'http' is not a connector"]),
+        (["--site", SITE, "--connector", "gs", "--target", "s3://bucket/x/"], ["address of 's3', not of gs: leave"]),
+        (["--site", SITE, "--target", "sftp://us@host:99999/x"], ["port that is not valid: write 1 to 65535"]),
+        (["--site", SITE, "--target", "sftp://us:canary@host/x"], ["leave the password out"]),
+        (["--target", "gs://bucket/x", "--interval", "once"], ["--site: is missing", "--set end_date: is missing"]),
+        (["--target", "gs://bucket/x", "--site", "x"], ["--site: 'x' is not a uuid"]),
+        (["--connector", "gs"], ["--site: is missing", "--target: is missing: add it (gs://bucket/folder/"]),
+        (
+            ["--target", "sftp://us@host/in"],
+            [
+                "--site: is missing",
+                "--set connector_config.sftp_private_key_path: is missing",
+                "--set connector_config.sftp_host_key: is missing",
+            ],
+        ),
+        (["--site", SITE, "--site", SITE, "--target", "gs://bucket/x"], ["twice"]),
+        (["--site", SITE, "--target", "gs://bucket/x", "--interval", "dayly"], ["--interval:", "did you mean daily?"]),
+        (["--site", SITE, "--target", "gs://bucket/x", "--set", "nonsense=1"], ["is not a key that is known here"]),
+        (["--site", SITE, "--target", "gs://bucket/x", "--set", "owner"], ["write KEY=VALUE"]),
     ],
 )
-def test_without_a_terminal_what_is_missing_is_named(
-    arguments: list[str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+def test_everything_that_is_missing_or_wrong_is_named_and_nothing_written(
+    arguments: list[str], said: list[str], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["new", "acme", *arguments]) == 2
-    captured = capsys.readouterr()
-    assert said in captured.err
-    assert captured.err.endswith("nothing was written\n")
+    err = capsys.readouterr().err
+    assert [words for words in said if words not in err] == []
+    assert "canary" not in err
+    assert err.endswith("nothing was written\n")
     assert list(folder.iterdir()) == []
 
 
-def test_a_person_is_asked_again_until_the_answer_is_right(
-    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+def test_a_collision_is_refused_and_a_file_that_is_there_stays(
+    folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    answers = [
-        "ftp",
-        "sftp",
-        "nonsense",
-        SITE,
-        "sftp://us@host.example:2222/in",
-        "/keys/acme",
-        "SHA256:abc",
-        KEY,
-        "",
-        "",
-        "",
-    ]
-    monkeypatch.setattr("sys.stdin", Terminal("\n".join(answers) + "\n"))
-    assert main(["new", "acme"]) == 0
-    said = capsys.readouterr().err
-    assert "'ftp' is not one of" in said
-    assert "'nonsense' is not a uuid" in said
-    assert "is a fingerprint" in said
-    export = load_customer(folder / "acme.yaml")
-    assert (export.scheme, export.interval, export.timezone) == ("sftp", "daily", "UTC")
-
-
-def test_a_person_who_leaves_has_written_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", Terminal("gs\n"))
-    assert main(["new", "acme"]) == 2
-    assert list(folder.iterdir()) == []
-
-
-def test_a_problem_beside_the_file_is_told(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ["--site", SITE, "--target", "gs://bucket/x/"]
-    assert main(["new", "acme", *arguments]) == 0
-    assert main(["new", "beta", *arguments]) == 1
+    assert main(["new", "acme", *needed("gs")]) == 0
+    text = (folder / "acme.yaml").read_text()
+    assert main(["new", "beta", *needed("gs")]) == 2
     assert "beta.yaml and acme.yaml would write the same files" in capsys.readouterr().err
-    assert main(["new", "acme"]) == 1  # before anything is asked
+    assert main(["new", "acme", *needed("s3")]) == 1
     assert "is there already" in capsys.readouterr().err
+    assert [path.read_text() for path in folder.iterdir()] == [text]
+
+
+@pytest.mark.parametrize("name", ["../acme", "Acme", "a_b", "", "a/b"])
+def test_a_name_that_is_not_valid(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", name, *needed("gs")]) == 1
+    assert "is not an export's name" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(folder / "gone"))
+    assert main(["new", "acme", *needed("gs")]) == 1
+    assert "cannot be written (No such file or directory): create the folder" in capsys.readouterr().err

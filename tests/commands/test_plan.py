@@ -140,6 +140,21 @@ def test_against_another_revision(folder: Path, capsys: pytest.CaptureFixture[st
     assert [each["name"] for each in planned(capsys, "--no-source", "--since", "earlier")["exports"]] == ["new"]
 
 
+@pytest.mark.parametrize("of", ["the repository", "a folder of it"])
+def test_only_the_files_that_lie_directly_in_the_folder_count(
+    of: str, folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if of == "the repository":
+        folder = folder.parents[1]
+        monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(folder))
+        (folder / "same.yaml").write_text(CLOUD % "same")
+    (folder / "older").mkdir()
+    (folder / "older" / "same.yaml").write_text("not: this one")
+    commit(folder)
+    plan = planned(capsys, "--no-source")
+    assert (plan["exports"], plan["unchanged"]) == ([], 1 if of == "the repository" else 3)
+
+
 def test_within_a_hook_of_git(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

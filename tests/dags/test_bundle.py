@@ -1,22 +1,57 @@
-"""The bundle asks for the right DAG file when a customer file changes, also after Airflow's database was away."""
+"""The bundle makes the same DAG files everywhere, and asks for the right one when a customer file changes."""
 
+import json
 import logging
+import multiprocessing
 import shutil
 import warnings
+from datetime import UTC, datetime
 from pathlib import Path
+from uuid import UUID
 
 import pytest
+import structlog
+from airflow.dag_processing.bundles.manager import DagBundlesManager
+from airflow.dag_processing.dagbag import BundleDagBag
 from airflow.models.dagbag import DagPriorityParsingRequest
+from airflow.sdk.execution_time.comms import StartupDetails
+from airflow.sdk.execution_time.task_runner import parse
 from airflow.utils.db import initdb
+from airflow.utils.file import list_py_file_paths
 from airflow.utils.session import create_session
 from sqlalchemy import delete, select
 
+from data_export.config.models import dag_id
 from data_export_airflow import bundle
 from data_export_airflow.bundle import CustomerFilesBundle
-from data_export_airflow.dags.shards import holder, share_files
+from data_export_airflow.dags.shards import MOST, shard_files, shard_of
+from tests.customers import GOOD
 
 ROOT = Path(__file__).parents[2]
-DAGS = ROOT / "dags"
+NAMES = [f"customer-{number}" for number in range(40)]
+OTHERS = {"config_errors.py", "data_export_check.py", "data_export_watch.py"}
+UUID_1 = str(UUID(int=1))
+
+
+@pytest.fixture(autouse=True)
+def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Where Airflow lets bundles write, as empty as on a new worker."""
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH", str(tmp_path / "storage"))
+    return tmp_path / "storage"
+
+
+@pytest.fixture
+def dags(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(ROOT / "dags", tmp_path / "dags", ignore=shutil.ignore_patterns("__pycache__")))
+
+
+@pytest.fixture
+def customers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "customers"
+    folder.mkdir()
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(folder))
+    monkeypatch.setenv("DATA_EXPORT_PLATFORM_FILE", str(shutil.copy(ROOT / "include" / "platform.yaml", tmp_path)))
+    return folder
 
 
 def taken() -> set[str]:
@@ -27,16 +62,133 @@ def taken() -> set[str]:
     return files
 
 
-def test_a_change_is_asked_for_and_once_more_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+def listed(path: Path) -> set[str]:
+    """What the dag-processor finds to parse there."""
+    with warnings.catch_warnings(action="ignore"):  # Airflow's own, over .airflowignore
+        return {str(Path(file).relative_to(path)) for file in list_py_file_paths(path)}
+
+
+def configure(monkeypatch: pytest.MonkeyPatch, **kwargs: object) -> None:
+    one = {"name": "dags-folder", "classpath": "data_export_airflow.bundle.CustomerFilesBundle", "kwargs": kwargs}
+    monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([one]))
+
+
+def test_the_exports_are_shared_out_and_all_other_dags_are_there(dags: Path, customers: Path) -> None:
+    for name in NAMES:
+        (customers / f"{name}.yaml").write_text(GOOD % name)
+    made = CustomerFilesBundle(name="dags-folder", path=str(dags), shards=8)
+    made.initialize()
+    assert listed(made.path) == {*shard_files(8), *OTHERS}
+    found = {}
+    for file in sorted(listed(made.path)):
+        bag = BundleDagBag(dag_folder=made.path / file, bundle_path=made.path, bundle_name=made.name)
+        assert not bag.import_errors
+        assert not found.keys() & bag.dags.keys()
+        found |= {name: str(dag.relative_fileloc) for name, dag in bag.dags.items()}
+    shares = {dag_id(name): shard_of(name, shard_files(8)) for name in NAMES}
+    assert len(set(shares.values())) == 8
+    assert found == shares | {file[:-3]: file for file in OTHERS - {"config_errors.py"}}
+
+
+def test_settings_of_an_older_version_go_on_as_before(dags: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundle without a number: the names of its files are those of the copies that lay in dags/."""
+    for kwargs in ({"path": str(dags), "refresh_interval": 10}, {"refresh_interval": 10}):
+        configure(monkeypatch, **kwargs)
+        (made,) = DagBundlesManager().get_all_dag_bundles()
+        made.initialize()
+        assert listed(made.path) == {*shard_files(32), *OTHERS}
+
+
+@pytest.mark.parametrize("shards", [8, 32])
+def test_a_task_of_a_run_under_way_finds_its_dag_in_the_file_that_once_held_it(
+    shards: int, dags: Path, customers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    customers = tmp_path / "customers"
-    customers.mkdir()
-    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(customers))
-    monkeypatch.setenv("DATA_EXPORT_PLATFORM_FILE", str(shutil.copy(ROOT / "include" / "platform.yaml", tmp_path)))
+    """Queued for a copy that lay in dags/, or while there were more shards; its worker's storage is empty."""
+    (customers / "acme.yaml").write_text(GOOD % "acme")
+    configure(monkeypatch, path=str(dags), shards=shards)
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id("acme"))  # as the task runner does
+    now = datetime(2025, 3, 17, tzinfo=UTC)
+    run = {"dag_id": dag_id("acme"), "run_id": "scheduled", "run_type": "scheduled", "state": "running"}
+    run |= dict.fromkeys(("logical_date", "data_interval_start", "data_interval_end", "start_date", "run_after"), now)
+    run |= {"end_date": None, "consumed_asset_events": [], "partition_key": None}
+    task = {"task_id": "close", "dag_id": dag_id("acme"), "run_id": "scheduled", "try_number": 1}
+    for file in ("customer_exports.py", "customer_exports_07.py", "customer_exports_32.py", "customer_exports_99.py"):
+        details = {
+            "ti": task | {"id": UUID_1, "dag_version_id": UUID_1},
+            "dag_rel_path": file,
+            "bundle_info": {"name": "dags-folder", "version": None},
+            "start_date": now,
+            "ti_context": {"dag_run": run, "max_tries": 1},
+            "sentry_integration": "",
+        }
+        found = parse(StartupDetails.model_validate(details), structlog.get_logger())
+        assert found.task.dag.dag_id == dag_id("acme")
+
+
+def test_many_workers_make_the_files_at_once(dags: Path, storage: Path) -> None:
+    fork = multiprocessing.get_context("fork")
+    start = fork.Barrier(12)
+
+    def work() -> None:
+        start.wait()
+        made = CustomerFilesBundle(name="dags-folder", path=str(dags))
+        made.initialize()
+        assert all((made.path / file).read_text().endswith("shards=32))\n") for file in shard_files(MOST))
+
+    workers = [fork.Process(target=work) for _ in range(12)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert [worker.exitcode for worker in workers] == [0] * 12
+    (folder,) = (storage / "dags-folder").iterdir()
+    assert {path.name for path in folder.iterdir()} == {*shard_files(MOST), *OTHERS, ".airflowignore"}
+
+
+def test_what_is_there_already_is_neither_written_nor_locked(dags: Path, storage: Path) -> None:
+    """A task may run as a user who may only read; a bundle with other settings has files of its own."""
+    one, other, again = (
+        CustomerFilesBundle(name="dags-folder", path=str(dags), shards=shards) for shards in (8, 32, 8)
+    )
+    one.initialize()
+    other.initialize()
+    shutil.rmtree(storage / "_locks")
+    again.initialize()
+    assert one.path == again.path != other.path
+    assert not (storage / "_locks").exists()
+
+
+@pytest.mark.parametrize("shards", [0, 100, "32", True, None])
+def test_a_number_that_is_not_valid_is_refused_with_the_fix(shards: object) -> None:
+    with pytest.raises(ValueError, match=f"bundle dags-folder: shards is {shards!r}; use a number from 1 to 99"):
+        CustomerFilesBundle(name="dags-folder", shards=shards)
+
+
+def test_a_dags_folder_that_goes_away_keeps_what_was_served(dags: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made = CustomerFilesBundle(name="dags-folder", path=str(dags), shards=8)
+    made.initialize()
+    (dags / "own.py").write_text("# a DAG of Airflow's\n")
+    made.refresh()
+    assert "own.py" in listed(made.path)
+    away = dags.rename(dags.with_name("away"))
+    made.refresh()
+    assert f"make {dags} readable" in caplog.text
+    away.rename(dags)
+    assert listed(made.path) == {*shard_files(8), *OTHERS, "own.py"}
+
+
+def test_a_storage_that_cannot_be_written_is_named_with_the_fix(dags: Path, storage: Path) -> None:
+    storage.touch()
+    made = CustomerFilesBundle(name="dags-folder", path=str(dags))
+    with pytest.raises(OSError, match=f"cannot be made in {storage}/.*dag_bundle_storage_path"):
+        made.initialize()
+
+
+def test_a_change_is_asked_for_and_once_more_later(
+    dags: Path, customers: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr(bundle, "_AGAIN_SECONDS", 0.0)
-    dags = Path(shutil.copytree(DAGS, tmp_path / "dags"))
-    watching = CustomerFilesBundle(name="dags-folder", path=str(dags), refresh_interval=5)
+    watching = CustomerFilesBundle(name="dags-folder", path=str(dags), shards=8, refresh_interval=5)
     with warnings.catch_warnings(action="ignore"):  # Airflow's own, over its own tables
         initdb()
     taken()
@@ -44,7 +196,7 @@ def test_a_change_is_asked_for_and_once_more_later(
     assert taken() == set()  # at its start the dag-processor parses everything anyway
 
     shutil.copy(ROOT / "include" / "examples" / "sftp.yaml", customers)
-    file = holder("sftp", share_files(DAGS))
+    file = shard_of("sftp", shard_files(8))
     for wanted in ({file}, {file}, set()):
         watching.refresh()
         assert taken() == wanted
@@ -57,12 +209,7 @@ def test_a_change_is_asked_for_and_once_more_later(
     watching.refresh()
     assert taken() == {file, "config_errors.py"}
 
-    (tmp_path / "platform.yaml").write_text((tmp_path / "platform.yaml").read_text() + "# changed\n")
+    platform = customers.parent / "platform.yaml"
+    platform.write_text(platform.read_text() + "# changed\n")
     watching.refresh()
-    assert taken() >= {*share_files(DAGS), "config_errors.py"}
-
-    watching.refresh()
-    taken()
-    (dags / file).unlink()
-    watching.refresh()
-    assert taken() == set(share_files(dags))  # the others take over its exports
+    assert taken() == {*shard_files(8), "config_errors.py"}

@@ -50,6 +50,12 @@ def states(history: History, dag: str) -> Tasks:
 def running(history: History) -> str:
     """An export with a backfill of three windows, one at a time: `prepare` of the first is done, `extract` runs."""
     dag = history.export("acme", "daily", "2025-03-03")
+    begin(history, dag, {"name": "acme"})
+    return dag
+
+
+def begin(history: History, dag: str, plan: dict[str, object]) -> None:
+    """A backfill of three windows, one at a time: `prepare` of the first is done, `extract` runs."""
     _create_backfill(
         dag_id=dag,
         from_date=START,
@@ -62,7 +68,7 @@ def running(history: History) -> str:
     )
     turn(history, dag)
     run = history.session.scalars(select(DagRun).where(DagRun._state == "running")).one()
-    for key, value in (("return_value", [str(SITE)]), ("plan", {"name": "acme"})):
+    for key, value in (("return_value", [str(SITE)]), ("plan", plan)):
         found = {"dag_run_id": run.id, "dag_id": dag, "run_id": run.run_id, "task_id": "prepare", "map_index": -1}
         history.session.add(XComModel(**found, key=key, value=value, timestamp=START))
     history.session.add(TaskMap(dag_id=dag, task_id="prepare", run_id=run.run_id, map_index=-1, length=1, keys=None))
@@ -70,7 +76,6 @@ def running(history: History) -> str:
     for _ in range(3):  # the mapped tasks are made one after the other
         turn(history, dag)
     set_state(history, run, "extract", "running")
-    return dag
 
 
 def set_state(history: History, run: DagRun, task_id: str, state: str) -> None:

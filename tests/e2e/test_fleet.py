@@ -13,6 +13,8 @@ import pytest
 
 from data_export.config.models import dag_id
 from data_export_airflow.dags.factory import INVALID_TAG
+from data_export_airflow.dags.shards import shard_files, shard_of
+from demo.airflow import SHARDS
 from demo.data import PARIS
 from demo.rest import AirflowApi, wait_for
 from demo.session import Session
@@ -179,6 +181,31 @@ def test_a_copied_file_does_not_run_beside_the_export_that_delivers(session: Ses
         deliver(api, *WINDOWS[0])
     finally:
         file.unlink()
+
+
+def test_forty_exports_are_shared_out_over_the_files_that_the_bundle_made(session: Session, customers: Path) -> None:
+    """By the real dag-processor; a change is then seen in the file that holds its export."""
+    names = [f"shared-{number}" for number in range(40)]
+    files = {name: customers / f"{name}.yaml" for name in names}
+
+    def found() -> dict[str, tuple[str, set[str]]]:
+        dags = session.api.request("GET", "/dags?limit=100&dag_id_pattern=data_export__shared")["dags"]
+        return {dag["dag_id"]: (dag["relative_fileloc"], {tag["name"] for tag in dag["tags"]}) for dag in dags}
+
+    try:
+        for number, file in enumerate(files.values()):
+            file.write_text(HEAD.format(sites=PARIS) + BUCKET.replace("beside", f"shared/{number}"))
+        wait_for("all their DAGs", lambda: len(found()) == len(names), 90)
+        shares = {dag_id(name): shard_of(name, shard_files(SHARDS)) for name in names}
+        assert {name: file for name, (file, _) in found().items()} == shares
+        assert len(set(shares.values())) == SHARDS
+        assert not [error for error in session.api.import_errors() if "shared" in error]
+        changed = files["shared-7"]
+        changed.write_text(changed.read_text().replace("daily", "weekly"))
+        wait_for("the change", lambda: "weekly" in found()[dag_id("shared-7")][1], 30)
+    finally:
+        for file in files.values():
+            file.unlink(missing_ok=True)
 
 
 def test_a_removed_file_is_no_dag_any_more_and_its_run_can_be_ended(session: Session, beside: dict[str, Path]) -> None:

@@ -98,11 +98,17 @@ class History:
     def parse(self) -> None:
         """What the dag-processor does with the customer files as they are now; and unpauses all DAGs."""
         self.session.expire_all()  # Airflow's sessions keep what they loaded, the dag-processor begins with a new one
-        DagBundlesManager().sync_bundles_to_db(session=self.session)
-        self.session.commit()
+        self.bundles()
         folder = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
         bag = DagBag(folder, bundle_path=folder, bundle_name=BUNDLE)
         sync_bag_to_db(bag, BUNDLE, None, session=self.session)
+        self.unpause()
+
+    def bundles(self) -> None:
+        DagBundlesManager().sync_bundles_to_db(session=self.session)
+        self.session.commit()
+
+    def unpause(self) -> None:
         for dag in self.session.scalars(select(DagModel)):
             dag.is_paused = False
         self.session.commit()

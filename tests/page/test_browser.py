@@ -127,7 +127,7 @@ def test_the_calendar_is_walked_with_the_keyboard(installation: None, opened: Op
     gap = page.locator("button.cell:focus")
     expect(gap).to_have_class(re.compile("missing"))
     expect(gap).to_have_accessible_name(re.compile(": Missing"))
-    expect(page.get_by_role("tooltip")).to_contain_text("no run was made for it")
+    expect(page.get_by_role("tooltip")).to_contain_text("no run was created for it")
     page.keyboard.press("Space")
     page.keyboard.press("Shift+ArrowLeft")
     expect(page.get_by_text("Selected: 2 windows, starting")).to_be_visible()
@@ -166,7 +166,7 @@ def test_what_receipts_warn_of_is_told(installation: None, opened: Opened, shot:
     cell = page.locator("button.cell.refused").last
     expect(cell).to_have_accessible_name(re.compile("recipients refused 2"))
     cell.hover()
-    expect(page.get_by_role("tooltip")).to_contain_text("not to everybody")
+    expect(page.get_by_role("tooltip")).to_contain_text("did not reach everybody")
     shot(page, "page-refused", full_page=True)
     page = opened(PAGES["export"])
     kept = page.get_by_role("region", name="Where the files are").get_by_role("row").last
@@ -174,7 +174,7 @@ def test_what_receipts_warn_of_is_told(installation: None, opened: Opened, shot:
     expect(kept).to_contain_text("not replaced by one with 231 work orders, 231 kB")
     missing = page.get_by_role("region", name="Images missing at the source")
     missing.get_by_text("250 images").click()
-    expect(missing).to_contain_text(re.compile("the first 100 of 250.*All their names: gs://"))
+    expect(missing).to_contain_text(re.compile("the first 100 of 250.*The full list: gs://"))
     page = opened("fleet.html")
     expect(page.get_by_role("columnheader", name="Recipients refused")).to_be_visible()
 
@@ -191,7 +191,7 @@ def test_an_export_that_has_ended_says_what_it_lacks(installation: None, opened:
 
 def test_a_viewer_may_look_but_not_start_anything(installation: None, opened: Opened) -> None:
     page = opened(PAGES["export"], role="viewer")
-    expect(page.get_by_text("Your Airflow user may look, but not start runs.")).to_be_visible()
+    expect(page.get_by_text("Your Airflow user may not start runs.")).to_be_visible()
     expect(page.get_by_role("button", name=re.compile("Select|Backfill|Check"))).to_have_count(0)
 
 

@@ -22,7 +22,7 @@ def test_an_installation_without_exports_says_what_to_do(history: History, opene
     assert faults(page) == []
     shot(page, "empty-list")
     page = opened("fleet.html")
-    expect(page.get_by_text("No run failed within the last 24 hours.")).to_be_visible()
+    expect(page.get_by_text("No run failed in the last 24 hours.")).to_be_visible()
     shot(page, "empty-fleet")
 
 
@@ -87,7 +87,7 @@ def test_the_end_of_a_backfill_is_seen_at_once(history: History, opened: Opened,
         notice = page.get_by_text("A backfill of")
         expect(notice).to_contain_text(left) if left else expect(notice).to_have_count(0)
     expect(page.locator("button.cell.delivered")).to_have_count(2)
-    expect(page.get_by_role("status")).to_have_text("The backfill is over.")
+    expect(page.get_by_role("status")).to_have_text("The backfill has ended.")
 
 
 def test_text_of_customers_is_never_markup(history: History, opened: Opened) -> None:

@@ -92,5 +92,5 @@ def test_what_a_user_may_not_read_is_told_in_its_place(export_page: Page, opened
     expect(fleet.get_by_role("region", name="Failures of the last day")).to_contain_text("No run failed")
     export_page.route(re.compile(r"/check\?"), lambda route: route.fulfill(status=403, json={"detail": "Forbidden"}))
     export_page.reload()
-    expect(export_page.get_by_role("region", name="Check")).to_contain_text("may not read what checks found")
+    expect(export_page.get_by_role("region", name="Check")).to_contain_text("may not read the results of checks")
     expect(export_page.get_by_role("alert")).to_have_count(0)

@@ -4,8 +4,7 @@ import json
 import shlex
 from dataclasses import dataclass
 
-from data_export.alerts.alert import Alert
-from data_export.alerts.cause import cause_of
+from data_export.alerts.alert import Alert, cause_of
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
@@ -33,7 +32,7 @@ def failure_alert(failure: Failure) -> Alert:
     """Says customer, window, site, task, reason, fix, where to look and how to run it again."""
     facts = (
         ("Export", failure.export),
-        ("Window", spoken(failure.window) if failure.window else ""),
+        ("Window", window_as_text(failure.window) if failure.window else ""),
         ("Site", failure.site),
         ("Task", failure.task),
         ("Reason", f"{failure.error}: {failure.message}"),
@@ -83,7 +82,7 @@ def quarantine_alert(receipt: Receipt, place: str, keep_days: int, link: str) ->
         lead=f"The data was delivered without {count:,} work orders that its format cannot express.",
         facts=(
             ("Export", receipt.export),
-            ("Window", spoken(receipt.export_window)),
+            ("Window", window_as_text(receipt.export_window)),
             ("Set aside", f"{place} (quarantine.json of each site, kept for {keep_days} days)"),
         ),
         items=tuple(f"site {site.site_id}: {site.quarantined:,} work orders" for site in sites),
@@ -102,14 +101,14 @@ def refused_alert(receipt: Receipt, link: str) -> Alert:
         cause=cause_of("failure", "RecipientsRefused", " ".join(receipt.refused_recipients)),
         subject=f"Data export {receipt.export} does not reach every recipient",
         lead=f"The link was mailed, but the mail server refuses {count:,} of its recipients for good.",
-        facts=(("Export", receipt.export), ("Window", spoken(receipt.export_window))),
+        facts=(("Export", receipt.export), ("Window", window_as_text(receipt.export_window))),
         items=tuple(receipt.refused_recipients),
         fix=fix_of("RecipientsRefused", receipt.export),
         link=link,
     )
 
 
-def spoken(window: ExportWindow) -> str:
+def window_as_text(window: ExportWindow) -> str:
     """`2025-03-16 00:00 to 2025-03-17 00:00 UTC`."""
     start, end = (f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00") for moment in (window.start, window.end))
     return f"{start} to {end} UTC"

@@ -6,9 +6,8 @@ One alert may speak of many exports, so that a scheduler that was down for a nig
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import groupby
 
-from data_export.alerts.alert import Alert
-from data_export.alerts.cause import cause_of
-from data_export.alerts.failure import backfill_command, spoken
+from data_export.alerts.alert import Alert, cause_of
+from data_export.alerts.failure import backfill_command, window_as_text
 from data_export.alerts.watch import Late
 from data_export.config.models import dag_id
 
@@ -33,7 +32,7 @@ LATE, BROKEN = cause_of("late", "late"), cause_of("late", "broken")
 
 
 def broken_cause(problems: Iterable[str]) -> str:
-    """Another one where the file is broken in another way, which somebody who mends it wants to know."""
+    """Another one where the file is broken in another way, which somebody who fixes it wants to know."""
     return cause_of("late", BROKEN, "\n".join(problems))
 
 
@@ -54,7 +53,7 @@ def late_alert(late: Sequence[Late], ui: str, repeated: Mapping[str, str]) -> Al
         cause=LATE,
         subject=f"Data export{'s' * (len(names) != 1)} {whose} late",
         lead="These windows are over, and their data was not delivered in time.",
-        items=_shortened([f"{entry.export}: {spoken(entry.window)}: {_STATES[entry.run]}" for entry in late]),
+        items=_shortened([f"{entry.export}: {window_as_text(entry.window)}: {_STATES[entry.run]}" for entry in late]),
         fix=" ".join(text for state, text in _FIXES.items() if state in seen),
         commands=_commands(late),
         link=_link(names, ui),

@@ -1,25 +1,25 @@
 """From the files of `include/customers/` to checked exports, and to everything that is wrong with them."""
 
-import json
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from uuid import UUID
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from data_export.config.collisions import colliding
 from data_export.config.connectors import SftpConfig
-from data_export.config.fields import NAME, SUFFIXES, name_meant, quoted
+from data_export.config.fields import NAME, SUFFIXES, Email, name_meant, quoted
 from data_export.config.models import EXPORT, AnyExport, CustomerExport, name_of
 from data_export.config.platform import customers_dir, load_platform
 from data_export.config.problems.diagnose import diagnose
 from data_export.config.problems.explain import near
 from data_export.config.problems.problems import BrokenFile, ConfigProblem
-from data_export.config.reading.yaml_lines import Document, read_document, read_text
+from data_export.config.reading.file_text import read_text
+from data_export.config.reading.yaml_lines import Document, read_document
 from data_export.config.secrets import reference_of
 from data_export.errors import ConfigError
 
@@ -81,15 +81,15 @@ def file_of(name: str, folder: Path | None = None) -> Path:
 
 def load_all(paths: Iterable[Path]) -> Loaded:
     """These files, which are to lie in one folder. Never raises."""
-    local_refusal = cache(_local_refusal)
+    file_refusal = cache(local_refusal)
     exports: dict[str, AnyExport] = {}
     documents: dict[str, Document] = {}
     problems: list[ConfigProblem] = []
     for path in paths:
         try:
-            document, export = _load(path, local_refusal)
+            document, export = _load(path, file_refusal)
             documents[path.stem], exports[path.stem] = document, export
-            problems += _warnings(document, export)
+            problems += warnings_of(document, export)
         except BrokenFile as broken:
             problems += broken.problems
         except Exception as error:  # a fault of ours over one file must not hide every other customer's export
@@ -106,34 +106,7 @@ def load_customer(path: Path) -> AnyExport:
     Raises:
         BrokenFile: with all problems of the file.
     """
-    return _load(path, _local_refusal)[1]
-
-
-def load_values(name: str, values: object) -> AnyExport:
-    """An export whose settings a program gives in place of a customer file, checked as those of a file are.
-
-    A plan keeps references to secrets only, and there is no file to read a literal one from again.
-
-    Raises:
-        ConfigError: naming every key that is wrong, or that holds a secret itself.
-    """
-    try:
-        values = json.loads(json.dumps(values, default=str))  # dates, uuids and tuples as a file would hold them
-    except (TypeError, ValueError):
-        values = None
-    if not isinstance(values, dict):
-        raise ConfigError(f"config of {name} is not a mapping of a customer file's keys: give a dict")
-    document, problems = Document(Path(name), values, {}), list[ConfigProblem]()
-    try:
-        export: AnyExport = EXPORT.validate_python(values)
-        problems += _warnings(document, export)
-        if export.scheme == "file" and (refusal := _local_refusal()):
-            problems.append(document.problem(("connector_config", "storage_uri"), refusal))
-    except ValidationError:
-        problems += diagnose(document)
-    if problems:
-        raise ConfigError("; ".join(f"config of {replace(each, line=None, is_error=True)}" for each in problems))
-    return export
+    return _load(path, local_refusal)[1]
 
 
 def load_named(name: str, folder: Path | None = None) -> AnyExport:
@@ -196,7 +169,7 @@ def listed(folder: Path, only_dag_id: str | None = None) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _load(path: Path, local_refusal: Callable[[], str | None]) -> tuple[Document, AnyExport]:
+def _load(path: Path, file_refusal: Callable[[], str | None]) -> tuple[Document, AnyExport]:
     if problem := _not_there(path) or _bad_name(path) or _leaves_folder(path):
         raise BrokenFile([ConfigProblem(path, None, None, problem)])
     document = read_document(path)
@@ -204,7 +177,7 @@ def _load(path: Path, local_refusal: Callable[[], str | None]) -> tuple[Document
         export = EXPORT.validate_python(document.values)
     except ValidationError:
         raise BrokenFile(diagnose(document)) from None
-    if export.scheme == "file" and (refusal := local_refusal()):
+    if export.scheme == "file" and (refusal := file_refusal()):
         raise BrokenFile([document.problem(("connector_config", "storage_uri"), refusal)])
     return document, export
 
@@ -230,7 +203,7 @@ def _leaves_folder(path: Path) -> str | None:
     return None if inside else "is a link to a file outside of its folder: put a copy of the file here"
 
 
-def _local_refusal() -> str | None:
+def local_refusal() -> str | None:
     """Why `file://` may not be used; None where it may."""
     try:
         if load_platform().targets.allow_local:
@@ -240,7 +213,8 @@ def _local_refusal() -> str | None:
     return "file:// is for demo and tests (targets.allow_local of platform.yaml): use gs:// or s3://"
 
 
-def _warnings(document: Document, export: CustomerExport) -> list[ConfigProblem]:
+def warnings_of(document: Document, export: CustomerExport) -> list[ConfigProblem]:
+    """What is allowed in a file but better left out: a secret itself."""
     config = export.connector_config
     secret = config.sftp_private_key_passphrase if isinstance(config, SftpConfig) else None
     if secret is None or reference_of(secret) is not None:
@@ -254,3 +228,14 @@ def _collision(document: Document, export: CustomerExport, other: Path, site: UU
     both = f"{document.path.name} and {other.name} would write the same files ({export.export_type} of site {site})"
     fix = f"change {key}, site_id or export_type in one of them; until then only the one that delivers already runs"
     return document.problem(("connector_config", key), f"{both}: {fix}")
+
+
+_EMAIL: TypeAdapter[str] = TypeAdapter(Email)
+
+
+def owner_in(path: Path) -> str | None:
+    """Whom the file names as `owner`, if it can be read and that is an address, even where the rest of it is broken."""
+    try:
+        return _EMAIL.validate_python(read_document(path).values.get("owner"))
+    except (ConfigError, ValidationError, OSError):
+        return None

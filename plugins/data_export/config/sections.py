@@ -1,4 +1,4 @@
-"""Who is told of what, and how: the section `alerts` of `platform.yaml`."""
+"""Who is alerted of what, and how (`alerts` of `platform.yaml`), and what an export may ask for (`limits`)."""
 
 import re
 from datetime import date
@@ -46,9 +46,9 @@ class NotifierSettings(Section):
 
 
 class AlertSettings(Section):
-    """Who is told of what goes wrong."""
+    """Who is alerted when something goes wrong."""
 
-    emails: tuple[Email, ...] = Field(default=(), description="told of every export's alerts, beside its `owner`")
+    emails: tuple[Email, ...] = Field(default=(), description="get every export's alerts, besides its `owner`")
     notifiers: tuple[NotifierSettings, ...] = Field(default=(), description="Airflow notifiers: Slack and the like")
     watch_schedule: Annotated[str, AfterValidator(check_cron)] = Field(
         default="*/15 * * * *", description="cron expression in UTC: when late windows and broken files are looked for"
@@ -86,7 +86,7 @@ class LimitSettings(BaseModel):
         default=5, description="how long after its end a window is read, so that late commits are in"
     )
     late_after_hours: _Hours = Field(
-        default=2, description="hours after a window's end; one not delivered by then is told of"
+        default=2, description="hours after a window's end; one not delivered by then is late"
     )
 
 
@@ -105,5 +105,5 @@ class CustomerLimits(BaseModel):
         default=None, description="how long after its end a window is read, so that late commits are in"
     )
     late_after_hours: _Hours | None = Field(
-        default=None, description="hours after a window's end; one not delivered by then is told of"
+        default=None, description="hours after a window's end; one not delivered by then is late"
     )

@@ -1,4 +1,4 @@
-"""Copies images from the platform's image store to a target, at any number."""
+"""Copies any number of images from the platform's image store to a target."""
 
 from data_export.images.bounds import CopyLimits
 from data_export.images.copy import Progress, copy_images

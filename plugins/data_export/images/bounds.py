@@ -1,4 +1,4 @@
-"""What bounds a copy of many images, whatever their number and size."""
+"""Bounds the memory and disk of a copy, whatever the number and size of the images."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class CopyLimits:
-    """Bounds of one `copy_images`; the defaults keep a worker well below 256 MiB.
+    """The bounds of one `copy_images`; the defaults keep a worker well below 256 MiB.
 
-    Images up to `in_memory_bytes` pass through memory, of which `memory_bytes` may be taken at once; larger ones
-    through local temporary files, of which `disk_bytes` may be taken at once.
+    Images up to `in_memory_bytes` pass through memory, at most `memory_bytes` at once. Larger images pass through local
+    temporary files, at most `disk_bytes` at once.
     """
 
     in_memory_bytes: int = 8 << 20
@@ -27,7 +27,7 @@ DEFAULT_LIMITS = CopyLimits()
 
 
 class ByteBudget:
-    """A semaphore that counts bytes, first come first served: a large image is not starved by small ones."""
+    """A semaphore that counts bytes, first come, first served, so that small images do not starve a large one."""
 
     def __init__(self, capacity: int) -> None:
         self._capacity = self._free = capacity
@@ -36,7 +36,7 @@ class ByteBudget:
 
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
-        """Waits until `size` bytes are free and holds them; more than the capacity is taken to be all of it."""
+        """Waits until `size` bytes are free and holds them; a larger size than the capacity holds all of it."""
         weight = min(size, self._capacity)
         async with self._turn:
             while self._free < weight:

@@ -1,4 +1,4 @@
-"""Copies every image of a list: what is there is recognised, what is missing is counted, faults are retried alone."""
+"""Copies every image of a list: recognises what is there, counts what is missing, retries each fault by itself."""
 
 import asyncio
 import logging
@@ -30,7 +30,7 @@ _random = SystemRandom()
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Images done of all, bytes sent and seconds spent, since this attempt began."""
+    """Images done, images in total, bytes sent and seconds spent, since this attempt began."""
 
     done: int
     total: int
@@ -43,7 +43,7 @@ class Progress:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the pace so far; None before the first image."""
+        """Seconds left at the pace so far; None before the first image."""
         return (self.total - self.done) * self.seconds / self.done if self.done else None
 
     def __str__(self) -> str:
@@ -70,20 +70,20 @@ async def copy_images(
 ) -> ImagesCopied:
     """Copies the images listed in the local Parquet file `images` to `<site_id>/inputs/` of an open destination.
 
-    An image that is there (see `CopyRules`) is not sent again, so that a repeated or killed copy sends what is missing
-    and no more. Both sides are asked for each image, at once and many at a time: a listing would read the years of
-    images that this list does not name. Images go from server to server where both sides can, otherwise through this
-    process: memory, local disk and tasks (`destination.concurrency`) are bounded by `limits`, whatever their number.
+    An image that is already there (see `CopyRules`) is not sent again, so a repeated or killed copy sends only what is
+    missing. Both sides are queried for each image, many at a time, because a listing would read years of images that
+    this list does not name. Images go from server to server if both sides can, otherwise through this process. `limits`
+    bounds memory, local disk and tasks (`destination.concurrency`), however many images there are.
 
     Args:
-        images: columns `input_id` (uuid text) and `file_extension` (text, null for none); read batch by batch.
+        images: columns `input_id` (uuid text) and `file_extension` (text, null for none); read in batches.
         source_key: key at the source of `(input_id, file_extension)`, see `source_key_of`.
         missing_list: a local file for the names of all images missing at the source, one a line; the result has 100.
-        progress: called every `limits.report_seconds` and at the end, in the event loop; without it, the log is told.
+        progress: called every `limits.report_seconds` and at the end, in the event loop; default: the log.
 
     Raises:
-        PermanentError: at once, everything else cancelled.
-        TransientError: one image failed `limits.tries` times; repeating resumes.
+        PermanentError: at once, with everything else cancelled.
+        TransientError: one image failed `limits.tries` times; the next call resumes.
     """
     with (
         ImageList(images, site_id, source_key) as listed,
@@ -98,7 +98,7 @@ async def copy_images(
 
 
 class _Copier:
-    """One copy under way: the counts, and the tasks that share one iterator of images."""
+    """One copy in progress: the counts, and the tasks that share one iterator of images."""
 
     def __init__(self, uri: str, limits: CopyLimits, total: int, missing: IO[str]) -> None:
         self._uri = uri
@@ -144,7 +144,7 @@ class _Copier:
                 self.kept_name = self.kept_name or image.name
 
     async def _persist(self, image: ListedImage, settler: Settler) -> Settled:
-        """Settles the image, over transient faults, which are retried here so that one image delays no other."""
+        """Settles the image and retries transient faults here, so that one image delays no other."""
         pause = self._limits.backoff_seconds
         for tries_left in reversed(range(self._limits.tries)):
             try:
@@ -193,5 +193,5 @@ class _Copier:
 
 
 def _gravest(failures: ExceptionGroup[Exception]) -> Exception:
-    """The one failure to tell: a permanent one before any other, else the first."""
+    """The one failure to report: a permanent one if there is any, otherwise the first."""
     return next((error for error in failures.exceptions if isinstance(error, PermanentError)), failures.exceptions[0])

@@ -1,4 +1,4 @@
-"""Settles one image: found at the target, copied, kept as it is there, or missing at the source."""
+"""Settles one image: it is already at the target, copied, kept as it is, or missing at the source."""
 
 import asyncio
 import logging
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class Settled(NamedTuple):
-    """What became of an image, and how many bytes were copied for it."""
+    """The outcome for an image, and how many bytes were copied."""
 
     outcome: Literal["copied", "already_there", "kept", "missing"]
     bytes: int = 0
@@ -26,12 +26,12 @@ class Settled(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CopyRules:
-    """Which image is the same, and what becomes of one that is not.
+    """When an image counts as the same, and what happens to a different one.
 
-    An image is the same when it has the same size and, where both sides know one, the same checksum. Where the target
-    knows none (SFTP), a file older than its source's image is read to compare, with `read_back` every file. One that
-    differs is replaced under `replace`, where the target lets us; otherwise it is kept and counted, since no image may
-    keep the data from being delivered. There are no revisions of images: the data refers to each by its one name.
+    An image is the same if it has the same size and, if both sides know one, the same checksum. If the target knows no
+    checksum (SFTP), files older than the image at the source are read to compare; with `read_back`, every file is. A
+    different image is replaced under `replace`, if the target lets us. Otherwise it is kept and counted, because no
+    image may block the data. Images have no revisions: the data refers to each by its one name.
     """
 
     if_exists: IfExists = "replace"
@@ -42,7 +42,7 @@ DEFAULT_RULES = CopyRules()
 
 
 class Settler:
-    """Settles images between two open stores; `sent` is told how many bytes of each image are sent so far."""
+    """Settles images between two open stores; calls `sent` with the bytes of each image sent so far."""
 
     def __init__(
         self,
@@ -65,8 +65,8 @@ class Settler:
     async def settle(self, image: ListedImage) -> Settled:
         """
         Raises:
-            ObjectExists: another run was quicker, or the answer to our own write was lost: settle it again.
-            DataExportError: whatever else either side raises.
+            ObjectExists: another run was quicker, or the answer to our own write was lost; settle it again.
+            DataExportError: any other error of either side.
         """
         here, there = await self._look(image)
         if there is not None and (here is None or await self._is_same(here, there)):
@@ -89,7 +89,7 @@ class Settler:
         return Settled("copied", here.digests.size)
 
     async def _look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
-        """What source and target hold, asked at once: it halves the time of recognising what is there."""
+        """Queries source and target at once, which halves the time to recognise what is there."""
         here = asyncio.create_task(self._source.stat(image.source_key))
         try:
             there = await self._destination.stat(image.key)
@@ -126,7 +126,7 @@ class Settler:
             await self._destination.create(image.key, replace(content, sent=partial(self._sent, image.key)))
 
     async def _replace(self, image: ListedImage, here: StoredObject) -> Settled:
-        """A target that lets us create only keeps its image: the data must not wait for a right it does not need."""
+        """Replaces the image, or keeps it if the target lets us create only: images never block the data."""
         async with self._fetcher.fetch(here) as content:
             try:
                 await self._destination.replace(image.key, replace(content, sent=partial(self._sent, image.key)))
@@ -140,7 +140,7 @@ class Settler:
 
 
 def _is_older(there: StoredObject, here: StoredObject) -> bool:
-    """Whether the target's file was written before the source's image, in whole seconds, as SFTP tells times."""
+    """Whether the target's file was written before the source's image, in whole seconds, as in SFTP."""
     if there.modified is None or here.modified is None:
         return False
     return there.modified < here.modified.replace(microsecond=0)

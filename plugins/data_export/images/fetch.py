@@ -1,4 +1,4 @@
-"""Reads one image from the image store into something that can be stored, checked on the way."""
+"""Reads one image from the image store, checks it, and holds it ready to be stored."""
 
 import asyncio
 import mimetypes
@@ -28,11 +28,11 @@ class Fetcher:
 
     @asynccontextmanager
     async def fetch(self, image: StoredObject) -> AsyncIterator[Content]:
-        """The image's bytes, as many as its stat said and with its checksum; gone when the block ends.
+        """The image's bytes, checked against the size and checksum of its stat; removed when the block ends.
 
         Raises:
-            VerificationFailed: the bytes read are not those of the stat.
-            TargetNotFound: the image was removed since.
+            VerificationFailed: the bytes do not match the stat.
+            TargetNotFound: the image has since been removed.
         """
         if image.digests.size <= self._in_memory_bytes:
             async with self._memory.hold(image.digests.size):
@@ -56,7 +56,7 @@ class Fetcher:
         return Content(path, hasher.digests(), _content_type(image.key))
 
     async def _read(self, image: StoredObject) -> AsyncIterator[bytes]:
-        """The source's chunks, never more than announced: an endless answer would break the budgets."""
+        """The source's chunks, never more than announced, because an endless answer would break the budgets."""
         left = image.digests.size
         async for chunk in self._source.read(image.key):
             left -= len(chunk)
@@ -77,12 +77,12 @@ def _content_type(key: str) -> str:
 
 
 def split_images_uri(template: str) -> tuple[str, str]:
-    """The folder that holds every image, to open a store on, and the template of the keys below it.
+    """The folder of all images, on which to open a store, and the template of the keys below it.
 
     `gs://images/all/{site_id}/{input_id}` is `("gs://images/all/", "{site_id}/{input_id}")`.
 
     Raises:
-        ConfigError: a placeholder in the bucket's name; one store is opened for all sites.
+        ConfigError: the bucket's name has a placeholder, but one store is opened for all sites.
     """
     fixed = template.partition("{")[0]
     root = fixed[: fixed.rfind("/") + 1]
@@ -93,9 +93,9 @@ def split_images_uri(template: str) -> tuple[str, str]:
 
 
 def source_key_of(key_template: str, site_id: UUID) -> Callable[[str, str | None], str]:
-    """What names the image of `(input_id, file_extension)` below the folder of `split_images_uri`.
+    """The function from `(input_id, file_extension)` to the image's key below the folder of `split_images_uri`.
 
-    The function raises ValueError for an extension that could leave the folder.
+    That function raises ValueError for an extension that could leave the folder.
     """
     of_site = key_template.replace("{site_id}", str(site_id))
 

@@ -27,9 +27,9 @@ class ListedImage:
 
 
 class ImageList:
-    """A local Parquet file of columns `input_id` (uuid as text) and `file_extension` (text, may be null).
+    """A local Parquet file with columns `input_id` (uuid as text) and `file_extension` (text, may be null).
 
-    Iterating reads 1,024 rows at a time; the list is never held. Many tasks of one event loop may share one iterator.
+    Iterating reads 1,024 rows at a time, never the whole list. Many tasks of one event loop may share one iterator.
     """
 
     def __init__(self, path: Path, site_id: UUID, source_key: Callable[[str, str | None], str]) -> None:
@@ -52,7 +52,7 @@ class ImageList:
         """Every image, in the file's order.
 
         Raises:
-            InvalidRecord: an id that is not a uuid, or an extension that could leave the image's folder.
+            InvalidRecord: an id is not a uuid, or an extension could leave the image's folder.
         """
         for batch in self._file.iter_batches(_ROWS, columns=["input_id", "file_extension"]):
             for input_id, extension in zip(*(batch.column(i).to_pylist() for i in range(2)), strict=True):

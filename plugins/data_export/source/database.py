@@ -1,4 +1,4 @@
-"""One read-only transaction of the source, and what its errors mean."""
+"""One read-only transaction on the source, and the meaning of its errors."""
 
 import re
 from collections.abc import Generator, Iterator
@@ -59,7 +59,7 @@ _REFUSED = (
 
 
 class Source:
-    """An open transaction; made by `open_source`."""
+    """An open transaction, created by `open_source`."""
 
     def __init__(self, connection: "dbapi.Connection", dsn: str) -> None:
         self._connection = connection
@@ -83,8 +83,8 @@ class Source:
     def batches(self, query: Query) -> Generator[pa.RecordBatch, None, None]:
         """Streams the rows by binary COPY, about `BATCH_BYTES` at a time.
 
-        A thread talks to the server, one batch ahead: writing overlaps reading, and this thread stays free for signals,
-        so that a task that is told to stop cancels the query at once.
+        A thread reads from the server, one batch ahead. Writing thus overlaps reading, and this thread stays free for
+        signals, so that a task cancels the query at once when it has to stop.
         """
         with self._connection.cursor() as cursor, ThreadPoolExecutor(1, "source") as server:
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(BATCH_BYTES)})
@@ -113,14 +113,14 @@ def _execute(cursor: "dbapi.Cursor", sql: str) -> Iterator[pa.RecordBatch]:
 
 @contextmanager
 def open_source(dsn: str, *, patience: float | None = None) -> Iterator[Source]:
-    """A read-only REPEATABLE READ transaction: everything read in it is of one moment.
+    """A read-only REPEATABLE READ transaction: everything read in it is from one moment.
 
-    `dsn` is a libpq URI or `key=value` string. With `patience` the connection and each query
-    are given up after about so many seconds, since a person waits.
+    `dsn` is a libpq URI or `key=value` string. With `patience`, the connection and each query are abandoned after
+    about that many seconds, because a person is waiting.
 
     Raises:
         SourceUnavailable: no connection, a restart, a timeout, too many clients.
-        SourceRejected: login, database, or the connection string itself refused.
+        SourceRejected: the login, the database or the connection string itself is refused.
     """
     from adbc_driver_postgresql import dbapi  # imports pandas where it is installed, which transform can do without
 
@@ -155,7 +155,7 @@ def _with_defaults(dsn: str, patience: float | None) -> str:
 
 
 def _translated(error: Exception, dsn: str, query: Query | None) -> DataExportError:
-    """One line: what the source said, where, and what to change; never the password."""
+    """One line that says what the source said, where, and what to change; never the password."""
     details = {str(key, "ascii"): str(text, "utf-8", "replace") for key, text in getattr(error, "details", ())}
     state = getattr(error, "sqlstate", None)
     said = details.get("PG_DIAG_MESSAGE_PRIMARY") or " ".join(str(error).removeprefix("IO: [libpq] ").split())

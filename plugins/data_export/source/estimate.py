@@ -1,4 +1,4 @@
-"""How much windows hold, counted at the source instead of exported."""
+"""Estimates the amount of data in windows by counting at the source."""
 
 import time
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ from data_export.window import ExportWindow
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """The average of one window, over all sites. `images` is None where the export has none.
+    """The average of one window, over all sites. `images` is None if the export has none.
 
-    `share` says of how much it is known: 1.0, or less where time was up and the rest is reckoned from what was counted.
+    `share` is the part that was counted: 1.0, or less if time was up and the rest is extrapolated.
     """
 
     work_orders: float
@@ -27,14 +27,13 @@ class Counted:
 def count(
     dsn: str, export: CustomerExport, windows: Sequence[ExportWindow], seconds: float, *, sql_folder: Path = SQL_FOLDER
 ) -> Counted:
-    """Counts work orders and images of the windows, site by site, for about so many seconds once it is connected.
+    """Counts work orders and images in the windows, site by site, for about that many seconds once connected.
 
-    Costs the source index look-ups in one read-only transaction; a query that takes longer is given up by the source
-    itself.
+    The source does index look-ups in one read-only transaction, and itself cancels a query that takes longer.
 
     Raises:
-        SourceUnavailable: no connection, or not even the first site's first window could be counted in time.
-        SourceRejected: login, right, database or query refused.
+        SourceUnavailable: no connection, or not even the first site's first window was counted in time.
+        SourceRejected: the login, a right, the database or a query is refused.
     """
     asked = [(site, window) for window in windows for site in export.sites]
     orders = images = done = 0

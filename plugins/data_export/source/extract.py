@@ -28,13 +28,13 @@ def extract(
 ) -> dict[str, int]:
     """Writes `<folder>/<table>.parquet` (zstd) for every table of `snapshot.TABLES`; returns rows by table.
 
-    All rows are of one read-only REPEATABLE READ transaction. Streamed: a few batches of 2 MiB are held, whatever the
-    size of the window. `dsn` is a libpq URI or `key=value` string; a work order is in the window when `work_order.sql`
-    of `sql_folder` says so, as shipped when it was created or updated in `[start, end)`.
+    All rows come from one read-only REPEATABLE READ transaction. Streams: holds a few batches of 2 MiB, however large
+    the window. `dsn` is a libpq URI or `key=value` string. `work_order.sql` in `sql_folder` decides which work orders
+    are in the window; the shipped one takes those created or updated in `[start, end)`.
 
     Raises:
         SourceUnavailable: no connection, a restart, a timeout: a retry may help.
-        SourceRejected: login, right, database or query refused; a query without a needed column; an unknown site.
+        SourceRejected: login, right, database or query refused; a query lacks a column; the site is unknown.
     """
     queries = Queries(sql_folder, site_id, window, export_type)
     rows = dict.fromkeys(TABLES, 0)
@@ -53,7 +53,7 @@ def extract(
 
 
 def require_site(dsn: str, site_id: UUID) -> None:
-    """Nothing, if the source lets us in and knows the site.
+    """Returns if the source lets us in and knows the site.
 
     Raises:
         SourceUnavailable, SourceRejected: as `extract`.
@@ -84,7 +84,7 @@ def _writer(folder: Path, table: str) -> pq.ParquetWriter:
 
 
 def _by_table(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
-    """The rows of each table in a batch, as a snapshot has them: uuids as 16 bytes, jsonb as text."""
+    """The rows of each table in a batch, in the snapshot's form: uuids as 16 bytes, jsonb as text."""
     kinds = np.from_dlpack(batch.column(0))
     for index, (table, schema) in enumerate(TABLES.items()):
         first, end = np.searchsorted(kinds, [index, index + 1]).tolist()

@@ -1,4 +1,4 @@
-"""Puts the files of `include/sql/` together into the one statement that reads a snapshot."""
+"""Combines the files of `include/sql/` into the one statement that reads a snapshot."""
 
 import re
 from collections import Counter
@@ -37,7 +37,7 @@ _KEPT_IN_ORDER = ("MATERIALIZED (SELECT * FROM (", f") AS rows ORDER BY {NUMBER}
 
 
 def _columns(table: str) -> list[tuple[str, str]]:
-    """Name and SQL type of a table's columns, the work order number excepted."""
+    """Name and SQL type of a table's columns, without the work order number."""
     return [
         (field.name, "jsonb" if field.name in JSON_COLUMNS else _SQL_TYPES[field.type])
         for field in TABLES[table]
@@ -46,7 +46,7 @@ def _columns(table: str) -> list[tuple[str, str]]:
 
 
 def _slots() -> list[str]:
-    """Types of the columns that rows of all tables share: of each type as many as the table that has most of it."""
+    """The shared column types: each type as often as in the table with the most columns of it."""
     most: Counter[str] = Counter()
     for table in TABLES:
         most |= Counter(kind for _, kind in _columns(table))
@@ -57,20 +57,20 @@ SLOTS = _slots()
 
 
 def places(table: str) -> dict[str, int]:
-    """Which of `SLOTS` holds each column of a table: the first free one of its type."""
+    """The index in `SLOTS` of each column of a table: the first free slot of its type."""
     free = {kind: iter([k for k, slot in enumerate(SLOTS) if slot == kind]) for kind in SLOTS}
     return {name: next(free[kind]) for name, kind in _columns(table)}
 
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """SQL text that knows which file each part of it came from."""
+    """SQL text that knows which file each part came from."""
 
     text: str
     parts: tuple[tuple[int, int, Path, bool], ...]  # from, to, the file it is about, whether it is the file's own text
 
     def where(self, position: int | None) -> str:
-        """`<file>, line <n>` of a position in the text (from 1, as PostgreSQL counts), or `<file>`, or folder."""
+        """`<file>, line <n>` for a position in the text (from 1, as PostgreSQL counts), or `<file>`, or the folder."""
         for start, end, path, own in self.parts:
             if position is not None and start < position <= end:
                 return f"{path}, line {self.text.count(chr(10), start, position - 1) + 1}" if own else str(path)
@@ -80,8 +80,8 @@ class Query:
 class Queries:
     """The statements for one site, window and export type.
 
-    `:site_id`, `:start` and `:end` become typed literals, not bind parameters: with those the driver would fetch row by
-    row instead of by COPY. Only a uuid and two instants ever become part of a query, so nothing can be injected.
+    `:site_id`, `:start` and `:end` become typed literals. With bind parameters the driver would fetch row by row, not
+    by COPY. Only a uuid and two instants ever become part of a query, so nothing can be injected.
     """
 
     def __init__(self, folder: Path, site_id: UUID, window: ExportWindow, export_type: str) -> None:
@@ -100,9 +100,9 @@ class Queries:
     def snapshot(self) -> Query:
         """The rows of all tables: index of the table, work order number, then `SLOTS`; each table sorted by number.
 
-        One statement, so that the source looks up every row once: each level is joined to the rows of the level above,
-        which are kept, instead of finding them again for every table. The casts cost nothing where the type is right,
-        and let an installation's columns be varchar, citext, json, or timestamp (taken as UTC).
+        One statement lets the source look up every row once: each level is joined to the kept rows of the level above,
+        instead of finding them again for every table. The casts cost nothing if the type is right, and let an
+        installation's columns be varchar, citext, json, or timestamp (read as UTC).
 
         Raises:
             SourceRejected: a file is missing.
@@ -118,7 +118,7 @@ class Queries:
         return _joined(pieces)
 
     def counts(self, *, inputs: bool) -> Query:
-        """One row: how many work orders, and how many inputs (NULL where not asked for), the snapshot would hold."""
+        """One row: how many work orders and inputs (NULL if not requested) the snapshot would have."""
         tables = ["work_order", "work_item", "input"] if inputs else ["work_order"]
         pieces: list[tuple[str, Path, bool]] = []
         for table in tables:

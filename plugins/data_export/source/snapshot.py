@@ -1,7 +1,8 @@
-"""What a raw snapshot of the source holds: the contract between `source.extract` and `transform`.
+"""The contents of a raw snapshot: the contract between `source.extract` and `transform`.
 
-A snapshot is a folder with one Parquet file per table. Every row carries the number of its work order, and every file
-is sorted by it, so that the five files can be walked side by side. uuids are 16 bytes, jsonb is PostgreSQL's own text.
+A snapshot is a folder with one Parquet file per table. Every row has the number of its work order, and every file is
+sorted by that number, so that the five files can be read in parallel. uuids are 16 bytes, jsonb is PostgreSQL's own
+text.
 """
 
 import pyarrow as pa

@@ -1,4 +1,4 @@
-"""Walks the five files of a snapshot side by side, a bounded number of rows at a time."""
+"""Reads the five files of a snapshot in parallel, a bounded number of rows at a time."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,9 +14,9 @@ _ALL = 1 << 31
 
 
 def chunks(folder: Path) -> Iterator[Chunk]:
-    """The snapshot's rows, some whole work orders at a time, in order.
+    """Yields the snapshot's rows in order, some whole work orders at a time.
 
-    Held: about one row group of each table, or one work order where a single one is larger than that.
+    Holds about one row group of each table, or one work order if a single one is larger.
     """
     tables = {name: _Rows(folder / f"{name}.parquet", REPEATED[name]) for name in TABLES}
     try:
@@ -32,7 +32,7 @@ def chunks(folder: Path) -> Iterator[Chunk]:
 
 
 class _Rows:
-    """The rows of one table, read by row group, taken by work order number."""
+    """The rows of one table, read by row group and taken by work order number."""
 
     def __init__(self, path: Path, repeated: list[str]) -> None:
         self._file = pq.ParquetFile(path, read_dictionary=repeated)
@@ -43,7 +43,7 @@ class _Rows:
         self._exhausted = False
 
     def fill(self) -> bool:
-        """Reads on until the first work order held is held whole; False when no row is left."""
+        """Reads on until the first buffered work order is complete; False when no row is left."""
         while not self._exhausted and (not self._held or self._number(0, 0) == self._number(-1, -1)):
             group = next(self._left, None)
             if group is None:
@@ -54,11 +54,11 @@ class _Rows:
 
     @property
     def complete_through(self) -> int:
-        """The greatest work order number of which no more rows are to come."""
+        """The greatest work order number that will get no more rows."""
         return _ALL if self._exhausted else self._number(-1, -1) - 1
 
     def take(self, last: int) -> pa.RecordBatch:
-        """All rows held whose number is at most `last`."""
+        """Takes all buffered rows with a number of at most `last`."""
         taken, kept = [self._none], []
         for batch in self._held:
             cut = int(values(batch[NUMBER]).searchsorted(last, side="right"))

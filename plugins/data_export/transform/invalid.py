@@ -1,4 +1,4 @@
-"""What cannot be delivered, found chunk by chunk before anything of the chunk is written."""
+"""Finds values that cannot be delivered, chunk by chunk, before a chunk is written."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -40,7 +40,7 @@ class Problem:
 
 
 def problems(chunk: Chunk) -> Iterator[Problem]:
-    """Every value of the chunk that the published format has no place for."""
+    """Every value in the chunk that the published format cannot express."""
     for table, path in _PATHS.items():
         rows = chunk[table]
         for field in rows.schema:
@@ -53,7 +53,7 @@ _NONE_WRONG = np.zeros(0, np.bool_)
 
 
 def _wrong(name: str, kind: pa.DataType, column: pa.Array) -> tuple[NDArray[np.bool_], str]:
-    """Which rows of a column cannot be delivered, and why."""
+    """The rows of a column that cannot be delivered, and why."""
     if name in ("id", "site_id"):
         return _nulls(column), "is NULL"
     if name == "metadata":
@@ -98,10 +98,10 @@ def _unsafe(column: pa.DictionaryArray) -> NDArray[np.bool_]:
 
 
 def check_queries(chunk: Chunk, export_type: str) -> None:
-    """Whether the rows fit one another as those of the shipped queries do.
+    """Checks that the rows fit together, as those of the shipped queries do.
 
     Raises:
-        SourceRejected: naming the query to mend.
+        SourceRejected: names the query to fix.
     """
     numbers = values(chunk["work_order"][NUMBER])
     if (np.diff(numbers) < 1).any():

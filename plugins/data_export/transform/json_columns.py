@@ -1,8 +1,8 @@
 """Columns of a snapshot -> columns of JSON text, a whole column at a time.
 
-Every function takes an Arrow array of any length and gives one `large_string` per row, never null: NULL is `null`; or
-the parts that `concatenated` makes it of, which spares a copy. Large strings, because a chunk's text may pass the 2 GiB
-that 32-bit offsets can address.
+Every function takes an Arrow array of any length and gives one `large_string` per row, never null: NULL is `null`.
+Some give the parts for `concatenated` instead, which saves a copy. Strings are large because a chunk's text may exceed
+the 2 GiB that 32-bit offsets can address.
 """
 
 from functools import lru_cache
@@ -39,7 +39,7 @@ _NAN = array(np.array([np.nan]))[0]
 
 
 def concatenated(*parts: str | pa.Array) -> pa.Array:
-    """Row by row, the parts one after the other; a row with a NULL part is NULL."""
+    """Joins the parts of each row; a row with a NULL part is NULL."""
     merged: list[str | pa.Array] = []
     for part in parts:
         if merged and isinstance(part, str) and isinstance(merged[-1], str):
@@ -77,13 +77,13 @@ def strings(column: pa.Array) -> Parts:
 
 
 def _may_need_escape(column: pa.LargeStringArray) -> bool:
-    """Whether any byte of the column is a control character, a quote or a backslash: one look at the buffer."""
+    """Whether any byte of the column is a control character, a quote or a backslash, in one pass over the buffer."""
     data = text_bytes(column)
     return bool(((data < 0x20) | (data == ord('"')) | (data == ord("\\"))).any())
 
 
 def text_bytes(column: pa.LargeStringArray) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":
-    """The bytes of all texts one after the other, not copied."""
+    """The bytes of all texts in sequence, not copied."""
     if not len(column):
         return np.empty(0, np.uint8)
     offsets = np.frombuffer(column.buffers()[1], np.int64)

@@ -1,7 +1,7 @@
 """The delivered format: one chunk of a snapshot -> one line of JSON per work order.
 
-Each level is one pass from the bottom up: the JSON of every row, sorted by (parent, keys), joined with commas per
-parent, and handed to the level above as that parent's list. Key order, order of rows and spelling of values are the
+Each level is one pass, from the bottom up: the JSON of every row is sorted by (parent, keys), joined with commas per
+parent, and passed to the level above as that parent's list. Key order, row order and spelling of values are the
 published format (docs/format.md): whoever changes them changes customers' files.
 """
 
@@ -33,7 +33,7 @@ def lines(chunk: Chunk) -> pa.LargeStringArray:
     """The line of each work order, in the order of the chunk's work orders.
 
     Raises:
-        SourceRejected: a row without parent, which only queries that do not fit one another can give.
+        SourceRejected: a row has no parent, which only happens if the queries do not fit together.
     """
     orders, items, inputs = chunk["work_order"], chunk["work_item"], chunk["input"]
     inputs_of_item = _lists(
@@ -89,7 +89,7 @@ def _input_texts(chunk: Chunk) -> pa.Array:
 
 
 def _placed(parents: pa.Array, rows: pa.RecordBatch, table: str, key: str) -> tuple[Integers, int]:
-    """Place of each row's parent in the column of parents, and how many parents there are."""
+    """The index of each row's parent in the column of parents, and the number of parents."""
     places = pc.index_in(rows[key], value_set=parents)
     if places.null_count:
         raise SourceRejected(
@@ -100,14 +100,14 @@ def _placed(parents: pa.Array, rows: pa.RecordBatch, table: str, key: str) -> tu
 
 
 def _lists(parent: Integers, parents: int, texts: pa.Array, keys: Callable[[], Keys]) -> pa.Array:
-    """Per parent, its rows' texts sorted by the keys and joined with commas."""
+    """For each parent, its rows' texts, sorted by the keys and joined with commas."""
     return _joined(texts, np.lexsort([*keys(), parent]), parent, parents)
 
 
 def _ranked_lists(
     parent: Integers, parents: int, texts: pa.Array, first: Integers, ties: Callable[[], Keys]
 ) -> pa.Array:
-    """The same for many rows whose first key is a rank; the other keys are made only where that leaves ties."""
+    """The same for many rows with a rank as first key; the other keys are computed only for ties."""
     both = parent * (first.max(initial=0) + 2) + first + 1
     order = np.argsort(both, kind="stable")
     if (np.diff(both[order]) == 0).any():

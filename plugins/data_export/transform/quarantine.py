@@ -1,4 +1,4 @@
-"""Work orders that cannot be delivered: refused, or set aside with all their rows."""
+"""Refuses work orders that cannot be delivered, or sets them aside with all their rows."""
 
 from itertools import groupby
 from pathlib import Path
@@ -17,7 +17,7 @@ from data_export.transform.sort_keys import array, values
 
 
 def refusal(chunk: Chunk, found: list[Problem]) -> InvalidRecord:
-    """The error that names the first problem and how to go on."""
+    """The error that names the first problem and the fix."""
     first = found[0]
     number = values(chunk["work_order"][NUMBER])
     order = _identity(chunk["work_order"], "id", int(number.searchsorted(first.number)))
@@ -77,7 +77,7 @@ def _raw(batch: pa.RecordBatch) -> list[dict[str, Any]]:
 
 
 def _plain(column: pa.Array) -> list[Any]:
-    """Values that JSON can hold; Arrow spells a timestamp outside its calendar `<value out of range: ...>`."""
+    """Values that JSON can hold. Arrow spells a timestamp outside its calendar `<value out of range: ...>`."""
     if pa.types.is_timestamp(column.type):
         column = column.cast(pa.timestamp("us")).cast(pa.string())
     if pa.types.is_fixed_size_binary(column.type):

@@ -1,9 +1,9 @@
 """Sort keys: columns of a snapshot -> integers that sort in the delivered order, NULL first.
 
-`np.lexsort` sorts by its last key first, so lists of keys are least significant first throughout.
+`np.lexsort` sorts by its last key first, so every list of keys starts with the least significant.
 
-Here and in `text`, values pass between Arrow and numpy or Python by their buffers: `to_numpy`, `pa.scalar` and
-`pa.array` would do, but each of them imports pandas where that is installed: 40 MB and up to seconds in every task.
+Here and in `json_columns`, values pass between Arrow and numpy or Python as buffers. `to_numpy`, `pa.scalar` and
+`pa.array` would work, but each imports pandas if it is installed: 40 MB and up to seconds in every task.
 """
 
 from typing import Any
@@ -17,12 +17,12 @@ Keys = list[NDArray[Any]]
 
 
 def values(column: pa.Array) -> NDArray[Any]:
-    """The column's numbers, not copied; it holds no NULL."""
+    """The column's numbers, not copied; the column has no NULL."""
     return np.from_dlpack(column)
 
 
 def array(numbers: NDArray[Any]) -> pa.Array:
-    """Integers or floats of numpy as an Arrow array, not copied."""
+    """Numpy integers or floats as an Arrow array, not copied."""
     return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, pa.py_buffer(numbers)])
 
 
@@ -39,18 +39,18 @@ def uuid_bytes(column: pa.Array) -> NDArray[np.uint8]:
 
 
 def uuid_keys(column: pa.Array) -> Keys:
-    """uuids by their bytes: the two halves as big-endian words."""
+    """Sort keys of uuids by their bytes: the two halves as big-endian words."""
     halves = uuid_bytes(column).view(">u8").astype(np.uint64)
     return [halves[:, 1], halves[:, 0]]
 
 
 def whole(column: pa.Array) -> Integers:
-    """Integers, or timestamps as microseconds. The smallest 64-bit value stands for NULL."""
+    """Sort key of integers, or timestamps as microseconds. NULL is the smallest 64-bit value."""
     return values(column.cast(pa.int64()).fill_null(_SMALLEST))
 
 
 def rank(column: pa.Array) -> Integers:
-    """Place of each text among the column's distinct texts by code point, which is the order of UTF-8; NULL is -1."""
+    """The rank of each text among the column's distinct texts by code point, which is UTF-8 order; NULL is -1."""
     coded = column if pa.types.is_dictionary(column.type) else column.dictionary_encode()
     texts = np.array([text.encode() for text in coded.dictionary.to_pylist()] or [b""], object)
     place = np.empty(len(texts) + 1, np.int64)

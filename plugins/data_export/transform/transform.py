@@ -24,7 +24,7 @@ _IMAGES = pa.schema({"input_id": pa.string(), "file_extension": pa.string()})
 
 @dataclass(frozen=True, slots=True)
 class TransformResult:
-    """What a transform wrote."""
+    """The files that a transform wrote, with counts and digests."""
 
     work_orders: int  # lines of the data file
     quarantined: int  # work orders left out of it
@@ -44,13 +44,13 @@ def transform(
     """Writes the snapshot in `folder` as JSON Lines (docs/format.md), and its images as Parquet.
 
     The same snapshot always gives the same bytes. The list of images has the columns `input_id` (uuid text) and
-    `file_extension` (NULL where there is none), one row per input of the data file. `quarantine_path` is written only
-    where work orders are left out. Streamed: a few row groups of 2 MiB and their text are held, or one work order where
-    a single one is larger.
+    `file_extension` (NULL if there is none), with one row per input of the data file. `quarantine_path` is written only
+    if work orders are left out. Streams: holds a few row groups of 2 MiB and their text, or one work order if a single
+    one is larger.
 
     Raises:
-        InvalidRecord: a row that the format cannot express, where `on_invalid` is `fail`.
-        SourceRejected: rows that do not fit one another, which only edited queries can give.
+        InvalidRecord: the format cannot express a row, and `on_invalid` is `fail`.
+        SourceRejected: the rows do not fit together, which only happens with edited queries.
     """
     quarantine_path.unlink(missing_ok=True)
     work_orders = quarantined = images = 0
@@ -87,7 +87,7 @@ def _images(chunk: Chunk) -> pa.Table:
 
 
 class _DataFile:
-    """Makes, writes and hashes the text of chunks in threads, which Arrow and hashlib let run while others do."""
+    """Builds, writes and hashes the text of chunks in threads; Arrow and hashlib release the GIL."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -107,13 +107,13 @@ class _DataFile:
         self._file.close()
 
     def write(self, chunk: Chunk) -> None:
-        """Adds the chunk's lines; returns once no more than a constant number of chunks waits."""
+        """Adds the chunk's lines; returns once at most a constant number of chunks is waiting."""
         self._texts.append(self._makers.submit(lines, chunk))
         if len(self._texts) > _MAKERS:
             self._write_first()
 
     def digests(self) -> Digests:
-        """Waits for all lines; the digests of the whole file."""
+        """Waits for all lines, then gives the digests of the whole file."""
         while self._texts:
             self._write_first()
         self._wait()
@@ -136,7 +136,7 @@ class _DataFile:
 
 @contextmanager
 def _lean_memory() -> Iterator[None]:
-    """Arrow's default allocator keeps freed memory for later: half as much again as the system's, at no gain here."""
+    """Uses the system's allocator: Arrow's default keeps freed memory, half as much again, at no gain here."""
     default = pa.default_memory_pool()
     pa.set_memory_pool(pa.system_memory_pool())
     try:

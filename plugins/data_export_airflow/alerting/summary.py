@@ -6,9 +6,8 @@ from dataclasses import dataclass
 from data_export.alerts.alert import Alert
 from data_export.alerts.late import LATE, broken_alert, broken_cause, late_alert
 from data_export.alerts.watch import Late
-from data_export.config.load import file_of
+from data_export.config.load import file_of, owner_in
 from data_export.config.models import AnyExport
-from data_export.config.owner import owner_in
 from data_export_airflow.alerting.sender import Noted, Teller
 
 #: From some exports, and by export when people were told of it before, to what is said of them.

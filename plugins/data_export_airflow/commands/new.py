@@ -1,31 +1,40 @@
-"""`new`: a customer file from the connector's example."""
+"""`new`: a customer file from the connector's commented example."""
 
 import argparse
+import json
+import re
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 _CONFIG = "connector_config."
+_KEY = re.compile(r"( *)([a-z_]+):(.*)")
+_PLAIN = re.compile(r"[A-Za-z0-9/](?:[\w./@+-]|:(?=\S))*", re.ASCII)  # what YAML reads back as it is
+_TARGETS = "gs://bucket/folder/, s3://bucket/folder/, sftp://user@host:port/folder, or mail addresses"
+
+#: A text, or a list of texts, by dotted key: `connector_config.storage_uri`.
+Values = Mapping[str, str | list[str]]
 
 
 def add(commands: Any) -> None:
     parser = commands.add_parser(
         "new",
         help="write a commented customer file",
-        description="On a terminal it asks for what is not given. It writes nothing that validate would refuse, and "
-        "replaces no file.",
+        description="It asks nothing, writes nothing that validate would refuse, and replaces no file. Every flag that "
+        "is missing is listed at once.",
     )
     parser.add_argument("name", metavar="NAME", help="name of the export and its file: 1 to 63 of a-z, 0-9 and -")
-    parser.add_argument(
-        "--connector", metavar="{gs,s3,sftp,email}", help="kind of target; default: what the target tells"
-    )
     parser.add_argument("--site", action="append", metavar="UUID", help="site to export; once for each")
+    parser.add_argument("--target", help=_TARGETS)
     parser.add_argument(
-        "--target", help="gs://bucket/folder/, s3://bucket/folder/, sftp://user@host:port/folder, or mail addresses"
+        "--connector", metavar="{gs,s3,sftp,email}", help="kind of target; default: the kind that --target has"
     )
-    parser.add_argument("--interval", help="once, hourly, daily (default), weekly, monthly, or a cron expression")
-    parser.add_argument("--timezone", help="zone in which windows are cut; default: UTC")
-    parser.add_argument("--start-date", metavar="DATE", help="the first window starts here; default: today")
+    parser.add_argument(
+        "--interval", default="daily", help="once, hourly, daily (default), weekly, monthly, or a cron expression"
+    )
+    parser.add_argument("--timezone", default="UTC", help="zone in which windows are cut; default: UTC")
+    parser.add_argument("--start-date", metavar="DATE", help="the first window starts here; default: today in UTC")
     parser.add_argument("--no-images", action="store_true", help="do not export images")
     parser.add_argument(
         "--set",
@@ -38,22 +47,32 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    from data_export.config.fields import NAME, quoted
     from data_export.config.models import dag_id
-    from data_export.config.new import free_path, new_file
     from data_export.config.platform import customers_dir
-    from data_export.config.problems.problems import BrokenFile
+    from data_export.errors import ConfigError
 
+    name = options.name
+    path = customers_dir() / f"{name}.yaml"
+    if not NAME.fullmatch(name):
+        raise ConfigError(f"{quoted(name)} is not an export's name: use 1 to 63 of a-z, 0-9 and '-', not '-' first")
+    if path.exists():
+        raise ConfigError(f"{path} is there already: edit it, or choose another name")
     try:
-        free_path(options.name, customers_dir())  # before anything is asked
-        scheme, values = _values(options)
-        path = new_file(options.name, scheme, values, customers_dir())
-    except (_WrongUsage, EOFError) as wrong:
-        print(f"{wrong or 'stopped'}: nothing was written", file=sys.stderr)
+        text = _text(options)
+    except ValueError as wrong:
+        print(f"{wrong}: nothing was written", file=sys.stderr)
         return 2
-    except BrokenFile as broken:
-        print(*broken.problems, "nothing was written", sep="\n", file=sys.stderr)
-        return 1
-    program, name = "python -m data_export_airflow", options.name
+    if problems := _problems(path, text):
+        print(*problems, "nothing was written", sep="\n", file=sys.stderr)
+        return 2
+    try:
+        with path.open("x", encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        where = "create the folder so that you may write there, or set DATA_EXPORT_CUSTOMERS_DIR"
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): {where}") from None
+    program = "python -m data_export_airflow"
     steps = (
         (f"{program} plan", "what it will do; its own comments explain every key"),
         (f"{program} check {name}", "tries source, target and mail"),
@@ -66,126 +85,132 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-class _WrongUsage(Exception):
-    """Something needed is missing or is not what it should be, and nobody can be asked."""
+def _text(options: argparse.Namespace) -> str:
+    """The file's text.
 
+    Raises:
+        ValueError: the connector is missing or is not known, or a flag is not of its form.
+    """
+    from datetime import UTC, datetime
 
-def _values(options: argparse.Namespace) -> tuple[str, dict[str, str | list[str]]]:
-    """Connector and keys: flags first, then answers, then what is usual."""
-    from datetime import datetime
-    from zoneinfo import ZoneInfo
+    from data_export.config.fields import quoted
+    from data_export.config.load import load_customer
+    from data_export.config.platform import ROOT
 
-    from pydantic import TypeAdapter
-
-    from data_export.config.example import examples
-    from data_export.config.fields import HostKey
-    from data_export.config.moments import Interval, Moment, TimeZone
-    from data_export.config.new import target_values
-
-    schemes, extra = list(examples()), _pairs(options.set)
-    interval, zone = _checked(TypeAdapter(Interval)), _checked(TypeAdapter(TimeZone))
-    moment = _checked(TypeAdapter(Moment))
-    scheme = _scheme(options.connector, options.target, schemes)
-    values: dict[str, str | list[str]] = {}
-    values["site_id"] = _asked(options.site and " ".join(options.site), "--site", "uuids, spaces between them", _uuids)
-    values |= _asked(
-        options.target, "--target", _EXAMPLES.get(scheme, "address"), lambda text: target_values(scheme, text)
-    )
-    if scheme == "sftp" and _CONFIG + "conn_id" not in extra:
-        for key, check in (("sftp_private_key_path", str), ("sftp_host_key", _checked(TypeAdapter(HostKey)))):
-            flag = f"--set {_CONFIG}{key}"
-            values[_CONFIG + key] = _asked(extra.get(_CONFIG + key), flag, _EXAMPLES[key], check)
-    values["interval"] = _asked(options.interval, "--interval", "daily, weekly, ..., or cron", interval, "daily")
-    values["timezone"] = _asked(options.timezone, "--timezone", "such as Europe/Paris", zone, "UTC")
-    today = datetime.now(ZoneInfo(str(values["timezone"]))).date().isoformat()
-    values["start_date"] = _asked(options.start_date, "--start-date", "the first window starts here", moment, today)
-    if values["interval"] == "once":
-        values["end_date"] = _asked(extra.get("end_date"), "--set end_date", "the window ends here, exclusive", moment)
-    if scheme != "email":
+    files = sorted((ROOT / "include" / "examples").glob("*.yaml"))
+    examples = {load_customer(path).scheme: path for path in files}
+    found, target = _from_target(options.target or "")
+    connector = options.connector or found
+    if not connector:
+        missing = ["--target"] if options.site else ["--site", "--target"]
+        raise ValueError(f"{' and '.join(missing)} must be given; a target is {_TARGETS}")
+    if connector not in examples:
+        raise ValueError(f"{quoted(connector)} is not a connector: use one of {', '.join(examples)}")
+    if found and found != connector:
+        raise ValueError(f"--target is an address of {quoted(found)}, not of {connector}: leave --connector out")
+    example = examples[connector].read_text(encoding="utf-8")
+    values: dict[str, str | list[str]] = {"interval": options.interval, "timezone": options.timezone, **target}
+    values["start_date"] = options.start_date or str(datetime.now(UTC).date())
+    if options.site:
+        values["site_id"] = " ".join(options.site).replace(",", " ").split()
+    if "export_images:" in example:
         values[_CONFIG + "export_images"] = "false" if options.no_images else "true"
-    return scheme, values | extra
+    for setting in options.set:
+        key, equals, value = setting.partition("=")
+        if not equals:
+            raise ValueError(f"--set {key}: write KEY=VALUE")
+        values[key.strip()] = value.strip()
+    return "\n".join(_filled(example.splitlines(), values)) + "\n"
 
 
-def _scheme(connector: str | None, target: str | None, schemes: list[str]) -> str:
-    from data_export.config.new import scheme_of
+def _from_target(target: str) -> tuple[str | None, dict[str, str | list[str]]]:
+    """The connector that a target belongs to, None where it does not say, and the keys that it stands for."""
+    from urllib.parse import unquote, urlsplit
 
-    flag, hint = "--connector", ", ".join(schemes)
-    if connector is None and target is not None:
-        connector = scheme_of(target)
-        flag = f"--target {target!r}" if connector else flag
-        hint += ", which --target does not tell" if not connector else ""
-    found: str = _asked(connector, flag, hint, _one_of(schemes))
-    return found
-
-
-_EXAMPLES = {
-    "gs": "gs://bucket/folder/",
-    "s3": "s3://bucket/folder/",
-    "sftp": "sftp://user@host:port/folder",
-    "email": "mail addresses, spaces between them",
-    "sftp_private_key_path": "our private key on the workers",
-    "sftp_host_key": "as `check --host-key HOST` shows it, compared with what its administrator says",
-}
-
-
-def _asked(given: str | None, flag: str, hint: str, check: Callable[[str], Any], default: str | None = None) -> Any:
-    """The given value, or the answer of a person, or the default where there is nobody to ask."""
-    if given is not None or not sys.stdin.isatty():
-        text = given or default
-        if text is None:
-            raise _WrongUsage(f"{flag} is missing ({hint})")
-        try:
-            return check(text)
-        except ValueError as error:
-            raise _WrongUsage(f"{flag}: {error}") from None
-    label = flag.rpartition(".")[2].removeprefix("--set ").removeprefix("--").replace("_", " ")
-    while True:
-        answer = input(f"{label} ({hint}){f' [{default}]' if default else ''}: ").strip() or default
-        try:
-            if answer:
-                return check(answer)
-        except ValueError as error:
-            print(f"  {error}", file=sys.stderr)
+    scheme, found, _ = target.partition("://")
+    if not found:
+        addresses = target.replace(",", " ").split()
+        return ("email", {_CONFIG + "emails": addresses}) if "@" in target else (None, {})
+    if scheme != "sftp":
+        return scheme, {_CONFIG + "storage_uri": target}
+    parts = urlsplit(target)
+    if parts.password is not None:
+        raise ValueError("--target holds a password: SFTP servers are entered with a key, leave the password out")
+    try:
+        port = str(parts.port or "")
+    except ValueError:
+        raise ValueError("--target holds a port that is not valid: write 1 to 65535, or leave it out") from None
+    named = {"host": parts.hostname, "port": port, "username": parts.username, "remote_path": parts.path}
+    return scheme, {f"{_CONFIG}sftp_{key}": unquote(value) for key, value in named.items() if value}
 
 
-def _checked(adapter: Any) -> Callable[[str], str]:
-    """A check that gives the text back as it was written."""
-    from pydantic import ValidationError
+def _filled(example: list[str], values: Values) -> Iterator[str]:
+    """The example's lines with these values.
 
-    def check(text: str) -> str:
-        try:
-            adapter.validate_python(text)
-        except ValidationError as verdict:
-            error = verdict.errors(include_url=False)[0]
-            raise ValueError(str(error.get("ctx", {}).get("error", error["msg"]))) from None
-        return text
-
-    return check
-
-
-def _one_of(choices: list[str]) -> Callable[[str], str]:
-    def check(text: str) -> str:
-        if text not in choices:
-            raise ValueError(f"{text!r} is not one of {', '.join(choices)}")
-        return text
-
-    return check
-
-
-def _uuids(text: str) -> list[str]:
-    from uuid import UUID
-
-    found = text.replace(",", " ").split()
-    for site in found:
-        try:
-            UUID(site)
-        except ValueError:
-            raise ValueError(f"{site!r} is not a uuid: copy it whole") from None
-    return found
+    A key without a value becomes a comment: what an example shows of another customer is in force nowhere.
+    """
+    left, section, given = dict(values), "", False
+    connector = next(line for line in example if line.startswith("connector_type:"))
+    for line in example:
+        match = _KEY.fullmatch(line)
+        if match is None:
+            if not line.lstrip().startswith("- "):
+                yield line
+            elif not given:
+                yield _comment(line)
+            continue
+        indent, key, rest = match.groups()
+        section = section if indent else f"{key}." if not rest else ""
+        path = section + key if indent else key
+        given = path in left
+        if given:
+            yield f"{indent}{key}: {_spelled(left.pop(path))}"
+        elif not indent and any(other.startswith(section or "/") for other in left):
+            yield line
+            for other in [each for each in left if each.startswith(section)]:
+                name = other.removeprefix(section)
+                if not any(each.startswith(f"  {name}:") for each in example):  # or it gets its place below
+                    yield f"  {name}: {_spelled(left.pop(other))}"
+        else:
+            yield line if line == connector else _comment(line)
+    yield from _added(left)
 
 
-def _pairs(settings: list[str]) -> dict[str, str]:
-    pairs = [setting.partition("=") for setting in settings]
-    if wrong := next((key for key, equals, _ in pairs if not equals), None):
-        raise _WrongUsage(f"--set {wrong}: write KEY=VALUE")
-    return {key.strip(): value.strip() for key, _, value in pairs}
+def _added(values: Values) -> Iterator[str]:
+    """Lines of keys and sections that the example does not have."""
+    last = ""
+    for path, value in sorted(values.items(), key=lambda item: ("." in item[0], item[0])):
+        section, _, key = path.rpartition(".")
+        if section != last:
+            yield f"{section}:"
+        last = section
+        yield f"{'  ' if section else ''}{key}: {_spelled(value)}"
+
+
+def _spelled(value: str | list[str]) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_spelled, value))}]"
+    return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
+
+
+def _comment(line: str) -> str:
+    text = line.lstrip()
+    return f"{line[: len(line) - len(text)]}# {text}"
+
+
+def _problems(path: Path, text: str) -> list[str]:
+    """What `validate` would say of the text at this place, each problem with the flag that fixes it."""
+    import tempfile
+
+    from data_export.config.validate import check_files
+
+    flags = {"site_id": "--site", "interval": "--interval", "timezone": "--timezone", "start_date": "--start-date"}
+    flags |= dict.fromkeys((_CONFIG + "storage_uri", _CONFIG + "emails"), "--target")
+    with tempfile.TemporaryDirectory(prefix="data-export-new-") as scratch:
+        draft = Path(scratch) / path.name
+        draft.write_text(text, encoding="utf-8")
+        found = check_files([draft], beside=path.parent).problems
+    errors = [(problem.key or "", problem.message) for problem in found if problem.is_error]
+    return [
+        f"{flags.get(key.partition('[')[0], f'--set {key}') if key else path}: {message}" for key, message in errors
+    ]

@@ -1,7 +1,9 @@
 """The customer files of an earlier git revision."""
 
+import io
 import os
 import subprocess
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +12,6 @@ from pathlib import Path
 
 from data_export.errors import ConfigError
 
-_LINK = "120000"
 # What git tells its hooks, relative to a folder that we are not in.
 _OF_A_HOOK = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_WORK_TREE")
 
@@ -30,35 +31,18 @@ def files_at(revision: str, folder: Path) -> Iterator[Revision]:
     Raises:
         ConfigError: no git, no repository, or no such revision.
     """
-    commit = _git(
-        folder, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}", what=revision
-    )
-    entries = [
-        entry.split("\t", 1) for entry in _git(folder, "ls-tree", "-z", commit.strip(), "./").split("\0") if entry
-    ]
-    blobs = [(*head.split(" "), name.rpartition("/")[2]) for head, name in entries]
-    files = [(mode, id_, name) for mode, kind, id_, name in blobs if kind == "blob"]
-    contents = _contents(folder, [id_ for _, id_, _ in files])
+    named = f"{revision}^{{commit}}"
+    commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", named, what=revision).decode().strip()
     with tempfile.TemporaryDirectory(prefix="data-export-plan-") as scratch:
-        for (mode, _, name), content in zip(files, contents, strict=True):
-            if mode == _LINK:  # reading refuses those that lead out of the folder
-                (Path(scratch) / name).symlink_to(content.decode())
-            else:
-                (Path(scratch) / name).write_bytes(content)
-        yield Revision(commit.strip(), Path(scratch))
+        if not _run(folder, "cat-file", "-e", f"{commit}:./").returncode:
+            archive = _git(folder, "archive", "--format=tar", commit)
+            with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+                flat = [member for member in tar if "/" not in member.name and not member.isdir()]
+                tar.extractall(scratch, flat, filter="tar")  # links too; reading refuses those that lead out
+        yield Revision(commit, Path(scratch))
 
 
-def _contents(folder: Path, ids: list[str]) -> Iterator[bytes]:
-    out = _run(folder, "cat-file", "--batch", given="".join(f"{id_}\n" for id_ in ids).encode()).stdout
-    at = 0
-    for _ in ids:  # each is `<id> blob <size>`, a line end, the bytes, a line end
-        head, _, _ = out[at : at + 200].partition(b"\n")
-        start, size = at + len(head) + 1, int(head.split()[2])
-        yield out[start : start + size]
-        at = start + size + 1
-
-
-def _git(folder: Path, *arguments: str, what: str = "") -> str:
+def _git(folder: Path, *arguments: str, what: str = "") -> bytes:
     done = _run(folder, *arguments)
     if done.returncode:
         said = " ".join(done.stderr.decode(errors="replace").split()).removeprefix("fatal: ")
@@ -66,17 +50,18 @@ def _git(folder: Path, *arguments: str, what: str = "") -> str:
         if not said:
             said, fix = f"there is no revision {what!r}", "name a branch, tag or commit of this repository, or fetch it"
         raise ConfigError(f"the customer files of {folder} cannot be compared with another revision: {said}: {fix}")
-    return done.stdout.decode(errors="surrogateescape")
+    return done.stdout
 
 
-def _run(folder: Path, *arguments: str, given: bytes = b"") -> subprocess.CompletedProcess[bytes]:
+def _run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[bytes]:
     try:
         return subprocess.run(  # noqa: S603 - a fixed program; a revision stands after --end-of-options
             ["git", "-C", str(folder), *arguments],  # noqa: S607 - wherever the user has it
             env={name: value for name, value in os.environ.items() if name not in _OF_A_HOOK},
-            input=given,
             capture_output=True,
             check=False,
         )
     except FileNotFoundError:
-        raise ConfigError("git is not installed, which tells what the customer files were: install it") from None
+        raise ConfigError(
+            "git is not installed, but the earlier customer files are read from it: install git"
+        ) from None

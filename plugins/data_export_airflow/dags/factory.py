@@ -8,16 +8,15 @@ from typing import Any
 
 from airflow.sdk import DAG, Param, get_parsing_context
 
-from data_export.config.load import file_of, load_customers
+from data_export.config.load import file_of, load_customers, owner_in
 from data_export.config.models import CustomerExport, dag_id
-from data_export.config.owner import owner_in
 from data_export.config.platform import load_platform
 from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError
 from data_export.limits import Limits, limits_of
 from data_export_airflow.alerting.callbacks import on_failure
 from data_export_airflow.dags.docs import describe, describe_broken
-from data_export_airflow.dags.shards import held
+from data_export_airflow.dags.shards import names_in
 from data_export_airflow.metadata.assets import asset_of
 from data_export_airflow.operators import CloseExportOperator, PrepareExportOperator, export_sites
 from data_export_airflow.timetables import timetable_of
@@ -29,19 +28,19 @@ INVALID_TAG = "invalid-config"
 LATE_TAG = "late after hours: "
 
 
-def customer_dags(file: str) -> dict[str, DAG]:
+def customer_dags(file: str, shards: int | None = None) -> dict[str, DAG]:
     """The DAGs, by dag_id, of the exports that this DAG file holds; where Airflow asks for one DAG, that one alone.
 
-    A task therefore finds its DAG in any of the files, also while their number changes. No error escapes: one broken
-    customer file would otherwise hide every DAG. It gets a placeholder that keeps its history visible and its runs
-    going; `dags/config_errors.py` reports it.
+    So many `shards` share the exports; without a number the file holds them all. A task finds its DAG in any of the
+    files, also while their number changes. No error escapes: one broken customer file would otherwise hide every DAG.
+    It gets a placeholder that keeps its history visible and its runs going; `dags/config_errors.py` reports it.
     """
     wanted, platform = get_parsing_context().dag_id, _platform_limits()
     loaded = load_customers(only_dag_id=wanted)
     errors = loaded.errors()
     names: Set[str] = loaded.exports.keys() | errors.keys()
     if wanted is None:
-        names = held(Path(file), names)
+        names = names_in(Path(file).name, names, shards)
     dags = {}
     for name in sorted(names):
         export, problems = loaded.exports.get(name), errors.get(name, [])

@@ -1,18 +1,28 @@
-"""Which DAG file holds which exports: `dags/customer_exports.py` and its copies, as many as there are."""
+"""The DAG files that share the exports: which export is in which file, and the folder that holds them."""
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from hashlib import blake2b
+from os import getpid
 from pathlib import Path
 
-_FILES = "customer_exports*.py"
+#: The highest number of files that may share the exports. Their names are always there, also those that hold nothing:
+#: a task of a run under way is looked for in the file that held its DAG when it was queued, whatever the number then.
+MOST = 99
+_IGNORE = ".airflowignore"
+_TEXT = '''"""One of {shards} DAG files that share the exports of include/customers/, written by CustomerFilesBundle."""
+
+from data_export_airflow.dags.factory import customer_dags
+
+globals().update(customer_dags(__file__, shards={shards}))
+'''
 
 
-def share_files(folder: Path) -> list[str]:
-    """Names of the DAG files in the folder that share the exports."""
-    return sorted(path.name for path in folder.glob(_FILES))
+def shard_files(shards: int) -> list[str]:
+    """Names of the DAG files that share the exports; the first of them is also in the DAGs folder."""
+    return ["customer_exports.py", *(f"customer_exports_{number:02}.py" for number in range(2, shards + 1))]
 
 
-def holder(name: str, files: Sequence[str]) -> str:
+def shard_of(name: str, files: Sequence[str]) -> str:
     """The one of `files` that holds the export of this name.
 
     The same in every process, and whatever other exports there are. Each file draws a number for the name and the
@@ -21,7 +31,72 @@ def holder(name: str, files: Sequence[str]) -> str:
     return max(files, key=lambda file: blake2b(f"{file}/{name}".encode(), digest_size=8).digest())
 
 
-def held(file: Path, names: Set[str]) -> Set[str]:
-    """Those of `names` that this file holds: all of them where it stands alone."""
-    files = share_files(file.parent)
-    return {name for name in names if holder(name, files) == file.name} if len(files) > 1 else names
+def names_in(file: str, names: Set[str], shards: int | None) -> Set[str]:
+    """Those of `names` that the DAG file of this name holds, where so many files share them.
+
+    Without a number the file stands alone and holds them all, unless it is a copy that an older version left there.
+    """
+    if shards is None:
+        return frozenset() if file.startswith("customer_exports_") else names
+    files = shard_files(shards)
+    return {name for name in names if shard_of(name, files) == file}
+
+
+def contents(shards: int, dags: Path) -> dict[str, str | Path]:
+    """What a folder of shards holds, by name: the text of a file, or the path that a link leads to.
+
+    These are the shards, and links to everything else in the folder `dags`, so that one bundle serves all DAGs. The
+    dag-processor ignores the names that hold no export at this number, so that they cost it nothing.
+
+    Raises:
+        OSError: the folder `dags` cannot be read.
+    """
+    names, ignore = shard_files(MOST), dags / _IGNORE
+    links = {path.name: path for path in dags.iterdir() if path.name != "__pycache__"}
+    ignored = [ignore.read_text()] if ignore.exists() else []
+    texts = {_IGNORE: "\n".join([*ignored, *names[shards:], ""])}
+    return links | dict.fromkeys(names, _TEXT.format(shards=shards)) | texts
+
+
+def is_complete(folder: Path, wanted: Mapping[str, str | Path]) -> bool:
+    """Whether the folder holds just what is wanted: 3 ms, without a lock."""
+    return folder.is_dir() and not _unwanted(folder, wanted) and not _missing(folder, wanted)
+
+
+def complete(folder: Path, wanted: Mapping[str, str | Path]) -> None:
+    """Writes what is missing in the folder and removes what is not wanted; one process at a time.
+
+    Others may read meanwhile: each file is replaced as a whole.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in _missing(folder, wanted):
+        temporary, what = folder / f".{name}.{getpid()}", wanted[name]
+        temporary.unlink(missing_ok=True)
+        if isinstance(what, Path):
+            temporary.symlink_to(what)
+        else:
+            temporary.write_text(what)
+        temporary.replace(folder / name)
+    for path in _unwanted(folder, wanted):
+        path.unlink()
+
+
+def _missing(folder: Path, wanted: Mapping[str, str | Path]) -> list[str]:
+    return [name for name, what in wanted.items() if not _holds(folder / name, what)]
+
+
+def _holds(path: Path, what: str | Path) -> bool:
+    try:
+        if isinstance(what, Path):
+            return path.readlink() == what
+        return not path.is_symlink() and path.read_text() == what
+    except (OSError, ValueError):
+        return False
+
+
+def _unwanted(folder: Path, wanted: Mapping[str, str | Path]) -> list[Path]:
+    """What must go; a folder that is not a link is Python's own, of compiled files."""
+    return [path for path in folder.iterdir() if path.name not in wanted and (path.is_symlink() or not path.is_dir())]

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import XComArg
 
 from data_export.config.fields import NAME, quoted
-from data_export.config.load import load_beside, load_values
+from data_export.config.load import load_beside
 from data_export.config.models import AnyExport, name_of
 from data_export.config.moments import instant, moment
 from data_export.config.platform import load_platform
 from data_export.config.precedence import alone
+from data_export.config.validate import load_values
 from data_export.errors import ConfigError
 from data_export.limits import Limits, limits_of
 from data_export.pipeline.prepare import prepare

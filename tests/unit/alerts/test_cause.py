@@ -2,7 +2,7 @@
 
 import pytest
 
-from data_export.alerts.cause import cause_of
+from data_export.alerts.alert import cause_of
 
 SITES = ("433a60f6-9756-473e-b1e9-9e89e24bb787", "9B1DEB4D-3B7D-4BAD-9BDD-2B0D7B3DCB6D")
 

@@ -52,42 +52,76 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
     "deep": ("a: " + "[" * 20000, [(1, None, "nested too deep")]),
     "key that is a list": (FULL + "? [a]\n: b\n", [(8, None, "has a key that is no text")]),
     "unknown key": (FULL + "exporttype: x\n", [(8, "exporttype", "did you mean export_type?")]),
-    "required key misspelt": (FULL.replace("interval", "intervall"), [(2, "intervall", "did you mean interval?")]),
+    "required key misspelt": (
+        FULL.replace("interval", "intervall"),
+        [(1, "interval", "is missing"), (2, "intervall", "did you mean interval?")],
+    ),
     "two required keys misspelt": (
         FULL.replace("site_id", "site_ids").replace("start_date", "start-date"),
-        [(1, "site_ids", "did you mean site_id?"), (3, "start-date", "did you mean start_date?")],
+        [
+            (1, "site_id", "is missing"),
+            (1, "start_date", "is missing"),
+            (1, "site_ids", "did you mean site_id?"),
+            (3, "start-date", "did you mean start_date?"),
+        ],
     ),
     "key misspelt and its value wrong": (
         FULL.replace("interval: daily", "Interval: dayly"),
-        [(2, "Interval", "did you mean interval?")],
+        [(1, "interval", "is missing"), (2, "Interval", "did you mean interval?")],
     ),
     "key misspelt beside the right one": (FULL + "intervall: daily\n", [(8, "intervall", "did you mean interval?")]),
     "end of once misspelt": (
         FULL.replace("daily", "once") + "end_dat: 2025-04-01\n",
-        [(8, "end_dat", "did you mean end_date?")],
+        [(1, "end_date", "is missing"), (8, "end_dat", "did you mean end_date?")],
     ),
     "connector type misspelt": (
         FULL.replace("connector_type", "conector_type"),
-        [(4, "conector_type", "did you mean connector_type?")],
+        [(1, "connector_type", "is missing: write"), (4, "conector_type", "did you mean connector_type?")],
     ),
     "connector config misspelt, and a key in it": (
         FULL.replace("connector_config", "connector_conf").replace("storage_uri", "storage_url"),
         [
+            (1, "connector_config", "is missing"),
             (5, "connector_conf", "did you mean connector_config?"),
-            (6, "connector_config.storage_url", "did you mean storage_uri?"),
         ],
     ),
     "nested key misspelt": (
         FULL.replace("export_images", "export_image"),
-        [(7, "connector_config.export_image", "did you mean export_images?")],
+        [
+            (5, "connector_config.export_images", "is missing"),
+            (7, "connector_config.export_image", "did you mean export_images?"),
+        ],
     ),
-    "key misspelt whose lack would ask for four others": (
-        HEAD + SFTP + "  con_id: acme\n",
-        [(8, "connector_config.con_id", "did you mean conn_id?")],
+    "password of a server": (
+        HEAD + SFTP + "  conn_id: acme\n  sftp_password: x\n  Access-Key: y\n  client_secret: z\n",
+        [
+            (
+                9 + k,
+                f"connector_config.{key}",
+                "put passwords and other secrets into an Airflow connection, named by conn_id",
+            )
+            for k, key in enumerate(("sftp_password", "Access-Key", "client_secret"))
+        ],
     ),
-    "of four keys one misspelt": (
+    "passphrase misspelt": (
+        HEAD + SFTP + "  conn_id: acme\n  sftp_passphrase: x\n",
+        [(9, "connector_config.sftp_passphrase", "did you mean sftp_private_key_passphrase?")],
+    ),
+    "merge conflict": (
+        FULL.replace("interval: daily\n", "<<<<<<< HEAD\ninterval: daily\n=======\ninterval: weekly\n>>>>>>> theirs\n"),
+        [(2, None, "a merge conflict stands here: keep one version, and remove the lines <<<<<<<, =======")],
+    ),
+    "merge conflict in a list": (
+        FULL.replace(f"[{SITE}]", f"[\n<<<<<<< HEAD\n{SITE},\n||||||| base\n=======\n>>>>>>> theirs\n]"),
+        [(2, None, "a merge conflict stands here")],
+    ),
+    "half of a merge conflict": (FULL + "=======\r\nowner: a@b.example\n", [(8, None, "a merge conflict stands here")]),
+    "other half of a merge conflict": (FULL + ">>>>>>> theirs\n", [(8, None, "a merge conflict stands here")]),
+    "of four keys two misspelt": (
         HEAD + SFTP + "  sftp_host: a\n  sftp_user: b\n  sftp_private_key: /c\n",
         [
+            (5, "connector_config.sftp_username", "is missing: write it, or name"),
+            (5, "connector_config.sftp_private_key_path", "is missing: write it, or name"),
             (5, "connector_config.sftp_host_key", "is missing: write it, or name"),
             (9, "connector_config.sftp_user", "did you mean sftp_username?"),
             (10, "connector_config.sftp_private_key", "did you mean sftp_private_key_path?"),

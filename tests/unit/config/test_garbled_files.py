@@ -10,7 +10,7 @@ import pytest
 from data_export.config import moments
 from data_export.config.load import load_customers
 from data_export.config.problems.problems import MOST_PROBLEMS, ConfigProblem, first_of_many
-from data_export.config.reading.yaml_lines import MAX_BYTES
+from data_export.config.reading.file_text import MAX_BYTES
 from tests.customers import GOOD, SITE
 
 _FILE = GOOD % "x"
@@ -77,7 +77,7 @@ def test_the_problems_that_are_not_told_are_counted(tmp_path: Path) -> None:
     (tmp_path / "acme.yaml").write_text(_FILE.replace(SITE, ",".join(f"x{i}" for i in range(1000))))
     problems = load_customers(tmp_path).problems
     assert [problem.key for problem in problems[:-1]] == [f"site_id[{i}]" for i in range(MOST_PROBLEMS)]
-    assert str(problems[-1]) == f"{tmp_path}/acme.yaml: has 980 more problems: mend those above first"
+    assert str(problems[-1]) == f"{tmp_path}/acme.yaml: has 980 more problems: fix those above first"
 
 
 def test_the_first_problems_of_a_file_are_told_whatever_kind_they_are(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ A process of its own, since Airflow reads its environment once, when it is impor
 import json
 import sys
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from airflow import settings
@@ -16,6 +17,7 @@ from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.executors.executor_loader import ExecutorLoader
 from airflow.models.connection import Connection
 from airflow.plugins_manager import get_import_errors
+from airflow.utils.file import list_py_file_paths
 from cryptography.fernet import Fernet
 
 
@@ -35,6 +37,9 @@ def main() -> None:
     Fernet(conf.get("core", "fernet_key"))
     module, _, name = conf.get("core", "auth_manager").rpartition(".")
     executor, _ = ExecutorLoader.import_default_executor_cls()
+    bundles = list(DagBundlesManager().get_all_dag_bundles())
+    for bundle in bundles:
+        bundle.initialize()
     answer = {
         "unknown": unknown_options(asked["options"]),
         "auth_manager": getattr(import_module(module), name).__name__,
@@ -42,7 +47,8 @@ def main() -> None:
         "async_dsn": settings.SQL_ALCHEMY_CONN_ASYNC,
         "connections": {text: Connection.from_json(text).conn_type for text in asked["connections"]},
         "plugin_errors": get_import_errors(),
-        "bundles": {each.name: type(each).__name__ for each in DagBundlesManager().get_all_dag_bundles()},
+        "bundles": {each.name: type(each).__name__ for each in bundles},
+        "dag_files": [Path(file).name for each in bundles for file in list_py_file_paths(each.path)],
     }
     sys.stdout.write(json.dumps(answer))
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from data_export.config.platform import PlatformSettings
+from data_export_airflow.dags.shards import shard_files
 from tests.unit.deploy.compose_file import ROOT, compose, filled_env
 
 
@@ -52,6 +53,7 @@ def answer(env: dict[str, str], airflow_services: dict[str, Any], tmp_path_facto
     }
     settings = {**env, **airflow_services["worker"]["environment"]}
     settings |= {"AIRFLOW_HOME": str(home), "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins")}
+    settings |= {"AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"), "TMPDIR": str(home)}
     settings |= {"PYTHONPATH": str(ROOT / "plugins"), "PATH": "/usr/bin:/bin"}
     program = Path(__file__).with_name("inspect_airflow.py")
     done = subprocess.run(
@@ -79,8 +81,14 @@ def test_executor_sign_in_and_database_drivers_are_installed(answer: Any) -> Non
     assert answer["async_dsn"].startswith("postgresql+asyncpg://airflow:")
 
 
-def test_customer_files_are_watched(answer: Any) -> None:
+def test_customer_files_are_watched_and_a_container_makes_the_dag_files_that_the_documentation_names(
+    answer: Any,
+) -> None:
     assert answer["bundles"] == {"dags-folder": "CustomerFilesBundle"}
+    named = re.search(r"`shards` (\d+), `refresh_interval` 10", (ROOT / "docs" / "deploy.md").read_text())
+    assert named is not None
+    others = {path.name for path in (ROOT / "dags").glob("*.py")}
+    assert sorted(answer["dag_files"]) == sorted({*shard_files(int(named[1])), *others})
 
 
 def test_the_plugin_loads_and_keeps_the_packages_to_itself(answer: Any) -> None:

@@ -1,6 +1,5 @@
 """From a customer file that is not valid to its problems, with line, key and fix."""
 
-from collections.abc import Container
 from difflib import get_close_matches
 from typing import Any
 
@@ -10,7 +9,6 @@ from pydantic_core import ErrorDetails
 from data_export.config.fields import quoted
 from data_export.config.models import EXPORT, EXPORTS, CustomerExport
 from data_export.config.problems.explain import explain, keys_of, model_at
-from data_export.config.problems.misspelt import respelt
 from data_export.config.problems.problems import MOST_PROBLEMS, ConfigProblem, and_more
 from data_export.config.reading.yaml_lines import Document, Location
 from data_export.config.sections import CustomerLimits
@@ -19,33 +17,26 @@ _TELLTALE = {"emails": "email", "storage_uri": "cloud_storage", "sftp_remote_pat
 
 
 def diagnose(document: Document) -> list[ConfigProblem]:
-    """The problems of a file that is not valid, top to bottom, each mistake once: the first ones of many.
+    """The problems of a file that is not valid, top to bottom: the first ones of many.
 
-    What a misspelt key leaves missing is not told, and its value is looked at when its name is right. Without a valid
-    `connector_type` pydantic looks no further; then the rest is checked for the connector that was probably meant, or,
-    where none can be guessed, without its connector_config.
+    Without a valid `connector_type` pydantic looks no further; then the rest is checked for the connector that was
+    probably meant, or, where none can be guessed, without its connector_config.
     """
-    document, told = respelt(document, (), keys_of(CustomerExport))
     written = document.values.get("connector_type")
     tag = written if isinstance(written, str) and written in EXPORTS else _guess(document.values)
     model = EXPORTS.get(tag or "", CustomerExport)
-    places = {"limits": CustomerLimits} | ({"connector_config": model_at(model, ("connector_config",))} if tag else {})
-    for place, mapping in places.items():
-        document, more = respelt(document, (place,), keys_of(mapping))
-        told |= more
+    wrong: list[ConfigProblem] = []
     if tag is None or written != tag:
-        wrong = document.problem(("connector_type",), _wrong_type(written, tag))
-        told = {("connector_type",): wrong} | told
-    errors = _located(_errors(document.values, tag), told)
-    errors = sorted(errors, key=lambda located: document.line_of(located[0]))
+        wrong.append(document.problem(("connector_type",), _wrong_type(written, tag)))
+    errors = sorted(_located(_errors(document.values, tag)), key=lambda located: document.line_of(located[0]))
     others = [_explained(document, *located, model) for located in errors[:MOST_PROBLEMS]]
-    problems = sorted([*told.values(), *others], key=_line)[:MOST_PROBLEMS]
-    left = len(told) + len(errors) - len(problems)
+    problems = sorted([*wrong, *others], key=_line)[:MOST_PROBLEMS]
+    left = len(wrong) + len(errors) - len(problems)
     return [*problems, and_more(document.path, left)] if left else problems
 
 
-def _located(errors: list[ErrorDetails], told: Container[Location]) -> list[tuple[Location, ErrorDetails]]:
-    """The errors that are to be told, each with its location."""
+def _located(errors: list[ErrorDetails]) -> list[tuple[Location, ErrorDetails]]:
+    """The errors that are to be reported, each with its location."""
     parents = {error["loc"][:-1] for error in errors}
     found = []
     for error in errors:
@@ -53,9 +44,8 @@ def _located(errors: list[ErrorDetails], told: Container[Location]) -> list[tupl
         if error["type"] == "too_short" and error["loc"] in parents:
             continue
         # pydantic puts the connector's name before the keys
-        location: Location = error["loc"][1:] if error["loc"][:1] and error["loc"][0] in EXPORTS else error["loc"]
-        if location not in told:
-            found.append((location, error))
+        location = error["loc"][1:] if error["loc"][:1] and error["loc"][0] in EXPORTS else error["loc"]
+        found.append((location, error))
     return found
 
 

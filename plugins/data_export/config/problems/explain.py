@@ -1,5 +1,6 @@
 """Says in plain words what pydantic found wrong with a value, naming the value and the fix."""
 
+import re
 from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, get_args
@@ -12,6 +13,7 @@ from data_export.config.fields import quoted
 from data_export.config.reading.yaml_lines import Location
 
 Model = type[BaseModel]
+_SECRET = re.compile(r"passw|pwd|secret|token|credential|access[_-]?key", re.IGNORECASE)
 
 
 def explain(error: ErrorDetails, model: Model, location: Location) -> str:
@@ -49,10 +51,11 @@ def near(value: object, choices: list[str]) -> str:
     return f" (did you mean {found}?)" if found else ""
 
 
-def unknown_key(key: str, known: list[str], meant: str | None = None) -> str:
-    """The message for a key that a mapping of the `known` ones has not; a near one is named, or what was meant."""
-    hint = f" (did you mean {meant}?)" if meant else near(key, known)
-    return f"is not a key that is known here{hint}: remove it, or use one of {', '.join(known)}"
+def unknown_key(key: str, known: list[str]) -> str:
+    """The message for a key that a mapping of the `known` ones has not: a secret's place, or a key that is near."""
+    if _SECRET.search(key):
+        return "does not belong here: put passwords and other secrets into an Airflow connection, named by conn_id"
+    return f"is not a key that is known here{near(key, known)}: remove it, or use one of {', '.join(known)}"
 
 
 def model_at(model: Model, location: Location) -> Model:

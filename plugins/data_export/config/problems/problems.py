@@ -1,4 +1,4 @@
-"""What is wrong with a file that a person wrote, said so that it can be mended without asking anybody."""
+"""What is wrong with a file that a person wrote, said so that it can be fixed without asking anybody."""
 
 import os
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from data_export.config.fields import SUFFIXES, name_meant
 from data_export.errors import ConfigError
 
 _LONGEST = 600
-#: So many problems of one file are told: a garbled one has a problem at every word, and each parse explains them anew.
+#: Problems reported of one file: a garbled one has a problem at every word, and each parse explains them anew.
 MOST_PROBLEMS = 20
 _MOST_LINES = 1000
 
@@ -53,7 +53,7 @@ class ConfigProblem:
 def and_more(path: Path, number: int | None = None) -> ConfigProblem:
     """In place of the problems beyond the first ones; None where they were not counted."""
     more = "more problems" if number is None else f"{number:,} more problem{'s' * (number != 1)}"
-    return ConfigProblem(path, None, None, f"has {more}: mend those above first")
+    return ConfigProblem(path, None, None, f"has {more}: fix those above first")
 
 
 def first_of_many(problems: Sequence[ConfigProblem], folder: Path) -> list[ConfigProblem]:

@@ -7,25 +7,30 @@ is what YAML 1.2 says. Tags, anchors, aliases and several documents are refused,
 big value or an object.
 """
 
-import os
-import stat
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
-from yaml.reader import Reader
 
 from data_export.config.problems.problems import MOST_PROBLEMS, BrokenFile, ConfigProblem, and_more
-from data_export.config.reading.yaml_core import core_value, is_null
-from data_export.config.reading.yaml_syntax import explain_syntax
+from data_export.config.reading.file_text import explain_syntax, read_text
 
-MAX_BYTES = 64 * 1024
 _MAX_DEPTH = 8
 _MAX_TYPED_DEPTH = 32
 _MAX_VALUES = 4096  # in all: several times what the longest list of sites has, and read in 10 ms
 _MAX_KEY = 80  # characters of a key that a message shows
+
+_NULLS = frozenset(("", "~", "null", "Null", "NULL"))
+_BOOLEANS = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
+_DECIMAL = re.compile(r"[-+]?[0-9]+", re.ASCII)
+_BASED = re.compile(r"0o[0-7]+|0x[0-9a-fA-F]+", re.ASCII)
+_FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
+_SPECIAL = re.compile(r"([-+]?)\.(inf|Inf|INF)|()\.(nan|NaN|NAN)")
+
+_LONGEST_NUMBER = 300  # Python refuses integers of more than 4,300 digits
 
 #: Keys and list positions from the top of the file down to a value.
 Location = tuple[str | int, ...]
@@ -84,46 +89,6 @@ def read_document(path: Path, typed_below: str | None = None) -> Document:
     return Document(path, values, reader.lines)
 
 
-def read_text(path: Path) -> str:
-    """The text of a file of at most 64 KiB.
-
-    Raises:
-        BrokenFile: it cannot be read, is too big, or is no text.
-    """
-    return _decode(path, _read(path))
-
-
-def _read(path: Path) -> bytes:
-    try:
-        # without O_NONBLOCK, opening a named pipe would wait for ever for somebody to write into it
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            data = file.read(MAX_BYTES + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-    except IsADirectoryError:
-        data = None
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a file name"
-        raise BrokenFile([ConfigProblem(path, None, None, f"cannot be read ({reason}): mend or remove it")]) from None
-    if data is None:
-        raise BrokenFile([ConfigProblem(path, None, None, "is not a regular file: remove it or give it another name")])
-    if len(data) > MAX_BYTES:
-        message = f"is bigger than {MAX_BYTES // 1024} KiB: split it into several exports"
-        raise BrokenFile([ConfigProblem(path, None, None, message)])
-    return data
-
-
-def _decode(path: Path, data: bytes) -> str:
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise BrokenFile([ConfigProblem(path, line, None, "is not UTF-8 text: save it as UTF-8")]) from None
-    if bad := Reader.NON_PRINTABLE.search(text):
-        message = f"has the control character U+{ord(bad[0]):04X}: remove it, or save the file as UTF-8"
-        raise BrokenFile([ConfigProblem(path, text.count("\n", 0, bad.start()) + 1, None, message)])
-    return text
-
-
 class _TooMuch(Exception):
     """The rest of the file is not read; holds the problem that says so."""
 
@@ -177,7 +142,7 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             if not event.implicit[0]:  # quoted, or a block of text
                 return event.value
-            return core_value(event.value) if is_typed else None if is_null(event.value) else event.value
+            return core_value(event.value) if is_typed else None if event.value in _NULLS else event.value
         if len(at) >= (_MAX_TYPED_DEPTH if is_typed else _MAX_DEPTH):
             raise yaml.MarkedYAMLError(problem="nested too deep", problem_mark=event.start_mark)
         return self._sequence(at) if isinstance(event, yaml.SequenceStartEvent) else self._mapping(at)
@@ -215,3 +180,25 @@ class _Reader:
 
 def _line(event: Any) -> int:
     return int(event.start_mark.line) + 1
+
+
+def core_value(text: str) -> str | int | float | bool | None:
+    """The value of a plain scalar by the core schema of YAML 1.2 (section 10.3.2 of yaml.org/spec/1.2.2).
+
+    What YAML 1.1 guesses beside (`no`, `22:22`, `1_0`, dates) is text.
+    """
+    if text in _NULLS:
+        return None
+    if text in _BOOLEANS:
+        return _BOOLEANS[text]
+    if len(text) > _LONGEST_NUMBER:
+        return text
+    if _DECIMAL.fullmatch(text):
+        return int(text)
+    if _BASED.fullmatch(text):
+        return int(text, 0)
+    if _FLOAT.fullmatch(text):
+        return float(text)
+    if special := _SPECIAL.fullmatch(text):
+        return float((special[1] or "") + (special[2] or special[4]).lower())
+    return text

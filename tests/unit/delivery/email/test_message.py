@@ -66,7 +66,7 @@ def test_text_and_html_say_what_and_until_when() -> None:
         for told in (
             "acme",
             "work-orders-timeline",
-            "from 2025-03-16 00:00:00 UTC up to, not including, 2025-03-17 00:00:00 UTC",
+            "from 2025-03-16 00:00:00 UTC to 2025-03-17 00:00:00 UTC (excluded)",
             "1,204 work orders",
             "3.1 MB",
             "2025-03-17 12:30 UTC",

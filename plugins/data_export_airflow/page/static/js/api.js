@@ -1,4 +1,4 @@
-/** Airflow's own base address: ours is one folder below. */
+/** Airflow's own base address; ours is one folder below. */
 export const AIRFLOW = new URL("../", new URL(".", document.baseURI));
 
 export class ApiError extends Error {
@@ -32,8 +32,8 @@ async function request(url, options) {
 }
 
 function explain(status, detail) {
-  if (status === 401) return "You are not signed in to Airflow any more: reload the page and sign in.";
-  const told = typeof detail === "string" ? detail : detail ? JSON.stringify(detail) : "";
-  if (status === 403) return `Your Airflow user may not do this. ${told}`;
-  return told || `The server answered ${status}.`;
+  if (status === 401) return "You are no longer signed in to Airflow: reload the page and sign in.";
+  const reason = typeof detail === "string" ? detail : detail ? JSON.stringify(detail) : "";
+  if (status === 403) return `Your Airflow user may not do this. ${reason}`;
+  return reason || `The server answered ${status}.`;
 }

@@ -6,11 +6,11 @@ import { airflowLink, dagPath } from "./shell.js";
 const POLL_MS = 2_000;
 const BEHAVIOURS = [
   ["none", "windows that never ran"],
-  ["failed", "windows that never ran or failed"],
-  ["completed", "all windows, delivered ones again"],
+  ["failed", "windows that failed or never ran"],
+  ["completed", "all windows, including delivered ones"],
 ];
 
-/** Asks, shows what Airflow would do, and after a confirmation has Airflow's own backfill do it. */
+/** Shows what Airflow would run and, once confirmed, creates an Airflow backfill. */
 export class Backfill {
   constructor(data, windows, done) {
     Object.assign(this, { data, windows, done, latest: 0 });
@@ -53,7 +53,7 @@ export class Backfill {
     );
     const most = this.data.max_active_runs;
     const runs = h("input", {
-      type: "number", min: "1", max: String(most), value: String(most), title: `at most ${most}, by limits.max_active_runs`,
+      type: "number", min: "1", max: String(most), value: String(most), title: `at most ${most} (limits.max_active_runs)`,
       onchange: ({ target }) => {
         target.value = Math.min(Math.max(1, Math.round(Number(target.value)) || 1), most);
         this.change({ max_active_runs: Number(target.value) });
@@ -74,7 +74,7 @@ export class Backfill {
     this.outcome.replaceChildren(h("p", { class: "soft" }, "Asking Airflow what it would run …"));
     try {
       const { total_entries: count } = await airflow("backfills/dry_run", this.ask);
-      if (turn !== this.latest) return; // another question was asked meanwhile
+      if (turn !== this.latest) return; // a newer request was sent meanwhile
       this.outcome.replaceChildren(...this.forecast(count));
       this.confirm.disabled = count === 0;
     } catch (error) {
@@ -83,20 +83,20 @@ export class Backfill {
   }
 
   forecast(count) {
-    const lines = [h("p", {}, count ? h("strong", {}, `Airflow will run ${plural(count, "window")}.`) : "Nothing to run: every window of the range was run. Choose what to run again.")];
+    const lines = [h("p", {}, count ? h("strong", {}, `Airflow will run ${plural(count, "window")}.`) : "Nothing to run: every window in the range has run. Choose what to run again.")];
     const sample = this.data.sample;
     if (count && sample) {
       const seconds = (sample.seconds * count) / Math.min(this.ask.max_active_runs, count);
       const sizes = [`${number(Math.round(sample.work_orders * count))} work orders`, bytes(sample.bytes * count)];
       if (sample.images) sizes.push(`${number(Math.round(sample.images * count))} images`);
-      lines.push(h("p", { class: "soft" }, `About ${sizes.join(", ")}, ${duration(seconds)}, going by the last ${plural(sample.windows, "delivery", "deliveries")}.`));
+      lines.push(h("p", { class: "soft" }, `About ${sizes.join(", ")}, ${duration(seconds)}, based on the last ${plural(sample.windows, "delivery", "deliveries")}.`));
     }
-    if (this.data.export.paused) lines.push(h("p", { class: "warn" }, "The DAG is paused: the runs wait until somebody unpauses it."));
+    if (this.data.export.paused) lines.push(h("p", { class: "warn" }, "The DAG is paused: the runs wait until it is unpaused."));
     return lines;
   }
 
   async create() {
-    this.latest += 1; // no answer to a question may enable the button again
+    this.latest += 1; // no pending answer may enable the button again
     this.confirm.disabled = true;
     for (const control of this.dialog.querySelectorAll(".fields select, .fields input")) control.disabled = true;
     try {
@@ -111,19 +111,19 @@ export class Backfill {
 
   fail(error) {
     for (const control of this.dialog.querySelectorAll(".fields select, .fields input")) control.disabled = false;
-    const hint = error.status === 409 ? " One backfill per export runs at a time; Airflow notices the end of one up to half a minute late." : "";
+    const hint = error.status === 409 ? " Only one backfill per export runs at a time; Airflow notices its end up to half a minute late." : "";
     this.outcome.replaceChildren(h("p", { class: "error", role: "alert" }, error.message + hint));
   }
 }
 
-/** The least that does something to the windows chosen. */
+/** The mildest behaviour that runs something for the chosen windows. */
 function behaviourFor(windows) {
   const states = new Set(windows.map((row) => row.state));
   if (states.has("failed")) return "failed";
   return states.has("missing") || states.has("past") ? "none" : "completed";
 }
 
-/** Says which backfills of the export have runs left, for as long as they have, and tells when one has not. */
+/** Shows the export's backfills while they have runs left, and calls `over` as runs end. */
 export class BackfillNotice {
   constructor(dagId, over) {
     Object.assign(this, { dagId, over, left: null, timezone: "UTC" });

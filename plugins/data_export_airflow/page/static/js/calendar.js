@@ -8,17 +8,17 @@ const HEADS = {
   week: ["Year", Array.from({ length: 53 }, (_, week) => [week + 1, String(week + 1)])],
   month: ["Year", "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ").map((name, at) => [at + 1, name])],
 };
-/** What else is to be told of a window than its state: a class, and the words for it. */
+/** Marks on a window beyond its state: a class and its label. */
 export const MARKS = { "lacks-images": "Images missing at the source", refused: "Recipients refused" };
 const GAPS = new Set(["missing", "past"]);
 
-/** Firefox clicks a button when Space is let go, whatever became of its being pressed. */
+/** Firefox clicks a button when Space is released, even if the key press was handled. */
 const noClick = (event) => event.key === " " && event.preventDefault();
 const marks = ({ totals }) => [totals?.images_missing && "lacks-images", totals?.refused_recipients && "refused"].filter(Boolean);
 
 /**
- * A table of windows. Selecting is by a click on a gap, Space on any window, and Shift with a click or an arrow for a
- * range; `onselect` gets the windows from the first to the last selected.
+ * A table of windows. A click on a gap or Space on any window selects it; Shift with a click or an arrow selects a
+ * range. `onselect` gets the windows from the first to the last selected.
  */
 export class Calendar {
   constructor(data, selectable, onselect) {
@@ -52,7 +52,7 @@ export class Calendar {
     );
   }
 
-  /** Whether there is such a day, so that the 30th of February is not called "never due". */
+  /** Whether the day exists, so that 30 February is not shown as "never due". */
   exists(label, column) {
     if (this.data.kind !== "day") return true;
     const [year, month] = label.split("-").map(Number);
@@ -113,7 +113,7 @@ export class Calendar {
     this.cells[to].focus();
   }
 
-  /** Rows run from new to old, so up is later: the nearest window of the same column in a later or earlier row. */
+  /** The nearest window of the same column in a later or earlier row. Rows run from new to old, so up is later. */
   vertical(index, direction) {
     const from = this.windows[index];
     for (let at = index + direction; at >= 0 && at < this.windows.length; at += direction) {

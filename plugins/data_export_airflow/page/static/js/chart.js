@@ -5,7 +5,7 @@ const WIDTH = 600;
 const HEIGHT = 72;
 const WIDEST = 24;
 
-/** Bars of one number per window, oldest first, the highest as high as the chart. */
+/** Bars of one number per window, oldest first; the highest fills the chart. */
 export function bars(title, rows, value, format, timezone) {
   const values = rows.map((row) => (row.totals ? value(row.totals) : null));
   const known = values.filter((each) => each !== null);
@@ -26,11 +26,11 @@ export function bars(title, rows, value, format, timezone) {
   const caption = (text) => h("figcaption", {}, title, h("span", { class: "soft" }, ` ${text}`));
   if (!known.length) return h("figure", { class: "chart" }, caption("nothing delivered in this period"));
   const mean = total / known.length;
-  const summary = `${title}: ${format(total)} in all, ${format(Math.round(mean))} per window on average, at most ${format(most)}, over ${number(known.length)} deliveries`;
+  const summary = `${title}: ${format(total)} in total, ${format(Math.round(mean))} per window on average, at most ${format(most)}, over ${number(known.length)} deliveries`;
   return h(
     "figure",
     { class: "chart" },
-    caption(`${format(total)} in all · ø ${format(Math.round(mean))} · max ${format(most)}`),
+    caption(`${format(total)} in total · ø ${format(Math.round(mean))} · max ${format(most)}`),
     svg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", role: "img", "aria-label": summary }, shapes),
     rows.length > 1 ? h("p", { class: "ends", "aria-hidden": "true", style: `max-width:max(150px, ${((step * rows.length) / WIDTH) * 100}%)` }, h("span", {}, instant(rows[0].start, timezone).slice(0, 10)), h("span", {}, instant(rows.at(-1).start, timezone).slice(0, 10))) : "",
   );

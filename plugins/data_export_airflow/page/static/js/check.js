@@ -5,12 +5,12 @@ import { airflowLink, dagPath, runPath } from "./shell.js";
 
 const POLL_MS = 2_000;
 
-/** What the DAG that checks exports last found of this one, and a button that has it look again. */
+/** The last result of `data_export_check` for this export, and a button that runs it again. */
 export class CheckCard {
   constructor(dagId) {
     this.path = `exports/${encodeURIComponent(dagId)}/check`;
     this.element = h("section", { class: "card check", "aria-labelledby": "check-title" });
-    this.asked = false; // whether the button started the run under way
+    this.asked = false; // whether the button started the current run
     this.show(h("p", { class: "soft" }, "Loading …"));
   }
 
@@ -20,13 +20,13 @@ export class CheckCard {
       const found = await get(this.path);
       if (this.asked && !found.running) {
         this.asked = false;
-        announce(found.result?.ok ? "The check found no fault." : "The check found faults.");
+        announce(found.result?.ok ? "The check found no faults." : "The check found faults.");
       }
       this.present(found);
       if (found.running) this.timer = setTimeout(() => this.load(), POLL_MS);
     } catch (error) {
       const hidden = error.status === 403;
-      this.show(h("p", hidden ? { class: "soft" } : { class: "error", role: "alert" }, hidden ? "Your Airflow user may not read what checks found." : error.message));
+      this.show(h("p", hidden ? { class: "soft" } : { class: "error", role: "alert" }, hidden ? "Your Airflow user may not read the results of checks." : error.message));
     }
   }
 
@@ -38,7 +38,7 @@ export class CheckCard {
     const verdict = result ? h("span", { class: `badge ${result.ok ? "delivered" : "failed"}` }, result.ok ? "All ok" : plural(faults, "fault")) : "";
     const log = result && `${runPath(dag, result.run_id)}/tasks/check/mapped/${result.map_index}`;
     const when = result ? h("span", { class: "soft" }, h("time", { datetime: result.at, title: `${instant(result.at)} UTC` }, relative(result.at)), " · ", airflowLink(log, {}, "log")) : "";
-    const never = h("p", { class: "soft" }, "Never checked. A check tries source, staging, images and target from a worker, and leaves nothing behind. ", airflowLink(dagPath(dag), {}, "The DAG that checks"));
+    const never = h("p", { class: "soft" }, "Never checked. A check tries source, staging, images and target from a worker and leaves nothing behind. ", airflowLink(dagPath(dag), {}, "Open the check's DAG"));
     this.show(result ? steps(result.steps) : never, verdict, when, button);
     if (focused) this.element.querySelector("button")?.focus();
   }
@@ -63,6 +63,6 @@ function steps(found) {
   const rows = found.map(({ step, ok, detail }) =>
     h("tr", {}, h("th", { scope: "row", class: "step" }, step), h("td", {}, ok ? h("span", { class: "good" }, "ok") : h("span", { class: "bad" }, "failed")), h("td", { class: ok ? null : "reason" }, detail)),
   );
-  const heads = ["Step", "Result", "What was found, or how to mend it"].map((name) => h("th", { scope: "col" }, name));
+  const heads = ["Step", "Result", "Finding or fix"].map((name) => h("th", { scope: "col" }, name));
   return h("div", { class: "table-frame" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, heads)), h("tbody", {}, rows)));
 }

@@ -10,7 +10,7 @@ export function svg(tag, attributes = {}, ...children) {
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (name === "style") element.style.cssText = value; // as an attribute the page's own security policy refuses it
+    if (name === "style") element.style.cssText = value; // the page's own security policy refuses it as an attribute
     else if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
@@ -21,7 +21,7 @@ function fill(element, attributes, children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** Tells screen readers what has changed. */
+/** Announces a change to screen readers. */
 export function announce(text) {
   byId("status").textContent = text;
 }

@@ -16,14 +16,14 @@ let before = query.get("before");
 let calendar = null;
 const check = new CheckCard(dagId);
 const backfills = new BackfillNotice(dagId, (all) => {
-  if (all) announce("The backfill is over.");
+  if (all) announce("The backfill has ended.");
   if (!isBusy()) load();
 });
 
 async function load() {
   try {
-    const others = get("problems"); // asked at once, not waited for
-    others.catch(() => {}); // told below, where it is awaited
+    const others = get("problems"); // requested at once, awaited later
+    others.catch(() => {}); // reported below, where it is awaited
     show(await get(`exports/${encodeURIComponent(dagId)}`, { before }));
     const { problems } = await others;
     showProblems(problems.filter((problem) => problem.dag_id === dagId));
@@ -104,10 +104,10 @@ function windowsCard(data) {
 }
 
 function idle(data, gaps, selectable) {
-  if (!data.periodic) return [h("span", { class: "soft" }, "One window, one run: a further one is a manual run in Airflow.")];
-  if (!selectable) return [h("span", { class: "soft" }, "Your Airflow user may look, but not start runs.")];
+  if (!data.periodic) return [h("span", { class: "soft" }, "This export has one window and one run. For another, trigger a run in Airflow.")];
+  if (!selectable) return [h("span", { class: "soft" }, "Your Airflow user may not start runs.")];
   const fill = h("button", { type: "button", class: "button", onclick: () => calendar.selectGaps() }, `Select ${plural(gaps, "gap")}`);
-  return [gaps ? fill : "", h("span", { class: "soft" }, "Click a gap to select it, Shift-click to the other end of a range; Space selects any window.")];
+  return [gaps ? fill : "", h("span", { class: "soft" }, "Click a gap to select it; Shift-click the other end of a range. Space selects any window.")];
 }
 
 function showSelection(bar, data, chosen) {
@@ -136,7 +136,7 @@ function move(to) {
   return load();
 }
 
-/** Whether somebody is at something that a new calendar would take away. */
+/** Whether the user is busy with something that a new calendar would discard. */
 const isBusy = () => byId("dialog").open || calendar?.anchor !== null || byId("export").contains(document.activeElement);
 
 function refresh() {

@@ -20,7 +20,7 @@ async function load() {
   document.body.dataset.ready = "true";
 }
 
-/** What stands for a card's data where the user may not read it; each card asks for other rights. */
+/** Replaces a card's data if the user may not read it; each card needs different rights. */
 function forbidden(error) {
   if (error.status !== 403) throw error;
   return { forbidden: error.message };
@@ -35,14 +35,14 @@ function card(title, id, note, ...content) {
   return h("section", { class: "card", "aria-labelledby": id }, h("h2", { id }, title, h("span", { class: "soft" }, ` ${note}`)), ...content);
 }
 
-function late({ late: found, late_count: count, exports, forbidden: told }) {
-  if (told) return card("Late now", "late", "", h("p", { class: "soft" }, told));
+function late({ late: found, late_count: count, exports, forbidden: refusal }) {
+  if (refusal) return card("Late now", "late", "", h("p", { class: "soft" }, refusal));
   const note = `${number(count)} of ${plural(exports, "export")}`;
   if (!count) return card("Late now", "late", note, h("p", { class: "fine" }, "Nothing is late."));
   const rows = found.map((item) =>
     h("tr", {}, h("th", { scope: "row" }, h("a", { href: exportPage(item.dag_id) }, item.name)), h("td", {}, CONNECTORS[item.connector] ?? item.connector), h("td", {}, item.interval), h("td", { class: "instant" }, span(item.delivered_start, item.delivered_end)), h("td", { class: "number bad" }, duration(item.late_seconds)), h("td", {}, item.last_run_id ? airflowLink(runPath(item.dag_id, item.last_run_id), {}, item.last_run_state) : "–")),
   );
-  const more = count > found.length ? h("p", { class: "soft" }, `the ${number(found.length)} latest of ${number(count)}; `, h("a", { href: "./?sort=lag&order=desc" }, "all, by lag")) : "";
+  const more = count > found.length ? h("p", { class: "soft" }, `These are the ${number(found.length)} most overdue of ${number(count)}; `, h("a", { href: "./?sort=lag&order=desc" }, "show all, by lag")) : "";
   return card("Late now", "late", note, table([["Export"], ["Connector"], ["Interval"], ["Last delivered window (UTC)"], ["Late by", "number"], ["Last run"]], rows), more);
 }
 
@@ -51,7 +51,7 @@ function failures(data) {
   if (!data || data.forbidden) return whole("by reason", h("p", { class: "soft" }, data?.forbidden ?? "Counting …"));
   const found = data.failures;
   const runs = found.reduce((sum, group) => sum + group.runs, 0);
-  if (!runs) return whole("none", h("p", { class: "fine" }, "No run failed within the last 24 hours."));
+  if (!runs) return whole("none", h("p", { class: "fine" }, "No run failed in the last 24 hours."));
   const groups = found.map((group) =>
     h("li", {}, h("details", {},
       h("summary", {}, h("strong", {}, group.error), h("span", { class: "soft" }, ` ${plural(group.runs, "run")} of ${plural(group.exports, "export")}`), group.meaning ? h("span", { class: "meaning" }, group.meaning) : ""),
@@ -70,7 +70,7 @@ function volume(found) {
     const share = ((day.bytes + day.image_bytes) / most) * 100;
     return h("tr", {}, h("th", { scope: "row" }, day.day), h("td", { class: "number" }, number(day.deliveries)), h("td", { class: "number" }, number(day.work_orders)), h("td", { class: "number" }, bytes(day.bytes)), h("td", { class: "number" }, number(day.images)), h("td", { class: "number" }, bytes(day.image_bytes)), h("td", { class: "number" }, warning(day.images_missing)), h("td", { class: "number" }, warning(day.refused_recipients)), h("td", { class: "meter", "aria-hidden": "true" }, h("span", { style: `width:${share.toFixed(1)}%` })));
   });
-  const heads = [["Day (UTC)"], ["Deliveries", "number"], ["Work orders", "number"], ["Data", "number"], ["Images", "number"], ["Image bytes copied", "number"], ["Images missing", "number"], ["Recipients refused", "number"], [h("span", { class: "visually-hidden" }, "Bytes beside the largest day"), "meter"]];
+  const heads = [["Day (UTC)"], ["Deliveries", "number"], ["Work orders", "number"], ["Data", "number"], ["Images", "number"], ["Image bytes copied", "number"], ["Images missing", "number"], ["Recipients refused", "number"], [h("span", { class: "visually-hidden" }, "Bytes compared with the largest day"), "meter"]];
   return h("div", { id: "volume-card" }, card("Delivered per day", "volume", note, table(heads, rows)));
 }
 

@@ -41,13 +41,13 @@ export function instant(iso, timeZone = "UTC") {
   return formatOf(timeZone).format(new Date(iso));
 }
 
-/** Kept, since making one takes longer than the rest of a window's cell. */
+/** Cached, because creating one takes longer than the rest of a window's cell. */
 function formatOf(timeZone) {
   formats[timeZone] ??= new Intl.DateTimeFormat("sv-SE", { timeZone, dateStyle: "short", timeStyle: "short" });
   return formats[timeZone];
 }
 
-/** A window in as few characters as say it: a day by its date, else from and to, the end exclusive. */
+/** A window in as few characters as possible: a day by its date, others by start and end (excluded). */
 export function span(start, end, timeZone = "UTC") {
   if (!start || !end) return NONE;
   const [from, to] = [instant(start, timeZone), instant(end, timeZone)];
@@ -58,14 +58,14 @@ export function span(start, end, timeZone = "UTC") {
   return from.slice(0, 10) === to.slice(0, 10) ? `${from}–${to.slice(11)}` : `${from} → ${to}`;
 }
 
-/** How long ago or until: `in 3 h 10 min`, `12 min ago`. */
+/** Time from now: `in 3 h 10 min`, `12 min ago`. */
 export function relative(iso, now = Date.now()) {
   if (!iso) return NONE;
   const seconds = (new Date(iso) - now) / 1000;
   return seconds >= 0 ? `in ${duration(seconds)}` : `${duration(-seconds)} ago`;
 }
 
-/** When the next run comes; one that should have come is due. */
+/** When the next run starts; an overdue one is "due". */
 export const coming = (iso) => (iso && new Date(iso) < Date.now() ? `due ${relative(iso)}` : relative(iso));
 
 export const plural = (count, one, many = `${one}s`) => `${number(count)} ${count === 1 ? one : many}`;

@@ -21,7 +21,7 @@ const COLUMNS = [
 ];
 const DEFAULTS = { search: "", state: "", connector: "", sort: "name", order: "asc", offset: "0" };
 
-// The address holds what is asked for, so that going back from an export, or a reload, shows the same list.
+// The address holds the query, so that going back from an export or reloading shows the same list.
 const view = { ...DEFAULTS, ...Object.fromEntries(new URLSearchParams(location.search)) };
 let latest = 0;
 
@@ -36,7 +36,7 @@ async function load() {
   const turn = ++latest;
   try {
     const found = await get("exports", { ...view, limit: LIMIT });
-    if (turn !== latest) return; // a later question was asked meanwhile
+    if (turn !== latest) return; // a newer request was sent meanwhile
     showTime(found.as_of, refresh);
     showHead();
     showStates(found);
@@ -101,7 +101,7 @@ function showRows({ exports, matching, total }) {
   byId("message").hidden = matching !== 0;
   byId("message").textContent = total
     ? "No export matches the filter."
-    : "No exports yet: put a customer file into include/customers, and it shows here within half a minute.";
+    : "No exports yet. Put a customer file into include/customers, and it appears here within half a minute.";
 }
 
 function row(item) {
@@ -110,11 +110,11 @@ function row(item) {
     ? h("span", { class: "warn", title: `${plural(totals.images_missing, "image")} missing at the source` }, ` −${number(totals.images_missing)}`)
     : null;
   const refused = totals.refused_recipients
-    ? h("span", { class: "warn", title: "of the last link: the mail server refused them for good" }, ` ${plural(totals.refused_recipients, "recipient")} refused`)
+    ? h("span", { class: "warn", title: "the mail server permanently refused the last link for them" }, ` ${plural(totals.refused_recipients, "recipient")} refused`)
     : null;
-  const others = item.failed - (item.state === "failed"); // than the newest, which the badge tells
+  const others = item.failed - (item.state === "failed"); // without the newest, which the badge shows
   const failed = others
-    ? h("span", { class: "soft", title: "windows whose run failed, in all of the export's history" }, ` ${number(others)} failed`)
+    ? h("span", { class: "soft", title: "windows with a failed run, in the export's whole history" }, ` ${number(others)} failed`)
     : null;
   const late = lateness(item);
   const run = item.last_run_id ? airflowLink(runPath(item.dag_id, item.last_run_id), {}, "last run") : null;
@@ -138,7 +138,7 @@ function row(item) {
 function showPager({ matching }) {
   const offset = Number(view.offset);
   const go = (to, label) => {
-    const none = to < 0 || to >= matching; // not disabled, which would take the focus away at the last page
+    const none = to < 0 || to >= matching; // not `disabled`, which would lose the focus on the last page
     return h("button", { type: "button", "aria-disabled": String(none), onclick: () => none || turn(label, to) }, label);
   };
   const range = h("span", {}, `${number(offset + 1)}–${number(Math.min(offset + LIMIT, matching))} of ${number(matching)}`);
@@ -146,7 +146,7 @@ function showPager({ matching }) {
   byId("pager").replaceChildren(...(matching > LIMIT ? pages : []));
 }
 
-/** Shows another page of the list from its top, and leaves the focus where it was. */
+/** Shows another page of the list from its top and keeps the focus where it was. */
 async function turn(label, offset) {
   await change({ offset: String(offset) });
   byId("exports").scrollIntoView({ block: "start" });
@@ -181,7 +181,7 @@ async function loadProblems() {
 }
 
 function refresh() {
-  const inTable = byId("body").contains(document.activeElement); // new rows would take the focus away
+  const inTable = byId("body").contains(document.activeElement); // new rows would lose the focus
   if (!document.hidden && !inTable) Promise.all([load(), loadProblems()]);
 }
 

@@ -5,7 +5,7 @@ import { WINDOW_STATES } from "./tooltip.js";
 
 const SHOWN_REFUSED = 3;
 
-const OUTCOMES = { created: "written", unchanged: "was there already", replaced: "replaced", revision: "written beside the older", kept: "kept", staged: "linked by mail" };
+const OUTCOMES = { created: "written", unchanged: "already there", replaced: "replaced", revision: "written as a new revision", kept: "kept", staged: "mailed as a link" };
 
 /** Where the files of the newest delivered window are. */
 export function files({ files: found, timezone }) {
@@ -16,31 +16,31 @@ export function files({ files: found, timezone }) {
   const heads = [["File"], ["Work orders", "number"], ["Size", "number"], ["Revision", "number"], ["Outcome"], ["SHA-256"]];
   return h("section", { class: "card files", "aria-labelledby": "files-title" },
     h("h2", { id: "files-title" }, "Where the files are"),
-    h("p", { class: "soft" }, "Target ", h("code", {}, found.target), `; the newest window's files, of ${instant(found.window_start, timezone).slice(0, 10)}:`),
+    h("p", { class: "soft" }, "Target ", h("code", {}, found.target), `. The newest window's files, of ${instant(found.window_start, timezone).slice(0, 10)}:`),
     h("div", { class: "table-frame" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, heads.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))), h("tbody", {}, rows))),
     found.more_sites ? h("p", { class: "soft" }, `and ${plural(found.more_sites, "more site")}`) : "");
 }
 
-/** What became of a file; the figures beside it are of the file at the target, so of a kept one what was not delivered. */
+/** A file's outcome. The row's figures describe the file at the target; a kept file also says what was not delivered. */
 function outcome({ outcome: name, offered }) {
   const words = OUTCOMES[name] ?? name;
   if (!offered) return words;
   return [h("span", { class: "warn" }, words), h("small", {}, `not replaced by one with ${plural(offered.work_orders, "work order")}, ${bytes(offered.bytes)}`)];
 }
 
-/** Windows whose mail did not reach everybody, the newest first. */
+/** Windows with refused recipients, newest first. */
 export function refused({ refused: found, timezone }) {
   if (!found.length) return "";
   const lines = found.map(({ start, end, recipients }) => h("li", {}, `${span(start, end, timezone)}: ${recipients.join(", ")}`));
   const rest = lines.slice(SHOWN_REFUSED);
   return h("section", { class: "notice warning", "aria-labelledby": "refused-title" },
     h("strong", { id: "refused-title" }, "The mail server refused recipients"),
-    " for good, while others have their link. Correct ", h("code", {}, "emails"), " in the customer file.",
+    " permanently; the others have their link. Correct ", h("code", {}, "emails"), " in the customer file.",
     h("ul", {}, lines.slice(0, SHOWN_REFUSED)),
     rest.length ? h("details", {}, h("summary", {}, plural(rest.length, "more window")), h("ul", {}, rest)) : "");
 }
 
-/** Images that receipts name as not there at the source, the newest windows first. */
+/** Images that receipts list as missing at the source, newest windows first. */
 export function missingImages({ missing_images: found, timezone }) {
   if (!found.length) return "";
   const lines = found.map(({ start, count, names, lists }) =>
@@ -48,12 +48,12 @@ export function missingImages({ missing_images: found, timezone }) {
       h("summary", {}, `${instant(start, timezone).replace(" 00:00", "")}: ${plural(count, "image")}`),
       h("ul", { class: "names" }, names.map((name) => h("li", {}, h("code", {}, name)))),
       count > names.length ? h("p", { class: "soft" }, `the first ${number(names.length)} of ${number(count)}`) : "",
-      lists.map((list) => h("p", { class: "lists" }, "All their names: ", h("code", {}, list))))),
+      lists.map((list) => h("p", { class: "lists" }, "The full list: ", h("code", {}, list))))),
   );
   return h("section", { class: "card", "aria-labelledby": "missing-title" }, h("h2", { id: "missing-title" }, "Images missing at the source"), h("ul", { class: "bare" }, lines));
 }
 
-/** Ranges that people ran by hand, which are no windows of the schedule. */
+/** Ranges that were run by hand and are not windows of the schedule. */
 export function ranges({ by_hand: found, timezone }, dagId) {
   if (!found.length) return "";
   const rows = found.map((row) =>

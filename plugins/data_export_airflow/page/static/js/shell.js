@@ -2,17 +2,17 @@ import { AIRFLOW } from "./api.js";
 import { byId, h } from "./dom.js";
 import { duration, instant, number, span } from "./format.js";
 
-const OLD_MS = 11_000; // longer than the server keeps an answer without making another
+const OLD_MS = 11_000; // longer than the server keeps an answer before it makes another
 const SOON_MS = 1_500;
 let shown = null;
 
-/** What each state means, for people. */
+/** Each state's label and its meaning. */
 export const STATES = {
-  broken: ["Broken file", "its customer file has errors: no run is scheduled until it is mended"],
-  failed: ["Failed", "the newest run failed, or that of every window that is late"],
-  late: ["Late", "a window that is due has not been delivered in time; people are told of it"],
+  broken: ["Broken file", "its customer file has errors: no run is scheduled until they are fixed"],
+  failed: ["Failed", "the newest run failed, or the run of every late window failed"],
+  late: ["Late", "a window was not delivered in time; an alert reports it"],
   running: ["Running", "a run is queued or running"],
-  new: ["New", "nothing was delivered yet"],
+  new: ["New", "nothing has been delivered yet"],
   incomplete: ["Ended, incomplete", "end_date has passed, and windows before it were never delivered"],
   paused: ["Paused", "the DAG is paused in Airflow"],
   off: ["Off", "the customer file says enabled: false"],
@@ -28,20 +28,20 @@ export function badge(state) {
   return h("span", { class: `badge ${state}`, title: meaning }, label);
 }
 
-/** `2 windows late by 3 h`; null where none is. */
+/** `2 windows late by 3 h`; null if none is late. */
 export function lateness(item) {
   if (item.late_seconds === null) return null;
   return `${item.late_windows > 1 ? `${number(item.late_windows)} windows ` : ""}late by ${duration(item.late_seconds)}`;
 }
 
-/** What an export lacks that has ended; null where it lacks nothing. */
+/** How many windows an ended export lacks; null if it lacks none. */
 export function lacks(item, timezone) {
   if (!item.lacks) return null;
   const title = `never delivered, between ${span(item.lacks_start, item.lacks_end, timezone)}`;
   return h("span", { class: "warn", title }, ` ${number(item.lacks)} missing`);
 }
 
-/** A link to a page of Airflow's. The frame may not navigate its parent, but may click a link there. */
+/** A link to one of Airflow's pages. The frame may not navigate its parent, but may click a link there. */
 export function airflowLink(path, attributes, ...children) {
   const href = new URL(path, AIRFLOW).href;
   return h("a", { href, ...attributes, onclick: (event) => leave(event, href) }, ...children);
@@ -69,14 +69,14 @@ function leave(event, href) {
   link.remove();
 }
 
-/** Says how old an answer is. Of an old one, which is shown while the server makes the next, that is asked for soon. */
+/** Shows how old an answer is. If the server is still preparing the next one, asks for it soon. */
 export function showTime(asOf, refresh) {
   byId("as-of").textContent = `as of ${instant(asOf)} UTC`;
   if (asOf !== shown && Date.now() - new Date(asOf) > OLD_MS) setTimeout(refresh, SOON_MS);
   shown = asOf;
 }
 
-/** Says what went wrong in place of `element`'s content. */
+/** Replaces `element`'s content with the error. */
 export function showError(element, error) {
   element.replaceChildren(h("p", { class: "empty error", role: "alert" }, error.message));
   element.removeAttribute("aria-busy");

@@ -1,4 +1,4 @@
-// Follows Airflow's own light or dark choice, else the system's. Runs before the first paint, hence no module.
+// Follows Airflow's own light or dark choice, otherwise the system's. Not a module, so that it runs before the first paint.
 (() => {
   const own = document.documentElement;
   const airflow = (() => {

@@ -1,7 +1,7 @@
 import { byId, h } from "./dom.js";
 import { bytes, duration, instant, number, span } from "./format.js";
 
-/** What became of a window, in words. */
+/** Each window state's label. */
 export const WINDOW_STATES = {
   delivered: "Delivered",
   empty: "Delivered, empty",
@@ -15,13 +15,13 @@ export const WINDOW_STATES = {
 };
 
 const MEANINGS = {
-  missing: "The window is over, and no run was made for it.",
-  rest: "The run of the window this is part of was made for an earlier interval or end_date, and ends before. No backfill delivers the rest: trigger a run with these times as from and to.",
+  missing: "The window is over, and no run was created for it.",
+  rest: "The run of this window used an earlier interval or end_date and ended before this part. No backfill can deliver the rest: trigger a run with these times as from and to.",
   past: "The window is older than the export's first run.",
-  empty: "No work order was created or updated in the window.",
+  empty: "No work orders were created or updated in the window.",
 };
 
-/** Facts of a window as [name, value], the unknown left out. */
+/** Facts about a window as [name, value], without unknown ones. */
 export function facts(row, timezone) {
   const totals = row.totals;
   const images = totals && (totals.images || totals.images_missing);
@@ -30,10 +30,10 @@ export function facts(row, timezone) {
     totals && ["Work orders", number(totals.work_orders)],
     totals?.refused_recipients && ["Recipients refused", number(totals.refused_recipients)],
     totals?.quarantined && ["Quarantined", number(totals.quarantined)],
-    totals?.files_kept && ["Files kept that differ", number(totals.files_kept)],
+    totals?.files_kept && ["Different files kept", number(totals.files_kept)],
     totals && ["Data", bytes(totals.bytes)],
     images && ["Images", `${number(totals.images)}, ${number(totals.images_copied)} new (${bytes(totals.image_bytes)})`],
-    totals?.images_kept && ["Images kept that differ", number(totals.images_kept)],
+    totals?.images_kept && ["Different images kept", number(totals.images_kept)],
     totals?.images_missing && ["Missing at source", number(totals.images_missing)],
     totals?.sites > 1 && ["Sites", number(totals.sites)],
     row.delivered_at && ["Delivered at", `${instant(row.delivered_at, timezone)}`],
@@ -54,7 +54,7 @@ export function showTooltip(target, row, timezone, hint) {
   tooltip.replaceChildren(
     h("p", { class: `tooltip-title ${row.state}` }, WINDOW_STATES[row.state]),
     h("dl", {}, list),
-    totals?.refused_recipients ? h("p", { class: "warn" }, "The link was mailed, but not to everybody: see the warning on this page.") : "",
+    totals?.refused_recipients ? h("p", { class: "warn" }, "The link did not reach everybody: see the warning on this page.") : "",
     row.reason ? h("p", { class: "reason" }, row.reason) : MEANINGS[row.state] ? h("p", { class: "soft" }, MEANINGS[row.state]) : "",
     hint ? h("p", { class: "soft" }, hint) : "",
   );

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from data_export.config import watch
-from data_export.config.watch import Changes, FolderWatch
+from data_export_airflow import bundle
+from data_export_airflow.bundle import Changes, FolderWatch
 from tests.customers import GOOD
 
 
@@ -29,7 +29,7 @@ def looked(folder: Path) -> FolderWatch:
 
 
 def test_nothing_changed_reads_nothing(looked: FolderWatch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch, "load_customers", None)
+    monkeypatch.setattr(bundle, "load_customers", None)
     assert looked.look() == Changes()
 
 

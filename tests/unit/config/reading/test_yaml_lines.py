@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from data_export.config.reading.yaml_core import core_value
+from data_export.config.reading.yaml_lines import core_value
 
 
 @pytest.mark.parametrize(

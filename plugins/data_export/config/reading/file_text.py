@@ -1,0 +1,98 @@
+"""The text of a file that a person wrote, and in plain words what a YAML parser stumbled over in it."""
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import yaml
+from yaml.reader import Reader
+
+from data_export.config.problems.problems import BrokenFile, ConfigProblem
+
+MAX_BYTES = 64 * 1024
+_CONFLICT = re.compile(r"^(?:(?:<{7}|>{7}|\|{7})(?:[ \t\r]|$)|={7}\r?$)", re.MULTILINE)  # as git and others mark it
+
+
+def read_text(path: Path) -> str:
+    """The text of a file of at most 64 KiB.
+
+    Raises:
+        BrokenFile: it cannot be read, is too big, is no text, or holds a merge conflict.
+    """
+    text = _decode(path, _read(path))
+    if conflict := _CONFLICT.search(text):
+        message = "a merge conflict stands here: keep one version, and remove the lines <<<<<<<, ======= and >>>>>>>"
+        raise BrokenFile([ConfigProblem(path, text.count("\n", 0, conflict.start()) + 1, None, message)])
+    return text
+
+
+def _read(path: Path) -> bytes:
+    try:
+        # without O_NONBLOCK, opening a named pipe would wait for ever for somebody to write into it
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with os.fdopen(descriptor, "rb") as file:
+            data = file.read(MAX_BYTES + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
+    except IsADirectoryError:
+        data = None
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a file name"
+        raise BrokenFile([ConfigProblem(path, None, None, f"cannot be read ({reason}): fix or remove it")]) from None
+    if data is None:
+        raise BrokenFile([ConfigProblem(path, None, None, "is not a regular file: remove it or give it another name")])
+    if len(data) > MAX_BYTES:
+        message = f"is bigger than {MAX_BYTES // 1024} KiB: split it into several exports"
+        raise BrokenFile([ConfigProblem(path, None, None, message)])
+    return data
+
+
+def _decode(path: Path, data: bytes) -> str:
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise BrokenFile([ConfigProblem(path, line, None, "is not UTF-8 text: save it as UTF-8")]) from None
+    if bad := Reader.NON_PRINTABLE.search(text):
+        message = f"has the control character U+{ord(bad[0]):04X}: remove it, or save the file as UTF-8"
+        raise BrokenFile([ConfigProblem(path, text.count("\n", 0, bad.start()) + 1, None, message)])
+    return text
+
+
+def explain_syntax(error: yaml.YAMLError, text: str) -> tuple[int | None, str]:
+    """The line and what to change there. The text of the file itself is not repeated: it may hold a secret."""
+    if not isinstance(error, yaml.MarkedYAMLError) or error.problem_mark is None:
+        return None, "is not YAML: compare it with a file from include/examples"
+    line, message = _explain_marked(error, error.problem_mark, text)
+    return min(line, text.rstrip().count("\n") + 1), message  # the parser may stop behind the last line
+
+
+def _explain_marked(error: yaml.MarkedYAMLError, mark: yaml.Mark, text: str) -> tuple[int, str]:
+    context, problem = error.context or "", error.problem or ""
+    opened = error.context_mark or mark
+    if "alias" in context or "anchor" in context:
+        return mark.line + 1, "a value that begins with * or & must stand in quotes, e.g. '*/5 * * * *'"
+    if "quoted scalar" in context and "escape" not in problem:
+        return opened.line + 1, "a quotation mark opens here and is never closed: close it"
+    if "flow" in context:
+        return opened.line + 1, "a bracket opens here and is not closed, or lacks a comma: fix the list"
+    if "cannot start any token" in problem:
+        return mark.line + 1, _bad_start(_character(text, mark.line, mark.column))
+    if "mapping values" in problem:
+        fix = "put a value that holds ': ' in quotes, and begin the keys of one level in the same column"
+        return mark.line + 1, f"a second ': ' where none may be: {fix}"
+    if "too deep" in problem:
+        return mark.line + 1, "is nested too deep: write the keys as in include/examples"
+    if problem.startswith("did not find expected"):
+        return mark.line + 1, "the indentation does not fit: begin the keys of one level in the same column"
+    return mark.line + 1, f"is not YAML ({problem}): compare it with a file from include/examples"
+
+
+def _character(text: str, line: int, column: int) -> str:
+    rows = text.split("\n")
+    return rows[line][column : column + 1] if line < len(rows) else ""
+
+
+def _bad_start(character: str) -> str:
+    if character == "\t":
+        return "a tab where only spaces may be: indent with spaces"
+    return f"a value that begins with {character or 'this character'} must stand in quotes"
