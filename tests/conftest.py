@@ -1,6 +1,7 @@
 """Settings that must be there before Airflow is imported anywhere in the test process."""
 
 import atexit
+import json
 import os
 import shutil
 import tempfile
@@ -57,13 +58,20 @@ def customers(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def session(customers: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator["Session"]:
     """One embedded platform and one Airflow for all tests that need them, in folders of their own."""
-    from demo.session import running  # late: most tests need none of it
+    from demo.airflow import BUNDLE  # late: most tests need none of it
+    from demo.session import running
 
     state = tmp_path_factory.mktemp("state")
+    own = {
+        "name": "own-dags",
+        "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+        "kwargs": {"path": str(ROOT / "tests" / "e2e" / "own_dags"), "refresh_interval": 5},
+    }
     settings = {
         "DATA_EXPORT_CUSTOMERS_DIR": str(customers),
         # Once a year: a look by the clock would come between what a test prepares and what it looks for.
         "DATA_EXPORT_ALERTS__WATCH_SCHEDULE": "0 0 1 1 *",
+        "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([BUNDLE, own]),
     }
     with running(state, print, settings, port=0) as session:
         yield session

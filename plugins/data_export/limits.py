@@ -49,13 +49,13 @@ class Limits:
         return timedelta(hours=self.late_after_hours.value)
 
 
-def limits_of(name: str, export: CustomerExport, platform: LimitSettings) -> Limits:
+def limits_of(name: str, export: CustomerExport, platform: LimitSettings, *, place: str | None = None) -> Limits:
     """The stricter of platform and customer file: a customer's limit narrows, and never widens.
 
     `settle_minutes` and `late_after_hours` are no restrictions, so there the customer file's value holds, longer or
-    shorter.
+    shorter. `place` is where the customer's own limits stand, if not in a customer file.
     """
-    own, file = export.limits, shown(customers_dir() / f"{name}.yaml")
+    own, file = export.limits, place or shown(customers_dir() / f"{name}.yaml")
 
     def limit(key: str, value: T, customers: T | None, *, is_stricter: bool) -> Limit[T]:
         if customers is not None and is_stricter:

@@ -11,8 +11,8 @@ from sqlalchemy.exc import OperationalError
 
 from data_export.errors import ConfigError
 from data_export_airflow.commands.cli import main
-from data_export_airflow.dags.factory import POOLS
 from data_export_airflow.execution.checking import check_pools
+from data_export_airflow.operators.base import POOLS
 from demo.servers.sftp import SftpServer
 from tests.customers import GOOD
 

@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from demo.data import DemoData, build, stored_images
+from demo.fill import fill_source
+from demo.servers.postgres import PostgresServer
 from demo.servers.smtp import SmtpServer
 from tests.dags.mail_server import connect_to
 from tests.page.conftest import _tables, airflow, db, history
@@ -18,3 +21,24 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpServ
     with SmtpServer(tmp_path / "mail") as server:
         connect_to(monkeypatch, server.port)
         yield server
+
+
+@pytest.fixture
+def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A real source and image store, staging and targets in local folders."""
+    data: DemoData = build()
+    for name, content in stored_images(data):
+        path = tmp_path / "images" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    with PostgresServer(tmp_path / "source", durable=False) as server:
+        server.create_database("source")
+        fill_source(server.dsn("source"), data, "reader", "secret")
+        for name, value in {
+            "AIRFLOW_CONN_EXPORT_SOURCE": server.dsn("source"),
+            "DATA_EXPORT_SOURCE__IMAGES_URI": f"file://{tmp_path}/images/{{site_id}}/{{input_id}}{{file_extension}}",
+            "DATA_EXPORT_STAGING__URI": f"file://{tmp_path}/staging/",
+            "DATA_EXPORT_TARGETS__ALLOW_LOCAL": "true",
+        }.items():
+            monkeypatch.setenv(name, value)
+        yield tmp_path

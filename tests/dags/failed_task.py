@@ -28,7 +28,7 @@ def context(
             log_url=f"http://airflow.example/dags/data_export__{export}/runs/{run_id}/tasks/deliver",
             xcom_pull=lambda **_: None,
         ),
-        "task": SimpleNamespace(owner=owner, op_kwargs={"site_id": f"site-{site}"}),
+        "task": SimpleNamespace(owner=owner, site_id=f"site-{site}"),
         "dag_run": SimpleNamespace(data_interval_start=start, data_interval_end=start + timedelta(days=1)),
         "params": {},
         "exception": error,

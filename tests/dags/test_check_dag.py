@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import ParamValidationError
 import data_export_airflow.dags.check_dag as check_dag
 from data_export.errors import ConfigError
 from data_export_airflow.dags.check_dag import build_check_dag
+from data_export_airflow.operators import CheckExportOperator
 
 
 @pytest.fixture
@@ -75,7 +76,8 @@ def test_what_is_no_name_is_asked_of_nobody(customers: Path, monkeypatch: pytest
 
     context = {"params": {"export": path}, "ti": Instance()}
     monkeypatch.setattr(check_dag, "get_current_context", lambda: context)
-    for ask in (check_dag._list_exports, lambda: check_dag._check(path)):
+    check = CheckExportOperator(task_id="check", export=path)
+    for ask in (check_dag._list_exports, lambda: check.execute(context)):  # type: ignore[arg-type]
         with pytest.raises(ConfigError, match="is not the name of an export"):
             ask()
 

@@ -16,8 +16,9 @@ from airflow.dag_processing.dagbag import DagBag
 
 from data_export.config.models import dag_id
 from data_export_airflow.alerting.callbacks import on_failure
-from data_export_airflow.dags.factory import INVALID_TAG, POOLS
-from data_export_airflow.dags.retries import ExportRetryPolicy
+from data_export_airflow.dags.factory import INVALID_TAG
+from data_export_airflow.operators.base import POOLS
+from data_export_airflow.operators.retries import ExportRetryPolicy
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = sorted((ROOT / "include" / "examples").glob("*.yaml"))

@@ -1,7 +1,6 @@
 """`run_export`: the steps without a scheduler, on a real source and local folders."""
 
 import json
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,9 +9,7 @@ import pytest
 from data_export.delivery.local.config import LOCAL_LINK_BASE_URL
 from data_export.window import ExportWindow
 from data_export_airflow.execution.run import run_export
-from demo.data import PARIS, DemoData, build, stored_images
-from demo.fill import fill_source
-from demo.servers.postgres import PostgresServer
+from demo.data import PARIS
 from demo.servers.smtp import SmtpServer
 
 FILE = """\
@@ -24,26 +21,6 @@ connector_config:
   storage_uri: file://{folder}/target/
   export_images: true
 """
-
-
-@pytest.fixture
-def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    data: DemoData = build()
-    for name, content in stored_images(data):
-        path = tmp_path / "images" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
-    with PostgresServer(tmp_path / "source", durable=False) as server:
-        server.create_database("source")
-        fill_source(server.dsn("source"), data, "reader", "secret")
-        for name, value in {
-            "AIRFLOW_CONN_EXPORT_SOURCE": server.dsn("source"),
-            "DATA_EXPORT_SOURCE__IMAGES_URI": f"file://{tmp_path}/images/{{site_id}}/{{input_id}}{{file_extension}}",
-            "DATA_EXPORT_STAGING__URI": f"file://{tmp_path}/staging/",
-            "DATA_EXPORT_TARGETS__ALLOW_LOCAL": "true",
-        }.items():
-            monkeypatch.setenv(name, value)
-        yield tmp_path
 
 
 MAIL = """\

@@ -80,15 +80,15 @@ def file_of(name: str, folder: Path | None = None) -> Path:
 
 def load_all(paths: Iterable[Path]) -> Loaded:
     """These files, which are to lie in one folder. Never raises."""
-    local_refusal = cache(_local_refusal)
+    file_refusal = cache(local_refusal)
     exports: dict[str, AnyExport] = {}
     documents: dict[str, Document] = {}
     problems: list[ConfigProblem] = []
     for path in paths:
         try:
-            document, export = _load(path, local_refusal)
+            document, export = _load(path, file_refusal)
             documents[path.stem], exports[path.stem] = document, export
-            problems += _warnings(document, export)
+            problems += warnings_of(document, export)
         except BrokenFile as broken:
             problems += broken.problems
         except Exception as error:  # a fault of ours over one file must not hide every other customer's export
@@ -105,7 +105,7 @@ def load_customer(path: Path) -> AnyExport:
     Raises:
         BrokenFile: with all problems of the file.
     """
-    return _load(path, _local_refusal)[1]
+    return _load(path, local_refusal)[1]
 
 
 def load_named(name: str, folder: Path | None = None) -> AnyExport:
@@ -168,7 +168,7 @@ def listed(folder: Path, only_dag_id: str | None = None) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _load(path: Path, local_refusal: Callable[[], str | None]) -> tuple[Document, AnyExport]:
+def _load(path: Path, file_refusal: Callable[[], str | None]) -> tuple[Document, AnyExport]:
     if problem := _not_there(path) or _bad_name(path) or _leaves_folder(path):
         raise BrokenFile([ConfigProblem(path, None, None, problem)])
     document = read_document(path)
@@ -177,7 +177,7 @@ def _load(path: Path, local_refusal: Callable[[], str | None]) -> tuple[Document
     except ValidationError:
         raise BrokenFile(diagnose(document)) from None
     uri = export.connector_config.address() or ""
-    if uri.startswith("file://") and (refusal := local_refusal()):
+    if uri.startswith("file://") and (refusal := file_refusal()):
         raise BrokenFile([document.problem(("connector_config", "storage_uri"), refusal)])
     return document, export
 
@@ -203,7 +203,7 @@ def _leaves_folder(path: Path) -> str | None:
     return None if inside else "is a link to a file outside of its folder: put a copy of the file here"
 
 
-def _local_refusal() -> str | None:
+def local_refusal() -> str | None:
     """Why `file://` may not be used; None where it may."""
     try:
         if load_platform().targets.allow_local:
@@ -213,7 +213,8 @@ def _local_refusal() -> str | None:
     return "file:// is for demo and tests (targets.allow_local of platform.yaml): use gs:// or s3://"
 
 
-def _warnings(document: Document, export: CustomerExport) -> list[ConfigProblem]:
+def warnings_of(document: Document, export: CustomerExport) -> list[ConfigProblem]:
+    """What is allowed in a file but better left out: a secret itself."""
     fix = "is written in the file, where everybody reads it: put it elsewhere and write env:NAME or var:NAME"
     written = [key for key, secret in export.connector_config.secrets().items() if reference_of(secret) is None]
     return [document.problem(("connector_config", key), fix, is_error=False) for key in written]

@@ -1,13 +1,20 @@
-"""Checks the files and folders that somebody names, which need not be all of the installation's."""
+"""Checks settings from elsewhere than the installation's folder: files that somebody names, and a program's dict."""
 
+import json
 import os
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from data_export.config.load import listed, load_all, load_customers
+from pydantic import ValidationError
+
+from data_export.config.load import listed, load_all, load_customers, local_refusal, warnings_of
+from data_export.config.models import EXPORT, AnyExport
+from data_export.config.problems.diagnose import diagnose
 from data_export.config.problems.problems import ConfigProblem
+from data_export.config.reading.yaml_lines import Document
+from data_export.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +57,30 @@ def check_files(paths: Iterable[Path], beside: Path | None = None) -> Checked:
 
 def _real(folder: Path) -> Path:
     return Path(os.path.realpath(folder))  # which raises for no loop of links, as `resolve` does
+
+
+def load_values(name: str, values: object) -> AnyExport:
+    """An export whose settings a program gives in place of a customer file, checked as those of a file are.
+
+    A plan keeps references to secrets only, and there is no file to read a literal one from again.
+
+    Raises:
+        ConfigError: naming every key that is wrong, or that holds a secret itself.
+    """
+    try:
+        values = json.loads(json.dumps(values, default=str))  # dates, uuids and tuples as a file would hold them
+    except (TypeError, ValueError):
+        values = None
+    if not isinstance(values, dict):
+        raise ConfigError(f"config of {name} is not a mapping of a customer file's keys: give a dict")
+    document, problems = Document(Path(name), values, {}), list[ConfigProblem]()
+    try:
+        export: AnyExport = EXPORT.validate_python(values)
+        problems += warnings_of(document, export)
+        if export.scheme == "file" and (refusal := local_refusal()):
+            problems.append(document.problem(("connector_config", "storage_uri"), refusal))
+    except ValidationError:
+        problems += diagnose(document)
+    if problems:
+        raise ConfigError("; ".join(f"config of {replace(each, line=None, is_error=True)}" for each in problems))
+    return export

@@ -75,8 +75,9 @@ def window_of(context: Mapping[str, Any]) -> ExportWindow | None:
 
 
 def site_of(task: Any) -> str:
-    """The site that a mapped task is for; empty where it is for all."""
-    return str((getattr(task, "op_kwargs", None) or {}).get("site_id", ""))
+    """The site that a mapped task is for; empty where it is for all, or fails before it knows."""
+    site = getattr(task, "site_id", "")
+    return site if isinstance(site, str) else ""  # Airflow's own stand-in until the task is expanded
 
 
 def _reason(context: Mapping[str, Any]) -> tuple[str, str]:

@@ -12,8 +12,8 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from airflow.models.pool import Pool
 
-    from data_export_airflow.dags.factory import POOLS
     from data_export_airflow.metadata.database import airflow_database
+    from data_export_airflow.operators.base import POOLS
 
     with airflow_database():
         for name, (slots, description) in POOLS.items():

@@ -24,6 +24,7 @@ from data_export.config.secrets import MASK, reference_of
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import open_store
+from data_export.delivery.sftp.config import SftpConfig
 from data_export.errors import ConfigError, TargetUnavailable
 from data_export_airflow.connections.faults import check_extra, check_smtp, settings_of, unread
 
@@ -70,6 +71,12 @@ def destination(name: str, export: CustomerExport, settings: PlatformSettings) -
     if found is None:
         raise ConfigError(f"{name}: connector {export.connector_type} has no destination of its own")
     return found
+
+
+def sftp_folder(conn_id: str, path: str) -> Destination:
+    """A folder of the connection's server; a path without `/` in front begins at the user's login folder."""
+    config = SftpConfig(conn_id=conn_id, sftp_remote_path=path, export_images=False)
+    return config.open(AirflowConnections(), transfers=1)
 
 
 def smtp_factory(conn_id: str) -> Callable[[], smtplib.SMTP]:

@@ -1,12 +1,12 @@
 """One DAG per customer file."""
 
 import logging
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from airflow.sdk import DAG, Param, TriggerRule, XComArg, get_parsing_context, task, task_group
+from airflow.sdk import DAG, Param, get_parsing_context
 
 from data_export.config.load import file_of, load_customers, owner_in
 from data_export.config.models import CustomerExport, dag_id
@@ -14,20 +14,15 @@ from data_export.config.platform import load_platform
 from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError
 from data_export.limits import Limits, limits_of
-from data_export_airflow import tasks
 from data_export_airflow.alerting.callbacks import on_failure
 from data_export_airflow.dags.docs import describe, describe_broken
-from data_export_airflow.dags.retries import RETRIES, ExportRetryPolicy
 from data_export_airflow.dags.shards import names_in
+from data_export_airflow.metadata.assets import asset_of
+from data_export_airflow.operators import CloseExportOperator, PrepareExportOperator, export_sites
 from data_export_airflow.timetables import timetable_of
 
 log = logging.getLogger(__name__)
 
-#: Created by `python -m data_export_airflow init`, with these slots: a task of a missing pool would wait for ever.
-POOLS = {
-    "data_export_source": (4, "Extracts that read the platform's database at once"),
-    "data_export_delivery": (16, "Transfers to customers' targets at once"),
-}
 INVALID_TAG = "invalid-config"
 #: What a customer file sets for itself, in hours: where the page runs there may be no customer files.
 LATE_TAG = "late after hours: "
@@ -132,10 +127,6 @@ def _dag(name: str, owner: str | None, **options: Any) -> DAG:
         catchup=False,
         default_args={
             "owner": owner or "data-export",
-            "retries": RETRIES,
-            "retry_policy": ExportRetryPolicy(),
-            # For faults that the policy never sees, such as a worker that died: Airflow's five minutes are long.
-            "retry_delay": timedelta(minutes=1),
             "on_failure_callback": on_failure,
             # Where slots are few the later tasks go first, so that exports end one after the other. By Airflow's own
             # rule all would be prepared, then all extracted, and at midnight the first file would come with the last.
@@ -157,35 +148,11 @@ def _with_tasks(dag: DAG, name: str, sites_at_once: int, transfers_at_once: int)
 
 
 def _wire(name: str, sites_at_once: int, transfers_at_once: int) -> None:
-    # An export of many sites whose target is slow or dead must leave most workers and slots of the pools to the others.
-    site: dict[str, Any] = {
-        "map_index_template": "{{ task.op_kwargs['site_id'] }}",
-        "max_active_tis_per_dag": sites_at_once,
-    }
-    source = site | {"pool": "data_export_source", "execution_timeout": timedelta(hours=6)}
-    transfer = site | {"pool": "data_export_delivery", "execution_timeout": timedelta(hours=24)}
-    transfer["max_active_tis_per_dag"] = transfers_at_once
-
-    prepared: Any = _task(tasks.prepare)(name)
-    plan = prepared[tasks.PLAN]
-
-    @task_group(group_id="site", prefix_group_id=False)
-    def export_site(site_id: str) -> Any:
-        common = {"plan": plan, "site_id": site_id}
-        extracted = _task(tasks.extract, **source)(**common)
-        transformed = _task(tasks.transform, **site)(**common, extracted=extracted)
-        images = _task(tasks.copy_images, **transfer)(**common, transformed=transformed)
-        deliver = _task(tasks.deliver, **transfer, trigger_rule=TriggerRule.NONE_FAILED)
-        return deliver(**common, transformed=transformed, images=images)
-
-    sites = export_site.expand(site_id=prepared)
-    _task(tasks.close, outlets=[tasks.asset_of(name)])(plan, sites)
-
-
-def _task(function: Callable[..., Any], **options: Any) -> Callable[..., XComArg]:
-    """A TaskFlow task; its arguments are what earlier tasks will have returned, hence not typed as the function's."""
-    decorated: Callable[..., XComArg] = task(**options)(function)
-    return decorated
+    prepare = PrepareExportOperator(task_id="prepare", export=name)
+    delivered = export_sites(
+        prepare.plan, prepare.output, sites_at_once=sites_at_once, transfers_at_once=transfers_at_once
+    )
+    CloseExportOperator(task_id="close", plan=prepare.plan, sites=delivered, outlets=[asset_of(name)])
 
 
 def _late_tag(export: CustomerExport) -> set[str]:

@@ -1,14 +1,14 @@
 """The DAG that looks for windows that were not delivered in time."""
 
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
-from airflow.sdk import DAG, get_current_context, task
+from airflow.sdk import DAG
 
 from data_export.config.platform import load_platform
 from data_export.config.sections import AlertSettings
 from data_export.errors import ConfigError
 from data_export_airflow.alerting.callbacks import on_failure
+from data_export_airflow.operators.watch import WatchExportsOperator
 
 _DOC = """Looks, as often as `alerts.watch_schedule` says, for exports with a window that was not delivered within
 `limits.late_after_hours`, be its run slow, stuck, or never made, and for exports whose customer file is broken; tells
@@ -28,14 +28,7 @@ def build_watch_dag() -> DAG:
         tags={"data-export", "watch"},
         doc_md=_DOC,
     ) as dag:
-        task(
-            task_id="look",
-            priority_weight=1000,  # where slots are few, lateness is what people must be told of
-            retries=1,
-            retry_delay=timedelta(minutes=1),
-            execution_timeout=timedelta(minutes=14),
-            on_failure_callback=on_failure,
-        )(_look)()
+        WatchExportsOperator(task_id="look", on_failure_callback=on_failure)
     return dag
 
 
@@ -45,9 +38,3 @@ def _schedule() -> str:
         return load_platform().alerts.watch_schedule
     except ConfigError:
         return AlertSettings().watch_schedule
-
-
-def _look() -> dict[str, Any]:
-    from data_export_airflow.alerting.watch import watch
-
-    return {**watch(get_current_context())}

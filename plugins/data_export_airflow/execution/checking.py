@@ -97,7 +97,7 @@ def check_pools() -> list[CheckResult]:
     from airflow.models.pool import Pool
     from sqlalchemy.exc import SQLAlchemyError
 
-    from data_export_airflow.dags.factory import POOLS
+    from data_export_airflow.operators.base import POOLS
 
     try:
         slots = {pool.pool: pool.slots for pool in Pool.get_pools()}

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session
 
 from data_export.config.models import name_of
-from data_export_airflow.tasks import asset_of
+from data_export_airflow.metadata.assets import asset_of
 
 PREFIX = "data_export__"
 #: The sums of a receipt (`Receipt.totals`): a few numbers, where the receipt may list a thousand sites.

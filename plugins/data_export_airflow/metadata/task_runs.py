@@ -10,7 +10,7 @@ from data_export.alerts.watch import RunState, Standing
 from data_export.config.models import dag_id
 from data_export.config.precedence import LastDelivery
 from data_export.window import ExportWindow
-from data_export_airflow.tasks import asset_of
+from data_export_airflow.metadata.assets import asset_of
 
 _NOT_FOUND = 404
 _EVENTS = 100

@@ -13,8 +13,8 @@ from sqlalchemy.orm import Session
 
 from data_export.config.models import name_of
 from data_export.window import ExportWindow
+from data_export_airflow.metadata.assets import asset_of
 from data_export_airflow.metadata.receipts import WINDOW, asset_name_of, chunked
-from data_export_airflow.tasks import asset_of
 
 _EVER = datetime(1970, 1, 1, tzinfo=UTC)
 _ALIKE = timedelta(days=7)

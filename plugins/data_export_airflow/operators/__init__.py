@@ -1,0 +1,27 @@
+"""Airflow operators of a data export: for the customers' DAGs, and for DAGs of your own (docs/operators.md)."""
+
+from data_export_airflow.operators.check import CheckExportOperator
+from data_export_airflow.operators.close import CloseExportOperator
+from data_export_airflow.operators.deliver_file import DeliverFileOperator
+from data_export_airflow.operators.prepare import PrepareExportOperator
+from data_export_airflow.operators.site import (
+    CopyImagesOperator,
+    DeliverOperator,
+    ExtractOperator,
+    TransformOperator,
+    export_sites,
+)
+from data_export_airflow.operators.watch import WatchExportsOperator
+
+__all__ = [
+    "CheckExportOperator",
+    "CloseExportOperator",
+    "CopyImagesOperator",
+    "DeliverFileOperator",
+    "DeliverOperator",
+    "ExtractOperator",
+    "PrepareExportOperator",
+    "TransformOperator",
+    "WatchExportsOperator",
+    "export_sites",
+]

@@ -1,0 +1,91 @@
+"""What all operators of an export have in common: how they fail, which pool they wait for, how they are templated."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import BaseOperator, RetryPolicy
+
+from data_export_airflow.operators.retries import RETRIES, ExportRetryPolicy
+
+if TYPE_CHECKING:
+    from data_export_airflow.execution.steps import Steps
+
+SOURCE_POOL, DELIVERY_POOL = "data_export_source", "data_export_delivery"
+#: Created by `python -m data_export_airflow init`, with these slots: a task of a missing pool would wait for ever.
+POOLS = {
+    SOURCE_POOL: (4, "Extracts that read the platform's database at once"),
+    DELIVERY_POOL: (16, "Transfers to customers' targets at once"),
+}
+LONGEST_TRANSFER = timedelta(hours=24)
+Result = dict[str, Any]
+_POLICY = ExportRetryPolicy()
+
+
+class ExportOperator(BaseOperator):
+    """Base of the operators: a DAG of your own fails and retries as the customers' DAGs do, without a word about it.
+
+    Every argument of Airflow's operators is accepted, and one that is given, also in a DAG's `default_args`, wins.
+
+    :param retries: tries after the first one, an hour or so in all
+    :param retry_delay: pause where the retry policy has no say, such as after the death of a worker
+    :param retry_policy: permanent faults fail at once, transient ones wait longer each time
+    """
+
+    ui_color = "#e8f0fe"
+    #: The pool of a task that names none.
+    default_pool: ClassVar[str] = "default_pool"
+
+    # Airflow reads these defaults from the signature, for `partial` too, and puts a DAG's default_args in their place.
+    def __init__(
+        self,
+        *,
+        pool: str | None = None,
+        retries: int | None = RETRIES,
+        retry_delay: timedelta | float = timedelta(minutes=1),
+        retry_policy: RetryPolicy | None = _POLICY,
+        **kwargs: Any,
+    ) -> None:
+        pool = pool or self.default_pool
+        super().__init__(pool=pool, retries=retries, retry_delay=retry_delay, retry_policy=retry_policy, **kwargs)
+
+    @classmethod
+    def partial(cls, **kwargs: Any) -> Any:
+        """As Airflow's own, which knows no default of a pool."""
+        made = BaseOperator.partial.__func__(cls, **kwargs)  # type: ignore[attr-defined]  # it is a class method
+        made.kwargs.setdefault("pool", cls.default_pool)
+        return made
+
+    def render_template(self, content: Any, *args: Any, **kwargs: Any) -> Any:
+        """As Airflow's own; but a text without a template stays as it is.
+
+        In a DAG with `render_template_as_native_obj` an export named `2024` would become a number.
+        """
+        if isinstance(content, str) and "{" not in content:
+            return content
+        return super().render_template(content, *args, **kwargs)
+
+
+class PlannedOperator(ExportOperator):
+    """Base of the operators that do what a plan says.
+
+    :param plan: what `PrepareExportOperator` froze, its `.plan` (templated)
+    """
+
+    template_fields: Sequence[str] = ("plan",)
+    template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json"}
+
+    def __init__(self, *, plan: Any, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.plan = plan
+
+    def steps(self) -> "Steps":
+        """The core's steps for this plan.
+
+        Raises:
+            ConfigError: the plan is not one of this version of the service.
+        """
+        from data_export.plan import ExportPlan
+        from data_export_airflow.execution.steps import Steps  # late: parsing a DAG needs none of what moves data
+
+        return Steps(ExportPlan.from_dict(self.plan))

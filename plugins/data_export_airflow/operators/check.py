@@ -1,0 +1,73 @@
+"""Checks an export before its first window."""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from data_export.config.fields import NAME, quoted
+from data_export.errors import CheckFailed, ConfigError
+from data_export_airflow.operators.base import ExportOperator
+from data_export_airflow.operators.links import ExportPageLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+log = logging.getLogger(__name__)
+
+
+class CheckExportOperator(ExportOperator):
+    """Tries everything that an export needs, from where it runs, and leaves nothing behind.
+
+    Returns the steps, each with `step`, `ok` and `detail`; fails where one failed, after the others were tried.
+
+    :param export: name of a customer file, without folder and suffix (templated)
+    """
+
+    template_fields: Sequence[str] = ("export",)
+    operator_extra_links = (ExportPageLink(),)
+
+    def __init__(
+        self,
+        *,
+        export: Any,
+        retries: int | None = 0,  # a person waits for the answer
+        map_index_template: str | None = "{{ task.export }}",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(retries=retries, map_index_template=map_index_template, **kwargs)
+        self.export = export
+        self.shown_export = ""
+
+    def execute(self, context: "Context") -> list[dict[str, str | bool]]:
+        from data_export.check.results import CheckResult, table
+        from data_export_airflow.execution.checking import check_export  # late: parsing a DAG needs none of it
+
+        name = self.shown_export = checked_name(self.export)
+        try:
+            results = check_export(name)
+        except ConfigError as error:
+            results = [CheckResult("configuration", False, str(error))]
+        steps = [result.to_dict() for result in results]
+        # Beside the result, which a failed task has not; under the export's name, by which the page finds it.
+        context["ti"].xcom_push(name, {"ok": all(result.ok for result in results), "steps": steps})
+        log.info("%s\n%s", name, table(results))
+        faults = [f"{result.step}: {result.detail}" for result in results if not result.ok]
+        if faults:
+            raise CheckFailed(f"{name}: {len(faults)} of {len(results)} steps failed: {'; '.join(faults)}")
+        return steps
+
+
+def checked_name(name: Any) -> str:
+    """The name, if it can be one of an export.
+
+    It becomes the key of an XCom, which Airflow's client writes into the path of a request as it is: `../` in it would
+    make the task ask for something else in its own name, such as another DAG's run to be cleared.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    if not isinstance(name, str) or not NAME.fullmatch(name):
+        raise ConfigError(
+            f"{quoted(name)} is not the name of an export: use 1 to 63 of a-z, 0-9 and '-', as its file has"
+        )
+    return name

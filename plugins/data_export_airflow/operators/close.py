@@ -1,0 +1,48 @@
+"""The last task of an export's run: receipt, asset event, mail and clean-up."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow.sdk import Asset
+
+from data_export.config.models import name_of
+from data_export.receipt import SiteReceipt
+from data_export_airflow.alerting.callbacks import tell_left_out
+from data_export_airflow.operators.base import PlannedOperator, Result
+from data_export_airflow.operators.links import ExportPageLink
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class CloseExportOperator(PlannedOperator):
+    """Ends a run: mails the link or delivers the receipt, and clears staging.
+
+    The receipt is the task's result, and the extra of an event of each asset among its `outlets`.
+
+    :param plan: what `PrepareExportOperator` froze, its `.plan` (templated)
+    :param sites: what `export_sites` returns, or the results of `DeliverOperator` in a list (templated)
+    """
+
+    template_fields: Sequence[str] = (*PlannedOperator.template_fields, "sites")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json", "sites": "json"}
+    operator_extra_links = (ExportPageLink(),)
+
+    def __init__(self, *, plan: Any, sites: Any, **kwargs: Any) -> None:
+        super().__init__(plan=plan, **kwargs)
+        self.sites = sites
+        self.shown_export = ""
+
+    def execute(self, context: "Context") -> Result:
+        steps = self.steps()
+        # Airflow hands over the results of a mapped task group as a list, but bare where the group ran once.
+        results = [self.sites] if isinstance(self.sites, dict) else self.sites
+        receipt = steps.close([SiteReceipt.model_validate(site) for site in results])
+        tell_left_out({**context}, receipt, steps.plan.staging_prefix)
+        place = steps.plan.export.connector_config.identity()
+        record = {"summary": receipt.summary(), "totals": {**receipt.totals()}, "place": place}
+        for outlet in self.outlets:
+            if isinstance(outlet, Asset):
+                context["outlet_events"][outlet].extra = record | receipt.to_dict()
+        self.shown_export = steps.plan.name if name_of(context["ti"].dag_id) == steps.plan.name else ""
+        return receipt.to_dict()

@@ -1,0 +1,44 @@
+"""Buttons on a task's page. Airflow asks for the address on the worker, after the task, and keeps it as an XCom."""
+
+from typing import Any
+from urllib.parse import quote
+
+from airflow.sdk import BaseOperatorLink
+from airflow.sdk.configuration import conf
+
+from data_export.config.models import dag_id
+
+
+class DeliveredFileLink(BaseOperatorLink):
+    """Opens the delivered file in the cloud's console; empty where the target has none (SFTP, mail, local folders)."""
+
+    name = "Delivered file"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        return console_address(operator.delivered_uri)
+
+
+class ExportPageLink(BaseOperatorLink):
+    """Opens the export on the page "Data exports"; empty for an export without a customer file."""
+
+    name = "Data export"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        if not operator.shown_export:
+            return ""
+        ui = conf.get("api", "base_url", fallback="").rstrip("/")
+        return f"{ui}/data-exports/export.html?dag={dag_id(operator.shown_export)}"
+
+
+def console_address(uri: str) -> str:
+    """The address of an object in Google's or Amazon's console; empty for other addresses.
+
+    `gs://b/a/c.json` -> `https://console.cloud.google.com/storage/browser/_details/b/a/c.json`.
+    """
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    if scheme == "gs":
+        return f"https://console.cloud.google.com/storage/browser/_details/{bucket}/{quote(key)}"
+    if scheme == "s3":
+        return f"https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key)}"
+    return ""
