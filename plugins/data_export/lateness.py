@@ -83,23 +83,28 @@ def dues(schedule: Schedule, now: datetime, began: datetime | None = None) -> It
         window = schedule.before(window)
 
 
-def late(due: Iterable[Due], delivered: Callable[[ExportWindow], bool], now: datetime) -> list[Due]:
-    """The late windows, oldest first.
+def waiting(due: Iterable[Due], delivered: Callable[[ExportWindow], bool], now: datetime) -> list[Due]:
+    """The windows that are not delivered and not forgotten, late or not yet, oldest first.
 
     Args:
         due: newest first.
     """
-    waiting: list[Due] = []
+    found: list[Due] = []
     newer: Due | None = None
     for each in due:
         own = each if newer is None else each.passed_by(newer)
-        if own.is_forgotten(now) or len(waiting) == MOST_OPEN:
+        if own.is_forgotten(now) or len(found) == MOST_OPEN:
             break
         if delivered(each.window):
             newer = each
         else:
-            waiting.append(own)
-    return [each for each in reversed(waiting) if each.is_late(now)]
+            found.append(own)
+    return found[::-1]
+
+
+def late(due: Iterable[Due], delivered: Callable[[ExportWindow], bool], now: datetime) -> list[Due]:
+    """The late windows, oldest first; arguments as for `waiting`."""
+    return [each for each in waiting(due, delivered, now) if each.is_late(now)]
 
 
 def _expected(window: ExportWindow, schedule: Schedule) -> datetime:

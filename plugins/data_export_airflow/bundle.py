@@ -3,13 +3,13 @@
 import importlib
 import logging
 import time
-from collections.abc import Set
 from typing import Any
 
 from airflow.dag_processing.bundles.local import LocalDagBundle
 
 from data_export.config.watch import FolderWatch
 from data_export_airflow.dags.shards import holder, share_files
+from data_export_airflow.metadata.database import request_parsing
 
 #: Name of the file that shows the problems of customer files.
 _ERRORS = "config_errors.py"
@@ -55,17 +55,4 @@ class CustomerFilesBundle(LocalDagBundle):
         self._again |= dict.fromkeys(wanted, now + _AGAIN_SECONDS)
         if wanted | due:
             log.info("customer files changed: parsing %s", ", ".join(sorted(wanted | due)))
-            _request_parsing(self.name, wanted | due)
-
-
-def _request_parsing(bundle: str, files: Set[str]) -> None:
-    from airflow.models.dagbag import DagPriorityParsingRequest
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        there = select(DagPriorityParsingRequest.relative_fileloc).where(
-            DagPriorityParsingRequest.bundle_name == bundle
-        )
-        for file in sorted(files - set(session.scalars(there))):
-            session.add(DagPriorityParsingRequest(bundle, file))
+            request_parsing(self.name, wanted | due)

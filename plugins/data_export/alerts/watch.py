@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
-from data_export.lateness import MOST_OPEN, Due, Schedule, dues
+from data_export.lateness import MOST_OPEN, Due, Schedule, dues, waiting
 from data_export.window import ExportWindow
 
 _REMIND_AFTER = timedelta(days=1)
@@ -93,18 +93,16 @@ def look(
     standing = runs.standing(export)
     if standing == "paused":
         return None, []
-    asked = [each.due for each in noted.open if each.ask_at <= now]
-    delivered = [due for due in asked if runs.delivered(export, due.window)]
-    windows = {due.window for due in asked}
+    asked = {each.due.window for each in noted.open if each.ask_at <= now}
+    delivered = {window for window in asked if runs.delivered(export, window)}
+    ask_at = {each.due.window: each.ask_at for each in noted.open}
     kept: list[Open] = []
     late: list[Late] = []
-    for each in _passed(noted.open, delivered):
-        if each.due.is_forgotten(now):
-            continue
-        is_asked = each.due.window in windows
-        kept.append(each._replace(ask_at=now + _REMIND_AFTER) if is_asked else each)
+    for due in waiting((each.due for each in reversed(noted.open)), delivered.__contains__, now):
+        is_asked = due.window in asked
+        kept.append(Open(due, now + _REMIND_AFTER if is_asked else ask_at[due.window]))
         if is_asked:
-            late.append(Late(export, each.due.window, runs.state(export, each.due.window), standing))
+            late.append(Late(export, due.window, runs.state(export, due.window), standing))
     return replace(noted, open=tuple(kept)), late
 
 
@@ -126,17 +124,3 @@ def _note(watched: Watched, schedule: Schedule, now: datetime) -> Watched:
         return watched
     opened = (Open(due, due.by) for due in reversed(found))
     return replace(watched, newest=found[0].window, open=(*watched.open, *opened)[-MOST_OPEN:])
-
-
-def _passed(opened: tuple[Open, ...], delivered: list[Due]) -> list[Open]:
-    """Those that are not delivered, with what follows from the deliveries of newer ones."""
-    left = []
-    for each in opened:
-        if each.due in delivered:
-            continue
-        due = each.due
-        for newer in delivered:
-            if newer.window.start > due.window.start:
-                due = due.passed_by(newer)
-        left.append(each._replace(due=due))
-    return left

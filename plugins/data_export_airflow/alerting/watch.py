@@ -21,7 +21,7 @@ from data_export_airflow.alerting.sender import Teller
 from data_export_airflow.alerting.summary import Digest
 from data_export_airflow.connections.clients import store
 from data_export_airflow.metadata.task_runs import TaskRuns
-from data_export_airflow.schedule.schedules import Schedules
+from data_export_airflow.schedule.windows import Schedules
 
 log = logging.getLogger(__name__)
 

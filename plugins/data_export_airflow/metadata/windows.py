@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
-from pendulum import instance
 from sqlalchemy import Row, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from data_export_airflow.metadata.receipts import Delivery, deliveries
+from data_export_airflow.schedule.windows import latest_length, starting_in
 
 MAX_WINDOWS = 10_000
 _SAMPLE = 10
@@ -61,22 +61,18 @@ class Schedule:
     periodic: bool
     #: Most runs at once, the limit of that name.
     max_active_runs: int
-    dag: Any
+    timetable: Any
 
     def length(self, now: datetime) -> timedelta:
         """Of the last complete window; zero where the export has no schedule."""
-        window = self.dag.timetable.infer_manual_data_interval(run_after=instance(now))
-        return timedelta(seconds=(window.end - window.start).total_seconds())  # pendulum's own cannot be divided
+        return latest_length(self.timetable, now)
 
     def windows(self, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
         """The windows of the schedule that start in `[first, last)` and in the export's own time, oldest first."""
         first = max(first, self.start) if self.start else first
         last = min(last, self.end) if self.end else last
-        for info in self.dag.iter_dagrun_infos_between(instance(first), instance(last)) if first < last else ():
-            if info.data_interval is None or info.data_interval.start >= last:
-                return
-            if info.data_interval.start >= first:
-                yield info.data_interval.start, info.data_interval.end
+        for window in starting_in(self.timetable, first, last):
+            yield window.start, window.end
 
 
 def schedule(session: Session, dag_id: str) -> Schedule | None:
@@ -93,7 +89,7 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
         settle=getattr(dag.timetable, "settle", timedelta(0)),
         periodic=dag.timetable.periodic,
         max_active_runs=dag.max_active_runs,
-        dag=dag,
+        timetable=dag.timetable,
     )
 
 

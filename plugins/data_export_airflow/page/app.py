@@ -20,9 +20,9 @@ from starlette.staticfiles import StaticFiles
 
 from data_export.config.models import name_of
 from data_export_airflow.dags.check_dag import CHECK_DAG
+from data_export_airflow.metadata import failures as failed
 from data_export_airflow.metadata import receipts
-from data_export_airflow.page import failed
-from data_export_airflow.page.access import (
+from data_export_airflow.metadata.access import (
     ReadableDep,
     RightsDep,
     RightsOnOneDep,
@@ -33,15 +33,14 @@ from data_export_airflow.page.access import (
     may_see_import_errors,
     of_an_export,
 )
-from data_export_airflow.page.backfills import under_way
+from data_export_airflow.metadata.backfills import under_way
+from data_export_airflow.metadata.failures import can_check, last_check, problems
+from data_export_airflow.metadata.late import LateExports
+from data_export_airflow.metadata.volume import Volume, Volumes, totals
 from data_export_airflow.page.cache import Cached
-from data_export_airflow.page.checks import can_check, last_check
 from data_export_airflow.page.detail import detail
-from data_export_airflow.page.late import LateExports
 from data_export_airflow.page.listing import Asked, Deliveries, SortKey, listing, with_delivery
 from data_export_airflow.page.overview import ExportRow, exports, without_runs
-from data_export_airflow.page.problems import problems
-from data_export_airflow.page.volume import Volume, Volumes, totals
 
 STATIC = FilePath(__file__).parent / "static"
 #: How old an answer may be, and how old one may be that is shown while the next is made.

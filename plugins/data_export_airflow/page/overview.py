@@ -12,9 +12,9 @@ from data_export.config.platform import load_platform
 from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError
 from data_export_airflow.dags.factory import INVALID_TAG
+from data_export_airflow.metadata.exports import Newest, newest
+from data_export_airflow.metadata.late import Lack, LateExports, Lateness
 from data_export_airflow.metadata.receipts import RunKey
-from data_export_airflow.page.late import Lack, LateExports, Lateness
-from data_export_airflow.page.newest import Newest, newest
 
 _INTERVALS, _CRON_FIELDS = {"once", *CRON}, 5
 _SCHEMES = ("email", "sftp", "gs", "s3", "file")
