@@ -44,7 +44,7 @@ class Forecast:
     `first` and `last` are the outermost of these windows, and `windows` what became of all: where one has the shorter
     run of an earlier schedule, that run and the rest (see `WindowRow`).
     `under_way` names a backfill of the export that is not over; Airflow has one at a time.
-    `sample` has the averages of deliveries (see `history.windows.sample`); without one, `counted` the source's answer,
+    `sample` has the averages of deliveries (see `metadata.windows.sample`); without one, `counted` the source's answer,
     or `silence` why it gave none.
     """
 

@@ -48,7 +48,7 @@ class Failure:
     message: str
 
 
-def failures(session: Session, since: datetime) -> list[Failure]:
+def failures_since(session: Session, since: datetime) -> list[Failure]:
     """Of the runs that failed since, newest first."""
     statement = (
         _statement()

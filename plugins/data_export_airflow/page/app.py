@@ -20,7 +20,6 @@ from starlette.staticfiles import StaticFiles
 
 from data_export.config.models import name_of
 from data_export_airflow.dags.check_dag import CHECK_DAG
-from data_export_airflow.metadata import failures as failed
 from data_export_airflow.metadata import receipts
 from data_export_airflow.metadata.access import (
     ReadableDep,
@@ -34,7 +33,7 @@ from data_export_airflow.metadata.access import (
     of_an_export,
 )
 from data_export_airflow.metadata.backfills import under_way
-from data_export_airflow.metadata.failures import can_check, last_check, problems
+from data_export_airflow.metadata.failures import Failure, by_reason, can_check, failures_since, last_check, problems
 from data_export_airflow.metadata.late import LateExports
 from data_export_airflow.metadata.volume import Volume, Volumes, totals
 from data_export_airflow.page.cache import Cached
@@ -71,9 +70,9 @@ def _overview() -> tuple[datetime, list[ExportRow]]:
         return now, exports(session, now, _late_exports)
 
 
-def _failures() -> list[failed.Failure]:
+def _failures() -> list[Failure]:
     with create_session() as session:
-        return failed.failures(session, datetime.now(UTC) - timedelta(days=1))
+        return failures_since(session, datetime.now(UTC) - timedelta(days=1))
 
 
 def _volume() -> dict[date, Volume]:
@@ -178,11 +177,11 @@ def fleet(readable: ReadableDep, rights: RightsDep, found: Overview) -> dict[str
 
 @router.get("/failures")
 def failures_by_reason(
-    readable: ReadableDep, rights: RightsDep, found: Annotated[list[failed.Failure], Depends(failures)]
+    readable: ReadableDep, rights: RightsDep, found: Annotated[list[Failure], Depends(failures)]
 ) -> dict[str, Any]:
     """Failed within a day, of the exports that the user may read."""
     forbid_unless(rights.runs and rights.reasons, "DAG runs, task instances and XComs")
-    return {"failures": failed.by_reason([failure for failure in found if failure.dag_id in readable])}
+    return {"failures": by_reason([failure for failure in found if failure.dag_id in readable])}
 
 
 @router.get("/volume")

@@ -105,9 +105,9 @@ def last_complete(export: CustomerExport, settle: timedelta, now: datetime) -> E
 
 
 def starting_in(timetable: Timetable, first: datetime, last: datetime) -> Iterator[ExportWindow]:
-    """The windows of any timetable that start in `[first, last)`, oldest first."""
+    """The windows of any timetable that start in `[first, last)`, oldest first, also those before its own start."""
     for run in _runs(timetable, None, first, last, catchup=True) if first < last else ():
-        if run.data_interval is not None and run.data_interval.start >= first:
+        if run.data_interval is not None and first <= run.data_interval.start < last:  # `once` knows no bounds
             yield ExportWindow(*run.data_interval)
 
 
@@ -118,7 +118,7 @@ def latest_length(timetable: Timetable, now: datetime) -> timedelta:
 
 
 class Schedules:
-    """Those of one look: exports of the same interval, zone and dates share one timetable and its answers.
+    """The schedules of one look: exports of the same interval, zone and dates share one timetable and its answers.
 
     A timetable takes a fraction of a millisecond to ask, of which thousands of exports have a few kinds.
     """
@@ -142,7 +142,7 @@ class Schedules:
 
 
 class ExportSchedule:
-    """Asks the timetable that the export's DAG has, so that both agree on every window (`lateness.Schedule`)."""
+    """The windows of one export, one by one and back in time: what `lateness.Schedule` asks for."""
 
     def __init__(self, timetable: ExportTimetable, late_after: timedelta, known: Schedules) -> None:
         self.settle, self.late_after = timetable.settle, late_after
@@ -182,7 +182,7 @@ def _runs(
     timetable: Timetable, last: DataInterval | None, start: datetime, end: datetime | None, catchup: bool
 ) -> Iterator[DagRunInfo]:
     """The runs that Airflow's scheduler makes after that of `last`, of windows that start in `[start, end)`."""
-    latest = instance(end - timedelta(seconds=1)) if end else None  # Airflow's is inclusive
+    latest = instance(end - timedelta(microseconds=1)) if end else None  # Airflow's is inclusive
     restriction = TimeRestriction(instance(start), latest, catchup=catchup)
     while (run := timetable.next_dagrun_info(last_automated_data_interval=last, restriction=restriction)) is not None:
         last = run.data_interval
