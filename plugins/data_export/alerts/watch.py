@@ -1,6 +1,6 @@
 """Finds windows that were not delivered in time, whether their run is slow, stuck, failed, or was never made.
 
-Airflow's own deadlines belong to a run, so they cannot tell of a window without one, and backfills set them off. This
+Airflow's own deadlines belong to a run, so they know nothing of a window without one, and backfills set them off. This
 looks from the other side: which windows there are, by the export's own schedule, and which of them were delivered.
 """
 
@@ -20,7 +20,7 @@ RunState = Literal["none", "queued", "running", "failed"]
 
 
 class Runs(Protocol):
-    """What Airflow knows. Each question costs a request, hence is asked as seldom as can be."""
+    """What Airflow knows. Each question costs a request, so it is asked as seldom as can be."""
 
     def standing(self, export: str) -> Standing: ...
 
@@ -82,7 +82,7 @@ class Watched:
 def look(
     export: str, watched: Watched | None, schedule: Schedule, runs: Runs, now: datetime
 ) -> tuple[Watched | None, list[Late]]:
-    """One look at one export: what is known afterwards, and the windows to tell of now, each once a day while late.
+    """One look at one export: what is known afterwards, and the windows to alert about now, each once a day while late.
 
     An export that is paused is forgotten, and when it goes on it begins again with the window that Airflow then runs:
     what was skipped meanwhile was skipped on purpose.
@@ -107,7 +107,7 @@ def look(
 
 
 def ask_again(watched: Watched, late: list[Late], now: datetime) -> Watched:
-    """Asks about these at the next look, since nobody could be told of them."""
+    """Asks about these at the next look, since the alert reached nobody."""
     windows = {entry.window for entry in late}
     again = (each._replace(ask_at=now) if each.due.window in windows else each for each in watched.open)
     return replace(watched, open=tuple(again))

@@ -21,14 +21,14 @@ from data_export_airflow.connections.clients import smtp_factory, store
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 _LAST_ALIKE = (
-    f"This is the {MOST_ALIKE}th export that has failed for this cause today. Further ones are told to their owners; "
-    'those without an owner come in one mail when their windows are late. The page "Data exports" shows all of them.'
+    f"This is the {MOST_ALIKE}th export that has failed for this cause today. Further ones are reported to their "
+    'owners; those without an owner come in one mail when their windows are late. The page "Data exports" shows all of them.'
 )
 _LEDGER_SECONDS = 60  # a dead staging area must not keep the alert, nor the worker's slot, for long
 
 
 class Noted(NamedTuple):
-    """What happened to an export; `occurrences` tell one time from another."""
+    """What happened to an export; `occurrences` distinguish one time from another."""
 
     cause: str
     occurrences: list[str]
@@ -78,7 +78,7 @@ class AlertSender:
             return self.send([(alert, self.recipients(owner))]) | self.notify(alert)
         own = [(alert, [owner])] if owner and owner.lower() not in listed else []
         if number == 0:
-            log.info("the platform's list was told of %d exports with this cause today", MOST_ALIKE)
+            log.info("the platform's list was alerted about %d exports with this cause today", MOST_ALIKE)
             return self.send(own) if own else set()
         last = replace(alert, repeated=f"{alert.repeated} {_LAST_ALIKE}".strip())
         return self.send([*own, (last, self.settings.alerts.emails)]) | self.notify(last)
@@ -130,7 +130,7 @@ class AlertSender:
         sender, day = self.settings.mail.sender, self.now.date()
         mails = [(alert, mail) for alert, people in alerts for mail in compose(alert, sender, people, day)]
         if not mails and not self.settings.alerts.notifiers:
-            log.warning("nobody is told: no `owner` in the customer file, no alerts.emails in platform.yaml")
+            log.warning("nobody is alerted: no `owner` in the customer file, no alerts.emails in platform.yaml")
         accepted: set[str] = set()
         try:
             connect = smtp_factory(self.settings.mail.smtp_conn_id) if mails else None

@@ -1,4 +1,4 @@
-"""One look of the watch at all exports: what is late or broken, and telling people of it."""
+"""One look of the watch at all exports: what is late or broken, and alerting people."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ def _look_at_all(
     loaded: Loaded, known: Mapping[str, Watched], runs: TaskRuns, sender: AlertSender
 ) -> tuple[dict[str, Watched], dict[str, list[Late]]]:
     broken = loaded.broken()
-    watched = {name: known[name] for name in known if name in broken}  # as they were, until their files are mended
+    watched = {name: known[name] for name in known if name in broken}  # as they were, until their files are fixed
     late: dict[str, list[Late]] = {}
     schedules = Schedules()
     for name, export in loaded.exports.items():

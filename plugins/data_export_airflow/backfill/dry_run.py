@@ -21,7 +21,7 @@ from data_export_airflow.metadata.database import airflow_session
 from data_export_airflow.metadata.windows import MAX_WINDOWS, Schedule, WindowRow, sample, schedule, windows
 from data_export_airflow.timetables import timetable_of
 
-_RECENT = 40  # windows that are looked at for deliveries to reckon with
+_RECENT = 40  # windows that are looked at for deliveries that an estimate needs
 _SECONDS = 10.0  # that the source is asked for
 
 
@@ -92,10 +92,10 @@ def forecast(request: BackfillRequest, now: datetime) -> Forecast:
             check_window(request.name, export, ExportWindow(row.start, row.end), limits, now)
         under_way = _under_way(session, request.name, export.timezone)
         runs = _to_run(session, request, own)
-        reckoned = sample(found) or _recent(session, request.name, plan, now)
+        averages = sample(found) or _recent(session, request.name, plan, now)
         has_scheduler = backfills.has_scheduler(session)
         is_paused = backfills.is_paused(session, dag_id(request.name))
-    counted, silence = (None, None) if reckoned or not runs else _counted(export, runs)
+    counted, silence = (None, None) if averages or not runs else _counted(export, runs)
     return Forecast(
         request=request,
         dag_id=dag_id(request.name),
@@ -111,7 +111,7 @@ def forecast(request: BackfillRequest, now: datetime) -> Forecast:
         is_paused=is_paused,
         has_scheduler=has_scheduler,
         under_way=under_way,
-        sample=reckoned,
+        sample=averages,
         counted=counted,
         silence=silence,
     )

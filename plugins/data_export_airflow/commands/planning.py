@@ -29,7 +29,7 @@ _SECONDS_EACH, _SECONDS = 5.0, 30.0  # that the source is asked, for one export 
 class PlannedExport:
     """A change and what follows from it; of a removed or broken export only the change.
 
-    `note` is what the runs alone do not tell: which windows are none of theirs, or why there is no run.
+    `note` is what the runs alone do not say: which windows are none of theirs, or why there is no run.
     """
 
     change: Change

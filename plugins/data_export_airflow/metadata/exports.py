@@ -43,7 +43,7 @@ class Newest(NamedTuple):
 
     @property
     def runs(self) -> bool:
-        """Whether windows of it become due."""
+        """Whether windows of the export become due."""
         return not self.dag.is_paused and not self.dag.timetable_type.endswith("NullTimetable")
 
     @property

@@ -20,14 +20,15 @@ def guard_backfills() -> None:
     """From now on this process makes no backfill of an export that breaks its limits.
 
     Airflow has no hook for it. UI, REST and `airflow backfill create` have in common that they make a row of the table
-    `backfill` first, which SQLAlchemy tells of. Were this left out, a run's first step would still refuse each window.
+    `backfill` first, for which SQLAlchemy has an event. Without this guard a run's first step would still refuse
+    each window.
     """
     if not event.contains(Backfill, "init", _keep_limits):
         event.listen(Backfill, "init", _keep_limits)
 
 
 def _keep_limits(_: Backfill, __: tuple[()], columns: dict[str, Any]) -> None:
-    """No more runs at once than `limits.max_active_runs`, whatever is asked for; REST asks for 10 unless told.
+    """No more runs at once than `limits.max_active_runs`, whatever is asked for; REST asks for 10 by default.
 
     Raises:
         NoBackfillRunsToCreate: a window begins before `start_date`, the runs are given a range of their own, or fewer
@@ -59,7 +60,7 @@ def guard_manual_runs() -> None:
     Airflow has one run for each DAG and logical date. Scheduler and backfills would take a run by hand for the window
     that begins then, skip it for ever, and the scheduler would go no further; but such a run is of another window, the
     one before (REST, UI) or the latest (command line). UI, REST, `airflow dags trigger` and TriggerDagRunOperator have
-    in common that they insert a row, which SQLAlchemy tells of.
+    in common that they insert a row, for which SQLAlchemy has an event.
     """
     if not event.contains(DagRun, "before_insert", _leave_windows_alone):
         event.listen(DagRun, "before_insert", _leave_windows_alone)

@@ -132,10 +132,10 @@ def windows(
 
 
 def _runs(dag_id: str, first: datetime, last: datetime) -> Select[Any]:
-    """Those whose windows start in `[first, last)`, or are told by their receipts only; oldest first."""
+    """The runs whose windows start in `[first, last)`, or whose windows only their receipts know; oldest first."""
     within = (DagRun.data_interval_start >= first) & (DagRun.data_interval_start < last)
-    untold = DagRun.data_interval_start.is_(None) & (DagRun.run_after >= first)
-    return select(*_RUNS).where(DagRun.dag_id == dag_id, or_(within, untold)).order_by(DagRun.run_after)
+    unknown = DagRun.data_interval_start.is_(None) & (DagRun.run_after >= first)
+    return select(*_RUNS).where(DagRun.dag_id == dag_id, or_(within, unknown)).order_by(DagRun.run_after)
 
 
 def _rest(
@@ -160,7 +160,7 @@ def totals(rows: list[WindowRow]) -> dict[str, int]:
 
 
 def sample(rows: list[WindowRow]) -> dict[str, float] | None:
-    """Averages of the last deliveries, to reckon with before a backfill; None where there was none."""
+    """Averages of the last deliveries, for the estimate of a backfill; None where there was none."""
     last = [row for row in rows if row.totals and row.seconds is not None][-_SAMPLE:]
     if not last:
         return None
@@ -170,7 +170,7 @@ def sample(rows: list[WindowRow]) -> dict[str, float] | None:
 
 
 def _of_run(run: Row[Any], delivery: Delivery | None) -> tuple[WindowRow | None, bool]:
-    """The window a run is for, None where nothing tells; and whether it is a range given by hand."""
+    """The window a run is for, None where nothing says so; and whether it is a range given by hand."""
     conf = run.conf or {}
     by_hand = bool(conf.get("from") and conf.get("to"))
     start, end = run.data_interval_start, run.data_interval_end
@@ -188,7 +188,7 @@ def _of_run(run: Row[Any], delivery: Delivery | None) -> tuple[WindowRow | None,
 
 
 def _instant(text: Any) -> datetime | None:
-    """None where a run was given something else: it has failed, and tells no window."""
+    """None where a run was given something else: it has failed, and has no window."""
     try:
         value = datetime.fromisoformat(text)
     except (TypeError, ValueError):

@@ -125,7 +125,7 @@ def one_export(
     session: SessionDep,
     before: Annotated[AwareDatetime | None, Query(ge=_FIRST, lt=_LAST)] = None,
 ) -> dict[str, Any]:
-    """One export and a period of its windows; what receipts and reasons tell, for those who may read these."""
+    """One export and a period of its windows; receipts and reasons for users who may read these."""
     as_of, rows = found
     row = next((row for row in rows if row.dag_id == dag_id), None)
     shown = detail(session, dag_id, row.last_window_start, datetime.now(UTC), before, rights) if row else None
@@ -212,7 +212,7 @@ async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Re
 
 
 def _prepare() -> None:
-    with suppress(Exception):  # which the log tells
+    with suppress(Exception):  # which is in the log
         for cached in (overview, failures, volume):  # one after the other: the list is asked for first
             cached.refresh().result()
 

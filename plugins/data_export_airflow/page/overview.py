@@ -68,7 +68,7 @@ def exports(session: Session, now: datetime, late_exports: LateExports) -> list[
 
 
 def without_runs(row: ExportRow) -> ExportRow:
-    """What of it Airflow tells those who may read DAGs, but not their runs."""
+    """What remains of the row for a user who may read DAGs, but not their runs."""
     state = "broken" if row.state == "broken" else "paused" if row.paused else "hidden"
     nothing: dict[str, Any] = dict.fromkeys(_OF_RUNS)
     return replace(row, state=state, **nothing)
