@@ -22,7 +22,8 @@ T = TypeVar("T")
 log = logging.getLogger(__name__)
 _LAST_ALIKE = (
     f"This is the {MOST_ALIKE}th export that has failed for this cause today. Further ones are reported to their "
-    'owners; those without an owner come in one mail when their windows are late. The page "Data exports" shows all of them.'
+    "owners; those without an owner come in one mail when their windows are late. The page "
+    '"Data exports" shows all of them.'
 )
 _LEDGER_SECONDS = 60  # a dead staging area must not keep the alert, nor the worker's slot, for long
 
