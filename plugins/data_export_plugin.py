@@ -6,8 +6,7 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from data_export_airflow.alerting import listeners
-from data_export_airflow.backfill.guard import guard_backfills
-from data_export_airflow.backfill.manual_runs import guard_manual_runs
+from data_export_airflow.metadata.guards import guard_backfills, guard_manual_runs
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""When a window is late: one rule for whoever shows it (the page) and for whoever tells of it (the watch).
+"""When a window is late: one rule for whoever shows it (the page) and for whoever alerts people (the watch).
 
 A window is late from the moment when it should be there at the latest until it is delivered, whatever became of its
 run. Where a newer window was delivered meanwhile, it is a gap, and late for three more days: after that it is history
@@ -69,7 +69,7 @@ def dues(schedule: Schedule, now: datetime, began: datetime | None = None) -> It
 
     Args:
         began: when the export was first seen or last unpaused, where that is known: back to the window that the
-            scheduler ran then. That one may have ended long before, hence has `late_after` from `began` on.
+            scheduler ran then. That one may have ended long before, so it has `late_after` from `began` on.
     """
     first = schedule.begins(began) if began is not None else None
     if began is not None and first is None:
@@ -83,26 +83,31 @@ def dues(schedule: Schedule, now: datetime, began: datetime | None = None) -> It
         window = schedule.before(window)
 
 
-def late(due: Iterable[Due], delivered: Callable[[ExportWindow], bool], now: datetime) -> list[Due]:
-    """The late windows, oldest first.
+def waiting(due: Iterable[Due], delivered: Callable[[ExportWindow], bool], now: datetime) -> list[Due]:
+    """The windows that are not delivered and not forgotten, late or not yet, oldest first.
 
     Args:
         due: newest first.
     """
-    waiting: list[Due] = []
+    found: list[Due] = []
     newer: Due | None = None
     for each in due:
         own = each if newer is None else each.passed_by(newer)
-        if own.is_forgotten(now) or len(waiting) == MOST_OPEN:
+        if own.is_forgotten(now) or len(found) == MOST_OPEN:
             break
         if delivered(each.window):
             newer = each
         else:
-            waiting.append(own)
-    return [each for each in reversed(waiting) if each.is_late(now)]
+            found.append(own)
+    return found[::-1]
+
+
+def late(due: Iterable[Due], delivered: Callable[[ExportWindow], bool], now: datetime) -> list[Due]:
+    """The late windows, oldest first; arguments as for `waiting`."""
+    return [each for each in waiting(due, delivered, now) if each.is_late(now)]
 
 
 def _expected(window: ExportWindow, schedule: Schedule) -> datetime:
-    """`late_after` is reckoned from the window's end, or from when its run begins where that is later than that."""
+    """The deadline is `late_after` after the window's end, or after the run starts if `settle` is longer."""
     wait = schedule.late_after
     return window.end + (wait if wait > schedule.settle else wait + schedule.settle)

@@ -3,7 +3,6 @@
 import importlib
 import logging
 import time
-from collections.abc import Set
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -15,6 +14,7 @@ from data_export.config.load import Loaded, load_customers
 from data_export.config.models import CustomerExport
 from data_export.config.platform import customers_dir, platform_file
 from data_export_airflow.dags.shards import MOST, complete, contents, is_complete, shard_files, shard_of
+from data_export_airflow.metadata.database import request_parsing
 
 #: Name of the file that shows the problems of customer files.
 _ERRORS = "config_errors.py"
@@ -105,20 +105,7 @@ class CustomerFilesBundle(LocalDagBundle):
         self._again |= dict.fromkeys(wanted, now + _AGAIN_SECONDS)
         if wanted | due:
             log.info("customer files changed: parsing %s", ", ".join(sorted(wanted | due)))
-            _request_parsing(self.name, wanted | due)
-
-
-def _request_parsing(bundle: str, files: Set[str]) -> None:
-    from airflow.models.dagbag import DagPriorityParsingRequest
-    from airflow.utils.session import create_session
-    from sqlalchemy import select
-
-    with create_session() as session:
-        there = select(DagPriorityParsingRequest.relative_fileloc).where(
-            DagPriorityParsingRequest.bundle_name == bundle
-        )
-        for file in sorted(files - set(session.scalars(there))):
-            session.add(DagPriorityParsingRequest(bundle, file))
+            request_parsing(self.name, wanted | due)
 
 
 _Stamp = tuple[int, int, int]

@@ -67,7 +67,7 @@ class SettledCronTimetable(CronDataIntervalTimetable):
         return self._get_next(instance(moment).subtract(seconds=1)) == moment
 
     def _skip_to_latest(self, earliest: DateTime | None) -> DateTime:
-        """Without catch-up: not further than the last window that has settled, lest those that have not be left out."""
+        """Without catch-up: not further than the last window that has settled, or those after it would be left out."""
         return self.first_start(instance(interval.utcnow()), earliest)  # type: ignore[attr-defined]  # the clock of Airflow's
 
     def first_start(self, at: DateTime, earliest: DateTime | None) -> DateTime:

@@ -9,12 +9,12 @@ import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from data_export.alerts.failure import Failure, failure_alert
-from data_export.alerts.ledger import was_told
+from data_export.alerts.ledger import was_alerted
 from data_export.delivery.local.store import LocalStore
 from data_export.errors import AccessDenied, ConfigError, SourceUnavailable, TargetUnavailable
 from data_export.window import ExportWindow
 from data_export_airflow.alerting.callbacks import on_failure, tell_left_out
-from data_export_airflow.alerting.sender import Teller
+from data_export_airflow.alerting.sender import AlertSender
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.dags.failed_task import FAULT, OWNER, PLATFORM, START, context, receipt
@@ -50,7 +50,7 @@ def test_a_repeat_says_when_it_was_told_and_how_often_it_has_happened_since(serv
     (first, _) = server.messages()
     alert = failure_alert(Failure("acme", "data_export__acme", "deliver", type(FAULT).__name__, str(FAULT), ""))
     tomorrow = datetime.now(UTC) + timedelta(days=1)
-    assert Teller({}, now=tomorrow).tell(alert, OWNER, "tomorrow's run")
+    assert AlertSender({}, now=tomorrow).send_once(alert, OWNER, "tomorrow's run")
     assert "told of this" not in text_of(first)
     said = f"told of this on {tomorrow - timedelta(days=1):%Y-%m-%d}; since then it has happened 2 more times"
     assert [said in text_of(mail) for mail in server.messages()[2:]] == [True, True]
@@ -62,7 +62,7 @@ def was_window_told(folder: Path, run: int = 16, export: str = "acme") -> bool:
 
     async def ask() -> bool:
         async with LocalStore(folder) as staging:
-            return await was_told(staging, export, window)
+            return await was_alerted(staging, export, window)
 
     return asyncio.run(ask())
 
@@ -147,7 +147,7 @@ def test_without_the_ledger_people_are_told_in_any_case(
     (tmp_path / "staging").write_text("a file in the place of the folder")
     on_failure(context())
     assert told(server) == [PLATFORM, OWNER]
-    assert "which alerts were sent is not known" in caplog.text
+    assert "cannot read the alert ledger in staging" in caplog.text
 
 
 def test_a_mail_server_that_is_down_loses_nothing(

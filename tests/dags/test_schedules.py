@@ -9,7 +9,7 @@ from pendulum import instance
 from data_export.config.sections import LimitSettings
 from data_export.limits import limits_of
 from data_export.window import ExportWindow
-from data_export_airflow.schedule.schedules import ExportSchedule, Schedules
+from data_export_airflow.schedule.windows import ExportSchedule, Schedules
 from data_export_airflow.timetables import timetable_of
 from tests.customers import export
 

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pendulum
 import pytest
 
-from data_export_airflow.schedule.upcoming import PlannedRun, last_complete, seam, upcoming
+from data_export_airflow.schedule.windows import PlannedRun, gap_or_overlap, last_complete, upcoming
 from tests.customers import export
 
 SETTLE = timedelta(minutes=5)
@@ -51,7 +51,7 @@ def test_what_a_longer_interval_leaves_out_is_told() -> None:
     """Airflow goes on with the first week that begins after the last day did."""
     (run,) = upcoming(export("weekly"), SETTLE, NOW, 1, follows=export())
     assert said([run])[0].startswith("24 00:00 - 31")
-    told = seam(export("weekly"), SETTLE, NOW, export(), run)
+    told = gap_or_overlap(export("weekly"), SETTLE, NOW, export(), run)
     assert told is not None
     assert told.startswith("[2025-03-19T00:00:00+00:00, 2025-03-24T00:00:00+00:00) will be in no window")
 
@@ -59,13 +59,13 @@ def test_what_a_longer_interval_leaves_out_is_told() -> None:
 def test_what_a_shorter_interval_skips_is_told() -> None:
     (run,) = upcoming(export(), SETTLE, NOW, 1, follows=export("weekly"))
     assert said([run])[0].startswith("18 00:00 - 19")
-    assert "[2025-03-17T00:00:00+00:00, 2025-03-18" in str(seam(export(), SETTLE, NOW, export("weekly"), run))
+    assert "[2025-03-17T00:00:00+00:00, 2025-03-18" in str(gap_or_overlap(export(), SETTLE, NOW, export("weekly"), run))
 
 
 def test_windows_that_meet_are_nothing_to_tell() -> None:
     for later in (export(), export(start_date="2025-03-20"), export(owner="a@b.example")):
         (run,) = upcoming(later, SETTLE, NOW, 1, follows=export())
-        assert seam(later, SETTLE, NOW, export(), run) is None
+        assert gap_or_overlap(later, SETTLE, NOW, export(), run) is None
 
 
 def test_a_moved_cut_that_overlaps_is_told() -> None:
@@ -73,7 +73,7 @@ def test_a_moved_cut_that_overlaps_is_told() -> None:
     (run,) = upcoming(paris, SETTLE, NOW, 1, follows=export())
     assert said([run])[0].startswith("18 23:00 - 19 23:00")
     assert "[2025-03-18T23:00:00+00:00, 2025-03-19T00:00:00+00:00) will be delivered twice" in str(
-        seam(paris, SETTLE, NOW, export(), run)
+        gap_or_overlap(paris, SETTLE, NOW, export(), run)
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from data_export.alerts.ledger import note_told
+from data_export.alerts.ledger import note_alerted
 from data_export.alerts.watch import Open, RunState, Standing, Watched
 from data_export.delivery.local.store import LocalStore
 from data_export.lateness import Due
@@ -60,10 +60,10 @@ class Installation:
     def look(self) -> dict[str, int]:
         return watch({"ti": None})
 
-    def tell_of_failure(self) -> None:
+    def note_failure_alert(self) -> None:
         async def note() -> None:
             async with LocalStore(self.staging) as staging:
-                await note_told(staging, "acme", WINDOW)
+                await note_alerted(staging, "acme", WINDOW)
 
         asyncio.run(note())
 
@@ -88,7 +88,7 @@ def test_a_late_window_is_told_of_once(
 def test_a_failure_that_people_know_is_not_told_again_as_late(
     installation: Installation, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installation.tell_of_failure()
+    installation.note_failure_alert()
     monkeypatch.setattr(Answers, "run", "failed")
     assert installation.look()["late"] == 0
     assert told(server) == []
@@ -97,7 +97,7 @@ def test_a_failure_that_people_know_is_not_told_again_as_late(
 def test_a_window_that_runs_again_after_its_failure_was_told_is_told_of_as_late(
     installation: Installation, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    installation.tell_of_failure()
+    installation.note_failure_alert()
     monkeypatch.setattr(Answers, "run", "running")
     assert installation.look()["late"] == 1
     assert told(server) == [PLATFORM, OWNER]

@@ -6,13 +6,15 @@ from typing import Any
 
 import pytest
 from airflow.sdk.definitions.param import process_params
+from airflow.timetables.simple import NullTimetable
 from pendulum import instance
 
 from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError
 from data_export.limits import limits_of
 from data_export_airflow.dags.factory import build_dag
-from data_export_airflow.schedule.windows import window_of_run
+from data_export_airflow.schedule.windows import latest_length, starting_in, window_of_run
+from data_export_airflow.timetables import timetable_of
 from tests.customers import export
 
 SETTLE = timedelta(minutes=5)
@@ -86,3 +88,23 @@ def test_the_last_window_ends_at_the_end_date() -> None:
 def test_whatever_class_of_instants_airflow_hands_over_a_window_has_plain_ones() -> None:
     window = window_of_run(export(), context(instance(day(16)), instance(day(17))), SETTLE, NOW)
     assert (type(window.start), type(window.length)) == (datetime, timedelta)
+
+
+def test_the_windows_that_start_in_a_range_are_those_of_the_schedule_up_to_its_very_end() -> None:
+    daily = timetable_of(export(start_date="2025-03-10"), SETTLE)
+    moment = timedelta(microseconds=1)
+    assert [each.start for each in starting_in(daily, day(10), day(12))] == [day(10), day(11)]
+    assert [each.start for each in starting_in(daily, day(10) + moment, day(12) + moment)] == [day(11), day(12)]
+    assert list(starting_in(daily, day(12), day(12))) == []
+    assert latest_length(daily, NOW) == timedelta(days=1)
+
+
+def test_once_is_in_a_range_only_where_it_starts_there() -> None:
+    once = timetable_of(export("once", start_date="2025-03-05", end_date="2025-03-11"), SETTLE)
+    ranges = [(day(1), day(5)), (day(1), day(6)), (day(5), day(6)), (day(6), day(12))]
+    assert [len(list(starting_in(once, *bounds))) for bounds in ranges] == [0, 1, 1, 0]
+
+
+def test_a_dag_without_a_schedule_has_no_windows() -> None:
+    assert list(starting_in(NullTimetable(), day(1), day(12))) == []
+    assert latest_length(NullTimetable(), NOW) == timedelta(0)

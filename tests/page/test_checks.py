@@ -3,7 +3,7 @@
 from datetime import UTC, datetime, timedelta
 
 from data_export_airflow.dags.check_dag import CHECK_DAG
-from data_export_airflow.page.checks import can_check, last_check
+from data_export_airflow.metadata.failures import can_check, last_check
 from tests.page.history import History
 
 NOW = datetime(2026, 3, 10, 1, tzinfo=UTC)

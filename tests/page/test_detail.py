@@ -5,7 +5,7 @@ from airflow.models.asset import AssetEvent
 from sqlalchemy import update
 
 from data_export.window import ExportWindow
-from data_export_airflow.page.backfills import under_way
+from data_export_airflow.metadata.backfills import under_way
 from data_export_airflow.page.detail import detail
 from tests.page.history import SITE, History
 from tests.page.shown import DAY, NOW, START, shown

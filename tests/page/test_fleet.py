@@ -5,13 +5,12 @@ from typing import Any
 
 import pytest
 
+from data_export_airflow.metadata.failures import by_reason, failures_since, parse
+from data_export_airflow.metadata.late import LateExports
 from data_export_airflow.metadata.receipts import Receipts
-from data_export_airflow.page.failed import by_reason, failures
-from data_export_airflow.page.late import LateExports
+from data_export_airflow.metadata.volume import Volumes, totals
 from data_export_airflow.page.listing import Asked, listing
 from data_export_airflow.page.overview import exports
-from data_export_airflow.page.problems import parse
-from data_export_airflow.page.volume import Volumes, totals
 from tests.page.history import History
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -30,7 +29,7 @@ def test_failures_of_the_last_day_are_grouped_by_reason(history: History) -> Non
     lost = history.run(two, MIDNIGHT - 3 * DAY, MIDNIGHT - 2 * DAY, "failed", began=NOW - HOUR)
     history.result(lost, "extract", "failure", None)
 
-    groups = by_reason(failures(history.session, NOW - DAY))
+    groups = by_reason(failures_since(history.session, NOW - DAY))
     assert [(group["error"], group["runs"], group["exports"]) for group in groups] == [
         ("AccessDenied", 2, 2),
         ("TargetFull", 1, 1),

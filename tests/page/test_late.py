@@ -12,7 +12,7 @@ from airflow.models.dag_version import DagVersion
 from fastapi.testclient import TestClient
 from sqlalchemy import event, update
 
-from data_export_airflow.page.late import LateExports
+from data_export_airflow.metadata.late import LateExports
 from data_export_airflow.page.overview import ExportRow, exports
 from tests.page.conftest import token
 from tests.page.history import History

@@ -11,9 +11,9 @@ from airflow.utils.types import DagRunType
 from data_export.config.models import EXPORT, dag_id
 from data_export.lateness import dues, late
 from data_export.window import ExportWindow
-from data_export_airflow.page.late import LateExports
+from data_export_airflow.metadata.late import LateExports
 from data_export_airflow.page.overview import exports
-from data_export_airflow.schedule.schedules import ExportSchedule, Schedules
+from data_export_airflow.schedule.windows import ExportSchedule, Schedules
 from data_export_airflow.timetables import timetable_of
 from tests.page.history import FILE, SITE, History
 

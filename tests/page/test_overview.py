@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from airflow.models.dag import DagModel
 
+from data_export_airflow.metadata.late import LateExports
 from data_export_airflow.metadata.receipts import Receipts
-from data_export_airflow.page.late import LateExports
 from data_export_airflow.page.overview import ExportRow, exports
 from tests.page.history import History
 

@@ -42,7 +42,7 @@ def late_alert(late: Sequence[Late], ui: str, repeated: Mapping[str, str]) -> Al
     Args:
         late: in order of exports and windows; not empty.
         ui: base address of Airflow's UI.
-        repeated: by export, when it was told before.
+        repeated: by export, when an alert was sent before.
     """
     names = tuple(dict.fromkeys(entry.export for entry in late))
     whose = f"{names[0]} is" if len(names) == 1 else "are"
@@ -74,7 +74,7 @@ def broken_alert(problems: Mapping[str, Sequence[str]], ui: str, repeated: Mappi
         if one
         else "These customer files are broken, so that no window of their exports runs.",
         items=_shortened([line for lines in problems.values() for line in lines]),
-        fix="Mend the file: the export goes on within a minute. Windows that are missing then are told of too.",
+        fix="Fix the file: the export goes on within a minute. Windows that are missing then get an alert too.",
         commands=("python -m data_export_airflow validate",),
         link=_link(names, ui),
         repeated=_repeated(names, repeated),

@@ -1,7 +1,7 @@
 """Which alerts were sent lately: small objects in staging, shared by all workers.
 
 Below `alerts/<export>/`: `<cause>/<day>/mail` where that day's mail was sent, `<cause>/<day>/<occurrence>` each time it
-happened, `told/<window>` for each window whose failure has been told. Below `alerts/.alike/`: the places of a cause
+happened, `told/<window>` for each window whose failure was alerted. Below `alerts/.alike/`: the places of a cause
 that many exports share. Days are UTC. Whoever creates `mail` or a place first sends; the store's create-only write
 decides between two workers.
 """
@@ -25,7 +25,7 @@ MOST_ALIKE = 10
 
 
 @dataclass(frozen=True, slots=True)
-class Turn:
+class SendClaim:
     """The right to send this day's mail about one cause; `last` is the day of the mail before, if any."""
 
     key: str
@@ -49,8 +49,8 @@ class Place:
     key: str = ""
 
 
-async def take_turn(store: Store, export: str, cause: str, occurrences: list[str], now: datetime) -> Turn | None:
-    """Notes what happened; a turn where no mail about it was sent this day (UTC), else None.
+async def claim_send(store: Store, export: str, cause: str, occurrences: list[str], now: datetime) -> SendClaim | None:
+    """Notes what happened; a claim where no mail about it was sent this day (UTC), else None.
 
     Args:
         occurrences: what tells one time from another, e.g. run and task; noted twice it counts once.
@@ -66,7 +66,7 @@ async def take_turn(store: Store, export: str, cause: str, occurrences: list[str
         return None
     await remove_older(store, prefix, now - _KEPT)
     earlier = [stored.key.removeprefix(f"{prefix}{cause}/") async for stored in store.list(f"{prefix}{cause}/")]
-    return _turn(today + _MAIL, [entry.split("/") for entry in earlier], day)
+    return _claim(today + _MAIL, [entry.split("/") for entry in earlier], day)
 
 
 async def take_place(store: Store, cause: str, now: datetime) -> Place:
@@ -85,30 +85,30 @@ async def take_place(store: Store, cause: str, now: datetime) -> Place:
     return Place(0)
 
 
-async def give_back(store: Store, taken: Turn | Place) -> None:
+async def give_back(store: Store, taken: SendClaim | Place) -> None:
     """Lets the next time send the mail, since this one could not."""
     if taken.key:
         await store.delete(taken.key)
 
 
-async def note_told(store: Store, export: str, window: ExportWindow) -> None:
-    """Remembers that the failure of this window has been told, in a mail of its own or as a repeat."""
-    await store.replace(_told_key(export, window), Content.of_bytes(b""))
+async def note_alerted(store: Store, export: str, window: ExportWindow) -> None:
+    """Remembers that an alert of this window's failure was sent, in a mail of its own or as a repeat."""
+    await store.replace(_alerted_key(export, window), Content.of_bytes(b""))
 
 
-async def was_told(store: Store, export: str, window: ExportWindow) -> bool:
-    return await store.stat(_told_key(export, window)) is not None
+async def was_alerted(store: Store, export: str, window: ExportWindow) -> bool:
+    return await store.stat(_alerted_key(export, window)) is not None
 
 
-def _told_key(export: str, window: ExportWindow) -> str:
+def _alerted_key(export: str, window: ExportWindow) -> str:
     return f"{alerts_prefix(export)}told/{window.stamp}"
 
 
-def _turn(key: str, entries: list[list[str]], today: date) -> Turn:
+def _claim(key: str, entries: list[list[str]], today: date) -> SendClaim:
     """From `[day, name]` of everything noted about a cause."""
     mails = [day for day, name in entries if name == _MAIL and day < today.isoformat()]
     if not mails:
-        return Turn(key)
+        return SendClaim(key)
     last = max(mails)
     since = [name for day, name in entries if name != _MAIL and last <= day]
-    return Turn(key, date.fromisoformat(last), len(since) - 1)  # that mail told of one of them
+    return SendClaim(key, date.fromisoformat(last), len(since) - 1)  # that mail was about one of them

@@ -1,6 +1,6 @@
 """Finds windows that were not delivered in time, whether their run is slow, stuck, failed, or was never made.
 
-Airflow's own deadlines belong to a run, so they cannot tell of a window without one, and backfills set them off. This
+Airflow's own deadlines belong to a run, so they know nothing of a window without one, and backfills set them off. This
 looks from the other side: which windows there are, by the export's own schedule, and which of them were delivered.
 """
 
@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from itertools import islice, takewhile
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
-from data_export.lateness import MOST_OPEN, Due, Schedule, dues
+from data_export.lateness import MOST_OPEN, Due, Schedule, dues, waiting
 from data_export.window import ExportWindow
 
 _REMIND_AFTER = timedelta(days=1)
@@ -20,7 +20,7 @@ RunState = Literal["none", "queued", "running", "failed"]
 
 
 class Runs(Protocol):
-    """What Airflow knows. Each question costs a request, hence is asked as seldom as can be."""
+    """What Airflow knows. Each question costs a request, so it is asked as seldom as can be."""
 
     def standing(self, export: str) -> Standing: ...
 
@@ -82,7 +82,7 @@ class Watched:
 def look(
     export: str, watched: Watched | None, schedule: Schedule, runs: Runs, now: datetime
 ) -> tuple[Watched | None, list[Late]]:
-    """One look at one export: what is known afterwards, and the windows to tell of now, each once a day while late.
+    """One look at one export: what is known afterwards, and the windows to alert about now, each once a day while late.
 
     An export that is paused is forgotten, and when it goes on it begins again with the window that Airflow then runs:
     what was skipped meanwhile was skipped on purpose.
@@ -93,23 +93,21 @@ def look(
     standing = runs.standing(export)
     if standing == "paused":
         return None, []
-    asked = [each.due for each in noted.open if each.ask_at <= now]
-    delivered = [due for due in asked if runs.delivered(export, due.window)]
-    windows = {due.window for due in asked}
+    asked = {each.due.window for each in noted.open if each.ask_at <= now}
+    delivered = {window for window in asked if runs.delivered(export, window)}
+    ask_at = {each.due.window: each.ask_at for each in noted.open}
     kept: list[Open] = []
     late: list[Late] = []
-    for each in _passed(noted.open, delivered):
-        if each.due.is_forgotten(now):
-            continue
-        is_asked = each.due.window in windows
-        kept.append(each._replace(ask_at=now + _REMIND_AFTER) if is_asked else each)
+    for due in waiting((each.due for each in reversed(noted.open)), delivered.__contains__, now):
+        is_asked = due.window in asked
+        kept.append(Open(due, now + _REMIND_AFTER if is_asked else ask_at[due.window]))
         if is_asked:
-            late.append(Late(export, each.due.window, runs.state(export, each.due.window), standing))
+            late.append(Late(export, due.window, runs.state(export, due.window), standing))
     return replace(noted, open=tuple(kept)), late
 
 
 def ask_again(watched: Watched, late: list[Late], now: datetime) -> Watched:
-    """Asks about these at the next look, since nobody could be told of them."""
+    """Asks about these at the next look, since the alert reached nobody."""
     windows = {entry.window for entry in late}
     again = (each._replace(ask_at=now) if each.due.window in windows else each for each in watched.open)
     return replace(watched, open=tuple(again))
@@ -126,17 +124,3 @@ def _note(watched: Watched, schedule: Schedule, now: datetime) -> Watched:
         return watched
     opened = (Open(due, due.by) for due in reversed(found))
     return replace(watched, newest=found[0].window, open=(*watched.open, *opened)[-MOST_OPEN:])
-
-
-def _passed(opened: tuple[Open, ...], delivered: list[Due]) -> list[Open]:
-    """Those that are not delivered, with what follows from the deliveries of newer ones."""
-    left = []
-    for each in opened:
-        if each.due in delivered:
-            continue
-        due = each.due
-        for newer in delivered:
-            if newer.window.start > due.window.start:
-                due = due.passed_by(newer)
-        left.append(each._replace(due=due))
-    return left

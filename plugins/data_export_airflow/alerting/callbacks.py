@@ -13,9 +13,9 @@ log = logging.getLogger(__name__)
 
 
 def on_failure(context: Mapping[str, Any]) -> None:
-    """Tells of a task that failed for good. Runs in the worker or, where that died, in the dag-processor."""
+    """Alerts people to a task that failed for good. Runs in the worker or, where that died, in the dag-processor."""
     from data_export.alerts.failure import Failure, failure_alert, watch_failure_alert
-    from data_export_airflow.alerting.sender import Teller
+    from data_export_airflow.alerting.sender import AlertSender
 
     ti, task = context["ti"], context["task"]
     export = name_of(ti.dag_id)
@@ -34,26 +34,26 @@ def on_failure(context: Mapping[str, Any]) -> None:
     )
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
     alert = failure_alert(failure) if export else watch_failure_alert(failure)
-    Teller(context).tell(alert, _owner(task), occurrence, window if export else None)
+    AlertSender(context).send_once(alert, _owner(task), occurrence, window if export else None)
 
 
 def tell_left_out(context: Mapping[str, Any], receipt: Receipt, staging_prefix: str) -> None:
-    """Tells of records and recipients that a run had to leave out. Never raises: the data was delivered."""
+    """Alerts people to records and recipients that a run had to leave out. Never raises: the data was delivered."""
     from data_export.alerts.failure import quarantine_alert, refused_alert
-    from data_export_airflow.alerting.sender import Teller
+    from data_export_airflow.alerting.sender import AlertSender
 
     quarantined = receipt.totals()["quarantined"]
     if not (quarantined or receipt.refused_recipients):
         return
     try:
-        teller, ti = Teller(context), context["ti"]
-        place, days = f"{teller.settings.staging.uri}{staging_prefix}/", teller.settings.staging.keep_failed_days
+        sender, ti = AlertSender(context), context["ti"]
+        place, days = f"{sender.settings.staging.uri}{staging_prefix}/", sender.settings.staging.keep_failed_days
         alerts = [quarantine_alert(receipt, place, days, ti.log_url)] if quarantined else []
         alerts += [refused_alert(receipt, ti.log_url)] if receipt.refused_recipients else []
         for alert in alerts:
-            teller.tell(alert, _owner(context["task"]), ti.run_id)
+            sender.send_once(alert, _owner(context["task"]), ti.run_id)
     except Exception:
-        log.exception("nobody was told of what was left out")
+        log.exception("no alert was sent of what was left out")
 
 
 def window_of(context: Mapping[str, Any]) -> ExportWindow | None:

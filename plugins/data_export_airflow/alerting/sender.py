@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from data_export.alerts.alert import Alert
 from data_export.alerts.compose import LISTED_IN, compose
-from data_export.alerts.ledger import MOST_ALIKE, Place, Turn, give_back, note_told, take_place, take_turn
+from data_export.alerts.ledger import MOST_ALIKE, Place, SendClaim, claim_send, give_back, note_alerted, take_place
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import Store
 from data_export.delivery.email.send import send
@@ -21,22 +21,23 @@ from data_export_airflow.connections.clients import smtp_factory, store
 T = TypeVar("T")
 log = logging.getLogger(__name__)
 _LAST_ALIKE = (
-    f"This is the {MOST_ALIKE}th export that has failed for this cause today. Further ones are told to their owners; "
-    'those without an owner come in one mail when their windows are late. The page "Data exports" shows all of them.'
+    f"This is the {MOST_ALIKE}th export that has failed for this cause today. Further ones are reported to their "
+    "owners; those without an owner come in one mail when their windows are late. The page "
+    '"Data exports" shows all of them.'
 )
 _LEDGER_SECONDS = 60  # a dead staging area must not keep the alert, nor the worker's slot, for long
 
 
 class Noted(NamedTuple):
-    """What happened to an export; `occurrences` tell one time from another."""
+    """What happened to an export; `occurrences` distinguish one time from another."""
 
     cause: str
     occurrences: list[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Teller:
-    """Tells people from inside a task or a callback. Nothing here raises for a mail server or notifier that is down."""
+class AlertSender:
+    """Sends alerts from inside a task or a callback. Nothing here raises for a mail server or notifier that is down."""
 
     #: Of the task, for the notifiers' templates.
     context: Mapping[str, Any]
@@ -46,60 +47,60 @@ class Teller:
     def recipients(self, owner: str | None) -> tuple[str, ...]:
         return (*([owner] if owner else []), *self.settings.alerts.emails)
 
-    def tell(self, alert: Alert, owner: str | None, occurrence: str, window: ExportWindow | None = None) -> bool:
-        """One export's alert, if it was not told this day; whether it is told now, or was.
+    def send_once(self, alert: Alert, owner: str | None, occurrence: str, window: ExportWindow | None = None) -> bool:
+        """Sends one export's alert, unless it was sent this day; whether it is sent now, or was.
 
-        Where the ledger is not reached it is told in any case: better twice than never.
+        Where the ledger is not reached it is sent in any case: better twice than never.
         """
         (export,) = alert.exports
-        turns = self.turns({export: Noted(alert.cause, [occurrence])})
-        told = True
-        if export in turns:
-            turn = turns[export]
-            alert = replace(alert, repeated=turn.spoken() if turn else "")
+        claims = self.claims({export: Noted(alert.cause, [occurrence])})
+        sent = True
+        if export in claims:
+            claim = claims[export]
+            alert = replace(alert, repeated=claim.spoken() if claim else "")
             place = self._place(alert) if alert.occasion == "failure" else None
-            told = export in self._told(alert, owner, place)
-            if not told:
-                self.give_back([turn, place])
+            sent = export in self._send_to_all(alert, owner, place)
+            if not sent:
+                self.give_back([claim, place])
         else:
-            log.info("%s: people were told of this today", export)
-        if told and window is not None:
-            self.ledger(lambda staging: note_told(staging, export, window))
-        return told
+            log.info("%s: this alert was sent today already", export)
+        if sent and window is not None:
+            self.ledger(lambda staging: note_alerted(staging, export, window))
+        return sent
 
     def _place(self, alert: Alert) -> Place | None:
         return self.ledger(lambda staging: take_place(staging, alert.cause, self.now))
 
-    def _told(self, alert: Alert, owner: str | None, place: Place | None) -> set[str]:
-        """Tells the owner, and the platform's people and notifiers unless so many exports have failed alike today."""
+    def _send_to_all(self, alert: Alert, owner: str | None, place: Place | None) -> set[str]:
+        """Alerts the owner, and the platform's people and notifiers unless so many exports have failed alike today."""
         number = 1 if place is None else place.number
         listed = {address.lower() for address in self.settings.alerts.emails}
         if 0 < number < MOST_ALIKE:
             return self.send([(alert, self.recipients(owner))]) | self.notify(alert)
         own = [(alert, [owner])] if owner and owner.lower() not in listed else []
         if number == 0:
-            log.info("the platform's list was told of %d exports with this cause today", MOST_ALIKE)
+            log.info("the platform's list was alerted about %d exports with this cause today", MOST_ALIKE)
             return self.send(own) if own else set()
         last = replace(alert, repeated=f"{alert.repeated} {_LAST_ALIKE}".strip())
         return self.send([*own, (last, self.settings.alerts.emails)]) | self.notify(last)
 
-    def turns(self, noted: Mapping[str, Noted]) -> dict[str, Turn | None]:
-        """By export, for those that are to be told of now; None as a turn where the ledger is not reached."""
+    def claims(self, noted: Mapping[str, Noted]) -> dict[str, SendClaim | None]:
+        """By export, for those whose alert is to be sent now; None as a claim where the ledger is not reached."""
 
-        async def take(staging: Store) -> dict[str, Turn | None]:
+        async def take(staging: Store) -> dict[str, SendClaim | None]:
             at_once = asyncio.Semaphore(staging.concurrency)
 
-            async def turn_of(name: str) -> Turn | None:
+            async def claim_of(name: str) -> SendClaim | None:
                 async with at_once:
-                    return await take_turn(staging, name, *noted[name], self.now)
+                    return await claim_send(staging, name, *noted[name], self.now)
 
-            turns = await asyncio.gather(*map(turn_of, noted))
-            return {name: turn for name, turn in zip(noted, turns, strict=True) if turn is not None}
+            claims = await asyncio.gather(*map(claim_of, noted))
+            return {name: claim for name, claim in zip(noted, claims, strict=True) if claim is not None}
 
         taken = self.ledger(take, len(noted)) if noted else {}
         return dict.fromkeys(noted) if taken is None else taken
 
-    def give_back(self, taken: Collection[Turn | Place | None]) -> None:
+    def give_back(self, taken: Collection[SendClaim | Place | None]) -> None:
         async def give(staging: Store) -> bool:
             for one in taken:
                 if one is not None:
@@ -117,8 +118,12 @@ class Teller:
 
         try:
             return asyncio.run(run())
-        except Exception as error:  # the people must be told, whatever is wrong with the memory of telling them
-            log.warning("which alerts were sent is not known: %s: %s", type(error).__name__, error)
+        except Exception as error:  # the alert must go out, whatever is wrong with the ledger
+            log.warning(
+                "cannot read the alert ledger in staging (%s: %s); sending anyway, so duplicates are possible",
+                type(error).__name__,
+                error,
+            )
             return None
 
     def send(self, alerts: Sequence[tuple[Alert, Collection[str]]]) -> set[str]:
@@ -126,7 +131,7 @@ class Teller:
         sender, day = self.settings.mail.sender, self.now.date()
         mails = [(alert, mail) for alert, people in alerts for mail in compose(alert, sender, people, day)]
         if not mails and not self.settings.alerts.notifiers:
-            log.warning("nobody is told: no `owner` in the customer file, no alerts.emails in platform.yaml")
+            log.warning("nobody is alerted: no `owner` in the customer file, no alerts.emails in platform.yaml")
         accepted: set[str] = set()
         try:
             connect = smtp_factory(self.settings.mail.smtp_conn_id) if mails else None

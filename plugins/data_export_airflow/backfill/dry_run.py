@@ -1,15 +1,9 @@
-"""What a backfill would do, found out and checked before Airflow makes it."""
+"""What a backfill would do, found out and checked before Airflow makes it; and having Airflow make it."""
 
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from airflow.jobs.job import most_recent_job
-from airflow.models.backfill import Backfill, BackfillDagRun, ReprocessBehavior, _do_dry_run
-from airflow.models.dag import DagModel
-from airflow.utils.session import create_session
-from pendulum import instance
-from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from data_export.config.load import load_named
@@ -22,15 +16,17 @@ from data_export.source.estimate import Counted, count
 from data_export.window import ExportWindow
 from data_export.wording import windows_in_words
 from data_export_airflow.connections.clients import source_dsn
+from data_export_airflow.metadata import backfills
+from data_export_airflow.metadata.database import airflow_session
 from data_export_airflow.metadata.windows import MAX_WINDOWS, Schedule, WindowRow, sample, schedule, windows
 from data_export_airflow.timetables import timetable_of
 
-_RECENT = 40  # windows that are looked at for deliveries to reckon with
+_RECENT = 40  # windows that are looked at for deliveries that an estimate needs
 _SECONDS = 10.0  # that the source is asked for
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BackfillRequest:
     """What somebody wants: `[start, end)` as written; without zone they are in the export's own."""
 
     name: str
@@ -48,11 +44,11 @@ class Forecast:
     `first` and `last` are the outermost of these windows, and `windows` what became of all: where one has the shorter
     run of an earlier schedule, that run and the rest (see `WindowRow`).
     `under_way` names a backfill of the export that is not over; Airflow has one at a time.
-    `sample` has the averages of deliveries (see `history.windows.sample`); without one, `counted` the source's answer,
+    `sample` has the averages of deliveries (see `metadata.windows.sample`); without one, `counted` the source's answer,
     or `silence` why it gave none.
     """
 
-    asked: Asked
+    request: BackfillRequest
     dag_id: str
     timezone: str
     start: datetime
@@ -78,31 +74,31 @@ class Forecast:
         return self.sample["seconds"] * len(self.runs) / min(self.max_active_runs, len(self.runs))
 
 
-def forecast(asked: Asked, now: datetime) -> Forecast:
+def forecast(request: BackfillRequest, now: datetime) -> Forecast:
     """Looks, and changes nothing.
 
     Raises:
         LimitExceeded: naming the limit; also for a range before the export's start.
         ConfigError: no such export, no schedule, dates that are none, or Airflow does not know the export as it is.
     """
-    export = load_named(asked.name)
-    limits = limits_of(asked.name, export, load_platform().limits)
-    start, end = _range(asked, export)
-    at_once = _runs_at_once(asked, limits)
-    with create_session() as session:
-        plan = _schedule(session, asked.name, export, limits)
-        own, found = _windows(session, asked, plan, (start, end), now)
+    export = load_named(request.name)
+    limits = limits_of(request.name, export, load_platform().limits)
+    start, end = _range(request, export)
+    at_once = _runs_at_once(request, limits)
+    with airflow_session() as session:
+        plan = _schedule(session, request.name, export, limits)
+        own, found = _windows(session, request, plan, (start, end), now)
         for row in found:
-            check_window(asked.name, export, ExportWindow(row.start, row.end), limits, now)
-        under_way = _under_way(session, asked.name, export.timezone)
-        runs = _to_run(session, asked, own)
-        reckoned = sample(found) or _recent(session, asked.name, plan, now)
-        scheduler = most_recent_job("SchedulerJob", session=session)
-        paused = session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id(asked.name)))
-    counted, silence = (None, None) if reckoned or not runs else _counted(export, runs)
+            check_window(request.name, export, ExportWindow(row.start, row.end), limits, now)
+        under_way = _under_way(session, request.name, export.timezone)
+        runs = _to_run(session, request, own)
+        averages = sample(found) or _recent(session, request.name, plan, now)
+        has_scheduler = backfills.has_scheduler(session)
+        is_paused = backfills.is_paused(session, dag_id(request.name))
+    counted, silence = (None, None) if averages or not runs else _counted(export, runs)
     return Forecast(
-        asked=asked,
-        dag_id=dag_id(asked.name),
+        request=request,
+        dag_id=dag_id(request.name),
         timezone=export.timezone,
         start=start,
         end=end,
@@ -112,33 +108,33 @@ def forecast(asked: Asked, now: datetime) -> Forecast:
         runs=tuple(runs),
         max_active_runs=at_once,
         limits=limits,
-        is_paused=bool(paused),
-        has_scheduler=scheduler is not None and scheduler.is_alive(),
+        is_paused=is_paused,
+        has_scheduler=has_scheduler,
         under_way=under_way,
-        sample=reckoned,
+        sample=averages,
         counted=counted,
         silence=silence,
     )
 
 
-def _range(asked: Asked, export: AnyExport) -> tuple[datetime, datetime]:
+def _range(request: BackfillRequest, export: AnyExport) -> tuple[datetime, datetime]:
     try:
-        start, end = (instant(moment(text), export.timezone) for text in (asked.start, asked.end))
+        start, end = (instant(moment(text), export.timezone) for text in (request.start, request.end))
         ExportWindow(start, end)
     except ValueError as error:
-        raise ConfigError(f"{asked.name}: --from {asked.start} --to {asked.end}: {error}") from None
+        raise ConfigError(f"{request.name}: --from {request.start} --to {request.end}: {error}") from None
     if start < export.start:
         raise LimitExceeded(
-            f"{asked.name}: --from {asked.start} is before the export's start_date {export.start_date}: begin later, "
-            "or set an earlier start_date in the customer file"
+            f"{request.name}: --from {request.start} is before the export's start_date {export.start_date}: "
+            "begin later, or set an earlier start_date in the customer file"
         )
     return start, end
 
 
-def _runs_at_once(asked: Asked, limits: Limits) -> int:
-    limit, wanted = limits.max_active_runs, asked.max_active_runs
+def _runs_at_once(request: BackfillRequest, limits: Limits) -> int:
+    limit, wanted = limits.max_active_runs, request.max_active_runs
     if wanted is not None and wanted > limit.value:
-        raise LimitExceeded(f"{asked.name}: --max-active-runs {wanted} is more than {limit}: ask for fewer at once")
+        raise LimitExceeded(f"{request.name}: --max-active-runs {wanted} is more than {limit}: ask for fewer at once")
     return wanted or limit.value
 
 
@@ -154,13 +150,12 @@ def _schedule(session: Session, name: str, export: AnyExport, limits: Limits) ->
             f"{name}: interval once has one window and no backfill: trigger a run, or clear the one it had"
         )
     plan, expected = schedule(session, dag_id(name)), timetable_of(export, limits.settle)
-    stale = session.scalar(select(DagModel.is_stale).where(DagModel.dag_id == dag_id(name)))
-    if plan is None or stale is not False:
+    if plan is None or not backfills.is_current(session, dag_id(name)):
         raise ConfigError(
             f"{name}: Airflow has no DAG {dag_id(name)} yet: it comes within half a minute of its file, "
             "as long as the dag-processor runs"
         )
-    if plan.start != export.start or plan.dag.timetable.serialize() != expected.serialize():
+    if plan.start != export.start or plan.timetable.serialize() != expected.serialize():
         raise ConfigError(
             f"{name}: Airflow still has the DAG of an earlier version of the file: try in half a minute; the new one "
             "comes as long as the dag-processor runs"
@@ -169,22 +164,22 @@ def _schedule(session: Session, name: str, export: AnyExport, limits: Limits) ->
 
 
 def _windows(
-    session: Session, asked: Asked, plan: Schedule, bounds: tuple[datetime, datetime], now: datetime
+    session: Session, request: BackfillRequest, plan: Schedule, bounds: tuple[datetime, datetime], now: datetime
 ) -> tuple[list[ExportWindow], list[WindowRow]]:
     """The windows of the schedule in order, and what became of them."""
     due = islice(plan.windows(bounds[0], min(bounds[1], now)), MAX_WINDOWS + 1)
     own = [ExportWindow(start, end) for start, end in due if end < now]
     if len(own) > MAX_WINDOWS:
-        raise LimitExceeded(f"{asked.name}: the range has more than {MAX_WINDOWS:,} windows: take a shorter one")
+        raise LimitExceeded(f"{request.name}: the range has more than {MAX_WINDOWS:,} windows: take a shorter one")
     if not own:
-        cut = f"{plan.dag.timetable.summary} in {plan.timezone.key}"
+        cut = f"{plan.timetable.summary} in {plan.timezone.key}"
         fix = "wait until one is over" if bounds[1] > now else "take a longer range, or trigger a run with from and to"
         if plan.end is not None and bounds[0] >= plan.end:
             fix = "its end_date is before that, begin earlier"
         raise ConfigError(
-            f"{asked.name}: no window that is over starts in {ExportWindow(*bounds)}, cut by {cut}: {fix}"
+            f"{request.name}: no window that is over starts in {ExportWindow(*bounds)}, cut by {cut}: {fix}"
         )
-    rows, _ = windows(session, dag_id(asked.name), plan, *bounds, now)
+    rows, _ = windows(session, dag_id(request.name), plan, *bounds, now)
     ends = {window.start: window.end for window in own}  # other runs of another schedule are not repeated
     found = [row for row in rows if (row.start in ends or row.state == "rest") and row.end < now]
     return own, [
@@ -196,24 +191,15 @@ def _windows(
 
 
 def _under_way(session: Session, name: str, timezone: str) -> str | None:
-    active = session.scalar(select(Backfill).where(Backfill.dag_id == dag_id(name), Backfill.completed_at.is_(None)))
+    active = backfills.active(session, dag_id(name))
     if active is None:
         return None
-    count = select(func.count()).select_from(BackfillDagRun).where(BackfillDagRun.backfill_id == active.id)
-    windows = windows_in_words(session.scalar(count) or 0, active.from_date, active.to_date, timezone)
-    return f"backfill {active.id} of {windows}"
+    return f"backfill {active.id} of {windows_in_words(active.windows, active.first, active.last, timezone)}"
 
 
-def _to_run(session: Session, asked: Asked, own: list[ExportWindow]) -> list[ExportWindow]:
-    infos = _do_dry_run(
-        dag_id=dag_id(asked.name),
-        from_date=instance(own[0].start),
-        to_date=instance(own[-1].start),
-        reverse=asked.newest_first,
-        reprocess_behavior=ReprocessBehavior(asked.reprocess),
-        session=session,
-    )
-    return [ExportWindow(info.data_interval.start, info.data_interval.end) for info in infos if info.data_interval]
+def _to_run(session: Session, request: BackfillRequest, own: list[ExportWindow]) -> list[ExportWindow]:
+    first, last = own[0].start, own[-1].start
+    return backfills.dry_run(session, dag_id(request.name), first, last, request.reprocess, request.newest_first)
 
 
 def _recent(session: Session, name: str, plan: Schedule, now: datetime) -> dict[str, float] | None:
@@ -229,3 +215,28 @@ def _counted(export: AnyExport, runs: list[ExportWindow]) -> tuple[Counted | Non
         return count(source_dsn(conn_id), export, [runs[number] for number in some], _SECONDS), None
     except DataExportError as error:
         return None, str(error)
+
+
+def create(made: Forecast) -> int:
+    """Has Airflow make the runs; returns the id of its backfill.
+
+    Raises:
+        LimitExceeded: another backfill of the export is under way.
+        ConfigError: Airflow refuses, in its own words.
+    """
+    if made.under_way:
+        raise _busy(made, made.under_way)
+    request, first, last = made.request, made.first.start, made.last.start
+    try:
+        return backfills.create(made.dag_id, first, last, request.reprocess, request.newest_first, made.max_active_runs)
+    except LimitExceeded as error:  # somebody else's, since we looked
+        raise _busy(made, str(error)) from None
+    except ConfigError as error:
+        raise ConfigError(f"{request.name}: Airflow refuses the backfill: {error}") from None
+
+
+def _busy(made: Forecast, other: str) -> LimitExceeded:
+    return LimitExceeded(
+        f"{made.request.name}: {other} is under way, and Airflow has one per DAG at a time: wait for its end, which "
+        "Airflow notices up to half a minute late, or cancel it"
+    )

@@ -49,18 +49,18 @@ def add(commands: Any) -> None:
 def run(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
-    from data_export_airflow.backfill.dry_run import Asked, forecast
+    from data_export_airflow.backfill.dry_run import BackfillRequest, forecast
     from data_export_airflow.metadata.database import airflow_database
 
     if options.max_active_runs is not None and options.max_active_runs < 1:
         print(f"--max-active-runs {options.max_active_runs} is too few: give 1 or more", file=sys.stderr)
         return 2
-    asked = Asked(
+    request = BackfillRequest(
         options.name, options.start, options.end, options.reprocess, options.newest_first, options.max_active_runs
     )
     now = datetime.now(UTC)
     with airflow_database():
-        found = forecast(asked, now)
+        found = forecast(request, now)
     print(*_text(found, now), sep="\n", file=options.out)
     if not found.runs or options.dry_run:
         return 0
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         print("nothing was created", file=sys.stderr)
         return 1
     try:
-        from data_export_airflow.backfill.create import create  # what it loads takes a second, an answer less
+        from data_export_airflow.backfill.dry_run import create
 
         with airflow_database():
             created = create(found)
@@ -91,21 +91,21 @@ def _agreed() -> bool:
 
 
 def _text(found: "Forecast", now: "datetime") -> Iterator[str]:
-    asked, runs = found.asked, len(found.runs)
+    request, runs = found.request, len(found.runs)
     states, rows = Counter({"never run": 0}), [row for row in found.windows if row.state != "rest"]
     for row in rows:
         states["never run" if row.state in ("missing", "past", "open") else row.state] += 1
     first, last = found.first, found.last
-    yield f"{asked.name}: {windows_in_words(len(rows), first.start, last.start, found.timezone)}"
+    yield f"{request.name}: {windows_in_words(len(rows), first.start, last.start, found.timezone)}"
     counts = ", ".join(f"{number:,} {state}" for state, number in states.items() if number)
     yield f"  windows   {len(rows):,}: {counts}"
     yield f"  first     {first.start:%Y-%m-%d %H:%M:%S} to {first.end:%Y-%m-%d %H:%M:%S} UTC"
     yield f"  last      {last.start:%Y-%m-%d %H:%M:%S} to {last.end:%Y-%m-%d %H:%M:%S} UTC"
     yield from (f"  note      {note}" for note in _notes(found, now))
     yield from _rests(found)
-    order = "newest" if asked.newest_first else "oldest"
+    order = "newest" if request.newest_first else "oldest"
     at_once = f"{order} first, at most {found.max_active_runs} at once" if runs else "nothing to do"
-    yield f"  runs      {runs:,} ({_REPROCESS[asked.reprocess]}), {at_once}"
+    yield f"  runs      {runs:,} ({_REPROCESS[request.reprocess]}), {at_once}"
     if runs:
         yield from _reckoned(found)
     held = (found.limits.max_window_days, found.limits.earliest, found.limits.max_active_runs)

@@ -19,7 +19,7 @@ from data_export.source.estimate import Counted, count
 from data_export.window import ExportWindow
 from data_export_airflow.commands.revision import files_at
 from data_export_airflow.connections.clients import source_dsn
-from data_export_airflow.schedule.upcoming import PlannedRun, last_complete, seam, upcoming
+from data_export_airflow.schedule.windows import PlannedRun, gap_or_overlap, last_complete, upcoming
 
 _RUNS = 3
 _SECONDS_EACH, _SECONDS = 5.0, 30.0  # that the source is asked, for one export and in all
@@ -29,7 +29,7 @@ _SECONDS_EACH, _SECONDS = 5.0, 30.0  # that the source is asked, for one export 
 class PlannedExport:
     """A change and what follows from it; of a removed or broken export only the change.
 
-    `note` is what the runs alone do not tell: which windows are none of theirs, or why there is no run.
+    `note` is what the runs alone do not say: which windows are none of theirs, or why there is no run.
     """
 
     change: Change
@@ -118,7 +118,7 @@ def _planned(change: Change, platform: PlatformSettings, source: "_Source", now:
         change,
         tuple(runs),
         _note(export, change.before, runs),
-        seam(export, limits.settle, now, change.before, runs[0]) if change.before and runs else None,
+        gap_or_overlap(export, limits.settle, now, change.before, runs[0]) if change.before and runs else None,
         sample_objects(change.name, export, runs[0].window) if runs else None,
         limits,
         tuple(_refusals(change.name, export, limits, runs)),

@@ -24,7 +24,7 @@ from data_export.config.secrets import MASK, reference_of
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import open_store
-from data_export.delivery.sftp.config import SftpConfig
+from data_export.delivery.sftp.config import login_of_connection
 from data_export.errors import ConfigError, TargetUnavailable
 from data_export_airflow.connections.faults import check_extra, check_smtp, settings_of, unread
 
@@ -75,8 +75,9 @@ def destination(name: str, export: CustomerExport, settings: PlatformSettings) -
 
 def sftp_folder(conn_id: str, path: str) -> Destination:
     """A folder of the connection's server; a path without `/` in front begins at the user's login folder."""
-    config = SftpConfig(conn_id=conn_id, sftp_remote_path=path, export_images=False)
-    return config.open(AirflowConnections(), transfers=1)
+    from data_export.delivery.sftp.destination import SftpDestination  # late: few need it
+
+    return SftpDestination(login_of_connection(conn_id, AirflowConnections()), path)
 
 
 def smtp_factory(conn_id: str) -> Callable[[], smtplib.SMTP]:

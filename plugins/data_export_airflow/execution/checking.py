@@ -94,13 +94,13 @@ def check_pools() -> list[CheckResult]:
 
     Asks Airflow's database, so on a worker, which may not, there is no result.
     """
-    from airflow.models.pool import Pool
     from sqlalchemy.exc import SQLAlchemyError
 
+    from data_export_airflow.metadata.database import pool_slots
     from data_export_airflow.operators.base import POOLS
 
     try:
-        slots = {pool.pool: pool.slots for pool in Pool.get_pools()}
+        slots = pool_slots()
     except (SQLAlchemyError, RuntimeError):
         return []
     fix = "is missing, so that tasks wait for ever: create it with `python -m data_export_airflow init`"

@@ -1,11 +1,12 @@
-"""What is wrong with Airflow's own database, in one line."""
+"""Airflow's own database: what is wrong with it, its pools, and its requests to parse."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import contextmanager
 
 from airflow.configuration import conf
 from sqlalchemy import make_url
 from sqlalchemy.exc import DBAPIError, ProgrammingError
+from sqlalchemy.orm import Session
 
 from data_export.errors import ConfigError
 
@@ -28,3 +29,45 @@ def airflow_database() -> Iterator[None]:
         if isinstance(error, ProgrammingError) or "no such table" in said:
             fix = f"`airflow db migrate` makes its tables; if it is the wrong one, correct {_SETTING}"
         raise ConfigError(f"Airflow's database {place} cannot be used ({said}): {fix}") from None
+
+
+@contextmanager
+def airflow_session() -> Iterator[Session]:
+    """Committed at the end, rolled back by what is raised."""
+    from airflow.utils.session import create_session  # late, as below: this module is loaded where nothing is asked
+
+    with create_session() as session:
+        yield session
+
+
+def pool_slots() -> dict[str, int]:
+    """The slots of every pool, by name.
+
+    Raises:
+        RuntimeError: asked on a worker, which may not ask the database.
+    """
+    from airflow.models.pool import Pool
+
+    return {str(pool.pool): pool.slots for pool in Pool.get_pools()}
+
+
+def create_pool(name: str, slots: int, description: str) -> bool:
+    """Whether the pool was made; one that is there stays as it is, with the slots that somebody may have changed."""
+    from airflow.models.pool import Pool
+
+    if Pool.get_pool(name) is not None:
+        return False
+    Pool.create_or_update_pool(name, slots=slots, description=description, include_deferred=False)
+    return True
+
+
+def request_parsing(bundle: str, files: Set[str]) -> None:
+    """Asks the dag-processor to parse these files of a bundle next, as the button in the UI does."""
+    from airflow.models.dagbag import DagPriorityParsingRequest
+    from sqlalchemy import select
+
+    requests = DagPriorityParsingRequest
+    with airflow_session() as session:
+        there = select(requests.relative_fileloc).where(requests.bundle_name == bundle)
+        for file in sorted(files - set(session.scalars(there))):
+            session.add(requests(bundle, file))

@@ -71,7 +71,7 @@ def by_id(session: Session, statement: Any, column: Any, ids: Iterable[int | Non
 
 
 def chunked(session: Session, statement: Any, column: Any, ids: Iterable[Any]) -> Iterator[Row[Any]]:
-    """Of the ids those that are no None, a part of them with each statement."""
+    """Runs the statement in chunks of ids, skipping None."""
     known = sorted({id_ for id_ in ids if id_ is not None})
     for start in range(0, len(known), _CHUNK):
         yield from session.execute(statement.where(column.in_(known[start : start + _CHUNK])))

@@ -33,7 +33,7 @@ class TaskRuns:
     def delivered(self, export: str, window: ExportWindow) -> bool:
         """By its own run, or by a run of any range that holds the window, which a person may have started.
 
-        Receipts tell, not logical dates: a run of an earlier interval may begin with the window and end before it.
+        Receipts decide, not logical dates: a run of an earlier interval may begin with the window and end before it.
         """
         return any(
             given.start <= window.start and window.end <= given.end for given in self._deliveries(export, window)

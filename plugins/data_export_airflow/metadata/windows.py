@@ -10,11 +10,11 @@ from zoneinfo import ZoneInfo
 
 from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
-from pendulum import instance
 from sqlalchemy import Row, Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from data_export_airflow.metadata.receipts import Delivery, deliveries
+from data_export_airflow.schedule.windows import latest_length, starting_in
 
 MAX_WINDOWS = 10_000
 _SAMPLE = 10
@@ -61,22 +61,18 @@ class Schedule:
     periodic: bool
     #: Most runs at once, the limit of that name.
     max_active_runs: int
-    dag: Any
+    timetable: Any
 
     def length(self, now: datetime) -> timedelta:
         """Of the last complete window; zero where the export has no schedule."""
-        window = self.dag.timetable.infer_manual_data_interval(run_after=instance(now))
-        return timedelta(seconds=(window.end - window.start).total_seconds())  # pendulum's own cannot be divided
+        return latest_length(self.timetable, now)
 
     def windows(self, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
         """The windows of the schedule that start in `[first, last)` and in the export's own time, oldest first."""
         first = max(first, self.start) if self.start else first
         last = min(last, self.end) if self.end else last
-        for info in self.dag.iter_dagrun_infos_between(instance(first), instance(last)) if first < last else ():
-            if info.data_interval is None or info.data_interval.start >= last:
-                return
-            if info.data_interval.start >= first:
-                yield info.data_interval.start, info.data_interval.end
+        for window in starting_in(self.timetable, first, last):
+            yield window.start, window.end
 
 
 def schedule(session: Session, dag_id: str) -> Schedule | None:
@@ -93,7 +89,7 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
         settle=getattr(dag.timetable, "settle", timedelta(0)),
         periodic=dag.timetable.periodic,
         max_active_runs=dag.max_active_runs,
-        dag=dag,
+        timetable=dag.timetable,
     )
 
 
@@ -136,10 +132,10 @@ def windows(
 
 
 def _runs(dag_id: str, first: datetime, last: datetime) -> Select[Any]:
-    """Those whose windows start in `[first, last)`, or are told by their receipts only; oldest first."""
+    """The runs whose windows start in `[first, last)`, or whose windows only their receipts know; oldest first."""
     within = (DagRun.data_interval_start >= first) & (DagRun.data_interval_start < last)
-    untold = DagRun.data_interval_start.is_(None) & (DagRun.run_after >= first)
-    return select(*_RUNS).where(DagRun.dag_id == dag_id, or_(within, untold)).order_by(DagRun.run_after)
+    unknown = DagRun.data_interval_start.is_(None) & (DagRun.run_after >= first)
+    return select(*_RUNS).where(DagRun.dag_id == dag_id, or_(within, unknown)).order_by(DagRun.run_after)
 
 
 def _rest(
@@ -164,7 +160,7 @@ def totals(rows: list[WindowRow]) -> dict[str, int]:
 
 
 def sample(rows: list[WindowRow]) -> dict[str, float] | None:
-    """Averages of the last deliveries, to reckon with before a backfill; None where there was none."""
+    """Averages of the last deliveries, for the estimate of a backfill; None where there was none."""
     last = [row for row in rows if row.totals and row.seconds is not None][-_SAMPLE:]
     if not last:
         return None
@@ -174,7 +170,7 @@ def sample(rows: list[WindowRow]) -> dict[str, float] | None:
 
 
 def _of_run(run: Row[Any], delivery: Delivery | None) -> tuple[WindowRow | None, bool]:
-    """The window a run is for, None where nothing tells; and whether it is a range given by hand."""
+    """The window a run is for, None where nothing says so; and whether it is a range given by hand."""
     conf = run.conf or {}
     by_hand = bool(conf.get("from") and conf.get("to"))
     start, end = run.data_interval_start, run.data_interval_end
@@ -192,7 +188,7 @@ def _of_run(run: Row[Any], delivery: Delivery | None) -> tuple[WindowRow | None,
 
 
 def _instant(text: Any) -> datetime | None:
-    """None where a run was given something else: it has failed, and tells no window."""
+    """None where a run was given something else: it has failed, and has no window."""
     try:
         value = datetime.fromisoformat(text)
     except (TypeError, ValueError):

@@ -21,8 +21,7 @@ from starlette.staticfiles import StaticFiles
 from data_export.config.models import name_of
 from data_export_airflow.dags.check_dag import CHECK_DAG
 from data_export_airflow.metadata import receipts
-from data_export_airflow.page import failed
-from data_export_airflow.page.access import (
+from data_export_airflow.metadata.access import (
     ReadableDep,
     RightsDep,
     RightsOnOneDep,
@@ -33,15 +32,14 @@ from data_export_airflow.page.access import (
     may_see_import_errors,
     of_an_export,
 )
-from data_export_airflow.page.backfills import under_way
+from data_export_airflow.metadata.backfills import under_way
+from data_export_airflow.metadata.failures import Failure, by_reason, can_check, failures_since, last_check, problems
+from data_export_airflow.metadata.late import LateExports
+from data_export_airflow.metadata.volume import Volume, Volumes, totals
 from data_export_airflow.page.cache import Cached
-from data_export_airflow.page.checks import can_check, last_check
 from data_export_airflow.page.detail import detail
-from data_export_airflow.page.late import LateExports
 from data_export_airflow.page.listing import Asked, Deliveries, SortKey, listing, with_delivery
 from data_export_airflow.page.overview import ExportRow, exports, without_runs
-from data_export_airflow.page.problems import problems
-from data_export_airflow.page.volume import Volume, Volumes, totals
 
 STATIC = FilePath(__file__).parent / "static"
 #: How old an answer may be, and how old one may be that is shown while the next is made.
@@ -72,9 +70,9 @@ def _overview() -> tuple[datetime, list[ExportRow]]:
         return now, exports(session, now, _late_exports)
 
 
-def _failures() -> list[failed.Failure]:
+def _failures() -> list[Failure]:
     with create_session() as session:
-        return failed.failures(session, datetime.now(UTC) - timedelta(days=1))
+        return failures_since(session, datetime.now(UTC) - timedelta(days=1))
 
 
 def _volume() -> dict[date, Volume]:
@@ -127,7 +125,7 @@ def one_export(
     session: SessionDep,
     before: Annotated[AwareDatetime | None, Query(ge=_FIRST, lt=_LAST)] = None,
 ) -> dict[str, Any]:
-    """One export and a period of its windows; what receipts and reasons tell, for those who may read these."""
+    """One export and a period of its windows; receipts and reasons for users who may read these."""
     as_of, rows = found
     row = next((row for row in rows if row.dag_id == dag_id), None)
     shown = detail(session, dag_id, row.last_window_start, datetime.now(UTC), before, rights) if row else None
@@ -179,11 +177,11 @@ def fleet(readable: ReadableDep, rights: RightsDep, found: Overview) -> dict[str
 
 @router.get("/failures")
 def failures_by_reason(
-    readable: ReadableDep, rights: RightsDep, found: Annotated[list[failed.Failure], Depends(failures)]
+    readable: ReadableDep, rights: RightsDep, found: Annotated[list[Failure], Depends(failures)]
 ) -> dict[str, Any]:
     """Failed within a day, of the exports that the user may read."""
     forbid_unless(rights.runs and rights.reasons, "DAG runs, task instances and XComs")
-    return {"failures": failed.by_reason([failure for failure in found if failure.dag_id in readable])}
+    return {"failures": by_reason([failure for failure in found if failure.dag_id in readable])}
 
 
 @router.get("/volume")
@@ -214,7 +212,7 @@ async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Re
 
 
 def _prepare() -> None:
-    with suppress(Exception):  # which the log tells
+    with suppress(Exception):  # which is in the log
         for cached in (overview, failures, volume):  # one after the other: the list is asked for first
             cached.refresh().result()
 

@@ -60,7 +60,7 @@ class Cached(Generic[T]):
         try:
             value = self._make()
         except Exception as error:
-            log.exception("the page's next answer cannot be made; whoever asks when the last is too old is told why")
+            log.exception("the page's next answer cannot be made; whoever asks when the last is too old gets the error")
             making.set_exception(error)
         else:
             self._made = (time.monotonic(), value)

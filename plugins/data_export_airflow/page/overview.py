@@ -13,9 +13,9 @@ from data_export.config.sections import LimitSettings
 from data_export.delivery.registry import kinds
 from data_export.errors import ConfigError
 from data_export_airflow.dags.factory import INVALID_TAG
+from data_export_airflow.metadata.exports import Newest, newest
+from data_export_airflow.metadata.late import Lack, LateExports, Lateness
 from data_export_airflow.metadata.receipts import RunKey
-from data_export_airflow.page.late import Lack, LateExports, Lateness
-from data_export_airflow.page.newest import Newest, newest
 
 _INTERVALS, _CRON_FIELDS = {"once", *CRON}, 5
 
@@ -68,7 +68,7 @@ def exports(session: Session, now: datetime, late_exports: LateExports) -> list[
 
 
 def without_runs(row: ExportRow) -> ExportRow:
-    """What of it Airflow tells those who may read DAGs, but not their runs."""
+    """What remains of the row for a user who may read DAGs, but not their runs."""
     state = "broken" if row.state == "broken" else "paused" if row.paused else "hidden"
     nothing: dict[str, Any] = dict.fromkeys(_OF_RUNS)
     return replace(row, state=state, **nothing)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from data_export.alerts.ledger import give_back, note_told, take_place, take_turn, was_told
+from data_export.alerts.ledger import claim_send, give_back, note_alerted, take_place, was_alerted
 from data_export.delivery.local.store import LocalStore
 from data_export.window import ExportWindow
 
@@ -21,35 +21,35 @@ async def store(tmp_path: Path) -> LocalStore:
 
 
 async def test_the_first_of_a_day_gets_the_turn_and_repeats_do_not(store: LocalStore) -> None:
-    first = await take_turn(store, "acme", "cause", ["run-1 deliver 0"], NOW)
+    first = await claim_send(store, "acme", "cause", ["run-1 deliver 0"], NOW)
     assert first is not None
     assert first.spoken() == ""
-    assert await take_turn(store, "acme", "cause", ["run-1 deliver 1"], NOW) is None
-    assert await take_turn(store, "acme", "another", ["run-1 deliver 1"], NOW) is not None
-    assert await take_turn(store, "other", "cause", ["run-1 deliver 1"], NOW) is not None
+    assert await claim_send(store, "acme", "cause", ["run-1 deliver 1"], NOW) is None
+    assert await claim_send(store, "acme", "another", ["run-1 deliver 1"], NOW) is not None
+    assert await claim_send(store, "other", "cause", ["run-1 deliver 1"], NOW) is not None
 
 
 async def test_of_many_workers_at_once_one_gets_the_turn(store: LocalStore) -> None:
-    turns = await asyncio.gather(*(take_turn(store, "acme", "cause", [f"site {n}"], NOW) for n in range(20)))
-    assert sum(turn is not None for turn in turns) == 1
+    claims = await asyncio.gather(*(claim_send(store, "acme", "cause", [f"site {n}"], NOW) for n in range(20)))
+    assert sum(claim is not None for claim in claims) == 1
 
 
 async def test_the_next_day_says_how_often_since(store: LocalStore) -> None:
     for number in range(4):
-        await take_turn(store, "acme", "cause", [f"run-{number}"], NOW)
-    await take_turn(store, "acme", "cause", ["run-3"], NOW)  # a callback that ran twice happened once
-    turn = await take_turn(store, "acme", "cause", ["run-5"], NOW + 2 * DAY)
-    assert turn is not None
+        await claim_send(store, "acme", "cause", [f"run-{number}"], NOW)
+    await claim_send(store, "acme", "cause", ["run-3"], NOW)  # a callback that ran twice happened once
+    claim = await claim_send(store, "acme", "cause", ["run-5"], NOW + 2 * DAY)
+    assert claim is not None
     # runs 1 to 3 after the mail that told of run 0, and the one that this mail tells of
-    assert (str(turn.last), turn.times) == ("2026-03-02", 4)
-    assert "2026-03-02; since then it has happened 4 more times" in turn.spoken()
+    assert (str(claim.last), claim.times) == ("2026-03-02", 4)
+    assert "2026-03-02; since then it has happened 4 more times" in claim.spoken()
 
 
 async def test_a_turn_given_back_is_the_next_ones(store: LocalStore) -> None:
-    turn = await take_turn(store, "acme", "cause", ["run-1"], NOW)
-    assert turn is not None
-    await give_back(store, turn)
-    again = await take_turn(store, "acme", "cause", ["run-2"], NOW)
+    claim = await claim_send(store, "acme", "cause", ["run-1"], NOW)
+    assert claim is not None
+    await give_back(store, claim)
+    again = await claim_send(store, "acme", "cause", ["run-2"], NOW)
     assert again is not None
     assert again.spoken() == ""  # nobody was told
 
@@ -69,17 +69,17 @@ async def test_a_place_given_back_is_the_next_ones(store: LocalStore) -> None:
 
 
 async def test_what_is_old_is_removed(store: LocalStore, tmp_path: Path) -> None:
-    await take_turn(store, "acme", "cause", ["run-1"], NOW)
+    await claim_send(store, "acme", "cause", ["run-1"], NOW)
     much_later = datetime.now(UTC) + 40 * DAY
-    turn = await take_turn(store, "acme", "cause", ["run-2"], much_later)
-    assert turn is not None
-    assert turn.last is None
+    claim = await claim_send(store, "acme", "cause", ["run-2"], much_later)
+    assert claim is not None
+    assert claim.last is None
     assert not list((tmp_path / "staging").rglob("2026-03-02/*"))
 
 
 async def test_windows_whose_failure_was_told_are_known(store: LocalStore) -> None:
     window = ExportWindow(NOW - DAY, NOW)
-    assert not await was_told(store, "acme", window)
-    await note_told(store, "acme", window)
-    assert await was_told(store, "acme", window)
-    assert not await was_told(store, "acme", ExportWindow(NOW, NOW + DAY))
+    assert not await was_alerted(store, "acme", window)
+    await note_alerted(store, "acme", window)
+    assert await was_alerted(store, "acme", window)
+    assert not await was_alerted(store, "acme", ExportWindow(NOW, NOW + DAY))

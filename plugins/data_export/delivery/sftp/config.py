@@ -173,7 +173,7 @@ class SftpConfig(ConnectorConfig):
     def open(self, connections: Connections, transfers: int) -> Destination:
         from data_export.delivery.sftp.destination import SftpDestination
 
-        login = _login_of_connection(self.conn_id, connections) if self.conn_id else self._login(connections)
+        login = login_of_connection(self.conn_id, connections) if self.conn_id else self._login(connections)
         return SftpDestination(
             login,
             self.sftp_remote_path,
@@ -195,7 +195,7 @@ class SftpConfig(ConnectorConfig):
         )
 
 
-def _login_of_connection(conn_id: str, connections: Connections) -> "SftpLogin":
+def login_of_connection(conn_id: str, connections: Connections) -> "SftpLogin":
     """Reads the keys of the SFTP and SSH connection types: private_key, key_file, private_key_passphrase, host_key."""
     from data_export.delivery.sftp.login import SftpLogin
 

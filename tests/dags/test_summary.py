@@ -11,8 +11,8 @@ from data_export.alerts.watch import Late, Standing
 from data_export.config.load import load_customers
 from data_export.window import ExportWindow
 from data_export_airflow.alerting import watch as watching
-from data_export_airflow.alerting.sender import Teller
-from data_export_airflow.alerting.summary import Digest
+from data_export_airflow.alerting.sender import AlertSender
+from data_export_airflow.alerting.summary import AlertSummary
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.customers import GOOD, export
@@ -24,9 +24,9 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 HOUR = timedelta(hours=1)
 
 
-def digest(now: datetime = NOON) -> Digest:
+def summary(now: datetime = NOON) -> AlertSummary:
     exports = {name: export("hourly", owner=owner) for name, owner in OWNERS.items()}
-    return Digest(Teller({}, now=now), exports, "http://airflow.example")
+    return AlertSummary(AlertSender({}, now=now), exports, "http://airflow.example")
 
 
 def late(*names: str, hour: int = 0) -> dict[str, list[Late]]:
@@ -35,7 +35,7 @@ def late(*names: str, hour: int = 0) -> dict[str, list[Late]]:
 
 
 def test_each_person_gets_one_mail_about_their_own_exports(server: SmtpServer) -> None:
-    assert digest().late(late(*OWNERS)) == []
+    assert summary().late(late(*OWNERS)) == []
     assert told(server) == sorted([ANNA, BEN, PLATFORM])
     texts = {str(mail["To"]): text_of(mail) for mail in server.messages()}
     assert {name for name in OWNERS if f"- {name}:" in texts[ANNA]} == {"a-1", "a-2"}
@@ -45,9 +45,9 @@ def test_each_person_gets_one_mail_about_their_own_exports(server: SmtpServer) -
 
 def test_further_windows_of_the_day_are_told_of_the_next_day(server: SmtpServer) -> None:
     for hour in range(24):
-        digest(NOON + hour * HOUR / 4).late(late("b-1", hour=hour))
+        summary(NOON + hour * HOUR / 4).late(late("b-1", hour=hour))
     assert len(told(server)) == 2
-    digest(NOON + 24 * HOUR).late(late("b-1", hour=24))
+    summary(NOON + 24 * HOUR).late(late("b-1", hour=24))
     assert len(told(server)) == 4
     text = text_of(server.messages()[-1])
     assert "told of this on 2026-03-02; since then it has happened 24 more times" in text
@@ -55,9 +55,9 @@ def test_further_windows_of_the_day_are_told_of_the_next_day(server: SmtpServer)
 
 def test_what_nobody_could_be_told_of_is_told_of_later(server: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:
     connect_to(monkeypatch, 9)  # nobody listens
-    assert digest().late(late("b-1")) == ["b-1"]
+    assert summary().late(late("b-1")) == ["b-1"]
     connect_to(monkeypatch, server.port)
-    assert digest(NOON + HOUR / 4).late(late("b-1")) == []
+    assert summary(NOON + HOUR / 4).late(late("b-1")) == []
     assert told(server) == sorted([BEN, PLATFORM])
 
 
@@ -70,10 +70,10 @@ def test_a_notifier_that_took_it_is_enough(server: SmtpServer, monkeypatch: pyte
         def notify(self, context: Any) -> None:
             taken.append(context["alert"]["exports"])
 
-    monkeypatch.setattr("tests.dags.test_digest.Chat", Chat, raising=False)
-    monkeypatch.setenv("DATA_EXPORT_ALERTS__NOTIFIERS", '[{"class": "tests.dags.test_digest.Chat"}]')
-    assert digest().late(late("b-1", "a-1")) == []
-    assert digest(NOON + HOUR).late(late("b-1", "a-1", hour=1)) == []
+    monkeypatch.setattr("tests.dags.test_summary.Chat", Chat, raising=False)
+    monkeypatch.setenv("DATA_EXPORT_ALERTS__NOTIFIERS", '[{"class": "tests.dags.test_summary.Chat"}]')
+    assert summary().late(late("b-1", "a-1")) == []
+    assert summary(NOON + HOUR).late(late("b-1", "a-1", hour=1)) == []
     assert taken == ["b-1, a-1"]
 
 
@@ -83,10 +83,10 @@ def test_a_broken_file_is_told_of_once_for_every_way_to_break_it(
     monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
     (tmp_path / "c-1.yaml").write_text(f"owner: {BEN}\ninterval: [\n")
     (tmp_path / "c-2.yaml").write_text(f"owner: {BEN}\ninterval: dayly\n")
-    digest().broken({"c-1": ["c-1.yaml:2: a bracket"], "c-2": ["c-2.yaml:2: dayly"]})
-    digest(NOON + HOUR).broken({"c-2": ["c-2.yaml:2: dayly"]})
+    summary().broken({"c-1": ["c-1.yaml:2: a bracket"], "c-2": ["c-2.yaml:2: dayly"]})
+    summary(NOON + HOUR).broken({"c-2": ["c-2.yaml:2: dayly"]})
     assert told(server) == sorted([BEN, PLATFORM])  # the owner is read even where the rest is broken
-    digest(NOON + 2 * HOUR).broken({"c-2": ["c-2.yaml:2: weakly"]})
+    summary(NOON + 2 * HOUR).broken({"c-2": ["c-2.yaml:2: weakly"]})
     assert told(server) == sorted([BEN, BEN, PLATFORM, PLATFORM])
 
 
@@ -104,6 +104,6 @@ def test_an_export_whose_file_is_renamed_is_told_of(
         (tmp_path / name).write_text(f"{GOOD % name}owner: {BEN}\n")
     broken = watching._broken(load_customers(), Runs())  # type: ignore[arg-type]
     assert list(broken) == ["c-1", "c-2"], "c-3 has a right file beside the wrong one"
-    digest().broken(broken)
+    summary().broken(broken)
     assert told(server) == sorted([BEN, PLATFORM])
     assert "C-1.yaml: a customer file's name has" in text_of(server.messages()[0])

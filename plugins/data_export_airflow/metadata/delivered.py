@@ -22,7 +22,7 @@ _ALIKE = timedelta(days=7)
 
 @dataclass(slots=True)
 class Delivered:
-    """Of one export, as the watch asks it (`TaskRuns`): receipts tell, not the runs that have succeeded."""
+    """Of one export, as the watch asks it (`TaskRuns`): receipts decide, not the runs that have succeeded."""
 
     #: By the start of what was delivered its end, the latest of several.
     ends: dict[datetime, datetime] = field(default_factory=dict)
@@ -65,7 +65,7 @@ def deliveries(session: Session, dag_ids: Iterable[str]) -> dict[str, int]:
 
 
 def of_schedule() -> ColumnElement[bool]:
-    """Whether a run is for its own interval, not for a range given by hand, which tells nothing of the schedule."""
+    """Whether a run is for its own interval, not for a range given by hand, which says nothing about the schedule."""
     # "Less than any date", since PostgreSQL takes "is null" for so rare that it would sort all runs of an export
     # instead of reading the index from its end.
     condition: ColumnElement[bool] = func.coalesce(DagRun.conf["from"].as_string(), "") < "0"

@@ -15,10 +15,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from data_export.lateness import REMIND_FOR, Due, dues, late
+from data_export_airflow.metadata.delivered import Delivered, delivered, deliveries
 from data_export_airflow.metadata.receipts import chunked
 from data_export_airflow.metadata.windows import MAX_WINDOWS
-from data_export_airflow.page.delivered import Delivered, delivered, deliveries
-from data_export_airflow.schedule.schedules import ExportSchedule, ExportTimetable, Schedules
+from data_export_airflow.schedule.windows import ExportSchedule, ExportTimetable, Schedules
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
 #: What Airflow's audit log calls it when a DAG is switched on or off: in the UI and by REST, and on the command line.

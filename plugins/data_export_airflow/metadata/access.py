@@ -16,7 +16,7 @@ from data_export_airflow.dags.check_dag import CHECK_DAG
 
 @dataclass(frozen=True, slots=True)
 class Rights:
-    """What the user may read of an export's history, beside its DAG.
+    """What the user may read of an export's history, apart from its DAG.
 
     `runs` as for `dags/{dag_id}/dagRuns`; `receipts`, which are asset events, as for `assets/events`; `reasons`, why
     which task failed, as for its `xcomEntries`.

@@ -11,8 +11,8 @@ from airflow.models.asset import AssetEvent
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from data_export_airflow.metadata.exports import ours
 from data_export_airflow.metadata.receipts import TOTALS, first_event
-from data_export_airflow.page.newest import ours
 
 DAYS = 14
 KEYS = ("work_orders", "bytes", "images", "image_bytes", "images_missing", "refused_recipients")

@@ -14,9 +14,9 @@ from sqlalchemy.orm import Session
 
 from data_export.lateness import REMIND_FOR
 from data_export_airflow.dags.factory import LATE_TAG
+from data_export_airflow.metadata.delivered import of_schedule
+from data_export_airflow.metadata.late import MOST_SETTLE
 from data_export_airflow.metadata.receipts import PREFIX, by_id, first_event
-from data_export_airflow.page.delivered import of_schedule
-from data_export_airflow.page.late import MOST_SETTLE
 
 _ACTIVE = ("queued", "running")
 _RUN = (
@@ -43,7 +43,7 @@ class Newest(NamedTuple):
 
     @property
     def runs(self) -> bool:
-        """Whether windows of it become due."""
+        """Whether windows of the export become due."""
         return not self.dag.is_paused and not self.dag.timetable_type.endswith("NullTimetable")
 
     @property

@@ -1,0 +1,126 @@
+"""Airflow's backfills: which are under way, what one would run, and making it."""
+
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from airflow.jobs.job import most_recent_job
+from airflow.models.backfill import (
+    AlreadyRunningBackfill,
+    Backfill,
+    BackfillDagRun,
+    ReprocessBehavior,
+    _create_backfill,
+    _do_dry_run,
+)
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from airflow.sdk.exceptions import AirflowException
+from airflow.utils.platform import getuser
+from airflow.utils.session import create_session
+from pendulum import instance
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from data_export.errors import ConfigError, LimitExceeded
+from data_export.window import ExportWindow
+
+_ACTIVE = ("queued", "running")
+
+
+def under_way(session: Session, dag_id: str) -> list[dict[str, Any]]:
+    """By its runs, not by what Airflow says of it, which notices the end of one up to half a minute late.
+
+    `from` and `to` are the starts of its first and its last window, `windows` counts all and `left` those not over.
+    """
+    windows = select(func.count()).select_from(BackfillDagRun).where(BackfillDagRun.backfill_id == Backfill.id)
+    left = select(func.count()).select_from(DagRun)
+    left = left.where(DagRun.dag_id == dag_id, DagRun.backfill_id == Backfill.id, DagRun._state.in_(_ACTIVE))
+    statement = select(
+        Backfill.id,
+        Backfill.from_date.label("from"),
+        Backfill.to_date.label("to"),
+        Backfill.is_paused,
+        windows.scalar_subquery().label("windows"),
+        left.scalar_subquery().label("left"),
+    ).where(Backfill.dag_id == dag_id, Backfill.completed_at.is_(None))
+    rows = [dict(row._mapping) for row in session.execute(statement.order_by(Backfill.id))]
+    return [row for row in rows if row["left"] or not row["windows"]]  # one without windows is just being made
+
+
+class Active(NamedTuple):
+    """A backfill that Airflow takes for unfinished; `windows` of it start from `first` up to and including `last`."""
+
+    id: int
+    windows: int
+    first: datetime
+    last: datetime
+
+
+def active(session: Session, dag_id: str) -> Active | None:
+    """The one that keeps another from being made, which Airflow notices the end of up to half a minute late."""
+    found = session.scalar(select(Backfill).where(Backfill.dag_id == dag_id, Backfill.completed_at.is_(None)))
+    if found is None:
+        return None
+    count = select(func.count()).select_from(BackfillDagRun).where(BackfillDagRun.backfill_id == found.id)
+    return Active(found.id, session.scalar(count) or 0, found.from_date, found.to_date)
+
+
+def dry_run(
+    session: Session, dag_id: str, first: datetime, last: datetime, reprocess: str, newest_first: bool
+) -> list[ExportWindow]:
+    """The windows that Airflow would run of those that start from `first` up to and including `last`, in its order."""
+    infos = _do_dry_run(
+        dag_id=dag_id,
+        from_date=instance(first),
+        to_date=instance(last),
+        reverse=newest_first,
+        reprocess_behavior=ReprocessBehavior(reprocess),
+        session=session,
+    )
+    return [ExportWindow(info.data_interval.start, info.data_interval.end) for info in infos if info.data_interval]
+
+
+def create(
+    dag_id: str, first: datetime, last: datetime, reprocess: str, newest_first: bool, max_active_runs: int
+) -> int:
+    """Has Airflow make the backfill, of windows as for `dry_run`; returns its id.
+
+    Raises:
+        LimitExceeded: another backfill of the DAG has begun meanwhile.
+        ConfigError: Airflow refuses, in its own words.
+    """
+    from airflow.api_fastapi.common.dagbag import resolve_run_on_latest_version  # late: loading it takes a second
+
+    with create_session() as session:
+        latest = resolve_run_on_latest_version(None, dag_id, session, fallback=True)
+    try:
+        backfill = _create_backfill(
+            dag_id=dag_id,
+            from_date=instance(first),
+            to_date=instance(last),
+            max_active_runs=max_active_runs,
+            reverse=newest_first,
+            dag_run_conf=None,
+            triggering_user_name=getuser(),
+            reprocess_behavior=ReprocessBehavior(reprocess),
+            run_on_latest_version=latest,
+        )
+    except AlreadyRunningBackfill:
+        raise LimitExceeded("another backfill") from None
+    except (AirflowException, ValueError) as error:
+        raise ConfigError(str(error)) from None
+    return backfill.id
+
+
+def is_paused(session: Session, dag_id: str) -> bool:
+    return bool(session.scalar(select(DagModel.is_paused).where(DagModel.dag_id == dag_id)))
+
+
+def is_current(session: Session, dag_id: str) -> bool:
+    """Whether the dag-processor finds the DAG in a file."""
+    return session.scalar(select(DagModel.is_stale).where(DagModel.dag_id == dag_id)) is False
+
+
+def has_scheduler(session: Session) -> bool:
+    job = most_recent_job("SchedulerJob", session=session)
+    return job is not None and job.is_alive()
