@@ -29,7 +29,7 @@ def sftp(monkeypatch: pytest.MonkeyPatch, extra: dict[str, object], **changes: o
     config = {"export_images": True, "conn_id": "bad", "sftp_remote_path": "/x"}
     target = export(connector_type="sftp", connector_config=config)
     assert isinstance(target.connector_config, SftpConfig)
-    settings: Any = SimpleNamespace(limits=SimpleNamespace(sites_at_once=4))
+    settings: Any = SimpleNamespace(limits=SimpleNamespace(sites_at_once=4), targets=None)
     return destination("acme", target, settings)
 
 

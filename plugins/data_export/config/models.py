@@ -147,7 +147,8 @@ class CustomerExport(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _export_of(connector_type: str, config: type[ConnectorConfig]) -> type[CustomerExport]:
+def export_of(connector_type: str, config: type[ConnectorConfig]) -> type[CustomerExport]:
+    """The model of the customer files of one connector."""
     fields: dict[str, Any] = {
         "connector_type": (Literal[connector_type], Field(description=config.summary)),
         "connector_config": (config, Field(description=f"settings of the {connector_type} connector")),
@@ -159,7 +160,7 @@ def _export_of(connector_type: str, config: type[ConnectorConfig]) -> type[Custo
 
 
 #: The model of each `connector_type`.
-EXPORTS: dict[str, type[CustomerExport]] = {key: _export_of(key, config) for key, config in CONNECTORS.items()}
+EXPORTS: dict[str, type[CustomerExport]] = {key: export_of(key, config) for key, config in CONNECTORS.items()}
 if TYPE_CHECKING:
     AnyExport = CustomerExport
 else:

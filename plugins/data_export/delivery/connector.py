@@ -74,8 +74,6 @@ class ConnectorConfig(BaseModel):
     summary: ClassVar[str]
     #: The key that says where to deliver, which a message about two exports of one target names.
     target_key: ClassVar[str]
-    #: Whether the customer gets a link to the staged file by mail, in place of files at a target.
-    by_link: ClassVar[bool] = False
 
     if_exists: IfExists = Field(
         default="replace",
@@ -102,6 +100,15 @@ class ConnectorConfig(BaseModel):
     def describe(self) -> str:
         """The target in Markdown, for the DAG's page."""
 
+    @classmethod
+    def keys_of(cls, target: str) -> dict[str, str | list[str]] | None:
+        """The keys that an address on the command line stands for; None where it is not one of this connector's.
+
+        Raises:
+            ValueError: it is, but holds what it must not.
+        """
+        return None
+
     def open(self, connections: Connections, transfers: int) -> Destination | None:
         """A client of the target, not yet connected; None for a link by mail.
 
@@ -126,6 +133,14 @@ class ConnectorConfig(BaseModel):
     def reads_images_back(self) -> bool:
         """Whether a copied image is proven by its bytes read back, and not by the server's word."""
         return False
+
+    def recipients(self) -> tuple[str, ...]:
+        """Who is mailed a link to the staged file; empty where the connector delivers to a target of its own."""
+        return ()
+
+    def link_hours(self, usual: int) -> int | None:
+        """How long the mailed link must work, `usual` unless the file says; None where there is no link."""
+        return None
 
     def secrets(self) -> dict[str, SecretStr]:
         """The keys that hold a secret or a reference to one."""
@@ -153,5 +168,7 @@ class Scheme:
     own_keys: Mapping[str, str] = field(default_factory=dict)
     #: Whether the connection may name another server, so that equal addresses may be different places.
     connection_names_server: bool = False
+    #: Page of an object in the provider's console, with `{bucket}` and `{key}`; empty where there is none.
+    console: str = ""
     #: Whether it has buckets; a folder of this machine has none, and is for demo and tests.
     has_buckets: bool = True

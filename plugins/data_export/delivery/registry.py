@@ -106,9 +106,13 @@ class CloudStorageBase(ConnectorConfig):
     def describe(self) -> str:
         return f"`{self.storage_uri}`"
 
+    @classmethod
+    def keys_of(cls, target: str) -> dict[str, str | list[str]] | None:
+        return {"storage_uri": target} if target.partition("://")[0] in SCHEMES else None
+
     def open(self, connections: Connections, transfers: int) -> Destination:
         scheme = self.scheme
-        own = {key: getattr(self, key) for key in scheme.own_keys}
+        own = {key: getattr(self, key, None) for key in scheme.own_keys}
         return scheme.open(self.storage_uri, self.conn_id or connections.default_conn_id(scheme.name), connections, own)
 
     async def check(self, target: Destination, folders: Sequence[str]) -> list[CheckResult]:

@@ -13,7 +13,6 @@ from data_export import layout
 from data_export.config.platform import PlatformSettings
 from data_export.content import CHUNK_BYTES, Content
 from data_export.delivery.base import Store
-from data_export.delivery.email.config import EmailConfig
 from data_export.delivery.email.send import compose, masked, send
 from data_export.errors import RecipientsRefused, StagedFileGone
 from data_export.pipeline.site import MEDIA_TYPE
@@ -45,19 +44,19 @@ def mail_link(
         DataExportError: as `send` and the store raise.
     """
     config = plan.export.connector_config
-    assert isinstance(config, EmailConfig)  # noqa: S101 - called for the email connector only
-    lifetime = timedelta(hours=config.link_ttl_hours or settings.mail.link_ttl_hours)
+    recipients = config.recipients()
+    lifetime = timedelta(hours=config.link_hours(settings.mail.link_ttl_hours) or settings.mail.link_ttl_hours)
 
     async def run() -> list[str]:
         async with staging:
             mailed = _Mailed(plan, receipt, staging)
             await mailed.look()
-            pending = [recipient for recipient in config.emails if recipient not in mailed]
+            pending = [recipient for recipient in recipients if recipient not in mailed]
             if pending:
                 link = await _offer(plan, receipt, staging, lifetime)
                 messages = compose(receipt, link, now + lifetime, settings.mail.sender, pending)
-                await _send(messages, connect, mailed, config.emails)
-            return [masked(recipient) for recipient in config.emails if recipient not in mailed]
+                await _send(messages, connect, mailed, recipients)
+            return [masked(recipient) for recipient in recipients if recipient not in mailed]
 
     return receipt.model_copy(update={"refused_recipients": asyncio.run(run())})
 

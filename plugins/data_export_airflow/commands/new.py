@@ -125,23 +125,14 @@ def _text(options: argparse.Namespace) -> str:
 
 def _from_target(target: str) -> tuple[str | None, dict[str, str | list[str]]]:
     """The connector that a target belongs to, None where it does not say, and the keys that it stands for."""
-    from urllib.parse import unquote, urlsplit
+    from data_export.delivery.registry import CONNECTORS
 
-    scheme, found, _ = target.partition("://")
-    if not found:
-        addresses = target.replace(",", " ").split()
-        return ("email", {_CONFIG + "emails": addresses}) if "@" in target else (None, {})
-    if scheme != "sftp":
-        return scheme, {_CONFIG + "storage_uri": target}
-    parts = urlsplit(target)
-    if parts.password is not None:
-        raise ValueError("--target holds a password: SFTP servers are entered with a key, leave the password out")
-    try:
-        port = str(parts.port or "")
-    except ValueError:
-        raise ValueError("--target holds a port that is not valid: write 1 to 65535, or leave it out") from None
-    named = {"host": parts.hostname, "port": port, "username": parts.username, "remote_path": parts.path}
-    return scheme, {f"{_CONFIG}sftp_{key}": unquote(value) for key, value in named.items() if value}
+    for connector_type, connector in CONNECTORS.items():
+        keys = connector.keys_of(target)
+        if keys is not None:
+            kind = target.partition("://")[0] if "://" in target else connector_type
+            return kind, {_CONFIG + key: value for key, value in keys.items()}
+    return (target.partition("://")[0] if "://" in target else None), {}
 
 
 def _filled(example: list[str], values: Values) -> Iterator[str]:

@@ -13,7 +13,6 @@ from data_export.config.load import load_named
 from data_export.config.models import CustomerExport
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.config.sections import NotifierSettings
-from data_export.delivery.email.config import EmailConfig
 from data_export.errors import DataExportError
 from data_export.images import split_images_uri
 from data_export.layout import data_folder, images_folder
@@ -30,9 +29,8 @@ def check_export(name: str) -> list[CheckResult]:
     export, settings = load_named(name), load_platform()
     source = settings.source
     results = _tried("source: connection", lambda: check_source(source_dsn(source.conn_id), export.sites))
-    lifetime = None
-    if isinstance(export.connector_config, EmailConfig):
-        lifetime = timedelta(hours=export.connector_config.link_ttl_hours or settings.mail.link_ttl_hours)
+    hours = export.connector_config.link_hours(settings.mail.link_ttl_hours)
+    lifetime = None if hours is None else timedelta(hours=hours)
     staging = settings.staging
     results += _tried("staging: connection", lambda: check_staging(store(staging.uri, staging.conn_id), lifetime))
     if export.export_images:
@@ -43,8 +41,7 @@ def check_export(name: str) -> list[CheckResult]:
 
 def _target(name: str, export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
     config, mail = export.connector_config, settings.mail
-    if isinstance(config, EmailConfig):
-        emails = config.emails
+    if emails := config.recipients():
         return _tried("mail: connection", lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails))
     site = export.sites[0]  # one stands for all: what a server grants in the folder of one it grants in all
     folders = [data_folder(site, export.export_type)] + ([images_folder(site)] if export.export_images else [])

@@ -61,7 +61,7 @@ class Steps:
 
     @property
     def _by_mail(self) -> bool:
-        return self.plan.export.connector_config.by_link
+        return self.plan.export.connector_config.recipients() != ()
 
     def _staging(self) -> Store:
         return store(self.settings.staging.uri, self.settings.staging.conn_id)

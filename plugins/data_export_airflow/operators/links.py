@@ -7,6 +7,7 @@ from airflow.sdk import BaseOperatorLink
 from airflow.sdk.configuration import conf
 
 from data_export.config.models import dag_id
+from data_export.delivery.registry import SCHEMES
 
 
 class DeliveredFileLink(BaseOperatorLink):
@@ -31,14 +32,11 @@ class ExportPageLink(BaseOperatorLink):
 
 
 def console_address(uri: str) -> str:
-    """The address of an object in Google's or Amazon's console; empty for other addresses.
+    """The address of an object in its provider's console; empty for other addresses.
 
     `gs://b/a/c.json` -> `https://console.cloud.google.com/storage/browser/_details/b/a/c.json`.
     """
     scheme, _, rest = uri.partition("://")
     bucket, _, key = rest.partition("/")
-    if scheme == "gs":
-        return f"https://console.cloud.google.com/storage/browser/_details/{bucket}/{quote(key)}"
-    if scheme == "s3":
-        return f"https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={quote(key)}"
-    return ""
+    kind = SCHEMES.get(scheme)
+    return kind.console.format(bucket=bucket, key=quote(key)) if kind else ""

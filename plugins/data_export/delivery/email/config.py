@@ -14,7 +14,6 @@ class EmailConfig(ConnectorConfig):
 
     summary: ClassVar[str] = "a temporary link to the data file, by mail"
     target_key: ClassVar[str] = "emails"
-    by_link: ClassVar[bool] = True
 
     emails: tuple[Email, ...] = Field(
         min_length=1,
@@ -63,6 +62,16 @@ class EmailConfig(ConnectorConfig):
     def describe(self) -> str:
         count = len(self.emails)
         return f"a temporary link, mailed to {count} recipient{'s' * (count != 1)}"
+
+    @classmethod
+    def keys_of(cls, target: str) -> dict[str, str | list[str]] | None:
+        return {"emails": target.replace(",", " ").split()} if "@" in target and "://" not in target else None
+
+    def recipients(self) -> tuple[str, ...]:
+        return self.emails
+
+    def link_hours(self, usual: int) -> int:
+        return self.link_ttl_hours or usual
 
     def consequences(self, before: Self) -> Iterator[str]:
         if before.emails != self.emails:

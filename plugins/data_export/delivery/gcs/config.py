@@ -58,4 +58,10 @@ async def _check(target: Destination, folders: Sequence[str]) -> list[CheckResul
     return await check_gcs(target)
 
 
-SCHEME = Scheme("gs", _open, _check, {"impersonate": "put a role into the Airflow connection"})
+SCHEME = Scheme(
+    "gs",
+    _open,
+    _check,
+    own_keys={"impersonate": "put a role into the Airflow connection"},
+    console="https://console.cloud.google.com/storage/browser/_details/{bucket}/{key}",
+)

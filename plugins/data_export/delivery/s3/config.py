@@ -77,4 +77,10 @@ async def _check(target: Destination, folders: Sequence[str]) -> list[CheckResul
     return await check_s3(target)
 
 
-SCHEME = Scheme("s3", _open, _check, connection_names_server=True)
+SCHEME = Scheme(
+    "s3",
+    _open,
+    _check,
+    connection_names_server=True,
+    console="https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={key}",
+)

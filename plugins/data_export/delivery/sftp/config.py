@@ -2,6 +2,7 @@
 
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from urllib.parse import unquote, urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
@@ -169,6 +170,20 @@ class SftpConfig(ConnectorConfig):
     def secrets(self) -> dict[str, SecretStr]:
         found = self.sftp_private_key_passphrase
         return {} if found is None else {"sftp_private_key_passphrase": found}
+
+    @classmethod
+    def keys_of(cls, target: str) -> dict[str, str | list[str]] | None:
+        parts = urlsplit(target)
+        if parts.scheme != "sftp":
+            return None
+        if parts.password is not None:
+            raise ValueError("--target holds a password: SFTP servers are entered with a key, leave the password out")
+        try:
+            port = str(parts.port or "")
+        except ValueError:
+            raise ValueError("--target holds a port that is not valid: write 1 to 65535, or leave it out") from None
+        named = {"host": parts.hostname, "port": port, "username": parts.username, "remote_path": parts.path}
+        return {f"sftp_{key}": unquote(value) for key, value in named.items() if value}
 
     def open(self, connections: Connections, transfers: int) -> Destination:
         from data_export.delivery.sftp.destination import SftpDestination
