@@ -14,6 +14,7 @@ from data_export.images import CopyRules, Progress, copy_images, source_key_of
 from data_export.pipeline.staging import download, scratch, upload
 from data_export.plan import ExportPlan
 from data_export.receipt import DataFile, Delivered, Extracted, ImagesCopied, Transformed
+from data_export.source.database import RowSecurity
 from data_export.source.extract import extract
 from data_export.transform.transform import transform
 from data_export.wording import size_in_words
@@ -24,7 +25,9 @@ MISSING = "missing-images.txt"
 MEDIA_TYPE = "application/x-ndjson"
 
 
-def extract_site(plan: ExportPlan, site_id: UUID, attempt: int, dsn: str, staging: Store) -> Extracted:
+def extract_site(
+    plan: ExportPlan, site_id: UUID, attempt: int, dsn: str, staging: Store, row_security: RowSecurity = "refuse"
+) -> Extracted:
     """Lands one moment of one site and window in staging, as Parquet.
 
     `attempt` separates a retry's files from those of a try that may still be dying. Streamed; local disk holds the
@@ -37,7 +40,7 @@ def extract_site(plan: ExportPlan, site_id: UUID, attempt: int, dsn: str, stagin
 
     prefix = layout.staging_site_prefix(plan.staging_prefix, site_id, attempt)
     with scratch() as folder:
-        rows = extract(dsn, site_id, plan.window, plan.export.export_type, folder)
+        rows = extract(dsn, site_id, plan.window, plan.export.export_type, folder, row_security=row_security)
         size = asyncio.run(store(sorted(path.name for path in folder.iterdir())))
     _log.info("%s: site %s, window %s: %s rows, %s staged", plan.name, site_id, plan.window, rows, size_in_words(size))
     return Extracted(site_id=site_id, prefix=prefix, tables=rows, bytes=size)

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_export.errors import SourceRejected
-from data_export.source.database import Source, open_source
+from data_export.source.database import RowSecurity, Source, open_source
 from data_export.source.queries import SQL_FOLDER, Queries, places
 from data_export.source.snapshot import NUMBER, REPEATED, TABLES
 from data_export.window import ExportWindow
@@ -25,6 +25,7 @@ def extract(
     folder: Path,
     *,
     sql_folder: Path = SQL_FOLDER,
+    row_security: RowSecurity = "refuse",
 ) -> dict[str, int]:
     """Writes `<folder>/<table>.parquet` (zstd) for every table of `snapshot.TABLES`; returns rows by table.
 
@@ -38,7 +39,7 @@ def extract(
     """
     queries = Queries(sql_folder, site_id, window, export_type)
     rows = dict.fromkeys(TABLES, 0)
-    with open_source(dsn) as source, ExitStack() as stack:
+    with open_source(dsn, row_security=row_security) as source, ExitStack() as stack:
         writers = {table: stack.enter_context(_writer(folder, table)) for table in TABLES}
         # Closed at once when a write fails: the query ends before its connection does.
         for batch in stack.enter_context(closing(source.batches(queries.snapshot()))):
@@ -52,7 +53,7 @@ def extract(
     return rows
 
 
-def require_site(dsn: str, site_id: UUID) -> None:
+def require_site(dsn: str, site_id: UUID, row_security: RowSecurity = "refuse") -> None:
     """Nothing, if the source lets us in and knows the site.
 
     Raises:
@@ -60,7 +61,7 @@ def require_site(dsn: str, site_id: UUID) -> None:
     """
     moment = datetime(2000, 1, 1, tzinfo=UTC)  # the query of a site's existence names no window
     queries = Queries(SQL_FOLDER, site_id, ExportWindow(moment, moment + timedelta(days=1)), "work-orders-timeline")
-    with open_source(dsn) as source:
+    with open_source(dsn, row_security=row_security) as source:
         _require_site(source, queries, site_id)
 
 

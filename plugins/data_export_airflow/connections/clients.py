@@ -52,17 +52,6 @@ def connection(conn_id: str) -> Connection:
     return found
 
 
-def source_dsn(conn_id: str) -> str:
-    """libpq address of the source, with its password: never to be logged."""
-    from airflow.providers.postgres.hooks.postgres import PostgresHook
-
-    connection(conn_id)
-    with settings_of(conn_id, "correct its host (an IPv6 address without brackets), its login and its extra"):
-        uri: str = PostgresHook(postgres_conn_id=conn_id).get_uri()
-        urlsplit(uri)
-    return "postgresql://" + uri.partition("://")[2]  # the hook names its own driver in the scheme
-
-
 def store(uri: str, conn_id: str, impersonate: str | None = None) -> Store:
     """The object store at `gs://`, `s3://` or `file://`."""
     builders = {"gs": _gcs, "s3": _s3, "file": _local}
