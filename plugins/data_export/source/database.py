@@ -1,6 +1,6 @@
 """One read-only transaction of the source."""
 
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Literal
@@ -105,13 +105,13 @@ def open_source(
     *,
     patience: float | None = None,
     row_security: RowSecurity = "refuse",
-    ready: Callable[[Source], None] | None = None,
+    before: Sequence[Callable[[Source], None]] = (),
 ) -> Iterator[Source]:
     """A read-only REPEATABLE READ transaction: everything read in it is of one moment.
 
     `dsn` is a libpq URI or `key=value` string. With `patience` the connection and each query
-    are given up after about so many seconds, since a person waits. `ready` is called before the moment is chosen, with
-    a transaction of the same connection in which every query sees the newest state.
+    are given up after about so many seconds, since a person waits. What is in `before` is called before the moment is
+    chosen, each with a transaction of the same connection in which every query sees the newest state.
 
     Raises:
         SourceUnavailable: no connection, a restart, a timeout, too many clients.
@@ -130,9 +130,9 @@ def open_source(
         if patience:
             settings |= {"statement_timeout": f"{patience * 1000:.0f}ms", "lock_timeout": "1s"}
         try:
-            if ready:
+            for step in before:
                 _begin(connection, "READ COMMITTED", settings)
-                ready(Source(connection, dsn))
+                step(Source(connection, dsn))
                 connection.rollback()
             _begin(connection, "REPEATABLE READ", settings)
         except Error as error:

@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 
 from data_export.errors import SourceRejected
 from data_export.source.database import RowSecurity, Source, open_source
+from data_export.source.moment import Moment
 from data_export.source.queries import SQL_FOLDER, Queries, places
 from data_export.source.snapshot import NUMBER, REPEATED, TABLES
 from data_export.window import ExportWindow
@@ -26,10 +27,12 @@ def extract(
     *,
     sql_folder: Path = SQL_FOLDER,
     row_security: RowSecurity = "refuse",
+    moment: Moment | None = None,
 ) -> dict[str, int]:
     """Writes `<folder>/<table>.parquet` (zstd) for every table of `snapshot.TABLES`; returns rows by table.
 
-    All rows are of one read-only REPEATABLE READ transaction. Streamed: a few batches of 2 MiB are held, whatever the
+    All rows are of one read-only REPEATABLE READ transaction, which begins when `moment` lets it; its `warning` says
+    what the file may lack. Streamed: a few batches of 2 MiB are held, whatever the
     size of the window. `dsn` is a libpq URI or `key=value` string; a work order is in the window when `work_order.sql`
     of `sql_folder` says so, as shipped when it was created or updated in `[start, end)`.
 
@@ -39,7 +42,9 @@ def extract(
     """
     queries = Queries(sql_folder, site_id, window, export_type)
     rows = dict.fromkeys(TABLES, 0)
-    with open_source(dsn, row_security=row_security) as source, ExitStack() as stack:
+    moment = moment or Moment(window)
+    steps = (moment.reach_end, moment.wait_for_writers)
+    with open_source(dsn, row_security=row_security, before=steps) as source, ExitStack() as stack:
         writers = {table: stack.enter_context(_writer(folder, table)) for table in TABLES}
         # Closed at once when a write fails: the query ends before its connection does.
         for batch in stack.enter_context(closing(source.batches(queries.snapshot()))):

@@ -27,7 +27,11 @@ class Steps:
     def extract(self, site_id: UUID, attempt: int) -> Extracted:
         source = self.settings.source
         dsn, staging = source_dsn(source.conn_id), self._staging()
-        return extract_site(self.plan, site_id, attempt, dsn, staging, source.row_security)
+
+        minutes = source.late_commit_minutes
+        return extract_site(
+            self.plan, site_id, attempt, dsn, staging, row_security=source.row_security, late_commit_minutes=minutes
+        )
 
     def transform(self, extracted: Extracted) -> Transformed:
         return transform_site(self.plan, extracted, self._staging())
