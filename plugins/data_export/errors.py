@@ -5,6 +5,7 @@
     │   ├── ConfigError             (ValueError)          a customer file or platform setting is wrong
     │   ├── LimitExceeded           (ValueError)          a window breaks a limit of platform or customer
     │   ├── SourceRejected                                the source refuses us, or lacks a table or column
+    │   │   └── ValueRejected                             it cannot read or convert one of its own values
     │   ├── InvalidRecord           (ValueError)          a source row that the delivered format cannot express
     │   ├── AccessDenied            (PermissionError)     credentials, key or permission refused
     │   │   ├── HostKeyMismatch                           an SFTP server does not have the pinned host key
@@ -44,6 +45,10 @@ class LimitExceeded(PermanentError, ValueError):
 
 class SourceRejected(PermanentError):
     """The source refuses the login or a query (missing table, column or right)."""
+
+
+class ValueRejected(SourceRejected):
+    """The source cannot read or convert a value that a query asks for."""
 
 
 class InvalidRecord(PermanentError, ValueError):

@@ -35,6 +35,7 @@ class Extracted(_Step):
     prefix: str = Field(description="staging prefix of the snapshot's Parquet files")
     tables: dict[str, int] = Field(description="rows by table")
     bytes: int = Field(description="size of the snapshot in staging")
+    warning: str | None = Field(default=None, description="what the source could not promise of the moment it shows")
 
 
 class Transformed(_Step):
@@ -52,6 +53,7 @@ class Transformed(_Step):
     bytes: int
     sha256: str
     crc32c: str
+    warning: str | None = Field(default=None, description="that of `Extracted`")
 
     @property
     def digests(self) -> Digests:
@@ -102,6 +104,7 @@ class SiteReceipt(_Step):
     revision: int = Field(default=1, description="2 and later under `if_exists: revision`")
     offered: DataFile | None = Field(default=None, description="`kept` only: the file that was not delivered")
     images: ImagesCopied | None = Field(default=None, description="null where images are not exported")
+    warning: str | None = Field(default=None, description="what the file may lack, since the source was still writing")
 
 
 class Receipt(_Step):

@@ -14,7 +14,8 @@ from data_export.delivery.base import Destination
 from data_export.delivery.email.send import connected
 from data_export.delivery.sftp.config import SftpConfig
 from data_export.errors import ConfigError, PermanentError
-from data_export_airflow.connections.clients import destination, smtp_factory, source_dsn
+from data_export_airflow.connections.clients import destination, smtp_factory
+from data_export_airflow.connections.source import source_dsn
 from demo.servers.smtp import SmtpServer
 from tests.customers import export
 from tests.dags.bad_connection import CANARY, define, opened, refusal
@@ -118,11 +119,11 @@ class TestMail:
 class TestSource:
     @pytest.mark.parametrize(
         "changes",
-        [{"host": "[::1]"}, {"host": "[::1"}, {"host": "x]"}, {"extra": {"sqlalchemy_scheme": "x+y"}}],
+        [{"host": "[::1]"}, {"host": "[::1"}, {"host": "x]"}],
         ids=str,
     )
     def test_an_address_that_is_none_is_refused(
         self, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
     ) -> None:
         define(monkeypatch, **({"conn_type": "postgres", "host": "x", "login": "u", "password": CANARY} | changes))
-        refusal(lambda: source_dsn("bad"), "an IPv6 address without brackets")
+        refusal(lambda: source_dsn("bad"), "write an IPv6 address without")

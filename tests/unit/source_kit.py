@@ -128,6 +128,6 @@ def one_order(source: SourceDatabase) -> SourceDatabase:
 
 
 def run_extract(
-    source: SourceDatabase, folder: Path, sql_folder: Path = SQL_FOLDER, dsn: str | None = None
+    source: SourceDatabase, folder: Path, sql_folder: Path = SQL_FOLDER, dsn: str | None = None, **options: Any
 ) -> dict[str, int]:
-    return extract(dsn or source.dsn, SITE, WINDOW, TIMELINE, folder, sql_folder=sql_folder)
+    return extract(dsn or source.dsn, SITE, WINDOW, TIMELINE, folder, sql_folder=sql_folder, **options)

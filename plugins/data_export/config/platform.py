@@ -3,7 +3,7 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator
 from pydantic_core import ErrorDetails
@@ -66,6 +66,17 @@ class SourceSettings(Section):
     conn_id: ConnId = Field(default="export_source", description="PostgreSQL connection")
     images_uri: str = Field(description="template of an image's address: {site_id}, {input_id}, {file_extension}")
     images_conn_id: ConnId = Field(default="export_images", description="connection of the image store")
+    row_security: Literal["refuse", "apply"] = Field(
+        default="refuse",
+        description="what row-level security of the source may do: refuse ends an export that a policy would thin, "
+        "apply lets policies choose the rows",
+    )
+    late_commit_minutes: Whole = Field(
+        default=10,
+        ge=0,
+        le=120,
+        description="how long extract waits for transactions that were writing at the source when it began",
+    )
 
     @field_validator("images_uri")
     @classmethod

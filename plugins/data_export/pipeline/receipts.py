@@ -36,6 +36,7 @@ def site_receipt(transformed: Transformed, images: ImagesCopied | None, delivere
         revision=delivered.revision,
         offered=ours if delivered.kept else None,
         images=images,
+        warning=transformed.warning,
     )
 
 

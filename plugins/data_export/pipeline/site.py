@@ -13,7 +13,9 @@ from data_export.images import CopyRules, Progress, copy_images, source_key_of
 from data_export.pipeline.staging import download, scratch, upload
 from data_export.plan import ExportPlan
 from data_export.receipt import DataFile, Delivered, Extracted, ImagesCopied, Transformed
+from data_export.source.database import RowSecurity
 from data_export.source.extract import extract
+from data_export.source.moment import Moment
 from data_export.transform.transform import transform
 from data_export.wording import size_in_words
 
@@ -23,7 +25,16 @@ MISSING = "missing-images.txt"
 MEDIA_TYPE = "application/x-ndjson"
 
 
-def extract_site(plan: ExportPlan, site_id: UUID, attempt: int, dsn: str, staging: Store) -> Extracted:
+def extract_site(
+    plan: ExportPlan,
+    site_id: UUID,
+    attempt: int,
+    dsn: str,
+    staging: Store,
+    *,
+    row_security: RowSecurity = "refuse",
+    late_commit_minutes: float = 10,
+) -> Extracted:
     """Lands one moment of one site and window in staging, as Parquet.
 
     `attempt` separates a retry's files from those of a try that may still be dying. Streamed; local disk holds the
@@ -36,10 +47,11 @@ def extract_site(plan: ExportPlan, site_id: UUID, attempt: int, dsn: str, stagin
 
     prefix = layout.staging_site_prefix(plan.staging_prefix, site_id, attempt)
     with scratch() as folder:
-        rows = extract(dsn, site_id, plan.window, plan.export.export_type, folder)
+        kind, moment = plan.export.export_type, Moment(plan.window, late_commit_minutes * 60)
+        rows = extract(dsn, site_id, plan.window, kind, folder, row_security=row_security, moment=moment)
         size = asyncio.run(store(sorted(path.name for path in folder.iterdir())))
     _log.info("%s: site %s, window %s: %s rows, %s staged", plan.name, site_id, plan.window, rows, size_in_words(size))
-    return Extracted(site_id=site_id, prefix=prefix, tables=rows, bytes=size)
+    return Extracted(site_id=site_id, prefix=prefix, tables=rows, bytes=size, warning=moment.warning)
 
 
 def transform_site(plan: ExportPlan, extracted: Extracted, staging: Store) -> Transformed:
@@ -83,6 +95,7 @@ def transform_site(plan: ExportPlan, extracted: Extracted, staging: Store) -> Tr
         work_orders=result.work_orders,
         quarantined=result.quarantined,
         images=result.images,
+        warning=extracted.warning,
         bytes=result.digests.size,
         sha256=result.digests.sha256 or "",
         crc32c=result.digests.crc32c or "",

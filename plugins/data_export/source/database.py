@@ -1,16 +1,16 @@
 """One read-only transaction on the source, and the meaning of its errors."""
 
-import re
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Literal
+from urllib.parse import urlsplit
 
 import pyarrow as pa
 from adbc_driver_manager import Error
 
-from data_export.errors import DataExportError, SourceRejected, SourceUnavailable
+from data_export.errors import SourceRejected
+from data_export.source.faults import is_uri, translated
 from data_export.source.queries import Query
 
 if TYPE_CHECKING:
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 #: Size of the batches asked of the driver: it bounds the memory of extract and, as row groups, that of transform.
 BATCH_BYTES = 2 << 20
 
+# The names of the five types that our queries return: without this, connecting reads the source's whole catalogue.
+_DRIVER = {"adbc.postgresql.type_resolver_mode": "builtin"}
 # What libpq should do where the connection does not say: give up on a server that is gone.
 _CONNECTION = {
     "application_name": "data_export",
@@ -38,24 +40,10 @@ _SESSION = {
     "statement_timeout": "2h",  # a whole table's stream; the role's own limit is meant for interactive queries
     "lock_timeout": "30s",  # a migration holds the table: try again later
     "idle_in_transaction_session_timeout": "15min",  # a worker that hangs must not hold back the source's vacuum
+    "transaction_timeout": "0",  # from PostgreSQL 17; the two hours of a statement are the bound
 }
-# SQLSTATE classes of what a retry cannot help: data, login, catalogue, syntax, rights, unsupported.
-_PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", "P0")
-# What libpq says, without SQLSTATE, where trying again is of no use.
-_REFUSED = (
-    "authentication failed",
-    "no password supplied",
-    "pg_hba.conf",
-    "does not exist",
-    "permission denied",
-    "certificate verify failed",
-    "does not support SSL",
-    "invalid URI",
-    "invalid connection option",
-    "invalid port",
-    "invalid integer value",
-    'missing "="',
-)
+#: What row-level security may do: end the query where a policy applies to our login, or choose its rows.
+RowSecurity = Literal["refuse", "apply"]
 
 
 class Source:
@@ -77,7 +65,7 @@ class Source:
                 cursor.execute(query.text)
                 row: tuple[object, ...] | None = cursor.fetchone()
             except (Error, OSError) as error:
-                raise _translated(error, self._dsn, query) from None
+                raise translated(error, self._dsn, query) from None
         return row
 
     def batches(self, query: Query) -> Generator[pa.RecordBatch, None, None]:
@@ -98,7 +86,7 @@ class Source:
                 with suppress(Error):
                     cursor.adbc_cancel()  # else leaving would wait until the server has sent everything
                 if isinstance(error, Error | OSError):
-                    raise _translated(error, self._dsn, query) from None
+                    raise translated(error, self._dsn, query) from None
                 raise
 
 
@@ -112,11 +100,18 @@ def _execute(cursor: "dbapi.Cursor", sql: str) -> Iterator[pa.RecordBatch]:
 
 
 @contextmanager
-def open_source(dsn: str, *, patience: float | None = None) -> Iterator[Source]:
-    """A read-only REPEATABLE READ transaction: everything read in it is from one moment.
+def open_source(
+    dsn: str,
+    *,
+    patience: float | None = None,
+    row_security: RowSecurity = "refuse",
+    before: Sequence[Callable[[Source], None]] = (),
+) -> Iterator[Source]:
+    """A read-only REPEATABLE READ transaction: everything read in it is of one moment.
 
-    `dsn` is a libpq URI or `key=value` string. With `patience`, the connection and each query are abandoned after
-    about that many seconds, because a person is waiting.
+    `dsn` is a libpq URI or `key=value` string. With `patience` the connection and each query
+    are given up after about so many seconds, since a person waits. What is in `before` is called before the moment is
+    chosen, each with a transaction of the same connection in which every query sees the newest state.
 
     Raises:
         SourceUnavailable: no connection, a restart, a timeout, too many clients.
@@ -124,65 +119,46 @@ def open_source(dsn: str, *, patience: float | None = None) -> Iterator[Source]:
     """
     from adbc_driver_postgresql import dbapi  # imports pandas where it is installed, which transform can do without
 
-    if urlsplit(dsn).netloc.count("@") > 1:
+    if is_uri(dsn) and urlsplit(dsn).netloc.count("@") > 1:
         raise SourceRejected("the source connection has a bare '@' in its login or password: write it as %40")
     try:
-        connection = dbapi.connect(_with_defaults(dsn, patience))
+        connection = dbapi.connect(_with_defaults(dsn, patience), db_kwargs=_DRIVER)
     except Error as error:
-        raise _translated(error, dsn, None) from None
+        raise translated(error, dsn, None) from None
     try:
+        settings = _SESSION | {"row_security": "on" if row_security == "apply" else "off"}
+        if patience:
+            settings |= {"statement_timeout": f"{patience * 1000:.0f}ms", "lock_timeout": "1s"}
         try:
-            with connection.cursor() as cursor:
-                cursor.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
-                hurry = {"statement_timeout": f"{patience * 1000:.0f}ms", "lock_timeout": "1s"} if patience else {}
-                session = _SESSION | hurry
-                settings = ", ".join(f"set_config('{name}', '{value}', true)" for name, value in session.items())
-                cursor.execute(f"SELECT {settings}")
+            for step in before:
+                _begin(connection, "READ COMMITTED", settings)
+                step(Source(connection, dsn))
+                connection.rollback()
+            _begin(connection, "REPEATABLE READ", settings)
         except Error as error:
-            raise _translated(error, dsn, None) from None
+            raise translated(error, dsn, None) from None
         yield Source(connection, dsn)
     finally:
         with suppress(Error):  # after a lost connection there is nothing left to close
             connection.close()
 
 
+def _begin(connection: "dbapi.Connection", level: str, settings: dict[str, str]) -> None:
+    with connection.cursor() as cursor:
+        cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level} READ ONLY")
+        rows = ", ".join(f"('{name}', '{value}')" for name, value in settings.items())
+        cursor.execute(
+            f"SELECT set_config(name, value, true) FROM (VALUES {rows}) AS wanted(name, value) "  # noqa: S608 - our own
+            "WHERE current_setting(name, true) IS NOT NULL"  # else this version of the server does not know it
+        )
+
+
 def _with_defaults(dsn: str, patience: float | None) -> str:
+    """The defaults come first: of an option that is given twice, libpq takes the last."""
     defaults = _CONNECTION | ({"connect_timeout": str(max(2, round(patience)))} if patience else {})
-    missing = [f"{name}={value}" for name, value in defaults.items() if f"{name}=" not in dsn]
-    if "://" not in dsn:
-        return " ".join([dsn, *missing])
-    return dsn + ("&" if "?" in dsn.rsplit("@", 1)[-1] else "?") + "&".join(missing)
-
-
-def _translated(error: Exception, dsn: str, query: Query | None) -> DataExportError:
-    """One line that says what the source said, where, and what to change; never the password."""
-    details = {str(key, "ascii"): str(text, "utf-8", "replace") for key, text in getattr(error, "details", ())}
-    state = getattr(error, "sqlstate", None)
-    said = details.get("PG_DIAG_MESSAGE_PRIMARY") or " ".join(str(error).removeprefix("IO: [libpq] ").split())
-    said = _without_password(said, dsn)
-    if state is None:
-        refused = query is None and any(word in said for word in _REFUSED)
-        fix = "check the source's connection (source.conn_id in platform.yaml)"
-        return SourceRejected(f"source: {said}: {fix}") if refused else SourceUnavailable(f"source: {said}")
-    if not state.startswith(_PERMANENT):
-        return SourceUnavailable(f"source: {said} (SQLSTATE {state})")
-    position = details.get("PG_DIAG_STATEMENT_POSITION")
-    where = query.where(int(position) if position else None) if query else "source"
-    return SourceRejected(f"{where}: {said} (SQLSTATE {state}): {_fix(state)}")
-
-
-def _fix(state: str) -> str:
-    if state == "42501":
-        return "grant the source connection's user SELECT on it"
-    if state.startswith("28") or state == "3D000":
-        return "check the source's connection (source.conn_id in platform.yaml)"
-    return "mend the query; the comment at its top says which columns it must return"
-
-
-def _without_password(text: str, dsn: str) -> str:
-    found = re.search(r"password\s*=\s*(?:'((?:[^'\\]|\\.)*)'|([^\s&]+))", dsn)
-    secrets = [urlsplit(dsn).password or "", *(found.groups() if found else ())]
-    for secret in secrets:
-        for spelling in {secret, unquote(secret or "")} - {"", None}:
-            text = text.replace(spelling, "***")
-    return text
+    options = [f"{name}={value}" for name, value in defaults.items()]
+    if not is_uri(dsn):
+        return " ".join([*options, dsn])
+    head, at, address = dsn.rpartition("@")
+    place, _, query = address.partition("?")
+    return head + at + place + "?" + "&".join([*options, *([query] if query else [])])

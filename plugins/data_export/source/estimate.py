@@ -7,7 +7,7 @@ from pathlib import Path
 
 from data_export.config.models import CustomerExport
 from data_export.errors import SourceUnavailable
-from data_export.source.database import open_source
+from data_export.source.database import RowSecurity, open_source
 from data_export.source.queries import SQL_FOLDER, Queries
 from data_export.window import ExportWindow
 
@@ -25,7 +25,13 @@ class Counted:
 
 
 def count(
-    dsn: str, export: CustomerExport, windows: Sequence[ExportWindow], seconds: float, *, sql_folder: Path = SQL_FOLDER
+    dsn: str,
+    export: CustomerExport,
+    windows: Sequence[ExportWindow],
+    seconds: float,
+    *,
+    sql_folder: Path = SQL_FOLDER,
+    row_security: RowSecurity = "refuse",
 ) -> Counted:
     """Counts work orders and images in the windows, site by site, for about that many seconds once connected.
 
@@ -37,7 +43,7 @@ def count(
     """
     asked = [(site, window) for window in windows for site in export.sites]
     orders = images = done = 0
-    with open_source(dsn, patience=seconds) as source:
+    with open_source(dsn, patience=seconds, row_security=row_security) as source:
         until = time.monotonic() + seconds
         for site, window in asked:
             if done and time.monotonic() > until:

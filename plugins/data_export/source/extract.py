@@ -11,7 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_export.errors import SourceRejected
-from data_export.source.database import Source, open_source
+from data_export.source.database import RowSecurity, Source, open_source
+from data_export.source.moment import Moment
 from data_export.source.queries import SQL_FOLDER, Queries, places
 from data_export.source.snapshot import NUMBER, REPEATED, TABLES
 from data_export.window import ExportWindow
@@ -25,12 +26,15 @@ def extract(
     folder: Path,
     *,
     sql_folder: Path = SQL_FOLDER,
+    row_security: RowSecurity = "refuse",
+    moment: Moment | None = None,
 ) -> dict[str, int]:
     """Writes `<folder>/<table>.parquet` (zstd) for every table of `snapshot.TABLES`; returns rows by table.
 
-    All rows come from one read-only REPEATABLE READ transaction. Streams: holds a few batches of 2 MiB, however large
-    the window. `dsn` is a libpq URI or `key=value` string. `work_order.sql` in `sql_folder` decides which work orders
-    are in the window; the shipped one takes those created or updated in `[start, end)`.
+    All rows are of one read-only REPEATABLE READ transaction, which begins when `moment` lets it; its `warning` says
+    what the file may lack. Streamed: a few batches of 2 MiB are held, whatever the
+    size of the window. `dsn` is a libpq URI or `key=value` string; a work order is in the window when `work_order.sql`
+    of `sql_folder` says so, as shipped when it was created or updated in `[start, end)`.
 
     Raises:
         SourceUnavailable: no connection, a restart, a timeout: a retry may help.
@@ -38,7 +42,9 @@ def extract(
     """
     queries = Queries(sql_folder, site_id, window, export_type)
     rows = dict.fromkeys(TABLES, 0)
-    with open_source(dsn) as source, ExitStack() as stack:
+    moment = moment or Moment(window)
+    steps = (moment.reach_end, moment.wait_for_writers)
+    with open_source(dsn, row_security=row_security, before=steps) as source, ExitStack() as stack:
         writers = {table: stack.enter_context(_writer(folder, table)) for table in TABLES}
         # Closed at once when a write fails: the query ends before its connection does.
         for batch in stack.enter_context(closing(source.batches(queries.snapshot()))):
@@ -52,15 +58,15 @@ def extract(
     return rows
 
 
-def require_site(dsn: str, site_id: UUID) -> None:
-    """Returns if the source lets us in and knows the site.
+def require_site(dsn: str, site_id: UUID, row_security: RowSecurity = "refuse") -> None:
+    """Nothing, if the source lets us in and knows the site.
 
     Raises:
         SourceUnavailable, SourceRejected: as `extract`.
     """
     moment = datetime(2000, 1, 1, tzinfo=UTC)  # the query of a site's existence names no window
     queries = Queries(SQL_FOLDER, site_id, ExportWindow(moment, moment + timedelta(days=1)), "work-orders-timeline")
-    with open_source(dsn) as source:
+    with open_source(dsn, row_security=row_security) as source:
         _require_site(source, queries, site_id)
 
 

@@ -15,7 +15,7 @@ from data_export.limits import Limits, check_window, limits_of
 from data_export.source.estimate import Counted, count
 from data_export.window import ExportWindow
 from data_export.wording import windows_in_words
-from data_export_airflow.connections.clients import source_dsn
+from data_export_airflow.connections.source import source_dsn
 from data_export_airflow.metadata import backfills
 from data_export_airflow.metadata.database import airflow_session
 from data_export_airflow.metadata.windows import MAX_WINDOWS, Schedule, WindowRow, sample, schedule, windows
@@ -210,9 +210,9 @@ def _recent(session: Session, name: str, plan: Schedule, now: datetime) -> dict[
 
 def _counted(export: AnyExport, runs: list[ExportWindow]) -> tuple[Counted | None, str | None]:
     some = sorted({0, len(runs) // 2, len(runs) - 1})
-    conn_id = load_platform().source.conn_id
+    source, asked = load_platform().source, [runs[number] for number in some]
     try:
-        return count(source_dsn(conn_id), export, [runs[number] for number in some], _SECONDS), None
+        return count(source_dsn(source.conn_id), export, asked, _SECONDS, row_security=source.row_security), None
     except DataExportError as error:
         return None, str(error)
 

@@ -18,7 +18,7 @@ from data_export.review.objects import SampleObjects, sample_objects
 from data_export.source.estimate import Counted, count
 from data_export.window import ExportWindow
 from data_export_airflow.commands.revision import files_at
-from data_export_airflow.connections.clients import source_dsn
+from data_export_airflow.connections.source import source_dsn
 from data_export_airflow.schedule.windows import PlannedRun, gap_or_overlap, last_complete, upcoming
 
 _RUNS = 3
@@ -154,7 +154,7 @@ class _Source:
 
     def __init__(self, platform: PlatformSettings, silence: str | None) -> None:
         self.silence = silence
-        self._conn_id = platform.source.conn_id
+        self._source = platform.source
         self._until = time.monotonic() + _SECONDS
 
     def count(self, export: AnyExport, window: ExportWindow) -> Counted | None:
@@ -164,7 +164,8 @@ class _Source:
         if self.silence is not None:
             return None
         try:
-            return count(source_dsn(self._conn_id), export, [window], min(left, _SECONDS_EACH))
+            dsn, seconds = source_dsn(self._source.conn_id), min(left, _SECONDS_EACH)
+            return count(dsn, export, [window], seconds, row_security=self._source.row_security)
         except DataExportError as error:
             self.silence = str(error)
             return None

@@ -10,7 +10,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pkgutil import resolve_name
 from typing import Any
-from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook, Connection, Variable
 from airflow.sdk.exceptions import AirflowException
@@ -41,17 +40,6 @@ def connection(conn_id: str) -> Connection:
         raise unread(conn_id, error) from None
     check_extra(conn_id, found.extra)
     return found
-
-
-def source_dsn(conn_id: str) -> str:
-    """libpq address of the source, with its password: never to be logged."""
-    from airflow.providers.postgres.hooks.postgres import PostgresHook
-
-    connection(conn_id)
-    with settings_of(conn_id, "correct its host (an IPv6 address without brackets), its login and its extra"):
-        uri: str = PostgresHook(postgres_conn_id=conn_id).get_uri()
-        urlsplit(uri)
-    return "postgresql://" + uri.partition("://")[2]  # the hook names its own driver in the scheme
 
 
 def store(uri: str, conn_id: str) -> Store:

@@ -17,7 +17,8 @@ from data_export.errors import DataExportError
 from data_export.images import split_images_uri
 from data_export.layout import data_folder, images_folder
 from data_export_airflow.alerting.notifiers import make
-from data_export_airflow.connections.clients import destination, smtp_factory, source_dsn, store
+from data_export_airflow.connections.clients import destination, smtp_factory, store
+from data_export_airflow.connections.source import source_dsn
 
 
 def check_export(name: str) -> list[CheckResult]:

@@ -13,7 +13,8 @@ from data_export.pipeline.site import copy_site_images, deliver_site, extract_si
 from data_export.pipeline.staging import clean_up
 from data_export.plan import ExportPlan
 from data_export.receipt import Extracted, ImagesCopied, Receipt, SiteReceipt, Transformed
-from data_export_airflow.connections.clients import destination, smtp_factory, source_dsn, store
+from data_export_airflow.connections.clients import destination, smtp_factory, store
+from data_export_airflow.connections.source import source_dsn
 
 
 @dataclass(frozen=True)
@@ -24,7 +25,13 @@ class Steps:
     settings: PlatformSettings = field(default_factory=load_platform)
 
     def extract(self, site_id: UUID, attempt: int) -> Extracted:
-        return extract_site(self.plan, site_id, attempt, source_dsn(self.settings.source.conn_id), self._staging())
+        source = self.settings.source
+        dsn, staging = source_dsn(source.conn_id), self._staging()
+
+        minutes = source.late_commit_minutes
+        return extract_site(
+            self.plan, site_id, attempt, dsn, staging, row_security=source.row_security, late_commit_minutes=minutes
+        )
 
     def transform(self, extracted: Extracted) -> Transformed:
         return transform_site(self.plan, extracted, self._staging())

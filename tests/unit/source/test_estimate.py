@@ -57,9 +57,9 @@ def test_when_time_is_up_the_rest_is_reckoned(one_order: SourceDatabase, sql: Pa
 
 def test_the_time_to_connect_is_not_counted(one_order: SourceDatabase, monkeypatch: pytest.MonkeyPatch) -> None:
     @contextmanager
-    def slowly(dsn: str, *, patience: float) -> Iterator[Source]:
+    def slowly(dsn: str, *, patience: float, **options: Any) -> Iterator[Source]:
         time.sleep(patience)
-        with open_source(dsn, patience=patience) as source:
+        with open_source(dsn, patience=patience, **options) as source:
             yield source
 
     monkeypatch.setattr("data_export.source.estimate.open_source", slowly)

@@ -1,0 +1,92 @@
+"""What the errors of the source mean."""
+
+import re
+from urllib.parse import unquote, urlsplit
+
+from data_export.errors import DataExportError, SourceRejected, SourceUnavailable, ValueRejected
+from data_export.source.queries import Query
+
+# SQLSTATE classes of what a retry cannot help: data, login, catalogue, syntax, rights, unsupported, limits of a value.
+_PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", "54", "P0")
+# Of these classes: what a value of a row can cause.
+_OF_VALUES = ("0A", "22", "54")
+# And the server's time limits for a transaction, or for one that waits.
+_TIME_LIMITS = ("25P03", "25P04")
+# What libpq says, without SQLSTATE, where trying again is of no use.
+_REFUSED = re.compile(
+    "authentication failed|no password supplied|pg_hba.conf|does not exist|permission denied|certificate verify failed"
+    "|does not support SSL|does not match host name|invalid URI|invalid connection option|invalid port"
+    r"|invalid integer value|invalid \w+ value|missing \"=\"|unterminated quoted string|could not match \d+"
+    "|weak sslmode|could not (read|load|open) .*(certificate|private key)|private key file|not compiled in"
+)
+_SECRETS = ("password", "sslpassword", "oauth_client_secret")
+_PAIR = re.compile(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\]|\\.)*))", re.DOTALL)
+_CONNECTION = "check the source's connection (source.conn_id in platform.yaml)"
+
+
+def is_uri(dsn: str) -> bool:
+    """Whether libpq takes the text for a URI, else for `key=value` pairs."""
+    return dsn.startswith(("postgresql://", "postgres://"))
+
+
+def translated(error: Exception, dsn: str, query: Query | None) -> DataExportError:
+    """One line: what the source said, where, and what to change; never the password."""
+    details = {str(key, "ascii"): str(text, "utf-8", "replace") for key, text in getattr(error, "details", ())}
+    state = getattr(error, "sqlstate", None)
+    said = details.get("PG_DIAG_MESSAGE_PRIMARY") or " ".join(str(error).removeprefix("IO: [libpq] ").split())
+    if detail := details.get("PG_DIAG_MESSAGE_DETAIL"):
+        said += f" ({' '.join(detail.split())})"
+    said = _without_secrets(said, dsn)
+    if state is None:
+        refused = query is None and _REFUSED.search(said)
+        return SourceRejected(f"source: {said}: {_CONNECTION}") if refused else SourceUnavailable(f"source: {said}")
+    if state in _TIME_LIMITS or not state.startswith(_PERMANENT):
+        return SourceUnavailable(f"source: {said} (SQLSTATE {state}){_advice(state, said)}")
+    position = details.get("PG_DIAG_STATEMENT_POSITION")
+    where = query.where(int(position) if position else None) if query else "source"
+    kind = ValueRejected if state.startswith(_OF_VALUES) else SourceRejected
+    return kind(f"{where}: {said} (SQLSTATE {state}): {_fix(state, said)}")
+
+
+def _advice(state: str, said: str) -> str:
+    if state == "40001" and "recovery" in said:
+        return (
+            ": the source is a standby that ended the query to go on replaying: set hot_standby_feedback = on there, "
+            "or raise its max_standby_streaming_delay"
+        )
+    if state in _TIME_LIMITS:
+        return ": the source ends long transactions: lift the limit for the login that exports use"
+    return ""
+
+
+def _fix(state: str, said: str) -> str:
+    policies = (
+        "row-level security would leave rows out without a word: give the source connection's user BYPASSRLS, or, if "
+        "its policies show it all that is to be exported, set source.row_security: apply in platform.yaml"
+    )
+    grant = "grant the source connection's user SELECT on it"
+    if state == "42501":
+        if "row-level security" in said:
+            return policies
+        # A server that speaks another language: its words do not say which of the two it is.
+        return grant if "permission denied" in said else f"{grant}; or, where the table has policies: {policies}"
+    if state == "42702":
+        return "name each column of the table in place of `.*`: the table has a column of the same name"
+    if state.startswith("28") or state == "3D000":
+        return _CONNECTION
+    return "fix the query; the comment at its top says which columns it must return"
+
+
+def _without_secrets(text: str, dsn: str) -> str:
+    secrets: list[str | None] = []
+    if is_uri(dsn):
+        parts = dsn.partition("?")[2].split("&")
+        secrets += [part.partition("=")[2] for part in parts if part.partition("=")[0] in _SECRETS]
+        secrets.append(urlsplit(dsn).password)
+    else:
+        pairs = [(name, quoted or bare) for name, quoted, bare in _PAIR.findall(dsn)]
+        secrets += [re.sub(r"\\(.)", r"\1", value) for name, value in pairs if name in _SECRETS]
+    for secret in secrets:
+        for spelling in {secret, unquote(secret or "")} - {"", None}:
+            text = text.replace(str(spelling), "***")
+    return text

@@ -1,0 +1,137 @@
+"""Which moment of the source a window may be read at: not before its end, and not before who was writing has ended."""
+
+import logging
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from data_export.errors import SourceRejected, SourceUnavailable
+from data_export.source.database import Source
+from data_export.source.queries import Query
+from data_export.window import ExportWindow
+
+_log = logging.getLogger(__name__)
+# How long a source that is behind the window's end is waited for here; then the task tries again.
+_BEHIND_SECONDS = 120.0
+# An idle primary sends its standby nothing: one that receives, and had nothing to replay for so long, is up to date.
+_IDLE_SECONDS = 20.0
+_LONGEST_PAUSE = 5.0
+_SAY_EVERY = 60.0
+
+# Every role may call these. The snapshot ends with the last transaction that has ended: who began to write after that
+# is between it and the next number to be given out, of which `age` knows, as of the transaction's first call. The
+# columns of pg_stat_wal_receiver are NULL without pg_read_all_stats.
+_PRIMARY_OR_STANDBY = """
+SELECT pg_is_in_recovery(), clock_timestamp(),
+    pg_snapshot_xmin(shown)::text::int8,
+    pg_snapshot_xmax(shown)::text::int8 + age((pg_snapshot_xmax(shown)::text::int8 % 4294967296)::text::xid),
+    CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() END,
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() - '0/0' END::int8,
+    CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() - '0/0' END::int8,
+    CASE WHEN pg_is_in_recovery() THEN EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid IS NOT NULL) END,
+    (SELECT last_msg_send_time FROM pg_stat_wal_receiver WHERE latest_end_lsn <= pg_last_wal_replay_lsn())
+FROM pg_current_snapshot() AS shown
+"""
+_QUERY = Query(_PRIMARY_OR_STANDBY, ((0, len(_PRIMARY_OR_STANDBY), Path("source"), False),))
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    standby: bool
+    clock: datetime
+    oldest: int  # transaction that may still write
+    next: int  # the first number that no transaction had when this transaction began
+    replayed_at: datetime | None  # commit time of what a standby replayed last
+    replayed: int | None
+    received: int | None
+    receives: bool | None
+    sent_at: datetime | None  # the primary's clock in its last message, where all that it had by then is replayed
+
+    @property
+    def seen_until(self) -> datetime:
+        """Up to which moment all commits are known to be visible."""
+        if not self.standby:
+            return self.clock
+        known = [moment for moment in (self.replayed_at, self.sent_at) if moment is not None]
+        return max(known, default=datetime.min.replace(tzinfo=UTC))
+
+
+class Moment:
+    """Waits, on a connection, until a window may be read from it.
+
+    `warning` is None, or says in words what a file that is read now may lack.
+    """
+
+    def __init__(self, window: ExportWindow, writers_seconds: float = 600.0) -> None:
+        self._window = window
+        self._writers_seconds = writers_seconds
+        self.warning: str | None = None
+
+    def reach_end(self, source: Source) -> None:
+        """Waits for the window's end.
+
+        Raises:
+            SourceUnavailable: the source is long before it, by its clock or by what it has replayed.
+        """
+        idle_since, last = 0.0, None
+        for state, waited in self._states(source):
+            if (state.replayed, state.received) != last:
+                idle_since, last = waited, (state.replayed, state.received)
+            idle = state.receives and state.received == state.replayed and waited - idle_since >= _IDLE_SECONDS
+            if state.seen_until >= self._window.end or (idle and state.clock >= self._window.end):
+                return
+            ahead = self._window.end - state.clock
+            if waited >= _BEHIND_SECONDS or ahead > timedelta(seconds=_BEHIND_SECONDS):
+                raise SourceUnavailable(self._behind(state))
+            _say(waited, "the source to reach the window's end")
+
+    def wait_for_writers(self, source: Source) -> None:
+        """Waits until every transaction that was writing has ended; past the bound it sets `warning`."""
+        begun = None
+        for state, waited in self._states(source):
+            begun = state.next if begun is None else begun
+            if state.oldest >= begun:
+                return
+            if waited >= self._writers_seconds:
+                self.warning = (
+                    f"read while a transaction of the source was still writing, {waited / 60:.0f} minutes after "
+                    "extract began: what it commits for this window later is not in the file"
+                )
+                _log.warning("%s: %s", self._window, self.warning)
+                return
+            _say(waited, "transactions that write at the source")
+
+    def _states(self, source: Source) -> Iterator[tuple[_State, float]]:
+        """The state again and again, with the seconds since the first; none where the source does not know."""
+        begun, pause = time.monotonic(), 0.05
+        while True:
+            try:
+                row: Any = source.row(_QUERY)
+            except SourceRejected as error:  # a relative of PostgreSQL without these functions
+                self.warning = f"the source does not say which moment it shows: {error}"
+                _log.warning("%s: %s", self._window, self.warning)
+                return
+            yield _State(*row), time.monotonic() - begun
+            time.sleep(pause)
+            pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _behind(self, state: _State) -> str:
+        end = self._window.end.isoformat()
+        if not state.standby:
+            return (
+                f"source: its clock says {state.clock.astimezone(UTC).isoformat()}, before the window's end {end}: the "
+                "task tries again; compare the clocks of the source and of the workers"
+            )
+        replayed = state.replayed_at.astimezone(UTC).isoformat() if state.replayed_at else "nothing with a time"
+        return (
+            f"source: the standby has replayed up to {replayed}, before the window's end {end}: the task tries again; "
+            "look whether its replay is paused or its receiver is disconnected"
+        )
+
+
+def _say(waited: float, what: str) -> None:
+    if waited and waited % _SAY_EVERY < _LONGEST_PAUSE:
+        _log.info("waiting for %s, %.0f seconds so far", what, waited)

@@ -1,0 +1,150 @@
+"""The moment a file shows: after the window's end, on a standby too, and after those who were writing."""
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from data_export.errors import SourceUnavailable
+from data_export.source.extract import extract
+from data_export.source.moment import Moment
+from data_export.window import ExportWindow
+from demo.servers import postgres
+from demo.servers.postgres import PostgresServer
+from tests.unit.source_kit import SCHEMA, SITE, TIMELINE, WINDOW, SourceDatabase, run_extract
+
+
+def window(ends_in: float) -> ExportWindow:
+    end = (datetime.now(UTC) + timedelta(seconds=ends_in + 0.5)).replace(microsecond=0)
+    return ExportWindow(end - timedelta(hours=1), end)
+
+
+def test_a_transaction_that_was_writing_is_waited_for(one_order: SourceDatabase, tmp_path: Path) -> None:
+    with psycopg.connect(one_order.dsn) as writer, ThreadPoolExecutor(1) as pool:
+        late = [UUID(int=50), SITE, WINDOW.start]
+        writer.execute("INSERT INTO work_order (id, site_id, create_date) VALUES (%s, %s, %s)", late)
+        moment = Moment(WINDOW, 60)
+        extracting = pool.submit(run_extract, one_order, tmp_path, moment=moment)
+        time.sleep(1.5)
+        assert not extracting.done()
+        writer.commit()
+        assert extracting.result(30)["work_order"] == 2
+    assert moment.warning is None
+
+
+def test_past_the_bound_it_goes_on_and_says_so(one_order: SourceDatabase, tmp_path: Path) -> None:
+    with psycopg.connect(one_order.dsn) as writer:
+        writer.execute("UPDATE work_order SET name = 'late'")
+        moment = Moment(WINDOW, 0.5)
+        assert run_extract(one_order, tmp_path, moment=moment)["work_order"] == 1
+    assert moment.warning is not None
+    assert "still writing" in moment.warning
+
+
+def test_readers_are_not_waited_for(one_order: SourceDatabase, tmp_path: Path) -> None:
+    with psycopg.connect(one_order.dsn) as reader:
+        reader.execute("SELECT * FROM work_order")
+        began = time.monotonic()
+        run_extract(one_order, tmp_path)
+        assert time.monotonic() - began < 3
+
+
+def test_a_clock_that_is_behind_is_waited_for_or_an_error(one_order: SourceDatabase, tmp_path: Path) -> None:
+    soon = window(2)
+    extract(one_order.dsn, SITE, soon, TIMELINE, tmp_path)
+    assert datetime.now(UTC) >= soon.end
+    with pytest.raises(SourceUnavailable, match=r"its clock says .* before the window's end"):
+        extract(one_order.dsn, SITE, window(3600), TIMELINE, tmp_path)
+
+
+@pytest.fixture(scope="module")
+def primary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceDatabase]:
+    settings = {"wal_level": "replica", "max_wal_senders": "5", "hot_standby": "on"}
+    with PostgresServer(tmp_path_factory.mktemp("primary"), durable=False, settings=settings) as running:
+        dsn = running.create_database("source")
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute(SCHEMA.read_text())
+            yield SourceDatabase(dsn, connection)
+
+
+@pytest.fixture(scope="module")
+def standby(primary: SourceDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceDatabase]:
+    folder = tmp_path_factory.mktemp("standby")
+    folder.chmod(0o777)
+    parts = urlsplit(primary.dsn)
+    dsn = f"host=127.0.0.1 port={parts.port} user=postgres password={parts.password}"
+    program = str(postgres._binaries() / "pg_basebackup")
+    data = folder / "data"
+    command = [*postgres._unprivileged(), program, "-d", dsn, "-D", str(data), "-R", "-X", "stream", "-c", "fast"]
+    subprocess.run(command, check=True, capture_output=True)
+    (folder / "password").write_text(str(parts.password))
+    running = PostgresServer(folder, durable=False, settings={"hot_standby": "on"})
+    with running, psycopg.connect(running.dsn("source"), autocommit=True) as connection:
+        yield SourceDatabase(running.dsn("source"), connection)
+
+
+def order(primary: SourceDatabase, number: int, moment: datetime) -> None:
+    primary.insert("work_order", [{"id": UUID(int=number), "site_id": SITE, "create_date": moment}])
+
+
+def test_a_standby_that_has_not_replayed_the_window_is_not_read(
+    primary: SourceDatabase, standby: SourceDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    order(primary, 1, datetime.now(UTC) - timedelta(minutes=1))
+    time.sleep(1)
+    standby.connection.execute("SELECT pg_wal_replay_pause()")
+    late = window(2)
+    order(primary, 2, late.end - timedelta(seconds=1))
+    time.sleep(2.5)
+    monkeypatch.setattr("data_export.source.moment._BEHIND_SECONDS", 2.0)
+    with pytest.raises(SourceUnavailable, match=r"the standby has replayed up to .* before the window's end"):
+        extract(standby.dsn, SITE, late, TIMELINE, tmp_path)
+    monkeypatch.undo()
+    resume = threading.Timer(1, standby.connection.execute, ["SELECT pg_wal_replay_resume()"])
+    resume.start()
+    assert extract(standby.dsn, SITE, late, TIMELINE, tmp_path)["work_order"] == 2
+    resume.join()
+
+
+@pytest.mark.parametrize("may_look", [True, False])
+def test_a_standby_of_an_idle_primary_is_up_to_date(
+    primary: SourceDatabase,
+    standby: SourceDatabase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    may_look: bool,
+) -> None:
+    monkeypatch.setattr("data_export.source.moment._IDLE_SECONDS", 1.0 if not may_look else 1e6)
+    monkeypatch.setattr("data_export.source.moment._BEHIND_SECONDS", 60.0)
+    order(primary, 10 + may_look, datetime.now(UTC))
+    dsn = standby.dsn
+    if not may_look:
+        primary.connection.execute("CREATE ROLE plain LOGIN PASSWORD 'x'; GRANT SELECT ON work_order TO plain")
+        primary.connection.execute("GRANT SELECT ON work_item, input, data_conformity, job_conformity TO plain")
+        dsn = f"postgresql://plain:x@{dsn.rpartition('@')[2]}"
+    time.sleep(2)
+    assert extract(dsn, SITE, window(-1), TIMELINE, tmp_path)["work_order"] >= 1
+
+
+def test_a_transaction_of_the_primary_is_waited_for_on_the_standby(
+    primary: SourceDatabase, standby: SourceDatabase, tmp_path: Path
+) -> None:
+    before = extract(standby.dsn, SITE, WINDOW, TIMELINE, tmp_path)["work_order"]
+    with psycopg.connect(primary.dsn) as writer, ThreadPoolExecutor(1) as pool:
+        row = [UUID(int=90), SITE, WINDOW.start]
+        writer.execute("INSERT INTO work_order (id, site_id, create_date) VALUES (%s, %s, %s)", row)
+        order(primary, 91, datetime.now(UTC))  # sends the other's beginning too
+        time.sleep(1)
+        extracting = pool.submit(extract, standby.dsn, SITE, WINDOW, TIMELINE, tmp_path)
+        time.sleep(1.5)
+        assert not extracting.done()
+        writer.commit()
+        assert extracting.result(30)["work_order"] == before + 1
