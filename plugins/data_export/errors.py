@@ -8,10 +8,12 @@
     │   ├── InvalidRecord           (ValueError)          a source row that the delivered format cannot express
     │   ├── AccessDenied            (PermissionError)     credentials, key or permission refused
     │   │   ├── HostKeyMismatch                           an SFTP server is not the one that was pinned
+    │   │   ├── CredentialsRefused                        login, key or token refused: nothing at all will work
     │   │   └── OverwriteRefused                          may create, may not replace
     │   ├── TargetNotFound          (FileNotFoundError)   bucket or folder does not exist
     │   ├── RecipientsRefused                             the mail server will not take mail for some recipients
     │   ├── TargetRefused                                 the target will not take this name or this operation
+    │   │   └── ObjectRefused                             this one object cannot be read or stored; others can
     │   ├── StagedFileGone                                what an earlier task of the run staged was cleaned since
     │   └── CheckFailed                                   a check found what would make an export fail
     ├── TransientError              a retry may help: network, 429, 5xx, stalled or full server
@@ -58,6 +60,10 @@ class HostKeyMismatch(AccessDenied):
     """An SFTP server presents another host key than the pinned one."""
 
 
+class CredentialsRefused(AccessDenied):
+    """A server refuses the login, key or token itself, so that no other request would pass either."""
+
+
 class OverwriteRefused(AccessDenied):
     """The target lets us create objects but not replace them."""
 
@@ -68,6 +74,10 @@ class TargetNotFound(PermanentError, FileNotFoundError):
 
 class TargetRefused(PermanentError):
     """The target will not take this name or this operation, whatever the credentials."""
+
+
+class ObjectRefused(TargetRefused):
+    """This one object cannot be read or stored (archived, too large, unreadable); it says nothing of others."""
 
 
 class RecipientsRefused(PermanentError):

@@ -38,17 +38,18 @@ def on_failure(context: Mapping[str, Any]) -> None:
 
 
 def tell_left_out(context: Mapping[str, Any], receipt: Receipt, staging_prefix: str) -> None:
-    """Tells of records and recipients that a run had to leave out. Never raises: the data was delivered."""
-    from data_export.alerts.failure import quarantine_alert, refused_alert
+    """Tells of records, images and recipients that a run had to leave out. Never raises: the data was delivered."""
+    from data_export.alerts.failure import images_alert, quarantine_alert, refused_alert
     from data_export_airflow.alerting.sender import Teller
 
-    quarantined = receipt.totals()["quarantined"]
-    if not (quarantined or receipt.refused_recipients):
+    quarantined, images = receipt.totals()["quarantined"], receipt.totals()["images_failed"]
+    if not (quarantined or images or receipt.refused_recipients):
         return
     try:
         teller, ti = Teller(context), context["ti"]
         place, days = f"{teller.settings.staging.uri}{staging_prefix}/", teller.settings.staging.keep_failed_days
         alerts = [quarantine_alert(receipt, place, days, ti.log_url)] if quarantined else []
+        alerts += [images_alert(receipt, ti.log_url)] if images else []
         alerts += [refused_alert(receipt, ti.log_url)] if receipt.refused_recipients else []
         for alert in alerts:
             teller.tell(alert, _owner(context["task"]), ti.run_id)

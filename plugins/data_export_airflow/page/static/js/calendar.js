@@ -14,7 +14,7 @@ const GAPS = new Set(["missing", "past"]);
 
 /** Firefox clicks a button when Space is let go, whatever became of its being pressed. */
 const noClick = (event) => event.key === " " && event.preventDefault();
-const marks = ({ totals }) => [totals?.images_missing && "lacks-images", totals?.refused_recipients && "refused"].filter(Boolean);
+const marks = ({ totals }) => [(totals?.images_missing || totals?.images_failed) && "lacks-images", totals?.refused_recipients && "refused"].filter(Boolean);
 
 /**
  * A table of windows. Selecting is by a click on a gap, Space on any window, and Shift with a click or an arrow for a
