@@ -1,9 +1,10 @@
 """Whole small objects and pieces of larger ones, through obstore."""
 
 import base64
+import mimetypes
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from data_export.content import Content, Digests, Hasher
@@ -83,6 +84,20 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 def to_metadata(digests: Digests) -> dict[str, str]:
     """Digests to keep in the object's metadata; the server compares the bytes with one of them as they arrive."""
     return {_PREFIX + name: value for name in _WELL_FORMED if (value := getattr(digests, name)) is not None}
+
+
+def bare_copy(name: str, digests: Digests | None) -> dict[str, Any]:
+    """How S3 copies by itself and hands over the content type and our digests only.
+
+    Else it copies the platform's own metadata, tags and cache headers too, which are not for customers.
+    """
+    kept = None if digests is None else replace(digests, md5=None)  # S3 itself says the md5 of what it copied
+    return {
+        "ContentType": mimetypes.guess_type(name)[0] or "application/octet-stream",
+        "Metadata": to_metadata(kept) if kept else {},
+        "MetadataDirective": "REPLACE",
+        "TaggingDirective": "REPLACE",
+    }
 
 
 def from_metadata(size: int, metadata: Mapping[str, Any]) -> Digests | None:

@@ -4,7 +4,7 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
@@ -15,13 +15,14 @@ from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFaile
 from data_export.delivery.s3.connect import bucket_region, identity_of, object_store, same_server
 from data_export.delivery.s3.errors import explain
 from data_export.delivery.s3.multipart import upload_parts
-from data_export.delivery.s3.objects import PIECE_BYTES, Piece, from_head, from_metadata, get, put
+from data_export.delivery.s3.objects import PIECE_BYTES, Piece, bare_copy, from_head, from_metadata, get, put
 from data_export.delivery.s3.sign import signed_link
 from data_export.delivery.threads import run_blocking
-from data_export.errors import AccessDenied, ObjectExists, OverwriteRefused, VerificationFailed
+from data_export.errors import AccessDenied, ObjectExists, OverwriteRefused, TargetRefused, VerificationFailed
 
 T = TypeVar("T")
 _LARGE_BYTES = 1 << 20
+_SEEN = 256
 
 
 class S3Store:
@@ -52,6 +53,8 @@ class S3Store:
         self._make_client = client
         self._make_session = session
         self._patience = patience or Patience()
+        #: What the last looks found, for a copy that follows: it spares asking again.
+        self.seen: dict[str, Digests] = {}
 
     @property
     def uri(self) -> str:
@@ -68,8 +71,8 @@ class S3Store:
 
         def connect() -> None:
             self._session, self._client = self._make_session(), self._make_client()
-            region = bucket_region(self._client, bucket)
-            self._objects = object_store(self._client, self._session, bucket, region, self._patience)
+            self._region = bucket_region(self._client, bucket)
+            self._objects = object_store(self._client, self._session, bucket, self._region, self._patience)
 
         await self._asked(self.uri, "s3:ListBucket", lambda: asyncio.to_thread(connect))
         self._threads = ThreadPoolExecutor(self._client.meta.config.max_pool_connections, "s3")
@@ -80,13 +83,9 @@ class S3Store:
         self._client.close()
 
     async def stat(self, key: str) -> StoredObject | None:
-        import obstore
-
         name, address = self.root.name(key), self.root.address(key)
         try:
-            found = await self._asked(
-                address, "s3:GetObject", lambda: obstore.get_async(self._objects, name, options={"head": True})
-            )
+            found = await self._head(name, address)
             digests = from_metadata(found.meta["size"], found.attributes)
             if digests is None:  # somebody else's: obstore does not pass on what S3 itself knows of its checksums
                 target = {"Bucket": self.root.bucket, "Key": name}
@@ -96,7 +95,26 @@ class S3Store:
                 digests = from_head(head)
         except NoSuchObject:
             return None
+        if len(self.seen) >= _SEEN:
+            self.seen.clear()
+        self.seen[key] = digests
         return StoredObject(key, digests, found.meta["last_modified"])
+
+    async def _head(self, name: str, address: str) -> Any:
+        """obstore's answer. A refusal has no body, so no code: it is asked for once by GET."""
+        import obstore
+
+        try:
+            return await self._asked(
+                address, "s3:GetObject", lambda: obstore.get_async(self._objects, name, options={"head": True})
+            )
+        except (AccessDenied, TargetRefused):
+            first_byte = {"Bucket": self.root.bucket, "Key": name, "Range": "bytes=0-0"}
+            with suppress(NoSuchObject):
+                await self.called(
+                    address, "s3:GetObject", lambda client: client.get_object(**first_byte)["Body"].close()
+                )
+            raise
 
     async def create(self, key: str, content: Content) -> StoredObject:
         if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else told after the last part only
@@ -156,7 +174,9 @@ class S3Store:
         return await self.called(
             self.root.address(key),
             "s3:GetObject",
-            lambda client: signed_link(client, self._session, self.root.bucket, name, lifetime, file_name),
+            lambda client: signed_link(
+                client, self._session, self.root.bucket, self._region, name, lifetime, file_name
+            ),
         )
 
     async def identity(self) -> str | None:
@@ -172,13 +192,17 @@ class S3Store:
         target = {"Bucket": self.root.bucket, "Key": self.root.name(key), "IfNoneMatch": "*"}
         origin = {"Bucket": source.root.bucket, "Key": source.root.name(source_key)}
         needed = f"s3:GetObject on {source.uri} or s3:PutObject"
+        digests = source.seen.pop(source_key, None)
+        if digests is None and (found := await source.stat(source_key)):
+            digests = found.digests
+        only = bare_copy(source_key, digests)
 
         async def copy() -> StoredObject:
             try:
                 await self._once(
                     source.root.address(source_key),
                     needed,
-                    self._in_thread(lambda client: client.copy_object(**target, CopySource=origin)),
+                    self._in_thread(lambda client: client.copy_object(**target, **only, CopySource=origin)),
                 )
             except PreconditionFailed:
                 raise ObjectExists(f"{self.root.address(key)} is there already") from None
