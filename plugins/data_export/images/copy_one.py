@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from data_export.config.connectors import IfExists
-from data_export.content import Digests, Hasher
+from data_export.content import Content, Digests, Hasher
 from data_export.delivery.base import Destination, ServerSideCopy, StoredObject
 from data_export.errors import AccessDenied, CredentialsRefused, OverwriteRefused, TargetNotFound, VerificationFailed
 from data_export.images.fetch import Fetcher
@@ -70,6 +70,8 @@ class Settler:
             DataExportError: whatever else either side raises.
         """
         here, there = await self.look(image)
+        if here is not None and here.encoding is not None:
+            return await self._settle_unpacked(image, here, there)
         if there is not None and (here is None or await self._is_same(here, there)):
             return Settled("already_there")
         if here is None:
@@ -88,6 +90,18 @@ class Settler:
                 f"file ({error})"
             ) from error
         return Settled("copied", here.digests.size)
+
+    async def _settle_unpacked(self, image: ListedImage, here: StoredObject, there: StoredObject | None) -> Settled:
+        """An image that its store keeps compressed arrives as an image; its own digests are known by unpacking only."""
+        async with self._fetcher.fetch(here) as content:
+            if there is not None and there.digests.matches(content.digests) is not False:
+                return Settled("already_there")
+            if there is not None and self._rules.if_exists != "replace":
+                return Settled("kept")
+            if there is not None:
+                return await self._replace_by(image, content)
+            await self._destination.create(image.key, replace(content, sent=partial(self._sent, image.key)))
+            return Settled("copied", content.size)
 
     async def look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
         """What source and target hold, asked at once: it halves the time of recognising what is there."""
@@ -140,15 +154,18 @@ class Settler:
     async def _replace(self, image: ListedImage, here: StoredObject) -> Settled:
         """A target that lets us create only keeps its image: the data must not wait for a right it does not need."""
         async with self._fetcher.fetch(here) as content:
-            try:
-                await self._destination.replace(image.key, replace(content, sent=partial(self._sent, image.key)))
-            except OverwriteRefused as refusal:
-                if not self._refusal_told:  # of many alike the count is told at the end
-                    self._refusal_told = True
-                    _log.warning("images that differ from their source are kept where they are: %s", refusal)
-                return Settled("kept")
+            return await self._replace_by(image, content)
+
+    async def _replace_by(self, image: ListedImage, content: Content) -> Settled:
+        try:
+            await self._destination.replace(image.key, replace(content, sent=partial(self._sent, image.key)))
+        except OverwriteRefused as refusal:
+            if not self._refusal_told:  # of many alike the count is told at the end
+                self._refusal_told = True
+                _log.warning("images that differ from their source are kept where they are: %s", refusal)
+            return Settled("kept")
         _log.warning("%s%s differed from its source and was replaced", self._destination.uri, image.key)
-        return Settled("copied", here.digests.size)
+        return Settled("copied", content.size)
 
 
 def _is_older(there: StoredObject, here: StoredObject) -> bool:

@@ -3,7 +3,7 @@
 import base64
 import mimetypes
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -68,6 +68,30 @@ async def get(objects: "ObjectStore", name: str, offset: int, etag: str | None) 
             return Piece(b"", 0, None, None)
         raise
     return Piece(data, found.meta["size"], found.meta["e_tag"], from_metadata(found.meta["size"], found.attributes))
+
+
+async def read_pieces(piece_at: Callable[[int, str | None], Awaitable[Piece]], address: str) -> AsyncIterator[bytes]:
+    """The whole object, piece by piece, compared in the end with what S3 said of it.
+
+    Raises:
+        VerificationFailed: other bytes were read than S3 holds.
+    """
+    hasher, offset = Hasher(), 0
+    piece = first = await piece_at(0, None)
+    while piece.data:
+        hasher.update(piece.data)
+        offset += len(piece.data)
+        yield piece.data
+        if offset >= first.size:
+            break
+        piece = await piece_at(offset, first.etag)
+    if (first.kept or Digests(first.size)).matches(hasher.digests()) is False:
+        raise VerificationFailed(f"{address} reads as {hasher.digests()}, but S3 holds {first.kept or first.size}")
+
+
+def ask_by_get(client: Any, bucket: str, name: str) -> None:
+    """Asks for the first byte, for the code of a refusal that an answer to HEAD, which has no body, does not give."""
+    client.get_object(Bucket=bucket, Key=name, Range="bytes=0-0")["Body"].close()
 
 
 # A prefix of our own: image stores and copying tools keep checksums too, under names and in spellings of theirs.
