@@ -74,12 +74,10 @@ class GcsStore:
 
         self._large = asyncio.Semaphore(4)
         async with AsyncExitStack() as opened:
-            connector = aiohttp.TCPConnector(limit=self.concurrency)
-            session = await opened.enter_async_context(aiohttp.ClientSession(connector=connector, trust_env=True))
-            raw = aiohttp.ClientSession(
-                connector=connector, connector_owner=False, trust_env=True, auto_decompress=False
-            )
-            self._as_stored: Any = await opened.enter_async_context(raw)  # else what is stored as gzip arrives unpacked
+            options: Any = {"connector": aiohttp.TCPConnector(limit=self.concurrency), "trust_env": True}
+            session = await opened.enter_async_context(aiohttp.ClientSession(**options))
+            raw = aiohttp.ClientSession(**options, connector_owner=False, auto_decompress=False)
+            self._as_stored: Any = await opened.enter_async_context(raw)
             self._storage = await self._asked(self.uri, lambda: self._make_storage(session))
             self._opened = opened.pop_all()
         return self
@@ -143,9 +141,9 @@ class GcsStore:
             for resource in page.get("items", ()):
                 if not resource["name"].endswith("/"):  # what consoles make to show an empty folder
                     yield stored_object(self.root.key(resource["name"]), resource)
-            if not (token := page.get("nextPageToken")):
+            if "nextPageToken" not in page:
                 return
-            params["pageToken"] = token
+            params["pageToken"] = page["nextPageToken"]
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         name = self.root.name(key)
