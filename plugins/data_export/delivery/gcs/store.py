@@ -89,8 +89,7 @@ class GcsStore:
             self._client = None
 
     async def stat(self, key: str) -> StoredObject | None:
-        resource = await self._resource(key)
-        return None if resource is None else stored_object(key, resource)
+        return stored_object(key, found) if (found := await self._resource(key)) else None
 
     async def create(self, key: str, content: Content) -> StoredObject:
         if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else told after the last piece only
