@@ -24,6 +24,10 @@ _TOO_MANY = re.compile(
 _TOO_LARGE = re.compile(r"file (is )?too (large|big)|file size limit|exceeds? the max\w* file size", re.IGNORECASE)
 
 
+class TooManyAtOnce(TargetUnavailable):
+    """The server has a limit of open files or transfers: fewer at once pass."""
+
+
 def named(error: BaseException) -> str:
     """The reason on one short line; a server's own words are made printable first."""
     text = str(getattr(error, "reason", "")) or str(error) or type(error).__name__
@@ -65,7 +69,7 @@ def translate(error: BaseException, where: str, user: str) -> DataExportError:
     if _TOO_LARGE.search(str(error)):
         return ObjectRefused(f"{where} is larger than the server takes ({named(error)}): have its limit raised")
     if is_too_many(error):
-        return TargetUnavailable(f"{where}: the server allows fewer files or transfers at once ({named(error)})")
+        return TooManyAtOnce(f"{where}: the server allows fewer files or transfers at once ({named(error)})")
     if isinstance(error, asyncssh.SFTPPermissionDenied | asyncssh.SFTPCannotDelete):
         return AccessDenied(
             f"{where}: the server denies user {user!r} access ({named(error)}): ask for read and write rights there"
