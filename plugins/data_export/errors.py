@@ -8,13 +8,15 @@
     │   │   └── ValueRejected                             it cannot read or convert one of its own values
     │   ├── InvalidRecord           (ValueError)          a source row that the delivered format cannot express
     │   ├── AccessDenied            (PermissionError)     credentials, key or permission refused
-    │   │   ├── HostKeyMismatch                           an SFTP server does not have the pinned host key
-    │   │   └── OverwriteRefused                          we may create, but not replace
+    │   │   ├── HostKeyMismatch                           an SFTP server is not the one that was pinned
+    │   │   ├── CredentialsRefused                        login, key or token refused: nothing at all will work
+    │   │   └── OverwriteRefused                          may create, may not replace
     │   ├── TargetNotFound          (FileNotFoundError)   bucket or folder does not exist
-    │   ├── RecipientsRefused                             the mail server permanently refuses some recipients
-    │   ├── TargetRefused                                 the target refuses this name or operation
-    │   ├── StagedFileGone                                an earlier task's staged file has been cleaned up
-    │   └── CheckFailed                                   a check found something that would make an export fail
+    │   ├── RecipientsRefused                             the mail server will not take mail for some recipients
+    │   ├── TargetRefused                                 the target will not take this name or this operation
+    │   │   └── ObjectRefused                             this one object cannot be read or stored; others can
+    │   ├── StagedFileGone                                what an earlier task of the run staged was cleaned since
+    │   └── CheckFailed                                   a check found what would make an export fail
     ├── TransientError              a retry may help: network, 429, 5xx, stalled or full server
     │   ├── TargetUnavailable       (ConnectionError)
     │   ├── SourceUnavailable       (ConnectionError)
@@ -63,6 +65,10 @@ class HostKeyMismatch(AccessDenied):
     """An SFTP server presents a different host key than the pinned one."""
 
 
+class CredentialsRefused(AccessDenied):
+    """A server refuses the login, key or token itself, so that no other request would pass either."""
+
+
 class OverwriteRefused(AccessDenied):
     """The target lets us create objects but not replace them."""
 
@@ -73,6 +79,10 @@ class TargetNotFound(PermanentError, FileNotFoundError):
 
 class TargetRefused(PermanentError):
     """The target refuses this name or operation, whatever the credentials."""
+
+
+class ObjectRefused(TargetRefused):
+    """This one object cannot be read or stored (archived, too large, unreadable); it says nothing of others."""
 
 
 class RecipientsRefused(PermanentError):

@@ -17,7 +17,7 @@ from data_export.wording import size_in_words
 _SUMMARY = re.compile(
     r"[\d,]+ sites?, [\d,]+ work orders, [\d,.]+ ([kMGTP])?B"
     r"(, [\d,]+ images \([\d,]+ new\), [\d,]+ missing)?"
-    r"(, [\d,]+ (images kept that differ|files kept that differ|records quarantined|recipients refused))*"
+    r"(, [\d,]+ (images failed|images kept that differ|files kept that differ|records quarantined|recipients refused))*"
 )
 
 
@@ -70,6 +70,8 @@ class ImagesCopied(_Step):
     missing_at_source: int = 0
     missing: list[str] = Field(default_factory=list, description="names missing at the source, the first 100 at most")
     missing_list: str | None = Field(default=None, description="address of all their names, one a line, where more")
+    failed: int = Field(default=0, description="could not be read or stored; the next run of the window tries again")
+    failures: list[str] = Field(default_factory=list, description="`name: reason` of those, the first 100 at most")
     bytes: int = Field(default=0, description="bytes of the images copied in this attempt")
 
 
@@ -139,6 +141,7 @@ class Receipt(_Step):
             "images_copied": sum(images.copied for images in copied),
             "images_kept": sum(images.kept for images in copied),
             "images_missing": sum(images.missing_at_source for images in copied),
+            "images_failed": sum(images.failed for images in copied),
             "image_bytes": sum(images.bytes for images in copied),
             "refused_recipients": len(self.refused_recipients),
         }
@@ -149,9 +152,11 @@ class Receipt(_Step):
         text = f"{totals['sites']:,} site{'s' * (totals['sites'] != 1)}, {totals['work_orders']:,} work orders"
         text += f", {size_in_words(totals['bytes'])}"
         if any(site.images is not None for site in self.sites):
-            images, missing = totals["images"] + totals["images_missing"], totals["images_missing"]
+            missing = totals["images_missing"]
+            images = totals["images"] + missing + totals["images_failed"]
             text += f", {images:,} images ({totals['images_copied']:,} new), {missing:,} missing"
         exceptions = {
+            "images_failed": "images failed",
             "images_kept": "images kept that differ",
             "files_kept": "files kept that differ",
             "quarantined": "records quarantined",

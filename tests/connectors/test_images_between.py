@@ -1,10 +1,13 @@
 """`copy_images` between the real connectors on real servers: everything arrives, a repeat sends nothing."""
 
+import gzip
+import json
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from uuid import UUID, uuid4
 
+import aiohttp
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -12,6 +15,7 @@ import pytest
 from data_export.content import Content
 from data_export.delivery.base import Destination, ServerSideCopy
 from data_export.delivery.local.store import LocalStore
+from data_export.delivery.s3.store import S3Store
 from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
 from data_export.errors import TargetNotFound
 from data_export.images import CopyLimits, copy_images, source_key_of
@@ -20,7 +24,7 @@ from demo.servers.gcs import GcsServer
 from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
 from tests.connectors.gcs.stores import gcs_store
-from tests.connectors.s3.stores import s3_store
+from tests.connectors.s3.stores import client_of, key_session, s3_store
 
 SITE = UUID("433a60f6-9756-473e-b1e9-9e89e24bb787")
 COUNT = 30
@@ -101,6 +105,48 @@ async def test_images_arrive_and_a_repeat_sends_nothing(places, tmp_path, of, to
         for input_id, extension in zip(ids[1:], extensions[1:], strict=True):
             key = f"{SITE}/inputs/{input_id}{extension or ''}"
             assert b"".join([chunk async for chunk in target.read(key)]) == images[input_id]
+
+
+PICTURE = b"\x89PNG" + b"pixels" * 1000
+
+
+@pytest.mark.parametrize("of", ["gs", "s3"])
+@pytest.mark.parametrize("to", ["gs", "s3", "sftp", "file"])
+async def test_images_that_are_stored_as_gzip_arrive_as_images(places, tmp_path, of, to):
+    ids = [str(UUID(int=n)) for n in range(3)]
+    listed = tmp_path / "images.parquet"
+    pq.write_table(pa.table({"input_id": ids, "file_extension": pa.array([".png"] * 3, pa.string())}), listed)
+    async with places.make(of) as source, places.make(to) as target:
+        for input_id, data, encoding in zip(
+            ids, (gzip.compress(PICTURE), PICTURE, b"?"), ("gzip", "aws-chunked", "br"), strict=True
+        ):
+            await put_encoded(places, source, SOURCE_KEY(input_id, ".png"), data, encoding)
+
+        async def copy() -> ImagesCopied:
+            return await copy_images(listed, site_id=SITE, source=source, source_key=SOURCE_KEY, destination=target)
+
+        copied = await copy()
+        assert (copied.copied, copied.failed) == (2, 1)
+        assert "Content-Encoding br" in copied.failures[0]
+        assert (await copy()).already_there == 2
+        for input_id in ids[:2]:
+            assert b"".join([chunk async for chunk in target.read(f"{SITE}/inputs/{input_id}.png")]) == PICTURE
+
+
+async def put_encoded(places: Places, store: Destination, key: str, data: bytes, encoding: str) -> None:
+    bucket, name = store.root.bucket, store.root.name(key)
+    if isinstance(store, S3Store):
+        client = client_of(places._s3.url, key_session())
+        client.put_object(Bucket=bucket, Key=name, Body=data, ContentEncoding=encoding)
+        client.close()
+    else:
+        headers = {"Content-Type": "multipart/related; boundary=x"}
+        resource = json.dumps({"name": name, "contentEncoding": encoding})
+        body = f"--x\r\nContent-Type: application/json\r\n\r\n{resource}\r\n--x\r\n".encode()
+        body += b"Content-Type: image/png\r\n\r\n" + data + b"\r\n--x--"
+        url = f"{places._gcs.url}/upload/storage/v1/b/{bucket}/o?uploadType=multipart"
+        async with aiohttp.ClientSession() as session, session.post(url, data=body, headers=headers) as answer:
+            assert answer.status == 200
 
 
 async def test_a_missing_target_bucket_is_not_taken_for_a_missing_image(places, tmp_path):

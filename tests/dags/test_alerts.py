@@ -12,6 +12,7 @@ from data_export.alerts.failure import Failure, failure_alert
 from data_export.alerts.ledger import was_alerted
 from data_export.delivery.local.store import LocalStore
 from data_export.errors import AccessDenied, ConfigError, SourceUnavailable, TargetUnavailable
+from data_export.receipt import ImagesCopied
 from data_export.window import ExportWindow
 from data_export_airflow.alerting.callbacks import on_failure, tell_left_out
 from data_export_airflow.alerting.sender import AlertSender
@@ -189,6 +190,18 @@ def test_recipients_who_are_refused_are_told_of_masked(server: SmtpServer) -> No
     assert told(server) == [PLATFORM, OWNER]
     text = text_of(server.messages()[0])
     for said in ("e***@customer.example", "Correct `emails`", "2025-03-16 00:00 to 2025-03-17 00:00 UTC"):
+        assert said in text
+
+
+def test_images_that_failed_are_told_of_once_with_their_reason(server: SmtpServer) -> None:
+    whole = receipt(quarantined=0)
+    images = ImagesCopied(site_id=whole.sites[0].site_id, copied=3, failed=1, failures=["a.png: it is archived"])
+    failed = whole.model_copy(update={"sites": [whole.sites[0].model_copy(update={"images": images})]})
+    for run in (16, 17):
+        tell_left_out(context(run=run), failed, "runs/acme/window/token")
+    assert told(server) == [PLATFORM, OWNER]
+    text = text_of(server.messages()[0])
+    for said in ("1 of its images could not be read or stored", "a.png: it is archived", "`copy_images` on"):
         assert said in text
 
 

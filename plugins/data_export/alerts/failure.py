@@ -8,6 +8,8 @@ from data_export.alerts.alert import Alert, cause_of
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
+_IMAGES_NAMED = 20
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
@@ -92,6 +94,25 @@ def quarantine_alert(receipt: Receipt, place: str, keep_days: int, link: str) ->
     )
 
 
+def images_alert(receipt: Receipt, link: str) -> Alert:
+    """Says which images could not be read or stored, while the data and the others were delivered."""
+    sites = [site for site in receipt.sites if site.images and site.images.failed]
+    reasons = [line for site in sites if site.images for line in site.images.failures]
+    count = receipt.totals()["images_failed"]
+    return Alert(
+        occasion="failure",
+        exports=(receipt.export,),
+        cause=cause_of("failure", "ImagesFailed"),
+        subject=f"Data export {receipt.export} could not copy every image",
+        lead=f"The data was delivered, but {count:,} of its images could not be read or stored.",
+        facts=(("Export", receipt.export), ("Window", spoken(receipt.export_window))),
+        items=tuple(reasons[:_IMAGES_NAMED]),
+        fix="Correct what the reasons say, then clear the run from `copy_images` on: it tries these images again. Set "
+        "`on_image_failure: fail` in the customer file where the data must wait for all images.",
+        link=link,
+    )
+
+
 def refused_alert(receipt: Receipt, link: str) -> Alert:
     """Says which recipients of a link have no mail, masked, while others have theirs."""
     count = len(receipt.refused_recipients)
@@ -151,9 +172,11 @@ FIXES = {
     + _REPLAN.removeprefix("Then "),
     "HostKeyMismatch": "Ask the server's administrator for its host key: it was replaced, or somebody is in between. "
     f"Correct `sftp_host_key` in the customer file, or `host_key` of the connection. {_REPLAN}",
+    "CredentialsRefused": f"Renew or correct the key, secret or token of the Airflow connection. {_CHECK} {_RERUN}",
     "OverwriteRefused": "Have storage.objects.delete granted, or set `if_exists: keep` or `revision`. " + _REPLAN,
     "TargetNotFound": f"Have the bucket or folder made, or correct its name in the customer file. {_CHECK} {_REPLAN}",
     "TargetRefused": f"Change what the target does not take, as the reason says. {_REPLAN}",
+    "ObjectRefused": f"Change what this one object meets, as the reason says. {_CHECK} {_RERUN}",
     "RecipientsRefused": "Correct `emails` in the customer file, or ask the server's administrator. The next run uses "
     f"the corrected addresses; for this one: {_REPLAN.removeprefix('Then ')} That mails a new link to everybody.",
     "StagedFileGone": "Clear `prepare` with everything downstream: the run's files were removed.",

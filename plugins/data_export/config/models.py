@@ -68,6 +68,10 @@ class CustomerExport(BaseModel):
     on_invalid: Literal["fail", "quarantine"] = Field(
         default="fail", description="a record the format cannot express fails the run, or is set aside and counted"
     )
+    on_image_failure: Literal["deliver", "fail"] = Field(
+        default="deliver",
+        description="an image that cannot be read or stored is counted and the data delivered, or it fails the run",
+    )
 
     @field_validator("site_id", mode="before")
     @classmethod

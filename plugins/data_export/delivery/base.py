@@ -11,11 +11,21 @@ from data_export.content import Content, Digests
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """What a server says of one object: its name below the root, and the digests it confirms."""
+    """What a server says of one object: its name below the root, and the digests it confirms.
+
+    `encoding` is how its stored bytes are compressed (`gzip`), where the store says so: `read` gives them as they are.
+    """
 
     key: str
     digests: Digests
     modified: datetime | None = None
+    encoding: str | None = None
+
+
+def encoding_of(content_encoding: str | None) -> str | None:
+    """What an object's `Content-Encoding` says of its bytes; how they once were sent (`aws-chunked`) is no encoding."""
+    named = [part.strip().lower().removeprefix("x-") for part in (content_encoding or "").split(",")]
+    return ",".join(part for part in named if part not in ("", "identity", "aws-chunked")) or None
 
 
 class Destination(Protocol):

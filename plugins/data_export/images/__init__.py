@@ -1,7 +1,7 @@
 """Copies any number of images from the platform's image store to a target."""
 
-from data_export.images.bounds import CopyLimits
-from data_export.images.copy import Progress, copy_images
+from data_export.images.bounds import CopyLimits, Progress
+from data_export.images.copy import copy_images
 from data_export.images.copy_one import CopyRules
 from data_export.images.fetch import source_key_of, split_images_uri
 

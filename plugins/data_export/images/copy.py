@@ -6,8 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from secrets import SystemRandom
 from tempfile import TemporaryDirectory
@@ -15,45 +13,24 @@ from typing import IO
 from uuid import UUID
 
 from data_export.delivery.base import Destination
-from data_export.errors import ObjectExists, PermanentError, TargetFull, TargetUnavailable, TransientError
-from data_export.images.bounds import DEFAULT_LIMITS, CopyLimits
+from data_export.errors import (
+    DataExportError,
+    ObjectExists,
+    PermanentError,
+    TargetFull,
+    TargetUnavailable,
+    TransientError,
+)
+from data_export.images.bounds import DEFAULT_LIMITS, CopyLimits, Progress
 from data_export.images.copy_one import DEFAULT_RULES, CopyRules, Settled, Settler
+from data_export.images.failures import Failures
 from data_export.images.fetch import Fetcher
 from data_export.images.listing import ImageList, ListedImage
 from data_export.receipt import ImagesCopied
-from data_export.wording import size_in_words
 
 MISSING_LISTED = 100
 _log = logging.getLogger(__name__)
 _random = SystemRandom()
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Images done, images in total, bytes sent and seconds spent, since this attempt began."""
-
-    done: int
-    total: int
-    bytes: int
-    seconds: float
-
-    @property
-    def bytes_per_second(self) -> float:
-        return self.bytes / self.seconds if self.seconds else 0.0
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Seconds left at the pace so far; None before the first image."""
-        return (self.total - self.done) * self.seconds / self.done if self.done else None
-
-    def __str__(self) -> str:
-        """`12,000 of 500,000 images (2.4 %), 310 MB, 45.2 MB/s, 0:21:10 left`."""
-        share = 100 * self.done / self.total if self.total else 100
-        left = "" if self.seconds_left is None else f", {timedelta(seconds=round(self.seconds_left))} left"
-        return (
-            f"{self.done:,} of {self.total:,} images ({share:.1f} %), {size_in_words(self.bytes)}, "
-            f"{size_in_words(self.bytes_per_second)}/s{left}"
-        )
 
 
 async def copy_images(
@@ -70,10 +47,11 @@ async def copy_images(
 ) -> ImagesCopied:
     """Copies the images listed in the local Parquet file `images` to `<site_id>/inputs/` of an open destination.
 
-    An image that is already there (see `CopyRules`) is not sent again, so a repeated or killed copy sends only what is
-    missing. Both sides are queried for each image, many at a time, because a listing would read years of images that
-    this list does not name. Images go from server to server if both sides can, otherwise through this process. `limits`
-    bounds memory, local disk and tasks (`destination.concurrency`), however many images there are.
+    An image that is there (see `CopyRules`) is not sent again, so that a repeated or killed copy sends what is missing
+    and no more. An image that cannot be read or stored is counted with its reason and the others go on, see `Failures`.
+    Both sides are asked for each image, at once and many at a time: a listing would read the years of images that this
+    list does not name. Images go from server to server where both sides can, otherwise through this process: memory,
+    local disk and tasks (`destination.concurrency`) are bounded by `limits`, whatever their number.
 
     Args:
         images: columns `input_id` (uuid text) and `file_extension` (text, null for none); read in batches.
@@ -82,8 +60,8 @@ async def copy_images(
         progress: called every `limits.report_seconds` and at the end, in the event loop; default: the log.
 
     Raises:
-        PermanentError: at once, with everything else cancelled.
-        TransientError: one image failed `limits.tries` times; the next call resumes.
+        PermanentError: source or target refuses more than single images; at once, everything else cancelled.
+        TransientError: source or target is full, or down in spite of `limits.tries`; repeating resumes.
     """
     with (
         ImageList(images, site_id, source_key) as listed,
@@ -112,6 +90,9 @@ class _Copier:
         self.under_way: dict[str, int] = {}
         self.missing_names: list[str] = []
         self.kept_name = ""
+        self.failures = Failures()
+        #: An image that both sides were last seen to answer for.
+        self.known: ListedImage | None = None
 
     async def run(
         self,
@@ -123,16 +104,30 @@ class _Copier:
         try:
             async with asyncio.TaskGroup() as group:
                 reporter = group.create_task(self._report(progress))
-                workers = [group.create_task(self._work(images, settler)) for _ in range(concurrency)]
-                await asyncio.wait(workers)
+                await self._work_side_by_side(group, images, settler, concurrency)
+                if aside := self.failures.take_aside():
+                    await self._work_side_by_side(group, iter(aside), settler, concurrency)
+                if self.failures.are_aside and self.known is not None:
+                    await settler.look(self.known)  # raises where the host is gone
+                self.failures.settle()
                 reporter.cancel()
         except ExceptionGroup as failures:
             raise _gravest(failures) from None
         self._tell(progress)
 
+    async def _work_side_by_side(
+        self, group: asyncio.TaskGroup, images: Iterator[ListedImage], settler: Settler, concurrency: int
+    ) -> None:
+        await asyncio.wait([group.create_task(self._work(images, settler)) for _ in range(concurrency)])
+
     async def _work(self, images: Iterator[ListedImage], settler: Settler) -> None:
         for image in images:  # shared by all workers: in one event loop a plain iterator is the queue
-            settled = await self._persist(image, settler)
+            copied_before = self.failures.copied
+            try:
+                settled = await self._persist(image, settler)
+            except DataExportError as error:
+                self.failures.add(image, error, copied_before)
+                continue
             self.counts[settled.outcome] += 1
             self.bytes += settled.bytes
             if settled.outcome == "missing":
@@ -142,6 +137,9 @@ class _Copier:
                     self.missing_names = sorted(self.missing_names)[:MISSING_LISTED]
             elif settled.outcome == "kept":
                 self.kept_name = self.kept_name or image.name
+            if settled.outcome != "missing":
+                self.failures.went_well(copied=settled.outcome == "copied")
+                self.known = image
 
     async def _persist(self, image: ListedImage, settler: Settler) -> Settled:
         """Settles the image and retries transient faults here, so that one image delays no other."""
@@ -168,6 +166,9 @@ class _Copier:
         if kept:
             told = "%d of %d images at %s differ from their source and are kept, e.g. %s"
             _log.warning(told, kept, self.total, self._uri, self.kept_name)
+        if self.failures.count:
+            told = "%d of %d images could not be copied to %s: %s ..."
+            _log.error(told, self.failures.count, self.total, self._uri, self.failures.lines[0])
         return ImagesCopied(
             site_id=site_id,
             copied=self.counts["copied"],
@@ -175,6 +176,8 @@ class _Copier:
             kept=kept,
             missing_at_source=missing,
             missing=sorted(self.missing_names)[:MISSING_LISTED],
+            failed=self.failures.count,
+            failures=self.failures.lines,
             bytes=self.bytes,
         )
 
@@ -185,7 +188,7 @@ class _Copier:
 
     def _tell(self, progress: Callable[[Progress], None] | None) -> None:
         sent = self.bytes + sum(self.under_way.values())
-        now = Progress(self.counts.total(), self.total, sent, time.monotonic() - self._began)
+        now = Progress(self.counts.total() + self.failures.count, self.total, sent, time.monotonic() - self._began)
         if progress is None:
             _log.info("%s: %s", self._uri, now)
         else:

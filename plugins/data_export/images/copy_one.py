@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
-from data_export.content import Digests, Hasher
+from data_export.content import Content, Digests, Hasher
 from data_export.delivery.base import Destination, ServerSideCopy, StoredObject
 from data_export.delivery.connector import IfExists
-from data_export.errors import AccessDenied, OverwriteRefused, TargetNotFound, VerificationFailed
+from data_export.errors import AccessDenied, CredentialsRefused, OverwriteRefused, TargetNotFound, VerificationFailed
 from data_export.images.fetch import Fetcher
 from data_export.images.listing import ListedImage
 
@@ -59,6 +59,7 @@ class Settler:
         self._sent = sent
         self._refusal_told = False
         self._server_side: ServerSideCopy | None = None
+        self._copied_by_server = self._streamed_instead = 0
         if isinstance(destination, ServerSideCopy) and destination.can_copy_from(source):
             self._server_side = destination
 
@@ -68,7 +69,9 @@ class Settler:
             ObjectExists: another run was quicker, or the answer to our own write was lost; settle it again.
             DataExportError: any other error of either side.
         """
-        here, there = await self._look(image)
+        here, there = await self.look(image)
+        if here is not None and here.encoding is not None:
+            return await self._settle_unpacked(image, here, there)
         if there is not None and (here is None or await self._is_same(here, there)):
             return Settled("already_there")
         if here is None:
@@ -88,8 +91,20 @@ class Settler:
             ) from error
         return Settled("copied", here.digests.size)
 
-    async def _look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
-        """Queries source and target at once, which halves the time to recognise what is there."""
+    async def _settle_unpacked(self, image: ListedImage, here: StoredObject, there: StoredObject | None) -> Settled:
+        """An image that its store keeps compressed arrives as an image; its own digests are known by unpacking only."""
+        async with self._fetcher.fetch(here) as content:
+            if there is not None and there.digests.matches(content.digests) is not False:
+                return Settled("already_there")
+            if there is not None and self._rules.if_exists != "replace":
+                return Settled("kept")
+            if there is not None:
+                return await self._replace_by(image, content)
+            await self._destination.create(image.key, replace(content, sent=partial(self._sent, image.key)))
+            return Settled("copied", content.size)
+
+    async def look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
+        """What source and target hold, asked at once: it halves the time of recognising what is there."""
         here = asyncio.create_task(self._source.stat(image.source_key))
         try:
             there = await self._destination.stat(image.key)
@@ -111,32 +126,46 @@ class Settler:
         return bool(same)
 
     async def _create(self, image: ListedImage, here: StoredObject) -> None:
+        refusal = None
         if self._server_side is not None:
             try:
                 stored = await self._server_side.copy_from(self._source, image.source_key, image.key)
+            except CredentialsRefused:
+                raise
             except AccessDenied as error:
-                if self._server_side is not None:
-                    self._server_side = None
-                    _log.warning("images are streamed, not copied from server to server: %s", error)
+                refusal = error
             else:
                 if stored.digests.matches(here.digests) is False:
                     raise VerificationFailed(f"{self._destination.uri}{image.key} is not what was copied: {stored}")
+                self._copied_by_server += 1
                 return
         async with self._fetcher.fetch(here) as content:
             await self._destination.create(image.key, replace(content, sent=partial(self._sent, image.key)))
+        if refusal is not None:
+            self._streams_instead(refusal)
+
+    def _streams_instead(self, refusal: AccessDenied) -> None:
+        """Gives up copies by the server where these are refused: an image refused by itself is no reason to."""
+        self._streamed_instead += 1
+        if self._server_side is not None and self._streamed_instead > max(1, self._copied_by_server):
+            self._server_side = None
+            _log.warning("images are streamed, not copied from server to server: %s", refusal)
 
     async def _replace(self, image: ListedImage, here: StoredObject) -> Settled:
         """Replaces the image, or keeps it if the target lets us create only: images never block the data."""
         async with self._fetcher.fetch(here) as content:
-            try:
-                await self._destination.replace(image.key, replace(content, sent=partial(self._sent, image.key)))
-            except OverwriteRefused as refusal:
-                if not self._refusal_told:  # of many alike the count is told at the end
-                    self._refusal_told = True
-                    _log.warning("images that differ from their source are kept where they are: %s", refusal)
-                return Settled("kept")
+            return await self._replace_by(image, content)
+
+    async def _replace_by(self, image: ListedImage, content: Content) -> Settled:
+        try:
+            await self._destination.replace(image.key, replace(content, sent=partial(self._sent, image.key)))
+        except OverwriteRefused as refusal:
+            if not self._refusal_told:  # of many alike the count is told at the end
+                self._refusal_told = True
+                _log.warning("images that differ from their source are kept where they are: %s", refusal)
+            return Settled("kept")
         _log.warning("%s%s differed from its source and was replaced", self._destination.uri, image.key)
-        return Settled("copied", here.digests.size)
+        return Settled("copied", content.size)
 
 
 def _is_older(there: StoredObject, here: StoredObject) -> bool:

@@ -1,7 +1,9 @@
 """Reads one image from the image store, checks it, and holds it ready to be stored."""
 
 import asyncio
+import gzip
 import mimetypes
+import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,9 +11,9 @@ from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from data_export.content import Content, Hasher
+from data_export.content import CHUNK_BYTES, Content, Hasher
 from data_export.delivery.base import Destination, StoredObject
-from data_export.errors import ConfigError, VerificationFailed
+from data_export.errors import ConfigError, ObjectRefused, VerificationFailed
 from data_export.images.bounds import ByteBudget, CopyLimits
 from data_export.layout import plain_extension
 
@@ -25,22 +27,51 @@ class Fetcher:
         self._scratch = scratch
         self._memory = ByteBudget(limits.memory_bytes)
         self._disk = ByteBudget(limits.disk_bytes)
+        self._disk_bytes = limits.disk_bytes
 
     @asynccontextmanager
     async def fetch(self, image: StoredObject) -> AsyncIterator[Content]:
         """The image's bytes, checked against the size and checksum of its stat; removed when the block ends.
 
+        What the store keeps compressed is unpacked, up to all of the disk budget.
+
         Raises:
-            VerificationFailed: the bytes do not match the stat.
-            TargetNotFound: the image has since been removed.
+            ObjectRefused: it is compressed in a way that we do not know, broken, or too large when unpacked.
+            VerificationFailed: the bytes read are not those of the stat.
+            TargetNotFound: the image was removed since.
         """
-        if image.digests.size <= self._in_memory_bytes:
+        if image.encoding is not None:
+            async with self._disk.hold(self._disk_bytes):
+                with NamedTemporaryFile(dir=self._scratch) as packed, NamedTemporaryFile(dir=self._scratch) as file:
+                    self._checked(image, await self._into_file(image, Path(packed.name)))
+                    yield await asyncio.to_thread(self._unpacked, image, Path(packed.name), Path(file.name))
+        elif image.digests.size <= self._in_memory_bytes:
             async with self._memory.hold(image.digests.size):
                 yield self._checked(image, await self._into_memory(image))
         else:
             async with self._disk.hold(image.digests.size):
                 with NamedTemporaryFile(dir=self._scratch) as file:
                     yield self._checked(image, await self._into_file(image, Path(file.name)))
+
+    def _unpacked(self, image: StoredObject, packed: Path, path: Path) -> Content:
+        where = f"{self._source.uri}{image.key}"
+        if image.encoding != "gzip":
+            raise ObjectRefused(f"{where} is stored with Content-Encoding {image.encoding}: store the image as it is")
+        hasher, room = Hasher(md5=True), self._disk_bytes
+        with packed.open("rb") as raw, path.open("wb") as file:
+            is_gzip = raw.read(2) == b"\x1f\x8b"  # else the store only says so, and the bytes are the image's own
+            raw.seek(0)
+            stream = gzip.GzipFile(fileobj=raw) if is_gzip else raw
+            try:
+                while chunk := stream.read(CHUNK_BYTES):
+                    room -= len(chunk)
+                    if room < 0:
+                        raise ObjectRefused(f"{where} is larger than {self._disk_bytes} bytes when it is unpacked")
+                    file.write(chunk)
+                    hasher.update(chunk)
+            except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+                raise ObjectRefused(f"{where} is stored as gzip and cannot be unpacked ({error})") from None
+        return Content(path, hasher.digests(), _content_type(image.key))
 
     async def _into_memory(self, image: StoredObject) -> Content:
         chunks = [chunk async for chunk in self._read(image)]

@@ -8,7 +8,7 @@ from data_export import layout
 from data_export.content import Content, Hasher
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
-from data_export.errors import TargetNotFound, TargetUnavailable
+from data_export.errors import TargetNotFound, TargetRefused, TargetUnavailable
 from data_export.images import CopyRules, Progress, copy_images, source_key_of
 from data_export.pipeline.staging import download, scratch, upload
 from data_export.plan import ExportPlan
@@ -125,6 +125,11 @@ def copy_site_images(
                 missing_list=folder / MISSING,
                 progress=report,
             )
+            if copied.failed and plan.export.on_image_failure == "fail":
+                raise TargetRefused(
+                    f"{copied.failed} images cannot be copied, such as {copied.failures[0]}; the data waits for them: "
+                    "fix that, or set on_image_failure: deliver"
+                )
             if copied.missing_at_source == len(copied.missing):
                 return copied
             key = f"{transformed.images_key.rpartition('/')[0]}/{MISSING}"

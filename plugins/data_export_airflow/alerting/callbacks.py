@@ -38,17 +38,18 @@ def on_failure(context: Mapping[str, Any]) -> None:
 
 
 def tell_left_out(context: Mapping[str, Any], receipt: Receipt, staging_prefix: str) -> None:
-    """Alerts people to records and recipients that a run had to leave out. Never raises: the data was delivered."""
-    from data_export.alerts.failure import quarantine_alert, refused_alert
+    """Reports records, images and recipients that a run had to leave out. Never raises: the data was delivered."""
+    from data_export.alerts.failure import images_alert, quarantine_alert, refused_alert
     from data_export_airflow.alerting.sender import AlertSender
 
-    quarantined = receipt.totals()["quarantined"]
-    if not (quarantined or receipt.refused_recipients):
+    quarantined, images = receipt.totals()["quarantined"], receipt.totals()["images_failed"]
+    if not (quarantined or images or receipt.refused_recipients):
         return
     try:
         sender, ti = AlertSender(context), context["ti"]
         place, days = f"{sender.settings.staging.uri}{staging_prefix}/", sender.settings.staging.keep_failed_days
         alerts = [quarantine_alert(receipt, place, days, ti.log_url)] if quarantined else []
+        alerts += [images_alert(receipt, ti.log_url)] if images else []
         alerts += [refused_alert(receipt, ti.log_url)] if receipt.refused_recipients else []
         for alert in alerts:
             sender.send_once(alert, _owner(context["task"]), ti.run_id)

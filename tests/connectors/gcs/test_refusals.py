@@ -13,6 +13,7 @@ from data_export.content import Content
 from data_export.delivery.gcs.store import GcsStore
 from data_export.errors import (
     AccessDenied,
+    ObjectRefused,
     OverwriteRefused,
     TargetNotFound,
     TargetRefused,
@@ -133,4 +134,18 @@ async def test_missing_bucket_on_a_server_that_says_nothing(server: GcsServer, b
 async def test_a_request_that_the_server_calls_wrong(store: GcsStore, proxy: FaultProxy) -> None:
     proxy.answer(400, b"<html><body>Bad\n Request</body></html>", path=UPLOAD)
     with pytest.raises(TargetRefused, match=r"with 400 .*Bad Request\)"):
+        await store.create("a", Content.of_bytes(b"x"))
+
+
+async def test_a_policy_of_the_organisation_is_no_object_that_is_there(store: GcsStore, proxy: FaultProxy) -> None:
+    said = "'us-east1' violates constraint 'constraints/gcp.resourceLocations' on 'projects/1'"
+    for body in (gcs_error(412, said, "conditionNotMet").body, gcs_error(412, "no", "orgPolicyViolated").body):
+        proxy.answer(412, body, method="POST", path=UPLOAD)
+        with pytest.raises(TargetRefused, match="a policy of the organisation of bucket"):
+            await store.create("a", Content.of_bytes(b"x"))
+
+
+async def test_an_object_over_the_size_limit(store: GcsStore, proxy: FaultProxy) -> None:
+    proxy.answer(413, b"too large", method="POST", path=UPLOAD)
+    with pytest.raises(ObjectRefused, match="larger than the server takes"):
         await store.create("a", Content.of_bytes(b"x"))

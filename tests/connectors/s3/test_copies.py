@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -39,6 +40,27 @@ class TestServerSideCopy:
         assert copied.digests.matches(Content.of_bytes(b"pixels").digests)
         assert stored("site/inputs/image") == b"pixels"
         assert proxy.body_bytes() == 0
+
+    async def test_hands_over_nothing_of_the_platform(
+        self, store: S3Store, source: S3Store, raw: Any, bucket: str
+    ) -> None:
+        target = {"Bucket": source.root.bucket, "Key": source.root.name("private.png")}
+        raw.put_object(
+            **target,
+            Body=b"x",
+            Metadata={"operator": "secret"},
+            Tagging="cost=secret",
+            CacheControl="no-store",
+            ContentDisposition="inline; filename=secret",
+            ContentType="text/secret",
+        )
+        await store.copy_from(source, "private.png", "image.png")
+        copied = {"Bucket": bucket, "Key": "exports/ü/image.png"}
+        head = raw.head_object(**copied)
+        assert head["ContentType"] == "image/png"
+        assert head["Metadata"] == {}
+        assert not {"CacheControl", "ContentDisposition"} & head.keys()
+        assert raw.get_object_tagging(**copied)["TagSet"] == []
 
     async def test_existing_object_stays(self, store: S3Store, source: S3Store, stored: Stored) -> None:
         await store.create("image", Content.of_bytes(b"other"))

@@ -8,11 +8,13 @@ import boto3
 import pytest
 from botocore.credentials import RefreshableCredentials
 
+from data_export.delivery.s3.sign import signed_link
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import (
     PermanentError,
 )
 from demo.servers.faults import FaultProxy
+from demo.servers.s3 import S3Server
 from tests.connectors.s3.stores import s3_store
 
 
@@ -22,6 +24,21 @@ class TestLinks:
         assert query["X-Amz-Algorithm"] == ["AWS4-HMAC-SHA256"]
         assert query["X-Amz-Expires"] == [str(7 * 24 * 3600)]
         assert query["response-content-disposition"] == ["attachment; filename*=UTF-8''%C3%A9t%C3%A9.json"]
+
+    async def test_is_signed_for_the_region_of_the_bucket(
+        self, server: S3Server, proxy: FaultProxy, bucket: str
+    ) -> None:
+        """The session's region is eu-west-3, the emulator says that its bucket is in us-east-1."""
+        async with s3_store(proxy.url, f"s3://{bucket}/") as store:
+            query = parse_qs(urlsplit(await store.sign("a", timedelta(hours=1), "a.json")).query)
+            assert "/us-east-1/s3/aws4_request" in query["X-Amz-Credential"][0]
+
+    @pytest.mark.parametrize("connection", ["eu-west-3", "us-east-1"])
+    def test_of_amazon_names_the_region_in_its_host(self, connection: str) -> None:
+        session = boto3.Session("key", "secret", region_name=connection)
+        link = signed_link(session.client("s3"), session, "staging", "ap-south-1", "a", timedelta(hours=1), "a.json")
+        assert urlsplit(link).netloc.endswith("s3.ap-south-1.amazonaws.com")
+        assert "/ap-south-1/s3/aws4_request" in parse_qs(urlsplit(link).query)["X-Amz-Credential"][0]
 
     async def test_more_than_seven_days_are_refused(self, store: S3Store) -> None:
         with pytest.raises(PermanentError, match="169 hours: set link_ttl_hours to at most 168"):

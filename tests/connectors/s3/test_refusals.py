@@ -5,11 +5,14 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.retries.standard import ThrottledRetryableChecker
 
 from data_export.content import Content
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import (
     AccessDenied,
+    CredentialsRefused,
+    ObjectRefused,
     OverwriteRefused,
     TargetFull,
     TargetNotFound,
@@ -45,12 +48,66 @@ async def test_a_missing_permission_is_named_at_once(
     assert len([one for one in proxy.seen if one.status == 403]) == 1
 
 
-@pytest.mark.parametrize("code", ["InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken"])
-async def test_refused_credentials(store: S3Store, proxy: FaultProxy, code: str) -> None:
-    proxy.answer(403, s3_error(403, code, "no").body, method="PUT", times=9)
-    with pytest.raises(AccessDenied, match=f"refuses the credentials of the Airflow connection .{code} no.: correct"):
+CODES = [
+    (403, "InvalidAccessKeyId", "correct its login"),
+    (403, "SignatureDoesNotMatch", "correct its password"),
+    (400, "ExpiredToken", "its session token has expired"),
+    (403, "RequestTimeTooSkewed", "the clock of this worker"),
+    (403, "AllAccessDisabled", "the account is disabled"),
+]
+
+
+@pytest.mark.parametrize(("status", "code", "fix"), CODES)
+async def test_refused_credentials(store: S3Store, proxy: FaultProxy, status: int, code: str, fix: str) -> None:
+    proxy.answer(status, s3_error(status, code, "no").body, method="PUT", times=9)
+    with pytest.raises(CredentialsRefused, match=f"credentials of the Airflow connection .{code} no.: {fix}"):
         await store.create("a", Content.of_bytes(b"x"))
     assert len(proxy.requests("PUT")) == 1
+
+
+@pytest.mark.parametrize(("status", "code", "fix"), CODES)
+async def test_an_answer_without_a_body_is_asked_for_its_code(
+    store: S3Store, proxy: FaultProxy, bucket: str, status: int, code: str, fix: str
+) -> None:
+    proxy.answer(status, method="HEAD", times=9)
+    proxy.answer(status, s3_error(status, code, "no").body, method="GET", times=9)
+    with pytest.raises(CredentialsRefused, match=f"{code} no.: {fix}"):
+        await store.stat("a")
+    with pytest.raises(CredentialsRefused, match=f"{code} no.: {fix}"):
+        await s3_store(proxy.url, f"s3://{bucket}/").__aenter__()
+    assert len(proxy.requests("GET")) == 2
+
+
+@pytest.mark.parametrize("code", sorted(set(ThrottledRetryableChecker._THROTTLED_ERROR_CODES)))
+@pytest.mark.parametrize("status", [400, 403, 503])
+async def test_throttling_passes_whatever_its_status(store: S3Store, proxy: FaultProxy, status: int, code: str) -> None:
+    proxy.answer(status, s3_error(status, code, "slow down").body, method="PUT", times=2)
+    await store.create("a", Content.of_bytes(b"x"))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "words"),
+    [
+        (403, "InvalidObjectState", "is archived"),
+        (409, "InvalidObjectState", "is archived"),
+        (413, "", "larger than the server takes"),
+        (400, "EntityTooLarge", "larger than the server takes"),
+    ],
+)
+async def test_what_concerns_one_object(store: S3Store, proxy: FaultProxy, status: int, code: str, words: str) -> None:
+    proxy.answer(status, s3_error(status, code, "no").body, method="PUT", times=9)
+    with pytest.raises(ObjectRefused, match=words):
+        await store.create("a", Content.of_bytes(b"x"))
+    proxy.answer(status, s3_error(status, code, "no").body, method="GET", times=9)
+    with pytest.raises(ObjectRefused, match=words):
+        await read_all(store, "a")
+
+
+async def test_an_explicit_deny_is_told_as_a_policy(store: S3Store, proxy: FaultProxy) -> None:
+    words = "not authorized to perform: s3:PutObject with an explicit deny in a resource-based policy"
+    proxy.answer(403, s3_error(403, "AccessDenied", words).body, method="PUT")
+    with pytest.raises(AccessDenied, match=r"a policy forbids s3:PutObject .* ask the bucket's owner"):
+        await store.create("a", Content.of_bytes(b"x"))
 
 
 async def test_no_credentials(proxy: FaultProxy, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -106,7 +163,7 @@ async def test_who_may_not_list_the_bucket_may_still_deliver(proxy: FaultProxy, 
         (507, "XMinioStorageFull", TargetFull, "make room or raise the quota"),
         (501, "NotImplemented", TargetRefused, "If-None-Match"),
         (301, "PermanentRedirect", TargetRefused, "set region_name"),
-        (400, "EntityTooLarge", TargetRefused, "EntityTooLarge"),
+        (400, "MalformedXML", TargetRefused, "MalformedXML"),
     ],
 )
 async def test_other_refusals(

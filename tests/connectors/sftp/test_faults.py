@@ -1,5 +1,6 @@
 """What an SFTP server can do wrong, done to the connector."""
 
+import asyncio
 import errno
 import os
 from pathlib import Path
@@ -240,3 +241,30 @@ class TestDisk:
             assert not place.exists()
             unruly.flips_bits = False
             await destination.create(DATA_KEY, BIG)
+
+
+@pytest.mark.parametrize("error", [asyncssh.SFTPPermissionDenied, asyncssh.SFTPFailure])
+async def test_a_limit_of_transfers_at_once_is_kept_to(
+    server: SftpServer, unruly: type[Unruly], error: type[asyncssh.SFTPError]
+) -> None:
+    opened, refused = [0], [0]
+
+    def open_few(self: Unruly, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        if opened[0] == 3:
+            refused[0] += 1
+            raise error("maximum concurrent transfers exceeded")
+        opened[0] += 1
+        return Unruly.open(self, path, pflags, attrs)
+
+    def close(self: Unruly, file_obj: object) -> None:
+        opened[0] -= 1
+        asyncssh.SFTPServer.close(self, file_obj)
+
+    unruly.write_seconds = 0.002
+    unruly.open, unruly.close = open_few, close  # type: ignore[method-assign,assignment] # the limit
+    async with target(server) as destination:
+        await asyncio.gather(*(destination.create(f"{number}.png", SMALL) for number in range(100)))
+        seen = refused[0]
+        await asyncio.gather(*(destination.create(f"{number}-2.png", SMALL) for number in range(30)))
+    assert refused[0] == seen  # remembered
+    assert len(list((server.root / "target").iterdir())) == 130

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import asyncssh
 import pytest
 
 from data_export.content import Content
+from data_export.delivery.base import StoredObject
 from data_export.delivery.deliver import deliver
-from data_export.delivery.sftp.leftovers import aside_path, temporary_path
+from data_export.delivery.sftp import rename as sftp_rename
+from data_export.delivery.sftp.leftovers import aside_path, claim_path, temporary_path
 from data_export.errors import ObjectExists, OverwriteRefused, TargetUnavailable
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY
@@ -176,6 +179,56 @@ async def test_an_old_file_goes_only_when_another_has_its_name(server: SftpServe
         os.utime(path, (0, 0))
     async with target(server) as destination:
         await destination.create(f"{DATA_KEY}-2", SMALL)
-        assert left_over(server) == [only_one]
-        await destination.create(f"{DATA_KEY}-lost", SMALL)
+        assert not left_over(server)  # the unfinished one was a day old
+        assert place.with_name(f"{place.name}-lost").read_bytes() == OLD
+        assert not only_one.exists()
+        await destination.replace(f"{DATA_KEY}-lost", SMALL)
+    assert not left_over(server)
+
+
+async def test_a_run_that_was_killed_in_between_costs_no_file(server: SftpServer, place: Path) -> None:
+    """Of several that were moved aside the newest gets its name back, at any later write to the folder."""
+    put_old(place)
+    for age, data in ((100, b"older"), (50, b"newest"), (200, b"oldest")):
+        moved = server.root / aside_path(f"target/{DATA_KEY}")
+        moved.write_bytes(data)
+        os.utime(moved, (time.time() - age,) * 2)
+    place.unlink()
+    async with target(server) as destination:
+        await destination.create(f"{DATA_KEY}-2", SMALL)
+    assert place.read_bytes() == b"newest"
+    assert not left_over(server)
+
+
+async def test_of_two_new_files_one_wins_where_rename_replaces(
+    server: SftpServer, unruly: type[Unruly], rename: Rename
+) -> None:
+    async def slowly(self: Unruly, old: bytes, new: bytes) -> None:
+        await asyncio.sleep(0.02)  # both have looked before either renames
+        rename(self, old, new)
+
+    unruly.rename = slowly  # type: ignore[method-assign,assignment] # how this server renames
+    async with target(server) as a, target(server) as b:
+        await a.create("first", SMALL)
+        await b.create("second", SMALL)
+        for number in range(10):
+            made = await asyncio.gather(
+                *(one.create(f"{number}.json", Content.of_bytes(data)) for one, data in ((a, b"A"), (b, b"B"))),
+                return_exceptions=True,
+            )
+            assert sum(isinstance(one, ObjectExists) for one in made) == 1
+            assert sum(isinstance(one, StoredObject) for one in made) == 1
+    assert not left_over(server)
+
+
+async def test_a_claim_that_a_killed_run_left_is_not_for_ever(
+    server: SftpServer, unruly: type[Unruly], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unruly.rename = Unruly.posix_rename  # type: ignore[method-assign] # a server whose rename replaces
+    monkeypatch.setattr(sftp_rename, "_LOOK_PAUSE", 0.001)
+    async with target(server) as destination:
+        await destination.create("first", SMALL)
+        (server.root / claim_path("target/new")).touch()
+        await destination.create("new", SMALL)
+    assert (server.root / "target/new").read_bytes() == SMALL.source
     assert not left_over(server)

@@ -176,7 +176,8 @@ class TestUnfinishedFiles:
             setattr(unruly, name, noting(name, getattr(unruly, name), done))
         async with target(server) as destination:
             await destination.create(DATA_KEY, SMALL)
-        assert done == ["write", "fsync", "rename"]
+        assert done[:2] == ["write", "fsync"]
+        assert set(done[2:]) == {"rename"}  # the first tries how the server renames
         assert place.exists()
 
     async def test_a_folder_that_was_removed_meanwhile_is_made_again(self, server: SftpServer, place: Path) -> None:

@@ -7,11 +7,15 @@ import pytest
 
 from data_export.errors import (
     AccessDenied,
+    CredentialsRefused,
+    ObjectRefused,
     TargetFull,
+    TargetRefused,
     TargetUnavailable,
+    VerificationFailed,
 )
 from data_export.images import CopyLimits
-from tests.unit.images.world import World, source_key, target_key
+from tests.unit.images.world import World, input_id, source_key, target_key, write_list
 
 
 @pytest.mark.parametrize("boundary", range(20))
@@ -68,9 +72,9 @@ async def test_a_transient_fault_is_retried_for_that_image_alone(world, call):
     assert world.target.calls["create"] == (44 if call == "create" else 40)
 
 
-async def test_a_lasting_transient_fault_ends_the_step_after_its_tries(world):
+async def test_a_fault_of_the_whole_place_ends_the_step_after_its_tries(world):
     def fail(call: str, key: str) -> None:
-        if key == source_key(9) and call == "read":
+        if key >= source_key(9) and call == "read":
             raise TargetUnavailable("connection reset")
 
     world.source.fault = fail
@@ -97,10 +101,9 @@ async def test_pauses_between_tries_grow_and_vary(world, monkeypatch):
 
     world.target.fault = fail
     monkeypatch.setattr(asyncio, "sleep", record)
-    with pytest.raises(TargetUnavailable):
-        await world.copy(CopyLimits(report_seconds=999))
+    assert (await world.copy(CopyLimits(report_seconds=999))).failed == 1
     pauses.remove(999)
-    for pause, longest in zip(pauses, (0.5, 1, 2, 4), strict=True):
+    for pause, longest in zip(pauses, (0.5, 1, 2, 4) * 2, strict=True):  # again when all others are done
         assert longest / 2 <= pause < longest
 
 
@@ -134,12 +137,12 @@ async def test_a_permanent_fault_stops_everything_and_is_the_one_told(world):
     def fail(call: str, key: str) -> None:
         if call == "create":
             if key == target_key(10):
-                raise AccessDenied("grant storage.objects.create")
+                raise CredentialsRefused("the key has expired")
             if key > target_key(10):
                 raise TargetUnavailable("503")
 
     world.target.fault = fail
-    with pytest.raises(AccessDenied, match=r"storage\.objects\.create"):
+    with pytest.raises(CredentialsRefused, match="the key has expired"):
         await world.copy(CopyLimits(backoff_seconds=60))
     await asyncio.sleep(0)
     assert len(asyncio.all_tasks()) == 1
@@ -149,10 +152,10 @@ async def test_a_permanent_fault_stops_everything_and_is_the_one_told(world):
 async def test_of_faults_at_once_the_permanent_one_is_told(world):
     def fail(call: str, key: str) -> None:
         if call == "create":
-            raise AccessDenied("403") if key == target_key(3) else TargetUnavailable("503")
+            raise CredentialsRefused("403") if key == target_key(3) else TargetUnavailable("503")
 
     world.target.fault = fail
-    with pytest.raises(AccessDenied):
+    with pytest.raises(CredentialsRefused):
         await world.copy(CopyLimits(tries=1))
 
 
@@ -185,7 +188,7 @@ async def test_cancelling_leaves_no_task_and_no_partial_object(world):
     assert world.source.active == world.target.active == 0
 
 
-async def test_an_image_that_comes_and_goes_is_a_transient_fault(world):
+async def test_an_image_that_comes_and_goes_fails_alone(world):
     def flicker(call: str, key: str) -> None:
         if key == target_key(9):
             if call == "create":
@@ -194,5 +197,77 @@ async def test_an_image_that_comes_and_goes_is_a_transient_fault(world):
                 world.target.objects.pop(key, None)
 
     world.target.fault = flicker
-    with pytest.raises(TargetUnavailable, match=r"0009\.png comes and goes"):
+    copied = await world.copy()
+    assert (copied.copied, copied.failed) == (39, 1)
+    assert "0009.png comes and goes" in copied.failures[0]
+
+
+@pytest.mark.parametrize("kind", ["world", "copying", "sizes_only"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        ObjectRefused("is archived"),
+        AccessDenied("quarantined"),
+        TargetRefused("file type not allowed"),
+        TargetUnavailable("the virus scanner resets the connection"),
+        VerificationFailed("not there after it was stored"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+@pytest.mark.parametrize("side", ["source", "target"])
+async def test_what_concerns_one_image_keeps_back_neither_the_others_nor_the_data(kind, error, side, request):
+    world: World = request.getfixturevalue(kind)
+    bad = {source_key(0), target_key(0), source_key(9), target_key(9)}
+
+    def fail(call: str, key: str) -> None:
+        if key in bad and call in (("read",) if side == "source" else ("create",)):
+            raise error
+        if key in bad and call == "copy_from":
+            raise error
+
+    store = world.source if side == "source" else world.target
+    store.fault = world.target.fault = fail
+    copied = await world.copy()
+    assert (copied.copied, copied.failed) == (38, 2)
+    assert [line.partition(": ")[0] for line in copied.failures] == [f"{input_id(n)}.png" for n in (0, 9)]
+    assert all(str(error) in line for line in copied.failures)
+    if kind == "copying":
+        assert world.target.calls["create"] <= (0 if isinstance(error, ObjectRefused) else 20)  # not switched off
+
+    again = await world.copy()
+    assert (again.already_there, again.failed) == (38, 2)
+    store.fault = world.target.fault = lambda call, key: None
+    assert (await world.copy()).copied == 2
+    assert world.target.objects == world.expected
+
+
+async def test_the_only_image_fails_and_the_data_goes_on(world, tmp_path):
+    def fail(call: str, key: str) -> None:
+        if call == "read":
+            raise TargetUnavailable("reset")
+
+    world.source.fault = fail
+    copied = await world.copy(images=write_list(tmp_path / "one", [input_id(3)], [".png"]))
+    assert (copied.copied, copied.failed) == (0, 1)
+
+
+@pytest.mark.parametrize("error", [AccessDenied("grant it"), TargetRefused("no"), TargetUnavailable("503")])
+@pytest.mark.parametrize("count", [2, 40])
+async def test_what_no_image_survives_stops_the_run(world, tmp_path, error, count):
+    def fail(call: str, key: str) -> None:
+        if call == "create":
+            raise error
+
+    world.target.fault = fail
+    with pytest.raises(type(error), match=str(error)):
+        await world.copy(images=write_list(tmp_path / "some", [input_id(n) for n in range(count)], [".png"] * count))
+
+
+async def test_a_host_that_goes_away_at_the_end_stops_the_run(world):
+    def fail(call: str, key: str) -> None:
+        if world.target.calls["create"] > 35:
+            raise TargetUnavailable("down")
+
+    world.target.fault = fail
+    with pytest.raises(TargetUnavailable, match="down"):
         await world.copy()

@@ -9,7 +9,9 @@ import re
 from data_export.delivery.retry import NoSuchObject, PreconditionFailed
 from data_export.errors import (
     AccessDenied,
+    CredentialsRefused,
     DataExportError,
+    ObjectRefused,
     OverwriteRefused,
     TargetNotFound,
     TargetRefused,
@@ -87,7 +89,7 @@ def _credentials_problem(error: Exception, address: str) -> DataExportError | No
         return TargetUnavailable(f"{address}: the token server of Google does not answer ({type(error).__name__})")
     if isinstance(error, GoogleAuthError):
         said = _one_line(str(error.args[0] if error.args else ""))
-        return AccessDenied(
+        return CredentialsRefused(
             f"{address}: Google refuses the credentials of the Airflow connection ({said}): check its key, and for "
             "`impersonate` that it has roles/iam.serviceAccountTokenCreator on that account"
         )
@@ -99,7 +101,7 @@ def _of_status(status: int, body: str, bucket: str, address: str, reads: bool, o
     if status in (408, 409, 410, 429) or status >= 500 or (status == 403 and reason in _THROTTLED):
         return TargetUnavailable(f"{address}: Cloud Storage answers {status} ({said}): try again")
     if status == 401:
-        return AccessDenied(
+        return CredentialsRefused(
             f"{address}: Cloud Storage refuses the credentials of the Airflow connection ({said}): renew its key"
         )
     if status == 403:
@@ -107,10 +109,22 @@ def _of_status(status: int, body: str, bucket: str, address: str, reads: bool, o
     if status == 404:
         return _missing(said, bucket, address, reads)
     if status == 412:
-        return PreconditionFailed(f"{address} is there already")
+        return _condition(said, reason, bucket, address)
+    if status == 413:
+        return ObjectRefused(f"{address} is larger than the server takes ({said}): have its limit raised")
     if status == 400 and ("crc32c" in said.lower() or "hash" in said.lower()):
         return VerificationFailed(f"{address}: other bytes arrived than were announced ({said})")
     return TargetRefused(f"{address}: Cloud Storage refuses the request with {status} ({said})")
+
+
+def _condition(said: str, reason: str, bucket: str, address: str) -> DataExportError:
+    """Organisation policies answer with the status of our own preconditions."""
+    if reason in ("", "conditionNotMet") and "constraint" not in said.lower() and "policy" not in said.lower():
+        return PreconditionFailed(f"{address} is there already")
+    return TargetRefused(
+        f"{address}: a policy of the organisation of bucket {bucket} forbids it ({said}): have its administrator "
+        "change that, or name a bucket that it does not concern"
+    )
 
 
 def _missing(said: str, bucket: str, address: str, reads: bool) -> DataExportError:

@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, nullcontext, suppress
 from datetime import timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from data_export.content import Content
@@ -12,7 +13,7 @@ from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.gcs.errors import explain
 from data_export.delivery.gcs.read import ObjectReader
 from data_export.delivery.gcs.sign import account_of, signed_link
-from data_export.delivery.gcs.write import PIECE_BYTES, stored_object, upload_big, upload_small
+from data_export.delivery.gcs.write import PIECE_BYTES, rewrite_bare, stored_object, upload_big, upload_small
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
 from data_export.delivery.threads import run_blocking
@@ -73,8 +74,10 @@ class GcsStore:
 
         self._large = asyncio.Semaphore(4)
         async with AsyncExitStack() as opened:
-            connector = aiohttp.TCPConnector(limit=self.concurrency)
-            session = await opened.enter_async_context(aiohttp.ClientSession(connector=connector, trust_env=True))
+            options: Any = {"connector": aiohttp.TCPConnector(limit=self.concurrency), "trust_env": True}
+            session = await opened.enter_async_context(aiohttp.ClientSession(**options))
+            raw = aiohttp.ClientSession(**options, connector_owner=False, auto_decompress=False)
+            self._as_stored: Any = await opened.enter_async_context(raw)
             self._storage = await self._asked(self.uri, lambda: self._make_storage(session))
             self._opened = opened.pop_all()
         return self
@@ -86,8 +89,7 @@ class GcsStore:
             self._client = None
 
     async def stat(self, key: str) -> StoredObject | None:
-        resource = await self._resource(key)
-        return None if resource is None else stored_object(key, resource)
+        return stored_object(key, found) if (found := await self._resource(key)) else None
 
     async def create(self, key: str, content: Content) -> StoredObject:
         if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else told after the last piece only
@@ -101,16 +103,14 @@ class GcsStore:
         name, address = self.root.name(key), self.root.address(key)
 
         async def open_at(offset: int) -> "StreamResponse":
-            headers = {"Accept-Encoding": "gzip"}  # the bytes as they are stored: else gzipped objects arrive unpacked
-            if offset:
-                headers["Range"] = f"bytes={offset}-"
+            # The bytes as they are stored: Cloud Storage would unpack them too.
+            headers = {"Accept-Encoding": "gzip"} | ({"Range": f"bytes={offset}-"} if offset else {})
             return await self._storage.download_stream(
-                self.root.bucket, name, headers=headers, timeout=self._timeout(None)
+                self.root.bucket, name, headers=headers, timeout=self._timeout(None), session=self._as_stored
             )
 
-        reader = ObjectReader(
-            address, open_at, lambda error: explain(error, self.root.bucket, address, reads=True), self._patience
-        )
+        explained = partial(explain, bucket=self.root.bucket, address=address, reads=True)
+        reader = ObjectReader(address, open_at, explained, self._patience)
         try:
             while chunk := await reader.next_chunk():
                 yield chunk
@@ -130,7 +130,7 @@ class GcsStore:
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
         params = {
             "prefix": self.root.prefix + checked_prefix(prefix),
-            "fields": "items(name,size,crc32c,md5Hash,updated),nextPageToken",
+            "fields": "items(name,size,crc32c,md5Hash,updated,contentEncoding),nextPageToken",
         }
         while True:
             page = await self._asked(
@@ -140,9 +140,9 @@ class GcsStore:
             for resource in page.get("items", ()):
                 if not resource["name"].endswith("/"):  # what consoles make to show an empty folder
                     yield stored_object(self.root.key(resource["name"]), resource)
-            if not (token := page.get("nextPageToken")):
+            if "nextPageToken" not in page:
                 return
-            params["pageToken"] = token
+            params["pageToken"] = page["nextPageToken"]
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         name = self.root.name(key)
@@ -165,15 +165,15 @@ class GcsStore:
 
         async def rewrite() -> StoredObject:
             try:
-                answer = await self._storage.copy(
-                    source.root.bucket, origin, self.root.bucket, new_name=name, params=params, timeout=self._timeout(0)
+                resource = await rewrite_bare(
+                    self._storage, (source.root.bucket, origin), (self.root.bucket, name), params, self._timeout(0)
                 )
             except Exception as error:
                 problem = explain(error, buckets, source.root.address(source_key), reads=True)
                 if isinstance(problem, PreconditionFailed):
                     problem = PreconditionFailed(f"{self.root.address(key)} is there already")
                 raise problem from None
-            return stored_object(key, answer["resource"])
+            return stored_object(key, resource)
 
         async def look() -> StoredObject | None:
             here, there = await source.stat(source_key), await self.stat(key)

@@ -1,11 +1,12 @@
 """Sends bytes to Cloud Storage: in one request, or in pieces that a broken connection costs no more than one of."""
 
+import mimetypes
 import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from data_export.content import Content, Digests, Hasher
-from data_export.delivery.base import StoredObject
+from data_export.delivery.base import StoredObject, encoding_of
 from data_export.delivery.retry import Patience
 from data_export.delivery.threads import opened
 from data_export.errors import VerificationFailed
@@ -20,8 +21,10 @@ PIECE_BYTES = 8 << 20
 
 def stored_object(key: str, resource: dict[str, Any]) -> StoredObject:
     """From the JSON of an object: https://cloud.google.com/storage/docs/json_api/v1/objects#resource"""
-    digests = Digests(int(resource["size"]), md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"))
-    return StoredObject(key, digests, datetime.fromisoformat(resource["updated"]))
+    digests = Digests(int(resource.get("size", 0)), md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"))
+    return StoredObject(
+        key, digests, datetime.fromisoformat(resource["updated"]), encoding_of(resource.get("contentEncoding"))
+    )
 
 
 async def upload_small(
@@ -41,6 +44,20 @@ async def upload_small(
         force_resumable_upload=False,
         timeout=timeout,
     )
+
+
+async def rewrite_bare(
+    storage: "Storage", source: tuple[str, str], target: tuple[str, str], params: dict[str, str], timeout: Any
+) -> dict[str, Any]:
+    """Has Cloud Storage copy an object, each a bucket and a name, without the source's own metadata.
+
+    Without a word about the new object its metadata, cache headers and dispositions come along, which are the
+    platform's and not for customers; naming its content type keeps all others back.
+    """
+    only = {"content-type": mimetypes.guess_type(source[1])[0] or "application/octet-stream"}
+    answer = await storage.copy(*source, target[0], new_name=target[1], metadata=only, params=params, timeout=timeout)
+    resource: dict[str, Any] = answer["resource"]
+    return resource
 
 
 def upload_big(

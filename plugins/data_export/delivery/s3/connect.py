@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from data_export.delivery.retry import Patience
+from data_export.delivery.s3.errors import CREDENTIALS, code_of
 from data_export.errors import AccessDenied, TargetNotFound
 
 if TYPE_CHECKING:
@@ -30,8 +31,24 @@ def bucket_region(client: Any, bucket: str) -> str | None:
             ) from None
         if answer["HTTPStatusCode"] not in (301, 400, 403):
             raise
+        _refuse_credentials(client, bucket)
         region = answer["HTTPHeaders"].get("x-amz-bucket-region")  # told even to those who may not list
     return region
+
+
+def _refuse_credentials(client: Any, bucket: str) -> None:
+    """An answer to HEAD has no body, so no code that says whether a right or the key itself is the matter: asks again.
+
+    Raises:
+        botocore.exceptions.ClientError: the server knows the key not, or no more.
+    """
+    from botocore.exceptions import ClientError
+
+    try:
+        client.list_objects_v2(Bucket=bucket, MaxKeys=1)
+    except ClientError as error:
+        if code_of(error) in CREDENTIALS:
+            raise
 
 
 def object_store(client: Any, session: Any, bucket: str, region: str | None, patience: Patience) -> "ObjectStore":
@@ -101,12 +118,23 @@ def same_server(one: Any, other: Any) -> bool:
     return one.meta.endpoint_url == other.meta.endpoint_url or (is_amazon(one) and is_amazon(other))
 
 
+def signing_place(client: Any, region: str | None) -> tuple[str, str]:
+    """Region and address for which requests about a bucket of that region are signed, links above all.
+
+    Another server than AWS says its region too, and compares it with the signature, but has one address.
+    """
+    known, endpoint = client.meta.region_name or "us-east-1", str(client.meta.endpoint_url)
+    if not region or region == known:
+        return known, endpoint
+    if is_amazon(client):
+        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+        endpoint = endpoint.replace(known, region) if known in endpoint else f"https://s3.{region}.{domain}"
+    return region, endpoint
+
+
 def endpoint_of(client: Any, bucket: str, region: str | None) -> tuple[str, bool]:
     """Address for obstore, and whether it names the bucket in the host, as obstore then wants it."""
-    endpoint: str = client.meta.endpoint_url
-    known = client.meta.region_name
-    if is_amazon(client) and region and region != known:
-        endpoint = endpoint.replace(known, region) if known in endpoint else f"https://s3.{region}.amazonaws.com"
+    _, endpoint = signing_place(client, region)
     style = (client.meta.config.s3 or {}).get("addressing_style", "auto")
     if style == "virtual" or (style == "auto" and is_amazon(client) and "." not in bucket):
         return endpoint.replace("://", f"://{bucket}.", 1), True

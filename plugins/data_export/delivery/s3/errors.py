@@ -6,7 +6,9 @@ from data_export.delivery.retry import NoSuchObject, PreconditionFailed
 from data_export.errors import (
     AccessDenied,
     ConfigError,
+    CredentialsRefused,
     DataExportError,
+    ObjectRefused,
     TargetFull,
     TargetNotFound,
     TargetRefused,
@@ -20,8 +22,53 @@ _PASSING = {
     "NoSuchUpload",
     "OperationAborted",
     "RequestTimeout",
+    "RequestTimeoutException",
+    "ServiceUnavailable",
+    # What the AWS libraries take for throttling, some of it with status 400: botocore's retries.standard.
+    "BandwidthLimitExceeded",
+    "EC2ThrottledException",
+    "LimitExceededException",
+    "PriorRequestNotComplete",
+    "ProvisionedThroughputExceededException",
+    "RequestLimitExceeded",
+    "RequestThrottled",
+    "RequestThrottledException",
     "SlowDown",
+    "ThrottledException",
+    "Throttling",
+    "ThrottlingException",
+    "TooManyRequests",
+    "TooManyRequestsException",
+    "TransactionInProgressException",
 }
+#: Codes about whoever asks, not about what is asked for, and what to do.
+_OTHER_KEY = "correct its key"
+_EXPIRED = "its session token has expired: renew it, or use a role or an access key that does not expire"
+_DISABLED = "the account is disabled or not signed up: ask its owner"
+_CLOCK = "the clock of this worker is wrong: set it, by NTP"
+CREDENTIALS = {
+    "AccountProblem": _DISABLED,
+    "AllAccessDisabled": _DISABLED,
+    "AuthFailure": _OTHER_KEY,
+    "ExpiredToken": _EXPIRED,
+    "ExpiredTokenException": _EXPIRED,
+    "InvalidAccessKeyId": "correct its login, the id of the access key",
+    "InvalidClientTokenId": "correct its login, the id of the access key",
+    "InvalidSecurity": _OTHER_KEY,
+    "InvalidToken": "correct its session token",
+    "MissingAuthenticationToken": _OTHER_KEY,
+    "MissingSecurityHeader": _OTHER_KEY,
+    "NotSignedUp": _DISABLED,
+    "RequestExpired": _CLOCK,
+    "RequestTimeTooSkewed": _CLOCK,
+    "SignatureDoesNotMatch": "correct its password, the secret of the access key",
+    "TokenRefreshRequired": _EXPIRED,
+    "UnauthorizedAccess": _OTHER_KEY,
+    "UnrecognizedClientException": _OTHER_KEY,
+    "UserSuspended": _DISABLED,
+}
+_ARCHIVED = {"BlobArchived", "InvalidObjectState", "ObjectNotInActiveTierError"}
+_TOO_LARGE = {"EntityTooLarge", "MaxMessageLengthExceeded"}
 _DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
@@ -48,6 +95,11 @@ def explain(error: Exception, bucket: str, address: str, permission: str) -> Dat
 def status_of(error: Exception) -> int:
     """The HTTP status behind an error of obstore; 0 where there was no answer."""
     return (_of_obstore(error) or (0,))[0]
+
+
+def code_of(error: Exception) -> str:
+    """S3's own code of what a library raises; empty where there is none."""
+    return (_of_botocore(error) or _of_obstore(error) or (0, "", ""))[1]
 
 
 def _of_botocore(error: Exception) -> tuple[int, str, str] | None:
@@ -82,16 +134,14 @@ def _of_status(status: int, code: str, message: str, bucket: str, address: str, 
         return TargetRefused(
             f"{address}: bucket {bucket} is in another region ({said}): set region_name in the Airflow connection"
         )
-    if code in _DAMAGED:
-        return VerificationFailed(f"{address}: other bytes arrived than were announced ({said})")
-    if code in _FULL or status == 507:
-        return TargetFull(f"{address}: S3 has no room ({said}): make room or raise the quota")
+    if problem := _of_code(status, code, said, address):
+        return problem
     if code == "NotImplemented" or status == 501:
         return TargetRefused(f"{address}: the server lacks what a safe write needs, such as If-None-Match ({said})")
     if code in _PASSING or status in (408, 409, 429) or status >= 500:
         return TargetUnavailable(f"{address}: S3 answers {said}: try again")
     if status in (401, 403):
-        return _denied(code, said, bucket, address, permission)
+        return _denied(said, bucket, address, permission)
     if status == 404:
         return NoSuchObject(f"{address}: no such object")
     if status == 412:
@@ -99,15 +149,33 @@ def _of_status(status: int, code: str, message: str, bucket: str, address: str, 
     return TargetRefused(f"{address}: S3 refuses the request ({said})")
 
 
-def _denied(code: str, said: str, bucket: str, address: str, permission: str) -> AccessDenied:
-    if code in ("", "AccessDenied"):
-        hidden = " with s3:ListBucket, without which S3 hides whether an object exists" if "Get" in permission else ""
-        return AccessDenied(
-            f"{address}: the identity of the Airflow connection lacks {permission} on bucket {bucket} ({said}): "
-            f"grant it{hidden}"
+def _of_code(status: int, code: str, said: str, address: str) -> DataExportError | None:
+    """What a code alone says, whatever its status."""
+    if code in CREDENTIALS:
+        return CredentialsRefused(
+            f"{address}: S3 refuses the credentials of the Airflow connection ({said}): {CREDENTIALS[code]}"
         )
+    if code in _ARCHIVED:
+        return ObjectRefused(f"{address} is archived ({said}): restore it to a class that can be read at once")
+    if code in _TOO_LARGE or status == 413:
+        return ObjectRefused(f"{address} is larger than the server takes ({said}): have its limit raised")
+    if code in _DAMAGED:
+        return VerificationFailed(f"{address}: other bytes arrived than were announced ({said})")
+    if code in _FULL or status == 507:
+        return TargetFull(f"{address}: S3 has no room ({said}): make room or raise the quota")
+    return None
+
+
+def _denied(said: str, bucket: str, address: str, permission: str) -> AccessDenied:
+    if "explicit deny" in said:
+        return AccessDenied(
+            f"{address}: a policy forbids {permission} on bucket {bucket} ({said}), which no grant overrides: ask the "
+            "bucket's owner what it demands, such as encryption (sse, sse_kms_key_id), an ACL (acl) or a network"
+        )
+    hidden = " with s3:ListBucket, without which S3 hides whether an object exists" if "Get" in permission else ""
     return AccessDenied(
-        f"{address}: S3 refuses the credentials of the Airflow connection ({said}): correct or renew its key"
+        f"{address}: the identity of the Airflow connection lacks {permission} on bucket {bucket} ({said}): "
+        f"grant it{hidden}"
     )
 
 

@@ -1,9 +1,10 @@
 """Whole small objects and pieces of larger ones, through obstore."""
 
 import base64
+import mimetypes
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from data_export.content import Content, Digests, Hasher
@@ -69,6 +70,30 @@ async def get(objects: "ObjectStore", name: str, offset: int, etag: str | None) 
     return Piece(data, found.meta["size"], found.meta["e_tag"], from_metadata(found.meta["size"], found.attributes))
 
 
+async def read_pieces(piece_at: Callable[[int, str | None], Awaitable[Piece]], address: str) -> AsyncIterator[bytes]:
+    """The whole object, piece by piece, compared in the end with what S3 said of it.
+
+    Raises:
+        VerificationFailed: other bytes were read than S3 holds.
+    """
+    hasher, offset = Hasher(), 0
+    piece = first = await piece_at(0, None)
+    while piece.data:
+        hasher.update(piece.data)
+        offset += len(piece.data)
+        yield piece.data
+        if offset >= first.size:
+            break
+        piece = await piece_at(offset, first.etag)
+    if (first.kept or Digests(first.size)).matches(hasher.digests()) is False:
+        raise VerificationFailed(f"{address} reads as {hasher.digests()}, but S3 holds {first.kept or first.size}")
+
+
+def ask_by_get(client: Any, bucket: str, name: str) -> None:
+    """Asks for the first byte, for the code of a refusal that an answer to HEAD, which has no body, does not give."""
+    client.get_object(Bucket=bucket, Key=name, Range="bytes=0-0")["Body"].close()
+
+
 # A prefix of our own: image stores and copying tools keep checksums too, under names and in spellings of theirs.
 _PREFIX = "data-export-"
 _WELL_FORMED = {
@@ -83,6 +108,20 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 def to_metadata(digests: Digests) -> dict[str, str]:
     """Digests to keep in the object's metadata; the server compares the bytes with one of them as they arrive."""
     return {_PREFIX + name: value for name in _WELL_FORMED if (value := getattr(digests, name)) is not None}
+
+
+def bare_copy(name: str, digests: Digests | None) -> dict[str, Any]:
+    """How S3 copies by itself and hands over the content type and our digests only.
+
+    Else it copies the platform's own metadata, tags and cache headers too, which are not for customers.
+    """
+    kept = None if digests is None else replace(digests, md5=None)  # S3 itself says the md5 of what it copied
+    return {
+        "ContentType": mimetypes.guess_type(name)[0] or "application/octet-stream",
+        "Metadata": to_metadata(kept) if kept else {},
+        "MetadataDirective": "REPLACE",
+        "TaggingDirective": "REPLACE",
+    }
 
 
 def from_metadata(size: int, metadata: Mapping[str, Any]) -> Digests | None:

@@ -4,11 +4,17 @@ from datetime import timedelta
 from typing import Any
 
 from data_export.delivery.links import attachment, check_lifetime, hours
+from data_export.delivery.s3.connect import signing_place
 from data_export.errors import AccessDenied, PermanentError
 
 
-def signed_link(client: Any, session: Any, bucket: str, name: str, lifetime: timedelta, file_name: str) -> str:
+def signed_link(
+    client: Any, session: Any, bucket: str, region: str | None, name: str, lifetime: timedelta, file_name: str
+) -> str:
     """A link to the object that works for `lifetime`. Blocks: credentials of a role may be renewed.
+
+    Args:
+        region: the bucket's own, for which a link must be signed: S3 sends whoever opens another elsewhere, or away.
 
     Raises:
         PermanentError: longer than 7 days, or longer than temporary credentials live: links die with them.
@@ -27,11 +33,12 @@ def signed_link(client: Any, session: Any, bucket: str, name: str, lifetime: tim
             "an IAM user"
         )
     # The default for us-east-1 is still version 2, which objects encrypted by KMS refuse.
+    region, endpoint = signing_place(client, region)
     signer = session.client(
         "s3",
-        region_name=client.meta.region_name,
-        endpoint_url=client.meta.endpoint_url,
-        config=client.meta.config.merge(Config(signature_version="s3v4")),
+        region_name=region,
+        endpoint_url=endpoint,
+        config=client.meta.config.merge(Config(signature_version="s3v4", region_name=region)),
     )
     try:
         link: str = signer.generate_presigned_url(

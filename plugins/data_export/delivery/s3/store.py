@@ -4,24 +4,35 @@ import asyncio
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
-from data_export.content import Content, Digests, Hasher
-from data_export.delivery.base import Destination, StoredObject
+from data_export.content import Content, Digests
+from data_export.delivery.base import Destination, StoredObject, encoding_of
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
 from data_export.delivery.s3.connect import bucket_region, identity_of, object_store, same_server
+from data_export.delivery.s3.copies import copy_by_server
 from data_export.delivery.s3.errors import explain
 from data_export.delivery.s3.multipart import upload_parts
-from data_export.delivery.s3.objects import PIECE_BYTES, Piece, from_head, from_metadata, get, put
+from data_export.delivery.s3.objects import (
+    PIECE_BYTES,
+    Piece,
+    ask_by_get,
+    from_head,
+    from_metadata,
+    get,
+    put,
+    read_pieces,
+)
 from data_export.delivery.s3.sign import signed_link
 from data_export.delivery.threads import run_blocking
-from data_export.errors import AccessDenied, ObjectExists, OverwriteRefused, VerificationFailed
+from data_export.errors import AccessDenied, ObjectExists, OverwriteRefused, TargetRefused, VerificationFailed
 
 T = TypeVar("T")
 _LARGE_BYTES = 1 << 20
+_SEEN = 256
 
 
 class S3Store:
@@ -51,7 +62,9 @@ class S3Store:
         self.root = BucketRoot.parse(uri, "s3")
         self._make_client = client
         self._make_session = session
-        self._patience = patience or Patience()
+        self.patience = patience or Patience()
+        #: What the last looks found, for a copy that follows: it spares asking again.
+        self.seen: dict[str, Digests] = {}
 
     @property
     def uri(self) -> str:
@@ -68,8 +81,8 @@ class S3Store:
 
         def connect() -> None:
             self._session, self._client = self._make_session(), self._make_client()
-            region = bucket_region(self._client, bucket)
-            self._objects = object_store(self._client, self._session, bucket, region, self._patience)
+            self._region = bucket_region(self._client, bucket)
+            self._objects = object_store(self._client, self._session, bucket, self._region, self.patience)
 
         await self._asked(self.uri, "s3:ListBucket", lambda: asyncio.to_thread(connect))
         self._threads = ThreadPoolExecutor(self._client.meta.config.max_pool_connections, "s3")
@@ -80,14 +93,11 @@ class S3Store:
         self._client.close()
 
     async def stat(self, key: str) -> StoredObject | None:
-        import obstore
-
         name, address = self.root.name(key), self.root.address(key)
         try:
-            found = await self._asked(
-                address, "s3:GetObject", lambda: obstore.get_async(self._objects, name, options={"head": True})
-            )
+            found = await self._head(name, address)
             digests = from_metadata(found.meta["size"], found.attributes)
+            encoding = encoding_of(found.attributes.get("Content-Encoding"))
             if digests is None:  # somebody else's: obstore does not pass on what S3 itself knows of its checksums
                 target = {"Bucket": self.root.bucket, "Key": name}
                 head = await self.called(
@@ -96,7 +106,23 @@ class S3Store:
                 digests = from_head(head)
         except NoSuchObject:
             return None
-        return StoredObject(key, digests, found.meta["last_modified"])
+        if len(self.seen) >= _SEEN:
+            self.seen.clear()
+        self.seen[key] = digests
+        return StoredObject(key, digests, found.meta["last_modified"], encoding)
+
+    async def _head(self, name: str, address: str) -> Any:
+        """obstore's answer. A refusal has no body, so no code: it is asked for once by GET."""
+        import obstore
+
+        try:
+            return await self._asked(
+                address, "s3:GetObject", lambda: obstore.get_async(self._objects, name, options={"head": True})
+            )
+        except (AccessDenied, TargetRefused):
+            with suppress(NoSuchObject):
+                await self.called(address, "s3:GetObject", lambda client: ask_by_get(client, self.root.bucket, name))
+            raise
 
     async def create(self, key: str, content: Content) -> StoredObject:
         if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else told after the last part only
@@ -115,7 +141,6 @@ class S3Store:
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
         name, address = self.root.name(key), self.root.address(key)
-        hasher, offset = Hasher(), 0
 
         async def piece_at(offset: int, etag: str | None) -> Piece:
             try:
@@ -123,16 +148,8 @@ class S3Store:
             except PreconditionFailed:
                 raise VerificationFailed(f"{address} was replaced while it was read: read it again") from None
 
-        piece = first = await piece_at(0, None)
-        while piece.data:
-            hasher.update(piece.data)
-            offset += len(piece.data)
-            yield piece.data
-            if offset >= first.size:
-                break
-            piece = await piece_at(offset, first.etag)
-        if (first.kept or Digests(first.size)).matches(hasher.digests()) is False:
-            raise VerificationFailed(f"{address} reads as {hasher.digests()}, but S3 holds {first.kept or first.size}")
+        async for data in read_pieces(piece_at, address):
+            yield data
 
     async def delete(self, key: str) -> None:
         target = {"Bucket": self.root.bucket, "Key": self.root.name(key)}
@@ -156,7 +173,9 @@ class S3Store:
         return await self.called(
             self.root.address(key),
             "s3:GetObject",
-            lambda client: signed_link(client, self._session, self.root.bucket, name, lifetime, file_name),
+            lambda client: signed_link(
+                client, self._session, self.root.bucket, self._region, name, lifetime, file_name
+            ),
         )
 
     async def identity(self) -> str | None:
@@ -169,26 +188,7 @@ class S3Store:
     async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
         if not isinstance(source, S3Store):
             raise TypeError(f"{source.uri} is not on S3: ask can_copy_from first")
-        target = {"Bucket": self.root.bucket, "Key": self.root.name(key), "IfNoneMatch": "*"}
-        origin = {"Bucket": source.root.bucket, "Key": source.root.name(source_key)}
-        needed = f"s3:GetObject on {source.uri} or s3:PutObject"
-
-        async def copy() -> StoredObject:
-            try:
-                await self._once(
-                    source.root.address(source_key),
-                    needed,
-                    self._in_thread(lambda client: client.copy_object(**target, CopySource=origin)),
-                )
-            except PreconditionFailed:
-                raise ObjectExists(f"{self.root.address(key)} is there already") from None
-            return await self._there(key)
-
-        async def look() -> StoredObject | None:
-            here, there = await source.stat(source_key), await self.stat(key)
-            return there if here and there and there.digests.matches(here.digests) else None
-
-        return await persist(self._patience, look, copy)
+        return await copy_by_server(self, source, source_key, key)
 
     async def _write(self, key: str, content: Content, *, create_only: bool) -> StoredObject:
         name, address = self.root.name(key), self.root.address(key)
@@ -205,13 +205,13 @@ class S3Store:
                     if found := await look():
                         return found
                     raise
-            digests = await self._once(
+            digests = await self.once(
                 address, "s3:PutObject", lambda: put(self._objects, name, content, create_only=create_only)
             )
             return StoredObject(key, digests)
 
         async with self._large if content.size > _LARGE_BYTES else nullcontext():
-            return await persist(self._patience, look, send)
+            return await persist(self.patience, look, send)
 
     async def _send_parts(self, key: str, content: Content, create_only: bool) -> StoredObject:
         name = self.root.name(key)
@@ -219,13 +219,13 @@ class S3Store:
         def upload(stop: threading.Event) -> None:
             upload_parts(self._client, self.root.bucket, name, content, stop, create_only=create_only)
 
-        await self._once(self.root.address(key), "s3:PutObject", lambda: run_blocking(upload, self._threads))
-        stored = await self._there(key)
+        await self.once(self.root.address(key), "s3:PutObject", lambda: run_blocking(upload, self._threads))
+        stored = await self.there(key)
         if stored.digests.matches(content.digests) is False:  # replaced by somebody else since
             raise VerificationFailed(f"{self.root.address(key)} holds {stored.digests}, sent was {content.digests}")
         return stored
 
-    async def _there(self, key: str) -> StoredObject:
+    async def there(self, key: str) -> StoredObject:
         """What S3 holds after it said that it does."""
         if found := await self.stat(key):
             return found
@@ -233,16 +233,16 @@ class S3Store:
 
     async def called(self, address: str, permission: str, function: Callable[[Any], T]) -> T:
         """What the function gets from the boto3 client, in a thread."""
-        return await self._asked(address, permission, self._in_thread(function))
+        return await self._asked(address, permission, self.in_thread(function))
 
-    def _in_thread(self, function: Callable[[Any], T]) -> Callable[[], Awaitable[T]]:
+    def in_thread(self, function: Callable[[Any], T]) -> Callable[[], Awaitable[T]]:
         return lambda: run_blocking(lambda _: function(self._client), self._threads)
 
     async def _asked(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
         """The answer to a request that may be repeated without harm."""
-        return await self._patience.retrying()(self._once, address, permission, request)
+        return await self.patience.retrying()(self.once, address, permission, request)
 
-    async def _once(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
+    async def once(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
         try:
             return await request()
         except Exception as error:

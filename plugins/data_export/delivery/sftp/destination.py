@@ -16,8 +16,8 @@ from data_export.delivery.sftp.errors import is_lost, translate, unavailable
 from data_export.delivery.sftp.folders import Folders, missing_folders, remove_empty_folders
 from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver, temporary_path
 from data_export.delivery.sftp.login import SftpLogin
-from data_export.delivery.sftp.pool import SftpConnections
-from data_export.delivery.sftp.rename import overwrite_refused, place_new, place_over
+from data_export.delivery.sftp.pool import Gate, SftpConnections
+from data_export.delivery.sftp.rename import Claims, overwrite_refused, place_new, place_over
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.upload import open_file, read, store
 from data_export.errors import (
@@ -84,12 +84,12 @@ class SftpDestination:
         return sftp_uri(sftp_account(login.username, login.host, login.port), self._root)
 
     async def __aenter__(self) -> Self:
-        self._gate = asyncio.Semaphore(self.concurrency)
+        self._gate = Gate(self.concurrency)
         open_session = partial(
             SftpSession.open,
             *(self._login, self._connect_timeout, self._stall_timeout, asyncio.Semaphore(_WRITES)),
         )
-        self._left_over = LeftOver()
+        self._left_over, self._claims = LeftOver(), Claims()
         self._folders = Folders(self.uri, self._left_over)
         self._connections = SftpConnections(open_session, self._limit, -(-self.concurrency // self._limit))
         try:
@@ -121,11 +121,11 @@ class SftpDestination:
             return _stored(key, found)
 
     async def create(self, key: str, content: Content) -> StoredObject:
-        return await self._store(key, content, replace=False)
+        return await self._gate.within_limits(lambda: self._store(key, content, replace=False))
 
     async def replace(self, key: str, content: Content) -> StoredObject:
         """Atomic where the server offers `posix-rename@openssh.com`; else absent for a moment, see `place_over`."""
-        return await self._store(key, content, replace=True)
+        return await self._gate.within_limits(lambda: self._store(key, content, replace=True))
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
         path = self._path(key)
@@ -194,9 +194,9 @@ class SftpDestination:
             file = await open_file(session, temporary, "xb", content, where)
             found = await store(session, file, temporary, content, read_back=self._read_back, where=where)
             if replace:
-                await place_over(session, temporary, path, where, self._left_over)
+                await place_over(session, temporary, path, where, self._left_over, self._claims)
             else:
-                await place_new(session, temporary, path, where)
+                await place_new(session, temporary, path, where, self._claims)
         except BaseException as error:
             # Also when we are cancelled while the file is opened: the answer is never seen, but the name is ours alone.
             await self._left_over.drop(session, temporary)

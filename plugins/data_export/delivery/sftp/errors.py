@@ -5,6 +5,7 @@ import re
 from data_export.errors import (
     AccessDenied,
     DataExportError,
+    ObjectRefused,
     TargetFull,
     TargetNotFound,
     TargetRefused,
@@ -14,6 +15,17 @@ from data_export.errors import (
 _REASON_CHARACTERS = 120
 # Version 3 has no code for a full disk, but servers other than OpenSSH say it in words.
 _FULL = re.compile(r"no space|disk full|quota", re.IGNORECASE)
+# Limits of files or transfers at once come as "Failure" or even "Permission denied", with words only.
+_TOO_MANY = re.compile(
+    r"too many|(max(imum)?|limit|exceed)\w*\W.*(transfer|open|file handle|handles|session|concurrent|simultaneous)"
+    r"|(transfer|open file|handle|session|concurrent|simultaneous)\w*\W.*(limit|exceed|maximum)",
+    re.IGNORECASE,
+)
+_TOO_LARGE = re.compile(r"file (is )?too (large|big)|file size limit|exceeds? the max\w* file size", re.IGNORECASE)
+
+
+class TooManyAtOnce(TargetUnavailable):
+    """The server has a limit of open files or transfers: fewer at once pass."""
 
 
 def named(error: BaseException) -> str:
@@ -37,6 +49,11 @@ def is_lost(error: BaseException) -> bool:
     return isinstance(error, asyncssh.Error | ConnectionError | TimeoutError | EOFError)
 
 
+def is_too_many(error: BaseException) -> bool:
+    """Whether the server says that so many files or transfers at once are more than it allows."""
+    return not is_lost(error) and _TOO_MANY.search(str(error)) is not None
+
+
 def translate(error: BaseException, where: str, user: str) -> DataExportError:
     """The service's error for what went wrong with the object or folder `where`.
 
@@ -49,8 +66,14 @@ def translate(error: BaseException, where: str, user: str) -> DataExportError:
         return unavailable(where, error)
     if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath | asyncssh.SFTPNotADirectory):
         return TargetNotFound(f"{where}: no such file or folder on the server")
+    if _TOO_LARGE.search(str(error)):
+        return ObjectRefused(f"{where} is larger than the server takes ({named(error)}): have its limit raised")
+    if is_too_many(error):
+        return TooManyAtOnce(f"{where}: the server allows fewer files or transfers at once ({named(error)})")
     if isinstance(error, asyncssh.SFTPPermissionDenied | asyncssh.SFTPCannotDelete):
-        return AccessDenied(f"{where}: the server denies user {user!r} access: ask for read and write rights there")
+        return AccessDenied(
+            f"{where}: the server denies user {user!r} access ({named(error)}): ask for read and write rights there"
+        )
     if isinstance(error, asyncssh.SFTPWriteProtect):
         return AccessDenied(f"{where}: the server's file system is read-only: ask its administrator to change that")
     if isinstance(error, asyncssh.SFTPNoSpaceOnFilesystem | asyncssh.SFTPQuotaExceeded) or _FULL.search(str(error)):

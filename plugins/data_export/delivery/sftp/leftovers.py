@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import logging
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncGenerator
@@ -20,6 +21,9 @@ TEMPORARY_PREFIX = ".data-export-"
 ABANDONED_SECONDS = 24 * 3600
 # A folder of images may hold millions of files; OpenSSH lists 100 in one answer.
 _LOOK_SECONDS = 30
+# Longer than two renames take.
+_SWAP_SECONDS = 1.0
+_log = logging.getLogger(__name__)
 _STEM_LENGTH = len(TEMPORARY_PREFIX) + 16 + 1
 _TOKEN_LENGTH = 12
 
@@ -30,6 +34,11 @@ def temporary_path(path: str) -> str:
     Two writers of one object never share a file, so neither can give the other's unfinished bytes the final name.
     """
     return f"{_stem(path)}{secrets.token_hex(_TOKEN_LENGTH // 2)}.tmp"
+
+
+def claim_path(path: str) -> str:
+    """The one file that says, on servers that need it, that a run is giving `path` to a new file."""
+    return f"{_stem(path)}claim.tmp"
 
 
 def aside_path(path: str) -> str:
@@ -52,7 +61,8 @@ class LeftOver:
 
     A file of ours goes at once or, where the connection broke, when its object was written or the work ends. Files of
     other runs are found when a folder is first written to. They go when their object was written, since its run may be
-    alive until then, or once they are a day old; an old file that was moved aside goes when another has its name.
+    alive until then, or once they are a day old. An old file that was moved aside goes when another has its name; where
+    none has, its run was killed in between, and it gets its name back.
     """
 
     def __init__(self) -> None:
@@ -104,25 +114,38 @@ class LeftOver:
         # Bytes, because a name that somebody else left there need not be UTF-8.
         entries = cast("AsyncGenerator[asyncssh.SFTPName, None]", session.client.scandir(folder.encode() or b"."))
         lead = f"{folder.rstrip('/')}/" if folder else ""
-        prefix = TEMPORARY_PREFIX.encode()
+        prefix, aside = TEMPORARY_PREFIX.encode(), []
         try:
             async with aclosing(entries):
                 while True:
                     entry = await session.ask(anext(entries))
                     if isinstance(entry.filename, bytes) and entry.filename.startswith(prefix):
-                        await self._found(session, lead, entry.filename.decode(errors="replace"), entry.attrs.mtime)
+                        name, modified = entry.filename.decode(errors="replace"), entry.attrs.mtime
+                        self._by_object[_stem_of_left(lead + name)].add(lead + name)
+                        if name.endswith(".old"):
+                            aside.append((modified or 0, name))
+                        elif name.endswith(".tmp") and modified is not None:
+                            self._undated.append((lead + name, modified))
         except StopAsyncIteration:
-            return
+            pass
         except asyncssh.SFTPError as error:
             if is_lost(error):
                 raise
             # A drop box may take files without ever listing them: then nothing can be cleaned.
 
-    async def _found(self, session: SftpSession, lead: str, name: str, modified: int | None) -> None:
-        left = lead + name
-        if name.endswith(".old") and await session.exists(lead + name[_STEM_LENGTH + _TOKEN_LENGTH + 1 : -4]):
-            await self._remove(session, left)
+        for _, name in sorted(aside, reverse=True):  # of several only the newest gets the name back
+            await self._put_back(session, lead + name, lead + name[_STEM_LENGTH + _TOKEN_LENGTH + 1 : -4])
+
+    async def _put_back(self, session: SftpSession, aside: str, path: str) -> None:
+        """Removes what was moved aside where another file has its name; else its run may just be about to place one."""
+        import asyncssh
+
+        if not await session.exists(path):
+            await asyncio.sleep(_SWAP_SECONDS)
+        if await session.exists(path):
+            await self._remove(session, aside)
             return
-        self._by_object[_stem_of_left(left)].add(left)
-        if name.endswith(".tmp") and modified is not None:
-            self._undated.append((left, modified))
+        with suppress(asyncssh.SFTPError):  # its run was alive, or another puts it back too
+            await session.ask(session.client.rename(aside, path))
+            self._by_object[_stem_of_left(aside)].discard(aside)
+            _log.warning("%s was moved aside by a run that was killed: it has its name back", path)

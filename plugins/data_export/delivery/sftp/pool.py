@@ -3,17 +3,19 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from data_export.delivery.sftp.errors import TooManyAtOnce
 from data_export.delivery.sftp.session import SftpSession
 from data_export.errors import DataExportError, HostKeyMismatch, TransientError
 
 # After a refusal a line rests so long, then twice as long, and so on.
 _REST_SECONDS = 30.0
 _log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -33,6 +35,41 @@ class _Line:
     @property
     def alive(self) -> bool:
         return self.session is not None and self.session.alive
+
+
+class Gate:
+    """Bounds the operations at once, and learns for the rest of its life where the server allows fewer."""
+
+    def __init__(self, size: int) -> None:
+        self._free = asyncio.Semaphore(size)
+        self._allowed = size
+        self._narrowing = asyncio.Lock()
+
+    async def __aenter__(self) -> None:
+        await self._free.acquire()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        self._free.release()
+
+    async def within_limits(self, action: Callable[[], Awaitable[T]]) -> T:
+        """The result of `action`, which passes this gate; where it meets a limit, half as many are let through.
+
+        Raises:
+            TooManyAtOnce: the server takes not even one.
+        """
+        while True:
+            allowed = self._allowed
+            try:
+                return await action()
+            except TooManyAtOnce as error:
+                if allowed == 1:
+                    raise
+                async with self._narrowing:
+                    if self._allowed == allowed:  # the first of those who met it together
+                        _log.warning("going on with %d files at once: %s", allowed // 2, error)
+                        for _ in range(allowed - allowed // 2):
+                            await self._free.acquire()
+                        self._allowed = allowed // 2  # only now no more than that are under way
 
 
 class SftpConnections:

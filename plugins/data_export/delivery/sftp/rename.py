@@ -1,10 +1,13 @@
 """Gives a finished file its name on an SFTP server."""
 
-from contextlib import suppress
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from data_export.delivery.sftp.errors import is_lost, name_refused
-from data_export.delivery.sftp.leftovers import LeftOver, aside_path
+from data_export.delivery.sftp.leftovers import LeftOver, aside_path, claim_path, temporary_path
 from data_export.delivery.sftp.session import SftpSession
 from data_export.errors import ObjectExists, OverwriteRefused, TargetRefused, TargetUnavailable
 
@@ -13,12 +16,93 @@ if TYPE_CHECKING:
 
 # Each further turn means that another writer of the same object got on.
 _TURNS = 5
+# A claim is held for two requests; one that lies there longer was left by a killed run.
+_LOOKS = 50
+_LOOK_PAUSE = 0.2
+_log = logging.getLogger(__name__)
 
 
-async def place_new(session: SftpSession, temporary: str, path: str, where: str) -> None:
+class Claims:
+    """Keeps two runs from the same new name on servers whose rename takes the place of a file, against the protocol.
+
+    Whether the server is one of those is found out at the first new file, by renaming one file of ours onto another.
+    There, whoever is to give a name first creates a file beside it that must not exist. It is a weaker promise than a
+    rename that refuses: it binds this service only, and a claim that a killed run left holds others up for a while.
+    """
+
+    def __init__(self) -> None:
+        self._needed: bool | None = None
+        self._asking = asyncio.Lock()
+
+    @asynccontextmanager
+    async def held(self, session: SftpSession, path: str, where: str) -> AsyncIterator[None]:
+        """
+        Raises:
+            TargetUnavailable: another run holds the name.
+        """
+        if session.is_openssh or not await self._are_needed(session, path):
+            yield
+            return
+        claim = claim_path(path)
+        for look in range(_LOOKS):
+            if await _create_empty(session, claim):
+                break
+            await asyncio.sleep(_LOOK_PAUSE)
+            if look == _LOOKS - 2:  # nobody needs that long for two requests
+                await session.remove_quietly(claim)
+        else:
+            raise TargetUnavailable(f"{where}: another run is giving the file its name: try again")
+        try:
+            yield
+        finally:
+            await session.remove_quietly(claim)
+
+    async def _are_needed(self, session: SftpSession, path: str) -> bool:
+        async with self._asking:
+            if self._needed is None:
+                self._needed = await _rename_replaces(session, path)
+                if self._needed:
+                    _log.warning("the SFTP server's rename takes the place of files: new names are claimed first")
+        return self._needed
+
+
+async def _rename_replaces(session: SftpSession, path: str) -> bool:
+    import asyncssh
+
+    one, other = temporary_path(path), temporary_path(path)
+    try:
+        if not (await _create_empty(session, one) and await _create_empty(session, other)):
+            return False
+        await session.ask(session.client.rename(one, other))
+    except asyncssh.SFTPError as error:
+        if is_lost(error):
+            raise
+        return False
+    finally:
+        await session.remove_quietly(one)
+        await session.remove_quietly(other)
+    return True
+
+
+async def _create_empty(session: SftpSession, path: str) -> bool:
+    """Whether the file was not there and now is."""
+    import asyncssh
+
+    try:
+        file = await session.ask(session.client.open(path, "xb"))
+    except asyncssh.SFTPError as error:
+        if is_lost(error):
+            raise
+        return False
+    await session.ask(file.close())
+    return True
+
+
+async def place_new(session: SftpSession, temporary: str, path: str, where: str, claims: Claims) -> None:
     """Renames; SFTP's own rename never takes the place of a file (OpenSSH links and unlinks), so one of two wins.
 
-    Some servers' rename does replace, against the protocol; hence the look just before it, where it is not OpenSSH.
+    Some servers' rename does replace, against the protocol; hence the look just before it, where it is not OpenSSH, and
+    the claim, see `Claims`.
 
     Raises:
         ObjectExists: another file has the name.
@@ -26,15 +110,19 @@ async def place_new(session: SftpSession, temporary: str, path: str, where: str)
     """
     import asyncssh
 
-    if not session.is_openssh and await session.exists(path):
-        raise ObjectExists(f"{where} is there already")
-    try:
-        await session.ask(session.client.rename(temporary, path))
-    except asyncssh.SFTPError as error:
-        raise await _why(session, error, temporary, path, where, ObjectExists(f"{where} is there already")) from error
+    taken = ObjectExists(f"{where} is there already")
+    async with claims.held(session, path, where):
+        if not session.is_openssh and await session.exists(path):
+            raise taken
+        try:
+            await session.ask(session.client.rename(temporary, path))
+        except asyncssh.SFTPError as error:
+            raise await _why(session, error, temporary, path, where, taken) from error
 
 
-async def place_over(session: SftpSession, temporary: str, path: str, where: str, left_over: LeftOver) -> None:
+async def place_over(
+    session: SftpSession, temporary: str, path: str, where: str, left_over: LeftOver, claims: Claims
+) -> None:
     """Renames, atomically taking the place of a file (`posix-rename@openssh.com`).
 
     On a server without that extension the old file is moved aside, the new one given its name, and the old one removed:
@@ -55,15 +143,17 @@ async def place_over(session: SftpSession, temporary: str, path: str, where: str
         raise await _why(session, error, temporary, path, where, overwrite_refused(where)) from error
     for _ in range(_TURNS):
         with suppress(ObjectExists, TargetUnavailable):
-            return await place_new(session, temporary, path, where)
+            return await place_new(session, temporary, path, where, claims)
         with suppress(ObjectExists, TargetUnavailable):  # another run took the name that we made free, or is about to
-            return await _swap(session, temporary, path, where, left_over)
+            return await _swap(session, temporary, path, where, left_over, claims)
     raise TargetUnavailable(
         f"{where}: other runs replace it at the same time, or the server does not give our file its name: try again"
     )
 
 
-async def _swap(session: SftpSession, temporary: str, path: str, where: str, left_over: LeftOver) -> None:
+async def _swap(
+    session: SftpSession, temporary: str, path: str, where: str, left_over: LeftOver, claims: Claims
+) -> None:
     import asyncssh
 
     aside = aside_path(path)
@@ -76,7 +166,7 @@ async def _swap(session: SftpSession, temporary: str, path: str, where: str, lef
             if not is_lost(error) and await session.exists(path):
                 raise overwrite_refused(where) from error
             raise
-        await place_new(session, temporary, path, where)
+        await place_new(session, temporary, path, where, claims)
     except BaseException:  # also when cancelled, and then the answer to either rename may not have been seen
         await _put_back(session, aside, path, left_over)
         raise

@@ -14,7 +14,7 @@ const GAPS = new Set(["missing", "past"]);
 
 /** Firefox clicks a button when Space is released, even if the key press was handled. */
 const noClick = (event) => event.key === " " && event.preventDefault();
-const marks = ({ totals }) => [totals?.images_missing && "lacks-images", totals?.refused_recipients && "refused"].filter(Boolean);
+const marks = ({ totals }) => [(totals?.images_missing || totals?.images_failed) && "lacks-images", totals?.refused_recipients && "refused"].filter(Boolean);
 
 /**
  * A table of windows. A click on a gap or Space on any window selects it; Shift with a click or an arrow selects a

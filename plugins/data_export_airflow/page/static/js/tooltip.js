@@ -34,6 +34,7 @@ export function facts(row, timezone) {
     totals && ["Data", bytes(totals.bytes)],
     images && ["Images", `${number(totals.images)}, ${number(totals.images_copied)} new (${bytes(totals.image_bytes)})`],
     totals?.images_kept && ["Different images kept", number(totals.images_kept)],
+    totals?.images_failed && ["Images failed", number(totals.images_failed)],
     totals?.images_missing && ["Missing at source", number(totals.images_missing)],
     totals?.sites > 1 && ["Sites", number(totals.sites)],
     row.delivered_at && ["Delivered at", `${instant(row.delivered_at, timezone)}`],
