@@ -1,5 +1,5 @@
 """The Airflow DAG `data_export_watch`: tells of windows that were not delivered in time. No logic here."""
 
-from data_export_airflow.dags.watch_dag import build_watch_dag
+from data_export_airflow.dags.service_dags import build_watch_dag
 
 dag = build_watch_dag()

@@ -7,9 +7,9 @@ import pytest
 import yaml
 from airflow.sdk.exceptions import ParamValidationError
 
-import data_export_airflow.dags.check_dag as check_dag
+import data_export_airflow.dags.service_dags as check_dag
 from data_export.errors import ConfigError
-from data_export_airflow.dags.check_dag import build_check_dag
+from data_export_airflow.dags.service_dags import build_check_dag
 from data_export_airflow.operators import CheckExportOperator
 
 

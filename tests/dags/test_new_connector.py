@@ -19,12 +19,10 @@ from data_export.delivery.base import Store
 from data_export.delivery.connector import Connections, ConnectorConfig, Scheme
 from data_export.delivery.local.store import LocalStore
 from data_export.delivery.registry import CONNECTORS, SCHEMES, kinds
-from data_export.review.changes import consequences
-from data_export.review.objects import sample_objects
+from data_export.review import consequences, sample_objects
 from data_export.window import ExportWindow
 from data_export_airflow.connections.clients import destination
-from data_export_airflow.dags.docs import describe
-from data_export_airflow.dags.factory import faults
+from data_export_airflow.dags.factory import describe, faults
 from tests.customers import SITE, export
 
 BASE = {"site_id": [SITE], "interval": "daily", "start_date": "2024-01-01"}

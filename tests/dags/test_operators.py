@@ -38,7 +38,7 @@ from data_export_airflow.operators import (
     PrepareExportOperator,
     export_sites,
 )
-from data_export_airflow.operators.retries import ExportRetryPolicy
+from data_export_airflow.operators.base import ExportRetryPolicy
 from demo.data import LYON, PARIS, build
 from demo.expected import expected_file
 from demo.servers.sftp import SftpServer

@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from data_export import errors
 from data_export.config.problems.problems import BrokenFile, ConfigProblem
-from data_export_airflow.operators.retries import RETRIES, ExportRetryPolicy
+from data_export_airflow.operators.base import RETRIES, ExportRetryPolicy
 
 POLICY = ExportRetryPolicy()
 

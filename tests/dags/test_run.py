@@ -8,7 +8,7 @@ import pytest
 
 from data_export.delivery.local.config import LOCAL_LINK_BASE_URL
 from data_export.window import ExportWindow
-from data_export_airflow.execution.run import run_export
+from data_export_airflow.execution.steps import run_export
 from demo.data import PARIS
 from demo.servers.smtp import SmtpServer
 

@@ -12,7 +12,7 @@ from data_export.config.load import load_customers
 from data_export.window import ExportWindow
 from data_export_airflow.alerting import watch as watching
 from data_export_airflow.alerting.sender import AlertSender
-from data_export_airflow.alerting.summary import AlertSummary
+from data_export_airflow.alerting.watch import AlertSummary
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.customers import GOOD, export

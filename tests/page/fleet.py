@@ -6,7 +6,7 @@ from typing import Any
 from airflow.models.dag import DagModel
 
 from data_export.config.models import dag_id
-from data_export_airflow.dags.check_dag import CHECK_DAG
+from data_export_airflow.dags.service_dags import CHECK_DAG
 from tests.page.history import SITE, History
 
 DAY = timedelta(days=1)

@@ -10,7 +10,7 @@ import pytest
 from airflow.api_fastapi.app import _AuthManagerState, create_app
 from fastapi.testclient import TestClient
 
-from data_export_airflow.dags.check_dag import CHECK_DAG
+from data_export_airflow.dags.service_dags import CHECK_DAG
 from tests.page.history import History
 
 DAY = timedelta(days=1)

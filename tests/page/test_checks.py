@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from data_export_airflow.dags.check_dag import CHECK_DAG
+from data_export_airflow.dags.service_dags import CHECK_DAG
 from data_export_airflow.metadata.failures import can_check, last_check
 from tests.page.history import History
 

@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from data_export_airflow.metadata.delivered import Volumes, totals
 from data_export_airflow.metadata.failures import by_reason, failures_since, parse
 from data_export_airflow.metadata.late import LateExports
 from data_export_airflow.metadata.receipts import Receipts
-from data_export_airflow.metadata.volume import Volumes, totals
 from data_export_airflow.page.listing import Asked, listing
 from data_export_airflow.page.overview import exports
 from tests.page.history import History

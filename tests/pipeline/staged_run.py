@@ -16,11 +16,10 @@ from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.local.store import LocalStore
 from data_export.limits import limits_of
-from data_export.pipeline.prepare import prepare
 from data_export.pipeline.receipts import deliver_receipts, make_receipt, site_receipt
 from data_export.pipeline.site import DATA, IMAGES, copy_site_images, deliver_site
 from data_export.pipeline.staging import clean_up, upload
-from data_export.plan import ExportPlan
+from data_export.plan import ExportPlan, prepare
 from data_export.receipt import Receipt, SiteReceipt, Transformed
 from data_export.window import ExportWindow
 

@@ -14,11 +14,10 @@ from data_export.delivery.local.store import LocalStore
 from data_export.errors import SourceRejected
 from data_export.images import split_images_uri
 from data_export.limits import limits_of
-from data_export.pipeline.prepare import prepare
 from data_export.pipeline.receipts import make_receipt, site_receipt
 from data_export.pipeline.site import copy_site_images, deliver_site, extract_site, transform_site
 from data_export.pipeline.staging import clean_up
-from data_export.plan import ExportPlan
+from data_export.plan import ExportPlan, prepare
 from data_export.receipt import Receipt, SiteReceipt
 from data_export.window import ExportWindow
 from demo.data import LYON, PARIS, DemoData, build, stored_images

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from data_export.config.fields import MASK
 from data_export.config.load import load_customer
 from data_export.config.models import EXPORT, AnyExport
-from data_export.config.secrets import MASK
 from data_export.errors import ConfigError
 from data_export.plan import ExportPlan
 from data_export.window import ExportWindow

@@ -1,11 +1,16 @@
-"""What an alert says, whatever it is sent with, and what makes two of them the same to a person."""
+"""What an alert says, what makes two of them the same to a person, and the mail that carries it."""
 
 import hashlib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from datetime import date
+from email.message import EmailMessage
+from pathlib import Path
 from typing import Any
 
 from data_export.config.sections import Occasion
+from data_export.delivery.email.message import message, render
 
 _TIME = r"\d{2}[:-]\d{2}[:-]\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})?"
 _STAMP = rf"\d{{4}}-\d{{2}}-\d{{2}}[_T]{_TIME}"
@@ -93,3 +98,29 @@ def cause_of(occasion: str, error: str, message: str = "") -> str:
     """
     text = f"{occasion}\n{error}\n{_VARYING.sub('#', message)}"
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:16]
+
+
+_TEMPLATE = Path(__file__).with_name("templates") / "alert.html"
+LISTED_IN = "`owner` in the customer file or alerts.emails in platform.yaml"
+
+
+def compose(alert: Alert, sender: str, recipients: Iterable[str], day: date) -> list[EmailMessage]:
+    """Mails in text and HTML, recipients without their doubles.
+
+    All mails about the same exports and cause refer to one thread. The Message-ID says who is told what on which day,
+    so a mail that is sent twice after a lost answer is recognised by mailboxes.
+    """
+    text, html = as_text(alert), render(_TEMPLATE, {"alert": alert})
+    about = "\n".join([alert.cause, *alert.exports])
+    thread = f"<{_digest(about)}.data-export@{sender.rpartition('@')[2]}>"
+    mails = []
+    for recipient in {address.lower(): address for address in recipients}.values():
+        message_id = _digest("\n".join([about, str(day), recipient.lower()]))
+        mail = message(alert.subject, sender, recipient, message_id, text, html)
+        mail["References"] = mail["In-Reply-To"] = thread
+        mails.append(mail)
+    return mails
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(f"alert\n{text}".encode()).hexdigest()[:40]

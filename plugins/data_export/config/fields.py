@@ -1,4 +1,4 @@
-"""Checked text that customer files and platform settings share, and how a message may show a value."""
+"""Checked text that customer files and settings share, references to secrets, and how a message may show a value."""
 
 import base64
 import binascii
@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import PurePath
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer, SecretStr, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # stem of a customer file
@@ -180,3 +180,31 @@ SPELLED_WHOLE = BeforeValidator(_spelled(_WHOLE, "int_parsing"))
 SPELLED_NUMBER = BeforeValidator(_spelled(_NUMBER, "float_parsing"))
 Flag = Annotated[bool, BeforeValidator(_spelled(_BOOLEAN, "bool_parsing"))]
 Whole = Annotated[int, SPELLED_WHOLE]
+
+
+#: What a literal secret becomes wherever a configuration is written down; whoever reads it back asks the file again.
+MASK = "**********"
+_REFERENCE = re.compile(r"(env|var):([A-Za-z_][A-Za-z0-9_.-]*)")
+_MEANT_AS_REFERENCE = re.compile(r"\s*(env|var)\s*:", re.IGNORECASE)
+
+
+def reference_of(value: SecretStr) -> tuple[str, str] | None:
+    """`("env", NAME)` or `("var", NAME)`; None where the value is the secret itself, written in the file."""
+    match = _REFERENCE.fullmatch(value.get_secret_value())
+    return (match[1], match[2]) if match else None
+
+
+def _checked(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text:
+        raise ValueError("is empty: leave the key out, or write env:NAME or var:NAME")
+    if _MEANT_AS_REFERENCE.match(text) and reference_of(value) is None:
+        raise ValueError("is not a whole reference: write env:NAME or var:NAME, lower case and without spaces")
+    return value
+
+
+def _written(value: SecretStr) -> str:
+    return value.get_secret_value() if reference_of(value) else MASK
+
+
+SecretReference = Annotated[SecretStr, AfterValidator(_checked), PlainSerializer(_written)]

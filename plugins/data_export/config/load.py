@@ -11,7 +11,7 @@ from uuid import UUID
 from pydantic import TypeAdapter, ValidationError
 
 from data_export.config.collisions import colliding
-from data_export.config.fields import NAME, SUFFIXES, Email, name_meant, quoted
+from data_export.config.fields import NAME, SUFFIXES, Email, name_meant, quoted, reference_of
 from data_export.config.models import EXPORT, AnyExport, CustomerExport, name_of
 from data_export.config.platform import customers_dir, load_platform
 from data_export.config.problems.diagnose import diagnose
@@ -19,7 +19,6 @@ from data_export.config.problems.explain import near
 from data_export.config.problems.problems import BrokenFile, ConfigProblem
 from data_export.config.reading.file_text import read_text
 from data_export.config.reading.yaml_lines import Document, read_document
-from data_export.config.secrets import reference_of
 from data_export.errors import ConfigError
 
 

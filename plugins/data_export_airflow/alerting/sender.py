@@ -7,8 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
-from data_export.alerts.alert import Alert
-from data_export.alerts.compose import LISTED_IN, compose
+from data_export.alerts.alert import LISTED_IN, Alert, compose
 from data_export.alerts.ledger import MOST_ALIKE, Place, SendClaim, claim_send, give_back, note_alerted, take_place
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import Store

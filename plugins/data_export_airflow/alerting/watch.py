@@ -1,24 +1,27 @@
-"""One look of the watch at all exports: what is late or broken, and alerting people."""
+"""One look of the watch at all exports: what is late or broken, and one summary of it to each person."""
 
 import asyncio
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from airflow.sdk.configuration import conf
 
+from data_export.alerts.alert import Alert
+from data_export.alerts.late import LATE, broken_alert, broken_cause, late_alert
 from data_export.alerts.ledger import was_alerted
 from data_export.alerts.watch import Late, Watched, ask_again, look
-from data_export.config.load import Loaded, load_customers
+from data_export.config.load import Loaded, file_of, load_customers, owner_in
+from data_export.config.models import AnyExport
 from data_export.config.platform import customers_dir
 from data_export.content import Content
 from data_export.delivery.base import Store
 from data_export.errors import ConfigError, TargetNotFound
 from data_export.layout import WATCH_KEY
 from data_export.limits import limits_of
-from data_export_airflow.alerting.sender import AlertSender
-from data_export_airflow.alerting.summary import AlertSummary
+from data_export_airflow.alerting.sender import AlertSender, Noted
 from data_export_airflow.connections.clients import store
 from data_export_airflow.metadata.task_runs import TaskRuns
 from data_export_airflow.schedule.windows import Schedules
@@ -107,3 +110,62 @@ async def _save(staging: Store, watched: Mapping[str, Watched]) -> None:
     text = json.dumps({name: value.to_dict() for name, value in sorted(watched.items())})
     async with staging:
         await staging.replace(WATCH_KEY, Content.of_bytes(text.encode(), "application/json"))
+
+
+#: From some exports, and by export when an alert was sent before, to the alert.
+_AlertOf = Callable[[Collection[str], dict[str, str]], Alert]
+
+
+@dataclass(frozen=True, slots=True)
+class AlertSummary:
+    """Alerts the owners of exports, and the platform's list.
+
+    `exports` are those whose files are right; `ui` is the base address of Airflow's UI.
+    """
+
+    sender: AlertSender
+    exports: Mapping[str, AnyExport]
+    ui: str
+
+    def late(self, late: Mapping[str, Sequence[Late]]) -> list[str]:
+        """Sends the alert of late windows; returns the exports whose alert reached nobody."""
+
+        def alert(names: Collection[str], repeated: dict[str, str]) -> Alert:
+            return late_alert([entry for name in names for entry in late[name]], self.ui, repeated)
+
+        return self._send({name: Noted(LATE, [str(one.window) for one in late[name]]) for name in late}, alert)
+
+    def broken(self, problems: Mapping[str, Sequence[str]]) -> None:
+        """Sends the alert of exports that do not run because of the problems in their files."""
+
+        def alert(names: Collection[str], repeated: dict[str, str]) -> Alert:
+            return broken_alert({name: problems[name] for name in names}, self.ui, repeated)
+
+        today = [str(self.sender.now.date())]
+        self._send({name: Noted(broken_cause(lines), today) for name, lines in problems.items()}, alert)
+
+    def _send(self, noted: Mapping[str, Noted], alert_of: _AlertOf) -> list[str]:
+        claims = self.sender.claims(noted)
+        if not claims:
+            return []
+        repeated = {name: claim.spoken() for name, claim in claims.items() if claim}
+        alerts = [(alert_of(names, repeated), people) for names, people in self._by_people(claims)]
+        reached = self.sender.send(alerts) | self.sender.notify(alert_of(list(claims), repeated))
+        unreached = [name for name in claims if name not in reached]
+        self.sender.give_back([claims[name] for name in unreached])
+        return unreached
+
+    def _by_people(self, names: Iterable[str]) -> list[tuple[tuple[str, ...], list[str]]]:
+        """Exports, and the people whose mail is about exactly these."""
+        of_person: dict[str, list[str]] = {}
+        for name in names:
+            for person in {address.lower() for address in self.sender.recipients(self._owner(name))}:
+                of_person.setdefault(person, []).append(name)
+        people: dict[tuple[str, ...], list[str]] = {}
+        for person, theirs in of_person.items():
+            people.setdefault(tuple(theirs), []).append(person)
+        return list(people.items())
+
+    def _owner(self, name: str) -> str | None:
+        export = self.exports.get(name)
+        return export.owner if export else owner_in(file_of(name))

@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from data_export.window import ExportWindow
-    from data_export_airflow.execution.run import run_export
+    from data_export_airflow.execution.steps import run_export
 
     try:
         window = ExportWindow(options.start, options.end)

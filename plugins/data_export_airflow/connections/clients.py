@@ -16,10 +16,10 @@ from airflow.sdk.exceptions import AirflowException
 from airflow.sdk.log import mask_secret
 from pydantic import SecretStr
 
+from data_export.config.fields import MASK, reference_of
 from data_export.config.load import load_named
 from data_export.config.models import CustomerExport
 from data_export.config.platform import PlatformSettings, TargetSettings
-from data_export.config.secrets import MASK, reference_of
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import open_store

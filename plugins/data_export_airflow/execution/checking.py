@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from traceback import extract_tb
 
-from data_export.alerts.compose import LISTED_IN
+from data_export.alerts.alert import LISTED_IN
 from data_export.check.check import check_images, check_mail, check_source, check_staging, check_target
 from data_export.check.results import CheckResult
 from data_export.config.load import load_named

@@ -1,18 +1,22 @@
-"""The core's steps with clients from Airflow connections: what the DAG's tasks and the command line both call."""
+"""The core's steps with clients from Airflow connections, for tasks and for a run without a scheduler."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
+from data_export.config.load import load_customer
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import Destination, Store
 from data_export.images import split_images_uri
+from data_export.limits import limits_of
 from data_export.pipeline.link import mail_link
 from data_export.pipeline.receipts import deliver_receipts, make_receipt, site_receipt
 from data_export.pipeline.site import copy_site_images, deliver_site, extract_site, stage_site, transform_site
 from data_export.pipeline.staging import clean_up
-from data_export.plan import ExportPlan
+from data_export.plan import ExportPlan, prepare
 from data_export.receipt import Extracted, ImagesCopied, Receipt, SiteReceipt, Transformed
+from data_export.window import ExportWindow
 from data_export_airflow.connections.clients import destination, smtp_factory, store
 from data_export_airflow.connections.source import source_dsn
 
@@ -75,3 +79,21 @@ class Steps:
 
     def _target(self) -> Destination:
         return destination(self.plan.name, self.plan.export, self.settings)
+
+
+def run_export(file: Path, window: ExportWindow) -> Receipt:
+    """Exports one window of a customer file and returns the receipt.
+
+    Raises:
+        DataExportError: of the first step that fails; what it staged is kept for `staging.keep_failed_days`.
+    """
+    export = load_customer(file)
+    settings = load_platform()
+    limits = limits_of(file.stem, export, settings.limits)
+    steps = Steps(prepare(file.stem, export, window, limits, datetime.now(UTC)), settings)
+
+    def site(site_id: UUID) -> SiteReceipt:
+        transformed = steps.transform(steps.extract(site_id, attempt=1))
+        return steps.deliver(transformed, steps.copy_images(transformed))
+
+    return steps.close([site(site_id) for site_id in steps.plan.sites])

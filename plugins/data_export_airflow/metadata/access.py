@@ -11,7 +11,7 @@ from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException
 
 from data_export.config.models import name_of
-from data_export_airflow.dags.check_dag import CHECK_DAG
+from data_export_airflow.dags.service_dags import CHECK_DAG
 
 
 @dataclass(frozen=True, slots=True)

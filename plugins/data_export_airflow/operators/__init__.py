@@ -1,9 +1,9 @@
 """Airflow operators of a data export: for the customers' DAGs, and for DAGs of your own (docs/operators.md)."""
 
-from data_export_airflow.operators.check import CheckExportOperator
 from data_export_airflow.operators.close import CloseExportOperator
 from data_export_airflow.operators.deliver_file import DeliverFileOperator
 from data_export_airflow.operators.prepare import PrepareExportOperator
+from data_export_airflow.operators.service import CheckExportOperator, WatchExportsOperator
 from data_export_airflow.operators.site import (
     CopyImagesOperator,
     DeliverOperator,
@@ -11,7 +11,6 @@ from data_export_airflow.operators.site import (
     TransformOperator,
     export_sites,
 )
-from data_export_airflow.operators.watch import WatchExportsOperator
 
 __all__ = [
     "CheckExportOperator",

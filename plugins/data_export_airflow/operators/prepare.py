@@ -15,7 +15,7 @@ from data_export.config.precedence import require_owner
 from data_export.config.validate import load_values
 from data_export.errors import ConfigError
 from data_export.limits import Limits, limits_of
-from data_export.pipeline.prepare import prepare
+from data_export.plan import prepare
 from data_export.window import ExportWindow
 from data_export_airflow.operators.base import ExportOperator
 from data_export_airflow.operators.links import ExportPageLink

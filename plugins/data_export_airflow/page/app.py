@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 from starlette.staticfiles import StaticFiles
 
 from data_export.config.models import name_of
-from data_export_airflow.dags.check_dag import CHECK_DAG
+from data_export_airflow.dags.service_dags import CHECK_DAG
 from data_export_airflow.metadata import receipts
 from data_export_airflow.metadata.access import (
     ReadableDep,
@@ -33,9 +33,9 @@ from data_export_airflow.metadata.access import (
     of_an_export,
 )
 from data_export_airflow.metadata.backfills import under_way
+from data_export_airflow.metadata.delivered import Volume, Volumes, totals
 from data_export_airflow.metadata.failures import Failure, by_reason, can_check, failures_since, last_check, problems
 from data_export_airflow.metadata.late import LateExports
-from data_export_airflow.metadata.volume import Volume, Volumes, totals
 from data_export_airflow.page.cache import Cached
 from data_export_airflow.page.detail import detail
 from data_export_airflow.page.listing import Asked, Deliveries, SortKey, listing, with_delivery

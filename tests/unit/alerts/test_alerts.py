@@ -11,8 +11,7 @@ from uuid import UUID
 import pytest
 
 from data_export import errors
-from data_export.alerts.alert import Alert, as_text
-from data_export.alerts.compose import compose
+from data_export.alerts.alert import Alert, as_text, compose
 from data_export.alerts.failure import FIXES, Failure, failure_alert, fix_of, quarantine_alert
 from data_export.alerts.late import broken_alert, broken_cause, late_alert
 from data_export.alerts.watch import Late

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
+from data_export.config.fields import MASK, SecretReference, reference_of
 from data_export.config.load import load_customer, load_customers
 from data_export.config.problems.problems import BrokenFile
-from data_export.config.secrets import MASK, SecretReference, reference_of
 
 FILE = """\
 site_id: [433a60f6-9756-473e-b1e9-9e89e24bb787]

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from data_export.delivery.links import attachment, check_lifetime, hours
+from data_export.delivery.base import attachment, check_lifetime, hours
 from data_export.errors import AccessDenied, PermanentError
 
 if TYPE_CHECKING:

@@ -3,7 +3,7 @@
 from datetime import timedelta
 from typing import Any
 
-from data_export.delivery.links import attachment, check_lifetime, hours
+from data_export.delivery.base import attachment, check_lifetime, hours
 from data_export.delivery.s3.connect import signing_place
 from data_export.errors import AccessDenied, PermanentError
 

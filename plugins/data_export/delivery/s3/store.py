@@ -13,13 +13,13 @@ from data_export.delivery.base import Destination, StoredObject, encoding_of
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
 from data_export.delivery.s3.connect import bucket_region, identity_of, object_store, same_server
-from data_export.delivery.s3.copies import copy_by_server
 from data_export.delivery.s3.errors import explain
 from data_export.delivery.s3.multipart import upload_parts
 from data_export.delivery.s3.objects import (
     PIECE_BYTES,
     Piece,
     ask_by_get,
+    copy_by_server,
     from_head,
     from_metadata,
     get,

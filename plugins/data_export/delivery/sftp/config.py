@@ -6,8 +6,17 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
-from data_export.config.fields import ConnId, Flag, Host, HostKey, Plain, Whole, path_inside, quoted_address
-from data_export.config.secrets import SecretReference
+from data_export.config.fields import (
+    ConnId,
+    Flag,
+    Host,
+    HostKey,
+    Plain,
+    SecretReference,
+    Whole,
+    path_inside,
+    quoted_address,
+)
 from data_export.delivery.base import Destination
 from data_export.delivery.connector import Connections, ConnectorConfig
 from data_export.errors import ConfigError

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from data_export.config.load import Loaded, load_customers
-from data_export.review.changes import Change, KeyChange, compare
+from data_export.review import Change, KeyChange, compare
 
 Compared = Callable[[dict[str, str], dict[str, str]], list[Change]]
 SITE, OTHER = "433a60f6-9756-473e-b1e9-9e89e24bb787", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"

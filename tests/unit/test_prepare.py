@@ -8,8 +8,7 @@ from data_export.config.models import EXPORT
 from data_export.config.sections import LimitSettings
 from data_export.errors import LimitExceeded
 from data_export.limits import limits_of
-from data_export.pipeline.prepare import prepare
-from data_export.plan import ExportPlan
+from data_export.plan import ExportPlan, prepare
 from data_export.window import ExportWindow
 
 NOW = datetime(2025, 6, 1, 12, tzinfo=UTC)

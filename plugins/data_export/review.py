@@ -1,12 +1,14 @@
-"""What an edit of the customer files does to the exports: two sets of files, compared by what they mean."""
+"""What an edit of the customer files does to the exports, and what they will write: said before it happens."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from data_export import layout
 from data_export.config.load import Loaded
-from data_export.config.models import AnyExport
+from data_export.config.models import AnyExport, CustomerExport
 from data_export.config.problems.problems import ConfigProblem
+from data_export.window import ExportWindow
 
 Kind = Literal["added", "changed", "removed", "broken", "mended"]
 _PASSPHRASE = "connector_config.sftp_private_key_passphrase"  # noqa: S105 - the key's name
@@ -164,3 +166,25 @@ def _bounds(old: AnyExport, new: AnyExport) -> Iterator[str]:
         yield f"windows before {new.start_date} cannot be exported any more; those delivered stay"
     if old.end != new.end:
         yield f"windows end at {new.end_date}, exclusive" if new.end else "windows have no end any more"
+
+
+@dataclass(frozen=True, slots=True)
+class SampleObjects:
+    """Full addresses of the first site's objects; of a mailed link the name under which the file is saved."""
+
+    data: str
+    image: str | None
+    receipt: str | None
+
+
+def sample_objects(name: str, export: CustomerExport, window: ExportWindow) -> SampleObjects:
+    """The objects of one window; `<input_id>` and `<file_extension>` stand for what the source says."""
+    site, root = export.sites[0], export.connector_config.address()
+    if root is None:
+        return SampleObjects(layout.link_file_name(name, export.export_type, window), None, None)
+    image = layout.image_key(site, "<input_id>", None) + "<file_extension>"
+    return SampleObjects(
+        data=root + layout.data_key(site, export.export_type, window),
+        image=root + image if export.export_images else None,
+        receipt=root + layout.receipt_key(site, export.export_type, window) if export.delivery_receipt else None,
+    )

@@ -1,7 +1,8 @@
-"""Checks an export before its first window."""
+"""The bodies of the two DAGs of the service itself: the check of exports, and the watch for late windows."""
 
 import logging
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from data_export.config.fields import NAME, quoted
@@ -71,3 +72,35 @@ def checked_name(name: Any) -> str:
             f"{quoted(name)} is not the name of an export: use 1 to 63 of a-z, 0-9 and '-', as its file has"
         )
     return name
+
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+
+class WatchExportsOperator(ExportOperator):
+    """One look at all exports: alerts their owners and the platform's list of what is late or broken, once a day.
+
+    Returns how many exports are `watched`, `late` and `broken`. One DAG of an installation has it, by default
+    `data_export_watch`: two would alert twice.
+
+    :param execution_timeout: shorter than the time between two looks
+    :param priority_weight: where slots are few, lateness is what people must be told of
+    """
+
+    def __init__(
+        self,
+        *,
+        retries: int | None = 1,  # the next look sees the same
+        execution_timeout: timedelta | None = timedelta(minutes=14),
+        priority_weight: int = 1000,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            retries=retries, execution_timeout=execution_timeout, priority_weight=priority_weight, **kwargs
+        )
+
+    def execute(self, context: "Context") -> dict[str, int]:
+        from data_export_airflow.alerting.watch import watch  # late: parsing a DAG needs none of it
+
+        return {**watch({**context})}

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from data_export.config.models import EXPORT, CustomerExport
-from data_export.review.objects import sample_objects
+from data_export.review import sample_objects
 from data_export.window import ExportWindow
 
 SITE = "433a60f6-9756-473e-b1e9-9e89e24bb787"

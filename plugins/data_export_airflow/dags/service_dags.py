@@ -1,13 +1,17 @@
-"""The DAG that checks exports from where they run: the workers' network, keys and connections."""
+"""The two DAGs of the service itself: the check, from the workers' network with their keys, and the watch."""
 
+from datetime import datetime
 from typing import Any
 
 from airflow.sdk import DAG, Param, get_current_context, task
 
 from data_export.config.fields import NAME
 from data_export.config.load import customer_names
-from data_export.errors import CheckFailed
-from data_export_airflow.operators.check import CheckExportOperator, checked_name
+from data_export.config.platform import load_platform
+from data_export.config.sections import AlertSettings
+from data_export.errors import CheckFailed, ConfigError
+from data_export_airflow.alerting.callbacks import on_failure
+from data_export_airflow.operators.service import CheckExportOperator, WatchExportsOperator, checked_name
 
 CHECK_DAG, CHECK_TASK = "data_export_check", "check"
 _MOST_SHOWN = 500  # more make a list that nobody reads, stored anew whenever a file comes or goes
@@ -48,3 +52,33 @@ def _list_exports() -> list[str]:
     if len(names) > _MOST:
         raise CheckFailed(f"{len(names)} exports are more than one run can check ({_MOST}): name one of them")
     return names
+
+
+_DOC = """Looks, as often as `alerts.watch_schedule` says, for exports with a window that was not delivered within
+`limits.late_after_hours`, be its run slow, stuck, or never made, and for exports whose customer file is broken; tells
+their owners and the platform's list, once per export a day. Paused exports are left alone. The log of `look` says how
+many it found."""
+
+
+def build_watch_dag() -> DAG:
+    """One task, never two at once; a look that was missed is not made up for, since the next sees the same."""
+    with DAG(
+        "data_export_watch",
+        schedule=_schedule(),
+        start_date=datetime(2025, 1, 1),  # noqa: DTZ001 - Airflow reads it as UTC
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        tags={"data-export", "watch"},
+        doc_md=_DOC,
+    ) as dag:
+        WatchExportsOperator(task_id="look", on_failure_callback=on_failure)
+    return dag
+
+
+def _schedule() -> str:
+    """The default where platform.yaml is broken: its task then fails and tells why."""
+    try:
+        return load_platform().alerts.watch_schedule
+    except ConfigError:
+        return AlertSettings().watch_schedule

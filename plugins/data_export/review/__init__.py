@@ -1,1 +1,0 @@
-"""What a change of the customer files means, and what an export will write, said before it happens."""
