@@ -14,7 +14,7 @@ from data_export.config.load import Loaded, load_customers
 from data_export.config.models import CustomerExport
 from data_export.config.platform import customers_dir, platform_file
 from data_export_airflow.dags.shards import MOST, complete, contents, is_complete, shard_files, shard_of
-from data_export_airflow.metadata.database import request_parsing
+from data_export_airflow.metadata.airflow_database import request_parsing
 
 #: Name of the file that shows the problems of customer files.
 _ERRORS = "config_errors.py"

@@ -5,12 +5,12 @@ from typing import Any
 
 import pytest
 
-from data_export_airflow.metadata.delivered import Volumes, totals
+from data_export_airflow.metadata.exports import Volumes, totals
 from data_export_airflow.metadata.failures import by_reason, failures_since, parse
 from data_export_airflow.metadata.late import LateExports
 from data_export_airflow.metadata.receipts import Receipts
-from data_export_airflow.page.listing import Asked, listing
 from data_export_airflow.page.overview import exports
+from data_export_airflow.page.search import Asked, listing
 from tests.page.history import History
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

@@ -6,6 +6,7 @@ import pkgutil
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -47,19 +48,61 @@ def test_importing_the_whole_core_loads_no_edge_library() -> None:
     assert not EDGE_LIBRARIES & set(done.stdout.split())
 
 
+def all_imports() -> dict[str, set[str]]:
+    """By module the others that it imports, in functions too, but not for types alone."""
+    names = {
+        path: ".".join(path.relative_to(PLUGINS).with_suffix("").parts).removesuffix(".__init__") for path in SOURCES
+    }
+    found: dict[str, set[str]] = {}
+    for path, name in names.items():
+        tree = ast.parse(path.read_text())
+        for_types = {id(node) for test in ast.walk(tree) if _is_type_checking(test) for node in ast.walk(test)}
+        wanted: set[str] = set()
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and node.module and id(node) not in for_types:
+                wanted |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+            elif isinstance(node, ast.Import) and id(node) not in for_types:
+                wanted |= {alias.name for alias in node.names}
+        found[name] = (wanted & {*names.values()}) - {name}
+    return found
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+
+
 def test_there_is_no_import_cycle() -> None:
-    graph = {module: imports_of(module) for module in modules()}
-    done: set[str] = set()
+    graph, done = all_imports(), set[str]()
 
     def visit(module: str, path: tuple[str, ...]) -> None:
         assert module not in path, f"import cycle: {' -> '.join([*path, module])}"
         if module not in done:
-            for imported in graph[module]:
+            for imported in sorted(graph[module]):
                 visit(imported, (*path, module))
             done.add(module)
 
     for module in graph:
         visit(module, ())
+
+
+def test_a_folder_is_seen_at_a_glance() -> None:
+    found = [path for path in SOURCES if path.name != "__init__.py"]
+    crowded = {folder: count for folder, count in Counter(path.parent for path in found).items() if count > 13}
+    assert not crowded
+    assert len(found) <= 150
+
+
+#: File names that folders make plain: one for each connector, or the core's and what Airflow's side does with it.
+OF_CONNECTORS = {"config.py", "store.py", "check.py", "errors.py", "sign.py"}
+OF_CORE_AND_EDGE = {"base.py", "late.py", "plan.py", "receipts.py", "site.py", "validate.py", "watch.py", "windows.py"}
+
+
+def test_no_file_name_stands_for_two_things() -> None:
+    named: dict[str, set[Path]] = {}
+    for path in SOURCES:
+        if path.name not in {"__init__.py", "__main__.py"}:
+            named.setdefault(path.name, set()).add(path.parent)
+    assert {name for name, folders in named.items() if len(folders) > 1} - OF_CONNECTORS - OF_CORE_AND_EDGE == set()
 
 
 #: What each part of the core may import: its own layer and those below.

@@ -165,6 +165,7 @@ FIXES = {
     "ConfigError": f"Correct the setting that the reason names. {_REPLAN}",
     "BrokenFile": f"Correct the customer file; `python -m data_export_airflow validate` names every problem. {_REPLAN}",
     "LimitExceeded": "Choose a window within the limit, or change `limits` in platform.yaml or the dates of the file.",
+    "ValueRejected": f"Correct the value at the source, which the reason names. {_RERUN}",
     "SourceRejected": f"Correct the login, the rights or the queries of the source. {_CHECK} {_RERUN}",
     "InvalidRecord": "Correct the record at the source, or set `on_invalid: quarantine` in the customer file to set "
     f"such records aside. {_REPLAN}",

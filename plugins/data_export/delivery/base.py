@@ -8,8 +8,9 @@ from typing import Protocol, Self, runtime_checkable
 from urllib.parse import quote
 
 from data_export.content import Content, Digests
-from data_export.delivery.connector import LONGEST_LINK_HOURS
 from data_export.errors import PermanentError
+
+LONGEST_LINK_HOURS = 168  # where signed links of Cloud Storage and S3 end at the latest
 
 
 @dataclass(frozen=True, slots=True)

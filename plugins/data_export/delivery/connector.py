@@ -10,10 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from data_export.check.results import CheckResult
 from data_export.config.fields import SPELLED_WHOLE
-from data_export.delivery.base import Destination, Store
+from data_export.delivery.base import LONGEST_LINK_HOURS, Destination, Store
 
 IfExists = Literal["replace", "keep", "revision"]
-LONGEST_LINK_HOURS = 168  # where signed links of Cloud Storage and S3 end at the latest
 LinkHours = Annotated[int, Field(ge=1, le=LONGEST_LINK_HOURS), SPELLED_WHOLE]
 
 

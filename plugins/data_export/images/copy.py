@@ -23,8 +23,8 @@ from data_export.errors import (
 )
 from data_export.images.bounds import DEFAULT_LIMITS, CopyLimits, Progress
 from data_export.images.copy_one import DEFAULT_RULES, CopyRules, Settled, Settler
-from data_export.images.failures import Failures
 from data_export.images.fetch import Fetcher
+from data_export.images.left_out import Failures
 from data_export.images.listing import ImageList, ListedImage
 from data_export.receipt import ImagesCopied
 

@@ -11,8 +11,7 @@ from pathlib import Path
 from data_export import layout
 from data_export.config.platform import PlatformSettings
 from data_export.content import Content
-from data_export.delivery.base import Store
-from data_export.delivery.connector import LONGEST_LINK_HOURS
+from data_export.delivery.base import LONGEST_LINK_HOURS, Store
 from data_export.errors import DataExportError, StagedFileGone, TargetNotFound
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt

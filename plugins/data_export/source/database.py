@@ -10,7 +10,7 @@ import pyarrow as pa
 from adbc_driver_manager import Error
 
 from data_export.errors import SourceRejected
-from data_export.source.faults import is_uri, translated
+from data_export.source.errors import is_uri, translated
 from data_export.source.queries import Query
 
 if TYPE_CHECKING:

@@ -17,7 +17,7 @@ from data_export.window import ExportWindow
 from data_export.wording import windows_in_words
 from data_export_airflow.connections.source import source_dsn
 from data_export_airflow.metadata import backfills
-from data_export_airflow.metadata.database import airflow_session
+from data_export_airflow.metadata.airflow_database import airflow_session
 from data_export_airflow.metadata.windows import MAX_WINDOWS, Schedule, WindowRow, sample, schedule, windows
 from data_export_airflow.timetables import timetable_of
 

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
     from data_export_airflow.backfill.dry_run import BackfillRequest, forecast
-    from data_export_airflow.metadata.database import airflow_database
+    from data_export_airflow.metadata.airflow_database import airflow_database
 
     if options.max_active_runs is not None and options.max_active_runs < 1:
         print(f"--max-active-runs {options.max_active_runs} is too few: give 1 or more", file=sys.stderr)

@@ -10,7 +10,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from data_export_airflow.metadata.database import airflow_database, create_pool
+    from data_export_airflow.metadata.airflow_database import airflow_database, create_pool
     from data_export_airflow.operators.base import POOLS
 
     with airflow_database():

@@ -94,7 +94,7 @@ def check_pools() -> list[CheckResult]:
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from data_export_airflow.metadata.database import pool_slots
+    from data_export_airflow.metadata.airflow_database import pool_slots
     from data_export_airflow.operators.base import POOLS
 
     try:

@@ -3,7 +3,8 @@
 "Newest" means by window, not by clock: the end of a backfill of last year changes neither the last run nor the lag.
 """
 
-from datetime import datetime, timedelta
+from collections import defaultdict
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
 from airflow.models.asset import AssetEvent
@@ -16,7 +17,7 @@ from data_export.lateness import REMIND_FOR
 from data_export_airflow.dags.factory import LATE_TAG
 from data_export_airflow.metadata.delivered import of_schedule
 from data_export_airflow.metadata.late import MOST_SETTLE
-from data_export_airflow.metadata.receipts import PREFIX, by_id, first_event
+from data_export_airflow.metadata.receipts import PREFIX, TOTALS, by_id, first_event
 
 _ACTIVE = ("queued", "running")
 _RUN = (
@@ -163,3 +164,48 @@ def _gaps(session: Session, horizon: datetime) -> set[str]:
     is_apart = or_(~runs.c.has_receipt, runs.c.before.is_(None), runs.c.before != runs.c.data_interval_start)
     found = select(runs.c.dag_id).where(runs.c.state == "success", runs.c.data_interval_end > horizon, is_apart)
     return set(session.scalars(found.distinct()))
+
+
+DAYS = 14
+KEYS = ("work_orders", "bytes", "images", "image_bytes", "images_missing", "refused_recipients")
+Volume = dict[str, list[int]]  # by dag_id: number of deliveries, then one sum per KEYS
+
+
+class Volumes:
+    """Remembers finished days; a day counts as finished two hours after its end, when no transaction of it is open."""
+
+    def __init__(self) -> None:
+        self._finished: dict[date, Volume] = {}
+
+    def __call__(self, session: Session, now: datetime) -> dict[date, Volume]:
+        """Today and the days before it, oldest first."""
+        days = [(now - timedelta(days=back)).date() for back in reversed(range(DAYS))]
+        found = {day: self._finished[day] if day in self._finished else _read(session, day) for day in days}
+        over = (now - timedelta(hours=2)).date()
+        self._finished = {day: volume for day, volume in found.items() if day < over}
+        return found
+
+
+def totals(volume: Volume, readable: set[str]) -> dict[str, int]:
+    """The sums over the exports that the user may read."""
+    sums = [sum(column) for column in zip(*(volume[dag_id] for dag_id in volume.keys() & readable), strict=True)]
+    return dict(zip(("deliveries", *KEYS), sums or [0] * (1 + len(KEYS)), strict=True))
+
+
+def _read(session: Session, day: date) -> Volume:
+    first = first_event(session, datetime.combine(day, time(), UTC))
+    last = first_event(session, datetime.combine(day + timedelta(days=1), time(), UTC))
+    rows = session.execute(
+        select(AssetEvent.source_dag_id, TOTALS).where(
+            AssetEvent.id >= first, AssetEvent.id < last, ours(AssetEvent.source_dag_id)
+        )
+    )
+    volume: Volume = defaultdict(lambda: [0] * (1 + len(KEYS)))
+    for dag_id, sums in rows:
+        for place, number in enumerate((1, *(_number(sums, key) for key in KEYS))):
+            volume[dag_id][place] += number
+    return dict(volume)
+
+
+def _number(sums: dict[str, Any] | None, key: str) -> int:
+    return int((sums or {}).get(key) or 0)

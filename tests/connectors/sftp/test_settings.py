@@ -6,7 +6,7 @@ from typing import Any
 import asyncssh
 import pytest
 
-from data_export.config.models import SftpExport
+from data_export.config.models import EXPORTS
 from data_export.config.platform import PlatformSettings
 from data_export.delivery.base import Destination
 from data_export.errors import VerificationFailed
@@ -41,7 +41,7 @@ def opened(settings: dict[str, Any], **sftp: object) -> Destination:
         "connector_type": "sftp",
         "connector_config": settings | sftp,
     }
-    return destination("customer", SftpExport.model_validate(export), PlatformSettings())
+    return destination("customer", EXPORTS["sftp"].model_validate(export), PlatformSettings())
 
 
 async def test_verify(settings: dict[str, Any], unruly: type[Unruly]) -> None:

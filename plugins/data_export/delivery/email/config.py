@@ -6,7 +6,8 @@ from typing import ClassVar, Self
 from pydantic import Field, field_validator
 
 from data_export.config.fields import Email, Flag
-from data_export.delivery.connector import LONGEST_LINK_HOURS, ConnectorConfig, LinkHours
+from data_export.delivery.base import LONGEST_LINK_HOURS
+from data_export.delivery.connector import ConnectorConfig, LinkHours
 
 
 class EmailConfig(ConnectorConfig):

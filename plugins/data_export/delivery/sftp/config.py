@@ -19,29 +19,13 @@ from data_export.config.fields import (
 )
 from data_export.delivery.base import Destination
 from data_export.delivery.connector import Connections, ConnectorConfig
+from data_export.delivery.sftp import SFTP_PORT, server_address, sftp_account, sftp_uri
 from data_export.errors import ConfigError
 
 if TYPE_CHECKING:
     from data_export.delivery.sftp.login import SftpLogin
 
-SFTP_PORT = 22
 _SFTP_TEXTS = ("host_key", "private_key", "key_file", "private_key_passphrase")
-
-
-def server_address(host: str, port: int) -> str:
-    """`host:port`, an IPv6 address in brackets."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-
-
-def sftp_account(username: str, host: str, port: int) -> str:
-    """`user@host:port`, without the port where it is the usual one."""
-    return f"{username}@{server_address(host, port).removesuffix(f':{SFTP_PORT}')}"
-
-
-def sftp_uri(server: str, folder: str) -> str:
-    """`sftp://<server>/<folder>/`; a folder below the user's own is written as one below the root is."""
-    path = folder.strip("/")
-    return f"sftp://{server}/{path}/" if path else f"sftp://{server}/"
 
 
 class SftpConfig(ConnectorConfig):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from data_export.content import Content, Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key
-from data_export.delivery.sftp.config import sftp_account, sftp_uri
+from data_export.delivery.sftp import sftp_account, sftp_uri
 from data_export.delivery.sftp.errors import is_lost, translate, unavailable
 from data_export.delivery.sftp.folders import Folders, missing_folders, remove_empty_folders
 from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver, temporary_path

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_export.delivery.sftp.config import SFTP_PORT, server_address
+from data_export.delivery.sftp import SFTP_PORT, server_address
 from data_export.delivery.sftp.errors import named, unavailable
 from data_export.errors import AccessDenied, ConfigError, DataExportError, HostKeyMismatch, TargetRefused
 
