@@ -133,7 +133,7 @@ def _of_change(old: AnyExport, new: AnyExport) -> Iterator[str]:
     if old.export_type != new.export_type:
         yield f"new files go to data/{new.export_type}/, the earlier ones stay in data/{old.export_type}/; {_AGAIN}"
     if (old.interval, old.timezone) != (new.interval, new.timezone):
-        yield "windows are cut anew: new files have other bounds, hence names, than those delivered, which stay"
+        yield "windows are cut anew: new files have different bounds and names; delivered files stay"
     yield from _sites(old, new)
     yield from _bounds(old, new)
     if new.export_images and not old.export_images:

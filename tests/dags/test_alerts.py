@@ -53,7 +53,7 @@ def test_a_repeat_says_when_it_was_told_and_how_often_it_has_happened_since(serv
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     assert AlertSender({}, now=tomorrow).send_once(alert, OWNER, "tomorrow's run")
     assert "told of this" not in text_of(first)
-    said = f"told of this on {tomorrow - timedelta(days=1):%Y-%m-%d}; since then it has happened 2 more times"
+    said = f"alerted about this on {tomorrow - timedelta(days=1):%Y-%m-%d}; since then it has happened 2 more times"
     assert [said in text_of(mail) for mail in server.messages()[2:]] == [True, True]
 
 
@@ -123,7 +123,7 @@ def test_the_watch_s_own_failure_is_not_called_an_export_s(server: SmtpServer, t
     (mail,) = server.messages()
     text = " ".join(text_of(mail).split())
     assert mail["Subject"] == "The watch for late data exports failed: ConfigError"
-    assert "nobody is told of windows that are late" in text
+    assert "nobody is alerted about windows that are late" in text
     assert "include/customers cannot be listed: create it" in text
     assert "the data export data_export_watch" not in text
     assert "check data_export_watch" not in text

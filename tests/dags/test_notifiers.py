@@ -88,7 +88,7 @@ def test_a_notifier_that_fails_costs_nobody_their_mail_and_tells_no_secret(
     assert told(server) == [PLATFORM, OWNER]
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("data_export")]
     assert any("no.such.Notifier cannot be imported" in message for message in ours)
-    assert any("Raising could not be told: RuntimeError" in message for message in ours)
+    assert any("Raising did not take the alert: RuntimeError" in message for message in ours)
     assert not any("s3cret-token" in message for message in ours)
 
 

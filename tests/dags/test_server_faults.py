@@ -50,7 +50,7 @@ class TestSftp:
     def test_what_no_server_can_be_called_fails_at_once(
         self, changes: dict[str, object], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        with pytest.raises(ConfigError, match="is none that SSH can have"):
+        with pytest.raises(ConfigError, match="is not valid in SSH"):
             opened(sftp(monkeypatch, {}, **changes))
 
     @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_further_windows_of_the_day_are_told_of_the_next_day(server: SmtpServer)
     summary(NOON + 24 * HOUR).late(late("b-1", hour=24))
     assert len(told(server)) == 4
     text = text_of(server.messages()[-1])
-    assert "told of this on 2026-03-02; since then it has happened 24 more times" in text
+    assert "alerted about this on 2026-03-02; since then it has happened 24 more times" in text
 
 
 def test_what_nobody_could_be_told_of_is_told_of_later(server: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def watch_failure_alert(failure: Failure) -> Alert:
         exports=(failure.export,),
         cause=cause_of("failure", failure.error, failure.message),
         subject=f"The watch for late data exports failed: {failure.error}",
-        lead=f"The DAG {failure.dag_id} has failed: until it succeeds again, nobody is told of windows that are "
+        lead=f"The DAG {failure.dag_id} has failed: until it succeeds again, nobody is alerted about windows that are "
         "late and of customer files that are broken. The exports themselves go on.",
         facts=(("DAG", failure.dag_id), ("Task", failure.task), ("Reason", f"{failure.error}: {failure.message}")),
         fix="Correct what the reason says, such as staging, the customers folder or platform.yaml, or read the end of "

@@ -104,4 +104,4 @@ def _repeated(names: Sequence[str], repeated: Mapping[str, str]) -> str:
     if len(names) == 1:
         return repeated.get(names[0], "")
     again = sum(bool(repeated.get(name)) for name in names)
-    return f"You were told of {again:,} of them before." if again else ""
+    return f"You were alerted about {again:,} of them before." if again else ""

@@ -38,7 +38,7 @@ class SendClaim:
         if self.last is None:
             return ""
         times = f"{self.times:,} more time{'s' * (self.times != 1)}"
-        return f"You were told of this on {self.last}; since then it has happened {times}."
+        return f"You were alerted about this on {self.last}; since then it has happened {times}."
 
 
 @dataclass(frozen=True, slots=True)

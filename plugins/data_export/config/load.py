@@ -191,7 +191,8 @@ def _bad_name(path: Path) -> str | None:
     rename = f"rename it to {name_meant(path) or 'customer-name'}.yaml"
     if path.suffix != ".yaml":
         return f"customer files end in .yaml: {rename}"
-    return f"a customer file's name has 1 to 63 of a-z, 0-9 and '-', and begins with none of '-': {rename}"
+    rule = "the name of a customer file must be 1-63 characters of a-z, 0-9 and '-', and must not start with '-'"
+    return f"{rule}: {rename}"
 
 
 def _leaves_folder(path: Path) -> str | None:

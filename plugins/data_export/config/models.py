@@ -63,8 +63,8 @@ class CustomerExport(BaseModel):
     enabled: Flag = Field(default=True, description="false keeps the file but schedules nothing")
     connector_type: str = Field(description=" or ".join((", ".join([*CONNECTORS][:-1]), [*CONNECTORS][-1])))
     connector_config: ConnectorConfig = Field(description="the connector's own settings")
-    owner: Email | None = Field(default=None, description="who is alerted beside the platform's list")
-    delivery_receipt: Flag = Field(default=False, description="whether a receipt is delivered beside each data file")
+    owner: Email | None = Field(default=None, description="who is alerted, in addition to the platform's list")
+    delivery_receipt: Flag = Field(default=False, description="whether a receipt is delivered with each data file")
     on_invalid: Literal["fail", "quarantine"] = Field(
         default="fail", description="a record the format cannot express fails the run, or is set aside and counted"
     )

@@ -141,7 +141,7 @@ class PlatformSettings(BaseSettings):
     targets: TargetSettings = Field(default=TargetSettings(), description="connections of customers' targets")
     mail: MailSettings = Field(description="how links are mailed")
     limits: LimitSettings = Field(default=LimitSettings(), description="what a window may ask for")
-    alerts: AlertSettings = Field(default=AlertSettings(), description="who is told of failures")
+    alerts: AlertSettings = Field(default=AlertSettings(), description="who is alerted")
 
     @classmethod
     def settings_customise_sources(

@@ -76,7 +76,7 @@ class ConnectorConfig(BaseModel):
 
     if_exists: IfExists = Field(
         default="replace",
-        description="another content at an existing name: replace it, keep it, or write <from>_<to>.r2.json beside it",
+        description="another content at an existing name: replace it, keep it, or write <from>_<to>.r2.json next to it",
     )
 
     @property

@@ -112,7 +112,7 @@ def check_queries(chunk: Chunk, export_type: str) -> None:
     for table in ("work_item", "input"):
         if pc.count_distinct(chunk[table]["id"]).as_py() < len(chunk[table]):
             raise SourceRejected(
-                f"the query of {table} in include/sql/ returned the same id twice: mend its join or add DISTINCT"
+                f"the query of {table} in include/sql/ returned the same id twice: fix its join or add DISTINCT"
             )
     items = chunk["input"]["work_item_id"]
     if export_type == "work-orders-states" and pc.count_distinct(items).as_py() < len(items):

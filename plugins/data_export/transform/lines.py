@@ -94,7 +94,7 @@ def _placed(parents: pa.Array, rows: pa.RecordBatch, table: str, key: str) -> tu
     if places.null_count:
         raise SourceRejected(
             f"include/sql/{table}*.sql returned {places.null_count} rows whose {key} is of no row of the same "
-            "work order: mend the query's join, or its work_order_number"
+            "work order: fix the query's join, or its work_order_number"
         )
     return values(places).astype(np.int64), len(parents)
 

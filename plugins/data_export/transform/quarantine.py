@@ -24,7 +24,7 @@ def refusal(chunk: Chunk, found: list[Problem]) -> InvalidRecord:
     more = f" (and {len(found) - 1} more nearby)" if len(found) > 1 else ""
     return InvalidRecord(
         f"work order {order}: {first.field}{_place(chunk, first)} {first.text}{more}: "
-        "mend the row in the source, or write on_invalid: quarantine in the customer file"
+        "fix the row at the source, or write on_invalid: quarantine in the customer file"
     )
 
 

@@ -27,7 +27,7 @@ def make(setting: NotifierSettings) -> BaseNotifier:
     except (ImportError, AttributeError) as error:
         raise ConfigError(f"{where} cannot be imported ({error}): install its provider on all workers") from None
     except Exception as error:  # whatever somebody else's module does when it is imported
-        raise ConfigError(f"{where} cannot be imported ({type(error).__name__}): mend it on all workers") from None
+        raise ConfigError(f"{where} cannot be imported ({type(error).__name__}): fix it on all workers") from None
     if not (isinstance(found, type) and issubclass(found, BaseNotifier)):
         raise ConfigError(f"{where} is not a subclass of airflow.sdk.BaseNotifier: name one that is")
     try:
@@ -46,7 +46,7 @@ def notify(setting: NotifierSettings, alert: Alert, context: Mapping[str, Any]) 
     except ConfigError as error:
         log.error("%s", error)
     except Exception as error:  # whatever somebody else's code raises must not cost the others their alert
-        log.error("%s could not be told: %s", setting.class_path, type(error).__name__)
+        log.error("%s did not take the alert: %s", setting.class_path, type(error).__name__)
     else:
         return True
     return False

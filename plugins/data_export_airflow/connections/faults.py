@@ -67,7 +67,7 @@ def check_smtp(found: Connection) -> None:
 
 @contextmanager
 def settings_of(conn_id: str, fix: str, *refused: type[Exception]) -> Iterator[None]:
-    """Around what makes a client: a setting that it does not take is a ConfigError, since no retry mends it.
+    """Around what makes a client: a setting that it does not take is a ConfigError, since no retry helps.
 
     The library's words are left out: they may repeat a key or password.
 

@@ -74,7 +74,7 @@ def _build_or_explain(name: str, export: CustomerExport, platform: LimitSettings
 
 
 def _in_words(error: Exception) -> str:
-    return f"no DAG can be made of it because of a fault of the service ({type(error).__name__}: {error}): report it"
+    return f"a fault of the service keeps its DAG from being built ({type(error).__name__}: {error}): report it"
 
 
 def build_dag(name: str, export: CustomerExport, limits: Limits, problems: Sequence[str] = ()) -> DAG:
@@ -181,7 +181,7 @@ def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) ->
         f"One JSON Lines file per site and window: {_RECORDS[export.export_type]}.",
         "",
         f"- **Target**: {export.connector_config.describe()}",
-        f"- **Images**: {'copied beside the data' if export.export_images else 'not exported'}",
+        f"- **Images**: {'copied next to the data' if export.export_images else 'not exported'}",
         f"- **Windows**: {export.interval}, from {export.start_date}{until}, cut in {export.timezone}",
         f"- **Sites**: {', '.join(f'`{site}`' for site in export.sites)}",
         f"- **Customer file**: `include/customers/{name}.yaml`",
@@ -197,5 +197,5 @@ def describe_broken(name: str, problems: Sequence[str]) -> str:
     """Markdown: what is wrong with a customer file."""
     errors = "\n".join(f"    {problem}" for problem in problems)
     title = f"### Export `{name}` does not run: its customer file is broken"
-    then = "It returns when the file is mended. Runs under way go on with what they have frozen; a new one fails."
+    then = "The DAG returns when the file is fixed. Runs under way continue with what they froze; a new run fails."
     return f"{title}\n\n{errors}\n\n{then}"

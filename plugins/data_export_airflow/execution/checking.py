@@ -63,7 +63,7 @@ def _alerts(export: CustomerExport, settings: PlatformSettings) -> list[CheckRes
     for setting in settings.alerts.notifiers:
         results += _tried("alerts: notifier", partial(_notifier, setting))
     if not results:
-        results.append(CheckResult("alerts", True, "nobody is told: no owner, alerts.emails or alerts.notifiers"))
+        results.append(CheckResult("alerts", True, "nobody is alerted: no owner, alerts.emails or alerts.notifiers"))
     return results
 
 
@@ -75,7 +75,7 @@ def _notifier(setting: NotifierSettings) -> list[CheckResult]:
 def _tried(step: str, check: Callable[[], Sequence[CheckResult]]) -> list[CheckResult]:
     """The check's results; where not even its client can be made, that.
 
-    Of an error that is not the service's own its class and place are told: its words may hold a secret.
+    Shows the class and place of an error that is not the service's own: its words may hold a secret.
     """
     try:
         return list(check())

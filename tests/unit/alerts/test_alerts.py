@@ -121,9 +121,9 @@ def test_mails_about_one_cause_are_one_thread_and_every_day_has_its_own() -> Non
 
 
 def test_a_repeat_says_so() -> None:
-    text, html = parts(mails(replace(failure_alert(FAILURE), repeated="You were told of this on 2025-03-16."))[0])
-    assert "told of this on 2025-03-16" in text
-    assert "told of this on 2025-03-16" in html
+    text, html = parts(mails(replace(failure_alert(FAILURE), repeated="You were alerted about this on 2025-03-16."))[0])
+    assert "alerted about this on 2025-03-16" in text
+    assert "alerted about this on 2025-03-16" in html
 
 
 def test_late_windows_say_what_became_of_their_runs_and_how_to_backfill_them() -> None:
@@ -143,7 +143,7 @@ def test_many_late_exports_are_one_mail_of_bounded_length() -> None:
     alert = late_alert([late(f"acme-{number}") for number in range(1000)], UI, {"acme-1": "x", "acme-2": ""})
     assert alert.subject == "Data exports are late"
     assert alert.link == f"{UI}/plugin/data-exports"
-    assert "told of 1 of them" in alert.repeated
+    assert "alerted about 1 of them" in alert.repeated
     assert len(alert.items) == len(alert.commands) == 51
     assert alert.items[-1] == "... and 950 more"
 

@@ -74,7 +74,7 @@ class SftpConfig(ConnectorConfig):
     )
     sftp_upload: Literal["rename", "direct"] = Field(
         default="rename",
-        description="rename: write beside the final name, then rename; direct: for servers that refuse to rename: "
+        description="rename: write next to the final name, then rename; direct: for servers that refuse to rename: "
         "readers may see a file that is still being written; with if_exists: replace only",
     )
     verify: Literal["size", "read-back"] = Field(
@@ -104,7 +104,7 @@ class SftpConfig(ConnectorConfig):
     @classmethod
     def _not_beside_connection(cls, value: object, info: ValidationInfo) -> object:
         if info.data.get("conn_id") is not None and value is not None and value != SFTP_PORT:
-            raise ValueError("stands beside conn_id, whose connection brings its own: remove one of the two")
+            raise ValueError("cannot be combined with conn_id, whose connection brings its own: remove one of the two")
         return value
 
     @field_validator("sftp_upload")

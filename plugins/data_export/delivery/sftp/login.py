@@ -71,7 +71,7 @@ async def connect(login: SftpLogin, timeout: float) -> "asyncssh.SSHClientConnec
             raise _refusal(login, error) from None
         except (ValueError, OverflowError) as error:  # before anything is sent: a host of 70 letters, port 99999
             raise ConfigError(
-                f"{login.server}: host, port, user name or password is none that SSH can have "
+                f"{login.server}: host, port, user name or password is not valid in SSH "
                 f"({type(error).__name__}): correct the customer file or the Airflow connection"
             ) from None
     raise AssertionError("unreachable: the last try returns or raises")

@@ -101,7 +101,7 @@ async def _verify(
                 hasher.update(chunk)
         if content.digests.matches(hasher.digests()) is False:
             raise VerificationFailed(
-                f"{where}: what the server holds is not what was sent: its disk or the way is faulty"
+                f"{where}: what the server holds is not what was sent: its disk or the network is faulty"
             )
     return found
 
