@@ -6,6 +6,11 @@
 --   check               text
 --   code                bigint
 --   level               text
-SELECT inputs.work_order_number, data_conformity.*
+SELECT
+    inputs.work_order_number,
+    data_conformity.input_id,
+    data_conformity."check",
+    data_conformity.code,
+    data_conformity.level
 FROM inputs
 JOIN data_conformity ON data_conformity.input_id = inputs.id

@@ -3,7 +3,13 @@
 --
 -- "Last" is by (create_date with NULL first, id).
 -- Columns: as in input.work-orders-timeline.sql.
-SELECT DISTINCT ON (work_items.id) work_items.work_order_number, input.*
+SELECT DISTINCT ON (work_items.id)
+    work_items.work_order_number,
+    input.id,
+    input.work_item_id,
+    input.create_date,
+    input.file_extension,
+    input.metadata
 FROM work_items
 JOIN input ON input.work_item_id = work_items.id
 ORDER BY work_items.id, input.create_date DESC NULLS LAST, input.id DESC

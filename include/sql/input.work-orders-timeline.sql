@@ -8,6 +8,12 @@
 --   create_date         timestamptz; inputs are delivered by (create_date with NULL first, id)
 --   file_extension      text such as .png, with its dot; the last part of the image's file name
 --   metadata            jsonb, an object
-SELECT work_items.work_order_number, input.*
+SELECT
+    work_items.work_order_number,
+    input.id,
+    input.work_item_id,
+    input.create_date,
+    input.file_extension,
+    input.metadata
 FROM work_items
 JOIN input ON input.work_item_id = work_items.id

@@ -9,6 +9,14 @@
 --   corrected_date            timestamptz
 --   message                   text
 --   is_conformity_validated   bool
-SELECT inputs.work_order_number, job_conformity.*
+SELECT
+    inputs.work_order_number,
+    job_conformity.input_id,
+    job_conformity.task_name,
+    job_conformity.analyzed_value,
+    job_conformity.corrected_value,
+    job_conformity.corrected_date,
+    job_conformity.message,
+    job_conformity.is_conformity_validated
 FROM inputs
 JOIN job_conformity ON job_conformity.input_id = inputs.id

@@ -6,6 +6,11 @@
 --   work_order_id       uuid
 --   name                text
 --   position            bigint; work items are delivered by (position with NULL first, id)
-SELECT work_orders.work_order_number, work_item.*
+SELECT
+    work_orders.work_order_number,
+    work_item.id,
+    work_item.work_order_id,
+    work_item.name,
+    work_item.position
 FROM work_orders
 JOIN work_item ON work_item.work_order_id = work_orders.id

@@ -16,7 +16,13 @@
 --   progress_score      float8
 SELECT
     row_number() OVER (ORDER BY create_date NULLS FIRST, id) AS work_order_number,
-    work_order.*
+    id,
+    name,
+    site_id,
+    create_date,
+    update_date,
+    metadata,
+    progress_score
 FROM work_order
 WHERE site_id = :site_id
   AND (create_date >= :start AND create_date < :end OR update_date >= :start AND update_date < :end)

@@ -129,7 +129,7 @@ def test_many_problems_are_listed_and_the_first_is_named(source: SourceDatabase,
 
 def test_a_null_id_is_a_problem(source: SourceDatabase, tmp_path: Path, sql: Path) -> None:
     insert(source, "work_item", {})
-    inner = (SQL_FOLDER / "work_order.sql").read_text().replace("work_order.*", "work_order.*, NULL::uuid AS no_id")
+    inner = (SQL_FOLDER / "work_order.sql").read_text().replace("    id,", "    id, NULL::uuid AS no_id,")
     columns = "work_order_number, id, name, no_id AS site_id, create_date, update_date, metadata, progress_score"
     (sql / "work_order.sql").write_text(f"SELECT {columns} FROM ({inner}) AS rows")
     with pytest.raises(InvalidRecord, match=f"work order {GOOD}: site_id is NULL"):
