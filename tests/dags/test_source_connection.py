@@ -10,6 +10,7 @@ from urllib.parse import quote
 import psycopg
 import pytest
 
+from data_export.check.check import check_source
 from data_export.errors import ConfigError, SourceRejected
 from data_export.source.database import open_source
 from data_export.source.queries import Query
@@ -100,6 +101,24 @@ def test_a_server_without_tls_is_refused_where_tls_is_asked_for(
         dsn = define(monkeypatch, plain, extra={"sslmode": "require"})
         with pytest.raises(SourceRejected, match="does not support SSL"):
             asked(dsn, TLS)
+
+
+def test_check_says_which_tls_is_in_use(
+    server: PostgresServer, certificate: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def said(**extra: str) -> tuple[bool, str]:
+        (result,) = check_source(define(monkeypatch, server, extra=extra), ())
+        return result.ok, result.detail
+
+    ok, detail = said(sslmode="verify-full", sslrootcert=certificate)
+    assert ok
+    assert detail.startswith("TLSv1.")
+    assert detail.endswith("sslmode verify-full: certificate and host name verified")
+    assert "certificate not verified: set sslmode to verify-full" in said(sslmode="require")[1]
+    assert said(sslmode="disable")[1].startswith("not encrypted (sslmode disable)")
+    ok, detail = said(sslmode="verify-full")
+    assert not ok
+    assert "source.conn_id" in detail
 
 
 def test_an_unknown_setting_is_refused_by_name(server: PostgresServer, monkeypatch: pytest.MonkeyPatch) -> None:

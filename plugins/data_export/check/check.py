@@ -1,6 +1,8 @@
 """The steps of a check, each on a client that the edge has made."""
 
 import asyncio
+import os
+import re
 import smtplib
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -13,18 +15,44 @@ from data_export.check.results import CheckResult, Results
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import CheckTarget
 from data_export.delivery.email.send import CUSTOMER_LIST, connected, offer_recipient
+from data_export.source.database import RowSecurity, Source, open_source
 from data_export.source.extract import require_site
+from data_export.source.queries import Query
 
+_TLS = """SELECT COALESCE(version, ''), COALESCE(cipher, ''), inet_server_addr() IS NULL
+FROM (SELECT) AS one LEFT JOIN pg_stat_ssl ON pid = pg_backend_pid() AND ssl"""
+_SSL_MODE = re.compile(r"(?:^|[\s?&])sslmode\s*=\s*'?([\w-]+)")
 _OPENS = "name, key and login accepted"
 
 
-def check_source(dsn: str, sites: Sequence[UUID]) -> list[CheckResult]:
-    """Whether the source lets us in and knows the sites."""
+def check_source(dsn: str, sites: Sequence[UUID], row_security: RowSecurity = "refuse") -> list[CheckResult]:
+    """Whether the source lets us in and knows the sites, and which TLS the connection uses."""
     results = Results()
+    with results.step("source: connection", ""), open_source(dsn, row_security=row_security) as source:
+        secured = _transport(source, dsn)
+    if not results[-1].ok:
+        return results
+    results[-1] = CheckResult("source: connection", True, secured)
     for site_id in sites:
         with results.step(f"source: site {site_id}", "known"):
-            require_site(dsn, site_id)
+            require_site(dsn, site_id, row_security)
     return results
+
+
+def _transport(source: Source, dsn: str) -> str:
+    """How the open connection is secured, as the server sees it, and what `sslmode` would have let pass."""
+    version, cipher, by_socket = source.row(Query(_TLS, ())) or ("", "", False)
+    if by_socket:
+        return "by a socket on this machine, which has no TLS"
+    found = _SSL_MODE.findall(dsn) or [os.environ.get("PGSSLMODE", "")]
+    mode = found[-1] or "prefer"
+    if not version:
+        return f"not encrypted (sslmode {mode}): set sslmode to verify-full in the connection's extra"
+    verified = {
+        "verify-full": "certificate and host name verified",
+        "verify-ca": "certificate verified, host name not",
+    }.get(mode, "certificate not verified: set sslmode to verify-full and sslrootcert in the connection's extra")
+    return f"{version}, {cipher}, sslmode {mode}: {verified}"
 
 
 def check_images(images: Store) -> list[CheckResult]:

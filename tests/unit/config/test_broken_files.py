@@ -297,7 +297,7 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
         HEAD + SFTP + "  conn_id: a\n  sftp_host: b\n  sftp_port: 23\n",
         [
             (9, "connector_config.sftp_host", "combined with conn_id"),
-            (10, "connector_config.sftp_port", "beside conn_id"),
+            (10, "connector_config.sftp_port", "combined with conn_id"),
         ],
     ),
     "sftp port": (
