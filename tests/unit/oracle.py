@@ -7,6 +7,7 @@ import json
 import re
 from collections import defaultdict
 from datetime import UTC, datetime
+from decimal import Decimal
 from math import isfinite
 from typing import Any
 from uuid import UUID
@@ -133,4 +134,7 @@ def moment(value: datetime | None) -> str:
 def number(value: float | None) -> str:
     if value is None or not isfinite(value):
         return "null"
-    return re.sub(r"e-0", "e-", repr(value))  # 1e-7, which Python writes 1e-07
+    text = repr(value)
+    if text.endswith("e-05"):  # 0.00001, which Python writes 1e-05
+        return f"{Decimal(text):f}"
+    return re.sub(r"e-0", "e-", text)  # 1e-7, which Python writes 1e-07
