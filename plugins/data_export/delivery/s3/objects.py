@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from obstore import GetOptions
     from obstore.store import S3Store as ObjectStore
 
+    from data_export.delivery.s3.store import S3Store
+
 PIECE_BYTES = 8 << 20
 
 
@@ -155,10 +157,6 @@ def from_head(head: Mapping[str, Any]) -> Digests:
         md5=base64.b64encode(bytes.fromhex(etag)).decode() if plain and _MD5.fullmatch(etag) else None,
         crc32c=crc32c if whole and _WELL_FORMED["crc32c"].fullmatch(crc32c) else None,
     )
-
-
-if TYPE_CHECKING:
-    from data_export.delivery.s3.store import S3Store
 
 
 async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, key: str) -> StoredObject:
