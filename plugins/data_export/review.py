@@ -11,7 +11,6 @@ from data_export.config.problems.problems import ConfigProblem
 from data_export.window import ExportWindow
 
 Kind = Literal["added", "changed", "removed", "broken", "mended"]
-_PASSPHRASE = "connector_config.sftp_private_key_passphrase"  # noqa: S105 - the key's name
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +74,8 @@ def _broken(loaded: Loaded) -> dict[str, list[ConfigProblem]]:
 def _keys(old: AnyExport, new: AnyExport) -> tuple[KeyChange, ...]:
     one, two = _flat(old), _flat(new)
     changed = {key for key in {*one, *two} if one.get(key) != two.get(key)}
-    if _literals(old) != _literals(new):
-        changed.add(_PASSPHRASE)
+    before, after = _secrets(old), _secrets(new)
+    changed |= {key for key in {*before, *after} if before.get(key) != after.get(key)}
     order = [*two, *one]
     return tuple(KeyChange(key, one.get(key), two.get(key)) for key in sorted(changed, key=order.index))
 
@@ -90,8 +89,10 @@ def _flat(export: AnyExport) -> dict[str, Any]:
     return values | {"site_id": sorted(values["site_id"])}  # whose order means nothing
 
 
-def _literals(export: AnyExport) -> list[str]:
-    return [secret.get_secret_value() for secret in export.connector_config.secrets().values()]
+def _secrets(export: AnyExport) -> dict[str, str]:
+    """By key what `_flat` masks, to be compared and never shown."""
+    secrets = export.connector_config.secrets().items()
+    return {f"connector_config.{key}": secret.get_secret_value() for key, secret in secrets}
 
 
 _AGAIN = "backfill with --reprocess completed"
