@@ -151,6 +151,6 @@ def test_the_longest_cron_expression_has_a_dag_and_none_is_a_placeholder_in_sile
     }
     errors = DagBag(ROOT / "dags" / "config_errors.py", bundle_name="tests")
     (message,) = errors.import_errors.values()
-    assert f"\n{tmp_path}/cron-101.yaml: no DAG can be made of it" in message
+    assert f"\n{tmp_path}/cron-101.yaml: a fault of the service keeps its DAG from being built" in message
     assert "cron-100" not in message
     assert errors.dags == {}

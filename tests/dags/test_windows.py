@@ -51,7 +51,10 @@ def test_the_trigger_form_wins() -> None:
             {"from": "2025-03-02T00:00:00Z", "to": "2025-03-02T01:00:00+01:00"},
             "ends .* when it begins",
         ),
-        ({"From": "2025-03-02T00:00:00Z", "To": "2025-03-03T00:00:00Z"}, "From, To: no parameter .* `from` and `to`"),
+        (
+            {"From": "2025-03-02T00:00:00Z", "To": "2025-03-03T00:00:00Z"},
+            "From, To: an export has only the parameters `from` and `to`",
+        ),
     ],
 )
 def test_a_wrong_form_is_told(form: dict[str, str], message: str) -> None:
@@ -63,7 +66,7 @@ def test_airflow_hands_over_a_misspelt_parameter_too() -> None:
     dag = build_dag("acme", export(), limits_of("acme", export(), LimitSettings()))
     form = {"From": "2025-03-02T00:00:00Z", "to": None}
     params = process_params(dag, dag.get_task("prepare"), form, suppress_exception=False)
-    with pytest.raises(ConfigError, match="From: no parameter"):
+    with pytest.raises(ConfigError, match="From: an export has only"):
         window_of_run(export(), context(**params), SETTLE, NOW)
 
 

@@ -33,7 +33,7 @@ def window_of_run(export: CustomerExport, context: Mapping[str, Any], settle: ti
     """
     params = context.get("params") or {}
     if unknown := sorted({*params} - {"from", "to"}):
-        raise ConfigError(f"{', '.join(unknown)} is not a parameter of an export, which has only `from` and `to`")
+        raise ConfigError(f"{', '.join(unknown)}: an export has only the parameters `from` and `to`, spelled like this")
     start, end = params.get("from"), params.get("to")
     if start or end:
         if not (start and end):
