@@ -79,7 +79,11 @@ class SettledCronTimetable(CronDataIntervalTimetable):
         return min(moment for moment in (self._tick(current, "get_next"), *self._bounds()) if moment > current)
 
     def _get_prev(self, current: DateTime) -> DateTime:
-        return max(moment for moment in (self._tick(current, "get_prev"), *self._bounds()) if moment < current)
+        before = max(moment for moment in (self._tick(current, "get_prev"), *self._bounds()) if moment < current)
+        # Where clocks go back, croniter may step over a tick backwards that it meets forwards (Pacific/Chatham).
+        while (following := self._get_next(before)) < current:
+            before = following
+        return before
 
     def _bounds(self) -> list[DateTime]:
         return [bound for bound in (self.start, self.end) if bound]

@@ -106,4 +106,4 @@ def test_an_export_whose_file_is_renamed_is_told_of(
     assert list(broken) == ["c-1", "c-2"], "c-3 has a right file beside the wrong one"
     summary().broken(broken)
     assert told(server) == sorted([BEN, PLATFORM])
-    assert "C-1.yaml: a customer file's name has" in text_of(server.messages()[0])
+    assert "C-1.yaml: the name of a customer file must be" in text_of(server.messages()[0])

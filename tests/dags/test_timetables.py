@@ -181,3 +181,11 @@ def test_the_timetable_of_a_run_from_before_windows_had_bounds_is_still_read() -
     data = timetable_of(export(), SETTLE).serialize()
     old = SettledCronTimetable.deserialize({key: data[key] for key in ("expression", "timezone", "settle_seconds")})
     assert (old.start, old.end) == (None, None)
+
+
+def test_backwards_no_tick_is_stepped_over_where_clocks_go_back() -> None:
+    timetable = SettledCronTimetable("0,45 3 * * *", "Pacific/Chatham", timedelta(0))
+    ticks = [pendulum.datetime(1975, 2, 20)]
+    for _ in range(20):
+        ticks.append(timetable._get_next(ticks[-1]))
+    assert [timetable._get_prev(tick) for tick in ticks[2:]] == ticks[1:-1]
