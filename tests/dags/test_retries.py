@@ -40,7 +40,10 @@ def test_transient_faults_wait_longer_each_time_up_to_a_limit(kind: type[Excepti
     assert delays[-1] > delays[0] * 10
 
 
-@pytest.mark.parametrize(("minutes", "action"), [(0, RetryAction.RETRY), (4, RetryAction.RETRY), (6, RetryAction.FAIL)])
+@pytest.mark.parametrize(
+    ("minutes", "action"),
+    [(0, RetryAction.RETRY), (4, RetryAction.RETRY), (6, RetryAction.FAIL), (-60, RetryAction.FAIL)],
+)
 def test_a_broken_file_is_read_again_while_it_may_be_half_written(
     minutes: int, action: RetryAction, tmp_path: Path
 ) -> None:

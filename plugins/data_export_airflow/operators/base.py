@@ -58,12 +58,12 @@ class ExportRetryPolicy(RetryPolicy):
 
 
 def _is_being_edited(broken: BrokenFile) -> bool:
-    """Whether one of its files has changed within the last minutes; one that is gone is none that is being written."""
+    """Whether one of its files changed within the last minutes; not one that is missing, nor one of the future."""
     try:
         changed = max(problem.path.stat().st_mtime for problem in broken.problems)
     except OSError:
         return False
-    return time.time() - changed < _EDITED.total_seconds()
+    return abs(time.time() - changed) < _EDITED.total_seconds()
 
 
 _POLICY = ExportRetryPolicy()
