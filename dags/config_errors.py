@@ -1,4 +1,4 @@
-"""Shows every problem of the customer files as one import error in the Airflow UI; makes no DAG where there is none."""
+"""Shows every problem of the customer files as one import error in the Airflow UI; makes no DAG."""
 
 from data_export_airflow.dags.config_errors import sentinel_dags
 

@@ -66,7 +66,7 @@ class Hasher:
 class Content:
     """Bytes to store: a small object held in memory, or a file on local disk that is only ever streamed.
 
-    `sent`, if given, is told how many bytes a sender has taken so far, from whatever thread it runs in.
+    `sent`, if given, is called with the bytes that a sender has taken so far, in whatever thread it runs.
     """
 
     source: bytes | Path

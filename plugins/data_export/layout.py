@@ -105,7 +105,7 @@ def alerts_prefix(export: str) -> str:
     return f"alerts/{export}/"
 
 
-#: How many exports failed alike today (`<cause>/<day>/<number>`), as far as the platform's list was told of each.
+#: How many exports failed alike today (`<cause>/<day>/<number>`), counted while the platform's list hears of each.
 ALIKE_PREFIX = "alerts/.alike/"
 #: What the watch for late windows knows from one look to the next.
 WATCH_KEY = "alerts/.watch/state.json"

@@ -45,7 +45,7 @@ class Limits:
 
     @property
     def late_after(self) -> timedelta:
-        """How long after its end a window that is not delivered is told of."""
+        """How long after its end a window that is not delivered is reported as late."""
         return timedelta(hours=self.late_after_hours.value)
 
 

@@ -38,7 +38,7 @@ class Change:
 def compare(before: Loaded, after: Loaded) -> list[Change]:
     """Every export that differs, in order of names; comments, order of keys and written-out defaults are no change.
 
-    A file that is broken in both is told too, since it does not run.
+    A file that is broken in both is reported too, since it does not run.
     """
     was_broken, is_broken = _broken(before), _broken(after)
     names = sorted({*before.exports, *after.exports, *was_broken, *is_broken})
@@ -64,7 +64,7 @@ def _broken(loaded: Loaded) -> dict[str, list[ConfigProblem]]:
     found: dict[str, list[ConfigProblem]] = {}
     for problem in loaded.problems:
         if problem.is_error:
-            # A file beside that of the same export, such as its .yml, is told by its own name.
+            # A second file of the same export, such as its .yml, is reported by its own name.
             is_beside = problem.name in loaded.exports and problem.path.name != f"{problem.name}.yaml"
             name = None if is_beside else problem.name
             found.setdefault(name or problem.path.name, []).append(problem)
@@ -162,7 +162,7 @@ def _bounds(old: AnyExport, new: AnyExport) -> Iterator[str]:
         yield "interval once runs by itself only once: if it has, trigger the new range by hand"
         return
     if new.start < old.start:
-        yield f"windows from {new.start_date} on may be backfilled; none of them runs by itself"
+        yield f"windows from {new.start_date} on may be backfilled; they do not run by themselves"
     if new.start > old.start:
         yield f"windows before {new.start_date} cannot be exported any more; those delivered stay"
     if old.end != new.end:

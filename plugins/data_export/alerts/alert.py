@@ -58,7 +58,7 @@ class Alert:
     #: Commands that make it good, each on its own line.
     commands: tuple[str, ...] = ()
     link: str = ""
-    #: When this was told before, and how often it has happened since.
+    #: When this was last sent, and how often it has happened since.
     repeated: str = ""
 
     def to_dict(self) -> dict[str, Any]:
@@ -107,7 +107,7 @@ LISTED_IN = "`owner` in the customer file or alerts.emails in platform.yaml"
 def compose(alert: Alert, sender: str, recipients: Iterable[str], day: date) -> list[EmailMessage]:
     """Mails in text and HTML, recipients without their doubles.
 
-    All mails about the same exports and cause refer to one thread. The Message-ID says who is told what on which day,
+    All mails about the same exports and cause refer to one thread. The Message-ID says who is sent what on which day,
     so a mail that is sent twice after a lost answer is recognised by mailboxes.
     """
     text, html = as_text(alert), render(_TEMPLATE, {"alert": alert})

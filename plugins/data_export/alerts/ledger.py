@@ -20,7 +20,7 @@ from data_export.window import ExportWindow
 
 _KEPT = timedelta(days=35)  # so that a monthly export's mail still says that it happened the month before
 _MAIL = "mail"
-#: So many exports that fail alike on a day are told to the platform's list one by one.
+#: So many exports that fail alike on a day are reported to the platform's list one by one.
 MOST_ALIKE = 10
 
 
@@ -53,7 +53,7 @@ async def claim_send(store: Store, export: str, cause: str, occurrences: list[st
     """Notes what happened; a claim where no mail about it was sent this day (UTC), else None.
 
     Args:
-        occurrences: what tells one time from another, e.g. run and task; noted twice it counts once.
+        occurrences: what distinguishes one occurrence from another, e.g. run and task; noted twice it counts once.
     """
     prefix, day = alerts_prefix(export), now.date()
     today = f"{prefix}{cause}/{day}/"

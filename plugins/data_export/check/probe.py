@@ -21,7 +21,7 @@ async def check_by_probe(
     Its name has colons, since those of delivered files have them and some servers (Windows) refuse them.
 
     Args:
-        folders: what an export will write to; those that are missing are made, and removed again.
+        folders: what an export will write to; missing ones are made, and removed again.
         must_remove: whether the right to remove is needed. For a target it is not: it only spares temporary files.
     """
     made = Results()
@@ -63,9 +63,9 @@ async def _remove(place: Destination, what: str, key: str, results: Results, mus
         await place.delete(key)
     except DataExportError as error:
         spared = isinstance(error, AccessDenied) and not must_remove
-        told = (
+        text = (
             f"not allowed, so that unfinished files of killed runs will stay: remove {key} there" if spared else error
         )
-        results.append(CheckResult(step, spared, str(told)))
+        results.append(CheckResult(step, spared, str(text)))
     else:
         results.append(CheckResult(step, True, "removed"))

@@ -24,7 +24,7 @@ class Results(list[CheckResult]):
 
     @contextmanager
     def step(self, name: str, ok: str) -> Iterator[None]:
-        """The block is the step; `ok` is what to tell when it goes well."""
+        """The block is the step; `ok` is what to say when it goes well."""
         try:
             yield
         except DataExportError as error:

@@ -175,7 +175,7 @@ def _spelled(pattern: str, error_type: str) -> Callable[[object], object]:
     return check
 
 
-#: Behind the bounds where a type has some, lest the JSON Schema lose them.
+#: Put after a type's bounds: before them, the JSON Schema would lose the bounds.
 SPELLED_WHOLE = BeforeValidator(_spelled(_WHOLE, "int_parsing"))
 SPELLED_NUMBER = BeforeValidator(_spelled(_NUMBER, "float_parsing"))
 Flag = Annotated[bool, BeforeValidator(_spelled(_BOOLEAN, "bool_parsing"))]

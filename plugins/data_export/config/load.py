@@ -50,7 +50,7 @@ def load_customers(folder: Path | None = None, *, only_dag_id: str | None = None
     """Every `*.yaml` of the folder (default: `customers_dir()`). Never raises.
 
     A file with an error hides no other. With `only_dag_id` only that export's own file is read, whatever number lies
-    beside it; collisions with other files are then not looked for.
+    in its folder; collisions with other files are then not looked for.
     """
     folder = customers_dir() if folder is None else folder
     try:
@@ -61,14 +61,14 @@ def load_customers(folder: Path | None = None, *, only_dag_id: str | None = None
 
 
 def customer_names(folder: Path | None = None) -> list[str]:
-    """The names of all customer files, none of which is read; an empty list where the folder cannot be listed."""
+    """The names of all customer files, without reading them; an empty list where the folder cannot be listed."""
     with suppress(OSError):
         return [path.stem for path in listed(customers_dir() if folder is None else folder)]
     return []
 
 
 def file_of(name: str, folder: Path | None = None) -> Path:
-    """The file of the export of this name, under a wrong name where there is none under the right one."""
+    """The file of the export of this name, under a wrong name where no file has the right one."""
     folder = customers_dir() if folder is None else folder
     right = folder / f"{name}.yaml"
     if not os.path.lexists(right):

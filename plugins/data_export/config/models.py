@@ -178,6 +178,6 @@ def dag_id(name: str) -> str:
 
 
 def name_of(dag_id: str) -> str | None:
-    """The export whose DAG has this id; None where it is none of ours."""
+    """The export whose DAG has this id; None for other DAGs."""
     name = dag_id.removeprefix(_DAG_PREFIX).replace("_", "-")
     return name if dag_id.startswith(_DAG_PREFIX) and NAME.fullmatch(name) else None

@@ -74,7 +74,7 @@ def _timezone(value: str) -> str:
 
 @lru_cache(maxsize=256)
 def _near_zone(value: str) -> str:
-    """Takes 15 ms, hence once where thousands of files have the same wrong zone."""
+    """Cached: it takes 15 ms, and thousands of files may have the same wrong zone."""
     near = get_close_matches(value, available_timezones(), 1)
     return f"did you mean {near[0]}?" if near else "write e.g. Europe/Paris"
 

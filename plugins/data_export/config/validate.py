@@ -28,8 +28,8 @@ class Checked:
 def check_files(paths: Iterable[Path], beside: Path | None = None) -> Checked:
     """The given files, and all files of the given folders, each once. Never raises.
 
-    The files beside a given one (or those of the folder `beside`) are read too, but only to tell which of them it
-    collides with; what is wrong with them is not told.
+    The other files of its folder (or of the folder `beside`) are read too, but only to find collisions with it; their
+    own problems are not reported.
     """
     given = list(paths)
     folders = {_real(path): path for path in given if path.is_dir()}
@@ -46,7 +46,7 @@ def check_files(paths: Iterable[Path], beside: Path | None = None) -> Checked:
         if not path.is_dir() and place / path.name not in done:
             files.setdefault(beside or place, {})[path.name] = path
     for folder, named in files.items():
-        with suppress(OSError):  # that the file is not there is told below
+        with suppress(OSError):  # a missing file is reported below
             named = {path.name: path for path in listed(folder)} | named
         wanted = set(files[folder].values())
         loaded = load_all([named[name] for name in sorted(named)])

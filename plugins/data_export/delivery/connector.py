@@ -146,7 +146,7 @@ class ConnectorConfig(BaseModel):
         return {}
 
     def consequences(self, before: Self) -> Iterator[str]:
-        """What a change from `before` to this means for the customer, beside a new address; one sentence each."""
+        """What a change from `before` to this means for the customer, apart from a new address; one sentence each."""
         return iter(())
 
 
@@ -167,7 +167,7 @@ class Scheme:
     own_keys: Mapping[str, str] = field(default_factory=dict)
     #: Whether the connection may name another server, so that equal addresses may be different places.
     connection_names_server: bool = False
-    #: Page of an object in the provider's console, with `{bucket}` and `{key}`; empty where there is none.
+    #: Page of an object in the provider's console, with `{bucket}` and `{key}`; empty where the provider has none.
     console: str = ""
     #: Whether it has buckets; a folder of this machine has none, and is for demo and tests.
     has_buckets: bool = True

@@ -38,7 +38,7 @@ def store_uri(value: str) -> str:
     """`gs://bucket/folder/`, `s3://bucket/folder/` or `file:///folder/`, always ending in `/`.
 
     Raises:
-        ValueError: another scheme, no bucket, or anything beside bucket and plain folders.
+        ValueError: another scheme, no bucket, or anything but a bucket and plain folders.
     """
     name, _, rest = plain(value).partition("://")
     bucket, _, folder = rest.partition("/")

@@ -146,7 +146,7 @@ class _Copier:
         pause = self._limits.backoff_seconds
         for tries_left in reversed(range(self._limits.tries)):
             try:
-                with suppress(ObjectExists):  # another run was quicker, or an answer was lost: the next look tells
+                with suppress(ObjectExists):  # another run was quicker, or an answer was lost: the next look decides
                     return await settler.settle(image)
             except TransientError as error:
                 if not tries_left or isinstance(error, TargetFull):
@@ -164,11 +164,11 @@ class _Copier:
             names = ", ".join(self.missing_names[:3])
             _log.warning("%d of %d images are missing at %s: %s ...", missing, self.total, source_uri, names)
         if kept:
-            told = "%d of %d images at %s differ from their source and are kept, e.g. %s"
-            _log.warning(told, kept, self.total, self._uri, self.kept_name)
+            text = "%d of %d images at %s differ from their source and are kept, e.g. %s"
+            _log.warning(text, kept, self.total, self._uri, self.kept_name)
         if self.failures.count:
-            told = "%d of %d images could not be copied to %s: %s ..."
-            _log.error(told, self.failures.count, self.total, self._uri, self.failures.lines[0])
+            text = "%d of %d images could not be copied to %s: %s ..."
+            _log.error(text, self.failures.count, self.total, self._uri, self.failures.lines[0])
         return ImagesCopied(
             site_id=site_id,
             copied=self.counts["copied"],

@@ -57,7 +57,7 @@ class Settler:
         self._fetcher = fetcher
         self._rules = rules
         self._sent = sent
-        self._refusal_told = False
+        self._refusal_logged = False
         self._server_side: ServerSideCopy | None = None
         self._copied_by_server = self._streamed_instead = 0
         if isinstance(destination, ServerSideCopy) and destination.can_copy_from(source):
@@ -160,8 +160,8 @@ class Settler:
         try:
             await self._destination.replace(image.key, replace(content, sent=partial(self._sent, image.key)))
         except OverwriteRefused as refusal:
-            if not self._refusal_told:  # of many alike the count is told at the end
-                self._refusal_told = True
+            if not self._refusal_logged:  # the end of the copy reports how many there were
+                self._refusal_logged = True
                 _log.warning("images that differ from their source are kept where they are: %s", refusal)
             return Settled("kept")
         _log.warning("%s%s differed from its source and was replaced", self._destination.uri, image.key)

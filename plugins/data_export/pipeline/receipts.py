@@ -55,7 +55,7 @@ def make_receipt(plan: ExportPlan, target_uri: str, sites: Sequence[SiteReceipt]
 
 
 def deliver_receipts(plan: ExportPlan, receipt: Receipt, target: Destination, staging: Store) -> Receipt:
-    """Puts each site's part beside its data file, and returns the receipt with the addresses of what went with it.
+    """Delivers each site's part next to its data file, and returns the receipt with the addresses of what went with it.
 
     A receipt that says the same of the same file is left alone, so that a repeated window changes nothing at the
     target. A target that lets us create but not replace keeps the receipt of the first delivery.
@@ -109,10 +109,10 @@ async def _says_the_same(target: Destination, key: str, receipt: Receipt) -> boo
 
 def _lasting(receipt: Receipt) -> dict[str, Any]:
     """What a receipt says of the files that are there, without the run that brought them."""
-    told = receipt.model_dump(mode="json", exclude={"delivered_at", "config_hash"})
-    for site in told["sites"]:
+    lasting = receipt.model_dump(mode="json", exclude={"delivered_at", "config_hash"})
+    for site in lasting["sites"]:
         del site["outcome"]
         if images := site["images"]:
             images["there"] = images.pop("copied") + images.pop("already_there")
             del images["bytes"]
-    return told
+    return lasting

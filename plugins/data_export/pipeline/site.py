@@ -169,7 +169,7 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
 
 
 async def _look_into(target: Destination, key: str) -> DataFile:
-    """What the file at the target holds, so that the receipt tells of the file that is there."""
+    """What the file at the target holds, so that the receipt describes the file that is there."""
     hasher, lines = Hasher(), 0
     try:
         async for chunk in target.read(key):

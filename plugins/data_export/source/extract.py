@@ -73,7 +73,7 @@ def require_site(dsn: str, site_id: UUID, row_security: RowSecurity = "refuse") 
 def _require_site(source: Source, queries: Queries, site_id: UUID) -> None:
     if not source.value(queries.site_exists()):
         raise SourceRejected(
-            f"site {site_id} is unknown to the source, which has no work order of it at any time: check "
+            f"site {site_id} is unknown to the source, which has no work order for it at any time: check "
             "site_id in the customer file"
         )
 

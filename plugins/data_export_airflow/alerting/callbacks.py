@@ -1,4 +1,4 @@
-"""Callbacks of the customers' DAGs. Imported at every parse, hence light: what tells people is imported when needed."""
+"""Callbacks of the customers' DAGs. Imported at every parse: what sends alerts is imported when needed."""
 
 import logging
 from collections.abc import Mapping

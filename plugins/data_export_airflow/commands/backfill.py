@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
         "--reprocess",
         choices=list(_REPROCESS),
         default="none",
-        help="which windows of those that were run; default: none",
+        help="which windows that have run before to run again; default: none",
     )
     parser.add_argument("--newest-first", action="store_true", help="run the newest window first")
     parser.add_argument(

@@ -44,7 +44,7 @@ def _is_read(out: TextIO) -> bool:
     """Whether somebody still reads our output: `| head` does not, once it has enough."""
     poll = select.poll()
     poll.register(out.fileno(), 0)
-    if not poll.poll(0):  # faults are told unasked
+    if not poll.poll(0):  # faults are reported unasked
         return True
     os.dup2(os.open(os.devnull, os.O_WRONLY), out.fileno())  # Python flushes once more when it ends
     return False

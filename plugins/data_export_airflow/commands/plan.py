@@ -85,7 +85,7 @@ def _estimate(planned: "PlannedExport") -> str:
     if counted is None:
         return ""
     images = "" if counted.images is None else f" and {counted.images:,.0f} images"
-    part = "" if counted.share == 1 else f", reckoned from {counted.share:.0%} of the sites"
+    part = "" if counted.share == 1 else f", estimated from {counted.share:.0%} of the sites"
     return f"{counted.work_orders:,.0f} work orders{images} a window, as in {window}{part}"
 
 

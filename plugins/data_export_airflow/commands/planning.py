@@ -175,7 +175,7 @@ class _Source:
             return None
 
 
-# What git tells its hooks, relative to a folder that we are not in.
+# What git passes to its hooks, relative to a folder that we are not in.
 _OF_A_HOOK = ("GIT_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_WORK_TREE")
 
 

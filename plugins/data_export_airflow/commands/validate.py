@@ -14,7 +14,7 @@ def add(commands: Any) -> None:
         type=Path,
         metavar="FILE",
         help="customer files, or folders of them; default: the customers folder. A file is compared with all files "
-        "beside it: no two may write the same objects",
+        "of its folder: no two may write the same objects",
     )
     parser.add_argument(
         "--json", action="store_true", help="print a list of objects: file, line, key, severity, message"

@@ -32,7 +32,7 @@ def connection(conn_id: str) -> Connection:
     """The Airflow connection.
 
     Raises:
-        ConfigError: there is none of that id, or it is malformed.
+        ConfigError: no connection has that id, or it is malformed.
     """
     try:
         found: Connection = BaseHook.get_connection(conn_id)

@@ -72,7 +72,7 @@ def settings_of(conn_id: str, fix: str, *refused: type[Exception]) -> Iterator[N
     The library's words are left out: they may repeat a key or password.
 
     Args:
-        refused: what this library raises about settings beside the usual classes.
+        refused: what this library raises about settings, apart from the usual classes.
     """
     try:
         yield

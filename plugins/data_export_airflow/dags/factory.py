@@ -104,9 +104,9 @@ def _frame(name: str, export: CustomerExport, limits: Limits, problems: Sequence
 def _placeholder(name: str, problems: Sequence[str], platform: LimitSettings) -> DAG:
     """The DAG of a file that cannot be used: without a schedule, with the problems as its description.
 
-    Its tasks are those of every export, lest Airflow take those of a run under way for removed: the run has frozen what
-    it does, and goes on. A new run fails in `prepare`, which reads the file again. Transfers are one at a time, since
-    how many connections the target takes is in the file.
+    Its tasks are those of every export, or Airflow would take those of a run under way for removed: the run has frozen
+    what it does, and goes on. A new run fails in `prepare`, which reads the file again. Transfers are one at a time,
+    since how many connections the target takes is in the file.
     """
     dag = _dag(
         name,

@@ -55,7 +55,7 @@ def _list_exports() -> list[str]:
 
 
 _DOC = """Looks, as often as `alerts.watch_schedule` says, for exports with a window that was not delivered within
-`limits.late_after_hours`, be its run slow, stuck, or never made, and for exports whose customer file is broken; tells
+`limits.late_after_hours`, be its run slow, stuck, or never made, and for exports whose customer file is broken; alerts
 their owners and the platform's list, once per export a day. Paused exports are left alone. The log of `look` says how
 many it found."""
 
@@ -77,7 +77,7 @@ def build_watch_dag() -> DAG:
 
 
 def _schedule() -> str:
-    """The default where platform.yaml is broken: its task then fails and tells why."""
+    """The default where platform.yaml is broken: its task then fails and says why."""
     try:
         return load_platform().alerts.watch_schedule
     except ConfigError:

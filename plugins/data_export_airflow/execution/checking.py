@@ -54,7 +54,7 @@ def _target(name: str, export: CustomerExport, settings: PlatformSettings) -> li
 
 
 def _alerts(export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
-    """Whether somebody can be told when it fails; nothing is sent."""
+    """Whether somebody can be alerted when it fails; nothing is sent."""
     results: list[CheckResult] = []
     people = (*([export.owner] if export.owner else []), *settings.alerts.emails)
     if people:

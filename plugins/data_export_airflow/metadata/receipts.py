@@ -100,7 +100,7 @@ def asset_name_of(dag_id: Any) -> Any:
 
 
 def receipt(session: Session, dag_id: str, event_id: int) -> dict[str, Any] | None:
-    """The whole receipt; None where the event is none of this export's."""
+    """The whole receipt; None where the event belongs to another export."""
     statement = select(AssetEvent.extra).where(AssetEvent.id == event_id, AssetEvent.asset_id.in_(_assets(dag_id)))
     return session.scalar(statement)
 

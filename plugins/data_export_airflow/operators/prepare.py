@@ -78,7 +78,7 @@ class PrepareExportOperator(ExportOperator):
         export = self._settings(name, context)
         limits = limits_of(name, export, load_platform().limits, place="config" if self._has_config else None)
         plan = prepare(name, export, self._window(export, context, limits, now), limits, now)
-        context["ti"].xcom_push(PLAN, plan.to_dict())  # beside the result, since Airflow maps over results only
+        context["ti"].xcom_push(PLAN, plan.to_dict())  # not the result itself, since Airflow maps over results only
         return [str(site) for site in plan.sites]
 
     def _name(self, context: "Context") -> str:

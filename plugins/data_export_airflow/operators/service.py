@@ -41,7 +41,7 @@ class CheckExportOperator(ExportOperator):
 
     def execute(self, context: "Context") -> list[dict[str, str | bool]]:
         from data_export.check.results import CheckResult, table
-        from data_export_airflow.execution.checking import check_export  # late: parsing a DAG needs none of it
+        from data_export_airflow.execution.checking import check_export  # imported late: parsing a DAG does not need it
 
         name = self.shown_export = checked_name(self.export)
         try:
@@ -85,7 +85,7 @@ class WatchExportsOperator(ExportOperator):
     `data_export_watch`: two would alert twice.
 
     :param execution_timeout: shorter than the time between two looks
-    :param priority_weight: where slots are few, lateness is what people must be told of
+    :param priority_weight: where slots are few, the report of lateness goes first
     """
 
     def __init__(
@@ -101,6 +101,6 @@ class WatchExportsOperator(ExportOperator):
         )
 
     def execute(self, context: "Context") -> dict[str, int]:
-        from data_export_airflow.alerting.watch import watch  # late: parsing a DAG needs none of it
+        from data_export_airflow.alerting.watch import watch  # imported late: parsing a DAG does not need it
 
         return {**watch({**context})}

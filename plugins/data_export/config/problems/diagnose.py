@@ -44,7 +44,7 @@ def _located(errors: list[ErrorDetails]) -> list[tuple[Location, ErrorDetails]]:
     parents = {error["loc"][:-1] for error in errors}
     found = []
     for error in errors:
-        # pydantic counts the items that are right: of a list whose items are wrong those are told, not that it is short
+        # pydantic counts valid items only: where items are wrong, report them and not that the list is too short
         if error["type"] == "too_short" and error["loc"] in parents:
             continue
         # pydantic puts the connector's name before the keys

@@ -185,7 +185,7 @@ def _line(event: Any) -> int:
 def core_value(text: str) -> str | int | float | bool | None:
     """The value of a plain scalar by the core schema of YAML 1.2 (section 10.3.2 of yaml.org/spec/1.2.2).
 
-    What YAML 1.1 guesses beside (`no`, `22:22`, `1_0`, dates) is text.
+    What only YAML 1.1 guesses (`no`, `22:22`, `1_0`, dates) is text.
     """
     if text in _NULLS:
         return None

@@ -130,7 +130,7 @@ def _condition(said: str, reason: str, bucket: str, address: str) -> DataExportE
 def _missing(said: str, bucket: str, address: str, reads: bool) -> DataExportError:
     if reads and "bucket does not exist" not in said:
         return NoSuchObject(f"{address}: no such object")
-    if "No such" in said:  # what a write may miss beside the bucket is its upload session
+    if "No such" in said:  # apart from the bucket, a write can only miss its upload session
         return TargetUnavailable(f"{address}: Cloud Storage has lost the upload ({said}): try again")
     return TargetNotFound(f"{address}: there is no bucket {bucket}: create it or correct the address")
 

@@ -32,7 +32,7 @@ def bucket_region(client: Any, bucket: str) -> str | None:
         if answer["HTTPStatusCode"] not in (301, 400, 403):
             raise
         _refuse_credentials(client, bucket)
-        region = answer["HTTPHeaders"].get("x-amz-bucket-region")  # told even to those who may not list
+        region = answer["HTTPHeaders"].get("x-amz-bucket-region")  # sent even to those who may not list
     return region
 
 
@@ -91,7 +91,7 @@ def is_amazon(client: Any) -> bool:
 
 
 def identity_of(client: Any, session: Any) -> str | None:
-    """ARN of the user or role behind the session, as STS tells everybody of themselves; None where it does not. Blocks.
+    """ARN of the user or role behind the session, which STS tells every caller; None where it does not. Blocks.
 
     Another server than AWS is asked only if the environment names its STS (AWS_ENDPOINT_URL_STS): its keys are not for
     AWS to see.

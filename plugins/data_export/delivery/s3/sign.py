@@ -52,7 +52,7 @@ def signed_link(
 
 
 def _ends_within(credentials: Any, lifetime: timedelta) -> bool:
-    """Whether temporary credentials end before; those that do not say when are taken to."""
+    """Whether temporary credentials expire before; those without a known expiry count as expiring."""
     if not hasattr(credentials, "refresh_needed"):
         return True
     return bool(credentials.refresh_needed(refresh_in=lifetime.total_seconds()))

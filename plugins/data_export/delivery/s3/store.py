@@ -39,7 +39,7 @@ class S3Store:
     """A folder of a bucket, `s3://bucket/folder/`.
 
     Creating is `If-None-Match: *`, so S3 itself refuses a second creator; it compares a sha256 of what arrives and
-    shows an object only when it is whole. As S3 tells no checksum of the whole of an object sent in parts, sha256 and
+    shows an object only when it is whole. S3 has no checksum over a whole object that was sent in parts, so sha256 and
     crc32c are kept in the object's metadata. Needs `s3:PutObject`, `s3:GetObject` and `s3:ListBucket`.
 
     Memory: twice an object of up to 8 MiB, else 40 MiB, which malloc may double; of more than 1 MiB 2 are sent at once.
@@ -125,7 +125,9 @@ class S3Store:
             raise
 
     async def create(self, key: str, content: Content) -> StoredObject:
-        if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else told after the last part only
+        if (
+            content.size > PIECE_BYTES and await self.stat(key) is not None
+        ):  # else the server refuses after the last part only
             raise ObjectExists(f"{self.root.address(key)} is there already")
         return await self._write(key, content, create_only=True)
 
@@ -179,7 +181,7 @@ class S3Store:
         )
 
     async def identity(self) -> str | None:
-        """ARN of whoever acts by these credentials; None where that is not told."""
+        """ARN of the principal of these credentials; None where it cannot be asked for."""
         return await asyncio.to_thread(identity_of, self._client, self._session)
 
     def can_copy_from(self, source: Destination) -> bool:

@@ -43,7 +43,7 @@ _CLEAN_UP_SECONDS = 10
 class SftpDestination:
     """Files below `remote_path`, which is absolute if it begins with `/` and else below the user's own folder.
 
-    A file is written beside its final name under one that begins with `.data-export-`, synced to disk where the server
+    A file is written next to its final name under one that begins with `.data-export-`, synced to disk where the server
     offers that, checked, and only then renamed. When a connection breaks, every operation under way on it fails with
     TargetUnavailable and the next one connects anew. Memory is bounded by about 100 MiB whatever is asked at once.
 

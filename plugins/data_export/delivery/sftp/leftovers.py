@@ -29,7 +29,7 @@ _TOKEN_LENGTH = 12
 
 
 def temporary_path(path: str) -> str:
-    """A new name beside `path`: the prefix, what tells the object, and what tells this write from all others.
+    """A new name in the folder of `path`: the prefix, what identifies the object, and what identifies this write.
 
     Two writers of one object never share a file, so neither can give the other's unfinished bytes the final name.
     """

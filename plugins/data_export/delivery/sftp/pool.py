@@ -114,8 +114,8 @@ class SftpConnections:
                 except DataExportError as error:
                     if not self._can_do_without(line, error):
                         raise
-                # The next seat may be on a line that is being opened and is refused as well: hence the loop, which
-                # ends because each refused line rests.
+                # A loop, because the next seat may be on a line that is being opened and is refused as well. It ends
+                # because each refused line rests.
                 line.busy -= 1
                 line = self._seat()
             yield session

@@ -26,7 +26,7 @@ class Claims:
     """Keeps two runs from the same new name on servers whose rename takes the place of a file, against the protocol.
 
     Whether the server is one of those is found out at the first new file, by renaming one file of ours onto another.
-    There, whoever is to give a name first creates a file beside it that must not exist. It is a weaker promise than a
+    There, whoever is to give a name first creates a file next to it that must not exist. It is a weaker promise than a
     rename that refuses: it binds this service only, and a claim that a killed run left holds others up for a while.
     """
 
@@ -101,8 +101,8 @@ async def _create_empty(session: SftpSession, path: str) -> bool:
 async def place_new(session: SftpSession, temporary: str, path: str, where: str, claims: Claims) -> None:
     """Renames; SFTP's own rename never takes the place of a file (OpenSSH links and unlinks), so one of two wins.
 
-    Some servers' rename does replace, against the protocol; hence the look just before it, where it is not OpenSSH, and
-    the claim, see `Claims`.
+    Some servers' rename does replace, against the protocol: for those that are not OpenSSH there is a look just before
+    it, and the claim, see `Claims`.
 
     Raises:
         ObjectExists: another file has the name.
