@@ -92,9 +92,7 @@ class GcsStore:
         return stored_object(key, found) if (found := await self._resource(key)) else None
 
     async def create(self, key: str, content: Content) -> StoredObject:
-        if (
-            content.size > PIECE_BYTES and await self.stat(key) is not None
-        ):  # else the server refuses after the last piece only
+        if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else refused after the last piece only
             raise ObjectExists(f"{self.root.address(key)} is there already")
         return await self._write(key, content, replace=False)
 

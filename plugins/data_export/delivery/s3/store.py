@@ -125,9 +125,7 @@ class S3Store:
             raise
 
     async def create(self, key: str, content: Content) -> StoredObject:
-        if (
-            content.size > PIECE_BYTES and await self.stat(key) is not None
-        ):  # else the server refuses after the last part only
+        if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else refused after the last part only
             raise ObjectExists(f"{self.root.address(key)} is there already")
         return await self._write(key, content, create_only=True)
 
