@@ -56,7 +56,7 @@ def test_what_is_no_server_is_wrong_usage(server: str, capsys: pytest.CaptureFix
 
 def test_a_bare_ipv6_address_is_a_host(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--host-key", "[::1]:1"]) == 1
-    assert "::1:1" in capsys.readouterr().err
+    assert "[::1]:1" in capsys.readouterr().err
 
 
 def test_a_file_without_a_host_key_says_what_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,15 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from data_export.check.results import CheckResult
-from data_export.config.fields import PERCENT_ENCODED, ConnId, Flag, path_inside, plain, quoted_address
+from data_export.config.fields import (
+    PERCENT_ENCODED,
+    ConnId,
+    Flag,
+    no_placeholder,
+    path_inside,
+    plain,
+    quoted_address,
+)
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import Connections, ConnectorConfig, Scheme
 from data_export.delivery.email.config import EmailConfig
@@ -58,6 +66,7 @@ def store_uri(value: str) -> str:
         raise ValueError(f"{quoted_address(bucket)} is not a bucket name: use 3 to 222 of a-z, 0-9, '-', '_' and '.'")
     if PERCENT_ENCODED.search(folder):
         raise ValueError(f"{quoted_address(value)} is percent-encoded: write the folder's plain characters")
+    no_placeholder(folder)
     # `removesuffix` in path_inside forgives one slash at the end; one at the beginning would be an empty part here
     path_inside("/" + folder)
     return value if value.endswith("/") else value + "/"

@@ -11,7 +11,7 @@ def add(commands: Any) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="exports, by the name of their files")
     parser.add_argument("--all", action="store_true", help="every export of the customers folder")
     parser.add_argument(
-        "--host-key", type=_server, metavar="HOST[:PORT]", help="show the key of an SFTP server, to compare and paste"
+        "--host-key", type=_server, metavar="HOST[:PORT]", help="show the keys of an SFTP server, to compare and paste"
     )
     parser.set_defaults(command=run)
 
@@ -57,13 +57,14 @@ def _server(text: str) -> tuple[str, int]:
 def _show_host_key(server: tuple[str, int], out: TextIO) -> int:
     import asyncio
 
-    from data_export.delivery.sftp.login import fetch_host_key
+    from data_export.delivery.sftp.host_keys import fetch_host_keys
 
-    line, fingerprint = asyncio.run(fetch_host_key(*server))
+    shown = asyncio.run(fetch_host_keys(*server))
+    # The first kind that the server has is the one it is asked for; more are for servers that drop one of them.
+    lines = "\n".join(f"  {fingerprint}\n  sftp_host_key: {line}" for line, fingerprint in shown)
     print(
-        f"{server[0]} shows {fingerprint}\n"
-        "Compare it with what its administrator says; only then write into the file:\n"
-        f"  sftp_host_key: {line}",
+        f"{server[0]} shows\n{lines}\n"
+        "Compare a fingerprint with what its administrator says; only then write that key into the file.",
         file=out,
     )
     return 0
