@@ -22,14 +22,16 @@ def harmless(text: object, limit: int = _FOREIGN_CHARACTERS) -> str:
     Args:
         limit: longest result, in characters; what is cut off is marked by `...`.
     """
-    words = " ".join(str(text)[: 8 * limit].split())
-    if not words.isprintable() or _UNSEEN.search(words):
-        words = "".join(c if c.isprintable() and not _UNSEEN.match(c) else _escaped(c) for c in words)
+    words = visible(" ".join(str(text)[: 8 * limit].split()))
     return words if len(words) <= limit else f"{words[: limit - 3]}..."
 
 
-def _escaped(character: str) -> str:
-    return character.encode("unicode_escape").decode()
+def visible(text: str) -> str:
+    """The same of all of a text, line ends and other white space included."""
+    if text.isprintable() and not _UNSEEN.search(text):
+        return text
+    seen = (c if c.isprintable() and not _UNSEEN.match(c) else c.encode("unicode_escape").decode() for c in text)
+    return "".join(seen)
 
 
 def as_code(text: object, limit: int = _FOREIGN_CHARACTERS) -> str:
