@@ -27,6 +27,7 @@ from data_export.delivery.gcs import config as gcs
 from data_export.delivery.local import config as local
 from data_export.delivery.s3 import config as s3
 from data_export.delivery.sftp.config import SftpConfig
+from data_export.wording import as_code
 
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (gcs.SCHEME, s3.SCHEME, local.SCHEME)}
 _BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{1,220}[a-z0-9]")
@@ -113,7 +114,7 @@ class CloudStorageBase(ConnectorConfig):
         return (self.storage_uri, (self.conn_id or "") if self.scheme.connection_names_server else "")
 
     def describe(self) -> str:
-        return f"`{self.storage_uri}`"
+        return as_code(self.storage_uri, 1200)
 
     @classmethod
     def keys_of(cls, target: str) -> dict[str, str | list[str]] | None:

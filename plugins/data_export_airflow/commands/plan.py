@@ -5,6 +5,8 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
+from data_export.wording import harmless
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -90,4 +92,10 @@ def _estimate(planned: "PlannedExport") -> str:
 
 
 def _value(value: Any) -> str:
-    return "(none)" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (
+        "(none)"
+        if value is None
+        else ", ".join(map(harmless, value))
+        if isinstance(value, list)
+        else harmless(value, 1200)
+    )

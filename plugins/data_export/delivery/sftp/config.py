@@ -22,6 +22,7 @@ from data_export.config.fields import (
 from data_export.delivery.base import Destination
 from data_export.delivery.connector import Connections, ConnectorConfig
 from data_export.delivery.sftp import SFTP_PORT, server_address, sftp_account, sftp_uri
+from data_export.wording import as_code
 
 if TYPE_CHECKING:
     from data_export.delivery.sftp.login import SftpLogin
@@ -174,9 +175,9 @@ class SftpConfig(ConnectorConfig):
         )
 
     def describe(self) -> str:
-        named = f"connection `{self.conn_id}`"
+        named = f"connection {as_code(self.conn_id)}"
         server = named if self.conn_id else f"`sftp://{server_address(self.sftp_host or '', self.sftp_port)}`"
-        return f"{server}, folder `{self.sftp_remote_path}`"
+        return f"{server}, folder {as_code(self.sftp_remote_path, 1000)}"
 
     def parallel_transfers(self, at_once: int, sites: int) -> int:
         """As many as have a connection and an open file each within `max_connections` and `max_open_files`."""

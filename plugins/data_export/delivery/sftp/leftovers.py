@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from data_export.delivery.sftp.errors import is_lost
 from data_export.delivery.sftp.session import SftpSession
+from data_export.wording import harmless
 
 if TYPE_CHECKING:
     import asyncssh
@@ -179,4 +180,4 @@ class LeftOver:
         with suppress(asyncssh.SFTPError):  # its run was alive, or another puts it back too
             await session.ask(session.client.rename(aside, path))
             self._by_object[_stem_of_left(aside)].discard(aside)
-            _log.warning("%s was moved aside by a run that was killed: it has its name back", path)
+            _log.warning("%s was moved aside by a run that was killed: it has its name back", harmless(path))
