@@ -15,6 +15,7 @@
     │   ├── RecipientsRefused                             the mail server will not take mail for some recipients
     │   ├── TargetRefused                                 the target will not take this name or this operation
     │   │   └── ObjectRefused                             this one object cannot be read or stored; others can
+    │   ├── SignatureRejected                             a plan or result is not what this run signed
     │   ├── StagedFileGone                                what an earlier task of the run staged was cleaned since
     │   └── CheckFailed                                   a check found what would make an export fail
     ├── TransientError              a retry may help: network, 429, 5xx, stalled or full server
@@ -95,6 +96,10 @@ class ObjectRefused(TargetRefused):
 
 class RecipientsRefused(PermanentError):
     """The mail server permanently refuses some recipients; the others have their mail."""
+
+
+class SignatureRejected(PermanentError):
+    """What an earlier task of the run handed on was changed since, or belongs to another run."""
 
 
 class StagedFileGone(PermanentError):

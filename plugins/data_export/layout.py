@@ -100,6 +100,10 @@ def staging_links_prefix(export: str) -> str:
     return f"links/{export}/"
 
 
+#: What plans and results are signed with, where the environment has no key.
+SIGNING_KEY = "keys/signing-key"
+
+
 def alerts_prefix(export: str) -> str:
     """`alerts/<export>/`: the alerts of an export that were sent recently."""
     return f"alerts/{export}/"

@@ -109,16 +109,16 @@ def xcoms(db: Session, dag: DAG, task_id: str) -> dict[str, Any]:
     return {row.key: row.value for row in rows}
 
 
-def test_nothing_of_a_customer_file_is_ever_rendered(db: Session, customers: Path) -> None:
+def test_nothing_of_a_customer_file_is_ever_rendered(
+    db: Session, customers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Where customers name the target, a template in it would run in the worker."""
-    folder = customers.parent / "{{ 7*7 }}"
-    connector = {"storage_uri": f"file://{folder}/", "export_images": True}
-    dag = customer_dag(customers, "acme", connector_config=connector)
-    assert run(dag, customers, logical_date=None, run_conf=RANGE).state == "success"
-    content = (folder / data_key(PARIS, TYPE, DAY)).read_bytes()
-    assert content == expected_file(build(), PARIS, TYPE, START, END)
-    assert xcoms(db, dag, "prepare")["plan"]["export"]["connector_config"]["storage_uri"] == f"file://{folder}/"
-    assert xcoms(db, dag, "close")["return_value"]["sites"][0]["uri"].startswith(f"file://{folder}/")
+    monkeypatch.setenv("DATA_EXPORT_SECRET_ACME", "hunter2")
+    key = str(customers / "{{ 7*7 }}")
+    dag = customer_dag(customers, "acme", **sftp("env:DATA_EXPORT_SECRET_ACME", sftp_private_key_path=key))
+    assert run(dag, customers, logical_date=None, run_conf=RANGE).state == "failed"  # there is no such key
+    assert xcoms(db, dag, "prepare")["plan"]["export"]["connector_config"]["sftp_private_key_path"] == key
+    assert key in xcoms(db, dag, "copy_images")["failure"]["message"]
 
 
 @pytest.mark.parametrize("name", ["2024", "1e5"])
@@ -225,6 +225,7 @@ class Instance:
 
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}
+        self.run_id = "manual"
 
     def xcom_push(self, key: str, value: Any) -> None:
         self.pushed[key] = value
@@ -338,9 +339,9 @@ def test_the_limits_hold_and_are_named_as_those_of_the_config(local: None, tmp_p
         prepared(tmp_path, config=config(tmp_path, start_date="2021-01-01"), start="2021-01-01", end="2025-03-19")
 
 
-def sftp(passphrase: str) -> dict[str, Any]:
+def sftp(passphrase: str, **connector: Any) -> dict[str, Any]:
     values = yaml.safe_load((ROOT / "include" / "examples" / "sftp.yaml").read_text())
-    values["connector_config"]["sftp_private_key_passphrase"] = passphrase
+    values["connector_config"] |= {"sftp_private_key_passphrase": passphrase, **connector}
     return dict(values, start_date="2025-03-15", end_date=None)
 
 
@@ -355,6 +356,7 @@ def test_a_secret_in_a_config_is_a_reference_that_the_worker_reads(
     reference = "env:DATA_EXPORT_SECRET_ACME"
     plan = prepared(tmp_path, config=sftp(reference))
     assert plan["export"]["connector_config"]["sftp_private_key_passphrase"] == reference
+    del plan["signature"]
     target = ExportPlan.from_dict(plan)
     with pytest.raises(ConfigError, match=f"refers to {reference}, but environment variable .* is not set"):
         destination(target.name, target.export, load_platform())
@@ -373,7 +375,7 @@ def test_an_export_has_a_name(local: None, tmp_path: Path) -> None:
 
 
 #: As the version before the operators froze it, under the same key of the same task.
-FROZEN = {
+FROZEN: dict[str, Any] = {
     "name": "acme",
     "export": {
         "site_id": ["433a60f6-9756-473e-b1e9-9e89e24bb787"],
@@ -411,11 +413,13 @@ FROZEN = {
 
 
 def test_a_run_under_way_goes_on_with_what_the_last_version_froze(customers: Path) -> None:
-    dag = customer_dag(customers, "acme")
+    dag = customer_dag(customers, "acme", timezone="UTC", connector_config=FROZEN["export"]["connector_config"])
     for name in ("extract", "transform", "copy_images", "deliver", "close"):
         task = dag.get_task(name)
         assert (task.plan.operator.task_id, task.plan.key) == ("prepare", "plan")
-    plan = ExtractOperator(task_id="extract", plan=FROZEN, site_id="").steps().plan
+    interval = SimpleNamespace(data_interval_start=START, data_interval_end=END)
+    context: Any = {"ti": SimpleNamespace(dag_id=dag.dag_id, run_id="scheduled"), "dag_run": interval, "params": {}}
+    plan = ExtractOperator(task_id="extract", plan=FROZEN, site_id="").steps(context).plan
     assert (plan.window, plan.sites) == (DAY, (PARIS,))
     assert plan.to_dict() == FROZEN | {"export": plan.to_dict()["export"]}
     assert FROZEN["export"].items() <= plan.to_dict()["export"].items()  # keys may come, with their defaults

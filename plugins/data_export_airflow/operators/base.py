@@ -14,7 +14,7 @@ from data_export.config.problems.problems import BrokenFile
 from data_export.errors import PermanentError, TransientError
 
 if TYPE_CHECKING:
-    from data_export_airflow.execution.steps import Steps
+    from data_export_airflow.execution.sealed import SealedSteps
 
 SOURCE_POOL, DELIVERY_POOL = "data_export_source", "data_export_delivery"
 #: Created by `python -m data_export_airflow init`, with these slots: a task of a missing pool would wait for ever.
@@ -156,13 +156,13 @@ class PlannedOperator(ExportOperator):
         super().__init__(**kwargs)
         self.plan = plan
 
-    def steps(self) -> "Steps":
-        """The core's steps for this plan.
+    def steps(self, context: Context) -> "SealedSteps":
+        """The steps of the run that signed this plan.
 
         Raises:
+            SignatureRejected: this run did not sign it.
             ConfigError: the plan is not one of this version of the service.
         """
-        from data_export.plan import ExportPlan
-        from data_export_airflow.execution.steps import Steps  # late: parsing a DAG needs none of what moves data
+        from data_export_airflow.execution.sealed import SealedSteps  # late: parsing a DAG does not need it
 
-        return Steps(ExportPlan.from_dict(self.plan))
+        return SealedSteps(self.plan, {**context})

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow.sdk import Asset
 
 from data_export.config.models import name_of
-from data_export.receipt import SiteReceipt
 from data_export_airflow.alerting.callbacks import tell_left_out
 from data_export_airflow.operators.base import PlannedOperator, Result
 from data_export_airflow.operators.links import ExportPageLink
@@ -34,10 +33,10 @@ class CloseExportOperator(PlannedOperator):
         self.shown_export = ""
 
     def execute(self, context: "Context") -> Result:
-        steps = self.steps()
+        steps = self.steps(context)
         # Airflow hands over the results of a mapped task group as a list, but bare where the group ran once.
         results = [self.sites] if isinstance(self.sites, dict) else self.sites
-        receipt = steps.close([SiteReceipt.model_validate(site) for site in results])
+        receipt = steps.close(results)
         tell_left_out({**context}, receipt, steps.plan.staging_prefix)
         place = steps.plan.export.connector_config.identity()
         record = {"summary": receipt.summary(), "totals": {**receipt.totals()}, "place": place}

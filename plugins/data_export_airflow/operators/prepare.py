@@ -74,11 +74,15 @@ class PrepareExportOperator(ExportOperator):
         return plan
 
     def execute(self, context: "Context") -> list[str]:
+        from data_export_airflow.execution.sealed import seal_of  # late: parsing a DAG does not need it
+
         name, now = self._name(context), datetime.now(UTC)
         export = self._settings(name, context)
-        limits = limits_of(name, export, load_platform().limits, place="config" if self._has_config else None)
+        settings = load_platform()
+        limits = limits_of(name, export, settings.limits, place="config" if self._has_config else None)
         plan = prepare(name, export, self._window(export, context, limits, now), limits, now)
-        context["ti"].xcom_push(PLAN, plan.to_dict())  # not the result itself, since Airflow maps over results only
+        sealed = seal_of({**context}, settings).sign(PLAN, plan.to_dict())
+        context["ti"].xcom_push(PLAN, sealed)  # not the result itself, since Airflow maps over results only
         return [str(site) for site in plan.sites]
 
     def _name(self, context: "Context") -> str:

@@ -3,13 +3,11 @@
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
-from uuid import UUID
 
 from airflow.sdk import TriggerRule, XComArg, task_group
 from airflow.sdk.exceptions import AirflowSkipException
 
 from data_export.config.sections import LimitSettings
-from data_export.receipt import Extracted, ImagesCopied, Transformed
 from data_export_airflow.operators.base import DELIVERY_POOL, LONGEST_TRANSFER, SOURCE_POOL, PlannedOperator, Result
 from data_export_airflow.operators.links import DeliveredFileLink
 
@@ -46,7 +44,7 @@ class ExtractOperator(SiteOperator):
         super().__init__(execution_timeout=execution_timeout, **kwargs)
 
     def execute(self, context: "Context") -> Result:
-        return self.steps().extract(UUID(self.site_id), context["ti"].try_number).to_dict()
+        return self.steps(context).extract(self.site_id, context["ti"].try_number)
 
 
 class TransformOperator(SiteOperator):
@@ -65,7 +63,7 @@ class TransformOperator(SiteOperator):
         self.extracted = extracted
 
     def execute(self, context: "Context") -> Result:
-        return self.steps().transform(Extracted.model_validate(self.extracted)).to_dict()
+        return self.steps(context).transform(self.site_id, self.extracted)
 
 
 class CopyImagesOperator(SiteOperator):
@@ -89,12 +87,12 @@ class CopyImagesOperator(SiteOperator):
     def execute(self, context: "Context") -> Result:
         ti = context["ti"]
         last_try = ti.try_number > ti.max_tries
-        copied = self.steps().copy_images(Transformed.model_validate(self.transformed), last_try=last_try)
+        copied = self.steps(context).copy_images(self.site_id, self.transformed, last_try=last_try)
         if copied is None:
             # `deliver` asks for it all the same, and a result that is not there makes the worker log an error.
             ti.xcom_push(_RESULT, None)
             raise AirflowSkipException("this export has no images (connector_config.export_images)")
-        return copied.to_dict()
+        return copied
 
 
 class DeliverOperator(SiteOperator):
@@ -126,10 +124,9 @@ class DeliverOperator(SiteOperator):
         self.delivered_uri = ""
 
     def execute(self, context: "Context") -> Result:
-        copied = ImagesCopied.model_validate(self.images) if self.images else None
-        site = self.steps().deliver(Transformed.model_validate(self.transformed), copied)
-        self.delivered_uri = "" if site.outcome == "staged" else site.uri
-        return site.to_dict()
+        site = self.steps(context).deliver(self.site_id, self.transformed, self.images)
+        self.delivered_uri = "" if site["outcome"] == "staged" else site["uri"]
+        return site
 
 
 def export_sites(

@@ -1,0 +1,134 @@
+"""The steps of a run as its tasks call them: each uses only what an earlier task of the same run signed."""
+
+import asyncio
+import os
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from data_export import layout
+from data_export.config.load import load_named
+from data_export.config.models import name_of
+from data_export.config.platform import PlatformSettings, load_platform
+from data_export.errors import DataExportError, SignatureRejected
+from data_export.limits import limits_of
+from data_export.plan import ExportPlan, prepare
+from data_export.receipt import Extracted, ImagesCopied, Receipt, SiteReceipt, Transformed
+from data_export.seal import SIGNATURE, Seal, key_in_staging, keys_of_environment
+from data_export_airflow.connections.clients import store
+from data_export_airflow.execution.steps import Steps
+from data_export_airflow.schedule.windows import window_of_run
+
+PLAN, EXTRACTED, TRANSFORMED, IMAGES, DELIVERED = "plan", "extracted", "transformed", "images", "delivered"
+Result = dict[str, Any]
+
+
+def seal_of(context: Mapping[str, Any], settings: PlatformSettings) -> Seal:
+    """Signs for the run of this context.
+
+    Raises:
+        DataExportError: the environment has no key, and none can be had from staging.
+    """
+    keys = keys_of_environment(os.environ)
+    if not keys:
+        keys = [asyncio.run(key_in_staging(store(settings.staging.uri, settings.staging.conn_id)))]
+    return Seal(keys, (context["ti"].dag_id, context["ti"].run_id))
+
+
+class SealedSteps:
+    """Opens what the task before signed, runs the step, and signs its result.
+
+    Raises, in the constructor and in every method:
+        SignatureRejected: a plan or result that this run did not sign, or that is of another site.
+    """
+
+    def __init__(self, plan: Any, context: Mapping[str, Any]) -> None:
+        settings = load_platform()
+        self._seal = seal_of(context, settings)
+        self._signed = not isinstance(plan, Mapping) or SIGNATURE in plan
+        self.plan = ExportPlan.from_dict(self._open(PLAN, plan))
+        self._own_dag = name_of(context["ti"].dag_id) == self.plan.name
+        if not self._signed:
+            _require_as_filed(self.plan, context, settings)
+        self._steps = Steps(self.plan, settings)
+
+    def extract(self, site_id: str, attempt: int) -> Result:
+        self._check(site_id)
+        return self._seal.sign(EXTRACTED, self._steps.extract(UUID(site_id), attempt).to_dict())
+
+    def transform(self, site_id: str, extracted: Any) -> Result:
+        found = Extracted.model_validate(self._open(EXTRACTED, extracted))
+        self._check(site_id, found.site_id, found.prefix + "/")
+        return self._seal.sign(TRANSFORMED, self._steps.transform(found).to_dict())
+
+    def copy_images(self, site_id: str, transformed: Any, *, last_try: bool) -> Result | None:
+        """None where the export has no images."""
+        copied = self._steps.copy_images(self._transformed(site_id, transformed), last_try=last_try)
+        return self._seal.sign(IMAGES, copied.to_dict()) if copied else None
+
+    def deliver(self, site_id: str, transformed: Any, images: Any) -> Result:
+        copied = ImagesCopied.model_validate(self._open(IMAGES, images)) if images else None
+        if copied:
+            self._check(site_id, copied.site_id)
+        site = self._steps.deliver(self._transformed(site_id, transformed), copied)
+        return self._seal.sign(DELIVERED, site.to_dict())
+
+    def close(self, sites: Sequence[Any]) -> Receipt:
+        """Also refuses a part of the sites; a DAG of somebody's own may have been made for a part."""
+        receipts = [SiteReceipt.model_validate(self._open(DELIVERED, site)) for site in sites]
+        for receipt in receipts:
+            self._check(str(receipt.site_id))
+        missing = {*self.plan.sites} - {receipt.site_id for receipt in receipts}
+        if missing and self._own_dag:
+            raise SignatureRejected(
+                f"site {min(map(str, missing))} of {self.plan.name} was not delivered by this run: the list of sites "
+                "was changed in Airflow: clear the run from `prepare` on"
+            )
+        return self._steps.close(receipts)
+
+    def _transformed(self, site_id: str, value: Any) -> Transformed:
+        found = Transformed.model_validate(self._open(TRANSFORMED, value))
+        self._check(site_id, found.site_id, found.data_key, found.images_key)
+        return found
+
+    def _open(self, kind: str, value: Any) -> Result:
+        if self._signed:
+            return self._seal.open(kind, value)
+        return {key: item for key, item in value.items() if key != SIGNATURE}
+
+    def _check(self, site_id: str, found: UUID | None = None, *staged: str) -> None:
+        """The site is the plan's, the result is the site's, and its files are where this run stages that site's."""
+        known = {str(site) for site in self.plan.sites}
+        if site_id not in known or found not in (None, UUID(site_id)):
+            raise SignatureRejected(
+                f"site {found if site_id in known else site_id} is not what this task of {self.plan.name} is for: the sites "
+                "of the run, or a result, were changed in Airflow: clear the run from `prepare` on"
+            )
+        own = re.compile(
+            re.escape(layout.staging_site_prefix(self.plan.staging_prefix, UUID(site_id), 0))[:-1] + r"\d+/[a-z.-]*"
+        )
+        for key in staged:
+            if not own.fullmatch(key):
+                raise SignatureRejected(
+                    f"staged file {key} is not one of site {site_id} in this run: clear the run from `prepare` on"
+                )
+
+
+def _require_as_filed(plan: ExportPlan, context: Mapping[str, Any], settings: PlatformSettings) -> None:
+    """An unsigned plan, as the version before signatures froze it, counts where `prepare` would freeze the same now."""
+    try:
+        export = load_named(plan.name)
+        limits = limits_of(plan.name, export, settings.limits)
+        now = datetime.fromisoformat(plan.created_at)
+        same = prepare(plan.name, export, window_of_run(export, context, limits.settle, now), limits, now)
+        own = name_of(context["ti"].dag_id) == plan.name and bool(re.fullmatch(r"[0-9a-f]{32}", plan.run_token))
+        alike = (same.window, same.export.model_dump(mode="json")) == (plan.window, plan.export.model_dump(mode="json"))
+    except (DataExportError, ValueError):
+        own = alike = False
+    if not (own and alike):
+        raise SignatureRejected(
+            f"the plan of {plan.name} is not signed, and is not what the customer file says now: it was changed in "
+            "Airflow, or an older version of the service made it: clear the run from `prepare` on"
+        )
