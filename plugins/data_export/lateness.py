@@ -1,4 +1,4 @@
-"""When a window is late: one rule for whoever shows it (the page) and for whoever alerts people (the watch).
+"""When a window is late: the rule that the watch applies. It alerts people, and the page shows what it found.
 
 A window is late from the moment when it should be there at the latest until it is delivered, whatever became of its
 run. Where a newer window was delivered meanwhile, it is a gap, and late for three more days: after that it is history
@@ -100,11 +100,6 @@ def waiting(due: Iterable[Due], delivered: Callable[[ExportWindow], bool], now: 
         else:
             found.append(own)
     return found[::-1]
-
-
-def late(due: Iterable[Due], delivered: Callable[[ExportWindow], bool], now: datetime) -> list[Due]:
-    """The late windows, oldest first; arguments as for `waiting`."""
-    return [each for each in waiting(due, delivered, now) if each.is_late(now)]
 
 
 def _expected(window: ExportWindow, schedule: Schedule) -> datetime:

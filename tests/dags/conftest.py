@@ -19,9 +19,9 @@ from demo.fill import fill_source
 from demo.servers.postgres import PostgresServer
 from demo.servers.smtp import SmtpServer
 from tests.dags.mail_server import connect_to
-from tests.page.conftest import _tables, airflow, db, history
+from tests.page.conftest import _tables, airflow, db, history, runs
 
-__all__ = ["_tables", "airflow", "db", "history"]
+__all__ = ["_tables", "airflow", "db", "history", "runs"]
 
 
 @pytest.fixture

@@ -1,9 +1,8 @@
-"""What the watch is told of deliveries, through the API server that tasks ask, on Airflow's own tables."""
+"""What Airflow says to the watch of deliveries, through the API server that tasks ask, on Airflow's own tables."""
 
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from data_export.window import ExportWindow
 from data_export_airflow.metadata import task_runs
@@ -14,11 +13,6 @@ DAY = timedelta(days=1)
 START = datetime(2025, 3, 17, tzinfo=UTC)  # a Monday
 
 
-@pytest.fixture
-def runs(history: History, supervisor: None) -> TaskRuns:
-    return TaskRuns(RuntimeTaskInstance)
-
-
 def days(first: int, last: int) -> ExportWindow:
     return ExportWindow(START + first * DAY, START + last * DAY)
 
@@ -27,15 +21,16 @@ def test_a_window_is_delivered_by_its_own_run_or_by_a_range_that_holds_it(histor
     dag = history.export("acme")
     history.run(dag, START, START + DAY)
     history.run(dag, START + DAY, START + 3 * DAY, run_id="range", run_type="manual", logical_date=None)
-    given = [runs.delivered("acme", days(day, day + 1)) for day in range(4)]
-    assert given == [True, True, True, False]
+    asked = [days(day, day + 1) for day in range(4)]
+    assert runs.delivered("acme", asked) == {*asked[:3]}
+    assert [len(runs.delivered("acme", [window])) for window in asked] == [1, 1, 1, 0]
 
 
 def test_a_run_that_begins_with_it_and_ends_before_it_is_not_its_own(history: History, runs: TaskRuns) -> None:
     """Daily became weekly: Airflow has a run of that logical date, of Monday alone."""
     dag = history.export("acme")
     history.run(dag, START, START + DAY, began=START + 8 * DAY)
-    assert not runs.delivered("acme", days(0, 7))
+    assert not runs.delivered("acme", [days(0, 7)])
 
 
 def test_among_many_deliveries_it_is_found_wherever_it_is(
@@ -46,4 +41,6 @@ def test_among_many_deliveries_it_is_found_wherever_it_is(
     dag = history.export("acme")
     for day in range(6):
         history.run(dag, START - day * DAY, START - (day - 1) * DAY, began=START + 2 * DAY + timedelta(hours=day))
-    assert [runs.delivered("acme", days(-day, 1 - day)) for day in range(7)] == [True] * 6 + [False]
+    asked = [days(-day, 1 - day) for day in range(7)]
+    assert runs.delivered("acme", asked) == {*asked[:6]}
+    assert [len(runs.delivered("acme", [window])) for window in asked] == [1] * 6 + [0]

@@ -2,19 +2,23 @@
 
 import asyncio
 import json
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
+from airflow.sdk import DAG
 
 from data_export.alerts.ledger import note_alerted
-from data_export.alerts.watch import Open, RunState, Standing, Watched
+from data_export.alerts.watch import Open, Report, RunState, Standing, Watched
 from data_export.delivery.local.store import LocalStore
 from data_export.lateness import Due
 from data_export.layout import WATCH_KEY
 from data_export.window import ExportWindow
 from data_export_airflow.alerting import watch as watching
+from data_export_airflow.alerting.sender import AlertSender
 from data_export_airflow.alerting.watch import watch
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
@@ -38,15 +42,15 @@ class Answers:
     def standing(self, _export: str) -> Standing:
         return "active"
 
-    def delivered(self, _export: str, _window: ExportWindow) -> bool:
-        return False
+    def delivered(self, _export: str, _windows: Collection[ExportWindow]) -> set[ExportWindow]:
+        return set()
 
     def state(self, _export: str, _window: ExportWindow) -> RunState:
         return self.run
 
 
 class Installation:
-    """One export, `acme`, that was watched before: its last window but one is to be asked about now."""
+    """One export, `acme`, that was watched before: its last window but one is late now."""
 
     def __init__(self, folder: Path) -> None:
         self.file, self.staging = folder / "customers" / "acme.yaml", folder / "staging"
@@ -57,8 +61,12 @@ class Installation:
         watched = Watched(MIDNIGHT, NEWEST, (Open(Due(WINDOW, MIDNIGHT), MIDNIGHT),))
         self.state.write_text(json.dumps({"acme": watched.to_dict()}))
 
-    def look(self) -> dict[str, int]:
+    def look(self) -> dict[str, Any]:
         return watch({"ti": None})
+
+    def late(self) -> list[datetime]:
+        """The starts of the windows that a look reports."""
+        return [span.start for span in Report.from_dict(self.look()).late.get("acme", ())]
 
     def note_failure_alert(self) -> None:
         async def note() -> None:
@@ -75,12 +83,16 @@ def installation(server: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyP
     return Installation(tmp_path)
 
 
+def counts(found: dict[str, Any]) -> tuple[int, int, int]:
+    return found["watched"], found["late"], found["broken"]
+
+
 @pytest.mark.parametrize("run", ["none", "queued", "running", "failed"])
 def test_a_late_window_is_told_of_once(
     installation: Installation, server: SmtpServer, run: RunState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Answers, "run", run)
-    assert [installation.look()["late"], installation.look()["late"]] == [1, 0]
+    assert [installation.late(), installation.late()] == [[WINDOW.start]] * 2
     assert told(server) == [PLATFORM, OWNER]
     assert all(f"- acme: {WINDOW.start:%Y-%m-%d} 00:00 to " in text_of(mail) for mail in server.messages())
 
@@ -90,7 +102,7 @@ def test_a_failure_that_people_know_is_not_told_again_as_late(
 ) -> None:
     installation.note_failure_alert()
     monkeypatch.setattr(Answers, "run", "failed")
-    assert installation.look()["late"] == 0
+    assert installation.late() == [WINDOW.start]  # the page shows it all the same
     assert told(server) == []
 
 
@@ -106,8 +118,40 @@ def test_a_window_that_runs_again_after_its_failure_was_told_is_told_of_as_late(
 def test_a_broken_file_keeps_what_was_known_of_its_windows(installation: Installation, server: SmtpServer) -> None:
     before, good = json.loads(installation.state.read_text()), installation.file.read_text()
     installation.file.write_text(good.replace("daily", "dayly"))
-    assert installation.look() == {"watched": 1, "late": 0, "broken": 1}
+    assert counts(installation.look()) == (1, 0, 1)
     assert json.loads(installation.state.read_text()) == before
     assert ["does not run: its file is broken" in mail["Subject"] for mail in server.messages()] == [True, True]
     installation.file.write_text(good)
-    assert installation.look() == {"watched": 1, "late": 1, "broken": 0}
+    assert counts(installation.look()) == (1, 1, 0)
+
+
+def test_an_export_whose_schedule_cannot_be_worked_out_is_said_and_kept(
+    installation: Installation, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: object) -> None:
+        raise ArithmeticError("no such moment")
+
+    before = json.loads(installation.state.read_text())
+    with monkeypatch.context() as patch:
+        patch.setattr(watching, "look", fails)
+        assert Report.from_dict(installation.look()).unknown == ("acme",)
+    assert json.loads(installation.state.read_text()) == before
+    assert installation.late() == [WINDOW.start]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "start", "expected"),
+    [
+        ("*/15 * * * *", datetime(2025, 1, 1, tzinfo=UTC), "2026-03-28T23:15"),
+        ("@daily", datetime(2025, 1, 1, tzinfo=UTC), "2026-03-29T00:00"),
+        ("30 4 * * *", datetime(2025, 1, 1, tzinfo=ZoneInfo("Europe/Paris")), "2026-03-29T02:30"),  # clocks go forward
+        (None, datetime(2025, 1, 1, tzinfo=UTC), "2026-03-28T23:15"),  # of platform.yaml
+    ],
+)
+def test_the_next_look_is_when_the_dag_runs_next(
+    server: SmtpServer, schedule: str | None, start: datetime, expected: str
+) -> None:
+    dag = DAG("own_watch", schedule=schedule, start_date=start)
+    sender = AlertSender({}, now=datetime(2026, 3, 28, 23, 7, tzinfo=UTC))
+    following = watching._next_look({"dag": dag}, sender)
+    assert following.astimezone(UTC).isoformat()[:16] == expected

@@ -1,21 +1,32 @@
 """Airflow's own tables (SQLite) and application, with DAGs as the dag-processor stores them, runs and receipts."""
 
+import os
 import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
+import psutil
 import pytest
+import structlog
 import uvicorn
 from airflow.api_fastapi.app import create_app, get_auth_manager, purge_cached_app
 from airflow.api_fastapi.auth.managers.simple.user import SimpleAuthManagerUser
 from airflow.models.base import Base
+from airflow.sdk.execution_time.supervisor import (
+    InProcessSupervisorComms,
+    InProcessTestSupervisor,
+    set_supervisor_comms,
+)
+from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from playwright.sync_api import Browser, Page
 from sqlalchemy.orm import Session
 
+from data_export_airflow.metadata.task_runs import TaskRuns
 from data_export_airflow.page import app as page
 from demo.rest import wait_for
 from tests.page.history import History
@@ -57,6 +68,22 @@ def db(_tables: None) -> Iterator[Session]:
 def history(db: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> History:
     monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
     return History(db, tmp_path)
+
+
+@pytest.fixture
+def runs(history: History) -> Iterator[TaskRuns]:
+    """What a task may ask, by the API server that tasks ask, on the tables of the test."""
+    log = structlog.get_logger()
+    supervisor = InProcessTestSupervisor(
+        id=uuid4(),
+        pid=os.getpid(),
+        process=psutil.Process(),
+        process_log=log,
+        client=InProcessTestSupervisor._api_client(),
+    )
+    supervisor.comms = InProcessSupervisorComms(supervisor=supervisor)
+    with set_supervisor_comms(supervisor.comms):
+        yield TaskRuns(RuntimeTaskInstance)
 
 
 @pytest.fixture(scope="session")

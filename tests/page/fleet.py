@@ -6,6 +6,8 @@ from typing import Any
 from airflow.models.dag import DagModel
 
 from data_export.config.models import dag_id
+from data_export.lateness import Due
+from data_export.window import ExportWindow
 from data_export_airflow.dags.service_dags import CHECK_DAG
 from tests.page.history import SITE, History
 
@@ -69,6 +71,7 @@ def fill(history: History, days: int = 60) -> None:
     _others(history)
     history.session.get_one(DagModel, paused).is_paused = True
     history.next_window(late, TODAY - 2 * DAY, TODAY - DAY)  # which the scheduler did not create
+    _looked(history)
     _checked(history)
 
 
@@ -104,6 +107,17 @@ def _failed(history: History, dag: str, back: int, reason: dict[str, str]) -> No
     start = TODAY - back * DAY
     run = history.run(dag, start, start + DAY, "failed")
     history.result(run, "deliver", "failure", reason)
+
+
+def _looked(history: History) -> None:
+    """What the watch has just found; the next look is not due before the tests are over."""
+
+    def due(back: int) -> Due:
+        end = TODAY - back * DAY
+        return Due(ExportWindow(end - DAY, end), end + timedelta(hours=2))
+
+    now = datetime.now(UTC)
+    history.look(now, {"acme-states": [due(0)], "dupont-fibre": [due(1), due(0)]}, following=now + DAY)
 
 
 def _checked(history: History) -> None:

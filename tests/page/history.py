@@ -1,10 +1,12 @@
 """Puts exports, runs and receipts into Airflow's tables as Airflow would."""
 
 import os
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
@@ -14,14 +16,17 @@ from airflow.models.dag import DagModel
 from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
+from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
 from airflow.utils.types import DagRunType
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from data_export.alerts.watch import Report
 from data_export.config.models import dag_id, name_of
+from data_export.lateness import Due
 from data_export.receipt import ImagesCopied, Receipt, SiteReceipt
 from data_export.window import ExportWindow
+from data_export_airflow.dags.service_dags import WATCH_DAG, WATCH_TASK
 
 SITE = UUID("433a60f6-9756-473e-b1e9-9e89e24bb787")
 FILE = """\
@@ -143,6 +148,33 @@ class History:
         if state == "success":
             self.deliver(run, start, end, orders, **sums)
         return run
+
+    def look(
+        self,
+        at: datetime,
+        late: Mapping[str, Sequence[Due]] = MappingProxyType({}),
+        following: datetime | None = None,
+        **more: Any,
+    ) -> None:
+        """A look of the watch at some time, and its report: by export the late windows; or another `value`."""
+        report = Report.of(at, following or at + timedelta(minutes=15), late, more.pop("unknown", ()))
+        value = more.pop("value", report.to_dict())
+        run = DagRun(
+            dag_id=WATCH_DAG,
+            run_id=f"look__{uuid4()}",
+            run_type=DagRunType.SCHEDULED,
+            state=more.pop("state", "success"),
+            logical_date=more.pop("logical_date", at),
+            run_after=at,
+            queued_at=at,
+            start_date=at,
+            conf={},
+        )
+        assert not more, f"no such argument: {more}"
+        run.end_date = at + timedelta(seconds=5)
+        self.session.add(run)
+        self.session.commit()
+        self.result(run, WATCH_TASK, XCOM_RETURN_KEY, value, map_index=-1, state="success")
 
     def backfill(self, dag: str, first: datetime, last: datetime, runs: list[DagRun]) -> int:
         """Of the windows that start at `first` up to and including `last`; Airflow has not noticed that it is over."""

@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from airflow.api_fastapi.app import _AuthManagerState, create_app
+from airflow.models.xcom import XComModel
 from fastapi.testclient import TestClient
 
+from data_export.lateness import Due
+from data_export.window import ExportWindow
 from data_export_airflow.dags.service_dags import CHECK_DAG
 from tests.page.history import History
 
@@ -21,6 +24,8 @@ BOTH = {"ours", "theirs"}
 RUN, SUMS, REASON, STEP = "scheduled__", '"work_orders":7', "no right to write", "grant storage.objects.list"
 RUNS, TASKS, XCOMS, ASSETS = "DAG Runs", "Task Instances", "XComs", "Assets"
 
+#: The late windows.
+LATE = '"late_windows":1'
 #: What each role may read.
 ROLES: dict[str, list[str]] = {
     "nothing": [],
@@ -88,7 +93,8 @@ def exports(history: History) -> None:
         history.run(dag, TODAY - 3 * DAY, TODAY - 2 * DAY)
         run = history.run(dag, TODAY - 2 * DAY, TODAY - DAY, "failed", began=datetime.now(UTC) - timedelta(hours=1))
         history.result(run, "deliver", "failure", {"error": "AccessDenied", "message": f"{dag}: {REASON}"})
-        history.next_window(dag, TODAY - DAY, TODAY)
+    windows = {"ours": ExportWindow(TODAY - 2 * DAY, TODAY - DAY), "theirs": ExportWindow(TODAY - 2 * DAY, TODAY)}
+    history.look(datetime.now(UTC), {name: [Due(window, TODAY - DAY)] for name, window in windows.items()})
     run = history.run(CHECK_DAG, TODAY, TODAY, "failed", run_id="manual", run_type="manual", logical_date=None)
     history.result(run, "check", "ours", {"ok": False, "steps": [{"step": "list", "ok": False, "detail": STEP}]})
 
@@ -127,6 +133,17 @@ def test_no_answer_holds_what_a_role_may_not_read(users: dict[str, TestClient]) 
         told = "".join(users[role].get(f"/data-exports/api/{path}").text for path in paths)
         assert {word for word in (RUN, SUMS, REASON, STEP) if word in told} == words, role
         assert (THEIRS in told) is ("theirs" in names), role
+        assert (LATE in told) is (RUN in words), role
+
+
+def test_whether_late_windows_are_known_is_for_those_who_may_see_them(
+    users: dict[str, TestClient], history: History
+) -> None:
+    history.session.execute(XComModel.__table__.delete())  # type: ignore[attr-defined]  # as if the watch had never run
+    history.session.commit()
+    for role, is_told in (("dags", False), ("runs of one dag", True)):
+        why = users[role].get("/data-exports/api/exports").json()["late_unknown"]
+        assert (why is not None) is is_told
 
 
 def test_an_export_without_its_runs(users: dict[str, TestClient], history: History) -> None:

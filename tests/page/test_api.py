@@ -12,6 +12,8 @@ from airflow.models.team import Team
 from fastapi.testclient import TestClient
 from sqlalchemy import func, select
 
+from data_export.lateness import Due
+from data_export.window import ExportWindow
 from data_export_airflow.page import app as page
 from tests.page.conftest import token
 from tests.page.history import History
@@ -40,7 +42,8 @@ def two_teams(history: History) -> tuple[str, str]:
         history.run(dag, TODAY - 2 * DAY, TODAY - DAY)
         run = history.run(dag, TODAY - DAY, TODAY, "failed", began=datetime.now(UTC) - timedelta(hours=1))
         history.result(run, "deliver", "failure", {"error": "AccessDenied", "message": f"{dag}: refused"})
-        history.next_window(dag, TODAY - DAY, TODAY)  # and late
+    late = [Due(ExportWindow(TODAY - DAY, TODAY), TODAY)]
+    history.look(datetime.now(UTC), {"ours": late, "theirs": late})
     (history.customers / "theirs.yaml").write_text("site_id: [nonsense]\n")
     (history.customers / "++.yaml").write_text("site_id: [nonsense]\n")
     history.parse()
@@ -93,6 +96,23 @@ def test_a_user_is_told_of_late_exports_whose_dags_that_user_may_read(
     for teams, names in (([], set()), (["blue"], {"ours"})):
         fleet = as_user("viewer", teams).get("/data-exports/api/fleet").json()
         assert ({row["name"] for row in fleet["late"]}, fleet["late_count"]) == (names, len(names))
+
+
+@pytest.mark.parametrize("path", ["exports", "fleet", "exports/{}"])
+def test_where_late_windows_are_not_known_each_view_says_so(as_user: AsUser, history: History, path: str) -> None:
+    path = f"/data-exports/api/{path.format(history.export('ours'))}"
+    words = "Late windows are not known: the watch has not run. "
+    assert as_user("viewer").get(path).json()["late_unknown"].startswith(words)
+    history.look(datetime.now(UTC))
+    page.overview._made = None
+    assert as_user("viewer").get(path).json()["late_unknown"] is None
+
+
+def test_an_export_alone_may_not_be_known(as_user: AsUser, history: History) -> None:
+    paths = [f"/data-exports/api/exports/{history.export(name)}" for name in ("ours", "theirs")]
+    history.look(datetime.now(UTC), unknown=["ours"])
+    first, second = (as_user("viewer").get(path).json()["late_unknown"] for path in paths)
+    assert (first[:42], second) == ("Late windows of this export are not known:", None)
 
 
 @pytest.mark.parametrize("path", PATHS[5:])

@@ -179,7 +179,17 @@ def test_what_receipts_warn_of_is_told(installation: None, opened: Opened, shot:
     expect(page.get_by_role("columnheader", name="Recipients refused")).to_be_visible()
 
 
-def test_an_export_that_has_ended_says_what_it_lacks(installation: None, opened: Opened) -> None:
+def test_late_windows_are_named_as_the_alert_names_them(installation: None, opened: Opened) -> None:
+    page = opened(f"export.html?dag={dag_id('dupont-fibre')}")
+    late = page.get_by_role("region", name="Late windows").get_by_role("listitem")
+    expect(late).to_have_count(2)
+    for item, back in zip(late.all(), (2, 1), strict=True):
+        expect(item).to_contain_text(f"{fleet.TODAY - back * fleet.DAY:%Y-%m-%d}")
+    page = opened("fleet.html")
+    expect(page.get_by_role("region", name="Late now").get_by_role("row", name=re.compile("dupont"))).to_be_visible()
+
+
+def test_an_export_that_has_ended_says_what_is_missing(installation: None, opened: Opened) -> None:
     page = opened("?state=incomplete")
     row = page.locator("#body tr")
     expect(row).to_have_count(1)

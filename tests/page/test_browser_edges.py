@@ -1,5 +1,6 @@
 """The page in a real Chromium where there is nothing to show, and where customers' text would be markup."""
 
+import re
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,6 +59,25 @@ def test_a_new_export_shows_an_empty_calendar(history: History, opened: Opened, 
     expect(page.get_by_role("heading", level=1)).to_contain_text("New")
     assert faults(page) == []
     shot(page, "empty-export")
+
+
+def test_where_late_windows_are_not_known_every_view_says_so_and_what_to_do(
+    history: History, opened: Opened, shot: Any
+) -> None:
+    dag = history.export("acme")
+    history.run(dag, fleet.TODAY - fleet.DAY, fleet.TODAY)
+    history.session.get_one(DagModel, "data_export_watch").is_paused = True
+    history.session.commit()
+    for name, path in {"list": "", "fleet": "fleet.html", "export": f"export.html?dag={dag}"}.items():
+        page = opened(path)
+        notice = page.locator(".notice", has_text="Late windows are not known: the watch has not run.")
+        expect(notice).to_contain_text("data_export_watch is paused: unpause it.")
+        expect(notice.get_by_role("link", name="Open the watch")).to_have_attribute(
+            "href", re.compile("/dags/data_export_watch$")
+        )
+        expect(page.get_by_text(re.compile("Nothing is late|^On time$"))).to_have_count(0)
+        assert faults(page) == []
+        shot(page, f"unwatched-{name}")
 
 
 def test_an_export_that_is_none_says_so(history: History, opened: Opened) -> None:

@@ -7,9 +7,9 @@ import pytest
 
 from data_export_airflow.metadata.exports import Volumes, totals
 from data_export_airflow.metadata.failures import by_reason, failures_since, parse
-from data_export_airflow.metadata.late import LateExports
+from data_export_airflow.metadata.missing import MissingWindows
 from data_export_airflow.metadata.receipts import Receipts
-from data_export_airflow.page.overview import exports
+from data_export_airflow.page.overview import at_a_glance
 from data_export_airflow.page.search import Asked, listing
 from tests.page.history import History
 
@@ -74,12 +74,15 @@ def three(history: History) -> History:
         history.next_window(dag, MIDNIGHT, MIDNIGHT + DAY)
         if orders:
             history.run(dag, MIDNIGHT - DAY, MIDNIGHT, orders=orders)
+    history.look(NOW)
     return history
 
 
 def names(history: History, **asked: Any) -> list[str]:
     found = listing(
-        exports(history.session, NOW, LateExports()), Asked(**asked), lambda rows: _deliveries(history, rows)
+        at_a_glance(history.session, NOW, MissingWindows()).rows,
+        Asked(**asked),
+        lambda rows: _deliveries(history, rows),
     )
     return [row["name"] for row in found["exports"]]
 
@@ -106,7 +109,7 @@ def test_the_list_is_searched_sorted_and_cut(three: History, asked: dict[str, An
 
 def test_counts_by_state_follow_the_search_and_not_the_filter(three: History) -> None:
     found = listing(
-        exports(three.session, NOW, LateExports()),
+        at_a_glance(three.session, NOW, MissingWindows()).rows,
         Asked(search="a", state="new"),
         lambda rows: _deliveries(three, rows),
     )

@@ -5,9 +5,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from airflow.models.dag import DagModel
 
-from data_export_airflow.metadata.late import LateExports
+from data_export_airflow.metadata.missing import MissingWindows
 from data_export_airflow.metadata.receipts import Receipts
-from data_export_airflow.page.overview import ExportRow, exports
+from data_export_airflow.page.overview import ExportRow, at_a_glance
 from tests.page.history import History
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -16,7 +16,9 @@ NOW = MIDNIGHT + HOUR
 
 
 def row_of(history: History, dag: str, now: datetime = NOW) -> ExportRow:
-    return next(row for row in exports(history.session, now, LateExports()) if row.dag_id == dag)
+    """Where the watch has just found nothing late."""
+    history.look(now, logical_date=None)
+    return next(row for row in at_a_glance(history.session, now, MissingWindows()).rows if row.dag_id == dag)
 
 
 @pytest.fixture
@@ -80,44 +82,11 @@ def test_a_run_under_way_is_running(history: History, daily: str, state: str) ->
     assert (row.state, row.active, row.late_seconds) == ("running", 1, None)
 
 
-def test_a_run_under_way_for_too_long_is_late(history: History, daily: str) -> None:
-    history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)
-    history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running")
-    row = row_of(history, daily, MIDNIGHT + 5 * HOUR)
-    assert (row.state, row.late_seconds) == ("late", 3 * 3600)
-
-
 def test_the_newest_run_failed(history: History, daily: str) -> None:
     history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)
     history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "failed")
-    row = row_of(history, daily, MIDNIGHT + 5 * HOUR)
-    assert (row.state, row.failed, row.late_seconds, row.delivered_end) == ("failed", 1, 3 * 3600, MIDNIGHT - DAY)
-
-
-@pytest.mark.parametrize(("hours", "late"), [("0.5", 4.5), ("4", 1), ("24", None)])
-def test_a_customer_file_may_say_when_it_is_late(history: History, hours: str, late: float | None) -> None:
-    dag = history.export("acme", limits=f"{{late_after_hours: {hours}}}")
-    history.next_window(dag, MIDNIGHT, MIDNIGHT + DAY)
-    history.run(dag, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)
-    row = row_of(history, dag, MIDNIGHT + 5 * HOUR)
-    assert (row.late_seconds, row.interval) == (late and late * 3600, "daily")
-
-
-def test_a_window_that_never_ran_is_late(history: History, daily: str) -> None:
-    """As when the scheduler stood still: the next window to create is one that is due."""
-    history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)
-    history.next_window(daily, MIDNIGHT - DAY, MIDNIGHT)
-    assert row_of(history, daily).state == "delivered"
-    row = row_of(history, daily, MIDNIGHT + 5 * HOUR)
-    assert (row.state, row.late_seconds) == ("late", 3 * 3600)
-
-
-def test_the_first_run_of_a_new_export_is_not_late_at_once(history: History, daily: str) -> None:
-    """It delivers the last complete window, which ended long before the export was there."""
-    afternoon = MIDNIGHT + 14 * HOUR
-    history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running", began=afternoon)
-    assert row_of(history, daily, afternoon + timedelta(minutes=1)).state == "running"
-    assert row_of(history, daily, afternoon + 3 * HOUR).state == "late"
+    row = row_of(history, daily)
+    assert (row.state, row.failed, row.delivered_end) == ("failed", 1, MIDNIGHT - DAY)
 
 
 def test_a_paused_export_is_never_late(history: History, daily: str) -> None:
@@ -154,7 +123,9 @@ def test_a_broken_file_keeps_its_receipts(history: History, daily: str) -> None:
     history.run(daily, MIDNIGHT - DAY, MIDNIGHT, orders=5)
     (history.customers / "acme.yaml").write_text("site_id: [nonsense]\n")
     history.parse()
-    (key,) = [row.delivered_key for row in exports(history.session, NOW, LateExports()) if row.delivered_key]
+    (key,) = [
+        row.delivered_key for row in at_a_glance(history.session, NOW, MissingWindows()).rows if row.delivered_key
+    ]
     (delivery,) = Receipts()(history.session, [key]).values()
     assert delivery is not None
     assert delivery.totals is not None
@@ -162,5 +133,5 @@ def test_a_broken_file_keeps_its_receipts(history: History, daily: str) -> None:
 
 
 def test_other_dags_are_none_of_ours(history: History, daily: str) -> None:
-    assert [row.dag_id for row in exports(history.session, NOW, LateExports())] == [daily]
+    assert [row.dag_id for row in at_a_glance(history.session, NOW, MissingWindows()).rows] == [daily]
     assert history.session.get(DagModel, "data_export_check") is not None

@@ -1,15 +1,15 @@
-"""When a window is late: the one rule, and that who shows it and who tells of it agree on it at every moment."""
+"""When a window is late: the one rule, and that the watch finds at every look what the rule says."""
 
-from collections.abc import Collection
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_export.alerts.watch import Late, RunState, Standing, Watched, look
-from data_export.lateness import Due, dues, late
+from data_export.alerts.watch import RunState, Standing, Watched, look
+from data_export.lateness import Due, dues, waiting
 from data_export.window import ExportWindow
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)
@@ -44,6 +44,10 @@ class Bounds:
 def days(count: int) -> Bounds:
     """Windows of a day from Monday on."""
     return Bounds(tuple(MONDAY + number * DAY for number in range(count + 1)))
+
+
+def late(due: Iterable[Due], delivered: Callable[[ExportWindow], bool], now: datetime) -> list[Due]:
+    return [each for each in waiting(due, delivered, now) if each.is_late(now)]
 
 
 def late_days(schedule: Bounds, delivered: Collection[int], now: datetime, began: datetime | None = None) -> list[int]:
@@ -114,29 +118,20 @@ def test_a_run_that_waits_for_late_commits_has_its_time_from_then_on() -> None:
 class Truth:
     """What Airflow knows at one moment."""
 
-    def __init__(self, delivered_at: dict[ExportWindow, datetime], now: datetime, standing: Standing) -> None:
-        self.delivered_at, self.now, self.stands = delivered_at, now, standing
+    def __init__(self, delivered_at: dict[ExportWindow, datetime], now: datetime) -> None:
+        self.delivered_at, self.now = delivered_at, now
 
     def standing(self, export: str) -> Standing:
-        return self.stands
+        return "active"
 
-    def delivered(self, export: str, window: ExportWindow) -> bool:
-        return self.holds(window)
+    def delivered(self, export: str, windows: Collection[ExportWindow]) -> set[ExportWindow]:
+        return {*filter(self.holds, windows)}
 
     def state(self, export: str, window: ExportWindow) -> RunState:
         return "none"
 
     def holds(self, window: ExportWindow) -> bool:
         return self.delivered_at.get(window, self.now + DAY) <= self.now
-
-
-def would_tell(watched: Watched | None, schedule: Bounds, truth: Truth) -> list[ExportWindow]:
-    """Of which windows a mail would be sent now, if none had been sent today."""
-    if watched is not None:
-        opened = tuple(each._replace(ask_at=each.due.by) for each in watched.open)
-        watched = replace(watched, open=opened)
-    _, found = look("acme", watched, schedule, truth, truth.now)
-    return [entry.window for entry in found]
 
 
 @st.composite
@@ -160,27 +155,23 @@ def histories(draw: st.DrawFn) -> tuple[Bounds, dict[ExportWindow, datetime], se
 
 @settings(max_examples=150, deadline=None)
 @given(histories())
-def test_the_page_shows_late_exactly_when_a_mail_is_or_would_be_sent(
+def test_a_look_finds_what_the_rule_says_and_alerts_about_each_once_a_day(
     history: tuple[Bounds, dict[ExportWindow, datetime], set[int]],
 ) -> None:
     schedule, delivered_at, paused = history
     watched, began = None, None
-    told: list[Late] = []
-    seen: dict[ExportWindow, datetime] = {}
+    alerted: dict[ExportWindow, datetime] = {}
     for number in range(90):  # a look every six hours, from the middle of the first windows on
         now = MONDAY + 7 * HOUR + number * 6 * HOUR
-        truth = Truth(delivered_at, now, "paused" if number in paused else "active")
-        if number in paused:
-            watched = began = None  # as the watch has it when it asks, and the page when the DAG was switched on again
+        if number in paused:  # as a look then leaves it
+            watched, began, alerted = None, None, {}
             continue
         began = began or now
-        shown: list[Due] = late(dues(schedule, now, began), truth.holds, now)
-        assert would_tell(watched, schedule, truth) == [due.window for due in shown], now
-        watched, found = look("acme", watched, schedule, truth, now)
-        seen |= {due.window: now for due in shown}
-        # That a newer window was delivered after two days and more is known when it is asked about again, once a day.
-        assert all(now - seen[entry.window] < DAY for entry in found)
-        told += found
-        if watched is not None:  # as it comes back from staging
-            watched = Watched.from_dict(watched.to_dict())
-        assert {due.window for due in shown} <= {entry.window for entry in told}, "shown, and never told of"
+        truth = Truth(delivered_at, now)
+        found = look("acme", watched, schedule, truth, now)
+        expected = late(dues(schedule, now, began), truth.holds, now)
+        assert [(due.window, due.by) for due in found.late] == [(due.window, due.by) for due in expected], now
+        due = [each.window for each in found.late if now - alerted.get(each.window, MONDAY - DAY) >= DAY]
+        assert [entry.window for entry in found.alerts] == due, now
+        alerted |= dict.fromkeys(due, now)
+        watched = found.watched and Watched.from_dict(found.watched.to_dict())  # as it comes back from staging

@@ -4,9 +4,9 @@ Airflow's own deadlines belong to a run, so they know nothing of a window withou
 looks from the other side: which windows there are, by the export's own schedule, and which of them were delivered.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
@@ -14,6 +14,8 @@ from data_export.lateness import MOST_OPEN, Due, Schedule, dues, waiting
 from data_export.window import ExportWindow
 
 _REMIND_AFTER = timedelta(days=1)
+#: Late windows that a report names one by one: of an export, and of all together.
+_NAMED, _ALL_NAMED = 5, 5_000
 
 Standing = Literal["active", "paused", "missing"]
 RunState = Literal["none", "queued", "running", "failed"]
@@ -24,26 +26,27 @@ class Runs(Protocol):
 
     def standing(self, export: str) -> Standing: ...
 
-    def delivered(self, export: str, window: ExportWindow) -> bool: ...
+    def delivered(self, export: str, windows: Collection[ExportWindow]) -> set[ExportWindow]: ...
 
     def state(self, export: str, window: ExportWindow) -> RunState: ...
 
 
 class Open(NamedTuple):
-    """A window that is not known to be delivered, and when it is to be asked about (again)."""
+    """A window that is not known to be delivered, and when people are to be alerted about it (again)."""
 
     due: Due
-    ask_at: datetime
+    remind_at: datetime
 
     def to_dict(self) -> dict[str, Any]:
-        moments = {"by": self.due.by, "until": self.due.until, "ask_at": self.ask_at}
+        moments = {"by": self.due.by, "until": self.due.until, "remind_at": self.remind_at}
         return self.due.window.to_dict() | {name: at.isoformat() if at else None for name, at in moments.items()}
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
         window = ExportWindow.from_dict({"start": value["start"], "end": value["end"]})
         until = datetime.fromisoformat(value["until"]) if value["until"] else None
-        return cls(Due(window, datetime.fromisoformat(value["by"]), until), datetime.fromisoformat(value["ask_at"]))
+        remind_at = value["remind_at"] if "remind_at" in value else value["ask_at"]  # as earlier versions wrote it
+        return cls(Due(window, datetime.fromisoformat(value["by"]), until), datetime.fromisoformat(remind_at))
 
 
 class Late(NamedTuple):
@@ -79,38 +82,127 @@ class Watched:
         return cls(datetime.fromisoformat(value["began"]), newest, tuple(map(Open.from_dict, value["open"])))
 
 
-def look(
-    export: str, watched: Watched | None, schedule: Schedule, runs: Runs, now: datetime
-) -> tuple[Watched | None, list[Late]]:
-    """One look at one export: what is known afterwards, and the windows to alert about now, each once a day while late.
+class Look(NamedTuple):
+    """What one look at one export found.
+
+    `watched` is what is known afterwards, None of a paused export; `late` has every late window, oldest first; `alerts`
+    has those to alert about now, each once a day while it is late.
+    """
+
+    watched: Watched | None
+    late: tuple[Due, ...] = ()
+    alerts: tuple[Late, ...] = ()
+
+
+def look(export: str, watched: Watched | None, schedule: Schedule, runs: Runs, now: datetime) -> Look:
+    """One look at one export: every window past its deadline is asked about, all with one request.
 
     An export that is paused is forgotten, and when it goes on it begins again with the window that Airflow then runs:
     what was skipped meanwhile was skipped on purpose.
     """
     noted = _note(watched or Watched(now), schedule, now)
-    if noted == watched and not any(each.ask_at <= now for each in noted.open):
-        return noted, []
+    overdue = [each.due.window for each in noted.open if each.due.by <= now]
+    if noted == watched and not overdue:
+        return Look(noted)
     standing = runs.standing(export)
     if standing == "paused":
-        return None, []
-    asked = {each.due.window for each in noted.open if each.ask_at <= now}
-    delivered = {window for window in asked if runs.delivered(export, window)}
-    ask_at = {each.due.window: each.ask_at for each in noted.open}
-    kept: list[Open] = []
-    late: list[Late] = []
-    for due in waiting((each.due for each in reversed(noted.open)), delivered.__contains__, now):
-        is_asked = due.window in asked
-        kept.append(Open(due, now + _REMIND_AFTER if is_asked else ask_at[due.window]))
-        if is_asked:
-            late.append(Late(export, due.window, runs.state(export, due.window), standing))
-    return replace(noted, open=tuple(kept)), late
+        return Look(None)
+    delivered = runs.delivered(export, overdue) if overdue else set()
+    remind_at = {each.due.window: each.remind_at for each in noted.open}
+    waits = waiting((each.due for each in reversed(noted.open)), delivered.__contains__, now)
+    late = tuple(due for due in waits if due.is_late(now))
+    alerts = tuple(
+        Late(export, due.window, runs.state(export, due.window), standing)
+        for due in late
+        if remind_at[due.window] <= now
+    )
+    remind_at |= {entry.window: now + _REMIND_AFTER for entry in alerts}
+    kept = tuple(Open(due, remind_at[due.window]) for due in waits)
+    return Look(replace(noted, open=kept), late, alerts)
 
 
-def ask_again(watched: Watched, late: list[Late], now: datetime) -> Watched:
-    """Asks about these at the next look, since the alert reached nobody."""
+def remind_again(watched: Watched, late: Sequence[Late], now: datetime) -> Watched:
+    """Alerts about these at the next look too, since the alert reached nobody."""
     windows = {entry.window for entry in late}
-    again = (each._replace(ask_at=now) if each.due.window in windows else each for each in watched.open)
+    again = (each._replace(remind_at=now) if each.due.window in windows else each for each in watched.open)
     return replace(watched, open=tuple(again))
+
+
+@dataclass(frozen=True, slots=True)
+class LateSpan:
+    """A late window `[start, end)`, or `count` of them together, from the first one's start to the last one's end.
+
+    `by` is the deadline, of several the earliest.
+    """
+
+    start: datetime
+    end: datetime
+    by: datetime
+    count: int = 1
+
+    @classmethod
+    def of(cls, late: Sequence[Due]) -> Self:
+        """All of them together; oldest first, and not empty."""
+        return cls(late[0].window.start, late[-1].window.end, min(due.by for due in late), len(late))
+
+    def is_in(self, window: ExportWindow) -> bool:
+        return window.start <= self.start and self.end <= window.end
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What one look found late, for those who show it.
+
+    It is small however much is late: of each export the oldest windows are named, and the others are counted together.
+    That is at most 120 bytes and a name for each export where thousands are late, and 40 bytes for each window, of five
+    at most, where few are.
+    """
+
+    at: datetime
+    #: When the next look is due.
+    next: datetime
+    late: Mapping[str, tuple[LateSpan, ...]]
+    #: Exports whose windows cannot be found out.
+    unknown: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, at: datetime, following: datetime, late: Mapping[str, Sequence[Due]], unknown: Collection[str]) -> Self:
+        named = min(_NAMED, _ALL_NAMED // len(late)) if late else 0
+        spans = {name: tuple(_spans(windows, named)) for name, windows in late.items()}
+        return cls(at, following, spans, tuple(sorted(unknown)))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Moments in seconds since 1970."""
+        late = {
+            name: [[*(int(at.timestamp()) for at in (span.start, span.end, span.by)), span.count] for span in spans]
+            for name, spans in self.late.items()
+        }
+        at, following = int(self.at.timestamp()), int(self.next.timestamp())
+        return {"at": at, "next": following, "windows": late, "unknown": [*self.unknown]}
+
+    @classmethod
+    def from_dict(cls, value: Any) -> Self:
+        """Raises ValueError: it is something else."""
+        try:
+            late = {str(name): tuple(_span(*span) for span in spans) for name, spans in value["windows"].items()}
+            return cls(_moment(value["at"]), _moment(value["next"]), late, tuple(map(str, value["unknown"])))
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, OSError) as error:
+            raise ValueError(f"not a report of the watch: {error!r}") from None
+
+
+def _spans(late: Sequence[Due], named: int) -> Iterator[LateSpan]:
+    for due in late[:named]:
+        yield LateSpan.of([due])
+    if late[named:]:
+        yield LateSpan.of(late[named:])
+
+
+def _span(start: float, end: float, by: float, count: int) -> LateSpan:
+    return LateSpan(_moment(start), _moment(end), _moment(by), int(count))
+
+
+def _moment(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, UTC)
 
 
 def _note(watched: Watched, schedule: Schedule, now: datetime) -> Watched:

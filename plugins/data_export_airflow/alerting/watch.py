@@ -5,14 +5,17 @@ import json
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime, tzinfo
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from airflow.sdk.configuration import conf
+from croniter import croniter
 
 from data_export.alerts.alert import Alert
 from data_export.alerts.late import LATE, broken_alert, broken_cause, late_alert
 from data_export.alerts.ledger import was_alerted
-from data_export.alerts.watch import Late, Watched, ask_again, look
+from data_export.alerts.watch import Late, Look, Report, Watched, look, remind_again
 from data_export.config.load import Loaded, file_of, load_customers, owner_in
 from data_export.config.models import AnyExport
 from data_export.config.platform import customers_dir
@@ -30,8 +33,8 @@ from data_export_airflow.schedule.windows import Schedules
 log = logging.getLogger(__name__)
 
 
-def watch(context: Mapping[str, Any]) -> dict[str, int]:
-    """One look. Returns how many exports are watched, late and broken.
+def watch(context: Mapping[str, Any]) -> dict[str, Any]:
+    """One look. Returns how many exports are watched, late and broken, and the report of what is late (`Report`).
 
     Raises:
         ConfigError: the customer files cannot be listed, so that nothing is known of them.
@@ -43,42 +46,53 @@ def watch(context: Mapping[str, Any]) -> dict[str, int]:
         if problem.path == customers_dir():
             raise ConfigError(str(problem))
     known = asyncio.run(_load(staging))
-    watched, late = _look_at_all(loaded, known, runs, sender)
+    looks, unknown = _look_at_all(loaded, known, runs, sender)
+    kept = {*loaded.broken(), *unknown}  # as they were, until their files are fixed
+    watched = {name: known[name] for name in known if name in kept}
+    watched |= {name: one.watched for name, one in looks.items() if one.watched is not None}
     ui = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
     summary = AlertSummary(sender, loaded.exports, ui)
-    late = asyncio.run(_not_alerted(staging, late))
-    for name in summary.late(late):
-        watched[name] = ask_again(watched[name], late[name], sender.now)
+    alerts = asyncio.run(_not_alerted(staging, {name: one.alerts for name, one in looks.items()}))
+    for name in summary.late(alerts):
+        watched[name] = remind_again(watched[name], alerts[name], sender.now)
     broken = _broken(loaded, runs)
     summary.broken(broken)
     asyncio.run(_save(staging, watched))
-    return {"watched": len(watched), "late": len(late), "broken": len(broken)}
+    late = {name: one.late for name, one in looks.items() if one.late}
+    report = Report.of(sender.now, _next_look(context, sender), late, unknown)
+    return {"watched": len(watched), "late": len(late), "broken": len(broken), **report.to_dict()}
 
 
 def _look_at_all(
     loaded: Loaded, known: Mapping[str, Watched], runs: TaskRuns, sender: AlertSender
-) -> tuple[dict[str, Watched], dict[str, list[Late]]]:
-    broken = loaded.broken()
-    watched = {name: known[name] for name in known if name in broken}  # as they were, until their files are fixed
-    late: dict[str, list[Late]] = {}
+) -> tuple[dict[str, Look], list[str]]:
+    """The looks by export, and the exports whose windows cannot be found out."""
+    looks: dict[str, Look] = {}
+    unknown: list[str] = []
     schedules = Schedules()
     for name, export in loaded.exports.items():
         if not export.enabled:
             continue
         schedule = schedules.of(export, limits_of(name, export, sender.settings.limits))
         try:
-            after, found = look(name, known.get(name), schedule, runs, sender.now)
+            looks[name] = look(name, known.get(name), schedule, runs, sender.now)
         except (ValueError, ArithmeticError):  # of one export's schedule: the others are watched all the same
             log.exception("%s: its windows are not known", name)
-            continue
-        if after is not None:
-            watched[name] = after
-        if found:
-            late[name] = found
-    return watched, late
+            unknown.append(name)
+    return looks, unknown
 
 
-async def _not_alerted(staging: Store, late: Mapping[str, list[Late]]) -> dict[str, list[Late]]:
+def _next_look(context: Mapping[str, Any], sender: AlertSender) -> datetime:
+    """When the DAG runs next, by its own cron expression; by that of platform.yaml where it has none."""
+    timetable = getattr(context.get("dag"), "timetable", None)
+    expression = getattr(timetable, "expression", None) or sender.settings.alerts.watch_schedule
+    zone = getattr(timetable, "timezone", UTC)
+    zone = zone if isinstance(zone, tzinfo) else ZoneInfo(str(zone))
+    following: datetime = croniter(expression, sender.now.astimezone(zone)).get_next(datetime)
+    return following
+
+
+async def _not_alerted(staging: Store, late: Mapping[str, Sequence[Late]]) -> dict[str, list[Late]]:
     """Without the windows whose run has failed and whose failure people know."""
     left: dict[str, list[Late]] = {}
     async with staging:

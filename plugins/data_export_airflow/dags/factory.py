@@ -25,7 +25,6 @@ log = logging.getLogger(__name__)
 
 INVALID_TAG = "invalid-config"
 #: What a customer file sets for itself, in hours: where the page runs there may be no customer files.
-LATE_TAG = "late after hours: "
 
 
 def customer_dags(file: str, shards: int | None = None) -> dict[str, DAG]:
@@ -97,7 +96,7 @@ def _frame(name: str, export: CustomerExport, limits: Limits, problems: Sequence
         end_date=export.end - timedelta(seconds=1) if export.end else None,  # Airflow's is inclusive
         max_active_runs=limits.max_active_runs.value,
         max_active_tasks=limits.sites_at_once,  # of each run
-        tags={export.connector_type, export.scheme, export.export_type, export.interval, *_late_tag(export)},
+        tags={export.connector_type, export.scheme, export.export_type, export.interval},
         doc_md=describe(name, export, problems),
     )
 
@@ -153,11 +152,6 @@ def _wire(name: str, sites_at_once: int, transfers_at_once: int) -> None:
         prepare.plan, prepare.output, sites_at_once=sites_at_once, transfers_at_once=transfers_at_once
     )
     CloseExportOperator(task_id="close", plan=prepare.plan, sites=delivered, outlets=[asset_of(name)])
-
-
-def _late_tag(export: CustomerExport) -> set[str]:
-    hours = export.limits.late_after_hours
-    return set() if hours is None else {f"{LATE_TAG}{hours:g}"}
 
 
 def _platform_limits() -> LimitSettings:

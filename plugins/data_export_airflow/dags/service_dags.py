@@ -14,6 +14,7 @@ from data_export_airflow.alerting.callbacks import on_failure
 from data_export_airflow.operators.service import CheckExportOperator, WatchExportsOperator, checked_name
 
 CHECK_DAG, CHECK_TASK = "data_export_check", "check"
+WATCH_DAG, WATCH_TASK = "data_export_watch", "look"
 _MOST_SHOWN = 500  # more make a list that nobody reads, stored anew whenever a file comes or goes
 _MOST = 1024  # Airflow's core.max_map_length: more would fail without a word of why
 _DOC = """Tries everything that an export needs (source, staging, images, target or mail), and leaves nothing behind.
@@ -55,15 +56,15 @@ def _list_exports() -> list[str]:
 
 
 _DOC = """Looks, as often as `alerts.watch_schedule` says, for exports with a window that was not delivered within
-`limits.late_after_hours`, be its run slow, stuck, or never made, and for exports whose customer file is broken; alerts
-their owners and the platform's list, once per export a day. Paused exports are left alone. The log of `look` says how
-many it found."""
+`limits.late_after_hours`, whether its run is slow, stuck, or was never created, and for exports whose customer file is
+broken; alerts their owners and the platform's list, once per export a day. Paused exports are left alone. The page
+*Data exports* shows what `look` found."""
 
 
 def build_watch_dag() -> DAG:
     """One task, never two at once; a look that was missed is not made up for, since the next sees the same."""
     with DAG(
-        "data_export_watch",
+        WATCH_DAG,
         schedule=_schedule(),
         start_date=datetime(2025, 1, 1),  # noqa: DTZ001 - Airflow reads it as UTC
         catchup=False,
@@ -72,7 +73,7 @@ def build_watch_dag() -> DAG:
         tags={"data-export", "watch"},
         doc_md=_DOC,
     ) as dag:
-        WatchExportsOperator(task_id="look", on_failure_callback=on_failure)
+        WatchExportsOperator(task_id=WATCH_TASK, on_failure_callback=on_failure)
     return dag
 
 

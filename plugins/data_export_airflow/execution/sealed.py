@@ -103,8 +103,8 @@ class SealedSteps:
         known = {str(site) for site in self.plan.sites}
         if site_id not in known or found not in (None, UUID(site_id)):
             raise SignatureRejected(
-                f"site {found if site_id in known else site_id} is not what this task of {self.plan.name} is for: the sites "
-                "of the run, or a result, were changed in Airflow: clear the run from `prepare` on"
+                f"site {found if site_id in known else site_id} is not what this task of {self.plan.name} is for: "
+                "the run's sites, or a result, were changed in Airflow: clear the run from `prepare` on"
             )
         own = re.compile(
             re.escape(layout.staging_site_prefix(self.plan.staging_prefix, UUID(site_id), 0))[:-1] + r"\d+/[a-z.-]*"

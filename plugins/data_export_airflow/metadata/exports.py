@@ -10,13 +10,9 @@ from typing import Any, NamedTuple
 from airflow.models.asset import AssetEvent
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dagrun import DagRun
-from sqlalchemy import ColumnElement, Row, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session
 
-from data_export.lateness import REMIND_FOR
-from data_export_airflow.dags.factory import LATE_TAG
-from data_export_airflow.metadata.delivered import of_schedule
-from data_export_airflow.metadata.late import MOST_SETTLE
 from data_export_airflow.metadata.receipts import PREFIX, TOTALS, by_id, first_event
 
 _ACTIVE = ("queued", "running")
@@ -28,8 +24,6 @@ _RUN = (
     DagRun.data_interval_start,
     DagRun.data_interval_end,
 )
-#: Windows up to this long are seen to follow each other by the runs of a few days.
-_SHORT = timedelta(hours=36)
 
 
 class Newest(NamedTuple):
@@ -39,8 +33,6 @@ class Newest(NamedTuple):
     last: Row[Any] | None
     good: Row[Any] | None
     tags: set[str]
-    #: Whether a window before `good` may be late.
-    has_gap: bool
 
     @property
     def runs(self) -> bool:
@@ -58,54 +50,27 @@ class Newest(NamedTuple):
             "SettledCronTimetable"
         )
 
-    @property
-    def own_late_after(self) -> timedelta | None:
-        """What the customer file says, None where it says nothing."""
-        own = next((tag.removeprefix(LATE_TAG) for tag in self.tags if tag.startswith(LATE_TAG)), None)
-        return timedelta(hours=float(own)) if own else None
 
-    def may_be_late(self, platform: timedelta, now: datetime) -> bool:
-        """False where the newest runs show that nothing is late, as those of most exports do, without further queries.
-
-        Airflow's next window begins where the last one ended for which it made a run.
-        """
-        dag, last, good = self.dag, self.last, self.good
-        wait = self.own_late_after or platform
-        if not self.runs or (self.is_once and good is not None):
-            return False
-        start, end = dag.next_dagrun_data_interval_start, dag.next_dagrun_data_interval_end
-        if good is None or start is None or end is None or self.has_gap or wait > platform or end - start > _SHORT:
-            return True
-        if good.data_interval_end == start:  # all that had a run is delivered
-            return bool(end + wait <= now)
-        is_next = (
-            last is not None and last.data_interval_start == good.data_interval_end and last.data_interval_end == start
-        )
-        return not (is_next and last is not None and last.data_interval_end + wait > now)
-
-
-def newest(session: Session, late_after: timedelta, now: datetime) -> list[Newest]:
-    """Of every export that has a DAG.
-
-    Args:
-        late_after: of exports whose file says none.
-    """
+def newest(session: Session) -> list[Newest]:
+    """Of every export that has a DAG."""
     tags: dict[str, set[str]] = {}
     for dag_id, tag in session.execute(select(DagTag.dag_id, DagTag.name).where(ours(DagTag.dag_id))):
         tags.setdefault(dag_id, set()).add(tag)
-    dags, horizon = session.execute(_dags()).all(), now - REMIND_FOR - late_after - MOST_SETTLE
-    gaps = _gaps(session, horizon)
+    dags = session.execute(_dags()).all()
     runs = by_id(session, select(DagRun.id, *_RUN), DagRun.id, [id_ for dag in dags for id_ in (dag.last, dag.good)])
-    found = []
-    for dag in dags:
-        last, good = runs.get(dag.last), runs.get(dag.good)
-        has_gap = dag.dag_id in gaps or good is None or good.data_interval_start < horizon - 2 * _SHORT
-        found.append(Newest(dag, last, good, tags.get(dag.dag_id, set()), has_gap))
-    return found
+    return [Newest(dag, runs.get(dag.last), runs.get(dag.good), tags.get(dag.dag_id, set())) for dag in dags]
 
 
 def ours(column: Any) -> ColumnElement[bool]:
     condition: ColumnElement[bool] = column.startswith(PREFIX, autoescape=True)
+    return condition
+
+
+def of_schedule() -> ColumnElement[bool]:
+    """Whether a run is for its own interval, not for a range given by hand, which says nothing about the schedule."""
+    # "Less than any date", since PostgreSQL takes "is null" for so rare that it would sort all runs of an export
+    # instead of reading the index from its end.
+    condition: ColumnElement[bool] = func.coalesce(DagRun.conf["from"].as_string(), "") < "0"
     return condition
 
 
@@ -130,40 +95,6 @@ def _dags() -> Any:
         counted.where(DagRun._state == "failed").scalar_subquery().label("failed"),
         counted.where(DagRun._state.in_(_ACTIVE)).scalar_subquery().label("active"),
     ).where(ours(DagModel.dag_id), DagModel.is_stale.is_(False))
-
-
-def _gaps(session: Session, horizon: datetime) -> set[str]:
-    """Exports of which a window that ended since `horizon` was delivered, but not the one right before it, or none.
-
-    Those too whose run succeeded without a receipt, as one that a person marked as successful.
-    """
-    begin = horizon - 2 * _SHORT
-    events = (
-        select(AssetEvent.source_dag_id, AssetEvent.source_run_id)
-        .where(AssetEvent.id >= first_event(session, begin), ours(AssetEvent.source_dag_id))
-        .distinct()
-        .subquery()
-    )
-    has_receipt = events.c.source_run_id.is_not(None)
-    is_delivered = and_(DagRun._state == "success", has_receipt)
-    ended = case((is_delivered, DagRun.data_interval_end), else_=DagRun.data_interval_start)
-    runs = (
-        select(
-            DagRun.dag_id,
-            DagRun.data_interval_start,
-            DagRun.data_interval_end,
-            DagRun._state.label("state"),
-            has_receipt.label("has_receipt"),
-            func.lag(ended).over(partition_by=DagRun.dag_id, order_by=DagRun.logical_date).label("before"),
-        )
-        .outerjoin(events, and_(events.c.source_dag_id == DagRun.dag_id, events.c.source_run_id == DagRun.run_id))
-        # A run comes after its window, so the condition on `run_after` leaves nothing out; it is the one with an index.
-        .where(ours(DagRun.dag_id), DagRun.run_after >= begin, DagRun.logical_date >= begin, of_schedule())
-        .subquery()
-    )
-    is_apart = or_(~runs.c.has_receipt, runs.c.before.is_(None), runs.c.before != runs.c.data_interval_start)
-    found = select(runs.c.dag_id).where(runs.c.state == "success", runs.c.data_interval_end > horizon, is_apart)
-    return set(session.scalars(found.distinct()))
 
 
 DAYS = 14

@@ -1,161 +1,127 @@
-"""Which exports are late, and what those lack that have ended: by the core's rule, from Airflow's own tables."""
+"""Which exports are late: what the watch found at its last look, without what was delivered since."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import islice
-from typing import Any, NamedTuple
 
 from airflow.models.dag import DagModel
-from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
-from airflow.models.log import Log
-from airflow.models.serialized_dag import SerializedDagModel
-from airflow.serialization.decoders import decode_timetable
-from sqlalchemy import func, select
+from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
-from data_export.lateness import REMIND_FOR, Due, dues, late
-from data_export_airflow.metadata.delivered import Delivered, delivered, deliveries
+from data_export.alerts.watch import LateSpan, Report
+from data_export.config.models import dag_id as dag_id_of
+from data_export_airflow.dags.service_dags import WATCH_DAG, WATCH_TASK
+from data_export_airflow.metadata.exports import of_schedule
+from data_export_airflow.metadata.missing import windows_delivered
 from data_export_airflow.metadata.receipts import chunked
-from data_export_airflow.metadata.windows import MAX_WINDOWS
-from data_export_airflow.schedule.windows import ExportSchedule, ExportTimetable, Schedules
-from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
-#: What Airflow's audit log calls it when a DAG is switched on or off: in the UI and by REST, and on the command line.
-_SWITCHED = ("patch_dag", "cli_dag_unpause")
-#: `settle_minutes` is at most this.
-MOST_SETTLE = timedelta(days=1)
+#: A look may wait for a worker and take so long.
+_PATIENCE = timedelta(minutes=15)
+#: Clocks of workers and of the API server may differ, and a delivery is seen once its transaction has ended.
+_APART = timedelta(minutes=5)
+#: People may trigger the watch with a logical date of their own, so the last look need not be of the newest run.
+_RUNS = 5
+_TRIGGER = f"Trigger {WATCH_DAG}."
+#: Where the watch runs, but not for this export.
+UNREADABLE = (
+    "Late windows of this export are not known: the watch cannot work out its windows. "
+    f"The log of {WATCH_TASK} in {WATCH_DAG} says why."
+)
 
 
-class Lateness(NamedTuple):
-    """What is late of one export: since when, how many windows, and whether all of them have a failed run."""
+@dataclass(frozen=True, slots=True)
+class Lateness:
+    """What is late of one export, oldest first, and whether all of it has a failed run."""
 
-    since: datetime
-    windows: int
+    spans: tuple[LateSpan, ...]
     failed: bool
 
+    @property
+    def since(self) -> datetime:
+        return min(span.by for span in self.spans)
 
-class Lack(NamedTuple):
-    """Windows of an export that has ended which were never delivered: how many, and from where to where."""
-
-    windows: int
-    start: datetime
-    end: datetime
-
-
-class LateExports:
-    """Remembers timetables, which change with the customer files, and exports that are over."""
-
-    def __init__(self) -> None:
-        self._timetables: dict[str, ExportTimetable | None] = {}
-        #: By dag_id: number of deliveries and version of the DAG, and what it lacks with these.
-        self._ended: dict[str, tuple[tuple[int, str], Lack | None]] = {}
-
-    def late(self, session: Session, late_after: Mapping[str, timedelta], now: datetime) -> dict[str, Lateness]:
-        """Those that are late of some exports that run, each with its `late_after`."""
-        schedules = self._schedules(session, late_after)
-        began = _began(session, schedules)
-        found: dict[str, Lateness] = {}
-        for wait in set(late_after.values()):
-            own = [dag_id for dag_id in schedules if late_after[dag_id] == wait]
-            horizon = now - REMIND_FOR - wait - MOST_SETTLE  # what was delivered and due before ends the looking back
-            for dag_id, known in delivered(session, own, horizon).items():
-                waiting = late(dues(schedules[dag_id], now, _relevant(began.get(dag_id), known, horizon)), known, now)
-                if waiting:
-                    found[dag_id] = _lateness(waiting, known)
-        return found
-
-    def lacks(self, session: Session, dag_ids: Collection[str], now: datetime) -> dict[str, Lack]:
-        """What exports lack that have ended; whoever has the same deliveries as before lacks the same as before."""
-        counted = deliveries(session, dag_ids)
-        states = {dag_id: (counted.get(dag_id, 0), version) for dag_id, version in _hashes(session, dag_ids).items()}
-        changed = [dag_id for dag_id, state in states.items() if self._ended.get(dag_id, (None,))[0] != state]
-        schedules = self._schedules(session, dict.fromkeys(changed, timedelta(0)))
-        for dag_id, known_windows in delivered(session, schedules, None).items():
-            windows = (due.window for due in islice(dues(schedules[dag_id], now), MAX_WINDOWS))
-            missing = [window for window in windows if not known_windows(window)]
-            lack = Lack(len(missing), missing[-1].start, missing[0].end) if missing else None
-            self._ended[dag_id] = (states[dag_id], lack)
-        found = {dag_id: self._ended[dag_id][1] for dag_id in dag_ids if dag_id in self._ended}
-        return {dag_id: lack for dag_id, lack in found.items() if lack is not None}
-
-    def _schedules(self, session: Session, late_after: Mapping[str, timedelta]) -> dict[str, ExportSchedule]:
-        """Of those that have a schedule."""
-        hashes, schedules = _hashes(session, late_after), Schedules()
-        unknown = {version for version in hashes.values() if version not in self._timetables}
-        self._timetables |= _timetables(session, unknown)
-        timetables = {dag_id: self._timetables.get(version) for dag_id, version in hashes.items()}
-        return {
-            dag_id: schedules.of_timetable(timetable, late_after[dag_id])
-            for dag_id, timetable in timetables.items()
-            if timetable is not None
-        }
+    @property
+    def windows(self) -> int:
+        return sum(span.count for span in self.spans)
 
 
-def _lateness(waiting: list[Due], known: Delivered) -> Lateness:
-    failed = all(due.window.start in known.failed for due in waiting)
-    return Lateness(min(due.by for due in waiting), len(waiting), failed)
+@dataclass(frozen=True, slots=True)
+class LateNow:
+    """By dag_id what is late; or, in `unknown`, why that is not known, and the fix.
+
+    `unreadable` are the exports whose own windows the watch cannot find out.
+    """
+
+    late: Mapping[str, Lateness]
+    unknown: str | None = None
+    unreadable: frozenset[str] = frozenset()
 
 
-def _relevant(began: datetime | None, known: Delivered, horizon: datetime) -> datetime | None:
-    """None where looking back ends later than the export began, which spares the question what it ran first."""
-    start, end = min(known.ends.items(), default=(horizon, horizon + REMIND_FOR))
-    return None if began is None or (end <= horizon and began < start) else began
+def late_now(session: Session, dag_ids: Collection[str], now: datetime) -> LateNow:
+    """Of exports whose windows become due; a pause or removal since the last look leaves an export out."""
+    value = _last_result(session)
+    try:
+        report = None if value is None else Report.from_dict(value)
+    except ValueError:
+        return LateNow({}, f"Late windows are not known: the page cannot read what the watch found. {_TRIGGER}")
+    if report is None or now > report.next + _PATIENCE:
+        return LateNow({}, _why(session, report))
+    named = {dag_id_of(name): spans for name, spans in report.late.items()}
+    asked = {dag_id: named[dag_id] for dag_id in dag_ids if dag_id in named}
+    delivered = windows_delivered(session, asked, report.at - _APART)
+    waiting = {
+        dag_id: left
+        for dag_id, spans in asked.items()
+        if (left := tuple(span for span in spans if not any(span.is_in(window) for window in delivered[dag_id])))
+    }
+    failed = _failed(session, waiting)
+    late = {
+        dag_id: Lateness(spans, all(span.count == 1 and (dag_id, span.start) in failed for span in spans))
+        for dag_id, spans in waiting.items()
+    }
+    return LateNow(late, unreadable=frozenset(map(dag_id_of, report.unknown)))
 
 
-def _began(session: Session, dag_ids: Iterable[str]) -> dict[str, datetime]:
-    """When each was last switched on or, if that is later, first had a run of its schedule, or else was first seen."""
-    own = sorted(dag_ids)
-    first = (
-        select(DagRun.queued_at)
-        .where(DagRun.dag_id == DagModel.dag_id, DagRun.run_type == "scheduled", DagRun.logical_date.is_not(None))
-        .order_by(DagRun.logical_date)
-        .limit(1)
+def _last_result(session: Session) -> object:
+    """What the watch returned last; None where it never did."""
+    looks = (
+        select(DagRun.id)
+        .join(XComModel, XComModel.dag_run_id == DagRun.id)
+        .where(DagRun.dag_id == WATCH_DAG, XComModel.task_id == WATCH_TASK, XComModel.key == XCOM_RETURN_KEY)
+        .limit(_RUNS)
     )
-    seen = select(DagVersion.dag_id, func.min(DagVersion.created_at).label("at")).group_by(DagVersion.dag_id)
-    ran = select(DagModel.dag_id, first.scalar_subquery().label("at"))
-    switched = select(Log.dag_id, func.max(Log.dttm).label("at")).where(Log.event.in_(_SWITCHED)).group_by(Log.dag_id)
-    found = {row.dag_id: row.at for row in chunked(session, seen, DagVersion.dag_id, own)}
-    found |= {row.dag_id: row.at for row in chunked(session, ran, DagModel.dag_id, own) if row.at is not None}
-    for row in chunked(session, switched, Log.dag_id, own):
-        found[row.dag_id] = max(row.at, found.get(row.dag_id, row.at))
-    return found
-
-
-def _hashes(session: Session, dag_ids: Iterable[str]) -> dict[str, str]:
-    """Of the newest version of each DAG; a version that nothing has run of is changed in place."""
-    newest = (
-        select(func.max(DagVersion.version_number))
-        .where(DagVersion.dag_id == SerializedDagModel.dag_id)
-        .correlate(SerializedDagModel)
-        .scalar_subquery()
+    # Each by its end of the index on (dag_id, logical_date): a year of looks is 35,000 runs.
+    dated = looks.where(DagRun.logical_date.is_not(None)).order_by(DagRun.logical_date.desc())
+    undated = looks.where(DagRun.logical_date.is_(None)).order_by(DagRun.id.desc())
+    runs = [*session.scalars(dated), *session.scalars(undated)]
+    result = select(XComModel.value).where(
+        XComModel.dag_run_id.in_(runs), XComModel.task_id == WATCH_TASK, XComModel.key == XCOM_RETURN_KEY
     )
-    statement = (
-        select(SerializedDagModel.dag_id, SerializedDagModel.dag_hash)
-        .join(DagVersion, DagVersion.id == SerializedDagModel.dag_version_id)
-        .where(DagVersion.version_number == newest)
-    )
-    return {row.dag_id: row.dag_hash for row in chunked(session, statement, SerializedDagModel.dag_id, dag_ids)}
+    return session.scalars(result.order_by(XComModel.timestamp.desc()).limit(1)).first() if runs else None
 
 
-def _timetables(session: Session, hashes: Iterable[str]) -> dict[str, ExportTimetable | None]:
-    """By hash; None for a DAG without a schedule. A few hundred bytes are read of a DAG, which has thousands."""
-    statement = select(SerializedDagModel.dag_hash, SerializedDagModel._data["dag"]["timetable"].label("timetable"))
-    found: dict[str, ExportTimetable | None] = {}
-    for row in chunked(session, statement, SerializedDagModel.dag_hash, hashes):
-        if row.dag_hash not in found:
-            found[row.dag_hash] = _decoded(row.timetable or _compressed(session, row.dag_hash))
-    return found
+def _failed(session: Session, late: Mapping[str, tuple[LateSpan, ...]]) -> set[tuple[str, datetime]]:
+    """DAG and start of the windows whose run has failed."""
+    windows = ((dag_id, span.start) for dag_id, spans in late.items() for span in spans if span.count == 1)
+    statement = select(DagRun.dag_id, DagRun.logical_date).where(DagRun._state == "failed", of_schedule())
+    rows = chunked(session, statement, tuple_(DagRun.dag_id, DagRun.logical_date), windows)
+    return {(row.dag_id, row.logical_date) for row in rows}
 
 
-def _compressed(session: Session, dag_hash: str) -> dict[str, Any]:
-    """Where `[core] compress_serialized_dags` is on no part of a DAG can be read alone."""
-    statement = select(SerializedDagModel).where(SerializedDagModel.dag_hash == dag_hash).limit(1)
-    data: Any = session.scalars(statement).one().data
-    encoded: dict[str, Any] = data["dag"]["timetable"]
-    return encoded
+def _why(session: Session, last: Report | None) -> str:
+    since = f" since {last.at:%Y-%m-%d %H:%M} UTC" if last else ""
+    return f"Late windows are not known{since}: {_fault(session)}"
 
 
-def _decoded(encoded: dict[str, Any]) -> ExportTimetable | None:
-    timetable = decode_timetable(encoded)
-    return timetable if isinstance(timetable, SettledCronTimetable | OnceWindowTimetable) else None
+def _fault(session: Session) -> str:
+    dag = session.execute(select(DagModel.is_paused, DagModel.is_stale).where(DagModel.dag_id == WATCH_DAG)).first()
+    if dag is None or dag.is_stale:
+        return f"Airflow has no DAG {WATCH_DAG}. Look at the import errors, and whether the file is there."
+    if dag.is_paused:
+        return f"the watch has not run. {WATCH_DAG} is paused: unpause it."
+    newest = select(DagRun._state).where(DagRun.dag_id == WATCH_DAG).order_by(DagRun.run_after.desc()).limit(1)
+    if session.scalar(newest) == "failed":
+        return f"the watch failed. The log of {WATCH_TASK} in {WATCH_DAG} says why."
+    return f"the watch has not run. Look whether the scheduler and the workers run. {_TRIGGER}"

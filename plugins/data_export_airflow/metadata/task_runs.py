@@ -1,6 +1,7 @@
 """What a task may ask Airflow about the runs of other DAGs."""
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from datetime import datetime
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError
@@ -30,14 +31,21 @@ class TaskRuns:
                 return "missing"
             raise
 
-    def delivered(self, export: str, window: ExportWindow) -> bool:
-        """By its own run, or by a run of any range that holds the window, which a person may have started.
+    def delivered(self, export: str, windows: Collection[ExportWindow]) -> set[ExportWindow]:
+        """Those delivered by their own runs, or by a run of any range that holds them, which a person may have started.
 
         Receipts decide, not logical dates: a run of an earlier interval may begin with the window and end before it.
+
+        Args:
+            windows: not empty.
         """
-        return any(
-            given.start <= window.start and window.end <= given.end for given in self._deliveries(export, window)
-        )
+        left, found = {*windows}, set[ExportWindow]()
+        for given in self._deliveries(export, min(window.end for window in left)):
+            found |= {window for window in left if given.start <= window.start and window.end <= given.end}
+            left -= found
+            if not left:
+                break
+        return found
 
     def state(self, export: str, window: ExportWindow) -> RunState:
         states: tuple[RunState, ...] = ("failed", "running", "queued")
@@ -54,11 +62,10 @@ class TaskRuns:
     def _count(self, export: str, window: ExportWindow, state: str) -> int:
         return int(self._ti.get_dr_count(dag_id(export), logical_dates=[window.start], states=[state]))
 
-    def _deliveries(self, export: str, window: ExportWindow) -> Iterator[ExportWindow]:
-        """What was delivered since the window was over, oldest first: its own run mostly is among the first."""
+    def _deliveries(self, export: str, since: datetime) -> Iterator[ExportWindow]:
+        """What was delivered since, oldest first: a window's own run mostly is among the first after its end."""
         asset = asset_of(export)
         events = InletEventsAccessor(asset_name=asset.name, asset_uri=asset.uri).limit(_EVENTS)
-        since = window.end
         while True:
             found = list(events.after(since.isoformat()))
             extras: list[dict[str, Any]] = [event.extra or {} for event in found]

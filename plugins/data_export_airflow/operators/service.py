@@ -81,11 +81,12 @@ if TYPE_CHECKING:
 class WatchExportsOperator(ExportOperator):
     """One look at all exports: alerts their owners and the platform's list of what is late or broken, once a day.
 
-    Returns how many exports are `watched`, `late` and `broken`. One DAG of an installation has it, by default
-    `data_export_watch`: two would alert twice.
+    Returns how many exports are `watched`, `late` and `broken`, and the late windows, which the page "Data exports"
+    shows: it reads the task `look` of the DAG `data_export_watch`. Only that DAG has the operator: two would alert
+    twice.
 
     :param execution_timeout: shorter than the time between two looks
-    :param priority_weight: where slots are few, the report of lateness goes first
+    :param priority_weight: where slots are few, late windows must still be found
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class WatchExportsOperator(ExportOperator):
             retries=retries, execution_timeout=execution_timeout, priority_weight=priority_weight, **kwargs
         )
 
-    def execute(self, context: "Context") -> dict[str, int]:
-        from data_export_airflow.alerting.watch import watch  # imported late: parsing a DAG does not need it
+    def execute(self, context: "Context") -> dict[str, Any]:
+        from data_export_airflow.alerting.watch import watch  # late: parsing a DAG needs none of it
 
         return {**watch({**context})}

@@ -35,10 +35,11 @@ from data_export_airflow.metadata.access import (
 from data_export_airflow.metadata.backfills import under_way
 from data_export_airflow.metadata.exports import Volume, Volumes, totals
 from data_export_airflow.metadata.failures import Failure, by_reason, can_check, failures_since, last_check, problems
-from data_export_airflow.metadata.late import LateExports
+from data_export_airflow.metadata.late import UNREADABLE
+from data_export_airflow.metadata.missing import MissingWindows
 from data_export_airflow.page.cache import Cached
 from data_export_airflow.page.detail import detail
-from data_export_airflow.page.overview import ExportRow, exports, without_runs
+from data_export_airflow.page.overview import ExportRow, Overview, at_a_glance, without_runs
 from data_export_airflow.page.search import Asked, Deliveries, SortKey, listing, with_delivery
 
 STATIC = FilePath(__file__).parent / "static"
@@ -56,7 +57,7 @@ _HEADERS = {
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/api")
-_late_exports = LateExports()
+_missing = MissingWindows()
 _volumes = Volumes()
 _receipts = receipts.Receipts()
 #: What the calendar may be asked for: years that Python can count from and to, in every zone.
@@ -64,10 +65,9 @@ _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UT
 _MOST_EVENTS = 2**31 - 1  # an id of Airflow's is no larger
 
 
-def _overview() -> tuple[datetime, list[ExportRow]]:
+def _overview() -> Overview:
     with create_session() as session:
-        now = datetime.now(UTC)
-        return now, exports(session, now, _late_exports)
+        return at_a_glance(session, datetime.now(UTC), _missing)
 
 
 def _failures() -> list[Failure]:
@@ -83,14 +83,14 @@ def _volume() -> dict[date, Volume]:
 overview = Cached(_overview, _SECONDS, _STALE)
 failures = Cached(_failures, _FLEET_SECONDS, _FLEET_STALE)
 volume = Cached(_volume, _FLEET_SECONDS, _FLEET_STALE)
-Overview = Annotated[tuple[datetime, list[ExportRow]], Depends(overview)]
+OverviewDep = Annotated[Overview, Depends(overview)]
 
 
 @router.get("/exports")
 def list_exports(
     readable: ReadableDep,
     rights: RightsDep,
-    found: Overview,
+    found: OverviewDep,
     session: SessionDep,
     search: Annotated[str, Query(max_length=100)] = "",
     state: str = "",
@@ -101,10 +101,11 @@ def list_exports(
     limit: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> dict[str, Any]:
     """One page of the exports that the user may read."""
-    as_of, rows = found
+    as_of, rows, late_unknown = found
     mine = [row if rights.runs else without_runs(row) for row in rows if row.dag_id in readable]
     asked = Asked(search, state, connector, sort, order == "desc", offset, limit)
-    return {"as_of": as_of, **listing(mine, asked, lambda rows: _deliveries(session, rows if rights.receipts else []))}
+    noted = {"as_of": as_of, "late_unknown": late_unknown if rights.runs else None}
+    return {**noted, **listing(mine, asked, lambda rows: _deliveries(session, rows if rights.receipts else []))}
 
 
 @router.get("/problems")
@@ -121,18 +122,19 @@ def one_export(
     dag_id: str,
     user: GetUserDep,
     rights: RightsOnOneDep,
-    found: Overview,
+    found: OverviewDep,
     session: SessionDep,
     before: Annotated[AwareDatetime | None, Query(ge=_FIRST, lt=_LAST)] = None,
 ) -> dict[str, Any]:
     """One export and a period of its windows; receipts and reasons for users who may read these."""
-    as_of, rows = found
+    as_of, rows, late_unknown = found
     row = next((row for row in rows if row.dag_id == dag_id), None)
     shown = detail(session, dag_id, row.last_window_start, datetime.now(UTC), before, rights) if row else None
     if row is None or shown is None:
         raise HTTPException(404, f"{dag_id} is no data export that Airflow knows")
     export = with_delivery(row, _deliveries(session, [row] if rights.receipts else []))
-    return {"as_of": as_of, "export": export, "may_backfill": may_run(user, dag_id), **shown}
+    noted = {"as_of": as_of, "late_unknown": late_unknown or (UNREADABLE if row.late_windows is None else None)}
+    return {**noted, "export": export, "may_backfill": may_run(user, dag_id), **shown}
 
 
 @router.get("/exports/{dag_id}/receipts/{event_id}", dependencies=[*of_an_export, may_read_receipts])
@@ -161,14 +163,15 @@ def one_check(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, A
 
 
 @router.get("/fleet")
-def fleet(readable: ReadableDep, rights: RightsDep, found: Overview) -> dict[str, Any]:
+def fleet(readable: ReadableDep, rights: RightsDep, found: OverviewDep) -> dict[str, Any]:
     """Late now, of the exports that the user may read."""
     forbid_unless(rights.runs, "DAG runs")
-    as_of, rows = found
+    as_of, rows, late_unknown = found
     late = [row for row in rows if row.late_seconds is not None and row.dag_id in readable]
     late.sort(key=lambda row: -(row.late_seconds or 0))
     return {
         "as_of": as_of,
+        "late_unknown": late_unknown,
         "exports": sum(row.dag_id in readable for row in rows),
         "late": [with_delivery(row, {}) for row in late[:_LATE_LISTED]],
         "late_count": len(late),

@@ -2,19 +2,18 @@
 
 from dataclasses import dataclass, fields, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy.orm import Session
 
+from data_export.alerts.watch import LateSpan
 from data_export.config.models import name_of
 from data_export.config.moments import CRON
-from data_export.config.platform import load_platform
-from data_export.config.sections import LimitSettings
 from data_export.delivery.registry import kinds
-from data_export.errors import ConfigError
 from data_export_airflow.dags.factory import INVALID_TAG
 from data_export_airflow.metadata.exports import Newest, newest
-from data_export_airflow.metadata.late import Lack, LateExports, Lateness
+from data_export_airflow.metadata.late import Lateness, LateNow, late_now
+from data_export_airflow.metadata.missing import Missing, MissingWindows
 from data_export_airflow.metadata.receipts import RunKey
 
 _INTERVALS, _CRON_FIELDS = {"once", *CRON}, 5
@@ -39,13 +38,14 @@ class ExportRow:
     delivered_start: datetime | None
     delivered_end: datetime | None
     lag_seconds: int | None
-    #: For how long the oldest of the late windows should have been there, and how many are late.
+    #: For how long the oldest of the late windows should have been there, how many are late, and which.
     late_seconds: int | None
     late_windows: int | None
+    late: tuple[LateSpan, ...] | None
     #: Of an export that has ended: how many windows were never delivered, and from where to where.
-    lacks: int | None
-    lacks_start: datetime | None
-    lacks_end: datetime | None
+    missing: int | None
+    missing_start: datetime | None
+    missing_end: datetime | None
     failed: int | None
     active: int | None
     next_run: datetime | None
@@ -56,15 +56,20 @@ _OF_DAG = {"dag_id", "name", "connector", "export_type", "interval", "state", "p
 _OF_RUNS = [field.name for field in fields(ExportRow) if field.name not in _OF_DAG]
 
 
-def exports(session: Session, now: datetime, late_exports: LateExports) -> list[ExportRow]:
-    """Every export that has a DAG, in order of names."""
-    platform = _late_after()
-    found = newest(session, platform, now)
-    asked = {each.dag.dag_id: each.own_late_after or platform for each in found if each.may_be_late(platform, now)}
-    late = late_exports.late(session, asked, now)
-    lacks = late_exports.lacks(session, [each.dag.dag_id for each in found if each.has_ended and each.good], now)
-    rows = [_export(each, late.get(each.dag.dag_id), lacks.get(each.dag.dag_id), now) for each in found]
-    return sorted(rows, key=lambda export: export.name)
+class Overview(NamedTuple):
+    """Every export that has a DAG, in order of names; `late_unknown` says why late windows are not known, if so."""
+
+    as_of: datetime
+    rows: list[ExportRow]
+    late_unknown: str | None
+
+
+def at_a_glance(session: Session, now: datetime, missing_windows: MissingWindows) -> Overview:
+    found = newest(session)
+    late = late_now(session, [each.dag.dag_id for each in found if each.runs], now)
+    missing = missing_windows(session, [each.dag.dag_id for each in found if each.has_ended and each.good], now)
+    rows = [_export(each, late, missing.get(each.dag.dag_id), now) for each in found]
+    return Overview(now, sorted(rows, key=lambda export: export.name), late.unknown)
 
 
 def without_runs(row: ExportRow) -> ExportRow:
@@ -74,8 +79,10 @@ def without_runs(row: ExportRow) -> ExportRow:
     return replace(row, state=state, **nothing)
 
 
-def _export(found: Newest, late: Lateness | None, lack: Lack | None, now: datetime) -> ExportRow:
-    dag, last, good, tags, _ = found
+def _export(found: Newest, late_now: LateNow, missing: Missing | None, now: datetime) -> ExportRow:
+    dag, last, good, tags = found
+    late = late_now.late.get(dag.dag_id)
+    is_known = late_now.unknown is None and dag.dag_id not in late_now.unreadable
     end = good and good.data_interval_end
     return ExportRow(
         dag_id=dag.dag_id,
@@ -83,7 +90,7 @@ def _export(found: Newest, late: Lateness | None, lack: Lack | None, now: dateti
         connector=next((kind for kind in kinds() if kind in tags), ""),
         export_type=next((tag for tag in tags if tag.startswith("work-orders-")), ""),
         interval=next((tag for tag in tags if tag in _INTERVALS or len(tag.split()) == _CRON_FIELDS), ""),
-        state=_state(found, late, lack),
+        state=_state(found, late, missing, is_known),
         paused=dag.is_paused,
         last_run_id=last and last.run_id,
         last_run_state=last and last.state,
@@ -93,20 +100,21 @@ def _export(found: Newest, late: Lateness | None, lack: Lack | None, now: dateti
         delivered_start=good and good.data_interval_start,
         delivered_end=end,
         lag_seconds=None if end is None or found.is_once or found.has_ended else _seconds(now - end),
-        late_seconds=late and _seconds(now - late.since),
-        late_windows=late.windows if late else 0,
-        lacks=lack.windows if lack else 0,
-        lacks_start=lack and lack.start,
-        lacks_end=lack and lack.end,
+        late_seconds=_seconds(now - late.since) if late else None,
+        late_windows=late.windows if late else 0 if is_known else None,
+        late=late.spans if late else () if is_known else None,
+        missing=missing.windows if missing else 0,
+        missing_start=missing and missing.start,
+        missing_end=missing and missing.end,
         failed=dag.failed,
         active=dag.active,
         next_run=None if dag.is_paused else dag.next_dagrun_create_after,
     )
 
 
-def _state(found: Newest, late: Lateness | None, lack: Lack | None) -> str:
+def _state(found: Newest, late: Lateness | None, missing: Missing | None, is_known: bool) -> str:
     """The first that holds, the most urgent first."""
-    dag, last, good, tags, _ = found
+    dag, last, good, tags = found
     cases = (
         ("broken", INVALID_TAG in tags),
         ("failed", (last is not None and last.state == "failed") or (late is not None and late.failed)),
@@ -114,8 +122,9 @@ def _state(found: Newest, late: Lateness | None, lack: Lack | None) -> str:
         ("running", dag.active > 0),
         ("paused", dag.is_paused),
         ("off", dag.timetable_type.endswith("NullTimetable")),
-        ("incomplete", lack is not None),
+        ("incomplete", missing is not None),
         ("ended", good is not None and found.has_ended),
+        ("unwatched", good is not None and not is_known),
         ("delivered", good is not None),
     )
     return next((state for state, holds in cases if holds), "new")
@@ -123,11 +132,3 @@ def _state(found: Newest, late: Lateness | None, lack: Lack | None) -> str:
 
 def _seconds(length: timedelta) -> int:
     return max(0, int(length.total_seconds()))
-
-
-def _late_after() -> timedelta:
-    """`limits.late_after_hours`; its default where this host has no readable platform.yaml."""
-    try:
-        return timedelta(hours=load_platform().limits.late_after_hours)
-    except ConfigError:
-        return timedelta(hours=LimitSettings().late_after_hours)

@@ -23,6 +23,7 @@ STATES = (
     "incomplete",
     "paused",
     "off",
+    "unwatched",
     "ended",
     "delivered",
     "hidden",

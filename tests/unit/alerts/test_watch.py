@@ -1,11 +1,14 @@
-"""Which windows are late, at which look; and when a look costs a request."""
+"""Which windows are late, at which look; when a look costs a request; and how the report of it stays small."""
 
+import json
 from collections import Counter
+from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from data_export.alerts.watch import Late, RunState, Standing, Watched, ask_again, look
+from data_export.alerts.watch import Late, LateSpan, Report, RunState, Standing, Watched, look, remind_again
+from data_export.lateness import Due
 from data_export.window import ExportWindow
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -51,9 +54,9 @@ class FakeAirflow:
         self.asked["standing"] += 1
         return self.stands
 
-    def delivered(self, export: str, window: ExportWindow) -> bool:
+    def delivered(self, export: str, windows: Collection[ExportWindow]) -> set[ExportWindow]:
         self.asked["delivered"] += 1
-        return window in self.good
+        return self.good.intersection(windows)
 
     def state(self, export: str, window: ExportWindow) -> RunState:
         return self.states.get(window, "none")
@@ -65,12 +68,15 @@ class Days:
     def __init__(self, schedule: Daily | None = None) -> None:
         self.runs, self.schedule = FakeAirflow(), schedule or Daily()
         self.watched: Watched | None = None
+        self.late: list[ExportWindow] = []
 
     def at(self, now: datetime) -> list[Late]:
-        self.watched, late = look("acme", self.watched, self.schedule, self.runs, now)
+        """One look, which leaves in `late` all that is late; the windows to alert about."""
+        self.watched, late, alerts = look("acme", self.watched, self.schedule, self.runs, now)
+        self.late = [due.window for due in late]
         if self.watched is not None:  # as it comes back from staging
             self.watched = Watched.from_dict(self.watched.to_dict())
-        return late
+        return list(alerts)
 
     def every_quarter(self, begin: datetime, end: datetime) -> dict[datetime, list[ExportWindow]]:
         """The looks that found something late."""
@@ -106,6 +112,26 @@ def test_a_window_that_never_comes_is_told_of_once_a_day_for_three_days(days: Da
     assert list(found.values()) == [[day(1)]] * len(found)
     assert len(found) in (3, 4)
     assert min(found) == MIDNIGHT + DAY + 2 * HOUR
+
+
+def test_every_look_asks_about_late_windows_with_one_request_and_alerts_once_a_day(days: Days) -> None:
+    days.runs.good = {day(0)}
+    days.at(MIDNIGHT + HOUR)
+    now = MIDNIGHT + 3 * DAY + 2 * HOUR
+    days.at(now)
+    assert days.late == [day(1), day(2), day(3)]
+    days.runs.asked.clear()
+    days.runs.good.add(day(2))
+    assert days.at(now + QUARTER) == []
+    assert days.late == [day(1), day(3)]
+    assert days.runs.asked == {"standing": 1, "delivered": 1}
+
+
+def test_what_an_earlier_version_wrote_is_understood() -> None:
+    window = {"start": day(1).start.isoformat(), "end": day(1).end.isoformat()}
+    at = (MIDNIGHT + 2 * DAY).isoformat()
+    value = {"began": at, "newest": window, "open": [{**window, "by": at, "until": None, "ask_at": at}]}
+    assert Watched.from_dict(value).open[0].remind_at == MIDNIGHT + 2 * DAY
 
 
 def test_windows_left_out_while_the_scheduler_was_down_are_late(days: Days) -> None:
@@ -169,12 +195,55 @@ def test_a_run_that_begins_late_by_its_setting_is_not_late() -> None:
     assert min(found) == MIDNIGHT + DAY + 5 * HOUR
 
 
-def test_what_nobody_could_be_told_of_is_asked_again_at_the_next_look(days: Days) -> None:
+def test_an_alert_that_reached_nobody_is_sent_at_the_next_look(days: Days) -> None:
     days.runs.good = {day(0)}
     days.at(MIDNIGHT + HOUR)
     now = MIDNIGHT + DAY + 2 * HOUR
     late = days.at(now)
     assert days.watched is not None
-    days.watched = ask_again(days.watched, late, now)
+    days.watched = remind_again(days.watched, late, now)
     assert days.at(now + QUARTER) == late
     assert days.at(now + 2 * QUARTER) == []
+
+
+def overdue(count: int) -> list[Due]:
+    return [Due(day(number), day(number).end + 2 * HOUR) for number in range(count)]
+
+
+def test_a_report_names_the_oldest_windows_and_counts_the_others() -> None:
+    report = Report.of(MIDNIGHT, MIDNIGHT + QUARTER, {"acme": overdue(9), "other": overdue(1)}, ["odd"])
+    assert Report.from_dict(json.loads(json.dumps(report.to_dict()))) == report
+    single = [LateSpan(day(n).start, day(n).end, day(n).end + 2 * HOUR) for n in range(5)]
+    assert report.late["acme"] == (*single, LateSpan(day(5).start, day(8).end, day(5).end + 2 * HOUR, 4))
+    assert report.late["other"] == (single[0],)
+
+
+@pytest.mark.parametrize(("exports", "kilobytes"), [(1, 1), (1000, 300), (5000, 800), (20_000, 2000)])
+def test_a_report_is_small_however_much_is_late_and_counts_everything(exports: int, kilobytes: int) -> None:
+    late = {f"customer-{number:05}-work-orders-timeline": overdue(200) for number in range(exports)}
+    report = Report.of(MIDNIGHT, MIDNIGHT + QUARTER, late, [])
+    assert len(json.dumps(report.to_dict())) < kilobytes * 1000
+    assert report.late.keys() == late.keys()
+    assert {sum(span.count for span in spans) for spans in report.late.values()} == {200}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "s3://xcoms/look",
+        {},
+        {"watched": 1, "late": 0, "broken": 0},
+        {"at": 1, "next": 1e30, "windows": {}, "unknown": []},
+        {"at": "x", "next": 1, "windows": {}, "unknown": []},
+        {"at": float("nan"), "next": 1, "windows": {}, "unknown": []},
+        {"at": 1, "next": 1, "windows": [], "unknown": []},
+        {"at": 1, "next": 1, "windows": {"acme": [[1, 2, 3]]}, "unknown": []},
+        {"at": 1, "next": 1, "windows": {"acme": [[1, 2, None, 1]]}, "unknown": []},
+        {"at": 1, "next": 1, "windows": {"acme": [[1, 2, 3, "many"]]}, "unknown": []},
+        {"at": 1, "next": 1, "windows": {}, "unknown": None},
+    ],
+)
+def test_what_is_no_report_is_said(value: object) -> None:
+    with pytest.raises(ValueError, match="not a report of the watch"):
+        Report.from_dict(value)

@@ -4,9 +4,9 @@ import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
-import { files, missingImages, ranges, refused } from "./sections.js";
+import { files, lateWindows, missingImages, ranges, refused } from "./sections.js";
 import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords } from "./format.js";
-import { CONNECTORS, airflowLink, badge, dagPath, lacks, lateness, showError, showTime } from "./shell.js";
+import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
 const REFRESH_MS = 15_000;
@@ -43,13 +43,15 @@ function show(data) {
   const item = data.export;
   showTime(data.as_of, refresh);
   document.title = `${item.name} · Data exports`;
-  byId("title").replaceChildren(item.name, " ", badge(item.state), lacks(item, data.timezone) ?? "");
+  byId("title").replaceChildren(item.name, " ", badge(item.state), missing(item, data.timezone) ?? "");
   const main = byId("export");
   backfills.timezone = data.timezone;
   main.replaceChildren(
     head(data),
     byId("problems") ?? h("ul", { id: "problems", class: "problems", hidden: true }),
     backfills.element,
+    lateUnknown(data),
+    lateWindows(data),
     refused(data),
     facts(data),
     windowsCard(data),

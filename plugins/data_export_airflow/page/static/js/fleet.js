@@ -1,7 +1,7 @@
 import { get } from "./api.js";
 import { byId, h } from "./dom.js";
 import { bytes, duration, instant, number, plural, span } from "./format.js";
-import { CONNECTORS, airflowLink, exportPage, runPath, showError, showTime } from "./shell.js";
+import { CONNECTORS, airflowLink, exportPage, lateUnknown, runPath, showError, showTime } from "./shell.js";
 
 const REFRESH_MS = 60_000;
 
@@ -35,8 +35,10 @@ function card(title, id, note, ...content) {
   return h("section", { class: "card", "aria-labelledby": id }, h("h2", { id }, title, h("span", { class: "soft" }, ` ${note}`)), ...content);
 }
 
-function late({ late: found, late_count: count, exports, forbidden: refusal }) {
+function late(data) {
+  const { late: found, late_count: count, exports, forbidden: refusal } = data;
   if (refusal) return card("Late now", "late", "", h("p", { class: "soft" }, refusal));
+  if (data.late_unknown) return card("Late now", "late", "", lateUnknown(data));
   const note = `${number(count)} of ${plural(exports, "export")}`;
   if (!count) return card("Late now", "late", note, h("p", { class: "fine" }, "Nothing is late."));
   const rows = found.map((item) =>

@@ -1,7 +1,7 @@
 import { get } from "./api.js";
 import { announce, byId, h } from "./dom.js";
 import { bytes, coming, duration, instant, number, plural, span } from "./format.js";
-import { CONNECTORS, STATES, airflowLink, badge, dagPath, exportPage, lacks, lateness, runPath, showTime } from "./shell.js";
+import { CONNECTORS, STATES, airflowLink, badge, dagPath, exportPage, lateUnknown, lateness, missing, runPath, showTime } from "./shell.js";
 
 const REFRESH_MS = 30_000;
 const LIMIT = 100;
@@ -38,6 +38,7 @@ async function load() {
     const found = await get("exports", { ...view, limit: LIMIT });
     if (turn !== latest) return; // a newer request was sent meanwhile
     showTime(found.as_of, refresh);
+    byId("late-unknown").replaceChildren(lateUnknown(found));
     showHead();
     showStates(found);
     showConnectors(found.connectors);
@@ -106,7 +107,7 @@ function showRows({ exports, matching, total }) {
 
 function row(item) {
   const totals = item.totals ?? {};
-  const missing = totals.images_missing
+  const images = totals.images_missing
     ? h("span", { class: "warn", title: `${plural(totals.images_missing, "image")} missing at the source` }, ` −${number(totals.images_missing)}`)
     : null;
   const refused = totals.refused_recipients
@@ -122,14 +123,14 @@ function row(item) {
     "tr",
     {},
     h("th", { scope: "row" }, h("a", { href: exportPage(item.dag_id) }, item.name)),
-    h("td", {}, badge(item.state), lacks(item), refused, failed),
+    h("td", {}, badge(item.state), missing(item), refused, failed),
     h("td", {}, CONNECTORS[item.connector] ?? item.connector),
     h("td", {}, item.interval),
     h("td", { class: "instant", title: item.delivered_at ? `delivered ${instant(item.delivered_at)} UTC` : null }, span(item.delivered_start, item.delivered_end)),
     h("td", { class: late ? "number bad" : "number", title: late }, duration(item.lag_seconds)),
     h("td", { class: "number" }, number(totals.work_orders)),
     h("td", { class: "number" }, bytes(totals.bytes)),
-    h("td", { class: "number" }, number(totals.images), missing),
+    h("td", { class: "number" }, number(totals.images), images),
     h("td", { class: "instant", title: item.next_run ? `${instant(item.next_run)} UTC` : null }, coming(item.next_run)),
     h("td", { class: "links" }, airflowLink(dagPath(item.dag_id), { "aria-label": `grid of ${item.name}` }, "grid"), run && " · ", run),
   );

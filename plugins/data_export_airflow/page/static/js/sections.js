@@ -28,6 +28,16 @@ function outcome({ outcome: name, offered }) {
   return [h("span", { class: "warn" }, words), h("small", {}, `not replaced by one with ${plural(offered.work_orders, "work order")}, ${bytes(offered.bytes)}`)];
 }
 
+/** The late windows, oldest first, as the alert names them. */
+export function lateWindows({ export: { late }, timezone }) {
+  if (!late?.length) return "";
+  const line = ({ start, end, by, count }) =>
+    `${count > 1 ? `and ${number(count)} more from ` : ""}${span(start, end, timezone)}, expected by ${instant(by, timezone)}`;
+  return h("section", { class: "notice warning", "aria-labelledby": "late-title" },
+    h("strong", { id: "late-title" }, "Late windows"),
+    h("ul", {}, late.map((each) => h("li", {}, line(each)))));
+}
+
 /** Windows with refused recipients, newest first. */
 export function refused({ refused: found, timezone }) {
   if (!found.length) return "";

@@ -4,6 +4,7 @@ import { duration, instant, number, span } from "./format.js";
 
 const OLD_MS = 11_000; // longer than the server keeps an answer before it makes another
 const SOON_MS = 1_500;
+const WATCH = "data_export_watch";
 let shown = null;
 
 /** Each state's label and its meaning. */
@@ -17,6 +18,7 @@ export const STATES = {
   paused: ["Paused", "the DAG is paused in Airflow"],
   off: ["Off", "the customer file says enabled: false"],
   ended: ["Ended", "end_date has passed, and every window before it was delivered"],
+  unwatched: ["Not watched", "delivered, but late windows are not known: the watch has not run"],
   delivered: ["On time", "nothing is late; older gaps are in its calendar"],
   hidden: ["Not shown", "your Airflow user may see the DAG, but not its runs"],
 };
@@ -34,11 +36,16 @@ export function lateness(item) {
   return `${item.late_windows > 1 ? `${number(item.late_windows)} windows ` : ""}late by ${duration(item.late_seconds)}`;
 }
 
-/** How many windows an ended export lacks; null if it lacks none. */
-export function lacks(item, timezone) {
-  if (!item.lacks) return null;
-  const title = `never delivered, between ${span(item.lacks_start, item.lacks_end, timezone)}`;
-  return h("span", { class: "warn", title }, ` ${number(item.lacks)} missing`);
+/** Why late windows are not known, and the fix; empty if they are known. */
+export function lateUnknown({ late_unknown: why }) {
+  return why ? h("p", { class: "notice warning" }, why, " ", airflowLink(dagPath(WATCH), {}, "Open the watch")) : "";
+}
+
+/** How many windows of an ended export are missing; null if none. */
+export function missing(item, timezone) {
+  if (!item.missing) return null;
+  const title = `never delivered, between ${span(item.missing_start, item.missing_end, timezone)}`;
+  return h("span", { class: "warn", title }, ` ${number(item.missing)} missing`);
 }
 
 /** A link to one of Airflow's pages. The frame may not navigate its parent, but may click a link there. */

@@ -1,0 +1,135 @@
+"""Which windows of ended exports were never delivered, from Airflow's own tables."""
+
+from collections.abc import Collection, Iterable
+from datetime import datetime, timedelta
+from itertools import islice
+from typing import Any, NamedTuple
+
+from airflow.models.asset import AssetEvent, AssetModel
+from airflow.models.dag_version import DagVersion
+from airflow.models.serialized_dag import SerializedDagModel
+from airflow.serialization.decoders import decode_timetable
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session
+
+from data_export.config.models import name_of
+from data_export.lateness import dues
+from data_export.window import ExportWindow
+from data_export_airflow.metadata.assets import asset_of
+from data_export_airflow.metadata.receipts import WINDOW, chunked
+from data_export_airflow.metadata.windows import MAX_WINDOWS
+from data_export_airflow.schedule.windows import ExportSchedule, ExportTimetable, Schedules
+from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
+
+_DELIVERED = select(AssetModel.name, WINDOW.label("window")).join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
+
+
+class Missing(NamedTuple):
+    """Windows of an export that has ended which were never delivered: how many, and from where to where."""
+
+    windows: int
+    start: datetime
+    end: datetime
+
+
+class MissingWindows:
+    """Remembers timetables, which change with the customer files, and what is missing."""
+
+    def __init__(self) -> None:
+        self._timetables: dict[str, ExportTimetable | None] = {}
+        #: By dag_id: number of deliveries and version of the DAG, and what is missing with these.
+        self._known: dict[str, tuple[tuple[int, str], Missing | None]] = {}
+
+    def __call__(self, session: Session, dag_ids: Collection[str], now: datetime) -> dict[str, Missing]:
+        """Of these exports, which have ended; nothing changes for one with the same deliveries as before."""
+        counted = _count(session, dag_ids)
+        states = {dag_id: (counted.get(dag_id, 0), version) for dag_id, version in _hashes(session, dag_ids).items()}
+        changed = [dag_id for dag_id, state in states.items() if self._known.get(dag_id, (None,))[0] != state]
+        schedules = self._schedules(session, changed)
+        for dag_id, delivered in windows_delivered(session, schedules).items():
+            due = (each.window for each in islice(dues(schedules[dag_id], now), MAX_WINDOWS))
+            missing = [window for window in due if not _holds(delivered, window)]
+            found = Missing(len(missing), missing[-1].start, missing[0].end) if missing else None
+            self._known[dag_id] = (states[dag_id], found)
+        known = {dag_id: self._known[dag_id][1] for dag_id in dag_ids if dag_id in self._known}
+        return {dag_id: found for dag_id, found in known.items() if found is not None}
+
+    def _schedules(self, session: Session, dag_ids: Iterable[str]) -> dict[str, ExportSchedule]:
+        """Of those that have a schedule."""
+        hashes, schedules = _hashes(session, dag_ids), Schedules()
+        unknown = {version for version in hashes.values() if version not in self._timetables}
+        self._timetables |= _timetables(session, unknown)
+        timetables = {dag_id: self._timetables.get(version) for dag_id, version in hashes.items()}
+        return {
+            dag_id: schedules.of_timetable(timetable, timedelta(0))
+            for dag_id, timetable in timetables.items()
+            if timetable is not None
+        }
+
+
+def windows_delivered(
+    session: Session, dag_ids: Iterable[str], since: datetime | None = None
+) -> dict[str, list[ExportWindow]]:
+    """By dag_id, all windows and ranges with a receipt, or those whose receipt came since."""
+    found: dict[str, list[ExportWindow]] = {dag_id: [] for dag_id in dag_ids}
+    names = {asset_of(name_of(dag_id) or "").name: dag_id for dag_id in found}
+    statement = _DELIVERED if since is None else _DELIVERED.where(AssetEvent.timestamp >= since)
+    for row in chunked(session, statement, AssetModel.name, names):
+        if row.window:
+            found[names[row.name]].append(ExportWindow.from_dict(row.window))
+    return found
+
+
+def _holds(delivered: list[ExportWindow], window: ExportWindow) -> bool:
+    """Whether it was delivered by its own run, or by a run of a range, which a person may have started."""
+    return any(given.start <= window.start and window.end <= given.end for given in delivered)
+
+
+def _count(session: Session, dag_ids: Iterable[str]) -> dict[str, int]:
+    """How many deliveries each has had."""
+    names = {asset_of(name_of(each) or "").name: each for each in dag_ids}
+    counted = (
+        select(AssetModel.name, func.count().label("number"))
+        .join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
+        .group_by(AssetModel.name)
+    )
+    return {names[row.name]: row.number for row in chunked(session, counted, AssetModel.name, names)}
+
+
+def _hashes(session: Session, dag_ids: Iterable[str]) -> dict[str, str]:
+    """Of the newest version of each DAG; a version that nothing has run of is changed in place."""
+    newest = (
+        select(func.max(DagVersion.version_number))
+        .where(DagVersion.dag_id == SerializedDagModel.dag_id)
+        .correlate(SerializedDagModel)
+        .scalar_subquery()
+    )
+    statement = (
+        select(SerializedDagModel.dag_id, SerializedDagModel.dag_hash)
+        .join(DagVersion, DagVersion.id == SerializedDagModel.dag_version_id)
+        .where(DagVersion.version_number == newest)
+    )
+    return {row.dag_id: row.dag_hash for row in chunked(session, statement, SerializedDagModel.dag_id, dag_ids)}
+
+
+def _timetables(session: Session, hashes: Iterable[str]) -> dict[str, ExportTimetable | None]:
+    """By hash; None for a DAG without a schedule. A few hundred bytes are read of a DAG, which has thousands."""
+    statement = select(SerializedDagModel.dag_hash, SerializedDagModel._data["dag"]["timetable"].label("timetable"))
+    found: dict[str, ExportTimetable | None] = {}
+    for row in chunked(session, statement, SerializedDagModel.dag_hash, hashes):
+        if row.dag_hash not in found:
+            found[row.dag_hash] = _decoded(row.timetable or _compressed(session, row.dag_hash))
+    return found
+
+
+def _compressed(session: Session, dag_hash: str) -> dict[str, Any]:
+    """Where `[core] compress_serialized_dags` is on no part of a DAG can be read alone."""
+    statement = select(SerializedDagModel).where(SerializedDagModel.dag_hash == dag_hash).limit(1)
+    data: Any = session.scalars(statement).one().data
+    encoded: dict[str, Any] = data["dag"]["timetable"]
+    return encoded
+
+
+def _decoded(encoded: dict[str, Any]) -> ExportTimetable | None:
+    timetable = decode_timetable(encoded)
+    return timetable if isinstance(timetable, SettledCronTimetable | OnceWindowTimetable) else None
