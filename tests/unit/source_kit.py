@@ -70,7 +70,7 @@ class SourceDatabase:
     ) -> Exported:
         snapshot = folder / "snapshot"
         snapshot.mkdir(parents=True, exist_ok=True)
-        rows = extract(self.dsn, site, window, export_type, snapshot, sql_folder=sql_folder)
+        rows = extract(self.dsn, site, window, export_type, snapshot, sql_folder=sql_folder, on_invalid=on_invalid)
         data = folder / "data.json"
         result = transform(
             snapshot,

@@ -5,6 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from data_export.errors import DataExportError, SourceRejected, SourceUnavailable, ValueRejected
 from data_export.source.queries import Query
+from data_export.source.snapshot import OURS
 
 # SQLSTATE classes of what a retry cannot help: data, login, catalogue, syntax, rights, unsupported, limits of a value.
 _PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", "54", "P0")
@@ -19,6 +20,9 @@ _REFUSED = re.compile(
     r"|invalid integer value|invalid \w+ value|missing \"=\"|unterminated quoted string|could not match \d+"
     "|weak sslmode|could not (read|load|open) .*(certificate|private key)|private key file|not compiled in"
 )
+# Our own words, which PostgreSQL quotes as a value that it cannot read, in whatever quotation marks.
+_OURS = re.compile(OURS + r"(.*? allows)")
+_LONGEST = 600
 _SECRETS = ("password", "sslpassword", "oauth_client_secret")
 _PAIR = re.compile(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\]|\\.)*))", re.DOTALL)
 _CONNECTION = "check the source's connection (source.conn_id in platform.yaml)"
@@ -36,7 +40,7 @@ def translated(error: Exception, dsn: str, query: Query | None) -> DataExportErr
     said = details.get("PG_DIAG_MESSAGE_PRIMARY") or " ".join(str(error).removeprefix("IO: [libpq] ").split())
     if detail := details.get("PG_DIAG_MESSAGE_DETAIL"):
         said += f" ({' '.join(detail.split())})"
-    said = _without_secrets(said, dsn)
+    said = shortened(_without_secrets(said, dsn))
     if state is None:
         refused = query is None and _REFUSED.search(said)
         return SourceRejected(f"source: {said}: {_CONNECTION}") if refused else SourceUnavailable(f"source: {said}")
@@ -44,8 +48,17 @@ def translated(error: Exception, dsn: str, query: Query | None) -> DataExportErr
         return SourceUnavailable(f"source: {said} (SQLSTATE {state}){_advice(state, said)}")
     position = details.get("PG_DIAG_STATEMENT_POSITION")
     where = query.where(int(position) if position else None) if query else "source"
-    kind = ValueRejected if state.startswith(_OF_VALUES) else SourceRejected
-    return kind(f"{where}: {said} (SQLSTATE {state}): {_fix(state, said)}")
+    message = f"{where}: {said} (SQLSTATE {state}): {_fix(state, said)}"
+    if not state.startswith(_OF_VALUES):
+        return SourceRejected(message)
+    ours = _OURS.search(said)
+    return ValueRejected(message, ours[1] if ours else f"cannot be read: {said} (SQLSTATE {state})")
+
+
+def shortened(text: str) -> str:
+    """A source's words as they may be shown anywhere: on one line, printable, and not endless."""
+    text = "".join(c if c.isprintable() else "?" for c in text)
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 200] + " ... " + text[-190:]
 
 
 def _advice(state: str, said: str) -> str:

@@ -19,6 +19,8 @@ _BEHIND_SECONDS = 120.0
 # An idle primary sends its standby nothing. A receiver that outlives its own timeout was answered meanwhile; so much
 # longer it is looked at.
 _IDLE_MARGIN = 5.0
+# How long the last commits may be on their way before nothing but idleness is left as an explanation.
+_ON_THE_WAY = 2.0
 _LONGEST_PAUSE = 5.0
 _SAY_EVERY = 60.0
 
@@ -94,7 +96,8 @@ class Moment:
                 idle_since, last = waited, (state.replayed, state.received, state.receiver)
             if state.seen_until >= self._window.end:
                 return
-            if state.standby and state.abreast_until(waited - idle_since) >= self._window.end:
+            idle = waited - idle_since
+            if state.standby and idle >= _ON_THE_WAY and state.abreast_until(idle) >= self._window.end:
                 self._warn(_nothing_since(state))
                 return
             ahead = self._window.end - state.clock
