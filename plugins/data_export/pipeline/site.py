@@ -100,8 +100,7 @@ def transform_site(
         asyncio.run(store([DATA, IMAGES] + [QUARANTINE] * bool(result.quarantined)))
     quarantine_key = f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None
     if quarantine_key:
-        where = f"{result.quarantined} work orders quarantined: see {staging.uri}{quarantine_key}"
-        _log.warning("%s: site %s: %s", plan.name, extracted.site_id, where)
+        _log.warning("%s: %d work orders quarantined: %s%s", plan.name, result.quarantined, staging.uri, quarantine_key)
     return Transformed(
         site_id=extracted.site_id,
         data_key=f"{extracted.prefix}/{DATA}",

@@ -23,6 +23,9 @@ _REFUSED = re.compile(
 # Our own words, which PostgreSQL quotes as a value that it cannot read, in whatever quotation marks.
 _OURS = re.compile(OURS + r"(.*? allows)")
 _LONGEST = 600
+_DENIED = re.compile(
+    r"permission denied for (?:(?:foreign |materialized )?(table|view|schema|function)) (.+?)(?: \(|$)"
+)
 _SECRETS = ("password", "sslpassword", "oauth_client_secret")
 _PAIR = re.compile(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\]|\\.)*))", re.DOTALL)
 _CONNECTION = "check the source's connection (source.conn_id in platform.yaml)"
@@ -81,6 +84,9 @@ def _fix(state: str, said: str) -> str:
     if state == "42501":
         if "row-level security" in said:
             return policies
+        if denied := _DENIED.search(said):
+            right = {"schema": "USAGE ON SCHEMA", "function": "EXECUTE ON FUNCTION"}.get(denied[1], "SELECT ON")
+            return f"grant it to the source connection's user: GRANT {right} {denied[2]} TO ..."
         # A server that speaks another language: its words do not say which of the two it is.
         return grant if "permission denied" in said else f"{grant}; or, where the table has policies: {policies}"
     if state == "42702":
