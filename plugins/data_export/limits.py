@@ -1,5 +1,6 @@
 """Which limits hold for an export, and whether a window keeps them. Nothing here reads anything."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from math import ceil
@@ -89,14 +90,15 @@ def most_window_days() -> int | None:
         return None
 
 
-def windows_too_long(export: CustomerExport, most_days: int) -> tuple[str, bool] | None:
+def windows_too_long(export: CustomerExport, most: Callable[[], int | None]) -> tuple[str, bool] | None:
     """What is wrong with an interval some of whose windows break the platform's limit, and whether all of them do."""
     if export.interval != "once":
         shortest, longest = window_days(export.interval)
     else:
         whole = wall_clock(export.start, export.end or export.start, export.timezone)
         shortest = longest = ceil(whole / timedelta(days=1))
-    if longest <= most_days:
+    most_days = most() if longest > 1 else None  # no limit is shorter than a day
+    if most_days is None or longest <= most_days:
         return None
     limit = f"limits.max_window_days = {most_days} ({place_of('limits', 'max_window_days')})"
     fix = "come due more often, or raise the limit"

@@ -88,7 +88,7 @@ def load_all(paths: Iterable[Path]) -> Loaded:
         try:
             document, export = _load(path, file_refusal, most_days)
             documents[path.stem], exports[path.stem] = document, export
-            problems += warnings_of(document, export) + _too_long(document, export, most_days())
+            problems += warnings_of(document, export) + _too_long(document, export, most_days)
         except BrokenFile as broken:
             problems += broken.problems
         except Exception as error:  # a fault of ours over one file must not hide every other customer's export
@@ -181,15 +181,15 @@ def _load(
     uri = export.connector_config.address() or ""
     if uri.startswith("file://") and (refusal := file_refusal()):
         raise BrokenFile([document.problem(("connector_config", "storage_uri"), refusal)])
-    too_long = _too_long(document, export, most_days())
+    too_long = _too_long(document, export, most_days)
     if any(problem.is_error for problem in too_long):
         raise BrokenFile(too_long)
     return document, export
 
 
-def _too_long(document: Document, export: CustomerExport, most: int | None) -> list[ConfigProblem]:
+def _too_long(document: Document, export: CustomerExport, most: Callable[[], int | None]) -> list[ConfigProblem]:
     """An error where every window would break the platform's limit, a warning where some would."""
-    found = windows_too_long(export, most) if most is not None else None
+    found = windows_too_long(export, most)
     return [document.problem(("interval",), found[0], is_error=found[1])] if found else []
 
 
