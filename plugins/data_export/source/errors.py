@@ -11,6 +11,8 @@ from data_export.source.snapshot import OURS
 _PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", "54", "P0")
 # Of these classes: what a value of a row can cause.
 _OF_VALUES = ("0A", "22", "54")
+# What replaying ends on a standby.
+_CONFLICTS = ("40001", "40P01")
 # And the server's time limits for a transaction, or for one that waits.
 _TIME_LIMITS = ("25P03", "25P04")
 # What libpq says, without SQLSTATE, where trying again is of no use.
@@ -48,7 +50,7 @@ def translated(error: Exception, dsn: str, query: Query | None) -> DataExportErr
         refused = query is None and _REFUSED.search(said)
         return SourceRejected(f"source: {said}: {_CONNECTION}") if refused else SourceUnavailable(f"source: {said}")
     if state in _TIME_LIMITS or not state.startswith(_PERMANENT):
-        return SourceUnavailable(f"source: {said} (SQLSTATE {state}){_advice(state, said)}")
+        return SourceUnavailable(f"source: {said} (SQLSTATE {state}){_advice(state)}")
     position = details.get("PG_DIAG_STATEMENT_POSITION")
     where = query.where(int(position) if position else None) if query else "source"
     message = f"{where}: {said} (SQLSTATE {state}): {_fix(state, said)}"
@@ -64,8 +66,8 @@ def shortened(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 200] + " ... " + text[-190:]
 
 
-def _advice(state: str, said: str) -> str:
-    if state == "40001" and "recovery" in said:
+def _advice(state: str) -> str:
+    if state in _CONFLICTS:  # in whatever language: a transaction that only reads has no other
         return (
             ": the source is a standby that ended the query to go on replaying: set hot_standby_feedback = on there, "
             "or raise its max_standby_streaming_delay"

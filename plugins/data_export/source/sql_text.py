@@ -107,7 +107,8 @@ def _expression(text: str, tokens: list[_Token], column: str) -> str | None:
             continue
         alone = len(item) == 1 or item[-2].text == "."
         end = item[-1].start + len(item[-1].text) if alone else item[-2 if item[-2].word == "as" else -1].start
-        return text[item[0].start : end].strip()
+        expression = text[item[0].start : end].strip()
+        return expression if re.fullmatch(r'[\w$."]+', expression) else f"({expression})"
     return None
 
 
