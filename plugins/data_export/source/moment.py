@@ -134,7 +134,9 @@ class Moment:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _warn(self, text: str) -> None:
-        self.warning = f"{self.warning}; {text}" if self.warning and text not in self.warning else text
+        known = self.warning or ""
+        if text not in known:  # the window may be read again without the records that cannot be read
+            self.warning = f"{known}; {text}" if known else text
         _log.warning("%s: %s", self._window, text)
 
     def _behind(self, state: _State) -> str:

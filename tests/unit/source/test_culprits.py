@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -12,7 +11,7 @@ import pytest
 from data_export.errors import InvalidRecord, ValueRejected
 from data_export.source.extract import extract
 from demo.servers.postgres import PostgresServer
-from tests.unit.source_kit import SCHEMA, SITE, TIMELINE, WINDOW, SourceDatabase
+from tests.unit.source_kit import SCHEMA, SITE, STATES, TIMELINE, WINDOW, SourceDatabase
 
 GOOD, BAD = range(1, 8), 4
 # The types of an installation that is less strict than ours.
@@ -129,16 +128,16 @@ def test_whole_numbers_of_other_types_are_taken(filled: SourceDatabase, tmp_path
     assert first["work_items"][0]["input"][0]["job_conformity"][0]["is_conformity_validated"] is True
 
 
-OWN: dict[str, tuple[str, str, str, dict[str, Any]]] = {
-    "work_order": ("work_order.sql", "    progress_score\n", "    name::float8 AS progress_score\n", {}),
-    "work_item": ("work_item.sql", "    work_item.position\n", "    work_item.name::int AS position\n", {}),
-    "input": ("input.work-orders-timeline.sql", "    input.create_date,", "file_extension::date AS create_date,", {}),
+OWN: dict[str, tuple[str, str, str]] = {
+    "work_order": ("work_order.sql", "    progress_score\n", "    name::float8 AS progress_score\n"),
+    "work_item": ("work_item.sql", "    work_item.position\n", "    work_item.name::int AS position\n"),
+    "input": ("input.work-orders-timeline.sql", "    input.create_date,", "file_extension::date AS create_date,"),
 }
 
 
 @pytest.mark.parametrize("table", OWN)
 def test_a_cast_of_an_installation_s_own_query(filled: SourceDatabase, tmp_path: Path, sql: Path, table: str) -> None:
-    name, old, new, _ = OWN[table]
+    name, old, new = OWN[table]
     text = (sql / name).read_text()
     assert old in text
     (sql / name).write_text(text.replace(old, new))
@@ -155,6 +154,17 @@ def test_a_cast_of_an_installation_s_own_query(filled: SourceDatabase, tmp_path:
     with pytest.raises(InvalidRecord, match=rf'work order {key(0, BAD)}: .*"n/a *".*table {table}, column'):
         filled.export(tmp_path / "out", sql_folder=sql)
     exported = filled.export(tmp_path / "out", on_invalid="quarantine", sql_folder=sql)
+    assert (exported.result.work_orders, exported.result.quarantined) == (6, 1)
+
+
+@pytest.mark.parametrize("export_type", [TIMELINE, STATES])
+def test_an_id_that_is_no_uuid(filled: SourceDatabase, tmp_path: Path, sql: Path, export_type: str) -> None:
+    text = (sql / "work_order.sql").read_text()
+    wrong = f"    CASE WHEN name = 'order {BAD}' THEN 'nope' ELSE site_id::text END AS site_id,\n"
+    (sql / "work_order.sql").write_text(text.replace("    site_id,\n", wrong))
+    with pytest.raises(InvalidRecord, match=rf'work order {key(0, BAD)}: site_id cannot be read: .*uuid: "nope"'):
+        filled.export(tmp_path / "out", export_type, sql_folder=sql)
+    exported = filled.export(tmp_path / "out", export_type, on_invalid="quarantine", sql_folder=sql)
     assert (exported.result.work_orders, exported.result.quarantined) == (6, 1)
 
 
