@@ -1,6 +1,6 @@
 -- The checks on the raw data of each input, in any order. Reads the table inputs (see work_order.sql).
 --
--- Columns, cast to these types if they differ
+-- Columns, cast to these types if they differ; a value that the cast would change is refused
 --   work_order_number   from inputs
 --   input_id            uuid
 --   check               text

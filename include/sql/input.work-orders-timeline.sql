@@ -1,7 +1,7 @@
 -- The inputs of work-orders-timeline: all inputs of each work item, in any order. Reads the table work_items
 -- (see work_order.sql).
 --
--- Columns, cast to these types if they differ
+-- Columns, cast to these types if they differ; a value that the cast would change is refused
 --   work_order_number   from work_items
 --   id                  uuid; also the first part of the image's file name
 --   work_item_id        uuid

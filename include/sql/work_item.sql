@@ -1,6 +1,6 @@
 -- The work items of the work orders, in any order. Reads the table work_orders (see work_order.sql).
 --
--- Columns, cast to these types if they differ
+-- Columns, cast to these types if they differ; a value that the cast would change is refused
 --   work_order_number   from work_orders
 --   id                  uuid
 --   work_order_id       uuid

@@ -5,7 +5,7 @@
 -- Filled in before it runs, in any query: :site_id (uuid), :start and :end (timestamptz; the window is
 -- start <= t < end). An installation with other tables writes its own queries here; extra columns do no harm.
 --
--- Columns, cast to these types if they differ
+-- Columns, cast to these types if they differ; a value that the cast would change is refused
 --   work_order_number   1, 2, 3, ... by create_date with NULL first, then id
 --   id                  uuid
 --   name                text

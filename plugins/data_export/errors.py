@@ -59,7 +59,11 @@ class SourceRejected(PermanentError):
 
 
 class ValueRejected(SourceRejected):
-    """The source cannot read or convert a value that a query asks for."""
+    """The source cannot read or convert a value that a query asks for; `reason` is what it said, without the place."""
+
+    def __init__(self, message: str, reason: str = "") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class InvalidRecord(PermanentError, ValueError):

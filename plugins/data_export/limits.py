@@ -1,14 +1,16 @@
 """Which limits hold for an export, and whether a window keeps them. Nothing here reads anything."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
+from math import ceil
 from typing import Generic, TypeVar
 
 from data_export.config.models import CustomerExport
-from data_export.config.moments import wall_clock
-from data_export.config.platform import customers_dir, place_of, shown
+from data_export.config.moments import wall_clock, window_days
+from data_export.config.platform import customers_dir, load_platform, place_of, shown
 from data_export.config.sections import LimitSettings
-from data_export.errors import LimitExceeded
+from data_export.errors import ConfigError, LimitExceeded
 from data_export.window import ExportWindow
 
 T = TypeVar("T", int, float, date)
@@ -78,6 +80,31 @@ def limits_of(name: str, export: CustomerExport, platform: LimitSettings, *, pla
         sites_at_once=platform.sites_at_once,
         late_after_hours=limit("late_after_hours", platform.late_after_hours, own.late_after_hours, is_stricter=True),
     )
+
+
+def most_window_days() -> int | None:
+    """The platform's own `limits.max_window_days`; None where its settings cannot be read."""
+    try:
+        return load_platform().limits.max_window_days
+    except ConfigError:
+        return None
+
+
+def windows_too_long(export: CustomerExport, most: Callable[[], int | None]) -> tuple[str, bool] | None:
+    """What is wrong with an interval some of whose windows break the platform's limit, and whether all of them do."""
+    if export.interval != "once":
+        shortest, longest = window_days(export.interval)
+    else:
+        whole = wall_clock(export.start, export.end or export.start, export.timezone)
+        shortest = longest = ceil(whole / timedelta(days=1))
+    most_days = most() if longest > 1 else None  # no limit is shorter than a day
+    if most_days is None or longest <= most_days:
+        return None
+    limit = f"limits.max_window_days = {most_days} ({place_of('limits', 'max_window_days')})"
+    fix = "come due more often, or raise the limit"
+    if shortest > most_days:
+        return f"'{export.interval}' makes windows of {shortest:,} days, and none may run with {limit}: {fix}", True
+    return f"'{export.interval}' makes windows of up to {longest:,} days, more than {limit}, which fail: {fix}", False
 
 
 def check_window(name: str, export: CustomerExport, window: ExportWindow, limits: Limits, now: datetime) -> None:

@@ -35,6 +35,7 @@ class Extracted(_Step):
     prefix: str = Field(description="staging prefix of the snapshot's Parquet files")
     tables: dict[str, int] = Field(description="rows by table")
     bytes: int = Field(description="size of the snapshot in staging")
+    left_out: bool = Field(default=False, description="whether the source could not read some work orders")
     warning: str | None = Field(default=None, description="what the source could not promise of the moment it shows")
 
 

@@ -184,10 +184,10 @@ def test_a_broken_file_fails_the_plan_and_hides_nothing(folder: Path, capsys: py
 def test_what_a_limit_will_refuse_fails_the_plan(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DATA_EXPORT_LIMITS__MAX_WINDOW_DAYS", "20")
-    (folder / "new.yaml").write_text((CLOUD % "new").replace("daily", "monthly"))
+    monkeypatch.setenv("DATA_EXPORT_LIMITS__MAX_WINDOW_DAYS", "300")
+    (folder / "new.yaml").write_text((CLOUD % "new").replace("daily", '"0 0 1 1,2 *"'))
     (new,) = planned(capsys, "--no-source", code=1)["exports"]
-    assert "limits.max_window_days = 20" in new["refusals"][0]
+    assert "limits.max_window_days = 300" in new["refusals"][0]
 
 
 @pytest.mark.parametrize("revision", ["no-such", "--all", "HEAD:include"])

@@ -16,6 +16,7 @@ from data_export.source.database import open_source
 from data_export.source.queries import Query
 from data_export_airflow.connections.source import source_dsn
 from demo.servers.postgres import PostgresServer
+from tests.customers import export
 
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 ODD = "a b'c\\d@e/f?g=h&i%20j:k#é\"://x"
@@ -107,7 +108,7 @@ def test_check_says_which_tls_is_in_use(
     server: PostgresServer, certificate: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def said(**extra: str) -> tuple[bool, str]:
-        (result,) = check_source(define(monkeypatch, server, extra=extra), ())
+        result, *_ = check_source(define(monkeypatch, server, extra=extra), export())
         return result.ok, result.detail
 
     ok, detail = said(sslmode="verify-full", sslrootcert=certificate)

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from data_export.source.extract import SQL_FOLDER, extract
+from data_export.source.queries import MAX_RECORD_MB
 from data_export.source.snapshot import TABLES
 from data_export.transform.transform import TransformResult, transform
 from data_export.window import ExportWindow
@@ -67,10 +68,20 @@ class SourceDatabase:
         window: ExportWindow = WINDOW,
         on_invalid: Any = "fail",
         sql_folder: Path = SQL_FOLDER,
+        max_record_mb: int = MAX_RECORD_MB,
     ) -> Exported:
         snapshot = folder / "snapshot"
         snapshot.mkdir(parents=True, exist_ok=True)
-        rows = extract(self.dsn, site, window, export_type, snapshot, sql_folder=sql_folder)
+        rows = extract(
+            self.dsn,
+            site,
+            window,
+            export_type,
+            snapshot,
+            sql_folder=sql_folder,
+            on_invalid=on_invalid,
+            max_record_mb=max_record_mb,
+        )
         data = folder / "data.json"
         result = transform(
             snapshot,
@@ -79,6 +90,7 @@ class SourceDatabase:
             folder / "quarantine.json",
             export_type=export_type,
             on_invalid=on_invalid,
+            max_record_mb=max_record_mb,
         )
         return Exported(rows, result, data.read_bytes(), folder)
 

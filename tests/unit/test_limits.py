@@ -1,5 +1,6 @@
 """Which limits hold, the platform's or the customer's, and what a message calls them."""
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from data_export.config.models import CustomerExport
 from data_export.config.sections import CustomerLimits, LimitSettings
+from data_export.config.validate import check_files
 from data_export.errors import LimitExceeded
 from data_export.limits import check_window, limits_of
 from data_export.window import ExportWindow
@@ -105,3 +107,31 @@ def test_a_day_of_23_or_25_hours_is_one_day(timezone: str, start: str, end: str)
     check_window("acme", one, day, limits, NOW)
     with pytest.raises(LimitExceeded, match="max_window_days"):
         check_window("acme", one, ExportWindow(day.start, day.end + timedelta(seconds=1)), limits, NOW)
+
+
+@pytest.mark.parametrize(
+    ("interval", "days", "words"),
+    [
+        ("0 0 29 2 *", 400, r"makes windows of 1,461 days, and none may run with limits\.max_window_days = 400"),
+        ("0 0 1 1 *", 300, "makes windows of 365 days, and none may run"),
+        ("0 0 1 1,2 *", 300, r"warning: .*windows of up to 335 days, more than limits\.max_window_days = 300"),
+        ("monthly", 7, "makes windows of 28 days, and none may run"),
+        ("weekly", 7, None),
+        ("0 0 1 1 *", 400, None),
+        ("*/5 * * * *", 1, None),
+        ("0 0 31 2 *", 400, "no such day ever comes"),
+    ],
+)
+def test_an_interval_whose_windows_break_the_limit_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval: str, days: int, words: str | None
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_LIMITS__MAX_WINDOW_DAYS", str(days))
+    path = tmp_path / "acme.yaml"
+    path.write_text((customers.GOOD % "x").replace("interval: daily", f'interval: "{interval}"'))
+    problems = check_files([path]).problems
+    if words is None:
+        assert not problems
+        return
+    (problem,) = problems
+    assert problem.is_error is not words.startswith("warning")
+    assert re.search(words.removeprefix("warning: "), str(problem))

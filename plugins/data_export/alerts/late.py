@@ -21,7 +21,9 @@ _STATES = {
 _FIXES = {
     "missing": "Airflow has no DAG of the export: look at its import errors, and whether the dag-processor runs.",
     "none": "Where no run was made, the scheduler was down or the DAG was broken when it was due, and Airflow does not "
-    "make up for that by itself: backfill the window.",
+    "make up for that by itself: backfill the window. Where interval or timezone was changed on a live export, the "
+    "time between the last window as it was and the first new one is in no window, and the window here holds it: "
+    "trigger that time by hand, with from and to.",
     "queued": "Where a run is queued, look at the DAG's other runs, at the pools and at the workers.",
     "running": "Where a run is still going on, its log says what it waits for or why it tries again.",
     "failed": "Where a run has failed, its log says why; clear the failed task with everything downstream.",

@@ -6,18 +6,21 @@ import re
 import smtplib
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
-from uuid import UUID
 
 from data_export.check.probe import check_by_probe, check_staging_by_probe
 from data_export.check.results import CheckResult, Results
+from data_export.config.models import CustomerExport
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import CheckTarget
 from data_export.delivery.email.send import CUSTOMER_LIST, connected, offer_recipient
 from data_export.source.database import RowSecurity, Source, open_source
+from data_export.source.estimate import expected
 from data_export.source.extract import require_site
-from data_export.source.queries import Query
+from data_export.source.queries import SQL_FOLDER, Query
+from data_export.window import ExportWindow
 
 _TLS = """SELECT COALESCE(version, ''), COALESCE(cipher, ''), inet_server_addr() IS NULL
 FROM (SELECT) AS one LEFT JOIN pg_stat_ssl ON pid = pg_backend_pid() AND ssl"""
@@ -25,15 +28,23 @@ _SSL_MODE = re.compile(r"(?:^|[\s?&])sslmode\s*=\s*'?([\w-]+)")
 _OPENS = "name, key and login accepted"
 
 
-def check_source(dsn: str, sites: Sequence[UUID], row_security: RowSecurity = "refuse") -> list[CheckResult]:
-    """Whether the source lets us in and knows the sites, and which TLS the connection uses."""
+def check_source(
+    dsn: str, export: CustomerExport, row_security: RowSecurity = "refuse", sql_folder: Path = SQL_FOLDER
+) -> list[CheckResult]:
+    """Whether the source lets us in, by which TLS, plans the export's own queries, and knows the sites."""
     results = Results()
     with results.step("source: connection", ""), open_source(dsn, row_security=row_security) as source:
         secured = _transport(source, dsn)
     if not results[-1].ok:
         return results
     results[-1] = CheckResult("source: connection", True, secured)
-    for site_id in sites:
+    now = datetime.now(UTC).replace(microsecond=0)
+    day = ExportWindow(now - timedelta(days=1), now)
+    with results.step("source: queries", ""):
+        said = expected(dsn, export, day, sql_folder=sql_folder, row_security=row_security)
+    if results[-1].ok:
+        results[-1] = CheckResult("source: queries", True, said)
+    for site_id in export.sites:
         with results.step(f"source: site {site_id}", "known"):
             require_site(dsn, site_id, row_security)
     return results

@@ -20,6 +20,7 @@ from data_export.config.problems.problems import BrokenFile, ConfigProblem
 from data_export.config.reading.file_text import read_text
 from data_export.config.reading.yaml_lines import Document, read_document
 from data_export.errors import ConfigError
+from data_export.limits import most_window_days, windows_too_long
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,15 +80,15 @@ def file_of(name: str, folder: Path | None = None) -> Path:
 
 def load_all(paths: Iterable[Path]) -> Loaded:
     """These files, which are to lie in one folder. Never raises."""
-    file_refusal = cache(local_refusal)
+    file_refusal, most_days = cache(local_refusal), cache(most_window_days)
     exports: dict[str, AnyExport] = {}
     documents: dict[str, Document] = {}
     problems: list[ConfigProblem] = []
     for path in paths:
         try:
-            document, export = _load(path, file_refusal)
+            document, export = _load(path, file_refusal, most_days)
             documents[path.stem], exports[path.stem] = document, export
-            problems += warnings_of(document, export)
+            problems += warnings_of(document, export) + _too_long(document, export, most_days)
         except BrokenFile as broken:
             problems += broken.problems
         except Exception as error:  # a fault of ours over one file must not hide every other customer's export
@@ -104,7 +105,7 @@ def load_customer(path: Path) -> AnyExport:
     Raises:
         BrokenFile: with all problems of the file.
     """
-    return _load(path, local_refusal)[1]
+    return _load(path, local_refusal, most_window_days)[1]
 
 
 def load_named(name: str, folder: Path | None = None) -> AnyExport:
@@ -167,7 +168,9 @@ def listed(folder: Path, only_dag_id: str | None = None) -> list[Path]:
     return [folder / name for name in names]
 
 
-def _load(path: Path, file_refusal: Callable[[], str | None]) -> tuple[Document, AnyExport]:
+def _load(
+    path: Path, file_refusal: Callable[[], str | None], most_days: Callable[[], int | None]
+) -> tuple[Document, AnyExport]:
     if problem := _not_there(path) or _bad_name(path) or _leaves_folder(path):
         raise BrokenFile([ConfigProblem(path, None, None, problem)])
     document = read_document(path)
@@ -178,7 +181,16 @@ def _load(path: Path, file_refusal: Callable[[], str | None]) -> tuple[Document,
     uri = export.connector_config.address() or ""
     if uri.startswith("file://") and (refusal := file_refusal()):
         raise BrokenFile([document.problem(("connector_config", "storage_uri"), refusal)])
+    too_long = _too_long(document, export, most_days)
+    if any(problem.is_error for problem in too_long):
+        raise BrokenFile(too_long)
     return document, export
+
+
+def _too_long(document: Document, export: CustomerExport, most: Callable[[], int | None]) -> list[ConfigProblem]:
+    """An error where every window would break the platform's limit, a warning where some would."""
+    found = windows_too_long(export, most)
+    return [document.problem(("interval",), found[0], is_error=found[1])] if found else []
 
 
 def _not_there(path: Path) -> str | None:

@@ -14,14 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, 
 from pydantic_core import PydanticCustomError
 
 from data_export.config.fields import NAME, Email, Flag
-from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock
+from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock, window_days
 from data_export.config.sections import CustomerLimits
 from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import CONNECTORS
 
 ExportType = Literal["work-orders-timeline", "work-orders-states"]
 MAX_SITES = 1024  # a run has one mapped task per site, of which Airflow makes no more
-_DAYS = {"hourly": 1, "daily": 1, "weekly": 7, "monthly": 31}  # of the longest window
 _DAG_PREFIX = "data_export__"
 
 
@@ -106,10 +105,12 @@ class CustomerExport(BaseModel):
     @field_validator("limits")
     @classmethod
     def _lets_windows_pass(cls, value: CustomerLimits, info: ValidationInfo) -> CustomerLimits:
-        interval, days = info.data.get("interval"), _DAYS.get(info.data.get("interval", ""))
+        interval, days = info.data.get("interval"), None
         start, end, timezone = (info.data.get(key) for key in ("start_date", "end_date", "timezone"))
         if interval == "once" and start is not None and end is not None and timezone is not None:
             days = ceil(wall_clock(instant(start, timezone), instant(end, timezone), timezone) / timedelta(days=1))
+        elif interval not in (None, "once"):
+            days = window_days(interval)[1]
         if days is not None and value.max_window_days is not None and days > value.max_window_days:
             raise ValueError(
                 f"max_window_days {value.max_window_days} is less than a window of interval {interval} has "

@@ -4,6 +4,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from difflib import get_close_matches
 from functools import lru_cache
+from itertools import pairwise
 from typing import Annotated
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -139,3 +140,24 @@ def check_cron(expression: str) -> str:
     except (CroniterError, TypeError) as error:  # CroniterError is a ValueError, but its range error is a TypeError
         raise ValueError(str(error)) from None
     return " ".join(fields)
+
+
+# The rarest day, 29 February, comes twice in at most twelve years.
+_LOOKED_AT = timedelta(days=4 * 366)
+
+
+@lru_cache(maxsize=1024)
+def window_days(interval: str) -> tuple[int, int]:
+    """Days of the shortest and of the longest window of an interval other than `once`; a part of a day is one."""
+    from croniter import croniter
+
+    days = CRON.get(interval, interval).split()[2:]
+    if days == ["*"] * 3:
+        return 1, 1
+    begun = datetime(2024, 1, 1)  # noqa: DTZ001 - of a clock on the wall
+    due = croniter(" ".join(["0", "0", *days]), begun)
+    moments = [due.get_next(datetime), due.get_next(datetime)]
+    while moments[-1] < begun + _LOOKED_AT:
+        moments.append(due.get_next(datetime))
+    lengths = [(after - before).days for before, after in pairwise(moments)]
+    return min(lengths), max(lengths)

@@ -82,6 +82,10 @@ class LimitSettings(BaseModel):
         le=_MAX_SITES,
         description="sites of one export worked on at once, by each run and by each step: its share of the workers",
     )
+    max_record_mb: Annotated[int, Field(ge=1, le=1000), SPELLED_WHOLE] = Field(
+        default=32,
+        description="MB of one work order with all that belongs to it; a task takes up to seven times as much memory",
+    )
     settle_minutes: _Minutes = Field(
         default=5, description="how long after its end a window is read, so that late commits are in"
     )

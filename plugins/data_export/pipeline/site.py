@@ -16,6 +16,8 @@ from data_export.receipt import DataFile, Delivered, Extracted, ImagesCopied, Tr
 from data_export.source.database import RowSecurity
 from data_export.source.extract import extract
 from data_export.source.moment import Moment
+from data_export.source.queries import MAX_RECORD_MB
+from data_export.source.snapshot import LEFT_OUT
 from data_export.transform.transform import transform
 from data_export.wording import size_in_words
 
@@ -34,6 +36,7 @@ def extract_site(
     *,
     row_security: RowSecurity = "refuse",
     late_commit_minutes: float = 10,
+    max_record_mb: int = MAX_RECORD_MB,
 ) -> Extracted:
     """Lands one moment of one site and window in staging, as Parquet.
 
@@ -48,19 +51,31 @@ def extract_site(
     prefix = layout.staging_site_prefix(plan.staging_prefix, site_id, attempt)
     with scratch() as folder:
         kind, moment = plan.export.export_type, Moment(plan.window, late_commit_minutes * 60)
-        rows = extract(dsn, site_id, plan.window, kind, folder, row_security=row_security, moment=moment)
+        rows = extract(
+            dsn,
+            site_id,
+            plan.window,
+            kind,
+            folder,
+            row_security=row_security,
+            moment=moment,
+            on_invalid=plan.export.on_invalid,
+            max_record_mb=max_record_mb,
+        )
+        left_out = (folder / LEFT_OUT).exists()
         size = asyncio.run(store(sorted(path.name for path in folder.iterdir())))
     _log.info("%s: site %s, window %s: %s rows, %s staged", plan.name, site_id, plan.window, rows, size_in_words(size))
-    return Extracted(site_id=site_id, prefix=prefix, tables=rows, bytes=size, warning=moment.warning)
+    return Extracted(site_id=site_id, prefix=prefix, tables=rows, bytes=size, left_out=left_out, warning=moment.warning)
 
 
-def transform_site(plan: ExportPlan, extracted: Extracted, staging: Store) -> Transformed:
+def transform_site(
+    plan: ExportPlan, extracted: Extracted, staging: Store, *, max_record_mb: int = MAX_RECORD_MB
+) -> Transformed:
     """Turns a snapshot into the data file and the list of its images, in staging."""
 
     async def fetch() -> None:
         async with staging:
-            for table in extracted.tables:
-                name = f"{table}.parquet"
+            for name in names:
                 await download(staging, f"{extracted.prefix}/{SNAPSHOT}/{name}", snapshot / name)
 
     async def store(names: list[str]) -> None:
@@ -68,11 +83,11 @@ def transform_site(plan: ExportPlan, extracted: Extracted, staging: Store) -> Tr
             for name in names:
                 await upload(staging, folder / name, f"{extracted.prefix}/{name}")
 
+    export, names = plan.export, [f"{table}.parquet" for table in extracted.tables] + [LEFT_OUT] * extracted.left_out
     with scratch() as folder:
         snapshot = folder / SNAPSHOT
         snapshot.mkdir()
         asyncio.run(fetch())
-        export = plan.export
         result = transform(
             snapshot,
             folder / DATA,
@@ -80,18 +95,17 @@ def transform_site(plan: ExportPlan, extracted: Extracted, staging: Store) -> Tr
             folder / QUARANTINE,
             export_type=export.export_type,
             on_invalid=export.on_invalid,
+            max_record_mb=max_record_mb,
         )
         asyncio.run(store([DATA, IMAGES] + [QUARANTINE] * bool(result.quarantined)))
-    if result.quarantined:
-        key = f"{staging.uri}{extracted.prefix}/{QUARANTINE}"
-        _log.warning(
-            "%s: site %s: %d work orders quarantined: see %s", plan.name, extracted.site_id, result.quarantined, key
-        )
+    quarantine_key = f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None
+    if quarantine_key:
+        _log.warning("%s: %d work orders quarantined: %s%s", plan.name, result.quarantined, staging.uri, quarantine_key)
     return Transformed(
         site_id=extracted.site_id,
         data_key=f"{extracted.prefix}/{DATA}",
         images_key=f"{extracted.prefix}/{IMAGES}",
-        quarantine_key=f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None,
+        quarantine_key=quarantine_key,
         work_orders=result.work_orders,
         quarantined=result.quarantined,
         images=result.images,

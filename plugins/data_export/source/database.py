@@ -1,9 +1,11 @@
 """One read-only transaction on the source, and the meaning of its errors."""
 
+import json
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
-from typing import TYPE_CHECKING, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
 
 import pyarrow as pa
@@ -12,6 +14,7 @@ from adbc_driver_manager import Error
 from data_export.errors import SourceRejected
 from data_export.source.errors import is_uri, translated
 from data_export.source.queries import Query
+from data_export.source.snapshot import TABLES, Found
 
 if TYPE_CHECKING:
     from adbc_driver_manager import dbapi
@@ -46,12 +49,48 @@ _SESSION = {
 RowSecurity = Literal["refuse", "apply"]
 
 
+_ENCODING = Query("SELECT current_setting('server_encoding')", ())
+
+
 class Source:
     """An open transaction, created by `open_source`."""
 
-    def __init__(self, connection: "dbapi.Connection", dsn: str) -> None:
+    def __init__(self, connection: "dbapi.Connection", dsn: str, begin: Callable[[], None]) -> None:
         self._connection = connection
         self._dsn = dsn
+        self._begin = begin
+
+    def renew(self) -> None:
+        """Begins a new transaction, which shows a newer moment; needed after an error."""
+        try:
+            self._connection.rollback()
+            self._begin()
+        except Error as error:
+            raise translated(error, self._dsn, None) from None
+
+    def found(self, query: Query) -> Found:
+        """The types of what `Queries.columns()` returns; nothing is read."""
+        encoding = self.value(_ENCODING)
+        with self._connection.cursor() as cursor:
+            try:
+                fields = iter(cursor.adbc_execute_schema(query.text))
+            except (Error, OSError) as error:
+                raise translated(error, self._dsn, query) from None
+        types = {table: {name: _type_of(next(fields)) for name in schema.names} for table, schema in TABLES.items()}
+        return Found(types, encoding != "SQL_ASCII")
+
+    def plan(self, query: Query) -> dict[str, Any]:
+        """How the source would run the query, by `EXPLAIN`; it checks every right, and reads nothing."""
+        explained = query.after("EXPLAIN (FORMAT JSON) ")
+        with self._connection.cursor() as cursor:
+            cursor.adbc_statement.set_options(**{"adbc.postgresql.use_copy": "false"})
+            try:
+                cursor.execute(explained.text)
+                row = cursor.fetchone()
+            except (Error, OSError) as error:
+                raise translated(error, self._dsn, explained) from None
+        plans: list[dict[str, Any]] = json.loads(str(row[0])) if row else []
+        return plans[0]["Plan"] if plans else {}
 
     def value(self, query: Query) -> object:
         """The first column of the first row."""
@@ -88,6 +127,10 @@ class Source:
                 if isinstance(error, Error | OSError):
                     raise translated(error, self._dsn, query) from None
                 raise
+
+
+def _type_of(field: pa.Field) -> str:
+    return str((field.metadata or {}).get(b"POSTGRESQL:type", b""), "utf-8")
 
 
 def _execute(cursor: "dbapi.Cursor", sql: str) -> Iterator[pa.RecordBatch]:
@@ -131,13 +174,15 @@ def open_source(
             settings |= {"statement_timeout": f"{patience * 1000:.0f}ms", "lock_timeout": "1s"}
         try:
             for step in before:
-                _begin(connection, "READ COMMITTED", settings)
-                step(Source(connection, dsn))
+                newest = partial(_begin, connection, "READ COMMITTED", settings)
+                newest()
+                step(Source(connection, dsn, newest))
                 connection.rollback()
-            _begin(connection, "REPEATABLE READ", settings)
+            one_moment = partial(_begin, connection, "REPEATABLE READ", settings)
+            one_moment()
         except Error as error:
             raise translated(error, dsn, None) from None
-        yield Source(connection, dsn)
+        yield Source(connection, dsn, one_moment)
     finally:
         with suppress(Error):  # after a lost connection there is nothing left to close
             connection.close()

@@ -5,12 +5,15 @@ from urllib.parse import unquote, urlsplit
 
 from data_export.errors import DataExportError, SourceRejected, SourceUnavailable, ValueRejected
 from data_export.source.queries import Query
+from data_export.source.snapshot import OURS
 from data_export.wording import harmless
 
 # SQLSTATE classes of what a retry cannot help: data, login, catalogue, syntax, rights, unsupported, limits of a value.
 _PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", "54", "P0")
 # Of these classes: what a value of a row can cause.
 _OF_VALUES = ("0A", "22", "54")
+# What replaying ends on a standby.
+_CONFLICTS = ("40001", "40P01")
 # And the server's time limits for a transaction, or for one that waits.
 _TIME_LIMITS = ("25P03", "25P04")
 # What libpq says, without SQLSTATE, where trying again is of no use.
@@ -20,9 +23,14 @@ _REFUSED = re.compile(
     r"|invalid integer value|invalid \w+ value|missing \"=\"|unterminated quoted string|could not match \d+"
     "|weak sslmode|could not (read|load|open) .*(certificate|private key)|private key file|not compiled in"
 )
+# Our own words, which PostgreSQL quotes as a value that it cannot read, in whatever quotation marks.
+_OURS = re.compile(OURS + r"(.*? allows)")
+_LONGEST = 600
+_DENIED = re.compile(
+    r"permission denied for (?:(?:foreign |materialized )?(table|view|schema|function)) (.+?)(?: \(|$)"
+)
 _SECRETS = ("password", "sslpassword", "oauth_client_secret")
 _PAIR = re.compile(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\]|\\.)*))", re.DOTALL)
-_SAID = 600
 _CONNECTION = "check the source's connection (source.conn_id in platform.yaml)"
 
 
@@ -38,20 +46,28 @@ def translated(error: Exception, dsn: str, query: Query | None) -> DataExportErr
     said = details.get("PG_DIAG_MESSAGE_PRIMARY") or " ".join(str(error).removeprefix("IO: [libpq] ").split())
     if detail := details.get("PG_DIAG_MESSAGE_DETAIL"):
         said += f" ({' '.join(detail.split())})"
-    said = harmless(_without_secrets(said, dsn), _SAID)
+    said = shortened(_without_secrets(said, dsn))
     if state is None:
         refused = query is None and _REFUSED.search(said)
         return SourceRejected(f"source: {said}: {_CONNECTION}") if refused else SourceUnavailable(f"source: {said}")
     if state in _TIME_LIMITS or not state.startswith(_PERMANENT):
-        return SourceUnavailable(f"source: {said} (SQLSTATE {state}){_advice(state, said)}")
+        return SourceUnavailable(f"source: {said} (SQLSTATE {state}){_advice(state)}")
     position = details.get("PG_DIAG_STATEMENT_POSITION")
     where = query.where(int(position) if position else None) if query else "source"
-    kind = ValueRejected if state.startswith(_OF_VALUES) else SourceRejected
-    return kind(f"{where}: {said} (SQLSTATE {state}): {_fix(state, said)}")
+    message = f"{where}: {said} (SQLSTATE {state}): {_fix(state, said)}"
+    if not state.startswith(_OF_VALUES):
+        return SourceRejected(message)
+    ours = _OURS.search(said)
+    return ValueRejected(message, ours[1] if ours else f"cannot be read: {said} (SQLSTATE {state})")
 
 
-def _advice(state: str, said: str) -> str:
-    if state == "40001" and "recovery" in said:
+def shortened(text: str) -> str:
+    """A source's words as they may be shown anywhere: on one line, printable, and not endless."""
+    return harmless(text if len(text) <= _LONGEST else text[: _LONGEST - 200] + " ... " + text[-190:], 2 * _LONGEST)
+
+
+def _advice(state: str) -> str:
+    if state in _CONFLICTS:  # in whatever language: a transaction that only reads has no other
         return (
             ": the source is a standby that ended the query to go on replaying: set hot_standby_feedback = on there, "
             "or raise its max_standby_streaming_delay"
@@ -70,6 +86,9 @@ def _fix(state: str, said: str) -> str:
     if state == "42501":
         if "row-level security" in said:
             return policies
+        if denied := _DENIED.search(said):
+            right = {"schema": "USAGE ON SCHEMA", "function": "EXECUTE ON FUNCTION"}.get(denied[1], "SELECT ON")
+            return f"grant it to the source connection's user: GRANT {right} {denied[2]} TO ..."
         # A server that speaks another language: its words do not say which of the two it is.
         return grant if "permission denied" in said else f"{grant}; or, where the table has policies: {policies}"
     if state == "42702":

@@ -1,15 +1,19 @@
-"""Estimates the amount of data in windows by counting at the source."""
+"""Estimates the amount of data in windows by counting at the source, and the work by asking its planner."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from data_export.config.models import CustomerExport
 from data_export.errors import SourceUnavailable
 from data_export.source.database import RowSecurity, open_source
 from data_export.source.queries import SQL_FOLDER, Queries
 from data_export.window import ExportWindow
+
+# That of 160 MB, by PostgreSQL's default costs of one page and its rows.
+_COST_OF_BIG_TABLE = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +66,39 @@ def count(
 
 def _number(value: object) -> int:
     return value if isinstance(value, int) else 0
+
+
+def expected(
+    dsn: str,
+    export: CustomerExport,
+    window: ExportWindow,
+    *,
+    sql_folder: Path = SQL_FOLDER,
+    row_security: RowSecurity = "refuse",
+) -> str:
+    """What the planner of the source expects of the export's own statement for one site and window, in words.
+
+    Nothing is read, but every table, column, function and right is looked at, as when it runs.
+
+    Raises:
+        SourceUnavailable, SourceRejected: as `extract`.
+    """
+    queries = Queries(sql_folder, export.sites[0], window, export.export_type)
+    with open_source(dsn, row_security=row_security) as source:
+        plan = source.plan(queries.snapshot(source.found(queries.columns())))
+    rows, cost = f"{plan['Plan Rows']:,} rows", f"{plan['Total Cost']:,.0f}"
+    words = f"all can be read; for a day of a site, the planner expects {rows} at a cost of {cost}"
+    whole = sorted({str(node["Relation Name"]) for node in _nodes(plan) if _reads_whole(node)})
+    if whole:
+        words += f"; it reads the whole of {', '.join(whole)}: is an index missing, or ANALYZE?"
+    return words
+
+
+def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    yield plan
+    for inner in plan.get("Plans", ()):
+        yield from _nodes(inner)
+
+
+def _reads_whole(node: dict[str, Any]) -> bool:
+    return node["Node Type"] == "Seq Scan" and float(node["Total Cost"]) >= _COST_OF_BIG_TABLE

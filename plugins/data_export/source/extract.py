@@ -2,20 +2,28 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Literal
 from uuid import UUID
 
 import numpy as np
+import orjson
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_export.errors import SourceRejected
+from data_export.errors import SourceRejected, SourceUnavailable, ValueRejected
+from data_export.source.culprits import Culprit, find_culprits
 from data_export.source.database import RowSecurity, Source, open_source
 from data_export.source.moment import Moment
-from data_export.source.queries import SQL_FOLDER, Queries, places
-from data_export.source.snapshot import NUMBER, REPEATED, TABLES
+from data_export.source.queries import MAX_RECORD_MB, SQL_FOLDER, Queries
+from data_export.source.snapshot import LEFT_OUT, NUMBER, REPEATED, TABLES, places
+from data_export.source.sql_text import Orders
 from data_export.window import ExportWindow
+
+# A value may come to be wrong while the others that are wrong are looked for.
+_MOST_READINGS = 4
 
 
 def extract(
@@ -28,6 +36,8 @@ def extract(
     sql_folder: Path = SQL_FOLDER,
     row_security: RowSecurity = "refuse",
     moment: Moment | None = None,
+    on_invalid: Literal["fail", "quarantine"] = "fail",
+    max_record_mb: int = MAX_RECORD_MB,
 ) -> dict[str, int]:
     """Writes `<folder>/<table>.parquet` (zstd) for every table of `snapshot.TABLES`; returns rows by table.
 
@@ -36,26 +46,67 @@ def extract(
     size of the window. `dsn` is a libpq URI or `key=value` string; a work order is in the window when `work_order.sql`
     of `sql_folder` says so, as shipped when it was created or updated in `[start, end)`.
 
+    A work order with a value that the source cannot read or convert, or that is larger than `max_record_mb`, is left
+    out and listed in `<folder>/left-out.json`, a JSON object per line, where `on_invalid` is `quarantine`.
+
     Raises:
+        InvalidRecord: there is such a work order, and `on_invalid` is `fail`.
         SourceUnavailable: no connection, a restart, a timeout: a retry may help.
         SourceRejected: login, right, database or query refused; a query lacks a column; the site is unknown.
     """
-    queries = Queries(sql_folder, site_id, window, export_type)
-    rows = dict.fromkeys(TABLES, 0)
-    moment = moment or Moment(window)
-    steps = (moment.reach_end, moment.wait_for_writers)
-    with open_source(dsn, row_security=row_security, before=steps) as source, ExitStack() as stack:
-        writers = {table: stack.enter_context(_writer(folder, table)) for table in TABLES}
-        # Closed at once when a write fails: the query ends before its connection does.
-        for batch in stack.enter_context(closing(source.batches(queries.snapshot()))):
-            for table, part in _by_table(batch):
-                if part[NUMBER].null_count:
-                    raise SourceRejected(f"{queries.file(table)}: {NUMBER} is NULL: take it from the table above")
-                writers[table].write_batch(part)
-                rows[table] += len(part)
-        if not rows["work_order"]:
-            _require_site(source, queries, site_id)
+    queries = Queries(sql_folder, site_id, window, export_type, max_record_mb)
+    reader = _Reader(queries, dsn, row_security, moment or Moment(window), folder)
+    rows, left_out = reader.read_what_can_be(site_id, only_first=on_invalid == "fail")
+    (folder / LEFT_OUT).unlink(missing_ok=True)
+    if left_out:
+        lines = (orjson.dumps(culprit.to_dict()) + b"\n" for culprit in left_out)
+        (folder / LEFT_OUT).write_bytes(b"".join(lines))
     return rows
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """Reads one window's snapshot."""
+
+    queries: Queries
+    dsn: str
+    row_security: RowSecurity
+    moment: Moment
+    folder: Path
+
+    def read_what_can_be(self, site_id: UUID, *, only_first: bool) -> tuple[dict[str, int], list[Culprit]]:
+        """Rows by table, without the work orders that cannot be read; with `only_first` such a one is an error."""
+        left_out: list[Culprit] = []
+        for _ in range(_MOST_READINGS):
+            known = tuple(culprit.work_order for culprit in left_out)
+            try:
+                return self.read(known, site_id), left_out
+            except ValueRejected as error:
+                left_out += find_culprits(
+                    self.dsn, self.queries, error, known, only_first=only_first, row_security=self.row_security
+                )
+            if only_first:
+                raise left_out[0].error()
+        raise SourceUnavailable(f"source: its rows changed {_MOST_READINGS} times while they were read: try again")
+
+    def read(self, without: tuple[str, ...], site_id: UUID) -> dict[str, int]:
+        """Rows by table, of all work orders but those."""
+        rows = dict.fromkeys(TABLES, 0)
+        steps = (self.moment.reach_end, self.moment.wait_for_writers)
+        with open_source(self.dsn, row_security=self.row_security, before=steps) as source, ExitStack() as stack:
+            query = self.queries.snapshot(source.found(self.queries.columns()), Orders(without=without))
+            writers = {table: stack.enter_context(_writer(self.folder, table)) for table in TABLES}
+            # Closed at once when a write fails: the query ends before its connection does.
+            for batch in stack.enter_context(closing(source.batches(query))):
+                for table, part in _by_table(batch):
+                    if part[NUMBER].null_count:
+                        place = self.queries.file(table)
+                        raise SourceRejected(f"{place}: {NUMBER} is NULL: take it from the table above")
+                    writers[table].write_batch(part)
+                    rows[table] += len(part)
+            if not rows["work_order"] and not without:
+                _require_site(source, self.queries, site_id)
+        return rows
 
 
 def require_site(dsn: str, site_id: UUID, row_security: RowSecurity = "refuse") -> None:

@@ -19,6 +19,8 @@ _BEHIND_SECONDS = 120.0
 # An idle primary sends its standby nothing. A receiver that outlives its own timeout was answered meanwhile; so much
 # longer it is looked at.
 _IDLE_MARGIN = 5.0
+# How long the last commits may be on their way before nothing but idleness is left as an explanation.
+_ON_THE_WAY = 2.0
 _LONGEST_PAUSE = 5.0
 _SAY_EVERY = 60.0
 
@@ -94,7 +96,8 @@ class Moment:
                 idle_since, last = waited, (state.replayed, state.received, state.receiver)
             if state.seen_until >= self._window.end:
                 return
-            if state.standby and state.abreast_until(waited - idle_since) >= self._window.end:
+            idle = waited - idle_since
+            if state.standby and idle >= _ON_THE_WAY and state.abreast_until(idle) >= self._window.end:
                 self._warn(_nothing_since(state))
                 return
             ahead = self._window.end - state.clock
@@ -131,7 +134,9 @@ class Moment:
             pause = min(2 * pause, _LONGEST_PAUSE)
 
     def _warn(self, text: str) -> None:
-        self.warning = f"{self.warning}; {text}" if self.warning and text not in self.warning else text
+        known = self.warning or ""
+        if text not in known:  # the window may be read again without the records that cannot be read
+            self.warning = f"{known}; {text}" if known else text
         _log.warning("%s: %s", self._window, text)
 
     def _behind(self, state: _State) -> str:

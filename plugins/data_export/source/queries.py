@@ -1,29 +1,19 @@
 """Combines the files of `include/sql/` into the one statement that reads a snapshot."""
 
-import re
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
 
-import pyarrow as pa
-
 from data_export.config.platform import ROOT
+from data_export.config.sections import LimitSettings
 from data_export.errors import SourceRejected
-from data_export.source.snapshot import JSON_COLUMNS, NUMBER, TABLES
+from data_export.source.snapshot import KEYS, NUMBER, SLOTS, TABLES, Found, cast, places, sql_columns
+from data_export.source.sql_text import ALL_ORDERS, Orders, filled, narrowed
 from data_export.window import ExportWindow
 
 SQL_FOLDER = ROOT / "include" / "sql"
-
-_PLACEHOLDER = re.compile(r"(?<!:):(site_id|start|end)\b")  # not the `::type` of a cast
-_SQL_TYPES = {
-    pa.binary(16): "uuid",
-    pa.string(): "text",
-    pa.int64(): "int8",
-    pa.float64(): "float8",
-    pa.bool_(): "bool",
-    pa.timestamp("us", tz="UTC"): "timestamptz",
-}
+MAX_RECORD_MB = LimitSettings().max_record_mb
 #: What each query is seen as by the queries after it.
 _SEEN_AS = {
     "work_order": "work_orders",
@@ -34,32 +24,6 @@ _SEEN_AS = {
 }
 # PostgreSQL 17 and newer know of the order: what is looked up row by row then streams at once, without a sort.
 _KEPT_IN_ORDER = ("MATERIALIZED (SELECT * FROM (", f") AS rows ORDER BY {NUMBER})")
-
-
-def _columns(table: str) -> list[tuple[str, str]]:
-    """Name and SQL type of a table's columns, without the work order number."""
-    return [
-        (field.name, "jsonb" if field.name in JSON_COLUMNS else _SQL_TYPES[field.type])
-        for field in TABLES[table]
-        if field.name != NUMBER
-    ]
-
-
-def _slots() -> list[str]:
-    """The shared column types: each type as often as in the table with the most columns of it."""
-    most: Counter[str] = Counter()
-    for table in TABLES:
-        most |= Counter(kind for _, kind in _columns(table))
-    return list(most.elements())
-
-
-SLOTS = _slots()
-
-
-def places(table: str) -> dict[str, int]:
-    """The index in `SLOTS` of each column of a table: the first free slot of its type."""
-    free = {kind: iter([k for k, slot in enumerate(SLOTS) if slot == kind]) for kind in SLOTS}
-    return {name: next(free[kind]) for name, kind in _columns(table)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +38,12 @@ class Query:
         for start, end, path, own in self.parts:
             if position is not None and start < position <= end:
                 return f"{path}, line {self.text.count(chr(10), start, position - 1) + 1}" if own else str(path)
-        return str(self.parts[0][2].parent)
+        return str(self.parts[0][2].parent) if self.parts else "source"
+
+    def after(self, words: str) -> "Query":
+        """The same with words before it."""
+        moved = [(start + len(words), end + len(words), path, own) for start, end, path, own in self.parts]
+        return Query(words + self.text, tuple(moved))
 
 
 class Queries:
@@ -84,9 +53,12 @@ class Queries:
     by COPY. Only a uuid and two instants ever become part of a query, so nothing can be injected.
     """
 
-    def __init__(self, folder: Path, site_id: UUID, window: ExportWindow, export_type: str) -> None:
+    def __init__(
+        self, folder: Path, site_id: UUID, window: ExportWindow, export_type: str, max_record_mb: int = MAX_RECORD_MB
+    ) -> None:
         self._folder = folder
         self._export_type = export_type
+        self._max_bytes = max_record_mb * 1_000_000
         self._values = {
             "site_id": f"'{site_id}'::uuid",
             "start": f"'{window.start.isoformat()}'::timestamptz",
@@ -97,25 +69,86 @@ class Queries:
         """The file that selects a table's rows."""
         return self._folder / (f"input.{self._export_type}.sql" if table == "input" else f"{table}.sql")
 
-    def snapshot(self) -> Query:
+    def snapshot(self, found: Found, orders: Orders = ALL_ORDERS) -> Query:
         """The rows of all tables: index of the table, work order number, then `SLOTS`; each table sorted by number.
 
         One statement lets the source look up every row once: each level is joined to the kept rows of the level above,
         instead of finding them again for every table. The casts cost nothing if the type is right, and let an
-        installation's columns be varchar, citext, json, or timestamp (read as UTC).
+        installation's columns be varchar, citext, json, or timestamp (read as UTC). A value that the cast would change,
+        or that is larger than the limit of a record, is an error of PostgreSQL's.
 
         Raises:
             SourceRejected: a file is missing.
         """
+        pieces = self._tables(list(TABLES), orders)
+        for index, table in enumerate(TABLES):
+            rows = self._rows_of(index, table, found)
+            pieces.append((("\nUNION ALL " if index else "\n") + rows, self.file(table), False))
+        return _joined(pieces)
+
+    def columns(self) -> Query:
+        """No rows, the columns of all tables as the queries return them, in the order of `TABLES`; not to be run."""
+        pieces = self._tables(list(TABLES), ALL_ORDERS)
+        for index, table in enumerate(TABLES):
+            names = [NUMBER, *(name for name, _ in sql_columns(table))]
+            listed = ", ".join(f'{_SEEN_AS[table]}."{name}"' for name in names)
+            pieces.append(((", " if index else "\nSELECT ") + listed, self.file(table), False))
+        pieces.append((" FROM " + ", ".join(_SEEN_AS.values()), self.file("work_order"), False))
+        return _joined(pieces)
+
+    def ids(self, table: str, orders: Orders) -> Query:
+        """The names of a table's rows as text (see `KEYS`), bytewise in order, without computing any other column."""
+        path = self.file(table)
+        above = list(TABLES)[: list(TABLES).index(table)]
+        key = f'rows."{KEYS[table]}"::text'
+        pieces = self._tables(above, orders)
+        pieces += [(f'\nSELECT DISTINCT {key} COLLATE "C" FROM (', path, False), *self._own(table, orders)]
+        where = f" WHERE {orders.condition('rows.id')}" if table == "work_order" else ""
+        return _joined([*pieces, (f") AS rows{where} ORDER BY 1", path, False)])
+
+    def column(self, table: str, name: str, found: Found, orders: Orders, keys: tuple[str, str] | None = None) -> Query:
+        """One column as the snapshot has it, of all rows or of those whose key is in that range."""
+        path = self.file(table)
+        above = list(TABLES)[: list(TABLES).index(table)]
+        value = self._cast("rows", table, name, dict(sql_columns(table)).get(name, "int4"), found)
+        tests = [orders.condition("rows.id")] if table == "work_order" else []
+        tests += [Orders(*keys).condition(f'rows."{KEYS[table]}"')] if keys else []
+        where = " AND ".join(tests) or "true"
+        pieces = self._tables(above, orders)
+        pieces += [(f"\nSELECT {value} AS value FROM (", path, False), *self._own(table, orders)]
+        return _joined([*pieces, (f") AS rows WHERE {where}", path, False)])
+
+    def _tables(self, tables: Sequence[str], orders: Orders) -> list[tuple[str, Path, bool]]:
+        """`WITH` and what the queries of these tables are seen as."""
         pieces: list[tuple[str, Path, bool]] = []
-        for table, name in _SEEN_AS.items():
+        for table in tables:
             path = self.file(table)
             opening, closing = ("NOT MATERIALIZED (", ")") if table.endswith("_conformity") else _KEPT_IN_ORDER
-            opening = f"{', ' if pieces else 'WITH '}{name} AS {opening}"
-            pieces += [(opening, path, False), (self._filled(path), path, True), (closing, path, False)]
-        for index, table in enumerate(TABLES):
-            pieces.append((("\nUNION ALL " if index else "\n") + _rows_of(index, table), self.file(table), False))
-        return _joined(pieces)
+            if table == "work_order" and orders != ALL_ORDERS:
+                closing = closing.replace("AS rows", f"AS rows WHERE {orders.condition('rows.id')}")
+            opening = f"{', ' if pieces else 'WITH '}{_SEEN_AS[table]} AS {opening}"
+            pieces += [(opening, path, False), *self._own(table, orders), (closing, path, False)]
+        return pieces
+
+    def _own(self, table: str, orders: Orders) -> list[tuple[str, Path, bool]]:
+        """An installation's own query; that of the work orders narrowed inside, where its expressions may fail."""
+        path = self.file(table)
+        text = self._filled(path)
+        if table == "work_order" and orders != ALL_ORDERS:
+            text = narrowed(text, "id", orders.condition("{id}")) or text
+        return [(text, path, True)]
+
+    def _rows_of(self, index: int, table: str, found: Found) -> str:
+        name = _SEEN_AS[table]
+        values = [f"NULL::{kind}" for kind in SLOTS]
+        for column, place in places(table).items():
+            values[place] = self._cast(name, table, column, SLOTS[place], found)
+        number = self._cast(name, table, NUMBER, "int4", found)
+        listed = ", ".join([f"{index}::int2", number, *values])
+        return " ".join(["(SELECT", listed, "FROM", name, f"ORDER BY {name}.{NUMBER})"])
+
+    def _cast(self, rows: str, table: str, column: str, kind: str, found: Found) -> str:
+        return cast(f'{rows}."{column}"', kind, found.types[table][column], self._max_bytes, encoded=found.encoded)
 
     def counts(self, *, inputs: bool) -> Query:
         """One row: how many work orders and inputs (NULL if not requested) the snapshot would have."""
@@ -124,7 +157,7 @@ class Queries:
         for table in tables:
             path = self.file(table)
             pieces.append((f"{', ' if pieces else 'WITH '}{_SEEN_AS[table]} AS (", path, False))
-            pieces += [(self._filled(path), path, True), (")", path, False)]
+            pieces += [*self._own(table, ALL_ORDERS), (")", path, False)]
         counts = "SELECT (SELECT count(*) FROM work_orders), (SELECT count(*) FROM inputs)"
         pieces.append((counts if inputs else "SELECT count(*), NULL FROM work_orders", self.file("work_order"), False))
         return _joined(pieces)
@@ -139,16 +172,7 @@ class Queries:
             text = path.read_text(encoding="utf-8")
         except FileNotFoundError:
             raise SourceRejected(f"{path}: no such file: put the query back") from None
-        # A line break after it: the file may end in a comment.
-        return _PLACEHOLDER.sub(lambda match: self._values[match[1]], text).rstrip().removesuffix(";") + "\n"
-
-
-def _rows_of(index: int, table: str) -> str:
-    name = _SEEN_AS[table]
-    columns = {place: f'{name}."{column}"' for column, place in places(table).items()}
-    values = ", ".join(f"{columns.get(place, 'NULL')}::{kind}" for place, kind in enumerate(SLOTS))
-    columns_of = f"{index}::int2, {name}.{NUMBER}::int4, {values}"
-    return " ".join(["(SELECT", columns_of, "FROM", name, f"ORDER BY {name}.{NUMBER})"])
+        return filled(text, self._values).rstrip() + "\n"  # a line break: the file may end in a comment
 
 
 def _joined(pieces: list[tuple[str, Path, bool]]) -> Query:

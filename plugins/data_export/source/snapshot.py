@@ -5,9 +5,15 @@ sorted by that number, so that the five files can be read in parallel. uuids are
 text.
 """
 
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import pyarrow as pa
 
 NUMBER = "work_order_number"
+#: The file of the work orders that the source could not read, as records set aside, one JSON object per line.
+LEFT_OUT = "left-out.json"
 
 _UUID = pa.binary(16)
 _TEXT = pa.string()
@@ -69,3 +75,73 @@ REPEATED: dict[str, list[str]] = {
 
 #: Text columns that hold JSON.
 JSON_COLUMNS = frozenset({"metadata", "analyzed_value", "corrected_value"})
+
+#: What names a row of a table: its own id, or that of the input that it is about.
+KEYS = {"work_order": "id", "work_item": "id", "input": "id"} | dict.fromkeys(
+    ("data_conformity", "job_conformity"), "input_id"
+)
+
+_SQL_TYPES = {
+    pa.binary(16): "uuid",
+    pa.string(): "text",
+    pa.int64(): "int8",
+    pa.float64(): "float8",
+    pa.bool_(): "bool",
+    pa.timestamp("us", tz="UTC"): "timestamptz",
+}
+#: Begins the words of ours that PostgreSQL quotes as a value that it cannot read.
+OURS = "data_export: "
+_INEXACT = ("numeric", "float4", "float8", "money")
+# The most bytes of text that one byte of a stored value can be: lz4 packs 255 into one, JSON spells one as six.
+_UNPACKED = 255 * 6
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the queries return at the source."""
+
+    types: Mapping[str, Mapping[str, str]]  # of each table's columns, as PostgreSQL calls them
+    encoded: bool  # whether the database knows the encoding of its texts; SQL_ASCII does not
+
+
+def sql_columns(table: str) -> list[tuple[str, str]]:
+    """Name and SQL type of a table's columns, without the work order number."""
+    return [
+        (field.name, "jsonb" if field.name in JSON_COLUMNS else _SQL_TYPES[field.type])
+        for field in TABLES[table]
+        if field.name != NUMBER
+    ]
+
+
+def _slots() -> list[str]:
+    """The shared column types: each type as often as in the table with the most columns of it."""
+    most: Counter[str] = Counter()
+    for table in TABLES:
+        most |= Counter(kind for _, kind in sql_columns(table))
+    return list(most.elements())
+
+
+SLOTS = _slots()
+
+
+def places(table: str) -> dict[str, int]:
+    """The index in `SLOTS` of each column of a table: the first free slot of its type."""
+    free = {kind: iter([k for k, slot in enumerate(SLOTS) if slot == kind]) for kind in SLOTS}
+    return {name: next(free[kind]) for name, kind in sql_columns(table)}
+
+
+def cast(value: str, kind: str, found: str, max_bytes: int, *, encoded: bool) -> str:
+    """SQL: the value as the type of the snapshot. What the type would change to fit is an error of PostgreSQL's."""
+    if kind in ("int4", "int8") and found in _INEXACT:
+        return f"trim_scale({value}::numeric)::text::{kind}"  # 5.00 is 5, 1.5 is no whole number
+    if kind == "bool" and found in ("int2", "int4", "int8"):
+        return f"{value}::text::bool"  # 0 and 1; the cast itself takes 2 for true
+    if kind not in ("text", "jsonb"):
+        return f"{value}::{kind}"
+    read = value if encoded else f"convert_from(textsend({value}::text), 'UTF8')"
+    size = f"octet_length({value}::text)"
+    too_large = f"{size} > {max_bytes}"  # of a text, its size is known without reading it
+    if found not in ("text", "varchar"):  # what a small stored value can unpack to is small too
+        too_large = f"pg_column_size({value}) > {max_bytes // _UNPACKED} AND {too_large}"
+    refusal = f"('{OURS}is ' || {size} || ' bytes long, more than limits.max_record_mb allows')::int8::text"
+    return f"CASE WHEN {too_large} THEN {refusal}::{kind} ELSE {read}::{kind} END"

@@ -23,7 +23,7 @@ def refusal(chunk: Chunk, found: list[Problem]) -> InvalidRecord:
     order = _identity(chunk["work_order"], "id", int(number.searchsorted(first.number)))
     more = f" (and {len(found) - 1} more nearby)" if len(found) > 1 else ""
     return InvalidRecord(
-        f"work order {order}: {first.field}{_place(chunk, first)} {first.text}{more}: "
+        f"work order {order}: {f'{first.field}{_place(chunk, first)} {first.text}{more}'.strip()}: "
         "fix the row at the source, or write on_invalid: quarantine in the customer file"
     )
 
@@ -32,17 +32,20 @@ def set_aside(chunk: Chunk, found: list[Problem], path: Path) -> Chunk:
     """Appends the work orders with problems to `path`, one JSON object per line; returns the chunk without them.
 
     Each line has `work_order` (id), `problems` (`field`, `input`, `problem`) and `rows`, the raw rows by table: uuids
-    and timestamps as text, jsonb as PostgreSQL's text.
+    and timestamps as text, jsonb as PostgreSQL's text; no rows where the problem is their size.
     """
     found = sorted(found, key=lambda problem: problem.number)
     with path.open("ab") as file:
-        for number, of_order in groupby(found, key=lambda problem: problem.number):
-            rows = {table: _raw(_of_order(batch, number)) for table, batch in chunk.items()}
+        for number, group in groupby(found, key=lambda problem: problem.number):
+            of_order = list(group)
+            kept = chunk if of_order[0].field else {}
+            rows = {table: _raw(_of_order(batch, number)) for table, batch in kept.items()}
             listed = [
                 {"field": problem.field, "input": _input(chunk, problem), "problem": problem.text}
                 for problem in of_order
             ]
-            record = {"work_order": rows["work_order"][0]["id"], "problems": listed, "rows": rows}
+            place = int(values(chunk["work_order"][NUMBER]).searchsorted(number))
+            record = {"work_order": _identity(chunk["work_order"], "id", place), "problems": listed, "rows": rows}
             file.write(orjson.dumps(record) + b"\n")
     wrong = [problem.number for problem in found]
     return {

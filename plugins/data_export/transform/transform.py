@@ -1,7 +1,7 @@
 """A raw snapshot -> the delivered file and the list of its images."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -12,13 +12,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_export.content import Digests, Hasher
+from data_export.source.queries import MAX_RECORD_MB
+from data_export.source.snapshot import LEFT_OUT
 from data_export.transform.chunks import chunks
-from data_export.transform.invalid import check_queries, problems
+from data_export.transform.invalid import Problem, check_queries, problems
 from data_export.transform.json_columns import text_bytes, uuids
 from data_export.transform.lines import Chunk, lines
 from data_export.transform.quarantine import refusal, set_aside
 
 _MAKERS = 2  # more gain nothing: reading and hashing want a core too
+_TOO_LARGE = "is larger, with all that belongs to it, than limits.max_record_mb allows"
 _IMAGES = pa.schema({"input_id": pa.string(), "file_extension": pa.string()})
 
 
@@ -40,13 +43,14 @@ def transform(
     *,
     export_type: str,
     on_invalid: Literal["fail", "quarantine"],
+    max_record_mb: int = MAX_RECORD_MB,
 ) -> TransformResult:
     """Writes the snapshot in `folder` as JSON Lines (docs/format.md), and its images as Parquet.
 
     The same snapshot always gives the same bytes. The list of images has the columns `input_id` (uuid text) and
     `file_extension` (NULL if there is none), with one row per input of the data file. `quarantine_path` is written only
-    if work orders are left out. Streams: holds a few row groups of 2 MiB and their text, or one work order if a single
-    one is larger.
+    if work orders are left out, those that extract left out included. Streams: holds a few row groups of 2 MiB and
+    their text, or one work order if a single one is larger; one of more than `max_record_mb` is invalid and not held.
 
     Raises:
         InvalidRecord: the format cannot express a row, and `on_invalid` is `fail`.
@@ -54,14 +58,18 @@ def transform(
     """
     quarantine_path.unlink(missing_ok=True)
     work_orders = quarantined = images = 0
+    if (folder / LEFT_OUT).exists():
+        left_out = (folder / LEFT_OUT).read_bytes()
+        quarantine_path.write_bytes(left_out)
+        quarantined = left_out.count(b"\n")
     with ExitStack() as stack:
         stack.enter_context(_lean_memory())
         data = stack.enter_context(_DataFile(data_path))
         images_file = stack.enter_context(pq.ParquetWriter(images_path, _IMAGES, compression="zstd"))
-        for chunk in chunks(folder):
+        for chunk, too_large in chunks(folder, max_record_mb * 1_000_000):
             check_queries(chunk, export_type)
             before = len(chunk["work_order"])
-            chunk = _deliverable(chunk, on_invalid, quarantine_path)
+            chunk = _deliverable(chunk, too_large, on_invalid, quarantine_path)
             data.write(chunk)
             images_file.write_table(_images(chunk))
             work_orders += len(chunk["work_order"])
@@ -71,8 +79,8 @@ def transform(
     return TransformResult(work_orders, quarantined, images, digests)
 
 
-def _deliverable(chunk: Chunk, on_invalid: str, quarantine_path: Path) -> Chunk:
-    found = list(problems(chunk))
+def _deliverable(chunk: Chunk, too_large: Sequence[int], on_invalid: str, quarantine_path: Path) -> Chunk:
+    found = [Problem(number, "work_order", 0, "", _TOO_LARGE) for number in too_large] or list(problems(chunk))
     if not found:
         return chunk
     if on_invalid == "fail":

@@ -184,7 +184,12 @@ def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) ->
     if not export.enabled:
         lines.append("- **Not enabled**: no run is scheduled (`enabled: false`)")
     lines += [f"- **Problem**: {as_code(problem, 1000)}" for problem in problems]
-    lines += ["", "Another range: *Trigger*, with `from` and `to`. History: *Trigger*, then *Backfill*."]
+    lines += [
+        "",
+        "Another range: *Trigger*, with `from` and `to`. History: *Trigger*, then *Backfill*.",
+        "After a change of `interval` or `timezone`, the time between the last window as it was and the first new one "
+        "is in no window: the watch alerts about it, and *Trigger* with `from` and `to` exports it.",
+    ]
     return "\n".join(lines)
 
 

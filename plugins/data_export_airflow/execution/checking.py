@@ -30,7 +30,7 @@ def check_export(name: str) -> list[CheckResult]:
     export, settings = load_named(name), load_platform()
     source = settings.source
     results = _tried(
-        "source: connection", lambda: check_source(source_dsn(source.conn_id), export.sites, source.row_security)
+        "source: connection", lambda: check_source(source_dsn(source.conn_id), export, source.row_security)
     )
     hours = export.connector_config.link_hours(settings.mail.link_ttl_hours)
     lifetime = None if hours is None else timedelta(hours=hours)

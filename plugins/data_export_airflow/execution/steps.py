@@ -31,14 +31,20 @@ class Steps:
     def extract(self, site_id: UUID, attempt: int) -> Extracted:
         source = self.settings.source
         dsn, staging = source_dsn(source.conn_id), self._staging()
-
-        minutes = source.late_commit_minutes
         return extract_site(
-            self.plan, site_id, attempt, dsn, staging, row_security=source.row_security, late_commit_minutes=minutes
+            self.plan,
+            site_id,
+            attempt,
+            dsn,
+            staging,
+            row_security=source.row_security,
+            late_commit_minutes=source.late_commit_minutes,
+            max_record_mb=self.settings.limits.max_record_mb,
         )
 
     def transform(self, extracted: Extracted) -> Transformed:
-        return transform_site(self.plan, extracted, self._staging())
+        limit = self.settings.limits.max_record_mb
+        return transform_site(self.plan, extracted, self._staging(), max_record_mb=limit)
 
     def copy_images(self, transformed: Transformed, *, last_try: bool = True) -> ImagesCopied | None:
         """None where the export has no images. Faults of single images that may pass are raised before `last_try`."""

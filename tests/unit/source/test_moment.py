@@ -204,6 +204,31 @@ def test_a_standby_of_a_standby_that_lost_the_primary_is_not_taken_for_up_to_dat
             admin.execute("SELECT pg_reload_conf()")
 
 
+def test_a_conflict_with_replaying_names_its_fix(
+    primary: SourceDatabase, standby: SourceDatabase, tmp_path: Path, sql: Path
+) -> None:
+    path = sql / "work_order.sql"
+    path.write_text(path.read_text().replace("FROM work_order", "FROM (SELECT *, pg_sleep(6) FROM work_order) AS slow"))
+    order(primary, 30, WINDOW.start)
+    standby.connection.execute("ALTER SYSTEM SET max_standby_streaming_delay = '200ms'")
+    standby.connection.execute("SELECT pg_reload_conf()")
+    time.sleep(1)
+
+    def remove() -> None:
+        primary.connection.execute(f"DELETE FROM work_order WHERE id = '{UUID(int=30)}'")
+        primary.connection.execute("VACUUM work_order")
+
+    remover = threading.Timer(3, remove)
+    remover.start()
+    try:
+        with pytest.raises(SourceUnavailable, match=r"hot_standby_feedback = on.*max_standby_streaming_delay"):
+            run_extract(standby, tmp_path, sql)
+    finally:
+        remover.join()
+        standby.connection.execute("ALTER SYSTEM RESET max_standby_streaming_delay")
+        standby.connection.execute("SELECT pg_reload_conf()")
+
+
 def test_a_transaction_of_the_primary_is_waited_for_on_the_standby(
     primary: SourceDatabase, standby: SourceDatabase, tmp_path: Path
 ) -> None:

@@ -134,3 +134,26 @@ def test_a_null_id_is_a_problem(source: SourceDatabase, tmp_path: Path, sql: Pat
     (sql / "work_order.sql").write_text(f"SELECT {columns} FROM ({inner}) AS rows")
     with pytest.raises(InvalidRecord, match=f"work order {GOOD}: site_id is NULL"):
         source.export(tmp_path / "out", sql_folder=sql)
+
+
+@pytest.mark.parametrize("place", ["first", "between", "last"])
+def test_many_rows_of_one_work_order_sum_up_to_one_that_is_too_large(
+    source: SourceDatabase, tmp_path: Path, place: str
+) -> None:
+    numbers = [1, 2, 3]
+    large = {"first": 1, "between": 2, "last": 3}[place]
+    order = {"site_id": SITE, "create_date": DAY}
+    source.insert("work_order", [order | {"id": UUID(int=k), "name": f"order {k}"} for k in numbers])
+    source.insert("work_item", [{"id": UUID(int=10 + k), "work_order_id": UUID(int=k)} for k in numbers])
+    many = [UUID(int=large << 32 | k) for k in range(60_000)]
+    source.insert("work_item", [{"id": item, "work_order_id": UUID(int=large)} for item in many])
+    some = [{"id": item, "work_item_id": item, "metadata": '{"a": 1}'} for item in many[:20_000]]
+    source.insert("input", some)
+    with pytest.raises(InvalidRecord, match=rf"work order {UUID(int=large)}: is larger, with all .*max_record_mb"):
+        source.export(tmp_path, max_record_mb=1)
+    exported = source.export(tmp_path, on_invalid="quarantine", max_record_mb=1)
+    assert [json.loads(line)["name"] for line in exported.lines] == [f"order {k}" for k in numbers if k != large]
+    assert (exported.result.work_orders, exported.result.quarantined, exported.result.images) == (2, 1, 0)
+    kept = json.loads((tmp_path / "quarantine.json").read_text())
+    assert (kept["work_order"], kept["rows"]) == (str(UUID(int=large)), {})
+    assert len(source.export(tmp_path, max_record_mb=100).lines) == 3

@@ -1,0 +1,173 @@
+"""Finds the work orders that hold a value which the source itself cannot read or convert.
+
+Such a value ends the whole statement. It is looked for only then: halves of the window's work orders are read again
+until single ones are left that fail alone, and these column by column. The snapshot is then read without them.
+"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from data_export.errors import InvalidRecord, ValueRejected
+from data_export.source.database import RowSecurity, Source, open_source
+from data_export.source.queries import Queries, Query
+from data_export.source.snapshot import NUMBER, TABLES
+from data_export.source.sql_text import NO_ORDERS, Orders
+
+# Past these it is rather a query that is wrong than values.
+_MOST = 1000
+_LONGEST_SECONDS = 1200.0
+_PATHS = {
+    "work_order": "",
+    "work_item": "work_items[].",
+    "input": "work_items[].input[].",
+    "data_conformity": "work_items[].input[].data_conformity[].",
+    "job_conformity": "work_items[].input[].job_conformity[].",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Culprit:
+    """A work order that cannot be read, and the first of its values that is why."""
+
+    work_order: str
+    table: str | None  # None where no column fails alone
+    column: str
+    key: str | None  # of the row, see `KEYS`
+    reason: str
+
+    @property
+    def field(self) -> str:
+        """The path of the value in the delivered record."""
+        if self.table is None:
+            return ""
+        path = _PATHS[self.table]
+        return path.removesuffix(".") if self.column == NUMBER else path + self.column
+
+    @property
+    def input(self) -> str | None:
+        return self.key if self.table not in (None, "work_order", "work_item") else None
+
+    def error(self) -> InvalidRecord:
+        """The error that names value and fix."""
+        row = (
+            f" of {'input' if self.input else 'work item'} {self.key}"
+            if self.table != "work_order" and self.key
+            else ""
+        )
+        where = f" (table {self.table}, column {self.column})" if self.table else ""
+        return InvalidRecord(
+            f"work order {self.work_order}: {self.field}{row} {self.reason}{where}".replace(":  ", ": ")
+            + ": fix the row at the source, or write on_invalid: quarantine in the customer file"
+        )
+
+    def to_dict(self) -> dict[str, object]:
+        """As a record set aside; its rows cannot be read."""
+        problem = {"field": self.field, "input": self.input, "problem": self.reason}
+        return {"work_order": self.work_order, "problems": [problem], "rows": {}}
+
+
+class Search:
+    """A search in one window, begun because the source refused a value with `failure`."""
+
+    def __init__(self, source: Source, queries: Queries, failure: ValueRejected) -> None:
+        self._source = source
+        self._queries = queries
+        self._failure = failure
+        self._found = source.found(queries.columns())
+
+    def culprits(self, known: tuple[str, ...]) -> Iterator[Culprit]:
+        """Every work order that fails, but for those that are known to.
+
+        Raises:
+            ValueRejected: no single work order is the cause, or too many are.
+        """
+        if self._failing(NO_ORDERS):
+            raise self._failure
+        began, count = time.monotonic(), 0
+        ids = self._texts(self._queries.ids("work_order", Orders(without=known)))
+        left = [(0, len(ids), False)]
+        while left:
+            first, end, certain = left.pop()
+            if first == end or not (certain or self._failing(Orders(ids[first], ids[end - 1], known))):
+                continue
+            if end - first == 1:
+                count += 1
+                if count > _MOST or time.monotonic() - began > _LONGEST_SECONDS:
+                    raise ValueRejected(f"{self._failure}; more than {count - 1} work orders of the window have it")
+                yield self._examined(ids[first])
+                continue
+            middle = (first + end) // 2
+            lower = self._failing(Orders(ids[first], ids[middle - 1], known))
+            left.append((middle, end, not lower))
+            if lower:
+                left.append((first, middle, True))
+
+    def _examined(self, order: str) -> Culprit:
+        only = Orders(order, order)
+        for table in TABLES:
+            for column in TABLES[table].names:
+                refusal = self._refusal(self._queries.column(table, column, self._found, only))
+                if refusal is not None:
+                    key, reason = self._row(table, column, only)
+                    return Culprit(order, table, column, key, reason or refusal.reason)
+        return Culprit(order, None, "", None, self._failure.reason)
+
+    def _row(self, table: str, column: str, only: Orders) -> tuple[str | None, str]:
+        """The key of the first row whose value fails, and why; None where it does not show."""
+        try:
+            keys = self._texts(self._queries.ids(table, only))
+        except ValueRejected:
+            self._source.renew()
+            return None, ""
+        first, end = 0, len(keys)
+        while end - first > 1:
+            middle = (first + end) // 2
+            rows = (keys[first], keys[middle - 1])
+            fails = self._refusal(self._queries.column(table, column, self._found, only, rows))
+            first, end = (first, middle) if fails else (middle, end)
+        if first == end:
+            return None, ""
+        refusal = self._refusal(self._queries.column(table, column, self._found, only, (keys[first], keys[first])))
+        return (keys[first], refusal.reason) if refusal else (None, "")
+
+    def _failing(self, orders: Orders) -> bool:
+        return self._refusal(self._queries.snapshot(self._found, orders)) is not None
+
+    def _refusal(self, query: Query) -> ValueRejected | None:
+        try:
+            for _batch in self._source.batches(query):
+                pass
+        except ValueRejected as error:
+            self._source.renew()
+            return error
+        return None
+
+    def _texts(self, query: Query) -> list[str]:
+        return [str(text) for batch in self._source.batches(query) for text in batch.column(0).to_pylist() if text]
+
+
+def find_culprits(
+    dsn: str,
+    queries: Queries,
+    failure: ValueRejected,
+    known: tuple[str, ...] = (),
+    *,
+    only_first: bool = False,
+    row_security: RowSecurity = "refuse",
+) -> list[Culprit]:
+    """The work orders because of which the source refused the snapshot; `only_first` stops at one.
+
+    Raises:
+        ValueRejected: no single work order is the cause, or more than a thousand are.
+        SourceUnavailable, SourceRejected: as `extract`.
+    """
+    with open_source(dsn, row_security=row_security) as source:
+        found: list[Culprit] = []
+        for culprit in Search(source, queries, failure).culprits(known):
+            found.append(culprit)
+            if only_first:
+                break
+    if not found:
+        raise failure
+    return found

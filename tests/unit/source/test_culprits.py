@@ -1,0 +1,206 @@
+"""Values that the source itself cannot read or convert: each named, and its work order alone set aside."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import UUID
+
+import psycopg
+import pytest
+
+from data_export.errors import InvalidRecord, ValueRejected
+from data_export.source.extract import extract
+from demo.servers.postgres import PostgresServer
+from tests.unit.source_kit import SCHEMA, SITE, STATES, TIMELINE, WINDOW, SourceDatabase
+
+GOOD, BAD = range(1, 8), 4
+# The types of an installation that is less strict than ours.
+LOOSE = {
+    "work_order": {"name": "char(8)", "metadata": "json", "progress_score": "numeric", "update_date": "timestamp"},
+    "work_item": {"position": "numeric"},
+    "input": {"metadata": "json", "file_extension": "varchar(20)", "create_date": "text"},
+    "data_conformity": {"code": "float8", "level": "text"},
+    "job_conformity": {"analyzed_value": "text", "corrected_value": "json", "is_conformity_validated": "int"},
+}
+
+#: table, column, wrong value, what the message says of it.
+CASES: dict[str, tuple[str, str, str, str]] = {
+    "NUL in json": ("work_order", "metadata", r"""'{"a": "x\u0000y"}'""", r"\\u0000 cannot be converted to text"),
+    "NUL in json of an input": ("input", "metadata", r"""'{"a": "x\u0000y"}'""", "cannot be converted to text"),
+    "NUL in a value": ("job_conformity", "corrected_value", r"""'"\u0000"'""", "cannot be converted to text"),
+    "surrogate": ("input", "metadata", r"""'{"a": "\ud800"}'""", "surrogate"),
+    "no JSON": ("job_conformity", "analyzed_value", "'{]'", "invalid input syntax for type json"),
+    "number of JSON": ("work_order", "metadata", """'{"a": 1e200000}'""", "overflows numeric"),
+    "no date": ("input", "create_date", "'n/a'", "invalid input syntax for type timestamp"),
+    "no such day": ("input", "create_date", "'2025-02-30'", "out of range"),
+    "score too large": ("work_order", "progress_score", "'1e400'", "out of range for type double precision"),
+    "half a code": ("data_conformity", "code", "1.5", 'bigint: "1.5"'),
+    "no code": ("data_conformity", "code", "'NaN'", "bigint"),
+    "code too large": ("data_conformity", "code", "1e30", "out of range for type bigint"),
+    "half a position": ("work_item", "position", "1.5", 'bigint: "1.5"'),
+    "two for true": ("job_conformity", "is_conformity_validated", "2", 'boolean: "2"'),
+    "line break in words": ("job_conformity", "analyzed_value", r"E'x\n\x1b[31m'", "invalid input syntax"),
+}
+
+
+@pytest.fixture(scope="module")
+def loose(server: PostgresServer) -> Iterator[SourceDatabase]:
+    dsn = server.create_database("loose")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(SCHEMA.read_text())
+        for table, columns in LOOSE.items():
+            for name, kind in columns.items():
+                connection.execute(f"ALTER TABLE {table} ALTER {name} TYPE {kind} USING NULL")
+        yield SourceDatabase(dsn, connection)
+
+
+def key(level: int, number: int) -> UUID:
+    return UUID(int=level << 32 | number)
+
+
+@pytest.fixture
+def filled(loose: SourceDatabase) -> SourceDatabase:
+    loose.clear()
+    orders = [{"id": key(0, k), "site_id": SITE, "create_date": WINDOW.start, "name": f"order {k}"} for k in GOOD]
+    loose.insert("work_order", orders)
+    loose.insert("work_item", [{"id": key(1, k), "work_order_id": key(0, k), "position": "5.00"} for k in GOOD])
+    loose.insert("input", [{"id": key(2, k), "work_item_id": key(1, k)} for k in GOOD])
+    loose.insert("input", [{"id": key(3, k), "work_item_id": key(1, k)} for k in GOOD])
+    loose.insert("data_conformity", [{"input_id": key(2, k), "code": 7.0} for k in GOOD])
+    loose.insert("job_conformity", [{"input_id": key(2, k), "is_conformity_validated": 1} for k in GOOD])
+    return loose
+
+
+def spoil(source: SourceDatabase, table: str, column: str, value: str) -> None:
+    level = {"work_order": 0, "work_item": 1}.get(table, 2)
+    name = "input_id" if table.endswith("_conformity") else "id"
+    source.connection.execute(f"UPDATE {table} SET {column} = {value} WHERE {name} = '{key(level, BAD)}'")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_it_is_named_by_work_order_row_column_and_what_is_wrong(
+    filled: SourceDatabase, tmp_path: Path, case: str
+) -> None:
+    table, column, value, words = CASES[case]
+    spoil(filled, table, column, value)
+    with pytest.raises(InvalidRecord, match=words) as caught:
+        filled.export(tmp_path)
+    message = str(caught.value)
+    assert message.startswith(f"work order {key(0, BAD)}: ")
+    assert f"table {table}, column {column}" in message
+    assert "on_invalid: quarantine" in message
+    assert message.isprintable()
+    if table != "work_order":
+        assert str(key(1 if table == "work_item" else 2, BAD)) in message
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_quarantine_takes_that_record_alone(filled: SourceDatabase, tmp_path: Path, case: str) -> None:
+    table, column, value, _ = CASES[case]
+    spoil(filled, table, column, value)
+    exported = filled.export(tmp_path, on_invalid="quarantine")
+    names = [json.loads(line)["name"] for line in exported.lines]
+    assert names == [f"order {k}" for k in GOOD if k != BAD]
+    assert exported.result.quarantined == 1
+    (kept,) = map(json.loads, (tmp_path / "quarantine.json").read_text().splitlines())
+    assert kept["work_order"] == str(key(0, BAD))
+    assert kept["problems"][0]["field"].split(".")[-1] == column
+
+
+def test_several_records_are_set_aside_with_those_of_the_format(filled: SourceDatabase, tmp_path: Path) -> None:
+    for number, (table, column, value) in {
+        1: ("work_order", "metadata", '\'{"a": "\\u0000"}\''),
+        2: ("work_order", "metadata", "'[1]'"),
+        3: ("work_order", "progress_score", "1e400"),
+        7: ("work_order", "update_date", "'infinity'"),
+    }.items():
+        filled.connection.execute(f"UPDATE {table} SET {column} = {value} WHERE id = '{key(0, number)}'")
+    exported = filled.export(tmp_path, on_invalid="quarantine")
+    assert [json.loads(line)["name"] for line in exported.lines] == ["order 4", "order 5", "order 6"]
+    assert (exported.result.work_orders, exported.result.quarantined) == (3, 4)
+    kept = {json.loads(line)["work_order"] for line in (tmp_path / "quarantine.json").read_text().splitlines()}
+    assert kept == {str(key(0, number)) for number in (1, 2, 3, 7)}
+
+
+def test_whole_numbers_of_other_types_are_taken(filled: SourceDatabase, tmp_path: Path) -> None:
+    (first, *_) = map(json.loads, filled.export(tmp_path).lines)
+    assert first["work_items"][0]["input"][0]["data_conformity"][0]["code"] == 7
+    assert first["work_items"][0]["input"][0]["job_conformity"][0]["is_conformity_validated"] is True
+
+
+OWN: dict[str, tuple[str, str, str]] = {
+    "work_order": ("work_order.sql", "    progress_score\n", "    name::float8 AS progress_score\n"),
+    "work_item": ("work_item.sql", "    work_item.position\n", "    work_item.name::int AS position\n"),
+    "input": ("input.work-orders-timeline.sql", "    input.create_date,", "file_extension::date AS create_date,"),
+}
+
+
+@pytest.mark.parametrize("table", OWN)
+def test_a_cast_of_an_installation_s_own_query(filled: SourceDatabase, tmp_path: Path, sql: Path, table: str) -> None:
+    name, old, new = OWN[table]
+    text = (sql / name).read_text()
+    assert old in text
+    (sql / name).write_text(text.replace(old, new))
+    filled.connection.execute("UPDATE work_order SET name = '0.5'")
+    filled.connection.execute("UPDATE work_item SET name = '1'")
+    filled.connection.execute("UPDATE input SET file_extension = '2025-03-16'")
+    filled.connection.execute("ALTER TABLE input ALTER file_extension SET DEFAULT NULL")
+    column = {"work_order": "name", "work_item": "name", "input": "file_extension"}[table]
+    spoil(filled, table, column, "'n/a'")
+    text = (sql / "input.work-orders-timeline.sql").read_text()
+    (sql / "input.work-orders-timeline.sql").write_text(
+        text.replace("    input.file_extension,", "NULL AS file_extension,")
+    )
+    with pytest.raises(InvalidRecord, match=rf'work order {key(0, BAD)}: .*"n/a *".*table {table}, column'):
+        filled.export(tmp_path / "out", sql_folder=sql)
+    exported = filled.export(tmp_path / "out", on_invalid="quarantine", sql_folder=sql)
+    assert (exported.result.work_orders, exported.result.quarantined) == (6, 1)
+
+
+@pytest.mark.parametrize("export_type", [TIMELINE, STATES])
+def test_an_id_that_is_no_uuid(filled: SourceDatabase, tmp_path: Path, sql: Path, export_type: str) -> None:
+    text = (sql / "work_order.sql").read_text()
+    wrong = f"    CASE WHEN name = 'order {BAD}' THEN 'nope' ELSE site_id::text END AS site_id,\n"
+    (sql / "work_order.sql").write_text(text.replace("    site_id,\n", wrong))
+    with pytest.raises(InvalidRecord, match=rf'work order {key(0, BAD)}: site_id cannot be read: .*uuid: "nope"'):
+        filled.export(tmp_path / "out", export_type, sql_folder=sql)
+    exported = filled.export(tmp_path / "out", export_type, on_invalid="quarantine", sql_folder=sql)
+    assert (exported.result.work_orders, exported.result.quarantined) == (6, 1)
+
+
+def test_a_query_that_fails_whatever_the_rows_are_is_no_record_s_fault(
+    filled: SourceDatabase, tmp_path: Path, sql: Path
+) -> None:
+    text = (sql / "work_order.sql").read_text()
+    (sql / "work_order.sql").write_text(text.replace("    progress_score\n", "    'x'::float8 AS progress_score\n"))
+    with pytest.raises(ValueRejected, match=r"work_order\.sql.*invalid input syntax"):
+        filled.export(tmp_path / "out", on_invalid="quarantine", sql_folder=sql)
+
+
+@pytest.mark.parametrize("table", ["work_order", "input", "job_conformity"])
+def test_a_huge_value_is_set_aside_before_it_costs_memory(filled: SourceDatabase, tmp_path: Path, table: str) -> None:
+    column = "analyzed_value" if table == "job_conformity" else "metadata"
+    huge = "(SELECT json_build_object('x', repeat('y', 2000000)))"
+    spoil(filled, table, column, huge + ("::text" if table == "job_conformity" else ""))
+    with pytest.raises(
+        InvalidRecord, match=rf"is 20000\d\d bytes long, more than limits.max_record_mb.*column {column}"
+    ):
+        extract(filled.dsn, SITE, WINDOW, TIMELINE, tmp_path, max_record_mb=1)
+    rows = extract(filled.dsn, SITE, WINDOW, TIMELINE, tmp_path, max_record_mb=1, on_invalid="quarantine")
+    assert rows["work_order"] == 6
+
+
+def test_a_database_that_does_not_know_its_encoding(server: PostgresServer, tmp_path: Path) -> None:
+    with psycopg.connect(server.dsn(), autocommit=True) as admin:
+        admin.execute("CREATE DATABASE ascii ENCODING 'SQL_ASCII' TEMPLATE template0 LOCALE 'C'")
+    with psycopg.connect(server.dsn("ascii"), autocommit=True, client_encoding="SQL_ASCII") as connection:
+        connection.execute(SCHEMA.read_text())
+        source = SourceDatabase(server.dsn("ascii"), connection)
+        source.insert("work_order", [{"id": key(0, k), "site_id": SITE, "create_date": WINDOW.start} for k in GOOD])
+        connection.execute(f"UPDATE work_order SET name = E'caf\\xc3\\xa9' WHERE id = '{key(0, 1)}'")
+        connection.execute(f"UPDATE work_order SET name = E'caf\\xe9' WHERE id = '{key(0, BAD)}'")
+        with pytest.raises(InvalidRecord, match=r"invalid byte sequence.*column name"):
+            source.export(tmp_path)
+        exported = source.export(tmp_path, on_invalid="quarantine")
+        assert json.loads(exported.lines[0])["name"] == "caf\u00e9"
+        assert exported.result.quarantined == 1
