@@ -79,7 +79,6 @@ class SftpDestination:
         return sftp_uri(sftp_account(login.username, login.host, login.port), self._root)
 
     async def __aenter__(self) -> Self:
-        self._gate = Gate(self.concurrency)
         open_session = partial(
             SftpSession.open,
             *(self._login, self._connect_timeout, self._stall_timeout, asyncio.Semaphore(_WRITES)),
@@ -88,6 +87,7 @@ class SftpDestination:
         self._writer = Writer(self.uri, self._left_over, direct=self._upload == "direct", verify=self._verify)
         self._folders = Folders(self.uri, self._left_over)
         self._connections = SftpConnections(open_session, self._limit, -(-self.concurrency // self._limit))
+        self._gate = Gate(self.concurrency, self._connections.narrow)
         try:
             if (files := await self._connections.open()) is not None:
                 await self._gate.narrow(min(files, self.concurrency))
@@ -166,11 +166,15 @@ class SftpDestination:
             await self._folders.ready(session, folder)
             try:
                 try:
-                    found = await write(session, key, path, content, alone=self._gate.busy == 1)
+                    found = await write(
+                        session, key, path, content, alone=self._gate.busy == self._connections.alive == 1
+                    )
                 except TargetNotFound:  # somebody removed the folder
                     self._folders.forget(folder)
                     await self._folders.ready(session, folder)
-                    found = await write(session, key, path, content, alone=self._gate.busy == 1)
+                    found = await write(
+                        session, key, path, content, alone=self._gate.busy == self._connections.alive == 1
+                    )
             except TargetFull:
                 # What killed runs left may be what fills the disk. No file was written to tell the server's time by,
                 # so ours must do, and a day more.
