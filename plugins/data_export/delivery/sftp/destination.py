@@ -17,6 +17,7 @@ from data_export.delivery.sftp.folders import Folders, missing_folders, remove_e
 from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver
 from data_export.delivery.sftp.login import SftpLogin
 from data_export.delivery.sftp.pool import Gate, SftpConnections
+from data_export.delivery.sftp.rename import ways_to_rename
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, read
 from data_export.delivery.sftp.upload import Writer
@@ -143,6 +144,8 @@ class SftpDestination:
         async with self._talk(folder) as session:
             missing = await missing_folders(session, path)
         if not missing:
+            async with self._talk(folder) as session:
+                await self._folders.ready(session, path)  # what a killed run moved aside there gets its name back
             yield
             return
         try:
@@ -151,6 +154,19 @@ class SftpDestination:
             yield
         finally:
             async with self._talk(folder) as session:
+                await remove_empty_folders(session, missing)
+
+    async def ways_to_rename(self) -> str:
+        """What this server's renames do to a name that is taken, for a check to say."""
+        root = self._root.rstrip("/")
+        async with self._talk("") as session:
+            missing = await missing_folders(session, root)
+            for folder in missing:
+                self._folders.forget(folder)
+            await self._folders.ready(session, root)
+            try:
+                return await ways_to_rename(session, self._path("data-export-check"))
+            finally:
                 await remove_empty_folders(session, missing)
 
     def _path(self, key: str) -> str:
