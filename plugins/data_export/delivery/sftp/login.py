@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_export.delivery.sftp import SFTP_PORT, server_address
 from data_export.delivery.sftp.errors import named, unavailable
-from data_export.delivery.sftp.host_keys import fetch_host_keys, mismatch, pinned_keys, shown_key
+from data_export.delivery.sftp.host_keys import mismatch, pinned_keys, shown_key, why_no_key_fits
 from data_export.errors import AccessDenied, ConfigError, DataExportError, TargetRefused
 
 if TYPE_CHECKING:
@@ -78,8 +78,11 @@ async def connect(login: SftpLogin, timeout: float) -> "asyncssh.SSHClientConnec
         except DataExportError:
             raise
         except (asyncssh.ConnectionLost, ConnectionResetError) as error:
-            if not tries_left or "timeout" in str(error).lower():
+            if "timeout" in str(error).lower():
                 raise unavailable(login.server, error) from None
+            if not tries_left:
+                reason = await why_no_key_fits(login.host, login.port, pinned, timeout)
+                raise reason or unavailable(login.server, error) from None
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - spreads the tries, guards nothing
         except (TimeoutError, OSError, asyncssh.Error) as error:
             raise _refusal(login, error) from None
@@ -127,11 +130,7 @@ async def _connect_once(
     except asyncssh.KeyExchangeFailed as error:
         if "host key" not in str(error):
             raise
-        # The server has no key of the pinned types, or signs with it by SHA-1 only.
-        shown = await fetch_host_keys(login.host, login.port, timeout)
-        if {line for line, _ in shown} & set(login.host_key.splitlines()):
-            raise
-        raise mismatch(login.server, pinned, " and ".join(f"{mark} ({line})" for line, mark in shown)) from None
+        raise await why_no_key_fits(login.host, login.port, pinned, timeout) or error from None
 
 
 def _algorithms(login: SftpLogin, pinned: "list[asyncssh.SSHKey]") -> dict[str, Any]:
