@@ -242,6 +242,17 @@ class TestLimits:
             await asyncio.gather(*(destination.create(f"{number}.png", SMALL) for number in range(50)))
         assert not refused
 
+    async def test_of_reading(self, server: SftpServer, unruly: type[Unruly]) -> None:
+        async with target(server) as destination:
+            await asyncio.gather(*(destination.create(f"{number}.png", SMALL) for number in range(30)))
+        unruly.write_seconds = 0
+        for refusal in (asyncssh.SFTPFailure("Failure"), asyncssh.SFTPPermissionDenied("too many open files")):
+            refused = self.limit(unruly, 4, refusal)
+            async with target(server, concurrency=16) as destination:
+                found = await asyncio.gather(*(read_all(destination, f"{number}.png") for number in range(30)))
+            assert set(found) == {SMALL.source}
+            assert refused
+
     @staticmethod
     def limit(unruly: type[Unruly], most: int, refusal: asyncssh.SFTPError) -> list[bytes]:
         opened, refused = [0], []

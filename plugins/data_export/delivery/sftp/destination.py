@@ -12,7 +12,7 @@ from data_export.content import Content, Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key
 from data_export.delivery.sftp import sftp_account, sftp_uri
-from data_export.delivery.sftp.errors import is_lost, translate, unavailable
+from data_export.delivery.sftp.errors import TooManyAtOnce, is_lost, translate, unavailable
 from data_export.delivery.sftp.folders import Folders, missing_folders, remove_empty_folders
 from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver
 from data_export.delivery.sftp.login import SftpLogin
@@ -26,6 +26,7 @@ from data_export.errors import (
     TargetFull,
     TargetNotFound,
     TargetRefused,
+    TargetUnavailable,
 )
 
 __all__ = ["SftpDestination", "SftpLogin"]
@@ -128,10 +129,23 @@ class SftpDestination:
         return await self._gate.within_limits(lambda: self._store(key, content, replace=True))
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
+        import asyncssh
+
         path = self._path(key)
-        async with self._gate, self._talk(key) as session, aclosing(read(session, path)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        while True:
+            allowed, begun = self._gate.allowed, False
+            try:
+                async with self._gate, self._talk(key) as session, aclosing(read(session, path)) as chunks:
+                    async for chunk in chunks:
+                        begun = True
+                        yield chunk
+                return
+            except TargetUnavailable as error:
+                if begun or not (isinstance(error, TooManyAtOnce) or type(error.__cause__) is asyncssh.SFTPFailure):
+                    raise
+                if allowed == 1:
+                    raise
+                await self._gate.learn(allowed, TooManyAtOnce(str(error)))
 
     async def delete(self, key: str) -> None:
         path = self._path(key)

@@ -30,8 +30,11 @@ class TooManyAtOnce(TargetUnavailable):
 
 def named(error: BaseException) -> str:
     """The reason on one short line; a server's own words are made printable first."""
-    text = str(getattr(error, "reason", "")) or str(error) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in text)[:_REASON_CHARACTERS]
+    return printable(str(getattr(error, "reason", "")) or str(error) or type(error).__name__)[:_REASON_CHARACTERS]
+
+
+def printable(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
 
 
 def unavailable(where: str, error: BaseException) -> TargetUnavailable:

@@ -1,7 +1,10 @@
 """Which server we talk to: the host keys that are pinned, and those that a server shows."""
 
 import asyncio
+import getpass
+import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_export.config.fields import host_keys
@@ -45,6 +48,7 @@ async def fetch_host_keys(host: str, port: int, timeout: float = 15) -> list[tup
     """
     import asyncssh
 
+    have_a_name()
     answers = [await _fetch(host, port, timeout, algorithms) for algorithms in _KINDS]
     found = [(line_of_key(one), one.get_fingerprint()) for one in answers if isinstance(one, asyncssh.SSHKey)]
     if not found:
@@ -119,3 +123,15 @@ def shown_key(key: "asyncssh.SSHKey") -> str:
 
 def line_of_key(key: "asyncssh.SSHKey") -> str:
     return " ".join(key.export_public_key().decode().split()[:2])
+
+
+def have_a_name() -> None:
+    """asyncssh asks who runs us, though nothing is made of it; a container's user may have neither name nor home."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = "data-export"
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"

@@ -47,7 +47,8 @@ class Gate:
         """
         self._narrowed = narrowed
         self._free = asyncio.Semaphore(size)
-        self._allowed = size
+        #: How many are let through at once.
+        self.allowed = size
         self._narrowing = asyncio.Lock()
         #: Operations under way.
         self.busy = 0
@@ -62,10 +63,10 @@ class Gate:
 
     async def narrow(self, size: int) -> None:
         """Lets no more than `size` through from now on, once those who are too many have left."""
-        for _ in range(self._allowed - size):
+        for _ in range(self.allowed - size):
             await self._free.acquire()
-        self._allowed = min(size, self._allowed)
-        await self._narrowed(self._allowed)
+        self.allowed = min(size, self.allowed)
+        await self._narrowed(self.allowed)
 
     async def within_limits(self, action: Callable[[], Awaitable[T]]) -> T:
         """The result of `action`, which passes this gate; where it meets a limit, half as many are let through.
@@ -74,16 +75,24 @@ class Gate:
             TooManyAtOnce: the server takes not even one.
         """
         while True:
-            allowed = self._allowed
+            allowed = self.allowed
             try:
                 return await action()
             except TooManyAtOnce as error:
-                if allowed == 1:
-                    raise
-                async with self._narrowing:
-                    if self._allowed == allowed:  # the first of those who met it together
-                        _log.warning("going on with %d files at once: %s", allowed // 2, error)
-                        await self.narrow(allowed // 2)
+                await self.learn(allowed, error)
+
+    async def learn(self, allowed: int, error: TooManyAtOnce) -> None:
+        """Lets half of `allowed` through from now on, which the server found too many.
+
+        Raises:
+            TooManyAtOnce: that was one only.
+        """
+        if allowed == 1:
+            raise error
+        async with self._narrowing:
+            if self.allowed == allowed:  # the first of those who met it together
+                _log.warning("going on with %d files at once: %s", allowed // 2, error)
+                await self.narrow(allowed // 2)
 
 
 class SftpConnections:
