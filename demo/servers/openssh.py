@@ -19,11 +19,14 @@ class OpensshServer:
     As root it chroots to the folder where sshd accepts that (every folder above belongs to root and nobody else writes
     there); otherwise sessions merely begin in it. `base` is how clients write `root` in either case.
     `sftp_options` go to internal-sftp: `-R` for a read-only server, `-P posix-rename` to take an operation away.
+    `open_files` bounds what each of its processes may open; `settings` are further lines of sshd_config.
     """
 
     host = "127.0.0.1"
 
-    def __init__(self, folder: Path, port: int = 0, *, sftp_options: str = "") -> None:
+    def __init__(
+        self, folder: Path, port: int = 0, *, sftp_options: str = "", open_files: int | None = None, settings: str = ""
+    ) -> None:
         self.port = port or _free_port()
         self.username = getpass.getuser()
         self.root = (folder / "files").resolve()
@@ -37,6 +40,8 @@ class OpensshServer:
         self._chroot = _may_chroot(self.root)
         self.base = "/" if self._chroot else f"{self.root}/"
         self._sftp_options = sftp_options
+        self._settings = settings
+        self._limit = [] if open_files is None else ["prlimit", f"--nofile={open_files}:{open_files}"]
 
     @staticmethod
     def installed() -> bool:
@@ -50,7 +55,7 @@ class OpensshServer:
         if os.getuid() == 0:
             Path("/run/sshd").mkdir(exist_ok=True)  # sshd's privilege separation will not start without it
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen([SSHD, "-D", "-e", "-f", self._write_config()], stderr=log)
+            self._process = subprocess.Popen([*self._limit, SSHD, "-D", "-e", "-f", self._write_config()], stderr=log)
         self._wait()
         return self
 
@@ -77,6 +82,7 @@ Subsystem sftp internal-sftp
 ForceCommand {command if self._chroot else f"{command} -d {self.root}"}
 LogLevel VERBOSE
 {where}
+{self._settings}
 """
         )
         return config

@@ -25,13 +25,16 @@ from data_export.errors import ConfigError, LimitExceeded
 from data_export.layout import data_key
 from data_export.limits import limits_of
 from data_export.plan import ExportPlan
+from data_export.receipt import ImagesCopied, Transformed
 from data_export.window import ExportWindow
 from data_export_airflow import operators
 from data_export_airflow.alerting.callbacks import site_of
 from data_export_airflow.connections.clients import destination
 from data_export_airflow.dags.factory import build_dag
+from data_export_airflow.execution.steps import Steps
 from data_export_airflow.operators import (
     CloseExportOperator,
+    CopyImagesOperator,
     DeliverFileOperator,
     ExtractOperator,
     PrepareExportOperator,
@@ -109,16 +112,19 @@ def xcoms(db: Session, dag: DAG, task_id: str) -> dict[str, Any]:
     return {row.key: row.value for row in rows}
 
 
-def test_nothing_of_a_customer_file_is_ever_rendered(
-    db: Session, customers: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Where customers name the target, a template in it would run in the worker."""
-    monkeypatch.setenv("DATA_EXPORT_SECRET_ACME", "hunter2")
-    key = str(customers / "{{ 7*7 }}")
-    dag = customer_dag(customers, "acme", **sftp("env:DATA_EXPORT_SECRET_ACME", sftp_private_key_path=key))
-    assert run(dag, customers, logical_date=None, run_conf=RANGE).state == "failed"  # there is no such key
-    assert xcoms(db, dag, "prepare")["plan"]["export"]["connector_config"]["sftp_private_key_path"] == key
-    assert key in xcoms(db, dag, "copy_images")["failure"]["message"]
+def test_nothing_of_a_customer_file_is_ever_rendered(db: Session, customers: Path) -> None:
+    """Where customers name the target, a template in it would run in the worker.
+
+    Most are refused as placeholders; one that a slash divides is two folders.
+    """
+    folder = customers.parent / "{{ 7/7 }}"
+    connector = {"storage_uri": f"file://{folder}/", "export_images": True}
+    dag = customer_dag(customers, "acme", connector_config=connector)
+    assert run(dag, customers, logical_date=None, run_conf=RANGE).state == "success"
+    content = (folder / data_key(PARIS, TYPE, DAY)).read_bytes()
+    assert content == expected_file(build(), PARIS, TYPE, START, END)
+    assert xcoms(db, dag, "prepare")["plan"]["export"]["connector_config"]["storage_uri"] == f"file://{folder}/"
+    assert xcoms(db, dag, "close")["return_value"]["sites"][0]["uri"].startswith(f"file://{folder}/")
 
 
 @pytest.mark.parametrize("name", ["2024", "1e5"])
@@ -442,3 +448,21 @@ def test_an_alert_names_a_site_or_none(customers: Path) -> None:
     assert site_of(extract) == str(PARIS)
     mapped = ExtractOperator.partial(task_id="mapped", plan={}).expand(site_id=[""])
     assert (site_of(mapped), site_of(exporting(export="acme").get_task("close"))) == ("", "")
+
+
+@pytest.mark.parametrize(("try_number", "last"), [(1, False), (8, False), (9, True), (10, True)])
+def test_images_may_fail_on_the_last_try_only(monkeypatch: pytest.MonkeyPatch, try_number: int, last: bool) -> None:
+    asked: list[bool] = []
+
+    def copy_images(_self: Steps, _transformed: Transformed, *, last_try: bool) -> ImagesCopied:
+        asked.append(last_try)
+        return ImagesCopied(site_id=PARIS)
+
+    monkeypatch.setattr(Steps, "copy_images", copy_images)
+    monkeypatch.setattr(CopyImagesOperator, "steps", lambda _self: Steps(None, None))
+    transformed = Transformed(
+        site_id=PARIS, data_key="d", images_key="i", work_orders=0, images=0, bytes=0, sha256="", crc32c=""
+    )
+    copy = CopyImagesOperator(task_id="copy", plan={}, site_id=str(PARIS), transformed=transformed.to_dict())
+    copy.execute({"ti": SimpleNamespace(try_number=try_number, max_tries=8)})
+    assert asked == [last]

@@ -13,8 +13,9 @@ import pytest
 from data_export.delivery.sftp.destination import SftpDestination
 from data_export.delivery.sftp.host_keys import fetch_host_keys
 from data_export.errors import HostKeyMismatch, TargetRefused
+from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer, public_line
-from tests.connectors.sftp.logins import login_of
+from tests.connectors.sftp.logins import Server, login_of
 
 ED25519, RSA, ECDSA = map(asyncssh.generate_private_key, ("ssh-ed25519", "ssh-rsa", "ecdsa-sha2-nistp256"))
 Started = Callable[..., SftpServer]
@@ -33,7 +34,7 @@ def started(tmp_path: Path) -> Iterator[Started]:
         server.__exit__()
 
 
-async def enter(server: SftpServer, **changes: object) -> None:
+async def enter(server: Server, **changes: object) -> None:
     async with SftpDestination(login_of(server, **changes), "/") as destination:
         assert await destination.stat("nothing") is None
 
@@ -67,12 +68,32 @@ async def test_a_long_list_of_what_the_server_offers_is_shown(started: Started) 
         await enter(server)
 
 
-async def test_an_rsa_host_key_is_taken_but_not_its_sha1_signature(started: Started) -> None:
+async def test_an_rsa_host_key_is_taken_but_not_its_sha1_signature(started: Started, tmp_path: Path) -> None:
     key = public_line(RSA.convert_to_public())
     await enter(started(server_host_keys=[RSA]), host_key=key)
-    old = started(server_host_keys=[RSA], signature_algs=["ssh-rsa"])
-    # asyncssh's server signs as it is asked to, so this one is known by what we ask.
-    assert old.host_key
+    if not OpensshServer.installed():
+        pytest.skip("no /usr/sbin/sshd on this machine: install openssh-server to run these")
+    RSA.write_private_key(tmp_path / "rsa")
+    (tmp_path / "rsa").chmod(0o600)
+    settings = f"HostKey {tmp_path}/rsa\nHostKeyAlgorithms ssh-rsa"
+    (tmp_path / "old").mkdir()
+    with OpensshServer(tmp_path / "old", settings=settings) as old:
+        with pytest.raises(TargetRefused, match=r"it offers ssh-rsa\).*sftp_legacy_algorithms: true"):
+            await enter(old, host_key=key)
+        await enter(old, host_key=f"{key} a comment", legacy_algorithms=True)
+        with pytest.raises(HostKeyMismatch):  # sshd only hangs up
+            await enter(old, legacy_algorithms=True)
+
+
+async def test_a_client_key_of_rsa_opens_a_server(tmp_path: Path) -> None:
+    """Signed with SHA-2, also where the server does not say that it knows it."""
+    if not OpensshServer.installed():
+        pytest.skip("no /usr/sbin/sshd on this machine: install openssh-server to run these")
+    allowed = tmp_path / "rsa.pub"
+    RSA.write_public_key(allowed)
+    with OpensshServer(tmp_path) as server:
+        (server.keys.client_key_path.with_name("authorized_keys")).write_bytes(allowed.read_bytes())
+        await enter(server, private_key=RSA.export_private_key().decode(), private_key_path=None)
 
 
 async def test_every_key_of_a_server_is_shown(started: Started) -> None:

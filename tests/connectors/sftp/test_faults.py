@@ -8,6 +8,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 
+from data_export.delivery.sftp import transfer
 from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
 from data_export.delivery.sftp.host_keys import fetch_host_keys
 from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX
@@ -253,7 +254,10 @@ class TestDisk:
             with pytest.raises(TargetFull, match="make room"):
                 await destination.create(DATA_KEY, BIG)
 
-    async def test_a_file_cut_silently(self, server: SftpServer, unruly: type[Unruly], place: Path) -> None:
+    async def test_a_file_cut_silently(
+        self, server: SftpServer, unruly: type[Unruly], place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(transfer, "_LATE_SECONDS", (0.05,))
         unruly.lost_after = 1 << 20
         async with target(server) as destination:
             with pytest.raises(VerificationFailed, match=f"of {BIG.size} sent"):

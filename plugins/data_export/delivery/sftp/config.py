@@ -1,5 +1,6 @@
 """`connector_config` of the SFTP connector, and how it finds the login."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -7,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
+from data_export.check.results import CheckResult
 from data_export.config.fields import (
     ConnId,
     Flag,
@@ -22,6 +24,7 @@ from data_export.config.fields import (
 from data_export.delivery.base import Destination
 from data_export.delivery.connector import Connections, ConnectorConfig
 from data_export.delivery.sftp import SFTP_PORT, server_address, sftp_account, sftp_uri
+from data_export.errors import DataExportError
 from data_export.wording import as_code
 
 if TYPE_CHECKING:
@@ -219,6 +222,19 @@ class SftpConfig(ConnectorConfig):
             connections=self.max_connections // transfers,
             concurrency=self.max_open_files // transfers,
         )
+
+    async def check(self, target: Destination, folders: Sequence[str]) -> list[CheckResult]:
+        from data_export.delivery.sftp.destination import SftpDestination
+
+        results = await super().check(target, folders)
+        written = any(result.ok for result in results if result.step == "target: write and check")
+        if written and self.sftp_upload == "rename" and isinstance(target, SftpDestination):
+            step = "target: rename"
+            try:
+                results.append(CheckResult(step, True, await target.ways_to_rename()))
+            except DataExportError as error:
+                results.append(CheckResult(step, False, str(error)))
+        return results
 
     def _login(self, connections: Connections) -> "SftpLogin":
         from data_export.delivery.sftp.login import SftpLogin

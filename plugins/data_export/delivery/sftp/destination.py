@@ -12,11 +12,12 @@ from data_export.content import Content, Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key
 from data_export.delivery.sftp import sftp_account, sftp_uri
-from data_export.delivery.sftp.errors import is_lost, translate, unavailable
+from data_export.delivery.sftp.errors import TooManyAtOnce, is_lost, translate, unavailable
 from data_export.delivery.sftp.folders import Folders, missing_folders, remove_empty_folders
 from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver
 from data_export.delivery.sftp.login import SftpLogin
 from data_export.delivery.sftp.pool import Gate, SftpConnections
+from data_export.delivery.sftp.rename import ways_to_rename
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, read
 from data_export.delivery.sftp.upload import Writer
@@ -25,6 +26,7 @@ from data_export.errors import (
     TargetFull,
     TargetNotFound,
     TargetRefused,
+    TargetUnavailable,
 )
 
 __all__ = ["SftpDestination", "SftpLogin"]
@@ -79,7 +81,6 @@ class SftpDestination:
         return sftp_uri(sftp_account(login.username, login.host, login.port), self._root)
 
     async def __aenter__(self) -> Self:
-        self._gate = Gate(self.concurrency)
         open_session = partial(
             SftpSession.open,
             *(self._login, self._connect_timeout, self._stall_timeout, asyncio.Semaphore(_WRITES)),
@@ -88,6 +89,7 @@ class SftpDestination:
         self._writer = Writer(self.uri, self._left_over, direct=self._upload == "direct", verify=self._verify)
         self._folders = Folders(self.uri, self._left_over)
         self._connections = SftpConnections(open_session, self._limit, -(-self.concurrency // self._limit))
+        self._gate = Gate(self.concurrency, self._connections.narrow)
         try:
             if (files := await self._connections.open()) is not None:
                 await self._gate.narrow(min(files, self.concurrency))
@@ -127,10 +129,23 @@ class SftpDestination:
         return await self._gate.within_limits(lambda: self._store(key, content, replace=True))
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
+        import asyncssh
+
         path = self._path(key)
-        async with self._gate, self._talk(key) as session, aclosing(read(session, path)) as chunks:
-            async for chunk in chunks:
-                yield chunk
+        while True:
+            allowed, begun = self._gate.allowed, False
+            try:
+                async with self._gate, self._talk(key) as session, aclosing(read(session, path)) as chunks:
+                    async for chunk in chunks:
+                        begun = True
+                        yield chunk
+                return
+            except TargetUnavailable as error:
+                if begun or not (isinstance(error, TooManyAtOnce) or type(error.__cause__) is asyncssh.SFTPFailure):
+                    raise
+                if allowed == 1:
+                    raise
+                await self._gate.learn(allowed, TooManyAtOnce(str(error)))
 
     async def delete(self, key: str) -> None:
         path = self._path(key)
@@ -143,6 +158,8 @@ class SftpDestination:
         async with self._talk(folder) as session:
             missing = await missing_folders(session, path)
         if not missing:
+            async with self._talk(folder) as session:
+                await self._folders.ready(session, path)  # what a killed run moved aside there gets its name back
             yield
             return
         try:
@@ -151,6 +168,19 @@ class SftpDestination:
             yield
         finally:
             async with self._talk(folder) as session:
+                await remove_empty_folders(session, missing)
+
+    async def ways_to_rename(self) -> str:
+        """What this server's renames do to a name that is taken, for a check to say."""
+        root = self._root.rstrip("/")
+        async with self._talk("") as session:
+            missing = await missing_folders(session, root)
+            for folder in missing:
+                self._folders.forget(folder)
+            await self._folders.ready(session, root)
+            try:
+                return await ways_to_rename(session, self._path("data-export-check"))
+            finally:
                 await remove_empty_folders(session, missing)
 
     def _path(self, key: str) -> str:
@@ -166,11 +196,15 @@ class SftpDestination:
             await self._folders.ready(session, folder)
             try:
                 try:
-                    found = await write(session, key, path, content, alone=self._gate.busy == 1)
+                    found = await write(
+                        session, key, path, content, alone=self._gate.busy == self._connections.alive == 1
+                    )
                 except TargetNotFound:  # somebody removed the folder
                     self._folders.forget(folder)
                     await self._folders.ready(session, folder)
-                    found = await write(session, key, path, content, alone=self._gate.busy == 1)
+                    found = await write(
+                        session, key, path, content, alone=self._gate.busy == self._connections.alive == 1
+                    )
             except TargetFull:
                 # What killed runs left may be what fills the disk. No file was written to tell the server's time by,
                 # so ours must do, and a day more.

@@ -1,21 +1,26 @@
 """Which server we talk to: the host keys that are pinned, and those that a server shows."""
 
 import asyncio
+import getpass
+import os
+from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_export.config.fields import host_keys
 from data_export.delivery.sftp import server_address
 from data_export.delivery.sftp.errors import unavailable
-from data_export.errors import ConfigError, HostKeyMismatch, TargetRefused
+from data_export.errors import ConfigError, DataExportError, HostKeyMismatch, TargetRefused
 
 if TYPE_CHECKING:
     import asyncssh
 
 # Of each kind a server has at most one key.
+_RSA = ["rsa-sha2-512", "rsa-sha2-256"]
 _KINDS = (
     ["ssh-ed25519"],
     *([f"ecdsa-sha2-nistp{bits}"] for bits in (256, 384, 521)),
-    ["rsa-sha2-512", "rsa-sha2-256", "ssh-rsa"],
+    [*_RSA, "ssh-rsa"],
 )
 
 
@@ -43,6 +48,7 @@ async def fetch_host_keys(host: str, port: int, timeout: float = 15) -> list[tup
     """
     import asyncssh
 
+    have_a_name()
     answers = [await _fetch(host, port, timeout, algorithms) for algorithms in _KINDS]
     found = [(line_of_key(one), one.get_fingerprint()) for one in answers if isinstance(one, asyncssh.SSHKey)]
     if not found:
@@ -53,7 +59,9 @@ async def fetch_host_keys(host: str, port: int, timeout: float = 15) -> list[tup
     return found
 
 
-async def _fetch(host: str, port: int, timeout: float, algorithms: list[str]) -> "asyncssh.SSHKey | Exception | None":
+async def _fetch(
+    host: str, port: int, timeout: float, algorithms: Sequence[str]
+) -> "asyncssh.SSHKey | Exception | None":
     """The server's key of a kind; None or, where it hangs up instead of saying so, an error means that it has none."""
     import asyncssh
 
@@ -64,6 +72,35 @@ async def _fetch(host: str, port: int, timeout: float, algorithms: list[str]) ->
         return None if "host key" in str(error) else error
     except (TimeoutError, OSError, asyncssh.Error) as error:
         raise unavailable(server_address(host, port), error) from None
+
+
+async def why_no_key_fits(
+    host: str, port: int, pinned: "list[asyncssh.SSHKey]", timeout: float
+) -> DataExportError | None:
+    """Why a server hangs up on us: many do so, without a word, where they have no key of the type that is pinned.
+
+    None where its keys are not the reason.
+    """
+    import asyncssh
+
+    server = server_address(host, port)
+    try:
+        if not isinstance(await _fetch(host, port, timeout, ()), asyncssh.SSHKey):
+            return None
+        shown = await fetch_host_keys(host, port, timeout)
+        common = {line for line, _ in shown} & {line_of_key(key) for key in pinned}
+        if not common:
+            return mismatch(server, pinned, " and ".join(f"{mark} ({line})" for line, mark in shown))
+        if all(line.startswith("ssh-rsa ") for line in common):
+            if isinstance(await _fetch(host, port, timeout, _RSA), asyncssh.SSHKey):
+                return None
+            return TargetRefused(
+                f"{server} signs with its RSA key by SHA-1 only (it offers ssh-rsa): have the server updated, pin "
+                "another of its keys, or set sftp_legacy_algorithms: true if it is an old one"
+            )
+    except DataExportError:
+        pass  # it does not answer at all
+    return None
 
 
 def mismatch(server: str, pinned: "list[asyncssh.SSHKey]", shown: str) -> HostKeyMismatch:
@@ -86,3 +123,15 @@ def shown_key(key: "asyncssh.SSHKey") -> str:
 
 def line_of_key(key: "asyncssh.SSHKey") -> str:
     return " ".join(key.export_public_key().decode().split()[:2])
+
+
+def have_a_name() -> None:
+    """asyncssh asks who runs us, though nothing is made of it; a container's user may have neither name nor home."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = "data-export"
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"

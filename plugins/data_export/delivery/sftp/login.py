@@ -1,8 +1,6 @@
 """Opens one SSH connection to a server whose host key is pinned."""
 
 import asyncio
-import getpass
-import os
 import random
 import stat
 from dataclasses import dataclass, field
@@ -10,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_export.delivery.sftp import SFTP_PORT, server_address
-from data_export.delivery.sftp.errors import named, unavailable
-from data_export.delivery.sftp.host_keys import fetch_host_keys, mismatch, pinned_keys, shown_key
+from data_export.delivery.sftp.errors import named, printable, unavailable
+from data_export.delivery.sftp.host_keys import have_a_name, mismatch, pinned_keys, shown_key, why_no_key_fits
 from data_export.errors import AccessDenied, ConfigError, DataExportError, TargetRefused
 
 if TYPE_CHECKING:
@@ -70,7 +68,7 @@ async def connect(login: SftpLogin, timeout: float) -> "asyncssh.SSHClientConnec
     import asyncssh
 
     pinned = pinned_keys(login.host_key, login.server)
-    _have_a_name()
+    have_a_name()
     keys = await asyncio.to_thread(_client_keys, login)
     for tries_left in reversed(range(_TRIES)):
         try:
@@ -78,8 +76,11 @@ async def connect(login: SftpLogin, timeout: float) -> "asyncssh.SSHClientConnec
         except DataExportError:
             raise
         except (asyncssh.ConnectionLost, ConnectionResetError) as error:
-            if not tries_left or "timeout" in str(error).lower():
+            if "timeout" in str(error).lower():
                 raise unavailable(login.server, error) from None
+            if not tries_left:
+                reason = await why_no_key_fits(login.host, login.port, pinned, timeout)
+                raise reason or unavailable(login.server, error) from None
             await asyncio.sleep(random.uniform(0.1, 0.5))  # noqa: S311 - spreads the tries, guards nothing
         except (TimeoutError, OSError, asyncssh.Error) as error:
             raise _refusal(login, error) from None
@@ -127,11 +128,7 @@ async def _connect_once(
     except asyncssh.KeyExchangeFailed as error:
         if "host key" not in str(error):
             raise
-        # The server has no key of the pinned types, or signs with it by SHA-1 only.
-        shown = await fetch_host_keys(login.host, login.port, timeout)
-        if {line for line, _ in shown} & set(login.host_key.splitlines()):
-            raise
-        raise mismatch(login.server, pinned, " and ".join(f"{mark} ({line})" for line, mark in shown)) from None
+        raise await why_no_key_fits(login.host, login.port, pinned, timeout) or error from None
 
 
 def _algorithms(login: SftpLogin, pinned: "list[asyncssh.SSHKey]") -> dict[str, Any]:
@@ -152,18 +149,6 @@ def _algorithms(login: SftpLogin, pinned: "list[asyncssh.SSHKey]") -> dict[str, 
     }
 
 
-def _have_a_name() -> None:
-    """asyncssh asks who runs us, though nothing is made of it; a container's user may have neither name nor home."""
-    try:
-        getpass.getuser()
-    except (KeyError, OSError):
-        os.environ["LOGNAME"] = "data-export"
-    try:
-        Path.home()
-    except RuntimeError:
-        os.environ["HOME"] = "/"
-
-
 def _refusal(login: SftpLogin, error: Exception) -> DataExportError:
     import asyncssh
 
@@ -180,8 +165,8 @@ def _refusal(login: SftpLogin, error: Exception) -> DataExportError:
         what = str(error).partition("No matching ")[2].partition(" algorithm")[0]
         old = "" if login.legacy_algorithms else ", or set sftp_legacy_algorithms: true if it is an old one"
         return TargetRefused(
-            f"{login.server} and we have no {what or 'SSH'} algorithm in common ({offers[:_OFFERS_SHOWN]}): have the "
-            f"server updated{old}"
+            f"{login.server} and we have no {what or 'SSH'} algorithm in common "
+            f"({printable(offers)[:_OFFERS_SHOWN]}): have the server updated{old}"
         )
     if isinstance(error, asyncssh.IllegalUserName):
         return AccessDenied(f"{login.server} refuses user name {login.username!r}: correct it")

@@ -40,9 +40,15 @@ class _Line:
 class Gate:
     """Bounds the operations at once, and learns for the rest of its life where the server allows fewer."""
 
-    def __init__(self, size: int) -> None:
+    def __init__(self, size: int, narrowed: Callable[[int], Awaitable[None]]) -> None:
+        """
+        Args:
+            narrowed: called when fewer are let through, with their number.
+        """
+        self._narrowed = narrowed
         self._free = asyncio.Semaphore(size)
-        self._allowed = size
+        #: How many are let through at once.
+        self.allowed = size
         self._narrowing = asyncio.Lock()
         #: Operations under way.
         self.busy = 0
@@ -57,9 +63,10 @@ class Gate:
 
     async def narrow(self, size: int) -> None:
         """Lets no more than `size` through from now on, once those who are too many have left."""
-        for _ in range(self._allowed - size):
+        for _ in range(self.allowed - size):
             await self._free.acquire()
-        self._allowed = min(size, self._allowed)
+        self.allowed = min(size, self.allowed)
+        await self._narrowed(self.allowed)
 
     async def within_limits(self, action: Callable[[], Awaitable[T]]) -> T:
         """The result of `action`, which passes this gate; where it meets a limit, half as many are let through.
@@ -68,16 +75,24 @@ class Gate:
             TooManyAtOnce: the server takes not even one.
         """
         while True:
-            allowed = self._allowed
+            allowed = self.allowed
             try:
                 return await action()
             except TooManyAtOnce as error:
-                if allowed == 1:
-                    raise
-                async with self._narrowing:
-                    if self._allowed == allowed:  # the first of those who met it together
-                        _log.warning("going on with %d files at once: %s", allowed // 2, error)
-                        await self.narrow(allowed // 2)
+                await self.learn(allowed, error)
+
+    async def learn(self, allowed: int, error: TooManyAtOnce) -> None:
+        """Lets half of `allowed` through from now on, which the server found too many.
+
+        Raises:
+            TooManyAtOnce: that was one only.
+        """
+        if allowed == 1:
+            raise error
+        async with self._narrowing:
+            if self.allowed == allowed:  # the first of those who met it together
+                _log.warning("going on with %d files at once: %s", allowed // 2, error)
+                await self.narrow(allowed // 2)
 
 
 class SftpConnections:
@@ -96,6 +111,7 @@ class SftpConnections:
         self._open_session = open_session
         self._share = share
         self._lines = [_Line() for _ in range(limit)]
+        self._retired: list[_Line] = []
 
     async def open(self) -> int | None:
         """Opens the first connection; see `SftpSession.open` for what it raises.
@@ -110,8 +126,22 @@ class SftpConnections:
         self._share = min(self._share, max(1, handles - 1))
         return self._share * len(self._lines)
 
+    async def narrow(self, limit: int) -> None:
+        """Does with `limit` connections from now on: a server may count also those over which nothing is sent."""
+        kept = sorted(self._lines, key=lambda line: (line.alive, line.busy), reverse=True)[:limit]
+        self._retired += [line for line in self._lines if line not in kept]
+        self._lines = kept
+        await self._close([line for line in self._retired if not line.busy])
+
+    @property
+    def alive(self) -> int:
+        return sum(line.alive for line in (*self._lines, *self._retired))
+
     async def close(self) -> None:
-        for line in self._lines:
+        await self._close([*self._lines, *self._retired])
+
+    async def _close(self, lines: list[_Line]) -> None:
+        for line in lines:
             if line.opening is not None:
                 line.opening.cancel()
                 await asyncio.gather(line.opening, return_exceptions=True)
@@ -138,6 +168,8 @@ class SftpConnections:
             yield session
         finally:
             line.busy -= 1
+            if line in self._retired and not line.busy:
+                await self._close([line])
 
     def _seat(self) -> _Line:
         """The line for one more operation, which is counted at once: others come while it connects."""

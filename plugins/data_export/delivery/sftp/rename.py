@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
@@ -67,13 +67,18 @@ class Claims:
 
 
 async def _rename_replaces(session: SftpSession, path: str) -> bool:
+    return await _takes_place(session, path, session.client.rename)
+
+
+async def _takes_place(session: SftpSession, path: str, rename: Callable[[str, str], Awaitable[None]]) -> bool:
+    """Whether that rename gives one file of ours the name of another."""
     import asyncssh
 
     one, other = temporary_path(path), temporary_path(path)
     try:
         if not (await create_empty(session, one) and await create_empty(session, other)):
             return False
-        await session.ask(session.client.rename(one, other))
+        await session.ask(rename(one, other))
     except asyncssh.SFTPError as error:
         if is_lost(error):
             raise
@@ -82,6 +87,18 @@ async def _rename_replaces(session: SftpSession, path: str) -> bool:
         await session.remove_quietly(one)
         await session.remove_quietly(other)
     return True
+
+
+async def ways_to_rename(session: SftpSession, path: str) -> str:
+    """What the server makes of a name that is taken, in words; tried with files of ours next to `path`."""
+    new = (
+        "a rename takes the place of a file, against the protocol: exports claim each new name first, which binds our "
+        "own runs only, so no other program may write the same names"
+        if await _rename_replaces(session, path)
+        else "a rename never takes the place of a file, so of two runs at once one gets a new name"
+    )
+    at_once = await _takes_place(session, path, session.client.posix_rename)
+    return f"{new}; {'a file is replaced at once' if at_once else 'while a file is replaced its name is free a moment'}"
 
 
 async def create_empty(session: SftpSession, path: str) -> bool:

@@ -8,7 +8,14 @@ from data_export.delivery.sftp.leftovers import LeftOver, temporary_path
 from data_export.delivery.sftp.rename import Claims, create_empty, overwrite_refused, place_new, place_over
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, open_file, store
-from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused, TargetUnavailable
+from data_export.errors import (
+    AccessDenied,
+    DataExportError,
+    ObjectExists,
+    TargetNotFound,
+    TargetRefused,
+    TargetUnavailable,
+)
 
 if TYPE_CHECKING:
     import asyncssh
@@ -76,15 +83,15 @@ class Writer:
         folder = temporary.rpartition("/")[0]
         try:
             file = await open_file(session, temporary, "xb", content, where)
-        except (AccessDenied, TargetRefused, TargetUnavailable) as error:
+        except (AccessDenied, TargetNotFound, TargetRefused, TargetUnavailable) as error:
             cause = error.__cause__
             if isinstance(error, TooManyAtOnce) or not session.alive:
                 raise
-            if not alone and (
-                type(cause) is asyncssh.SFTPFailure
-                or (isinstance(cause, asyncssh.SFTPPermissionDenied) and folder in self._opened)
-            ):
-                raise TooManyAtOnce(f"{where}: the server lets us open no further file ({named(cause)})") from cause
+            # Some servers answer so with no word of a limit; whether it is one shows when no other file is open.
+            if not alone and type(cause) in (asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied):
+                raise TooManyAtOnce(
+                    f"{where}: the server lets us open no further file ({named(cause or error)})"
+                ) from cause
             if folder not in self._opened and await _takes_plain_names(session, temporary):
                 raise TargetRefused(
                     f"{where}: the server refuses names that begin with a dot, such as those of unfinished files: set "
