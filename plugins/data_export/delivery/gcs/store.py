@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from data_export.content import Content
 from data_export.delivery.base import Destination, StoredObject
-from data_export.delivery.gcs.errors import explain
+from data_export.delivery.gcs.errors import NO_ANSWER, explain, malformed
 from data_export.delivery.gcs.read import ObjectReader
 from data_export.delivery.gcs.sign import account_of, signed_link
 from data_export.delivery.gcs.write import PIECE_BYTES, rewrite_bare, stored_object, upload_big, upload_small
@@ -137,12 +137,17 @@ class GcsStore:
                 self.root.address(prefix),
                 lambda: self._storage.list_objects(self.root.bucket, params=params, timeout=self._timeout(0)),
             )
-            for resource in page.get("items", ()):
-                if not resource["name"].endswith("/"):  # what consoles make to show an empty folder
-                    yield stored_object(self.root.key(resource["name"]), resource)
-            if "nextPageToken" not in page:
+            try:
+                named = [(resource["name"], resource) for resource in page.get("items", ())]
+                following = page.get("nextPageToken")
+            except NO_ANSWER as error:
+                raise malformed(self.root.address(prefix), type(error).__name__) from None
+            for name, resource in named:
+                if not name.endswith("/"):  # what consoles make to show an empty folder
+                    yield stored_object(self.root.key(name), resource)
+            if not following:
                 return
-            params["pageToken"] = page["nextPageToken"]
+            params["pageToken"] = following
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         name = self.root.name(key)
@@ -185,7 +190,11 @@ class GcsStore:
         async def send() -> StoredObject:
             resource = await self._resource(key) if replace else None
             try:
-                stored = await self._send(key, content, int(resource["generation"]) if resource else 0)
+                generation = int(resource["generation"]) if resource else 0
+            except NO_ANSWER as error:
+                raise malformed(self.root.address(key), type(error).__name__) from None
+            try:
+                stored = await self._send(key, content, generation)
             except PreconditionFailed:
                 if replace:
                     raise TargetUnavailable(f"{self.root.address(key)} is replaced by somebody else too") from None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_export.content import Content, Digests, Hasher
 from data_export.delivery.base import StoredObject, encoding_of
+from data_export.delivery.gcs.errors import NO_ANSWER, malformed
 from data_export.delivery.retry import Patience
 from data_export.delivery.threads import opened
 from data_export.errors import VerificationFailed
@@ -20,11 +21,18 @@ PIECE_BYTES = 8 << 20
 
 
 def stored_object(key: str, resource: dict[str, Any]) -> StoredObject:
-    """From the JSON of an object: https://cloud.google.com/storage/docs/json_api/v1/objects#resource"""
-    digests = Digests(int(resource.get("size", 0)), md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"))
-    return StoredObject(
-        key, digests, datetime.fromisoformat(resource["updated"]), encoding_of(resource.get("contentEncoding"))
-    )
+    """From the JSON of an object: https://cloud.google.com/storage/docs/json_api/v1/objects#resource
+
+    Raises:
+        TargetUnavailable: it is not what Cloud Storage says of an object.
+    """
+    try:
+        size = int(resource.get("size", 0))  # some servers leave it out where it is 0
+        digests = Digests(size, md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"))
+        changed = datetime.fromisoformat(resource["updated"]) if resource.get("updated") else None
+        return StoredObject(key, digests, changed, encoding_of(resource.get("contentEncoding")))
+    except NO_ANSWER as error:
+        raise malformed(key, type(error).__name__) from None
 
 
 async def upload_small(
@@ -89,7 +97,12 @@ def upload_big(
             timeout=(patience.connect, patience.answer),
             retry=retry.with_timeout(2 * patience.answer),
         )
-    return {"size": blob.size, "md5Hash": blob.md5_hash, "crc32c": blob.crc32c, "updated": blob.updated.isoformat()}
+    return {
+        "size": blob.size,
+        "md5Hash": blob.md5_hash,
+        "crc32c": blob.crc32c,
+        "updated": blob.updated and blob.updated.isoformat(),
+    }
 
 
 def _crc32c(content: Content) -> str:

@@ -112,7 +112,7 @@ def identity_of(client: Any, session: Any) -> str | None:
         try:
             if is_amazon(sts) is not is_amazon(client):
                 return None
-            arn: str = sts.get_caller_identity()["Arn"]
+            arn: str | None = sts.get_caller_identity().get("Arn")
             return arn
         finally:
             sts.close()

@@ -226,9 +226,14 @@ def _without_answer(error: Exception, address: str) -> DataExportError:
         HTTPClientError,
         ParamValidationError,
     )
+    from botocore.parsers import ResponseParserError
     from obstore.exceptions import BaseError
 
     kind = type(error).__name__
+    if isinstance(error, ResponseParserError | LookupError | ValueError | TypeError | AttributeError):
+        return TargetUnavailable(
+            f"{address}: the answer is not one of S3 ({kind}): is there a proxy or a sign-in page in between?"
+        )
     if isinstance(error, HTTPClientError | ConnectionError | BaseError | OSError):
         return TargetUnavailable(f"{address}: no proper answer from S3 ({kind}): try again")
     if isinstance(error, ParamValidationError):

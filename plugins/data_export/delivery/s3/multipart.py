@@ -109,7 +109,7 @@ def _begun(client: Any, target: dict[str, str]) -> list[str]:
     except ClientError as error:
         _log.debug("uploads under way are not listed: %s", harmless(error))
         return []
-    return [upload["UploadId"] for upload in found.get("Uploads", ()) if upload["Key"] == target["Key"]]
+    return [upload["UploadId"] for upload in found.get("Uploads", ()) if upload.get("Key") == target["Key"]]
 
 
 def _give_up(client: Any, target: dict[str, str]) -> None:

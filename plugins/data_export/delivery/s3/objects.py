@@ -13,7 +13,7 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import PreconditionFailed, persist
 from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.errors import Lacking, status_of
-from data_export.errors import AccessDenied, ObjectExists, VerificationFailed
+from data_export.errors import AccessDenied, ObjectExists, TargetUnavailable, VerificationFailed
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -158,6 +158,8 @@ def from_head(head: Mapping[str, Any]) -> Digests:
     An ETag is the md5 only of an object sent in one piece and not encrypted with a key of KMS or the customer:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
     """
+    if "ContentLength" not in head:
+        raise TargetUnavailable("S3 says an object without its size: is there a proxy in between?")
     size = int(head["ContentLength"])
     if kept := from_metadata(size, head.get("Metadata", {})):
         return kept

@@ -173,8 +173,9 @@ class S3Store:
                 self.root.address(prefix), "s3:ListBucket", lambda client: client.list_objects_v2(**options)
             )
             for found in page.get("Contents", ()):
-                if not found["Key"].endswith("/"):  # what consoles make to show an empty folder
-                    yield StoredObject(self.root.key(found["Key"]), Digests(found["Size"]), found["LastModified"])
+                name = found.get("Key", "/")
+                if not name.endswith("/"):  # what consoles make to show an empty folder
+                    yield StoredObject(self.root.key(name), Digests(found.get("Size", 0)), found.get("LastModified"))
             if not (token := page.get("NextContinuationToken")):
                 return
             options["ContinuationToken"] = token
