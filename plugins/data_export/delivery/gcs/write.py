@@ -35,6 +35,22 @@ def stored_object(key: str, resource: dict[str, Any]) -> StoredObject:
         raise malformed(key, type(error).__name__) from None
 
 
+def listed(page: Any, address: str) -> tuple[list[tuple[str, dict[str, Any]]], str | None]:
+    """Names and resources of a page of a list, and the token of the next one; raises as `stored_object` does."""
+    try:
+        return [(str(resource["name"]), resource) for resource in page.get("items", ())], page.get("nextPageToken")
+    except NO_ANSWER as error:
+        raise malformed(address, type(error).__name__) from None
+
+
+def generation_of(resource: dict[str, Any] | None, address: str) -> int:
+    """Of the object that a write expects to replace; 0 where there is none. Raises as `stored_object` does."""
+    try:
+        return int(resource["generation"]) if resource else 0
+    except NO_ANSWER as error:
+        raise malformed(address, type(error).__name__) from None
+
+
 async def upload_small(
     storage: "Storage", bucket: str, name: str, content: Content, generation: int, timeout: Any
 ) -> dict[str, Any]:
