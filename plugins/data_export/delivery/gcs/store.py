@@ -86,7 +86,7 @@ class GcsStore:
         await self._opened.aclose()
         if self._client is not None:
             await asyncio.to_thread(self._client.close)
-            self._client = None
+        self._client = None
 
     async def stat(self, key: str) -> StoredObject | None:
         return write.stored_object(key, found) if (found := await self._resource(key)) else None
@@ -119,11 +119,10 @@ class GcsStore:
             await reader.close()
 
     async def delete(self, key: str) -> None:
-        name = self.root.name(key)
         with suppress(NoSuchObject):
             await self._asked(
                 self.root.address(key),
-                lambda: self._storage.delete(self.root.bucket, name, timeout=self._timeout(0)),
+                lambda: self._storage.delete(self.root.bucket, self.root.name(key), timeout=self._timeout(0)),
                 reads=True,
             )
 
