@@ -130,7 +130,7 @@ class CloudStorageBase(ConnectorConfig):
         return await (check(target, folders) if check else super().check(target, folders))
 
 
-class CloudStorageConfig(gcs.GcsKeys, CloudStorageBase):
+class CloudStorageConfig(gcs.GcsKeys, s3.S3Keys, CloudStorageBase):
     """A folder of a bucket, `gs://` or `s3://`."""
 
 

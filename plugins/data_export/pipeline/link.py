@@ -13,7 +13,8 @@ from data_export import layout
 from data_export.config.platform import PlatformSettings
 from data_export.content import CHUNK_BYTES, Content
 from data_export.delivery.base import Store
-from data_export.delivery.email.send import compose, masked, send
+from data_export.delivery.email.errors import masked
+from data_export.delivery.email.send import compose, send
 from data_export.errors import RecipientsRefused, StagedFileGone
 from data_export.pipeline.site import MEDIA_TYPE
 from data_export.pipeline.staging import download, scratch

@@ -2,25 +2,22 @@
 
 import hashlib
 import logging
-import re
 import smtplib
-import ssl
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
+from data_export.delivery.email.errors import NotOverThisConnection, explained_connection, explained_mail
 from data_export.delivery.email.message import message, render
-from data_export.errors import AccessDenied, DataExportError, PermanentError, RecipientsRefused, TargetUnavailable
+from data_export.errors import DataExportError, PermanentError, TargetUnavailable
 from data_export.receipt import Receipt
 from data_export.wording import size_in_words
 
 _TEMPLATES = Path(__file__).with_name("templates")
-# "5.1.1" of "5.1.1 <somebody@customer.example>: no such mailbox": the words may hold the address, which logs must not.
-_ENHANCED_CODE = re.compile(r"[245]\.\d{1,3}\.\d{1,3}(?=\s|$)")
 CUSTOMER_LIST = "`emails` in the customer file"
 _log = logging.getLogger(__name__)
 
@@ -50,10 +47,10 @@ def send(
     on_sent: Callable[[str], None] = lambda _message_id: None,
     listed_in: str = CUSTOMER_LIST,
 ) -> None:
-    """Sends each message over one connection, and records it as soon as it is accepted.
+    """Sends each message, over as few connections as the server lets us, and records it as soon as it is accepted.
 
-    A refused recipient does not keep the others from their mail. Neither links nor addresses are logged or put into
-    errors; a refused recipient is shown as `b***@customer.example`.
+    A refused recipient does not keep the others from their mail, nor does a server that ends a connection after some.
+    Neither links nor addresses are logged or put into errors; a refused recipient is shown as `b***@customer.example`.
 
     Args:
         connect: makes a client that is logged in; it is closed here.
@@ -66,31 +63,23 @@ def send(
         PermanentError: sender or mail refused, or the server's certificate is not trusted.
         TargetUnavailable: network fault or a temporary refusal; what was accepted is recorded.
     """
-    client = connected(connect)
+    sending = _Sending(connect, listed_in)
     refused: list[DataExportError] = []
     try:
         for mail in messages:
             try:
-                _send_one(client, mail, listed_in)
+                sending.send(mail)
             except DataExportError as error:
                 refused.append(error)
-                if client.sock is None:  # smtplib has hung up: there is nobody to give the others to
+                if not sending.reaches:
                     break
             else:
                 on_sent(mail["Message-ID"])
     finally:
-        with suppress(OSError):
-            client.quit()
-        client.close()
+        sending.close()
     _log.info("sent %d of %d mails", len(messages) - len(refused), len(messages))
     if refused:
         _raise(refused)
-
-
-def masked(address: str) -> str:
-    """`b***@customer.example`: enough for who knows the customer file, not for who reads logs."""
-    local, _, domain = address.rpartition("@")
-    return f"{local[:1]}***@{domain}"
 
 
 def _raise(errors: list[DataExportError]) -> NoReturn:
@@ -98,8 +87,8 @@ def _raise(errors: list[DataExportError]) -> NoReturn:
     text = "; ".join(map(str, errors))
     if any(isinstance(error, TargetUnavailable) for error in errors):
         raise TargetUnavailable(text)
-    only_recipients = all(isinstance(error, RecipientsRefused) for error in errors)
-    raise (RecipientsRefused if only_recipients else PermanentError)(text)
+    kinds = {type(error) for error in errors}
+    raise (kinds.pop() if len(kinds) == 1 else PermanentError)(text)
 
 
 def _values(receipt: Receipt, link: str, expires_at: datetime) -> dict[str, object]:
@@ -132,42 +121,84 @@ def _message_id(receipt: Receipt, link: str, recipient: str) -> str:
 
 
 def connected(connect: Callable[[], smtplib.SMTP]) -> smtplib.SMTP:
-    """A client that is logged in.
+    """A client that is logged in; raises as `explained_connection` does."""
+    with explained_connection():
+        return connect()
+
+
+def greet(client: smtplib.SMTP) -> None:
+    """EHLO, or HELO for old servers; by our address where our name is none that the server takes.
 
     Raises:
-        AccessDenied: the login is refused.
-        PermanentError: the connection asks for what the server has not, or its certificate is not trusted.
-        TargetUnavailable: it is not reached.
+        smtplib.SMTPHeloError: it takes neither.
     """
     try:
-        return connect()
-    except DataExportError:  # some are OSErrors too
-        raise
-    except smtplib.SMTPAuthenticationError as error:
-        if _is_permanent(error.smtp_code):
-            raise AccessDenied(
-                f"the mail server refuses the login ({_code(error)}): correct user and password of the SMTP connection"
-            ) from None
-        raise TargetUnavailable(f"the mail server cannot check the login now ({_code(error)})") from None
-    except smtplib.SMTPNotSupportedError as error:
-        raise PermanentError(
-            f"the mail server does not offer what the SMTP connection asks for ({error}): correct disable_tls, "
-            "disable_ssl or the login in its extra"
-        ) from None
-    except ssl.SSLCertVerificationError as error:
-        raise PermanentError(
-            f"the mail server's certificate is not trusted ({error.verify_message}): correct the host, or make the "
-            "workers trust its issuer"
-        ) from None
-    except ssl.SSLError as error:
-        if error.reason != "WRONG_VERSION_NUMBER":
-            raise TargetUnavailable(f"the mail server breaks off TLS: {_reason(error)}") from None
-        raise PermanentError(
-            "the mail server does not begin with TLS at this port: set disable_ssl in the SMTP connection's extra for "
-            "STARTTLS, or correct the port"
-        ) from None
-    except OSError as error:  # smtplib's own errors are among them
-        raise TargetUnavailable(f"the mail server is not reached: {_reason(error)}") from None
+        client.ehlo_or_helo_if_needed()
+    except smtplib.SMTPHeloError:
+        if client.sock is None:
+            raise
+        address = str(client.sock.getsockname()[0])
+        client.local_hostname = f"[IPv6:{address}]" if ":" in address else f"[{address}]"
+        if not 200 <= client.ehlo()[0] <= 299:
+            code, words = client.helo()
+            if not 200 <= code <= 299:
+                raise smtplib.SMTPHeloError(code, words) from None
+
+
+class _Sending:
+    """A connection to the mail server, made anew where the server ends it."""
+
+    def __init__(self, connect: Callable[[], smtplib.SMTP], listed_in: str) -> None:
+        self._connect, self._listed_in = connect, listed_in
+        self._client = connected(connect)
+        self._taken = 0
+        #: Whether there is a server to give other mails to.
+        self.reaches = True
+
+    def send(self, mail: EmailMessage) -> None:
+        """
+        Raises:
+            DataExportError: the mail is not taken; or it may have been, where the answer was lost.
+        """
+        if self._taken and not self._is_alive():
+            self._anew()
+        try:
+            self._send(mail)
+        except NotOverThisConnection:
+            if not self._taken:
+                self.reaches = self._client.sock is not None
+                raise
+            self._anew()
+            self._send(mail)
+
+    def _send(self, mail: EmailMessage) -> None:
+        try:
+            with explained_mail(self._client, mail["From"], mail["To"], self._listed_in):
+                greet(self._client)
+                self._client.send_message(mail)
+        except TargetUnavailable:
+            if self._client.sock is None and self._taken == 0:
+                self.reaches = False  # it hung up on the first mail of a connection: it would on the next
+            raise
+        self._taken += 1
+
+    def _is_alive(self) -> bool:
+        try:
+            return self._client.sock is not None and self._client.noop()[0] == 250
+        except (OSError, smtplib.SMTPException):
+            return False
+
+    def _anew(self) -> None:
+        self.close()
+        self._taken = 0
+        self.reaches = False
+        self._client = connected(self._connect)
+        self.reaches = True
+
+    def close(self) -> None:
+        with suppress(OSError):
+            self._client.quit()
+        self._client.close()
 
 
 def offer_recipient(client: smtplib.SMTP, sender: str, recipient: str, listed_in: str) -> None:
@@ -177,8 +208,8 @@ def offer_recipient(client: smtplib.SMTP, sender: str, recipient: str, listed_in
         PermanentError: sender or recipient refused.
         TargetUnavailable: a temporary refusal, or the server is lost.
     """
-    with _told(client, sender, recipient, listed_in):
-        client.ehlo_or_helo_if_needed()
+    with explained_mail(client, sender, recipient, listed_in):
+        greet(client)
         code, words = client.mail(sender)
         if code != 250:
             raise smtplib.SMTPSenderRefused(code, words, sender)
@@ -186,49 +217,3 @@ def offer_recipient(client: smtplib.SMTP, sender: str, recipient: str, listed_in
         client.rset()
         if code not in (250, 251):
             raise smtplib.SMTPRecipientsRefused({recipient: (code, words)})
-
-
-def _send_one(client: smtplib.SMTP, mail: EmailMessage, listed_in: str) -> None:
-    with _told(client, mail["From"], mail["To"], listed_in):
-        client.send_message(mail)
-
-
-@contextmanager
-def _told(client: smtplib.SMTP, sender: str, recipient: str, listed_in: str) -> Iterator[None]:
-    """Refusals as errors of the service, without the server's words, which may hold the address."""
-    try:
-        yield
-    except smtplib.SMTPRecipientsRefused as error:
-        code, words = next(iter(error.recipients.values()))
-        said = _code(smtplib.SMTPResponseException(code, words))
-        if _is_permanent(code):
-            raise RecipientsRefused(
-                f"the mail server refuses recipient {masked(recipient)} ({said}): correct {listed_in}"
-            ) from None
-        raise TargetUnavailable(f"the mail server does not take mail for {masked(recipient)} now ({said})") from None
-    except smtplib.SMTPSenderRefused as error:
-        if _is_permanent(error.smtp_code):
-            raise PermanentError(
-                f"the mail server refuses sender {sender} ({_code(error)}): correct mail.from in platform.yaml"
-            ) from None
-        raise TargetUnavailable(f"the mail server does not take our mail now ({_code(error)})") from None
-    except smtplib.SMTPResponseException as error:
-        kind = PermanentError if _is_permanent(error.smtp_code) else TargetUnavailable
-        raise kind(f"the mail server refuses the mail for {masked(recipient)} ({_code(error)})") from None
-    except OSError as error:
-        client.close()
-        raise TargetUnavailable(f"the mail server was lost while it took a mail: {_reason(error)}") from None
-
-
-def _is_permanent(code: int) -> bool:
-    return 500 <= code < 600
-
-
-def _code(error: smtplib.SMTPResponseException) -> str:
-    words = error.smtp_error.decode(errors="replace") if isinstance(error.smtp_error, bytes) else str(error.smtp_error)
-    enhanced = _ENHANCED_CODE.match(words)
-    return f"{error.smtp_code} {enhanced[0]}" if enhanced else str(error.smtp_code)
-
-
-def _reason(error: OSError) -> str:
-    return error.strerror or type(error).__name__

@@ -54,7 +54,19 @@ def explain(
         return problem
     if _is_network(error):
         return TargetUnavailable(f"{address}: no proper answer from Cloud Storage ({type(error).__name__}): try again")
+    if isinstance(error, NO_ANSWER):
+        return malformed(address, type(error).__name__)
     raise error
+
+
+#: What reading an answer raises that is not what Cloud Storage says: no JSON, other fields, other types.
+NO_ANSWER = (LookupError, ValueError, TypeError, AttributeError)
+
+
+def malformed(address: str, what: str) -> TargetUnavailable:
+    return TargetUnavailable(
+        f"{address}: the answer is not one of Cloud Storage ({what}): is there a proxy or a sign-in page in between?"
+    )
 
 
 def _answer(error: BaseException | None) -> tuple[int, str] | None:
@@ -99,6 +111,8 @@ def _credentials_problem(error: Exception, address: str) -> DataExportError | No
 
 def _of_status(status: int, body: str, bucket: str, address: str, reads: bool, overwrites: bool) -> DataExportError:
     said, reason = _said(body)
+    if status < 300:
+        return malformed(address, said)
     if status in (408, 409, 410, 429) or status >= 500 or (status == 403 and reason in _THROTTLED):
         return TargetUnavailable(f"{address}: Cloud Storage answers {status} ({said}): try again")
     if status == 401:

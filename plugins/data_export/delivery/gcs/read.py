@@ -75,9 +75,9 @@ class ObjectReader:
         await self._opened.aclose()
 
 
-def _announced(answer: "aiohttp.ClientResponse") -> Digests:
-    hashes = dict(
-        part.strip().split("=", 1) for line in answer.headers.getall("X-Goog-Hash", []) for part in line.split(",")
-    )
-    size = answer.headers.get("X-Goog-Stored-Content-Length") or answer.headers["Content-Length"]
-    return Digests(int(size), crc32c=hashes.get("crc32c"), md5=hashes.get("md5"))
+def _announced(answer: "aiohttp.ClientResponse") -> Digests | None:
+    """None where the server does not say how long it is."""
+    parts = [part.strip() for line in answer.headers.getall("X-Goog-Hash", []) for part in line.split(",")]
+    hashes = {name: value for name, _, value in (part.partition("=") for part in parts)}
+    size = answer.headers.get("X-Goog-Stored-Content-Length") or answer.headers.get("Content-Length")
+    return Digests(int(size), crc32c=hashes.get("crc32c"), md5=hashes.get("md5")) if size else None

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from data_export.content import Content
 from data_export.delivery.base import Destination, StoredObject
+from data_export.delivery.gcs import write
 from data_export.delivery.gcs.errors import explain
 from data_export.delivery.gcs.read import ObjectReader
 from data_export.delivery.gcs.sign import account_of, signed_link
-from data_export.delivery.gcs.write import PIECE_BYTES, rewrite_bare, stored_object, upload_big, upload_small
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
 from data_export.delivery.threads import run_blocking
@@ -86,13 +86,13 @@ class GcsStore:
         await self._opened.aclose()
         if self._client is not None:
             await asyncio.to_thread(self._client.close)
-            self._client = None
+        self._client = None
 
     async def stat(self, key: str) -> StoredObject | None:
-        return stored_object(key, found) if (found := await self._resource(key)) else None
+        return write.stored_object(key, found) if (found := await self._resource(key)) else None
 
     async def create(self, key: str, content: Content) -> StoredObject:
-        if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else refused after the last piece only
+        if content.size > write.PIECE_BYTES and await self.stat(key) is not None:  # else refused at the last piece only
             raise ObjectExists(f"{self.root.address(key)} is there already")
         return await self._write(key, content, replace=False)
 
@@ -119,11 +119,10 @@ class GcsStore:
             await reader.close()
 
     async def delete(self, key: str) -> None:
-        name = self.root.name(key)
         with suppress(NoSuchObject):
             await self._asked(
                 self.root.address(key),
-                lambda: self._storage.delete(self.root.bucket, name, timeout=self._timeout(0)),
+                lambda: self._storage.delete(self.root.bucket, self.root.name(key), timeout=self._timeout(0)),
                 reads=True,
             )
 
@@ -137,12 +136,13 @@ class GcsStore:
                 self.root.address(prefix),
                 lambda: self._storage.list_objects(self.root.bucket, params=params, timeout=self._timeout(0)),
             )
-            for resource in page.get("items", ()):
-                if not resource["name"].endswith("/"):  # what consoles make to show an empty folder
-                    yield stored_object(self.root.key(resource["name"]), resource)
-            if "nextPageToken" not in page:
+            named, following = write.listed(page, self.root.address(prefix))
+            for name, resource in named:
+                if not name.endswith("/"):  # what consoles make to show an empty folder
+                    yield write.stored_object(self.root.key(name), resource)
+            if not following:
                 return
-            params["pageToken"] = page["nextPageToken"]
+            params["pageToken"] = following
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         name = self.root.name(key)
@@ -165,7 +165,7 @@ class GcsStore:
 
         async def rewrite() -> StoredObject:
             try:
-                resource = await rewrite_bare(
+                resource = await write.rewrite_bare(
                     self._storage, (source.root.bucket, origin), (self.root.bucket, name), params, self._timeout(0)
                 )
             except Exception as error:
@@ -173,7 +173,7 @@ class GcsStore:
                 if isinstance(problem, PreconditionFailed):
                     problem = PreconditionFailed(f"{self.root.address(key)} is there already")
                 raise problem from None
-            return stored_object(key, resource)
+            return write.stored_object(key, resource)
 
         async def look() -> StoredObject | None:
             here, there = await source.stat(source_key), await self.stat(key)
@@ -185,7 +185,7 @@ class GcsStore:
         async def send() -> StoredObject:
             resource = await self._resource(key) if replace else None
             try:
-                stored = await self._send(key, content, int(resource["generation"]) if resource else 0)
+                stored = await self._send(key, content, write.generation_of(resource, self.root.address(key)))
             except PreconditionFailed:
                 if replace:
                     raise TargetUnavailable(f"{self.root.address(key)} is replaced by somebody else too") from None
@@ -205,23 +205,23 @@ class GcsStore:
     async def _send(self, key: str, content: Content, generation: int) -> StoredObject:
         name, bucket = self.root.name(key), self.root.bucket
         try:
-            if content.size <= PIECE_BYTES:
+            if content.size <= write.PIECE_BYTES:
                 timeout = self._timeout(content.size)
-                resource = await upload_small(self._storage, bucket, name, content, generation, timeout)
+                resource = await write.upload_small(self._storage, bucket, name, content, generation, timeout)
             else:
                 resource = await run_blocking(
-                    lambda stop: upload_big(
+                    lambda stop: write.upload_big(
                         self.blocking_client(), bucket, name, content, generation, self._patience, stop
                     )
                 )
         except Exception as error:
             problem = explain(error, bucket, self.root.address(key), overwrites=generation != 0)
             # The library retries a piece by itself, so the refusal may be about a success whose answer was lost.
-            by_pieces = isinstance(problem, PreconditionFailed) and content.size > PIECE_BYTES
+            by_pieces = isinstance(problem, PreconditionFailed) and content.size > write.PIECE_BYTES
             if by_pieces and (found := await self._holding(key, content)):
                 return found
             raise problem from None
-        return stored_object(key, resource)
+        return write.stored_object(key, resource)
 
     async def _resource(self, key: str) -> dict[str, Any] | None:
         name = self.root.name(key)

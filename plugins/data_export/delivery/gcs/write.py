@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_export.content import Content, Digests, Hasher
 from data_export.delivery.base import StoredObject, encoding_of
+from data_export.delivery.gcs.errors import NO_ANSWER, malformed
 from data_export.delivery.retry import Patience
 from data_export.delivery.threads import opened
 from data_export.errors import VerificationFailed
@@ -20,11 +21,34 @@ PIECE_BYTES = 8 << 20
 
 
 def stored_object(key: str, resource: dict[str, Any]) -> StoredObject:
-    """From the JSON of an object: https://cloud.google.com/storage/docs/json_api/v1/objects#resource"""
-    digests = Digests(int(resource.get("size", 0)), md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"))
-    return StoredObject(
-        key, digests, datetime.fromisoformat(resource["updated"]), encoding_of(resource.get("contentEncoding"))
-    )
+    """From the JSON of an object: https://cloud.google.com/storage/docs/json_api/v1/objects#resource
+
+    Raises:
+        TargetUnavailable: it is not what Cloud Storage says of an object.
+    """
+    try:
+        size = int(resource.get("size", 0))  # some servers leave it out where it is 0
+        digests = Digests(size, md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"))
+        changed = datetime.fromisoformat(resource["updated"]) if resource.get("updated") else None
+        return StoredObject(key, digests, changed, encoding_of(resource.get("contentEncoding")))
+    except NO_ANSWER as error:
+        raise malformed(key, type(error).__name__) from None
+
+
+def listed(page: Any, address: str) -> tuple[list[tuple[str, dict[str, Any]]], str | None]:
+    """Names and resources of a page of a list, and the token of the next one; raises as `stored_object` does."""
+    try:
+        return [(str(resource["name"]), resource) for resource in page.get("items", ())], page.get("nextPageToken")
+    except NO_ANSWER as error:
+        raise malformed(address, type(error).__name__) from None
+
+
+def generation_of(resource: dict[str, Any] | None, address: str) -> int:
+    """Of the object that a write expects to replace; 0 where there is none. Raises as `stored_object` does."""
+    try:
+        return int(resource["generation"]) if resource else 0
+    except NO_ANSWER as error:
+        raise malformed(address, type(error).__name__) from None
 
 
 async def upload_small(
@@ -89,7 +113,12 @@ def upload_big(
             timeout=(patience.connect, patience.answer),
             retry=retry.with_timeout(2 * patience.answer),
         )
-    return {"size": blob.size, "md5Hash": blob.md5_hash, "crc32c": blob.crc32c, "updated": blob.updated.isoformat()}
+    return {
+        "size": blob.size,
+        "md5Hash": blob.md5_hash,
+        "crc32c": blob.crc32c,
+        "updated": blob.updated and blob.updated.isoformat(),
+    }
 
 
 def _crc32c(content: Content) -> str:

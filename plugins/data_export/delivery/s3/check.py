@@ -1,17 +1,29 @@
-"""Rights on a customer's S3 bucket, tried without leaving an object that we could not remove."""
+"""Rights on a customer's S3 bucket, and whether its server does all that an export asks of it."""
 
 from data_export.check.results import CheckResult, Results
+from data_export.content import Content
+from data_export.delivery.retry import PreconditionFailed
 from data_export.delivery.s3.store import S3Store
+from data_export.delivery.s3.write import send_parts
+from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused
 
 _PROBE = "data-export-check"
+_DATA = Content.of_bytes(b"{}\n", "application/json", md5=True)
+_WAY_OUT = {
+    "checksums": "does not compare x-amz-checksum-sha256 ({said}): an md5 goes along, and bytes that its ETag does not "
+    "prove are read back",
+    "conditions": "does not refuse a second writer ({said}): exports look before and after they write, so two runs of "
+    "one window at the same moment may still replace each other's file",
+}
 
 
 async def check_s3(target: S3Store) -> Results:
     """Listing, reading, and writing by an upload in parts that is given up at once.
 
     S3 tells nobody their own rights; a multipart upload needs `s3:PutObject` and shows no object until it is completed
-    (docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html). Reading is not tried where listing is refused: S3
-    then answers as if it were refused too.
+    (docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html). It carries what every object of an export does, so
+    that policies about encryption, keys and owners speak here. Reading is not tried where listing is refused: S3 then
+    answers as if it were refused too. Another server than AWS is written to as an export writes.
     """
     results, keys = Results(), [_PROBE]
 
@@ -25,16 +37,65 @@ async def check_s3(target: S3Store) -> Results:
     if await results.tried("target: s3:ListBucket", "granted", list_one()):
         await results.tried("target: s3:GetObject", "granted", target.stat(keys[0]))
     await _check_s3_writing(target, results)
+    if not target.dialect.complete and all(result.ok for result in results):
+        await _check_server(target, results)
     return results
 
 
 async def _check_s3_writing(target: S3Store, results: Results) -> None:
     address, name = target.root.address(_PROBE), {"Bucket": target.root.bucket, "Key": target.root.name(_PROBE)}
+    options = name | target.grants.to_request()
     with results.step("target: s3:PutObject", "granted"):
-        begun = await target.called(address, "s3:PutObject", lambda client: client.create_multipart_upload(**name))
+        begun = await target.called(address, "s3:PutObject", lambda client: client.create_multipart_upload(**options))
     if results[-1].ok:
         upload = name | {"UploadId": begun["UploadId"]}
         with results.step("target: s3:AbortMultipartUpload", "granted"):
             await target.called(
                 address, "s3:AbortMultipartUpload", lambda client: client.abort_multipart_upload(**upload)
             )
+
+
+async def _check_server(target: S3Store, results: Results) -> None:
+    """Writes a small file as an export does, whole and in parts, twice, and says what the server does not do.
+
+    The name is always the same, so that at most one file is left where nobody lets us remove it.
+    """
+    await _create(target, results)
+    if not results[-1].ok:
+        return
+    with results.step("target: write in parts", "granted"):
+        await _second_in_parts(target)
+    for feature, said in target.dialect.lacking.items():
+        if feature in _WAY_OUT:
+            words = f"the server {_WAY_OUT[feature].format(said=said)}"
+            results.append(CheckResult(f"target: {feature}", True, words))
+    try:
+        await target.delete(_PROBE)
+    except DataExportError as error:
+        left = f"remove {target.root.address(_PROBE)} there: we may not ({error})"
+        results.append(CheckResult("target: remove", isinstance(error, AccessDenied), left))
+
+
+async def _create(target: S3Store, results: Results) -> None:
+    with results.step("target: write and check", target.root.address(_PROBE)):
+        try:
+            await target.create(_PROBE, _DATA)
+        except ObjectExists:  # of an earlier check, which was not let to remove it
+            await target.replace(_PROBE, _DATA)
+
+
+async def _second_in_parts(target: S3Store) -> None:
+    """The second writer, in one part, which may be small."""
+    while True:
+        known = target.dialect.known()
+        try:
+            await send_parts(target, _PROBE, _DATA, "*" if target.dialect.has("conditions") else "")
+        except PreconditionFailed:
+            return
+        except TargetRefused:
+            if target.dialect.known() == known:
+                raise
+        else:
+            if target.dialect.has("conditions"):
+                target.dialect.lacking["conditions"] = "it completes an upload in parts in spite of If-None-Match"
+            return

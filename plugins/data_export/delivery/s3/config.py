@@ -2,15 +2,39 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
+
+from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from data_export.check.results import CheckResult
+from data_export.config.fields import Plain
 from data_export.delivery.base import Store
 from data_export.delivery.connector import Connection, Connections, Scheme
 from data_export.errors import ConfigError
 
 _HOOK = "airflow.providers.amazon.aws.hooks.s3.S3Hook"
 _SETTINGS = "correct its key, and region_name, endpoint_url, profile_name, role and config_kwargs in its extra"
+
+
+class S3Keys(BaseModel):
+    """The keys that only `s3://` takes: what a bucket's policy may demand of each object that is written."""
+
+    sse: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+        default=None, description="s3:// only: server-side encryption that each request names"
+    )
+    sse_kms_key_id: Plain | None = Field(
+        default=None, min_length=1, description="s3:// only: id or ARN of the KMS key, with sse: aws:kms"
+    )
+    acl: Literal["bucket-owner-full-control", "bucket-owner-read", "private"] | None = Field(
+        default=None, description="s3:// only: canned ACL of each object, where the bucket has ACLs"
+    )
+
+    @field_validator("sse_kms_key_id")
+    @classmethod
+    def _with_kms(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value and not str(info.data.get("sse") or "").startswith("aws:kms"):
+            raise ValueError("works with sse: aws:kms only: set it, or remove the key's id")
+        return value
 
 
 def check_aws(found: Connection) -> None:
@@ -42,6 +66,7 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
         ProfileNotFound,
     )
 
+    from data_export.delivery.s3.dialect import Grants
     from data_export.delivery.s3.store import S3Store
 
     check_aws(connections.read(conn_id))
@@ -66,7 +91,7 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
             )
         return found
 
-    return S3Store(uri, client=lambda: made("get_conn"), session=session)
+    return S3Store(uri, client=lambda: made("get_conn"), session=session, grants=Grants.of(own))
 
 
 async def _check(target: Any, folders: Sequence[str]) -> list[CheckResult]:
@@ -79,6 +104,11 @@ SCHEME = Scheme(
     "s3",
     _open,
     _check,
+    own_keys={
+        "sse": "have the bucket encrypt by default",
+        "sse_kms_key_id": "have the bucket encrypt by default",
+        "acl": "grant its owner the rights on the bucket",
+    },
     connection_names_server=True,
     console="https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={key}",
 )

@@ -1,5 +1,6 @@
 """Makes an obstore client that reaches the same server in the same way as a boto3 client."""
 
+from collections.abc import Mapping
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -51,8 +52,13 @@ def _refuse_credentials(client: Any, bucket: str) -> None:
             raise
 
 
-def object_store(client: Any, session: Any, bucket: str, region: str | None, patience: Patience) -> "ObjectStore":
+def object_store(
+    client: Any, session: Any, bucket: str, region: str | None, patience: Patience, grants: Mapping[str, str]
+) -> "ObjectStore":
     """The obstore client of the bucket. Retries and time-outs of whole requests are the caller's.
+
+    Args:
+        grants: what each written object is encrypted with, as obstore names it.
 
     Raises:
         AccessDenied: the session has no credentials.
@@ -81,6 +87,7 @@ def object_store(client: Any, session: Any, bucket: str, region: str | None, pat
             "timeout": timedelta(seconds=patience.whole(16 << 20)),
         },
         retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
+        **dict[str, Any](grants),
     )
 
 
@@ -105,7 +112,7 @@ def identity_of(client: Any, session: Any) -> str | None:
         try:
             if is_amazon(sts) is not is_amazon(client):
                 return None
-            arn: str = sts.get_caller_identity()["Arn"]
+            arn: str | None = sts.get_caller_identity().get("Arn")
             return arn
         finally:
             sts.close()

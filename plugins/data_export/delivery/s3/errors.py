@@ -17,6 +17,11 @@ from data_export.errors import (
 )
 from data_export.wording import harmless
 
+
+class Lacking(TargetRefused):
+    """A server of S3's protocol does not know a header or an operation."""
+
+
 _PASSING = {
     "ConditionalRequestConflict",
     "InternalError",
@@ -73,9 +78,12 @@ _TOO_LARGE = {"EntityTooLarge", "MaxMessageLengthExceeded"}
 _DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 _FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
+_KEY_RIGHT = re.compile(r"kms:\w+")
+_GRANT_KEY = "grant kms:GenerateDataKey and kms:Decrypt on it, in its policy too where it is another account's"
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]*)</Code>")
-_MESSAGE = re.compile(r"<Message>([^<]*)</Message>")
+_WORDS = ("Message", "Header", "ArgumentName")
+_MESSAGE = re.compile(rf"<(?:{'|'.join(_WORDS)})>([^<]*)</")
 
 
 def explain(error: Exception, bucket: str, address: str, permission: str) -> DataExportError:
@@ -91,6 +99,12 @@ def explain(error: Exception, bucket: str, address: str, permission: str) -> Dat
     if answer is not None:
         return _of_status(*answer, bucket, address, permission)
     return _without_answer(error, address)
+
+
+def said_by(error: Exception) -> tuple[int, str, str]:
+    """Status, code and words of a server's refusal, with the header that it names; zero and empty where it was none."""
+    status, code, message = _of_botocore(error) or _of_obstore(error) or (0, "", "")
+    return status, code, f"{code} {message}".strip()
 
 
 def status_of(error: Exception) -> int:
@@ -112,7 +126,8 @@ def _of_botocore(error: Exception) -> tuple[int, str, str] | None:
     said = error.response.get("Error", {})
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     code = str(said.get("Code", ""))
-    return status, "" if code.isdigit() else code, str(said.get("Message", ""))
+    words = [str(said[name]) for name in _WORDS if said.get(name)]
+    return status, "" if code.isdigit() else code, " ".join(words)
 
 
 def _of_obstore(error: Exception) -> tuple[int, str, str] | None:
@@ -123,8 +138,8 @@ def _of_obstore(error: Exception) -> tuple[int, str, str] | None:
     text = str(error)
     known = 412 if isinstance(error, AlreadyExistsError | PreconditionError) else 301 if "BareRedirect" in text else 0
     status = int(found[1]) if (found := _STATUS.search(text)) else known
-    code, message = _CODE.search(text), _MESSAGE.search(text)
-    return (status, code[1] if code else "", message[1] if message else "") if status else None
+    code, words = _CODE.search(text), dict.fromkeys(found[1] for found in _MESSAGE.finditer(text))
+    return (status, code[1] if code else "", " ".join(words)) if status else None
 
 
 def _of_status(status: int, code: str, message: str, bucket: str, address: str, permission: str) -> DataExportError:
@@ -137,8 +152,12 @@ def _of_status(status: int, code: str, message: str, bucket: str, address: str, 
         )
     if problem := _of_code(status, code, said, address):
         return problem
-    if code == "NotImplemented" or status == 501:
-        return TargetRefused(f"{address}: the server lacks what a safe write needs, such as If-None-Match ({said})")
+    if code == "NotImplemented" or status in (405, 411, 501):
+        if re.search("encrypt|KMS", said):
+            return TargetRefused(
+                f"{address}: the server does not encrypt ({said}): remove sse, or have that set up there"
+            )
+        return Lacking(f"{address}: the server lacks what the request needs, such as If-None-Match ({said})")
     if code in _PASSING or status in (408, 409, 429) or status >= 500:
         return TargetUnavailable(f"{address}: S3 answers {said}: try again")
     if status in (401, 403):
@@ -162,9 +181,24 @@ def _of_code(status: int, code: str, said: str, address: str) -> DataExportError
         return ObjectRefused(f"{address} is larger than the server takes ({said}): have its limit raised")
     if code in _DAMAGED:
         return VerificationFailed(f"{address}: other bytes arrived than were announced ({said})")
+    if code.startswith("KMS."):
+        return _of_key(code, said, address)
+    if code == "AccessControlListNotSupported":
+        return TargetRefused(f"{address}: the bucket has no ACLs ({said}): remove acl from the customer file")
     if code in _FULL or status == 507:
         return TargetFull(f"{address}: S3 has no room ({said}): make room or raise the quota")
     return None
+
+
+def _of_key(code: str, said: str, address: str) -> DataExportError:
+    """What S3 passes on from the key management service."""
+    if re.search("Thrott|Limit|Internal|Timeout|KeyUnavailable", code):
+        return TargetUnavailable(f"{address}: the key service answers {said}: try again")
+    if "AccessDenied" in code:
+        return AccessDenied(f"{address}: the KMS key may not be used ({said}): {_GRANT_KEY}")
+    if "Disabled" in code or "State" in code:
+        return TargetRefused(f"{address}: the KMS key does not work now ({said}): have its owner enable it")
+    return TargetRefused(f"{address}: the KMS key cannot be used ({said}): correct sse_kms_key_id, or the bucket's key")
 
 
 def _denied(said: str, bucket: str, address: str, permission: str) -> AccessDenied:
@@ -172,6 +206,10 @@ def _denied(said: str, bucket: str, address: str, permission: str) -> AccessDeni
         return AccessDenied(
             f"{address}: a policy forbids {permission} on bucket {bucket} ({said}), which no grant overrides: ask the "
             "bucket's owner what it demands, such as encryption (sse, sse_kms_key_id), an ACL (acl) or a network"
+        )
+    if right := _KEY_RIGHT.search(said):
+        return AccessDenied(
+            f"{address}: the identity of the Airflow connection lacks {right[0]} on the KMS key ({said}): {_GRANT_KEY}"
         )
     hidden = " with s3:ListBucket, without which S3 hides whether an object exists" if "Get" in permission else ""
     return AccessDenied(
@@ -188,9 +226,14 @@ def _without_answer(error: Exception, address: str) -> DataExportError:
         HTTPClientError,
         ParamValidationError,
     )
+    from botocore.parsers import ResponseParserError
     from obstore.exceptions import BaseError
 
     kind = type(error).__name__
+    if isinstance(error, ResponseParserError | LookupError | ValueError | TypeError | AttributeError):
+        return TargetUnavailable(
+            f"{address}: the answer is not one of S3 ({kind}): is there a proxy or a sign-in page in between?"
+        )
     if isinstance(error, HTTPClientError | ConnectionError | BaseError | OSError):
         return TargetUnavailable(f"{address}: no proper answer from S3 ({kind}): try again")
     if isinstance(error, ParamValidationError):

@@ -1,6 +1,5 @@
 """Sends a big object to S3 in parts, which appear together or not at all."""
 
-import base64
 import hashlib
 import logging
 import threading
@@ -9,9 +8,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from data_export.content import Content
-from data_export.delivery.s3.objects import to_metadata
+from data_export.delivery.retry import PreconditionFailed
+from data_export.delivery.s3.dialect import Dialect, Grants
+from data_export.delivery.s3.errors import said_by
+from data_export.delivery.s3.objects import checksum, is_md5, to_metadata
 from data_export.delivery.threads import chunks_until, go_on
-from data_export.errors import TargetRefused, VerificationFailed
+from data_export.errors import TargetRefused, TargetUnavailable, VerificationFailed
 from data_export.wording import harmless
 
 PART_BYTES = 8 << 20
@@ -23,39 +25,79 @@ _log = logging.getLogger(__name__)
 
 def upload_parts(
     client: Any,
-    bucket: str,
-    name: str,
+    target: dict[str, str],
     content: Content,
     stop: threading.Event,
+    dialect: Dialect,
+    grants: Grants,
     *,
     create_only: bool,
-) -> None:
+) -> bool:
     """Blocks until the object is there. Holds at most 5 parts of 8 MiB; S3 compares the sha256 of each.
 
     Whatever goes wrong, cancellation included, the parts sent so far are given up, since S3 keeps and bills them else.
     A killed process cannot do that: what was begun earlier under this name is given up once the object is there. Should
     another run be alive behind it, that run's next try finds the object and compares.
 
+    Args:
+        target: bucket and key.
+
+    Returns:
+        Whether the server has proven each part by a checksum of its own.
+
     Raises:
         TargetRefused: more than 78 GiB.
         VerificationFailed: the local file is not what was announced.
     """
     if content.size > _MOST_PARTS * PART_BYTES:
-        raise TargetRefused(f"s3://{bucket}/{name}: {content.size} bytes are more than 78 GiB: shorten the window")
-    target = {"Bucket": bucket, "Key": name}
+        place = f"s3://{target['Bucket']}/{target['Key']}"
+        raise TargetRefused(f"{place}: {content.size} bytes are more than 78 GiB: shorten the window")
     earlier = _begun(client, target)
-    target["UploadId"] = client.create_multipart_upload(
-        **target, ContentType=content.content_type, Metadata=to_metadata(content.digests), ChecksumAlgorithm="SHA256"
-    )["UploadId"]
+    options = grants.to_request() | {"ContentType": content.content_type, "Metadata": to_metadata(content.digests)}
+    if dialect.has("checksums"):
+        options["ChecksumAlgorithm"] = "SHA256"
+    target = target | {"UploadId": client.create_multipart_upload(**target, **options)["UploadId"]}
     try:
-        parts = _send(client, target, content, stop)
-        condition = {"IfNoneMatch": "*"} if create_only else {}
-        client.complete_multipart_upload(**target, MultipartUpload={"Parts": parts}, **condition)
+        proven, parts = _send(client, target, content, stop, dialect)
+        _complete(client, target, parts, dialect, create_only=create_only)
     except BaseException:
         _give_up(client, target)
         raise
     for upload in earlier:
         _give_up(client, target | {"UploadId": upload})
+    return proven
+
+
+def _complete(
+    client: Any, target: dict[str, str], parts: list[dict[str, Any]], dialect: Dialect, *, create_only: bool
+) -> None:
+    """Makes the object appear; a server that knows no condition here is not sent all parts again, but looked at."""
+    from botocore.exceptions import ClientError
+
+    whole: dict[str, Any] = target | {"MultipartUpload": {"Parts": parts}}
+    known = dialect.known()
+    if create_only and "conditions" not in known:
+        try:
+            client.complete_multipart_upload(**whole, IfNoneMatch="*")
+            return
+        except ClientError as error:
+            if not dialect.learn(error, known, ("conditions", "checksums")) or dialect.has("conditions"):
+                raise
+    if create_only and _is_there(client, target):
+        raise PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")
+    client.complete_multipart_upload(**whole)
+
+
+def _is_there(client: Any, target: dict[str, str]) -> bool:
+    from botocore.exceptions import ClientError
+
+    try:
+        client.head_object(Bucket=target["Bucket"], Key=target["Key"])
+    except ClientError as error:
+        if said_by(error)[0] != 404:
+            raise
+        return False
+    return True
 
 
 def _begun(client: Any, target: dict[str, str]) -> list[str]:
@@ -67,7 +109,7 @@ def _begun(client: Any, target: dict[str, str]) -> list[str]:
     except ClientError as error:
         _log.debug("uploads under way are not listed: %s", harmless(error))
         return []
-    return [upload["UploadId"] for upload in found.get("Uploads", ()) if upload["Key"] == target["Key"]]
+    return [upload["UploadId"] for upload in found.get("Uploads", ()) if upload.get("Key") == target["Key"]]
 
 
 def _give_up(client: Any, target: dict[str, str]) -> None:
@@ -91,17 +133,19 @@ def _give_up(client: Any, target: dict[str, str]) -> None:
     )
 
 
-def _send(client: Any, target: dict[str, str], content: Content, stop: threading.Event) -> list[dict[str, Any]]:
+def _send(
+    client: Any, target: dict[str, str], content: Content, stop: threading.Event, dialect: Dialect
+) -> tuple[bool, list[dict[str, Any]]]:
     whole = hashlib.sha256()
-    parts: list[dict[str, Any]] = []
-    under_way: deque[Future[dict[str, Any]]] = deque()
+    parts: list[tuple[bool, dict[str, Any]]] = []
+    under_way: deque[Future[tuple[bool, dict[str, Any]]]] = deque()
     with ThreadPoolExecutor(_PARTS_AT_ONCE, "s3-part") as pool:
         try:
             for number, data in enumerate(chunks_until(stop, content, PART_BYTES), 1):
                 whole.update(data)
                 if len(under_way) == _PARTS_AT_ONCE:
                     parts.append(under_way.popleft().result())
-                under_way.append(pool.submit(_send_part, client, target, number, data))
+                under_way.append(pool.submit(_send_part, client, target, number, data, dialect))
             parts += [part.result() for part in under_way]
         except BaseException:
             pool.shutdown(cancel_futures=True)
@@ -111,10 +155,16 @@ def _send(client: Any, target: dict[str, str], content: Content, stop: threading
         raise VerificationFailed(
             f"{content.source!r:.80} reads as sha256 {whole.hexdigest()} where {content.digests.sha256} was announced"
         )
-    return parts
+    return all(proven for proven, _ in parts), [part for _, part in parts]
 
 
-def _send_part(client: Any, target: dict[str, str], number: int, data: bytes) -> dict[str, Any]:
-    checksum = base64.b64encode(hashlib.sha256(data).digest()).decode()
-    answer = client.upload_part(**target, PartNumber=number, Body=data, ChecksumSHA256=checksum)
-    return {"PartNumber": number, "ETag": answer["ETag"], "ChecksumSHA256": checksum}
+def _send_part(
+    client: Any, target: dict[str, str], number: int, data: bytes, dialect: Dialect
+) -> tuple[bool, dict[str, Any]]:
+    compared = checksum(dialect, data)
+    answer = client.upload_part(**target, PartNumber=number, Body=data, **compared)
+    if not (etag := answer.get("ETag")):
+        raise TargetUnavailable(f"s3://{target['Bucket']}/{target['Key']}: part {number} was stored without an ETag")
+    sha256 = compared.get("ChecksumSHA256")
+    part = {"PartNumber": number, "ETag": etag} | ({"ChecksumSHA256": sha256} if sha256 else {})
+    return sha256 is not None or is_md5(etag, data), part

@@ -1,6 +1,7 @@
 """What S3 knows of an object: small ones and pieces of larger ones through obstore, digests, copies by the server."""
 
 import base64
+import hashlib
 import mimetypes
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -10,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 from data_export.content import Content, Digests, Hasher
 from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import PreconditionFailed, persist
-from data_export.delivery.s3.errors import status_of
-from data_export.errors import ObjectExists, VerificationFailed
+from data_export.delivery.s3.dialect import Dialect
+from data_export.delivery.s3.errors import Lacking, status_of
+from data_export.errors import AccessDenied, ObjectExists, TargetUnavailable, VerificationFailed
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -55,6 +57,18 @@ async def put(objects: "ObjectStore", name: str, content: Content, *, create_onl
         use_multipart=False,
     )
     return digests
+
+
+def checksum(dialect: Dialect, data: bytes) -> dict[str, Any]:
+    """What the server compares the bytes of a request with."""
+    if dialect.has("checksums"):
+        return {"ChecksumSHA256": base64.b64encode(hashlib.sha256(data).digest()).decode()}
+    return {"ContentMD5": base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode()}
+
+
+def is_md5(etag: str | None, data: bytes) -> bool:
+    """Whether the server has computed the md5 of these bytes; it does not where it encrypts by a key of its own."""
+    return (etag or "").strip('"') == hashlib.md5(data, usedforsecurity=False).hexdigest()
 
 
 async def get(objects: "ObjectStore", name: str, offset: int, etag: str | None) -> Piece:
@@ -144,6 +158,8 @@ def from_head(head: Mapping[str, Any]) -> Digests:
     An ETag is the md5 only of an object sent in one piece and not encrypted with a key of KMS or the customer:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html
     """
+    if "ContentLength" not in head:
+        raise TargetUnavailable("S3 says an object without its size: is there a proxy in between?")
     size = int(head["ContentLength"])
     if kept := from_metadata(size, head.get("Metadata", {})):
         return kept
@@ -161,23 +177,35 @@ def from_head(head: Mapping[str, Any]) -> Digests:
 
 async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, key: str) -> StoredObject:
     """See `ServerSideCopy.copy_from`."""
-    named = {"Bucket": target.root.bucket, "Key": target.root.name(key), "IfNoneMatch": "*"}
+    named = {"Bucket": target.root.bucket, "Key": target.root.name(key)}
     origin = {"Bucket": source.root.bucket, "Key": source.root.name(source_key)}
     needed = f"s3:GetObject on {source.uri} or s3:PutObject"
     digests = source.seen.pop(source_key, None)
     if digests is None and (found := await source.stat(source_key)):
         digests = found.digests
-    only = bare_copy(source_key, digests)
+    only = bare_copy(source_key, digests) | target.grants.to_request()
 
     async def copy() -> StoredObject:
+        known = target.dialect.known()
+        options = named | only
+        if target.dialect.has("conditions"):
+            options["IfNoneMatch"] = "*"
+        elif await target.stat(key) is not None:
+            raise ObjectExists(f"{target.root.address(key)} is there already")
+        if not target.dialect.has("tags"):
+            del options["TaggingDirective"]
         try:
             await target.once(
                 source.root.address(source_key),
                 needed,
-                target.in_thread(lambda client: client.copy_object(**named, **only, CopySource=origin)),
+                target.in_thread(lambda client: client.copy_object(**options, CopySource=origin)),
             )
         except PreconditionFailed:
             raise ObjectExists(f"{target.root.address(key)} is there already") from None
+        except Lacking as error:
+            if target.dialect.known() != known:
+                return await copy()
+            raise AccessDenied(f"{error}: it does not copy by itself") from None
         return await target.there(key)
 
     async def look() -> StoredObject | None:

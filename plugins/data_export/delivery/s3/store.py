@@ -1,20 +1,19 @@
 """S3: many small objects at once through obstore, big ones in parts through boto3."""
 
 import asyncio
-import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import timedelta
 from typing import Any, Self, TypeVar
 
 from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, StoredObject, encoding_of
 from data_export.delivery.keys import BucketRoot, checked_prefix
-from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
-from data_export.delivery.s3.connect import bucket_region, identity_of, object_store, same_server
-from data_export.delivery.s3.errors import explain
-from data_export.delivery.s3.multipart import upload_parts
+from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed
+from data_export.delivery.s3.connect import bucket_region, identity_of, is_amazon, object_store, same_server
+from data_export.delivery.s3.dialect import Dialect, Grants, dialect_of
+from data_export.delivery.s3.errors import Lacking, explain
 from data_export.delivery.s3.objects import (
     PIECE_BYTES,
     Piece,
@@ -23,15 +22,14 @@ from data_export.delivery.s3.objects import (
     from_head,
     from_metadata,
     get,
-    put,
     read_pieces,
 )
 from data_export.delivery.s3.sign import signed_link
+from data_export.delivery.s3.write import write
 from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied, ObjectExists, OverwriteRefused, TargetRefused, VerificationFailed
 
 T = TypeVar("T")
-_LARGE_BYTES = 1 << 20
 _SEEN = 256
 
 
@@ -47,6 +45,7 @@ class S3Store:
     Args:
         client: makes the boto3 client; its own time-outs and retries are those of big objects, copies and lists.
         session: makes the boto3 session of the same connection, for credentials that renew themselves.
+        grants: what each written object carries.
     """
 
     concurrency = 32
@@ -58,11 +57,14 @@ class S3Store:
         client: Callable[[], Any],
         session: Callable[[], Any],
         patience: Patience | None = None,
+        grants: Grants | None = None,
     ) -> None:
         self.root = BucketRoot.parse(uri, "s3")
         self._make_client = client
         self._make_session = session
         self.patience = patience or Patience()
+        self.grants = grants or Grants()
+        self.dialect = Dialect(complete=True)
         #: What the last looks found, for a copy that follows: it spares asking again.
         self.seen: dict[str, Digests] = {}
 
@@ -76,21 +78,25 @@ class S3Store:
         Raises:
             TargetNotFound: no such bucket.
         """
-        self._large = asyncio.Semaphore(2)
+        self.large = asyncio.Semaphore(2)
         bucket = self.root.bucket
 
         def connect() -> None:
-            self._session, self._client = self._make_session(), self._make_client()
-            self._region = bucket_region(self._client, bucket)
-            self._objects = object_store(self._client, self._session, bucket, self._region, self.patience)
+            self._session, self.client = self._make_session(), self._make_client()
+            self._region = bucket_region(self.client, bucket)
+            self.objects = object_store(
+                self.client, self._session, bucket, self._region, self.patience, self.grants.to_store()
+            )
+            self.dialect = dialect_of(self.client, bucket, complete=is_amazon(self.client))
+            self._adapt()
 
         await self._asked(self.uri, "s3:ListBucket", lambda: asyncio.to_thread(connect))
-        self._threads = ThreadPoolExecutor(self._client.meta.config.max_pool_connections, "s3")
+        self.threads = ThreadPoolExecutor(self.client.meta.config.max_pool_connections, "s3")
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await asyncio.to_thread(self._threads.shutdown)
-        self._client.close()
+        await asyncio.to_thread(self.threads.shutdown)
+        self.client.close()
 
     async def stat(self, key: str) -> StoredObject | None:
         name, address = self.root.name(key), self.root.address(key)
@@ -99,11 +105,7 @@ class S3Store:
             digests = from_metadata(found.meta["size"], found.attributes)
             encoding = encoding_of(found.attributes.get("Content-Encoding"))
             if digests is None:  # somebody else's: obstore does not pass on what S3 itself knows of its checksums
-                target = {"Bucket": self.root.bucket, "Key": name}
-                head = await self.called(
-                    address, "s3:GetObject", lambda client: client.head_object(**target, ChecksumMode="ENABLED")
-                )
-                digests = from_head(head)
+                digests = from_head(await self._full_head(name, address))
         except NoSuchObject:
             return None
         if len(self.seen) >= _SEEN:
@@ -111,13 +113,22 @@ class S3Store:
         self.seen[key] = digests
         return StoredObject(key, digests, found.meta["last_modified"], encoding)
 
+    async def _full_head(self, name: str, address: str) -> Any:
+        target = {"Bucket": self.root.bucket, "Key": name}
+        try:
+            return await self.called(
+                address, "s3:GetObject", lambda client: client.head_object(**target, ChecksumMode="ENABLED")
+            )
+        except Lacking:
+            return await self.called(address, "s3:GetObject", lambda client: client.head_object(**target))
+
     async def _head(self, name: str, address: str) -> Any:
         """obstore's answer. A refusal has no body, so no code: it is asked for once by GET."""
         import obstore
 
         try:
             return await self._asked(
-                address, "s3:GetObject", lambda: obstore.get_async(self._objects, name, options={"head": True})
+                address, "s3:GetObject", lambda: obstore.get_async(self.objects, name, options={"head": True})
             )
         except (AccessDenied, TargetRefused):
             with suppress(NoSuchObject):
@@ -127,11 +138,11 @@ class S3Store:
     async def create(self, key: str, content: Content) -> StoredObject:
         if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else refused after the last part only
             raise ObjectExists(f"{self.root.address(key)} is there already")
-        return await self._write(key, content, create_only=True)
+        return await write(self, key, content, create_only=True)
 
     async def replace(self, key: str, content: Content) -> StoredObject:
         try:
-            return await self._write(key, content, create_only=False)
+            return await write(self, key, content, create_only=False)
         except AccessDenied as error:
             if await self.stat(key) is None:
                 raise
@@ -144,7 +155,7 @@ class S3Store:
 
         async def piece_at(offset: int, etag: str | None) -> Piece:
             try:
-                return await self._asked(address, "s3:GetObject", lambda: get(self._objects, name, offset, etag))
+                return await self._asked(address, "s3:GetObject", lambda: get(self.objects, name, offset, etag))
             except PreconditionFailed:
                 raise VerificationFailed(f"{address} was replaced while it was read: read it again") from None
 
@@ -162,8 +173,9 @@ class S3Store:
                 self.root.address(prefix), "s3:ListBucket", lambda client: client.list_objects_v2(**options)
             )
             for found in page.get("Contents", ()):
-                if not found["Key"].endswith("/"):  # what consoles make to show an empty folder
-                    yield StoredObject(self.root.key(found["Key"]), Digests(found["Size"]), found["LastModified"])
+                name = found.get("Key", "/")
+                if not name.endswith("/"):  # what consoles make to show an empty folder
+                    yield StoredObject(self.root.key(name), Digests(found.get("Size", 0)), found.get("LastModified"))
             if not (token := page.get("NextContinuationToken")):
                 return
             options["ContinuationToken"] = token
@@ -180,50 +192,15 @@ class S3Store:
 
     async def identity(self) -> str | None:
         """ARN of the principal of these credentials; None where it cannot be asked for."""
-        return await asyncio.to_thread(identity_of, self._client, self._session)
+        return await asyncio.to_thread(identity_of, self.client, self._session)
 
     def can_copy_from(self, source: Destination) -> bool:
-        return isinstance(source, S3Store) and same_server(self._client, source._client)
+        return isinstance(source, S3Store) and same_server(self.client, source.client)
 
     async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
         if not isinstance(source, S3Store):
             raise TypeError(f"{source.uri} is not on S3: ask can_copy_from first")
         return await copy_by_server(self, source, source_key, key)
-
-    async def _write(self, key: str, content: Content, *, create_only: bool) -> StoredObject:
-        name, address = self.root.name(key), self.root.address(key)
-
-        async def look() -> StoredObject | None:
-            found = await self.stat(key)
-            return found if found and found.digests.matches(content.digests) else None
-
-        async def send() -> StoredObject:
-            if content.size > PIECE_BYTES:
-                try:
-                    return await self._send_parts(key, content, create_only)
-                except PreconditionFailed:  # boto3 tries again by itself, so it may be about a success that it missed
-                    if found := await look():
-                        return found
-                    raise
-            digests = await self.once(
-                address, "s3:PutObject", lambda: put(self._objects, name, content, create_only=create_only)
-            )
-            return StoredObject(key, digests)
-
-        async with self._large if content.size > _LARGE_BYTES else nullcontext():
-            return await persist(self.patience, look, send)
-
-    async def _send_parts(self, key: str, content: Content, create_only: bool) -> StoredObject:
-        name = self.root.name(key)
-
-        def upload(stop: threading.Event) -> None:
-            upload_parts(self._client, self.root.bucket, name, content, stop, create_only=create_only)
-
-        await self.once(self.root.address(key), "s3:PutObject", lambda: run_blocking(upload, self._threads))
-        stored = await self.there(key)
-        if stored.digests.matches(content.digests) is False:  # replaced by somebody else since
-            raise VerificationFailed(f"{self.root.address(key)} holds {stored.digests}, sent was {content.digests}")
-        return stored
 
     async def there(self, key: str) -> StoredObject:
         """What S3 holds after it said that it does."""
@@ -236,14 +213,25 @@ class S3Store:
         return await self._asked(address, permission, self.in_thread(function))
 
     def in_thread(self, function: Callable[[Any], T]) -> Callable[[], Awaitable[T]]:
-        return lambda: run_blocking(lambda _: function(self._client), self._threads)
+        return lambda: run_blocking(lambda _: function(self.client), self.threads)
 
     async def _asked(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
         """The answer to a request that may be repeated without harm."""
         return await self.patience.retrying()(self.once, address, permission, request)
 
     async def once(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
+        known = self.dialect.known()
         try:
             return await request()
         except Exception as error:
-            raise explain(error, self.root.bucket, address, permission) from None
+            problem = explain(error, self.root.bucket, address, permission)
+            if self.dialect.learn(error, known):
+                self._adapt()
+                problem = Lacking(str(problem))
+            raise problem from None
+
+    def _adapt(self) -> None:
+        """boto3 adds checksums of its own too, and has no other way to change that of a client that is there."""
+        if not self.dialect.has("checksums"):
+            config = self.client.meta.config
+            config.request_checksum_calculation = config.response_checksum_validation = "when_required"

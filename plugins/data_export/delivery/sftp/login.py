@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_export.delivery.sftp import SFTP_PORT, server_address
-from data_export.delivery.sftp.errors import named, printable, unavailable
+from data_export.delivery.sftp.errors import named, unavailable
 from data_export.delivery.sftp.host_keys import have_a_name, mismatch, pinned_keys, shown_key, why_no_key_fits
 from data_export.errors import AccessDenied, ConfigError, DataExportError, TargetRefused
+from data_export.wording import harmless
 
 if TYPE_CHECKING:
     import asyncssh
@@ -166,7 +167,7 @@ def _refusal(login: SftpLogin, error: Exception) -> DataExportError:
         old = "" if login.legacy_algorithms else ", or set sftp_legacy_algorithms: true if it is an old one"
         return TargetRefused(
             f"{login.server} and we have no {what or 'SSH'} algorithm in common "
-            f"({printable(offers)[:_OFFERS_SHOWN]}): have the server updated{old}"
+            f"({harmless(offers, _OFFERS_SHOWN)}): have the server updated{old}"
         )
     if isinstance(error, asyncssh.IllegalUserName):
         return AccessDenied(f"{login.server} refuses user name {login.username!r}: correct it")

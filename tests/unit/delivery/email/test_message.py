@@ -7,7 +7,8 @@ from uuid import UUID
 
 import pytest
 
-from data_export.delivery.email.send import compose, masked
+from data_export.delivery.email.errors import masked
+from data_export.delivery.email.send import compose
 from data_export.receipt import Receipt, SiteReceipt
 
 SITES = [UUID(int=number) for number in (1, 2)]

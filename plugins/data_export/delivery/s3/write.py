@@ -1,0 +1,190 @@
+"""Writes one object to S3, or to a server that speaks less of its protocol; whatever it is, the bytes are proven."""
+
+import asyncio
+import threading
+import time
+from contextlib import nullcontext, suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from data_export.content import Content, Hasher
+from data_export.delivery.base import StoredObject
+from data_export.delivery.retry import PreconditionFailed, persist
+from data_export.delivery.s3.multipart import upload_parts
+from data_export.delivery.s3.objects import PIECE_BYTES, checksum, is_md5, put, to_metadata
+from data_export.delivery.threads import run_blocking
+from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused, VerificationFailed
+
+if TYPE_CHECKING:
+    from data_export.delivery.s3.store import S3Store
+
+_LARGE_BYTES = 1 << 20
+#: Where the server refuses no second writer: so long after ours another's write may end that began before it, between
+#: these bounds as long as our own took.
+_SETTLES_AFTER = (0.3, 2.0)
+
+
+async def write(store: "S3Store", key: str, content: Content, *, create_only: bool) -> StoredObject:
+    """See `Destination.create` and `.replace`. A feature that the server is found to lack is done without."""
+    writing = _Writing(store, key, content, create_only)
+    async with store.large if content.size > _LARGE_BYTES else nullcontext():
+        return await persist(store.patience, writing.look, writing.send)
+
+
+@dataclass
+class _Writing:
+    """One object on its way, over several tries."""
+
+    store: "S3Store"
+    key: str
+    content: Content
+    create_only: bool
+    #: Whether what is there is ours, and not whole although it says so of itself.
+    damaged: bool = False
+
+    async def look(self) -> StoredObject | None:
+        found = None if self.damaged else await self.store.stat(self.key)
+        if not found or not found.digests.matches(self.content.digests):
+            return None
+        if not self.store.dialect.has("checksums"):  # else it repeats only what we have said of it
+            try:
+                await _read_back(self.store, self.key, self.content)
+            except _Damaged:
+                self.damaged = True
+                return None
+        return found
+
+    async def send(self) -> StoredObject:
+        while True:
+            known = self.store.dialect.known()
+            try:
+                return await self._once()
+            except TargetRefused:
+                if self.store.dialect.known() == known:
+                    raise
+            except PreconditionFailed:  # boto3 tries again by itself, so it may be about a success that it missed
+                if self.content.size > PIECE_BYTES and (found := await self.look()):
+                    return found
+                raise
+
+    async def _once(self) -> StoredObject:
+        try:
+            if self.create_only and not self.damaged:
+                return await _create(self.store, self.key, self.content)
+            return await _send(self.store, self.key, self.content, "")
+        except _Damaged:
+            self.damaged = True
+            with suppress(DataExportError):
+                await self.store.delete(self.key)
+            raise
+
+
+class _Damaged(VerificationFailed):
+    """A server that compares nothing holds other bytes than were sent."""
+
+
+async def _create(store: "S3Store", key: str, content: Content) -> StoredObject:
+    """Under the condition that there is no such object or, where the server has no conditions, after a look."""
+    dialect = store.dialect
+    if dialect.complete or (dialect.refuses_second and dialect.has("conditions")):
+        return await _send(store, key, content, "*")
+    if await store.stat(key) is not None:
+        raise ObjectExists(f"{store.root.address(key)} is there already")
+    begun = time.monotonic()
+    stored = await _send(store, key, content, "*" if dialect.has("conditions") else "")
+    if dialect.has("conditions") and dialect.refuses_second is None and content.size <= PIECE_BYTES:
+        await _ask_second(store, key, content)
+    if dialect.has("conditions") and dialect.refuses_second:
+        return stored
+    await asyncio.sleep(min(max(_SETTLES_AFTER[0], time.monotonic() - begun), _SETTLES_AFTER[1]))
+    return await _stayed(store, stored, content)
+
+
+async def _ask_second(store: "S3Store", key: str, content: Content) -> None:
+    """Learns whether the server refuses a second writer, by writing once more what has just been written."""
+    try:
+        await _send(store, key, content, "*")
+    except ObjectExists:
+        store.dialect.refuses_second = True
+    except (AccessDenied, TargetRefused):  # it may be that it would: comparing afterwards is right in any case
+        return
+    else:
+        store.dialect.refuses_second = False
+        store.dialect.lacking["conditions"] = "it takes a second writer's file in spite of If-None-Match"
+
+
+async def _stayed(store: "S3Store", stored: StoredObject, content: Content) -> StoredObject:
+    """
+    Raises:
+        ObjectExists: another run's bytes took the place of ours, or ours came second: the caller compares.
+    """
+    if (await store.there(stored.key)).digests.matches(content.digests) is False:
+        raise ObjectExists(f"{store.root.address(stored.key)} was written by another run at the same moment")
+    return stored
+
+
+async def _send(store: "S3Store", key: str, content: Content, condition: str) -> StoredObject:
+    """One write, in parts where it is big; what no checksum has proven is read back."""
+    proven, stored = await (send_parts if content.size > PIECE_BYTES else _send_whole)(store, key, content, condition)
+    if not proven:
+        await _read_back(store, key, content)
+    return stored
+
+
+async def _send_whole(store: "S3Store", key: str, content: Content, condition: str) -> tuple[bool, StoredObject]:
+    name, address = store.root.name(key), store.root.address(key)
+    if store.dialect.has("checksums") and not store.grants.acl:
+        create_only = bool(condition)
+        digests = await store.once(
+            address, "s3:PutObject", lambda: put(store.objects, name, content, create_only=create_only)
+        )
+        return True, StoredObject(key, digests)
+    data = b"".join(content.chunks())
+    hasher = Hasher(md5=True)
+    hasher.update(data)
+    digests = hasher.digests()
+    if content.digests.matches(digests) is False:
+        raise VerificationFailed(f"{name}: {digests} is to be sent where {content.digests} was announced")
+    options = (
+        store.grants.to_request() | checksum(store.dialect, data) | ({"IfNoneMatch": condition} if condition else {})
+    )
+    options |= {"ContentType": content.content_type, "Metadata": to_metadata(content.digests)}
+    answer = await store.once(
+        address,
+        "s3:PutObject",
+        store.in_thread(lambda client: client.put_object(Bucket=store.root.bucket, Key=name, Body=data, **options)),
+    )
+    return store.dialect.has("checksums") or is_md5(answer.get("ETag"), data), StoredObject(key, digests)
+
+
+async def send_parts(store: "S3Store", key: str, content: Content, condition: str) -> tuple[bool, StoredObject]:
+    name = store.root.name(key)
+
+    def upload(stop: threading.Event) -> bool:
+        target = {"Bucket": store.root.bucket, "Key": name}
+        return upload_parts(
+            store.client, target, content, stop, store.dialect, store.grants, create_only=bool(condition)
+        )
+
+    proven = await store.once(store.root.address(key), "s3:PutObject", lambda: run_blocking(upload, store.threads))
+    stored = await store.there(key)
+    if stored.digests.matches(content.digests) is False:  # replaced by somebody else since
+        if condition:
+            raise ObjectExists(f"{store.root.address(key)} was written by another run at the same moment")
+        raise VerificationFailed(f"{store.root.address(key)} holds {stored.digests}, sent was {content.digests}")
+    return proven, stored
+
+
+async def _read_back(store: "S3Store", key: str, content: Content) -> None:
+    """
+    Raises:
+        _Damaged: the server holds other bytes than were sent.
+    """
+    hasher = Hasher()
+    try:
+        async for chunk in store.read(key):
+            hasher.update(chunk)
+    except VerificationFailed as error:
+        raise _Damaged(str(error)) from None
+    if content.digests.matches(hasher.digests()) is False:
+        raise _Damaged(f"{store.root.address(key)} reads as {hasher.digests()}, sent was {content.digests}")
