@@ -74,6 +74,8 @@ class Fleet:
 
     def __exit__(self, *exc_info: object) -> None:
         self._stack.close()
+        for process in self.processes.values():
+            process.wait()
 
     def start(self, name: str) -> None:
         """Starts a service as the file says."""
