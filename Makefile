@@ -7,7 +7,7 @@ export PYTHONPATH := $(CURDIR)/plugins:$(CURDIR)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test kills check format lock sbom schema commands validate bench clean
+.PHONY: help install demo up fleet test kills check format lock sbom schema commands validate bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ demo: $(STAMP) ## start everything, deliver three days to four customers, show i
 
 up: $(STAMP) ## start everything and keep it running; Ctrl-C stops it
 	@$(BIN)/python -m demo up
+
+fleet: $(STAMP) ## run the compose file's services as plain processes, with three workers; Ctrl-C stops them
+	@$(BIN)/python -m tests.fleet 3
 
 # Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
 test: $(STAMP) ## run all tests
