@@ -1,13 +1,15 @@
 # Two images: `service` runs every Airflow component of docker-compose.yaml, `demo` the servers of its demo profile.
 #
 # The slim image holds Airflow alone: what else is installed is requirements.txt and nothing more, as in development.
+# docs/security.md says how to pin it by digest.
 FROM apache/airflow:slim-3.3.2-python3.11 AS base
 
 WORKDIR /opt/airflow
 COPY requirements.txt ./
-# Naming the image's own version makes a lock file that pins another one an error, not a quiet upgrade.
-RUN uv pip install --no-cache "apache-airflow==${AIRFLOW_VERSION}" --requirement requirements.txt \
-    && uv pip check
+# A lock file that pins another Airflow than the image's is an error, not a quiet upgrade. Without bytecode, each start
+# would compile everything anew, since the root is read-only.
+RUN grep --quiet "^apache-airflow==${AIRFLOW_VERSION} " requirements.txt \
+    && uv pip install --no-cache --compile-bytecode --no-deps --require-hashes --requirement requirements.txt
 
 # Code belongs to root: the process that runs it cannot change it. Compiled here, since it cannot do that later either.
 USER 0
@@ -30,7 +32,7 @@ ENV PYTHONPATH=/opt/airflow/plugins LOGNAME=airflow
 FROM base AS demo
 
 COPY requirements-dev.txt ./
-RUN uv pip install --no-cache --requirement requirements.txt --requirement requirements-dev.txt
+RUN uv pip install --no-cache --no-deps --require-hashes --requirement requirements.txt --requirement requirements-dev.txt
 COPY demo demo
 ENV PYTHONPATH=/opt/airflow/plugins:/opt/airflow
 

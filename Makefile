@@ -7,18 +7,18 @@ export PYTHONPATH := $(CURDIR)/plugins:$(CURDIR)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up test kills check format lock schema commands validate bench clean
+.PHONY: help install demo up fleet test kills check format lock sbom schema commands validate bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## create .venv from the pinned requirements
-$(STAMP): requirements.txt requirements-dev.txt
+$(STAMP): requirements.txt requirements-dev.txt requirements-uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)")'
 	@echo "Installing the pinned requirements into $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt -r requirements-dev.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-uv.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
 demo: $(STAMP) ## start everything, deliver three days to four customers, show it, stop
@@ -26,6 +26,9 @@ demo: $(STAMP) ## start everything, deliver three days to four customers, show i
 
 up: $(STAMP) ## start everything and keep it running; Ctrl-C stops it
 	@$(BIN)/python -m demo up
+
+fleet: $(STAMP) ## run the compose file's services as plain processes, with three workers; Ctrl-C stops them
+	@$(BIN)/python -m tests.fleet 3
 
 # Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
 test: $(STAMP) ## run all tests
@@ -56,9 +59,17 @@ schema: $(STAMP) ## generate include/schemas/customer.schema.json from the model
 commands: $(STAMP) ## generate docs/commands.md from the commands
 	@$(BIN)/python -m data_export_airflow.commands.reference
 
+# Every file by its hash; without what providers ask for and nothing here imports (requirements-excluded.txt).
+COMPILE = $(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --universal --python-version 3.11 \
+	--generate-hashes --excludes requirements-excluded.txt
+
 lock: $(STAMP) ## compile requirements*.txt from requirements*.in
-	@$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --universal --python-version 3.11 requirements.in -o requirements.txt
-	@$(BIN)/uv pip compile --quiet --no-header --no-emit-index-url --universal --python-version 3.11 requirements-dev.in -o requirements-dev.txt
+	@$(COMPILE) requirements.in -o requirements.txt
+	@$(COMPILE) requirements-dev.in -o requirements-dev.txt
+	@echo "uv==0.13.*" | $(COMPILE) - -o requirements-uv.txt
+
+sbom: $(STAMP) ## write sbom.json, the software bill of materials (CycloneDX) of requirements.txt
+	@$(BIN)/cyclonedx-py requirements --output-reproducible --spec-version 1.6 --output-format JSON --output-file sbom.json requirements.txt
 
 clean: ## remove the state folder (the virtual environment stays)
 	@rm -rf .state

@@ -1,7 +1,7 @@
 """Makes the database and the login in which Celery's workers keep the results of tasks; safe to repeat.
 
-Workers have this login. It can connect to its own database alone, so Airflow's tables, which hold connections,
-users and the tokens of runs, are out of their reach. Needs Airflow's own login, which may create both, in
+Workers have this login. It can connect to its own database alone, so Airflow's tables, which hold connections and
+users, are out of their reach. Needs Airflow's own login, which may create both, in
 `AIRFLOW__DATABASE__SQL_ALCHEMY_CONN`, and the new login's password in `CELERY_RESULTS_PASSWORD`.
 """
 

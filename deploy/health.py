@@ -30,9 +30,19 @@ def job(kind: str) -> bool:
         cursor.execute(
             "SELECT EXISTS (SELECT 1 FROM job WHERE job_type = %s AND hostname = %s AND state = 'running'"
             " AND latest_heartbeat > now() - %s * interval '1 second')",
-            (kind, socket.getfqdn(), LATEST_SECONDS),
+            (kind, _hostname(), LATEST_SECONDS),
         )
         return bool(cursor.fetchone()[0])
+
+
+def _hostname() -> str:
+    """The name under which Airflow keeps what runs here, which is not always `socket.getfqdn()`."""
+    name = socket.gethostname()
+    try:
+        found = socket.getaddrinfo(name, None, type=socket.SOCK_DGRAM, flags=socket.AI_CANONNAME)
+    except OSError:
+        return name
+    return next((canonical for _, _, _, canonical, _ in found if canonical), name)
 
 
 def file(path: str) -> bool:

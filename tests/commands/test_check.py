@@ -12,7 +12,7 @@ from sqlalchemy.exc import OperationalError
 from data_export.errors import ConfigError
 from data_export_airflow.commands.cli import main
 from data_export_airflow.execution.checking import check_pools
-from data_export_airflow.operators.base import POOLS
+from data_export_airflow.operators.base import POOLS, slots_that_fit
 from demo.servers.sftp import SftpServer
 from tests.customers import GOOD
 
@@ -102,6 +102,23 @@ def test_a_pool_that_is_missing_or_empty_is_told_and_init_makes_the_missing(
         ("pool data_export_source", True),
         ("pool data_export_delivery", False),
     ]
+
+
+@pytest.mark.usefixtures("no_pools")
+def test_pools_leave_room_for_other_tasks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four long image copies on four slots would keep all other exports waiting."""
+    monkeypatch.setenv("AIRFLOW__CORE__PARALLELISM", "4")
+    assert main(["init"]) == 0
+    assert [(one.ok, one.detail) for one in check_pools()] == [(True, "3 slots")] * 2
+    for slots in (4, 16, -1):
+        Pool.create_or_update_pool("data_export_delivery", slots=slots, description="", include_deferred=False)
+        source, delivery = check_pools()
+        assert source.ok
+        assert not delivery.ok
+        assert f"has {slots} slots, and Airflow runs 4 tasks at once" in delivery.detail
+        assert "give the pool 3 " in delivery.detail
+    for at_once, fits in ((1, 1), (2, 1), (4, 3), (12, 9), (100, 16)):
+        assert slots_that_fit("data_export_delivery", at_once) == fits
 
 
 def test_pools_are_not_told_where_airflows_database_may_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,22 +92,33 @@ def _tried(step: str, check: Callable[[], Sequence[CheckResult]]) -> list[CheckR
 def check_pools() -> list[CheckResult]:
     """Whether Airflow has the pools of our tasks, which else wait for ever with a line in the scheduler's log.
 
-    Asks Airflow's database, so on a worker, which may not, there is no result.
+    And whether they leave room for other tasks. Asks Airflow's database, so on a worker, which may not, there is no
+    result.
     """
     from sqlalchemy.exc import SQLAlchemyError
 
-    from data_export_airflow.metadata.airflow_database import pool_slots
-    from data_export_airflow.operators.base import POOLS
+    from data_export_airflow.metadata.airflow_database import pool_slots, tasks_at_once
+    from data_export_airflow.operators.base import POOLS, slots_that_fit
 
     try:
         slots = pool_slots()
     except (SQLAlchemyError, RuntimeError):
         return []
     fix = "is missing, so that tasks wait for ever: create it with `python -m data_export_airflow init`"
-    none = "has no slots, so that tasks wait for ever: give it some under Admin, Pools"
-    return [
-        CheckResult(f"pool {name}", bool(slots.get(name)), f"{slots[name]} slots" if slots.get(name) else none)
-        if name in slots
-        else CheckResult(f"pool {name}", False, fix)
-        for name in POOLS
-    ]
+    at_once, results = tasks_at_once(), []
+    for name in POOLS:
+        fits, has = slots_that_fit(name, at_once), slots.get(name)
+        if has is None:
+            told = fix
+        elif has == 0:
+            told = "has no slots, so that tasks wait for ever: give it some under Admin, Pools"
+        elif has < 0 or fits < has >= at_once:
+            told = (
+                f"has {has} slots, and Airflow runs {at_once} tasks at once ([core] parallelism): long transfers can "
+                f"hold all of them; give the pool {fits} under Admin, Pools"
+            )
+        else:
+            results.append(CheckResult(f"pool {name}", True, f"{has} slots"))
+            continue
+        results.append(CheckResult(f"pool {name}", False, told))
+    return results

@@ -51,6 +51,13 @@ def pool_slots() -> dict[str, int]:
     return {str(pool.pool): pool.slots for pool in Pool.get_pools()}
 
 
+def tasks_at_once() -> int:
+    """How many tasks this Airflow runs at once, which must be what its workers have slots for."""
+    from airflow.configuration import conf
+
+    return int(conf.getint("core", "parallelism"))
+
+
 def create_pool(name: str, slots: int, description: str) -> bool:
     """Whether the pool was made; one that is there stays as it is, with the slots that somebody may have changed."""
     from airflow.models.pool import Pool

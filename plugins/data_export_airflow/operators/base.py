@@ -17,11 +17,21 @@ if TYPE_CHECKING:
     from data_export_airflow.execution.sealed import SealedSteps
 
 SOURCE_POOL, DELIVERY_POOL = "data_export_source", "data_export_delivery"
-#: Created by `python -m data_export_airflow init`, with these slots: a task of a missing pool would wait for ever.
+#: Created by `python -m data_export_airflow init`, with at most these slots. A task of a missing pool waits for ever.
 POOLS = {
     SOURCE_POOL: (4, "Extracts that read the platform's database at once"),
     DELIVERY_POOL: (16, "Transfers to customers' targets at once"),
 }
+
+
+def slots_that_fit(pool: str, at_once: int) -> int:
+    """The most slots of a pool where Airflow runs `at_once` tasks: a quarter stays for tasks that are not of the pool.
+
+    Otherwise a few long transfers hold every worker, and no other export even begins.
+    """
+    return max(1, min(POOLS[pool][0], at_once * 3 // 4))
+
+
 LONGEST_TRANSFER = timedelta(hours=24)
 Result = dict[str, Any]
 

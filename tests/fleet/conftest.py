@@ -1,0 +1,58 @@
+"""One fleet for all tests of it, with the demo's customers, and what its command lines showed meanwhile."""
+
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from demo.platform import EmbeddedPlatform
+from tests.fleet.topology import Fleet, installed
+from tests.unit.deploy.compose_file import ROOT
+
+
+class CommandLines:
+    """Every command line that any process of this machine had while the `with` block lasted."""
+
+    def __init__(self) -> None:
+        self.seen: set[str] = set()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+
+    def __enter__(self) -> "CommandLines":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._over.wait(0.2):
+            for process in psutil.process_iter(["cmdline"]):
+                self.seen.add(" ".join(process.info["cmdline"] or ()))
+
+
+@pytest.fixture(scope="module")
+def command_lines() -> Iterator[CommandLines]:
+    with CommandLines() as lines:
+        yield lines
+
+
+@pytest.fixture(scope="module")
+def fleet(command_lines: CommandLines) -> Iterator[Fleet]:
+    if not installed():
+        pytest.skip("no redis-server: the compose file's services are not run (apt-get install redis-server)")
+    with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
+        state, customers = Path(folder), Path(folder) / "customers"
+        for path in (customers, state / "services"):
+            path.mkdir()
+        for path in (ROOT / "include" / "customers").glob("demo-*.yaml"):
+            shutil.copy(path, customers)
+        with EmbeddedPlatform(state / "platform") as platform:
+            platform.fill()
+            with Fleet(state / "services", platform, customers) as fleet:
+                yield fleet
