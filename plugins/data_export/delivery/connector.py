@@ -1,9 +1,11 @@
 """What a kind of target says of itself before anything is connected. `delivery.registry` lists all kinds."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
@@ -14,6 +16,27 @@ from data_export.delivery.base import LONGEST_LINK_HOURS, Destination, Store
 
 IfExists = Literal["replace", "keep", "revision"]
 LinkHours = Annotated[int, Field(ge=1, le=LONGEST_LINK_HOURS), SPELLED_WHOLE]
+
+_LENDS_CREDENTIALS = (
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "GCE_METADATA_HOST",
+    "GCE_METADATA_IP",
+    "GCE_METADATA_ROOT",
+    "K_SERVICE",
+)
+
+
+def in_a_cloud() -> bool:
+    """Whether this machine is one of Amazon's or Google's, where credentials that are not found may only be slow."""
+    if any(os.environ.get(name) for name in _LENDS_CREDENTIALS):
+        return True
+    try:
+        maker = "".join(Path("/sys/class/dmi/id", name).read_text() for name in ("sys_vendor", "product_name"))
+    except (OSError, ValueError):
+        return False
+    return "Amazon" in maker or "Google" in maker
 
 
 class Connection(Protocol):
@@ -144,6 +167,10 @@ class ConnectorConfig(BaseModel):
     def secrets(self) -> dict[str, SecretStr]:
         """The keys that hold a secret or a reference to one."""
         return {}
+
+    def secrets_open(self) -> tuple[str, ...]:
+        """What the secrets belong to, such as a key's path: with another one they are of no use."""
+        return ()
 
     def consequences(self, before: Self) -> Iterator[str]:
         """What a change from `before` to this means for the customer, beside a new address; one sentence each."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from data_export.check.results import CheckResult
 from data_export.delivery.base import Store
-from data_export.delivery.connector import Connection, Connections, Scheme
-from data_export.errors import ConfigError
+from data_export.delivery.connector import Connection, Connections, Scheme, in_a_cloud
+from data_export.errors import ConfigError, CredentialsUnavailable
 
 _HOOK = "airflow.providers.amazon.aws.hooks.s3.S3Hook"
 _SETTINGS = "correct its key, and region_name, endpoint_url, profile_name, role and config_kwargs in its extra"
@@ -35,7 +35,9 @@ def check_aws(found: Connection) -> None:
 
 def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, Any]) -> Store:
     from botocore.exceptions import (
+        CredentialRetrievalError,
         InvalidS3AddressingStyleError,
+        MetadataRetrievalError,
         NoRegionError,
         ParamValidationError,
         PartialCredentialsError,
@@ -58,8 +60,19 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
             return getattr(connections.hook(_HOOK, aws_conn_id=conn_id), method)()
 
     def session() -> Any:
-        found = made("get_session")
-        if found.get_credentials() is None:
+        found, fault = made("get_session"), ""
+        try:
+            lent = found.get_credentials()
+        except (CredentialRetrievalError, MetadataRetrievalError) as error:
+            lent, fault = None, type(error).__name__
+        off = os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
+        if lent is None and (fault or (in_a_cloud() and not off)):  # a metadata server that is slow looks like none
+            raise CredentialsUnavailable(
+                f"Airflow connection {conn_id!r}: the machine's AWS credentials cannot be read "
+                f"({fault or 'the metadata server gives none'}): if no try finds them, give the machine a role, or the "
+                "connection a login (the id of an access key) and password (the secret)"
+            )
+        if lent is None:
             raise ConfigError(
                 f"Airflow connection {conn_id!r} gives no AWS credentials, and the workers' machine has none: fill in "
                 "its login (the id of an access key) and password (the secret)"

@@ -164,6 +164,9 @@ class SftpConfig(ConnectorConfig):
         found = self.sftp_private_key_passphrase
         return {} if found is None else {"sftp_private_key_passphrase": found}
 
+    def secrets_open(self) -> tuple[str, ...]:
+        return (self.sftp_private_key_path or "",)
+
     @classmethod
     def keys_of(cls, target: str) -> dict[str, str | list[str]] | None:
         parts = urlsplit(target)
