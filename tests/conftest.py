@@ -32,6 +32,7 @@ connector_config:
 _home = tempfile.mkdtemp(prefix="data-export-tests-")
 atexit.register(shutil.rmtree, _home, ignore_errors=True)
 os.environ |= {
+    "DATA_EXPORT_SIGNING_KEY": "a key of these tests alone that is long enough",
     "AIRFLOW_HOME": _home,
     "AIRFLOW__CORE__DAGS_FOLDER": str(ROOT / "dags"),
     "AIRFLOW__CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),

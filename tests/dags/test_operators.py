@@ -24,7 +24,7 @@ from data_export.config.platform import load_platform
 from data_export.errors import ConfigError, LimitExceeded
 from data_export.layout import data_key
 from data_export.limits import limits_of
-from data_export.plan import ExportPlan
+from data_export.plan import ExportPlan, verified
 from data_export.window import ExportWindow
 from data_export_airflow import operators
 from data_export_airflow.alerting.callbacks import site_of
@@ -222,6 +222,7 @@ class Instance:
     """What `prepare` asks of its task instance."""
 
     dag_id = "my_own"
+    run_id = "manual__1"
 
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}
@@ -355,7 +356,7 @@ def test_a_secret_in_a_config_is_a_reference_that_the_worker_reads(
     reference = "env:DATA_EXPORT_SECRET_ACME"
     plan = prepared(tmp_path, config=sftp(reference))
     assert plan["export"]["connector_config"]["sftp_private_key_passphrase"] == reference
-    target = ExportPlan.from_dict(plan)
+    target = verified(plan, Instance.dag_id, Instance.run_id)
     with pytest.raises(ConfigError, match=f"refers to {reference}, but environment variable .* is not set"):
         destination(target.name, target.export, load_platform())
     monkeypatch.setenv("DATA_EXPORT_SECRET_ACME", "hunter2")
@@ -415,7 +416,7 @@ def test_a_run_under_way_goes_on_with_what_the_last_version_froze(customers: Pat
     for name in ("extract", "transform", "copy_images", "deliver", "close"):
         task = dag.get_task(name)
         assert (task.plan.operator.task_id, task.plan.key) == ("prepare", "plan")
-    plan = ExtractOperator(task_id="extract", plan=FROZEN, site_id="").steps().plan
+    plan = ExportPlan.from_dict(FROZEN)
     assert (plan.window, plan.sites) == (DAY, (PARIS,))
     assert plan.to_dict() == FROZEN | {"export": plan.to_dict()["export"]}
     assert FROZEN["export"].items() <= plan.to_dict()["export"].items()  # keys may come, with their defaults

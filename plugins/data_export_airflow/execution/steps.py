@@ -5,20 +5,38 @@ from datetime import UTC, datetime
 from pathlib import Path
 from uuid import UUID
 
-from data_export.config.load import load_customer
+from data_export.config.load import load_customer, load_named
+from data_export.config.models import name_of
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import Destination, Store
+from data_export.errors import ConfigError
 from data_export.images import split_images_uri
 from data_export.limits import limits_of
 from data_export.pipeline.link import mail_link
 from data_export.pipeline.receipts import deliver_receipts, make_receipt, site_receipt
 from data_export.pipeline.site import copy_site_images, deliver_site, extract_site, stage_site, transform_site
 from data_export.pipeline.staging import clean_up
-from data_export.plan import ExportPlan, prepare
+from data_export.plan import SIGNATURE, ExportPlan, accept_unsigned, prepare, verified
 from data_export.receipt import Extracted, ImagesCopied, Receipt, SiteReceipt, Transformed
 from data_export.window import ExportWindow
 from data_export_airflow.connections.clients import destination, smtp_factory, store
 from data_export_airflow.connections.source import source_dsn
+
+
+def plan_of_run(value: object, dag_id: str, run_id: str) -> ExportPlan:
+    """What the run froze, whoever had the plan in hand meanwhile.
+
+    A backfill that is under way at the upgrade to signed plans goes on: see `accept_unsigned`.
+
+    Raises:
+        ConfigError: the plan is not this run's.
+    """
+    if not isinstance(value, dict):
+        raise ConfigError(f"run {run_id} of {dag_id} has no plan: clear its `prepare` task with everything downstream")
+    if SIGNATURE in value:
+        return verified(value, dag_id, run_id)
+    name = name_of(dag_id)
+    return accept_unsigned(value, name, None if name is None else load_named(name))
 
 
 @dataclass(frozen=True)
@@ -29,6 +47,7 @@ class Steps:
     settings: PlatformSettings = field(default_factory=load_platform)
 
     def extract(self, site_id: UUID, attempt: int) -> Extracted:
+        self.plan.check_site(site_id)
         source = self.settings.source
         dsn, staging = source_dsn(source.conn_id), self._staging()
 
@@ -37,18 +56,23 @@ class Steps:
             self.plan, site_id, attempt, dsn, staging, row_security=source.row_security, late_commit_minutes=minutes
         )
 
-    def transform(self, extracted: Extracted) -> Transformed:
+    def transform(self, site_id: UUID, extracted: Extracted) -> Transformed:
+        self.plan.check_extracted(extracted, site_id)
         return transform_site(self.plan, extracted, self._staging())
 
-    def copy_images(self, transformed: Transformed) -> ImagesCopied | None:
+    def copy_images(self, site_id: UUID, transformed: Transformed) -> ImagesCopied | None:
         """None where the export has no images."""
+        self.plan.check_transformed(transformed, site_id)
         if not self.plan.export.export_images:
             return None
         root, key_template = split_images_uri(self.settings.source.images_uri)
         images = store(root, self.settings.source.images_conn_id)
         return copy_site_images(self.plan, transformed, images, key_template, self._target(), self._staging())
 
-    def deliver(self, transformed: Transformed, images: ImagesCopied | None) -> SiteReceipt:
+    def deliver(self, site_id: UUID, transformed: Transformed, images: ImagesCopied | None) -> SiteReceipt:
+        self.plan.check_transformed(transformed, site_id)
+        if images is not None:
+            self.plan.check_images(images, site_id, self.settings.staging.uri)
         if self._by_mail:
             delivered = stage_site(transformed, self._staging())
         else:
@@ -59,11 +83,13 @@ class Steps:
         """Mails the link or delivers the receipt, then clears staging."""
         now, staging = datetime.now(UTC), self._staging()
         if self._by_mail:
+            self.plan.check_delivered(sites, None, staging.uri)
             receipt = make_receipt(self.plan, "email", sites, now)
             connect = smtp_factory(self.settings.mail.smtp_conn_id)
             receipt = mail_link(self.plan, receipt, staging, self.settings, connect, now)
         else:
             target = self._target()
+            self.plan.check_delivered(sites, target.uri, staging.uri)
             receipt = make_receipt(self.plan, target.uri, sites, now)
             if self.plan.export.delivery_receipt:
                 receipt = deliver_receipts(self.plan, receipt, target, staging)
@@ -93,7 +119,7 @@ def run_export(file: Path, window: ExportWindow) -> Receipt:
     steps = Steps(prepare(file.stem, export, window, limits, datetime.now(UTC)), settings)
 
     def site(site_id: UUID) -> SiteReceipt:
-        transformed = steps.transform(steps.extract(site_id, attempt=1))
-        return steps.deliver(transformed, steps.copy_images(transformed))
+        transformed = steps.transform(site_id, steps.extract(site_id, attempt=1))
+        return steps.deliver(site_id, transformed, steps.copy_images(site_id, transformed))
 
     return steps.close([site(site_id) for site_id in steps.plan.sites])

@@ -126,13 +126,16 @@ class PlannedOperator(ExportOperator):
         super().__init__(**kwargs)
         self.plan = plan
 
-    def steps(self) -> "Steps":
-        """The core's steps for this plan.
+    def steps(self, context: Context) -> "Steps":
+        """The core's steps for this run's plan.
 
         Raises:
-            ConfigError: the plan is not one of this version of the service.
+            ConfigError: it is not what this run froze, or not one of this version of the service.
         """
-        from data_export.plan import ExportPlan
-        from data_export_airflow.execution.steps import Steps  # late: parsing a DAG needs none of what moves data
+        from data_export_airflow.execution.steps import (  # late: parsing needs none of what moves data
+            Steps,
+            plan_of_run,
+        )
 
-        return Steps(ExportPlan.from_dict(self.plan))
+        task = context["ti"]
+        return Steps(plan_of_run(self.plan, task.dag_id, task.run_id))

@@ -34,7 +34,7 @@ class CloseExportOperator(PlannedOperator):
         self.shown_export = ""
 
     def execute(self, context: "Context") -> Result:
-        steps = self.steps()
+        steps = self.steps(context)
         # Airflow hands over the results of a mapped task group as a list, but bare where the group ran once.
         results = [self.sites] if isinstance(self.sites, dict) else self.sites
         receipt = steps.close([SiteReceipt.model_validate(site) for site in results])

@@ -15,7 +15,7 @@ from data_export.config.precedence import require_owner
 from data_export.config.validate import load_values
 from data_export.errors import ConfigError
 from data_export.limits import Limits, limits_of
-from data_export.plan import prepare
+from data_export.plan import prepare, sign
 from data_export.window import ExportWindow
 from data_export_airflow.operators.base import ExportOperator
 from data_export_airflow.operators.links import ExportPageLink
@@ -78,7 +78,8 @@ class PrepareExportOperator(ExportOperator):
         export = self._settings(name, context)
         limits = limits_of(name, export, load_platform().limits, place="config" if self._has_config else None)
         plan = prepare(name, export, self._window(export, context, limits, now), limits, now)
-        context["ti"].xcom_push(PLAN, plan.to_dict())  # beside the result, since Airflow maps over results only
+        task = context["ti"]  # the plan goes beside the result, since Airflow maps over results only
+        task.xcom_push(PLAN, sign(plan, task.dag_id, task.run_id))
         return [str(site) for site in plan.sites]
 
     def _name(self, context: "Context") -> str:

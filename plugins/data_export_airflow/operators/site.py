@@ -8,7 +8,9 @@ from uuid import UUID
 from airflow.sdk import TriggerRule, XComArg, task_group
 from airflow.sdk.exceptions import AirflowSkipException
 
+from data_export.config.fields import quoted
 from data_export.config.sections import LimitSettings
+from data_export.errors import ConfigError
 from data_export.receipt import Extracted, ImagesCopied, Transformed
 from data_export_airflow.operators.base import DELIVERY_POOL, LONGEST_TRANSFER, SOURCE_POOL, PlannedOperator, Result
 from data_export_airflow.operators.links import DeliveredFileLink
@@ -32,6 +34,16 @@ class SiteOperator(PlannedOperator):
         super().__init__(map_index_template=map_index_template, **kwargs)
         self.site_id = site_id
 
+    def site(self) -> UUID:
+        """
+        Raises:
+            ConfigError: `site_id` is not the id of a site once it is rendered.
+        """
+        try:
+            return UUID(str(self.site_id))
+        except ValueError:
+            raise ConfigError(f"site_id={quoted(self.site_id)} of task {self.task_id} is not a site's uuid") from None
+
 
 class ExtractOperator(SiteOperator):
     """Lands one moment of a site's window in the staging area, as Parquet.
@@ -46,7 +58,7 @@ class ExtractOperator(SiteOperator):
         super().__init__(execution_timeout=execution_timeout, **kwargs)
 
     def execute(self, context: "Context") -> Result:
-        return self.steps().extract(UUID(self.site_id), context["ti"].try_number).to_dict()
+        return self.steps(context).extract(self.site(), context["ti"].try_number).to_dict()
 
 
 class TransformOperator(SiteOperator):
@@ -65,7 +77,7 @@ class TransformOperator(SiteOperator):
         self.extracted = extracted
 
     def execute(self, context: "Context") -> Result:
-        return self.steps().transform(Extracted.model_validate(self.extracted)).to_dict()
+        return self.steps(context).transform(self.site(), Extracted.model_validate(self.extracted)).to_dict()
 
 
 class CopyImagesOperator(SiteOperator):
@@ -87,7 +99,7 @@ class CopyImagesOperator(SiteOperator):
         self.transformed = transformed
 
     def execute(self, context: "Context") -> Result:
-        copied = self.steps().copy_images(Transformed.model_validate(self.transformed))
+        copied = self.steps(context).copy_images(self.site(), Transformed.model_validate(self.transformed))
         if copied is None:
             # `deliver` asks for it all the same, and a result that is not there makes the worker log an error.
             context["ti"].xcom_push(_RESULT, None)
@@ -125,7 +137,7 @@ class DeliverOperator(SiteOperator):
 
     def execute(self, context: "Context") -> Result:
         copied = ImagesCopied.model_validate(self.images) if self.images else None
-        site = self.steps().deliver(Transformed.model_validate(self.transformed), copied)
+        site = self.steps(context).deliver(self.site(), Transformed.model_validate(self.transformed), copied)
         self.delivered_uri = "" if site.outcome == "staged" else site.uri
         return site.to_dict()
 

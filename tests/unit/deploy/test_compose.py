@@ -19,7 +19,7 @@ TEXT = (ROOT / "docker-compose.yaml").read_text()
 EXAMPLE = dotenv((ROOT / ".env.example").read_text())
 COMPONENTS = {"api-server", "scheduler", "dag-processor", "triggerer", "worker"}
 LONG_RUNNING = COMPONENTS | {"postgres", "redis", "demo-servers"}
-FOLDERS = {"DATA_EXPORT_CUSTOMERS_DIR", "DATA_EXPORT_PLATFORM_FILE", "DATA_EXPORT_STATE_DIR"}
+FOLDERS = {"DATA_EXPORT_CUSTOMERS_DIR", "DATA_EXPORT_PLATFORM_FILE", "DATA_EXPORT_STATE_DIR", "DATA_EXPORT_SIGNING_KEY"}
 
 
 @pytest.fixture(scope="module")
@@ -151,7 +151,7 @@ def test_new_secrets_are_fit_for_their_use(tmp_path: Path) -> None:
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     made = dotenv(path.read_text())
     secrets = {name: value for name, value in made.items() if not EXAMPLE[name]}
-    assert len(set(secrets.values())) == len(secrets) == 6
+    assert len(set(secrets.values())) == len(secrets) == 7
     assert {name: value for name, value in made.items() if name not in secrets} == {
         n: v for n, v in EXAMPLE.items() if v
     }

@@ -35,9 +35,7 @@ def check_aws(found: Connection) -> None:
 
 def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, Any]) -> Store:
     from botocore.exceptions import (
-        CredentialRetrievalError,
         InvalidS3AddressingStyleError,
-        MetadataRetrievalError,
         NoRegionError,
         ParamValidationError,
         PartialCredentialsError,
@@ -60,26 +58,37 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
             return getattr(connections.hook(_HOOK, aws_conn_id=conn_id), method)()
 
     def session() -> Any:
-        found, fault = made("get_session"), ""
-        try:
-            lent = found.get_credentials()
-        except (CredentialRetrievalError, MetadataRetrievalError) as error:
-            lent, fault = None, type(error).__name__
-        off = os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() == "true"
-        if lent is None and (fault or (in_a_cloud() and not off)):  # a metadata server that is slow looks like none
-            raise CredentialsUnavailable(
-                f"Airflow connection {conn_id!r}: the machine's AWS credentials cannot be read "
-                f"({fault or 'the metadata server gives none'}): if no try finds them, give the machine a role, or the "
-                "connection a login (the id of an access key) and password (the secret)"
-            )
-        if lent is None:
-            raise ConfigError(
-                f"Airflow connection {conn_id!r} gives no AWS credentials, and the workers' machine has none: fill in "
-                "its login (the id of an access key) and password (the secret)"
-            )
+        found = made("get_session")
+        _require_credentials(conn_id, found)
         return found
 
     return S3Store(uri, client=lambda: made("get_conn"), session=session)
+
+
+def _require_credentials(conn_id: str, session: Any) -> None:
+    """
+    Raises:
+        ConfigError: neither the connection nor the machine has any.
+        CredentialsUnavailable: the machine may have some; a metadata server that is slow looks like none.
+    """
+    from botocore.exceptions import CredentialRetrievalError, MetadataRetrievalError
+
+    fault = "the metadata server gives none"
+    waits = in_a_cloud() and os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true"
+    try:
+        if session.get_credentials() is not None:
+            return
+    except (CredentialRetrievalError, MetadataRetrievalError) as error:
+        fault, waits = type(error).__name__, True
+    if waits:
+        raise CredentialsUnavailable(
+            f"Airflow connection {conn_id!r}: the machine's AWS credentials cannot be read ({fault}): if no try finds "
+            "them, give the machine a role, or the connection a login (id of an access key) and a password (the secret)"
+        )
+    raise ConfigError(
+        f"Airflow connection {conn_id!r} gives no AWS credentials, and the workers' machine has none: fill in "
+        "its login (the id of an access key) and password (the secret)"
+    )
 
 
 async def _check(target: Any, folders: Sequence[str]) -> list[CheckResult]:
