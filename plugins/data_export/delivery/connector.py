@@ -114,6 +114,10 @@ class ConnectorConfig(BaseModel):
         Where an Airflow connection names the server, its id stands in place of the host: `sftp://<conn_id>/folder/`.
         """
 
+    def bounded_address(self) -> str | None:
+        """What tenants.yaml holds against a customer's targets; None where mail or `conn_id` alone says where to."""
+        return self.address()
+
     @abstractmethod
     def identity(self) -> tuple[str, ...] | None:
         """What tells one target folder from another, however it is spelled; None where names cannot meet (email)."""

@@ -8,6 +8,7 @@ from uuid import UUID
 from data_export.config.load import load_customer, load_named
 from data_export.config.models import name_of
 from data_export.config.platform import PlatformSettings, load_platform
+from data_export.config.tenants import require_bounds
 from data_export.delivery.base import Destination, Store
 from data_export.errors import ConfigError
 from data_export.images import split_images_uri
@@ -45,6 +46,10 @@ class Steps:
 
     plan: ExportPlan
     settings: PlatformSettings = field(default_factory=load_platform)
+
+    def __post_init__(self) -> None:
+        """Each step asks again: a customer's bounds may have been narrowed since the run began."""
+        require_bounds(self.plan.name, self.plan.export, self.settings)
 
     def extract(self, site_id: UUID, attempt: int) -> Extracted:
         self.plan.check_site(site_id)

@@ -141,6 +141,11 @@ class SftpConfig(ConnectorConfig):
         account = sftp_account(self.sftp_username or "", self.sftp_host or "", self.sftp_port)
         return sftp_uri(account, self.sftp_remote_path)
 
+    def bounded_address(self) -> str | None:
+        """Without the user; a path that begins at the login folder, wherever that is, stands below `~`."""
+        path = self.sftp_remote_path if self.sftp_remote_path.startswith("/") else f"/~/{self.sftp_remote_path}"
+        return None if self.conn_id else f"sftp://{server_address(self.sftp_host or '', self.sftp_port)}{path}"
+
     def identity(self) -> tuple[str, ...]:
         """A user's name belongs to it, since servers commonly show each user another root."""
         path = self.sftp_remote_path.rstrip("/")
