@@ -11,8 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from data_export.check.results import CheckResult
-from data_export.config.fields import SPELLED_WHOLE
+from data_export.config.fields import SPELLED_WHOLE, quoted
 from data_export.delivery.base import LONGEST_LINK_HOURS, Destination, Store
+from data_export.errors import ConfigError
 
 IfExists = Literal["replace", "keep", "revision"]
 LinkHours = Annotated[int, Field(ge=1, le=LONGEST_LINK_HOURS), SPELLED_WHOLE]
@@ -43,6 +44,7 @@ class Connection(Protocol):
     """An Airflow connection, as far as a connector reads it."""
 
     conn_id: str
+    conn_type: str | None
     host: str | None
     login: str | None
     password: str | None
@@ -50,6 +52,20 @@ class Connection(Protocol):
 
     @property
     def extra_dejson(self) -> dict[str, Any]: ...
+
+
+def require_type(found: Connection, *wanted: str) -> None:
+    """
+    Raises:
+        ConfigError: the connection is for something else, whose host and password must not be sent elsewhere. One
+            without a type is taken for what it is used as.
+    """
+    kind = (found.conn_type or "").lower().replace("-", "_")
+    if kind and kind not in wanted:
+        raise ConfigError(
+            f"Airflow connection {found.conn_id!r} is of type {quoted(kind)}, but {' or '.join(wanted)} is needed "
+            "here: name another connection, or correct its type"
+        )
 
 
 class Connections(Protocol):

@@ -25,7 +25,7 @@ from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import open_store
 from data_export.delivery.sftp.config import login_of_connection
 from data_export.errors import ConfigError, TargetUnavailable
-from data_export_airflow.connections.faults import check_extra, check_smtp, settings_of, unasked, unread
+from data_export_airflow.connections.faults import check_extra, check_https, check_smtp, settings_of, unasked, unread
 
 
 def connection(conn_id: str) -> Connection:
@@ -100,7 +100,10 @@ class AirflowConnections:
         self._name, self._targets = name, targets
 
     def read(self, conn_id: str) -> Connection:
-        return connection(conn_id)
+        found = connection(conn_id)
+        if self._targets is not None and not self._targets.allow_http:
+            check_https(found)
+        return found
 
     def hook(self, class_path: str, **options: Any) -> Any:
         return resolve_name(class_path)(**options)

@@ -10,6 +10,8 @@ from typing import Any, Literal
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError, ErrorType
 
+from data_export.config.fields import quoted_address
+from data_export.delivery.connector import require_type
 from data_export.errors import ConfigError, CredentialsUnavailable, DataExportError
 
 #: What providers and their libraries raise about a setting before they ask a server anything.
@@ -25,6 +27,7 @@ _OF_SETTINGS: tuple[type[Exception], ...] = (
 )
 #: What a secrets backend raises over an entry that it has and cannot read: the entry is malformed.
 _MALFORMED = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, AirflowException)
+_LOCAL = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]*)?(/.*)?", re.IGNORECASE)
 _ABSENT = (ErrorType.CONNECTION_NOT_FOUND, ErrorType.VARIABLE_NOT_FOUND)
 _REFUSED = re.compile(
     r"Access_?Denied|Forbidden|Unauthori[sz]ed|Permission_?Denied|Unauthenticated|UnrecognizedClient", re.IGNORECASE
@@ -120,11 +123,34 @@ def check_extra(conn_id: str, extra: str | None) -> None:
         )
 
 
+def check_https(found: Connection) -> None:
+    """
+    Raises:
+        ConfigError: a customer's data would go to another machine without TLS.
+    """
+    for key, address in _endpoints(found.extra_dejson):
+        scheme, _, rest = address.strip().partition("://")
+        if scheme.lower() == "http" and not _LOCAL.fullmatch(rest):
+            raise ConfigError(
+                f"Airflow connection {found.conn_id!r} has {key}: {quoted_address(address)}, without TLS: write "
+                "https://, or set targets.allow_http in platform.yaml for a network that you trust"
+            )
+
+
+def _endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in extra.items():
+        if isinstance(value, dict):
+            yield from _endpoints(value)
+        elif isinstance(value, str) and ("endpoint" in key.lower() or key == "host"):
+            yield key, value
+
+
 def check_smtp(found: Connection) -> None:
     """
     Raises:
-        ConfigError: no host, or half a login, with which the hook would not log in.
+        ConfigError: another type, no host, or half a login, with which the hook would not log in.
     """
+    require_type(found, "smtp", "email")
     name = f"Airflow connection {found.conn_id!r}"
     if not found.host:
         raise ConfigError(f"{name} has no host: add the mail server's name")

@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 from data_export.check.results import CheckResult
 from data_export.config.fields import Plain
 from data_export.delivery.base import Store
-from data_export.delivery.connector import Connections, Scheme, in_a_cloud
+from data_export.delivery.connector import Connections, Scheme, in_a_cloud, require_type
 from data_export.errors import CredentialsUnavailable
 
 _HOOKS = "airflow.providers.google.cloud.hooks.gcs."
@@ -34,7 +34,9 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
 
     from data_export.delivery.gcs.store import GcsStore
 
-    extra = connections.read(conn_id).extra_dejson
+    found = connections.read(conn_id)
+    require_type(found, "google_cloud_platform")
+    extra = found.extra_dejson
     has_key = any(extra.get(f"{prefix}{key}") for prefix in ("", "extra__google_cloud_platform__") for key in _KEYS)
     account = own.get("impersonate")
     options = {"gcp_conn_id": conn_id} | ({"impersonation_chain": account} if account else {})

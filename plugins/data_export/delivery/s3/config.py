@@ -6,7 +6,7 @@ from typing import Any
 
 from data_export.check.results import CheckResult
 from data_export.delivery.base import Store
-from data_export.delivery.connector import Connection, Connections, Scheme, in_a_cloud
+from data_export.delivery.connector import Connection, Connections, Scheme, in_a_cloud, require_type
 from data_export.errors import ConfigError, CredentialsUnavailable
 
 _HOOK = "airflow.providers.amazon.aws.hooks.s3.S3Hook"
@@ -44,7 +44,9 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
 
     from data_export.delivery.s3.store import S3Store
 
-    check_aws(connections.read(conn_id))
+    read = connections.read(conn_id)
+    require_type(read, "aws", "s3")
+    check_aws(read)
     refused = (
         InvalidS3AddressingStyleError,
         NoRegionError,

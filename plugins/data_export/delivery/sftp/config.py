@@ -18,7 +18,7 @@ from data_export.config.fields import (
     quoted_address,
 )
 from data_export.delivery.base import Destination
-from data_export.delivery.connector import Connections, ConnectorConfig
+from data_export.delivery.connector import Connections, ConnectorConfig, require_type
 from data_export.delivery.sftp import SFTP_PORT, server_address, sftp_account, sftp_uri
 from data_export.errors import ConfigError
 
@@ -57,7 +57,8 @@ class SftpConfig(ConnectorConfig):
         default=None, validate_default=True, description="absolute path of our private key on the workers"
     )
     sftp_private_key_passphrase: SecretReference | None = Field(
-        default=None, description="env:NAME or var:NAME (Airflow Variable) that holds the key's passphrase"
+        default=None,
+        description="env:DATA_EXPORT_SECRET_... or var:NAME (Airflow Variable) that holds its passphrase",
     )
     sftp_host_key: HostKey | None = Field(
         default=None, validate_default=True, description="the server's public key, e.g. ssh-ed25519 AAAA..."
@@ -216,6 +217,7 @@ def login_of_connection(conn_id: str, connections: Connections) -> "SftpLogin":
     from data_export.delivery.sftp.login import SftpLogin
 
     found = connections.read(conn_id)
+    require_type(found, "sftp", "ssh")
     texts = {key: _text_of(conn_id, found.extra_dejson, key) for key in _SFTP_TEXTS}
     if not (found.host and found.login):
         raise ConfigError(f"Airflow connection {conn_id!r} lacks host or login: give both")

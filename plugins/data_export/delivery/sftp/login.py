@@ -1,9 +1,10 @@
 """Opens one SSH connection to a server whose host key is pinned."""
 
 import asyncio
+import os
 import random
+import stat
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from data_export.delivery.sftp import SFTP_PORT, server_address
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
 _KEEPALIVE_SECONDS = 15
 _TRIES = 4
+_LONGEST_KEY = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,6 +177,24 @@ def _pinned(login: SftpLogin) -> "asyncssh.SSHKey":
         ) from None
 
 
+def _read_key(path: str) -> bytes:
+    """A key file's bytes.
+
+    Raises:
+        ConfigError: a device, a pipe, which could hang or never end, a folder, a kernel's file, or more than a key has.
+    """
+    kernels = os.path.realpath(path).startswith(("/proc/", "/sys/", "/dev/"))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode) and not kernels
+        data = os.read(descriptor, _LONGEST_KEY + 1) if is_file else b""
+    finally:
+        os.close(descriptor)
+    if not data or len(data) > _LONGEST_KEY:
+        raise ConfigError(f"{path} is not a private key: name a regular file of 1 to {_LONGEST_KEY:,} bytes")
+    return data
+
+
 def _client_keys(login: SftpLogin) -> "list[asyncssh.SSHKey]":
     """Reads and decrypts the key; runs in a thread, because a passphrase takes up to a second of CPU."""
     import asyncssh
@@ -186,8 +206,10 @@ def _client_keys(login: SftpLogin) -> "list[asyncssh.SSHKey]":
             return []
         raise ConfigError(f"{login.server}: user {login.username!r} has neither private key nor password: give one")
     try:
-        data = text.encode() if text is not None else Path(login.private_key_path or "").read_bytes()
+        data = text.encode() if text is not None else _read_key(login.private_key_path or "")
         return [asyncssh.import_private_key(data, login.passphrase)]
+    except DataExportError:
+        raise
     except FileNotFoundError:
         raise ConfigError(f"{where}: no such file on this worker: put the private key there") from None
     except OSError as error:
