@@ -208,6 +208,7 @@ class Airflow:
         return {
             "AIRFLOW_HOME": str(self.home),
             "DATA_EXPORT_STATE_DIR": str(state),
+            "DATA_EXPORT_SIGNING_KEY": secrets["signing"],
             # A proxy of the user's environment must not get what is meant for this machine.
             "NO_PROXY": ",".join(filter(None, ["127.0.0.1,localhost", os.environ.get("NO_PROXY")])),
             "PYTHONWARNINGS": QUIET,

@@ -111,6 +111,7 @@ class EmbeddedPlatform:
             ),
             "AIRFLOW_CONN_DEMO_SFTP": self._sftp_connection(host),
             "DATA_EXPORT_SOURCE__IMAGES_URI": f"gs://{IMAGES_BUCKET}/{{site_id}}/{{input_id}}{{file_extension}}",
+            "DATA_EXPORT_TARGETS__ALLOW_HTTP": "true",  # the demo's servers have no certificates
             "DATA_EXPORT_STAGING__URI": f"s3://{STAGING_BUCKET}/exports/",
         }
 

@@ -21,6 +21,7 @@
     ├── TransientError              a retry may help: network, 429, 5xx, stalled or full server
     │   ├── TargetUnavailable       (ConnectionError)
     │   ├── SourceUnavailable       (ConnectionError)
+    │   ├── CredentialsUnavailable  (ConnectionError)     what holds connections, secrets or a machine's credentials
     │   ├── TargetFull              (OSError)             disk or quota; somebody may make room before the last try
     │   └── VerificationFailed                            the target confirms a different size or checksum than was sent
     └── ObjectExists                (FileExistsError)     a create-only write found one; callers decide what it means
@@ -124,6 +125,10 @@ class TargetUnavailable(TransientError, ConnectionError):
 
 class SourceUnavailable(TransientError, ConnectionError):
     """Network fault or restart of the source database."""
+
+
+class CredentialsUnavailable(TransientError, ConnectionError):
+    """What holds connections, secrets or the credentials of a machine does not answer, so nobody knows what it has."""
 
 
 class TargetFull(TransientError, OSError):

@@ -25,7 +25,9 @@ class ExportPlan(BaseModel):
     name: str = Field(description="stem of the customer file")
     export: AnyExport
     window: ExportWindow
-    run_token: str = Field(description="distinguishes this run's staged files from any other's")
+    run_token: str = Field(
+        pattern="^[A-Za-z0-9_-]{1,64}$", description="distinguishes this run's staged files from any other's"
+    )
     config_hash: str
     created_at: str = Field(description="ISO 8601 in UTC")
 

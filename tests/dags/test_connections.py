@@ -125,7 +125,7 @@ class TestSftp:
     def server(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SftpServer]:
         Recording.opened = []
         with SftpServer(tmp_path, sftp=Recording) as server:
-            monkeypatch.setenv("ACME_PASSPHRASE", server.passphrase)
+            monkeypatch.setenv("DATA_EXPORT_SECRET_ACME", server.passphrase)
             yield server
 
     def target(self, server: SftpServer, port: int | None = None, **config: object) -> Destination:
@@ -134,7 +134,7 @@ class TestSftp:
             "sftp_port": port or server.port,
             "sftp_username": server.username,
             "sftp_private_key_path": str(server.private_key_path),
-            "sftp_private_key_passphrase": "env:ACME_PASSPHRASE",
+            "sftp_private_key_passphrase": "env:DATA_EXPORT_SECRET_ACME",
             "sftp_host_key": server.host_key,
             "sftp_remote_path": "exports",
         }

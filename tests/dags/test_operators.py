@@ -228,6 +228,7 @@ class Instance:
     """What `prepare` asks of its task instance."""
 
     dag_id = "my_own"
+    run_id = "manual__1"
 
     def __init__(self) -> None:
         self.pushed: dict[str, Any] = {}

@@ -183,6 +183,8 @@ FIXES = {
     "StagedFileGone": "Clear `prepare` with everything downstream: the run's files were removed.",
     "TargetUnavailable": _TRANSIENT,
     "SourceUnavailable": _TRANSIENT,
+    "CredentialsUnavailable": "Look at what the reason names: a secrets backend, Airflow's API server, or the "
+    f"metadata server of the workers' machines. {_CHECK} {_RERUN}",
     "TargetFull": f"Have room made at the target. {_RERUN}",
     "VerificationFailed": f"The target confirms other bytes than were sent: look at its disk and network. {_RERUN}",
     "AirflowTaskTimeout": "Look in the log at how far it came. Images that are copied are not copied again, so a "

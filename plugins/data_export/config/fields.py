@@ -22,7 +22,6 @@ _KEY_TYPE = re.compile(
 )
 PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _PLACEHOLDER = re.compile(r"\{[^/]*\}|\$\(|(?<!%)%[-#]?[aAbBcdFgGHIjmMpSTuUVwWxXyYzZ](?![0-9A-Fa-f])")
-_QUERY = re.compile(r"\?.*=|://.*\?", re.DOTALL)  # of a signed address
 _WORD = re.compile(r"[A-Za-z0-9+/=]{20,}")
 _PASSWORD = re.compile(r":(?!//)(?!\d{1,5}(/|$))")  # as in user:password, but not of a scheme or before a port
 _SHOWN = 80
@@ -38,9 +37,14 @@ def quoted(value: object) -> str:
     guess: with an `@`, a query, or a word of random characters.
     """
     text = str(value)
-    if "@" in text or "PRIVATE KEY" in text or _QUERY.search(text) or any(map(_random, _WORD.findall(text[:_SHOWN]))):
+    if "@" in text or "PRIVATE KEY" in text or _has_query(text) or any(map(_random, _WORD.findall(text[:_SHOWN]))):
         return _HIDDEN
     return _cut(text)
+
+
+def _has_query(text: str) -> bool:
+    """Whether it may be a signed address. No regular expression, which would take the square of the length."""
+    return "=" in text.partition("?")[2] or "?" in text.partition("://")[2]
 
 
 def quoted_address(value: str) -> str:
@@ -224,6 +228,8 @@ Whole = Annotated[int, SPELLED_WHOLE]
 #: What a literal secret becomes wherever a configuration is written down; whoever reads it back asks the file again.
 MASK = "**********"
 _REFERENCE = re.compile(r"(env|var):([A-Za-z_][A-Za-z0-9_.-]*)")
+#: How a variable that `env:` names begins: the others of a worker, such as its database's password, are nobody's.
+ENV_PREFIX = "DATA_EXPORT_SECRET_"
 _MEANT_AS_REFERENCE = re.compile(r"\s*(env|var)\s*:", re.IGNORECASE)
 
 
@@ -239,6 +245,9 @@ def _checked(value: SecretStr) -> SecretStr:
         raise ValueError("is empty: leave the key out, or write env:NAME or var:NAME")
     if _MEANT_AS_REFERENCE.match(text) and reference_of(value) is None:
         raise ValueError("is not a whole reference: write env:NAME or var:NAME, lower case and without spaces")
+    if text.startswith("env:") and not text.removeprefix("env:").startswith(ENV_PREFIX):
+        renamed = ENV_PREFIX + text.removeprefix("env:")[:_SHOWN]
+        raise ValueError(f"names a variable that is not for customer files: rename it on the workers, env:{renamed}")
     return value
 
 

@@ -19,6 +19,7 @@ from data_export.config.problems.explain import near
 from data_export.config.problems.problems import BrokenFile, ConfigProblem
 from data_export.config.reading.file_text import read_text
 from data_export.config.reading.yaml_lines import Document, read_document
+from data_export.config.tenants import Bounds, bounds, shared_sites
 from data_export.errors import ConfigError
 from data_export.limits import most_window_days, windows_too_long
 
@@ -80,13 +81,13 @@ def file_of(name: str, folder: Path | None = None) -> Path:
 
 def load_all(paths: Iterable[Path]) -> Loaded:
     """These files, which are to lie in one folder. Never raises."""
-    file_refusal, most_days = cache(local_refusal), cache(most_window_days)
+    file_refusal, most_days, limits = cache(local_refusal), cache(most_window_days), bounds()
     exports: dict[str, AnyExport] = {}
     documents: dict[str, Document] = {}
     problems: list[ConfigProblem] = []
     for path in paths:
         try:
-            document, export = _load(path, file_refusal, most_days)
+            document, export = _load(path, file_refusal, most_days, limits)
             documents[path.stem], exports[path.stem] = document, export
             problems += warnings_of(document, export) + _too_long(document, export, most_days)
         except BrokenFile as broken:
@@ -96,6 +97,10 @@ def load_all(paths: Iterable[Path]) -> Loaded:
             problems.append(ConfigProblem(path, None, None, message))
     for name, other, site in colliding(exports):
         problems.append(_collision(documents[name], exports[name], documents[other].path, site))
+    for name, other, site in () if limits.tenants is not None else shared_sites(exports):
+        fix = f"is exported by {documents[other].path.name} to another place too: write the same customer in both files"
+        found = f"{site} {fix} if it is one customer's, else remove it from one of them"
+        problems.append(documents[name].problem(("site_id",), found, is_error=False))
     return Loaded(exports, tuple(sorted(problems, key=lambda problem: problem.path)))
 
 
@@ -105,7 +110,7 @@ def load_customer(path: Path) -> AnyExport:
     Raises:
         BrokenFile: with all problems of the file.
     """
-    return _load(path, local_refusal, most_window_days)[1]
+    return _load(path, local_refusal, most_window_days, bounds())[1]
 
 
 def load_named(name: str, folder: Path | None = None) -> AnyExport:
@@ -169,7 +174,7 @@ def listed(folder: Path, only_dag_id: str | None = None) -> list[Path]:
 
 
 def _load(
-    path: Path, file_refusal: Callable[[], str | None], most_days: Callable[[], int | None]
+    path: Path, file_refusal: Callable[[], str | None], most_days: Callable[[], int | None], limits: Bounds
 ) -> tuple[Document, AnyExport]:
     if problem := _not_there(path) or _bad_name(path) or _leaves_folder(path):
         raise BrokenFile([ConfigProblem(path, None, None, problem)])
@@ -184,6 +189,8 @@ def _load(
     too_long = _too_long(document, export, most_days)
     if any(problem.is_error for problem in too_long):
         raise BrokenFile(too_long)
+    if refusals := [document.problem(*refusal) for refusal in limits.refusals(export)]:
+        raise BrokenFile(refusals)
     return document, export
 
 

@@ -62,6 +62,11 @@ class CustomerExport(BaseModel):
     enabled: Flag = Field(default=True, description="false keeps the file but schedules nothing")
     connector_type: str = Field(description=" or ".join((", ".join([*CONNECTORS][:-1]), [*CONNECTORS][-1])))
     connector_config: ConnectorConfig = Field(description="the connector's own settings")
+    customer: str | None = Field(
+        default=None,
+        pattern="^[a-z0-9][a-z0-9-]{0,62}$",
+        description="whose sites and target these are: a name of tenants.yaml, required where that file is there",
+    )
     owner: Email | None = Field(default=None, description="who is alerted, in addition to the platform's list")
     delivery_receipt: Flag = Field(default=False, description="whether a receipt is delivered with each data file")
     on_invalid: Literal["fail", "quarantine"] = Field(

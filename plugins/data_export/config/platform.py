@@ -103,6 +103,10 @@ class _Targets(Section):
 
     allow_local: Flag = Field(default=False, description="whether storage_uri may be file://, for demo and tests")
 
+    allow_http: Flag = Field(
+        default=False, description="whether a target's endpoint on another machine may be http://, without TLS"
+    )
+
     def conn_id_of(self, scheme: str) -> str:
         """The connection for targets of this scheme; none is needed for `file://`."""
         return str(getattr(self, f"{scheme}_conn_id", ""))

@@ -14,6 +14,7 @@ from data_export.config.models import EXPORT, AnyExport
 from data_export.config.problems.diagnose import diagnose
 from data_export.config.problems.problems import ConfigProblem
 from data_export.config.reading.yaml_lines import Document
+from data_export.config.tenants import bounds
 from data_export.errors import ConfigError
 
 
@@ -79,6 +80,7 @@ def load_values(name: str, values: object) -> AnyExport:
         problems += warnings_of(document, export)
         if export.scheme == "file" and (refusal := local_refusal()):
             problems.append(document.problem(("connector_config", "storage_uri"), refusal))
+        problems += [document.problem(*refusal) for refusal in bounds().refusals(export)]
     except ValidationError:
         problems += diagnose(document)
     if problems:

@@ -1,25 +1,50 @@
 """What a kind of target says of itself before anything is connected. `delivery.registry` lists all kinds."""
 
+import os
 from abc import abstractmethod
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from data_export.check.results import CheckResult
-from data_export.config.fields import SPELLED_WHOLE
+from data_export.config.fields import SPELLED_WHOLE, quoted
 from data_export.delivery.base import LONGEST_LINK_HOURS, Destination, Store
+from data_export.errors import ConfigError
 
 IfExists = Literal["replace", "keep", "revision"]
 LinkHours = Annotated[int, Field(ge=1, le=LONGEST_LINK_HOURS), SPELLED_WHOLE]
+
+_LENDS_CREDENTIALS = (
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "GCE_METADATA_HOST",
+    "GCE_METADATA_IP",
+    "GCE_METADATA_ROOT",
+    "K_SERVICE",
+)
+
+
+def in_a_cloud() -> bool:
+    """Whether this machine is one of Amazon's or Google's, where credentials that are not found may only be slow."""
+    if any(os.environ.get(name) for name in _LENDS_CREDENTIALS):
+        return True
+    try:
+        maker = "".join(Path("/sys/class/dmi/id", name).read_text() for name in ("sys_vendor", "product_name"))
+    except (OSError, ValueError):
+        return False
+    return "Amazon" in maker or "Google" in maker
 
 
 class Connection(Protocol):
     """An Airflow connection, as far as a connector reads it."""
 
     conn_id: str
+    conn_type: str | None
     host: str | None
     login: str | None
     password: str | None
@@ -27,6 +52,20 @@ class Connection(Protocol):
 
     @property
     def extra_dejson(self) -> dict[str, Any]: ...
+
+
+def require_type(found: Connection, *wanted: str) -> None:
+    """
+    Raises:
+        ConfigError: the connection is for something else, whose host and password must not be sent elsewhere. One
+            without a type is taken for what it is used as.
+    """
+    kind = (found.conn_type or "").lower().replace("-", "_")
+    if kind and kind not in wanted:
+        raise ConfigError(
+            f"Airflow connection {found.conn_id!r} is of type {quoted(kind)}, but {' or '.join(wanted)} is needed "
+            "here: name another connection, or correct its type"
+        )
 
 
 class Connections(Protocol):
@@ -91,6 +130,10 @@ class ConnectorConfig(BaseModel):
         Where an Airflow connection names the server, its id stands in place of the host: `sftp://<conn_id>/folder/`.
         """
 
+    def bounded_address(self) -> str | None:
+        """What tenants.yaml holds against a customer's targets; None where mail or `conn_id` alone says where to."""
+        return self.address()
+
     @abstractmethod
     def identity(self) -> tuple[str, ...] | None:
         """What tells one target folder from another, however it is spelled; None where names cannot meet (email)."""
@@ -144,6 +187,10 @@ class ConnectorConfig(BaseModel):
     def secrets(self) -> dict[str, SecretStr]:
         """The keys that hold a secret or a reference to one."""
         return {}
+
+    def secrets_open(self) -> tuple[str, ...]:
+        """What the secrets belong to, such as a key's path: with another one they are of no use."""
+        return ()
 
     def consequences(self, before: Self) -> Iterator[str]:
         """What a change from `before` to this means for the customer, apart from a new address; one sentence each."""

@@ -12,7 +12,7 @@ from pkgutil import resolve_name
 from typing import Any
 
 from airflow.sdk import BaseHook, Connection, Variable
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
 from airflow.sdk.log import mask_secret
 from pydantic import SecretStr
 
@@ -25,18 +25,19 @@ from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import open_store
 from data_export.delivery.sftp.connection import login_of_connection
 from data_export.errors import ConfigError, TargetUnavailable
-from data_export_airflow.connections.faults import check_extra, check_smtp, settings_of, unread
+from data_export_airflow.connections.faults import check_extra, check_https, check_smtp, settings_of, unasked, unread
 
 
 def connection(conn_id: str) -> Connection:
     """The Airflow connection.
 
     Raises:
-        ConfigError: no connection has that id, or it is malformed.
+        ConfigError: no connection has that id, it is malformed, or may not be read.
+        CredentialsUnavailable: what holds it does not answer.
     """
     try:
         found: Connection = BaseHook.get_connection(conn_id)
-    except AirflowException as error:
+    except (AirflowException, AirflowRuntimeError, PermissionError) as error:
         raise unread(conn_id, error) from None
     check_extra(conn_id, found.extra)
     return found
@@ -99,7 +100,10 @@ class AirflowConnections:
         self._name, self._targets = name, targets
 
     def read(self, conn_id: str) -> Connection:
-        return connection(conn_id)
+        found = connection(conn_id)
+        if self._targets is not None and not self._targets.allow_http:
+            check_https(found)
+        return found
 
     def hook(self, class_path: str, **options: Any) -> Any:
         return resolve_name(class_path)(**options)
@@ -125,11 +129,21 @@ class AirflowConnections:
         if reference is None:
             return None
         kind, name = reference
-        value = os.environ.get(name) if kind == "env" else Variable.get(name, default=None)
+        value = os.environ.get(name) if kind == "env" else _variable(name)
         if not value:
             where = "environment variable" if kind == "env" else "Airflow Variable"
             raise ConfigError(f"{self._name}: {key} refers to {kind}:{name}, but {where} {name} is not set")
         return str(value)
+
+
+def _variable(name: str) -> Any:
+    try:
+        found = Variable.get(name, default=None)
+    except (AirflowRuntimeError, PermissionError):
+        found = None
+    if found is None and (fault := unasked("variable", name)):
+        raise fault
+    return found
 
 
 def _with_secrets(name: str, config: ConnectorConfig) -> ConnectorConfig:
@@ -137,5 +151,12 @@ def _with_secrets(name: str, config: ConnectorConfig) -> ConnectorConfig:
     lost = [key for key, secret in config.secrets().items() if secret.get_secret_value() == MASK]
     if not lost:
         return config
-    current = load_named(name).connector_config.secrets()
-    return config.model_copy(update={key: current.get(key) for key in lost})
+    current = load_named(name).connector_config
+    found = current.secrets() if current.secrets_open() == config.secrets_open() else {}
+    if missing := [key for key in lost if key not in found]:
+        raise ConfigError(
+            f"{name}: the run began with a {missing[0]} written in the customer file, which a plan never holds, and "
+            f"the file has no longer one for {' '.join(config.secrets_open())}: put it back, or clear the run from "
+            "`prepare` on; a reference (env:NAME or var:NAME) outlives edits of the file"
+        )
+    return config.model_copy(update={key: found[key] for key in lost})

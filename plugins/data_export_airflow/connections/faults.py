@@ -2,13 +2,17 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Literal
 
 from airflow.sdk import Connection
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError, ErrorType
 
-from data_export.errors import ConfigError, DataExportError
+from data_export.config.fields import quoted_address
+from data_export.delivery.connector import require_type
+from data_export.errors import ConfigError, CredentialsUnavailable, DataExportError
 
 #: What providers and their libraries raise about a setting before they ask a server anything.
 _OF_SETTINGS: tuple[type[Exception], ...] = (
@@ -21,10 +25,19 @@ _OF_SETTINGS: tuple[type[Exception], ...] = (
     FileNotFoundError,
     AirflowException,
 )
+#: What a secrets backend raises over an entry that it has and cannot read: the entry is malformed.
+_MALFORMED = (ValueError, TypeError, LookupError, AttributeError, NotImplementedError, AirflowException)
+_LOCAL = re.compile(r"(localhost|127(\.[0-9]{1,3}){3}|\[::1\])(:[0-9]*)?(/.*)?", re.IGNORECASE)
+_ABSENT = (ErrorType.CONNECTION_NOT_FOUND, ErrorType.VARIABLE_NOT_FOUND)
+_REFUSED = re.compile(
+    r"Access_?Denied|Forbidden|Unauthori[sz]ed|Permission_?Denied|Unauthenticated|UnrecognizedClient", re.IGNORECASE
+)
 
 
-def unread(conn_id: str, error: Exception) -> ConfigError:
-    """Airflow does not say whether a connection is missing or malformed; where it is in the environment we can see."""
+def unread(conn_id: str, error: Exception) -> DataExportError:
+    """Airflow does not say whether a connection is missing, malformed or out of reach, so we look."""
+    if fault := unasked("connection", conn_id):
+        return fault
     variable, kind = f"AIRFLOW_CONN_{conn_id.upper()}", type(error).__name__
     if os.environ.get(variable):
         return ConfigError(
@@ -35,6 +48,63 @@ def unread(conn_id: str, error: Exception) -> ConfigError:
         f"Airflow connection {conn_id!r} is missing or cannot be parsed ({kind}): add it with `airflow connections add "
         f"{conn_id} ...`, as {variable}, or in the secrets backend; where it is there, correct its JSON or URI"
     )
+
+
+def unasked(kind: Literal["connection", "variable"], name: str) -> DataExportError | None:
+    """The fault of a secrets backend over this entry; None where each says that it has none, or a malformed one.
+
+    Airflow passes over every fault of a backend, an outage too, and says then that there is no such entry. So each is
+    asked once more, and its fault is looked at. Its words are left out: they may repeat a token.
+    """
+    from airflow.sdk.execution_time.supervisor import ensure_secrets_backend_loaded  # late: parsing needs none of it
+
+    shown = f"Airflow {kind} {name!r}"
+    try:
+        backends = ensure_secrets_backend_loaded()
+    except Exception as error:
+        fix = "correct [secrets] backend and backend_kwargs, or wait until the backend can be reached"
+        return CredentialsUnavailable(f"{shown} cannot be read: no secrets backend loads ({_named(error)}): {fix}")
+    for backend in backends:
+        try:
+            found = _ask(backend, kind, name)
+        except _MALFORMED:
+            continue
+        except Exception as error:
+            where = f"{shown} cannot be read: {type(backend).__name__}"
+            if isinstance(error, PermissionError) or _REFUSED.search(_named(error)):
+                return ConfigError(f"{where} refuses it ({_named(error)}): grant the workers the right to read it")
+            return CredentialsUnavailable(
+                f"{where} does not answer ({_named(error)}), so nobody knows whether it is there"
+            )
+        if found is not None:
+            return CredentialsUnavailable(f"{shown} was not found at first and is there now: the next try reads it")
+    return None
+
+
+def _ask(backend: Any, kind: Literal["connection", "variable"], name: str) -> object:
+    from airflow.sdk.execution_time.secrets import ExecutionAPISecretsBackend
+
+    if not isinstance(backend, ExecutionAPISecretsBackend):
+        return backend.get_connection(name) if kind == "connection" else backend.get_variable(name)
+    # That backend swallows the API server's faults itself.
+    from airflow.sdk.execution_time.comms import ErrorResponse, GetConnection, GetVariable
+    from airflow.sdk.execution_time.task_runner import SUPERVISOR_COMMS
+
+    answer = SUPERVISOR_COMMS.send(GetConnection(conn_id=name) if kind == "connection" else GetVariable(key=name))
+    if not isinstance(answer, ErrorResponse):
+        return answer
+    if answer.error in _ABSENT:
+        return None
+    raise AirflowRuntimeError(answer)
+
+
+def _named(error: Exception) -> str:
+    """The class of a fault, and the code that a cloud's or Airflow's answer has."""
+    if isinstance(error, AirflowRuntimeError):
+        return str(error.error.error.value)
+    answer = getattr(error, "response", None)
+    code = answer.get("Error", {}).get("Code") if isinstance(answer, dict) else None
+    return type(error).__name__ + (f" {code}" if isinstance(code, str) and code.isidentifier() else "")
 
 
 def check_extra(conn_id: str, extra: str | None) -> None:
@@ -53,11 +123,34 @@ def check_extra(conn_id: str, extra: str | None) -> None:
         )
 
 
+def check_https(found: Connection) -> None:
+    """
+    Raises:
+        ConfigError: a customer's data would go to another machine without TLS.
+    """
+    for key, address in _endpoints(found.extra_dejson):
+        scheme, _, rest = address.strip().partition("://")
+        if scheme.lower() == "http" and not _LOCAL.fullmatch(rest):
+            raise ConfigError(
+                f"Airflow connection {found.conn_id!r} has {key}: {quoted_address(address)}, without TLS: write "
+                "https://, or set targets.allow_http in platform.yaml for a network that you trust"
+            )
+
+
+def _endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    for key, value in extra.items():
+        if isinstance(value, dict):
+            yield from _endpoints(value)
+        elif isinstance(value, str) and ("endpoint" in key.lower() or key == "host"):
+            yield key, value
+
+
 def check_smtp(found: Connection) -> None:
     """
     Raises:
-        ConfigError: no host, or half a login, with which the hook would not log in.
+        ConfigError: another type, no host, or half a login, with which the hook would not log in.
     """
+    require_type(found, "smtp", "email")
     name = f"Airflow connection {found.conn_id!r}"
     if not found.host:
         raise ConfigError(f"{name} has no host: add the mail server's name")

@@ -6,6 +6,7 @@ from typing import Any
 from airflow.sdk import Connection
 from airflow.sdk.log import mask_secret
 
+from data_export.delivery.connector import require_type
 from data_export.errors import ConfigError
 from data_export_airflow.connections.clients import connection
 from data_export_airflow.connections.faults import settings_of
@@ -26,6 +27,7 @@ def source_dsn(conn_id: str) -> str:
         ConfigError: the connection is missing, or holds what no parameter can be.
     """
     found = connection(conn_id)
+    require_type(found, "postgres", "postgresql")
     with settings_of(conn_id, "correct its host, port, login and extra"):
         parameters = _fields(conn_id, found) | _extra(conn_id, found)
     for name in _SECRETS:

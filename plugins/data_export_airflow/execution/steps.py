@@ -7,6 +7,7 @@ from uuid import UUID
 
 from data_export.config.load import load_customer
 from data_export.config.platform import PlatformSettings, load_platform
+from data_export.config.tenants import require_bounds
 from data_export.delivery.base import Destination, Store
 from data_export.images import split_images_uri
 from data_export.limits import limits_of
@@ -27,6 +28,10 @@ class Steps:
 
     plan: ExportPlan
     settings: PlatformSettings = field(default_factory=load_platform)
+
+    def __post_init__(self) -> None:
+        """Each step asks again: a customer's bounds may have been narrowed since the run began."""
+        require_bounds(self.plan.name, self.plan.export, self.settings)
 
     def extract(self, site_id: UUID, attempt: int) -> Extracted:
         source = self.settings.source

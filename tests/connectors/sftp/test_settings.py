@@ -19,13 +19,13 @@ from tests.connectors.tcp_proxy import TcpProxy
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch, server: SftpServer) -> dict[str, Any]:
-    monkeypatch.setenv("SFTP_PASSPHRASE", server.passphrase)
+    monkeypatch.setenv("DATA_EXPORT_SECRET_SFTP", server.passphrase)
     return {
         "sftp_host": server.host,
         "sftp_port": server.port,
         "sftp_username": server.username,
         "sftp_private_key_path": str(server.private_key_path),
-        "sftp_private_key_passphrase": "env:SFTP_PASSPHRASE",
+        "sftp_private_key_passphrase": "env:DATA_EXPORT_SECRET_SFTP",
         "sftp_host_key": server.host_key,
         "sftp_remote_path": "/target",
         "export_images": True,

@@ -112,7 +112,8 @@ def test_a_long_path_is_refused_before_its_other_forms_are_made(
     for path in ("a" + "\u0301\u0316" * 14_000, "short"):
         (tmp_path / "acme.yaml").write_text(_FILE.replace("/x", f"/{path}"))
         load_customers(tmp_path)
-    assert seen == ["/short"]
+    assert "/short" in seen
+    assert max(map(len, seen)) < 100  # the platform's own addresses are looked at too
 
 
 def test_a_wrong_zone_of_thousands_of_files_is_looked_up_once(tmp_path: Path) -> None:

@@ -67,7 +67,7 @@ def test_shipped_files_are_right_for_us_and_for_editors(path: Path) -> None:
 
 def test_every_connector_has_an_example() -> None:
     loaded = load_customers(EXAMPLES[0].parent)
-    assert loaded.problems == ()
+    assert not any(problem.is_error for problem in loaded.problems)  # they share sites, of which it warns
     schemes = {export.scheme for export in loaded.exports.values()}
     assert schemes == (set(EXPORTS) - {"cloud_storage"}) | (set(SCHEMES) - {"file"})
 

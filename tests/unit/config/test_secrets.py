@@ -1,11 +1,12 @@
 """A secret of a customer file is shown nowhere, and a reference is told from a secret."""
 
 from pathlib import Path
+from time import perf_counter
 
 import pytest
 from pydantic import SecretStr, TypeAdapter, ValidationError
 
-from data_export.config.fields import MASK, SecretReference, reference_of
+from data_export.config.fields import MASK, SecretReference, quoted, quoted_address, reference_of
 from data_export.config.load import load_customer, load_customers
 from data_export.config.problems.problems import BrokenFile
 
@@ -105,7 +106,7 @@ def test_a_wrong_mail_address_is_shown(tmp_path: Path) -> None:
     assert "'bi-team@customer' is not an e-mail address" in str(broken_by("owner: bi-team@customer", tmp_path))
 
 
-@pytest.mark.parametrize("value", ["env:NAME", "var:customer.acme-key", "env:_X9"])
+@pytest.mark.parametrize("value", ["env:DATA_EXPORT_SECRET_A", "var:customer.acme-key", "env:DATA_EXPORT_SECRET_x.9"])
 def test_a_reference_is_written_down_as_it_is(value: str) -> None:
     adapter: TypeAdapter[SecretStr] = TypeAdapter(SecretReference)
     secret = adapter.validate_python(value)
@@ -132,7 +133,9 @@ def test_a_failed_reference_is_not_taken_for_a_secret(value: str) -> None:
 def test_a_secret_in_a_file_works_and_is_warned_about(tmp_path: Path) -> None:
     (tmp_path / "acme.yaml").write_text(FILE + SERVER + f"  sftp_private_key_passphrase: {SECRET}\n")
     (tmp_path / "other.yaml").write_text(
-        FILE + SERVER.replace("username: us", "username: we") + "  sftp_private_key_passphrase: env:X\n"
+        FILE
+        + SERVER.replace("username: us", "username: we")
+        + "  sftp_private_key_passphrase: env:DATA_EXPORT_SECRET_X\n"
     )
     loaded = load_customers(tmp_path)
     assert list(loaded.exports) == ["acme", "other"]
@@ -150,3 +153,23 @@ def broken_by(line: str, folder: Path) -> BrokenFile:
     with pytest.raises(BrokenFile) as caught:
         load_customer(folder / "acme.yaml")
     return caught.value
+
+
+@pytest.mark.parametrize("name", ["AIRFLOW__CORE__FERNET_KEY", "X", "data_export_secret_x", "DATA_EXPORT_SIGNING_KEY"])
+def test_a_customer_file_names_no_other_variable_of_a_worker(name: str) -> None:
+    with pytest.raises(ValidationError, match=f"rename it on the workers, env:DATA_EXPORT_SECRET_{name}"):
+        TypeAdapter(SecretReference).validate_python(f"env:{name}")
+
+
+@pytest.mark.parametrize("seed", ["?", "?a", "://", "://?a", ":", "a@", "A1", "@"])
+def test_a_message_takes_time_in_proportion_to_its_value(seed: str) -> None:
+    def seconds(size: int) -> float:
+        text, tries = seed * (size // len(seed)), []
+        for _ in range(5):
+            began = perf_counter()
+            quoted_address(text)
+            quoted(text)
+            tries.append(perf_counter() - began)
+        return min(tries)
+
+    assert seconds(400_000) < 8 * seconds(100_000) + 0.002  # the square would be 16 times as much

@@ -1,6 +1,7 @@
 """`gs://`: its own keys of `connector_config`, and how its client is made from an Airflow connection."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -8,13 +9,16 @@ from pydantic import BaseModel, Field
 from data_export.check.results import CheckResult
 from data_export.config.fields import Plain
 from data_export.delivery.base import Store
-from data_export.delivery.connector import Connections, Scheme
+from data_export.delivery.connector import Connections, Scheme, in_a_cloud, require_type
+from data_export.errors import CredentialsUnavailable
 
 _HOOKS = "airflow.providers.google.cloud.hooks.gcs."
 _KEY = (
     "give it a service account's key, all of the JSON as it was downloaded (in private_key line ends are \\n, not "
     "\\\\n), or let it use credentials of the workers' machine"
 )
+#: Where a connection's extra has a key of its own.
+_KEYS = ("keyfile_dict", "key_path", "key_secret_name", "credential_config_file")
 
 
 class GcsKeys(BaseModel):
@@ -30,16 +34,19 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
 
     from data_export.delivery.gcs.store import GcsStore
 
-    connections.read(conn_id)
+    found = connections.read(conn_id)
+    require_type(found, "google_cloud_platform")
+    extra = found.extra_dejson
+    has_key = any(extra.get(f"{prefix}{key}") for prefix in ("", "extra__google_cloud_platform__") for key in _KEYS)
     account = own.get("impersonate")
     options = {"gcp_conn_id": conn_id} | ({"impersonation_chain": account} if account else {})
 
     async def aio_client(session: Any) -> Any:
-        with connections.settings_of(conn_id, _KEY, DefaultCredentialsError):
+        with connections.settings_of(conn_id, _KEY, DefaultCredentialsError), _of_machine(conn_id, has_key):
             return await connections.hook(_HOOKS + "GCSAsyncHook", **options).get_storage_client(session)
 
     def made(method: str) -> Any:
-        with connections.settings_of(conn_id, _KEY, DefaultCredentialsError):
+        with connections.settings_of(conn_id, _KEY, DefaultCredentialsError), _of_machine(conn_id, has_key):
             return getattr(connections.hook(_HOOKS + "GCSHook", **options), method)()
 
     return GcsStore(
@@ -48,6 +55,23 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
         aio_client=aio_client,
         credentials=lambda: made("get_credentials"),
     )
+
+
+@contextmanager
+def _of_machine(conn_id: str, has_key: bool) -> Iterator[None]:
+    """A metadata server that is slow looks like a machine without credentials; the next try may find it awake."""
+    from google.auth.exceptions import DefaultCredentialsError, TransportError
+
+    try:
+        yield
+    except (DefaultCredentialsError, TransportError) as error:
+        if isinstance(error, DefaultCredentialsError) and (has_key or not in_a_cloud()):
+            raise
+        raise CredentialsUnavailable(
+            f"Airflow connection {conn_id!r}: Google's metadata or token server does not answer "
+            f"({type(error).__name__}): if no try finds it, give the workers' machine a service account, or the "
+            "connection a key"
+        ) from None
 
 
 async def _check(target: Any, folders: Sequence[str]) -> list[CheckResult]:

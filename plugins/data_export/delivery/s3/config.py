@@ -9,8 +9,8 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from data_export.check.results import CheckResult
 from data_export.config.fields import Plain
 from data_export.delivery.base import Store
-from data_export.delivery.connector import Connection, Connections, Scheme
-from data_export.errors import ConfigError
+from data_export.delivery.connector import Connection, Connections, Scheme, in_a_cloud, require_type
+from data_export.errors import ConfigError, CredentialsUnavailable
 
 _HOOK = "airflow.providers.amazon.aws.hooks.s3.S3Hook"
 _SETTINGS = "correct its key, and region_name, endpoint_url, profile_name, role and config_kwargs in its extra"
@@ -69,7 +69,9 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
     from data_export.delivery.s3.dialect import Grants
     from data_export.delivery.s3.store import S3Store
 
-    check_aws(connections.read(conn_id))
+    read = connections.read(conn_id)
+    require_type(read, "aws", "s3")
+    check_aws(read)
     refused = (
         InvalidS3AddressingStyleError,
         NoRegionError,
@@ -84,14 +86,36 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
 
     def session() -> Any:
         found = made("get_session")
-        if found.get_credentials() is None:
-            raise ConfigError(
-                f"Airflow connection {conn_id!r} gives no AWS credentials, and the workers' machine has none: fill in "
-                "its login (the id of an access key) and password (the secret)"
-            )
+        _require_credentials(conn_id, found)
         return found
 
     return S3Store(uri, client=lambda: made("get_conn"), session=session, grants=Grants.of(own))
+
+
+def _require_credentials(conn_id: str, session: Any) -> None:
+    """
+    Raises:
+        ConfigError: neither the connection nor the machine has any.
+        CredentialsUnavailable: the machine may have some; a metadata server that is slow looks like none.
+    """
+    from botocore.exceptions import CredentialRetrievalError, MetadataRetrievalError
+
+    fault = "the metadata server gives none"
+    waits = in_a_cloud() and os.environ.get("AWS_EC2_METADATA_DISABLED", "").lower() != "true"
+    try:
+        if session.get_credentials() is not None:
+            return
+    except (CredentialRetrievalError, MetadataRetrievalError) as error:
+        fault, waits = type(error).__name__, True
+    if waits:
+        raise CredentialsUnavailable(
+            f"Airflow connection {conn_id!r}: the machine's AWS credentials cannot be read ({fault}): if no try finds "
+            "them, give the machine a role, or the connection a login (id of an access key) and a password (the secret)"
+        )
+    raise ConfigError(
+        f"Airflow connection {conn_id!r} gives no AWS credentials, and the workers' machine has none: fill in "
+        "its login (the id of an access key) and password (the secret)"
+    )
 
 
 async def _check(target: Any, folders: Sequence[str]) -> list[CheckResult]:

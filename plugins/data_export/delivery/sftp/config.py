@@ -60,7 +60,8 @@ class SftpConfig(ConnectorConfig):
         default=None, validate_default=True, description="absolute path of our private key on the workers"
     )
     sftp_private_key_passphrase: SecretReference | None = Field(
-        default=None, description="env:NAME or var:NAME (Airflow Variable) that holds the key's passphrase"
+        default=None,
+        description="env:DATA_EXPORT_SECRET_... or var:NAME (Airflow Variable) that holds its passphrase",
     )
     sftp_host_key: HostKeys | None = Field(
         default=None,
@@ -165,6 +166,11 @@ class SftpConfig(ConnectorConfig):
         account = sftp_account(self.sftp_username or "", self.sftp_host or "", self.sftp_port)
         return sftp_uri(account, self.sftp_remote_path)
 
+    def bounded_address(self) -> str | None:
+        """Without the user; a path that begins at the login folder, wherever that is, stands below `~`."""
+        path = self.sftp_remote_path if self.sftp_remote_path.startswith("/") else f"/~/{self.sftp_remote_path}"
+        return None if self.conn_id else f"sftp://{server_address(self.sftp_host or '', self.sftp_port)}{path}"
+
     def identity(self) -> tuple[str, ...]:
         """A user's name belongs to it, since servers commonly show each user another root."""
         path = self.sftp_remote_path.rstrip("/")
@@ -192,6 +198,9 @@ class SftpConfig(ConnectorConfig):
     def secrets(self) -> dict[str, SecretStr]:
         found = self.sftp_private_key_passphrase
         return {} if found is None else {"sftp_private_key_passphrase": found}
+
+    def secrets_open(self) -> tuple[str, ...]:
+        return (self.sftp_private_key_path or "",)
 
     @classmethod
     def keys_of(cls, target: str) -> dict[str, str | list[str]] | None:

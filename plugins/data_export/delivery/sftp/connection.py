@@ -4,7 +4,7 @@ from contextlib import suppress
 from typing import Any
 
 from data_export.config.fields import host_keys
-from data_export.delivery.connector import Connections
+from data_export.delivery.connector import Connections, require_type
 from data_export.delivery.sftp import SFTP_PORT
 from data_export.delivery.sftp.login import SftpLogin
 from data_export.errors import ConfigError
@@ -15,6 +15,7 @@ _SFTP_TEXTS = ("host_key", "private_key", "key_file", "private_key_passphrase")
 def login_of_connection(conn_id: str, connections: Connections) -> SftpLogin:
     """Reads the keys of the SFTP and SSH connection types: private_key, key_file, private_key_passphrase, host_key."""
     found = connections.read(conn_id)
+    require_type(found, "sftp", "ssh")
     extra = found.extra_dejson
     if isinstance(extra.get("host_key"), list):
         with suppress(ValueError):  # then it is no text

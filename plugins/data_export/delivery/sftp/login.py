@@ -1,10 +1,10 @@
 """Opens one SSH connection to a server whose host key is pinned."""
 
 import asyncio
+import os
 import random
 import stat
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from data_export.delivery.sftp import SFTP_PORT, server_address
@@ -24,9 +24,9 @@ _LEGACY_CIPHERS = (
 )
 _LEGACY_EXCHANGES = "+diffie-hellman-group-exchange-sha1"
 _KEEPALIVE_SECONDS = 15
-_LONGEST_KEY = 1 << 16
 _OFFERS_SHOWN = 600
 _TRIES = 4
+_LONGEST_KEY = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +185,7 @@ def _client_keys(login: SftpLogin) -> "list[asyncssh.SSHKey]":
             return []
         raise ConfigError(f"{login.server}: user {login.username!r} has neither private key nor password: give one")
     try:
-        data = text.encode() if text is not None else _read_key(Path(login.private_key_path or ""))
+        data = text.encode() if text is not None else _read_key(login.private_key_path or "")
         return [asyncssh.import_private_key(data, login.passphrase)]
     except ConfigError:
         raise
@@ -206,12 +206,19 @@ def _client_keys(login: SftpLogin) -> "list[asyncssh.SSHKey]":
         raise ConfigError(f"{where} is not a private key that OpenSSH would read: correct it") from None
 
 
-def _read_key(path: Path) -> bytes:
-    """
+def _read_key(path: str) -> bytes:
+    """A key file's bytes.
+
     Raises:
-        ConfigError: it is a folder, a device or a pipe, or far larger than a key.
+        ConfigError: a device, a pipe, which could hang or never end, a folder, a kernel's file, or more than a key has.
     """
-    found = path.stat()
-    if not stat.S_ISREG(found.st_mode) or found.st_size > _LONGEST_KEY:
-        raise ConfigError(f"{path} is not a file that holds a private key: correct sftp_private_key_path")
-    return path.read_bytes()
+    kernels = os.path.realpath(path).startswith(("/proc/", "/sys/", "/dev/"))
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        is_file = stat.S_ISREG(os.fstat(descriptor).st_mode) and not kernels
+        data = file.read(_LONGEST_KEY + 1) if is_file else b""
+    if not data or len(data) > _LONGEST_KEY:
+        raise ConfigError(
+            f"{path} is not a file that holds a private key: name a regular file of 1 to {_LONGEST_KEY:,} bytes"
+        )
+    return data
