@@ -70,3 +70,16 @@ FROM (
     GROUP BY input.work_item_id, input.work_item_name
 ) AS items
 GROUP BY work_item_name, week;
+
+-- Not a question of yours but one to us: work orders whose update_date did not move with an input or a correction. They
+-- may be incomplete until their next update; docs/format.md, "What moves update_date".
+CREATE OR REPLACE VIEW unmoved_update_date AS
+SELECT work_order.export_type, work_order.site_id, work_order.id, work_order.update_date, MAX(changes.moment) AS last_change
+FROM work_order
+JOIN (
+    SELECT export_type, work_order_id, create_date AS moment FROM input
+    UNION ALL
+    SELECT export_type, work_order_id, corrected_date AS moment FROM analysis
+) AS changes ON changes.work_order_id = work_order.id AND changes.export_type = work_order.export_type
+WHERE changes.moment > work_order.update_date
+GROUP BY work_order.export_type, work_order.site_id, work_order.id, work_order.update_date;
