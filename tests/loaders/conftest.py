@@ -179,62 +179,12 @@ def _write(source: Path, target: Path, kind: str) -> None:
             stream.write(source.read_bytes())
     else:
         from delivered import data_file, lines, parse
+        from frames import RECORD, nested
 
         file = data_file(source)
         assert file is not None
-        rows = [_typed(parse(line)) for line in lines(file)]
-        pq.write_table(pa.Table.from_pylist(rows, PARQUET), target, compression="zstd")
-
-
-_MOMENT = pa.timestamp("us", "UTC")
-_CHECK = pa.struct({"check": pa.string(), "code": pa.int64(), "level": pa.string()})
-_JOB = pa.struct(
-    {
-        "task_name": pa.string(),
-        "analyzed_value": pa.string(),
-        "corrected_value": pa.string(),
-        "corrected_date": _MOMENT,
-        "message": pa.string(),
-        "is_conformity_validated": pa.bool_(),
-    }
-)
-_INPUT = pa.struct(
-    {
-        "id": pa.string(),
-        "create_date": _MOMENT,
-        "file_extension": pa.string(),
-        "metadata": pa.string(),
-        "data_conformity": pa.list_(_CHECK),
-        "job_conformity": pa.list_(_JOB),
-    }
-)
-_ITEM = pa.struct({"id": pa.string(), "name": pa.string(), "input": pa.list_(_INPUT)})
-PARQUET = pa.schema(
-    {
-        "id": pa.string(),
-        "name": pa.string(),
-        "site_id": pa.string(),
-        "create_date": _MOMENT,
-        "update_date": _MOMENT,
-        "metadata": pa.string(),
-        "progress_score": pa.float64(),
-        "work_items": pa.list_(_ITEM),
-    }
-)
-
-
-def _typed(value: Any, key: str = "") -> Any:
-    if isinstance(value, dict):
-        return {name: _typed(entry, name) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_typed(entry) for entry in value]
-    if value is None or key == "metadata":
-        return value
-    if key.endswith("_date"):
-        return datetime.fromisoformat(value)
-    if key in {"analyzed_value", "corrected_value"}:
-        return value if type(value).__name__ == "Number" else json.dumps(value, ensure_ascii=False)
-    return {"progress_score": float, "code": int}.get(key, lambda entry: entry)(value)
+        rows = [nested(parse(line)) for line in lines(file)]
+        pq.write_table(pa.Table.from_pylist(rows, RECORD), target, compression="zstd")
 
 
 @pytest.fixture

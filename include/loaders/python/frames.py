@@ -19,6 +19,7 @@ import pyarrow as pa
 from delivered import DataFile, Number, data_files, newest
 
 _MOMENT = pa.timestamp("us", "UTC")
+_DATES = ("create_date", "update_date", "corrected_date")
 _ITEM = {
     "export_type": pa.string(),
     "site_id": pa.string(),
@@ -63,6 +64,55 @@ SCHEMAS = {
     },
 }
 _Row = dict[str, Any]
+
+_CHECK = pa.struct({"check": pa.string(), "code": pa.int64(), "level": pa.string()})
+_JOB = pa.struct(
+    {
+        "task_name": pa.string(),
+        "analyzed_value": pa.string(),
+        "corrected_value": pa.string(),
+        "corrected_date": _MOMENT,
+        "message": pa.string(),
+        "is_conformity_validated": pa.bool_(),
+    }
+)
+_ENTRY = pa.struct(
+    {
+        "id": pa.string(),
+        "create_date": _MOMENT,
+        "file_extension": pa.string(),
+        "metadata": pa.string(),
+        "data_conformity": pa.list_(_CHECK),
+        "job_conformity": pa.list_(_JOB),
+    }
+)
+#: A whole record, nested as delivered, with metadata and values as JSON text.
+RECORD = pa.schema(
+    {
+        "id": pa.string(),
+        "name": pa.string(),
+        "site_id": pa.string(),
+        "create_date": _MOMENT,
+        "update_date": _MOMENT,
+        "metadata": pa.string(),
+        "progress_score": pa.float64(),
+        "work_items": pa.list_(pa.struct({"id": pa.string(), "name": pa.string(), "input": pa.list_(_ENTRY)})),
+    }
+)
+
+
+def nested(value: Any, key: str = "") -> Any:
+    """A parsed record as a row of `RECORD`."""
+    if isinstance(value, dict):
+        return {name: nested(entry, name) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [nested(entry) for entry in value]
+    if value is None or key == "metadata":
+        return value
+    if key in {"analyzed_value", "corrected_value"}:
+        return _json(value)
+    convert = {"progress_score": float, "code": int} | dict.fromkeys(_DATES, datetime.fromisoformat)
+    return convert.get(key, lambda entry: entry)(value)
 
 
 def arrow_tables(root: Path, zone: str = "UTC") -> dict[str, pa.Table]:
