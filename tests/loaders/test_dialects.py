@@ -65,3 +65,9 @@ def test_bigquerys_views_give_the_same_answers_when_translated(on_duckdb: dict[s
         view: [tuple(value.removesuffix(" 00:00:00") for value in row) for row in rows]
         for view, rows in translated.items()
     } == on_duckdb
+
+
+def test_the_documentation_names_every_loader() -> None:
+    text = (LOADERS.parents[1] / "docs" / "load.md").read_text()
+    files = [path.relative_to(LOADERS) for path in LOADERS.rglob("*.*") if "__pycache__" not in path.parts]
+    assert [str(path) for path in files if str(path) not in text] == []

@@ -1,4 +1,4 @@
--- DuckDB 1.1 or newer: tables for delivered files, and the views that show the newest state. Safe to run again.
+-- DuckDB 1.3 or newer: tables for delivered files, and the views that show the newest state. Safe to run again.
 --
 -- A JSON column keeps the text as delivered: `1e400`, twenty digits and deep nesting stay what they are.
 
