@@ -22,8 +22,8 @@ _NAME = re.compile(
     rf"(work-orders-[a-z]+)[/\\_](\d{{4}}-\d\d-\d\d)_({_TIME})_(\d{{4}}-\d\d-\d\d)_({_TIME})(?:\.r(\d+))?"
     r"\.(json|json\.gz|json\.zst|parquet)$"
 )
-# In our own keys nothing stands between colon and value; inside metadata a blank does.
-_METADATA = re.compile(r'"metadata":(?={)')
+# Objects of that name inside metadata are never found: the whole of the outer one is skipped.
+_METADATA = re.compile(r'"metadata":\s*(?={)')
 _TOKEN = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"|[{}]')
 _JSON_COLUMNS = {"metadata", "analyzed_value", "corrected_value"}
 
