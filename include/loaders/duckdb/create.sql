@@ -78,46 +78,46 @@ QUALIFY row_number() OVER (
 ) = 1;
 
 CREATE OR REPLACE VIEW work_item AS
-SELECT
-    export_type,
-    site_id,
-    work_order.id AS work_order_id,
-    work_order.create_date AS work_order_create_date,
-    position,
-    work_items[position].id AS work_item_id,
-    work_items[position].name AS work_item_name,
-    work_items[position].input AS inputs
-FROM work_order, unnest(range(1, len(work_items) + 1)) AS _ (position);
+SELECT * EXCLUDE (item), item.id AS work_item_id, item.name AS work_item_name, item.input AS inputs
+FROM (
+    SELECT
+        export_type,
+        site_id,
+        id AS work_order_id,
+        create_date AS work_order_create_date,
+        generate_subscripts(work_items, 1) AS position,
+        unnest(work_items) AS item
+    FROM work_order
+);
 
 -- `attempt` counts the inputs of a work item, from 1.
 CREATE OR REPLACE VIEW input AS
 SELECT
-    work_item.* EXCLUDE (inputs, position),
-    attempt,
-    inputs[attempt].id AS input_id,
-    inputs[attempt].create_date AS create_date,
-    CAST(
-        date_trunc('week', timezone(zone, coalesce(inputs[attempt].create_date, work_order_create_date))) AS DATE
-    ) AS week,
-    epoch(inputs[attempt].create_date - work_order_create_date) / 60 AS minutes_after_creation,
-    inputs[attempt].metadata AS metadata,
-    site_id || '/inputs/' || inputs[attempt].id || coalesce(inputs[attempt].file_extension, '') AS image,
-    inputs[attempt].data_conformity AS data_conformity,
-    inputs[attempt].job_conformity AS job_conformity
-FROM work_item, reporting, unnest(range(1, len(inputs) + 1)) AS _ (attempt);
+    * EXCLUDE (entry, zone),
+    entry.id AS input_id,
+    entry.create_date AS create_date,
+    CAST(date_trunc('week', timezone(zone, coalesce(entry.create_date, work_order_create_date))) AS DATE) AS week,
+    epoch(entry.create_date - work_order_create_date) / 60 AS minutes_after_creation,
+    entry.metadata AS metadata,
+    site_id || '/inputs/' || entry.id || coalesce(entry.file_extension, '') AS image,
+    entry.data_conformity AS data_conformity,
+    entry.job_conformity AS job_conformity
+FROM (
+    SELECT
+        * EXCLUDE (inputs, position),
+        generate_subscripts(inputs, 1) AS attempt,
+        unnest(inputs) AS entry
+    FROM work_item
+), reporting;
 
 CREATE OR REPLACE VIEW data_check AS
-SELECT
-    input.* EXCLUDE (metadata, data_conformity, job_conformity),
-    found."check" AS check_name,
-    found.code,
-    found."level" AS check_level
-FROM input, unnest(data_conformity) AS _ (found);
+SELECT * EXCLUDE (found), found."check" AS check_name, found.code, found."level" AS check_level
+FROM (SELECT * EXCLUDE (metadata, data_conformity, job_conformity), unnest(data_conformity) AS found FROM input);
 
 -- `is_first`: the first input of the work item on which the task was analysed.
 CREATE OR REPLACE VIEW analysis AS
 SELECT
-    input.* EXCLUDE (metadata, data_conformity, job_conformity),
+    * EXCLUDE (job),
     job.task_name,
     nullif(CAST(job.analyzed_value AS VARCHAR), 'null') AS analyzed_value,
     nullif(CAST(job.corrected_value AS VARCHAR), 'null') AS corrected_value,
@@ -125,7 +125,7 @@ SELECT
     job.message,
     job.is_conformity_validated,
     attempt = min(attempt) OVER (PARTITION BY export_type, work_item_id, job.task_name) AS is_first
-FROM input, unnest(job_conformity) AS _ (job);
+FROM (SELECT * EXCLUDE (metadata, data_conformity, job_conformity), unnest(job_conformity) AS job FROM input);
 
 -- Windows that are not there between two that are. Each window has its file, so each row is a fault or a file not loaded.
 CREATE OR REPLACE VIEW missing_window AS
