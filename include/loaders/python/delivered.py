@@ -87,7 +87,8 @@ def parse(line: str) -> dict[str, Any]:
         end = _end_of_object(line, found.end())
         parts += [line[done : found.end()], json.dumps(line[found.end() : end])]
         done = end
-    return json.loads("".join(parts) + line[done:], parse_int=Number, parse_float=Number)
+    record: dict[str, Any] = json.loads("".join(parts) + line[done:], parse_int=Number, parse_float=Number)
+    return record
 
 
 def newest(files: Iterable[DataFile]) -> list[tuple[DataFile, dict[str, Any]]]:
@@ -120,7 +121,7 @@ def copy_without_colons(source: Path, target: Path) -> int:
 
 def _open(file: DataFile) -> io.TextIOWrapper:
     if file.kind == "json.gz":
-        return gzip.open(file.path, "rt", encoding="utf-8", newline="\n")  # type: ignore[return-value]  # text mode
+        return gzip.open(file.path, "rt", encoding="utf-8", newline="\n")
     if file.kind == "json.zst":
         import pyarrow
 
@@ -130,8 +131,8 @@ def _open(file: DataFile) -> io.TextIOWrapper:
 
 
 def _moment(day: str, time: str) -> datetime:
-    hour, minute, second = re.match(r"(\d\d).+?(\d\d).+?(\d\d)$", time).groups()  # type: ignore[union-attr]  # _TIME
-    return datetime.fromisoformat(f"{day}T{hour}:{minute}:{second}").replace(tzinfo=UTC)
+    spelled = re.sub(r"(\d\d).+?(\d\d).+?(\d\d)$", r"\1:\2:\3", time)
+    return datetime.fromisoformat(f"{day}T{spelled}").replace(tzinfo=UTC)
 
 
 def _end_of_object(text: str, start: int) -> int:

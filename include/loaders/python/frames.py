@@ -128,7 +128,7 @@ def arrow_tables(root: Path, zone: str = "UTC") -> dict[str, pa.Table]:
 
 def _rows(file: DataFile, record: _Row, zone: ZoneInfo) -> Iterator[tuple[str, _Row]]:
     created = _moment(record["create_date"])
-    order = {name: record[name] for name in ("id", "name", "site_id", "metadata")}
+    order: _Row = {name: record[name] for name in ("id", "name", "site_id", "metadata")}
     for name in ("export_type", "window_start", "window_end", "revision"):
         order[name] = getattr(file, name)
     order |= {"create_date": created, "update_date": _moment(record["update_date"]), "week": _week(created, zone)}
@@ -149,7 +149,7 @@ def _rows(file: DataFile, record: _Row, zone: ZoneInfo) -> Iterator[tuple[str, _
                 yield "data_check", row | checked | {"check_level": found["level"]}
             for job in entry["job_conformity"]:
                 is_first = firsts.setdefault(job["task_name"], attempt) == attempt
-                values = {name: _json(job[name]) for name in ("analyzed_value", "corrected_value")}
+                values: _Row = {name: _json(job[name]) for name in ("analyzed_value", "corrected_value")}
                 values["corrected_date"] = _moment(job["corrected_date"])
                 yield "analysis", row | job | values | {"is_first": is_first}
 

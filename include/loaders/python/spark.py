@@ -60,6 +60,8 @@ def _head(file: DataFile) -> dict[str, object]:
 
 def _records(path: str, now: datetime) -> Iterator[pa.RecordBatch]:
     file = data_file(Path(path))
+    if file is None:
+        return
     rows = []
     for line in lines(file):
         rows.append(_head(file) | {"loaded_at": now} | frames.nested(parse(line)))
