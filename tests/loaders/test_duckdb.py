@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.loaders.conftest import KINDS, LOADERS, REPLACED, REVISED, VALUES, Delivered, State, respelled
+from tests.loaders.conftest import COLONS, KINDS, LOADERS, REPLACED, REVISED, VALUES, Delivered, State, respelled
 
 duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -83,3 +83,15 @@ def test_days_and_weeks_are_those_of_the_zone(connection: Any, delivered: Delive
     assert connection.execute(weeks).fetchone() == ("2025-03-10",)  # Sunday, 23:30 UTC
     connection.execute("UPDATE reporting SET zone = 'Europe/Paris'")
     assert connection.execute(weeks).fetchone() == ("2025-03-17",)
+
+
+@pytest.mark.parametrize("colon", COLONS)
+@pytest.mark.parametrize(
+    "folder", ["x/data/work-orders-states/", "x\\data\\work-orders-states\\", "acme_work-orders-states_"]
+)
+def test_names_are_read_however_they_are_spelled(connection: Any, folder: str, colon: str) -> None:
+    name = folder + "2025-03-15_23:00:00_2025-03-16_23:30:59.r10.json.gz".replace(":", colon)
+    parts = "name_part($1, 1), epoch(name_time($1, 2)), epoch(name_time($1, 4)), name_revision($1), name_part($1, 7)"
+    start, end = datetime(2025, 3, 15, 23, tzinfo=UTC), datetime(2025, 3, 16, 23, 30, 59, tzinfo=UTC)
+    found = connection.execute(f"SELECT {parts}", [name]).fetchone()
+    assert found == ("work-orders-states", start.timestamp(), end.timestamp(), 10, "json.gz")

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.loaders.conftest import KINDS, VALUES, Delivered, respelled
+from tests.loaders.conftest import COLONS, KINDS, VALUES, Delivered, respelled
 
 
 def states(tables: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -57,7 +57,7 @@ def test_a_copy_without_colons_says_the_same(delivered: Delivered, tmp_path: Pat
     assert arrow_tables(tmp_path) == arrow_tables(delivered.second)
 
 
-@pytest.mark.parametrize("colon", ["-", "_", ".", "%3A", "\uff1a", "\uf03a"])
+@pytest.mark.parametrize("colon", COLONS)
 def test_names_are_read_however_colons_are_spelled(colon: str) -> None:
     from delivered import data_file
 

@@ -4,13 +4,14 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psycopg
 import pytest
 
-from tests.loaders.conftest import KINDS, LOADERS, Delivered, State, respelled
+from tests.loaders.conftest import COLONS, KINDS, LOADERS, Delivered, State, respelled
 
 SCRIPTS = (LOADERS / "postgresql" / "create.sql", LOADERS / "questions.sql")
 
@@ -73,3 +74,15 @@ def test_a_name_that_is_not_a_data_files_is_refused(warehouse: psycopg.Connectio
     warehouse.execute(SCRIPTS[0].read_text())
     with pytest.raises(psycopg.errors.RaiseException, match=r"orders\.json is not the name of a data file"):
         warehouse.execute("SELECT load_delivered('orders.json')")
+
+
+def test_names_are_read_however_they_are_spelled(warehouse: psycopg.Connection[Any]) -> None:
+    warehouse.execute(SCRIPTS[0].read_text())
+    folders = ("x/data/work-orders-states/", "x\\data\\work-orders-states\\", "acme_work-orders-states_")
+    for folder in folders:
+        for colon in COLONS:
+            name = folder + "2025-03-15_23:00:00_2025-03-16_23:30:59.r10.json.gz".replace(":", colon)
+            assert warehouse.execute("SELECT load_delivered(%s)", [name]).fetchone() == (0,)
+    named = "SELECT DISTINCT export_type, window_start, window_end, revision FROM delivered_file"
+    start, end = datetime(2025, 3, 15, 23, tzinfo=UTC), datetime(2025, 3, 16, 23, 30, 59, tzinfo=UTC)
+    assert warehouse.execute(named).fetchall() == [("work-orders-states", start, end, 10)]
