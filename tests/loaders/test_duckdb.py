@@ -95,3 +95,20 @@ def test_names_are_read_however_they_are_spelled(connection: Any, folder: str, c
     start, end = datetime(2025, 3, 15, 23, tzinfo=UTC), datetime(2025, 3, 16, 23, 30, 59, tzinfo=UTC)
     found = connection.execute(f"SELECT {parts}", [name]).fetchone()
     assert found == ("work-orders-states", start.timestamp(), end.timestamp(), 10, "json.gz")
+
+
+def test_receipts_and_manifests_are_not_data_files(connection: Any, delivered: Delivered, tmp_path: Path) -> None:
+    root = tmp_path / "receipts"
+    shutil.copytree(delivered.first, root)
+    (site,) = root.iterdir()
+    shutil.copytree(site / "data", site / "receipts")
+    shutil.copytree(site / "data", root / "manifests")
+    connection.execute("SET VARIABLE delivered = ?", [f"{root}/**/*.json*"])
+    connection.execute((LOADERS / "duckdb" / "load.sql").read_text())
+    assert connection.execute("SELECT count(*) FROM delivered_file").fetchone() == (6,)
+
+
+def test_both_loads_end_alike() -> None:
+    end = "-- A changed file takes the place"
+    (lines, parquet) = ((LOADERS / "duckdb" / name).read_text().split(end) for name in ("load.sql", "load_parquet.sql"))
+    assert lines[1] == parquet[1]

@@ -77,10 +77,14 @@ def test_a_file_saved_from_a_mail_is_one() -> None:
     assert (file.export_type, file.revision) == ("work-orders-timeline", 1)
 
 
-def test_receipts_are_not_data_files(delivered: Delivered, tmp_path: Path) -> None:
+def test_receipts_and_manifests_are_not_data_files(delivered: Delivered, tmp_path: Path) -> None:
     from delivered import data_files
 
-    shutil.copytree(delivered.second, tmp_path, dirs_exist_ok=True)
-    (site,) = tmp_path.iterdir()
+    root = tmp_path / "receipts" / "manifests"  # names of the customer's own folders say nothing
+    shutil.copytree(delivered.second, root)
+    (site,) = root.iterdir()
+    wanted = len(data_files(root))
+    assert wanted > 6
     shutil.copytree(site / "data", site / "receipts")
-    assert {file.path.relative_to(site).parts[0] for file in data_files(tmp_path)} == {"data"}
+    shutil.copytree(site / "data", root / "manifests")
+    assert len(data_files(root)) == wanted

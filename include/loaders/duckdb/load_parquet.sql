@@ -7,6 +7,7 @@ SET VARIABLE listed = (
     SELECT list({'file': filename, 'bytes': size, 'modified_at': last_modified} ORDER BY filename)
     FROM read_blob(getvariable('delivered'))
     WHERE name_part(filename, 7) = 'parquet'
+        AND NOT regexp_matches(filename, '(receipts|manifests)[/\\]work-orders-[a-z]+[/\\][^/\\]*$')
 );
 
 SET VARIABLE fresh = (

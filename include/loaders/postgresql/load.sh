@@ -4,7 +4,8 @@
 set -euo pipefail
 dsn=$1 folder=$2
 
-find "$folder" -path '*/data/*' -type f \( -name '*.json' -o -name '*.json.gz' -o -name '*.json.zst' \) -print0 |
+find "$folder" -type f \( -name '*.json' -o -name '*.json.gz' -o -name '*.json.zst' \) \
+  ! -path '*/receipts/work-orders-*' ! -path '*/manifests/work-orders-*' -print0 |
   while IFS= read -r -d '' file; do
     case $file in
       *.gz) read=(gzip -dc "$file") ;;

@@ -19,7 +19,7 @@ from typing import Any
 # Any spelling of the colons: what Windows, Spark, browsers and copying tools make of them.
 _TIME = r"\d\d.{1,3}?\d\d.{1,3}?\d\d"
 _NAME = re.compile(
-    rf"(work-orders-[a-z]+)[/\\_](\d{{4}}-\d\d-\d\d)_({_TIME})_(\d{{4}}-\d\d-\d\d)_({_TIME})(?:\.r(\d+))?"
+    rf"(?<!receipts[/\\])(?<!manifests[/\\])(work-orders-[a-z]+)[/\\_](\d{{4}}-\d\d-\d\d)_({_TIME})_(\d{{4}}-\d\d-\d\d)_({_TIME})(?:\.r(\d+))?"
     r"\.(json|json\.gz|json\.zst|parquet)$"
 )
 # Objects of that name inside metadata are never found: the whole of the outer one is skipped.
@@ -54,7 +54,7 @@ class Number(str):
 def data_file(path: Path) -> DataFile | None:
     """None if the name is not a data file's: an image, a receipt."""
     found = _NAME.search(path.as_posix())
-    if found is None or "/receipts/" in path.as_posix() or "/manifests/" in path.as_posix():
+    if found is None:
         return None
     export_type, day, time, last_day, last_time, revision, kind = found.groups()
     start, end = _moment(day, time), _moment(last_day, last_time)
