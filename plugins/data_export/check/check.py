@@ -16,16 +16,18 @@ from data_export.config.models import CustomerExport
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import CheckTarget
 from data_export.delivery.email.send import CUSTOMER_LIST, connected, offer_recipient
+from data_export.errors import SourceUnavailable
 from data_export.source.database import RowSecurity, Source, open_source
 from data_export.source.estimate import expected
 from data_export.source.extract import require_site
-from data_export.source.queries import SQL_FOLDER, Query
+from data_export.source.queries import SQL_FOLDER, Queries, Query
 from data_export.window import ExportWindow
 
 _TLS = """SELECT COALESCE(version, ''), COALESCE(cipher, ''), inet_server_addr() IS NULL
 FROM (SELECT) AS one LEFT JOIN pg_stat_ssl ON pid = pg_backend_pid() AND ssl"""
 _SSL_MODE = re.compile(r"(?:^|[\s?&])sslmode\s*=\s*'?([\w-]+)")
 _OPENS = "name, key and login accepted"
+_PATIENCE = 10  # seconds for what is only good to know
 
 
 def check_source(
@@ -48,6 +50,32 @@ def check_source(
         with results.step(f"source: site {site_id}", "known"):
             require_site(dsn, site_id, row_security)
     return results
+
+
+def check_update_dates(
+    dsn: str, site_id: UUID, export_type: str, row_security: RowSecurity = "refuse"
+) -> list[CheckResult]:
+    """Whether update_date moved with what was added to the work orders of the last day: without it no later window
+    brings what was added after a work order's window. Says what it finds and fails no export: only the platform can
+    change it."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    queries = Queries(SQL_FOLDER, site_id, ExportWindow(now - timedelta(days=1), now), export_type)
+    results = Results()
+    with results.step("source: update_date", ""):
+        try:
+            with open_source(dsn, patience=_PATIENCE, row_security=row_security) as source:
+                orders, unmoved, example = source.row(queries.unmoved()) or (0, 0, None)
+        except SourceUnavailable:
+            return [CheckResult("source: update_date", True, f"not looked at: it took longer than {_PATIENCE} s")]
+        found = f"moved with every input and correction of the {orders} work orders of the last day"
+        if not orders:
+            found = "no work order was created or updated in the last day"
+        if unmoved:
+            found = (
+                f"did not move with an input or correction of {unmoved} of {orders} work orders of the last day, for "
+                f"example {example}: the change waits for the next update; docs/format.md, What moves update_date"
+            )
+    return [CheckResult(result.step, result.ok, result.detail or found) for result in results]
 
 
 def _transport(source: Source, dsn: str) -> str:

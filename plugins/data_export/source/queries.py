@@ -25,6 +25,18 @@ _SEEN_AS = {
 # PostgreSQL 17 and newer know of the order: what is looked up row by row then streams at once, without a sort.
 _KEPT_IN_ORDER = ("MATERIALIZED (SELECT * FROM (", f") AS rows ORDER BY {NUMBER})")
 
+_UNMOVED = """
+SELECT count(*), count(*) FILTER (WHERE later), min(id) FILTER (WHERE later)
+FROM (
+    SELECT work_orders.id::text AS id,
+        greatest(max(inputs.create_date::timestamptz), max(job_conformities.corrected_date::timestamptz))
+        > max(work_orders.update_date::timestamptz) + interval '1 minute' AS later
+    FROM work_orders
+    LEFT JOIN inputs ON inputs.work_order_number = work_orders.work_order_number
+    LEFT JOIN job_conformities ON job_conformities.input_id::text = inputs.id::text
+    GROUP BY work_orders.work_order_number, work_orders.id
+) AS orders"""
+
 
 @dataclass(frozen=True, slots=True)
 class Query:
@@ -153,14 +165,22 @@ class Queries:
     def counts(self, *, inputs: bool) -> Query:
         """One row: how many work orders and inputs (NULL if not requested) the snapshot would have."""
         tables = ["work_order", "work_item", "input"] if inputs else ["work_order"]
+        counts = "SELECT (SELECT count(*) FROM work_orders), (SELECT count(*) FROM inputs)"
+        return self._of(tables, counts if inputs else "SELECT count(*), NULL FROM work_orders")
+
+    def unmoved(self) -> Query:
+        """One row: how many work orders the snapshot would have, how many of them have an input or correction that is
+        more than a minute later than their update_date, and the id of one of these."""
+        return self._of(["work_order", "work_item", "input", "job_conformity"], _UNMOVED)
+
+    def _of(self, tables: list[str], select: str) -> Query:
+        """A statement on the rows of some tables."""
         pieces: list[tuple[str, Path, bool]] = []
         for table in tables:
             path = self.file(table)
             pieces.append((f"{', ' if pieces else 'WITH '}{_SEEN_AS[table]} AS (", path, False))
             pieces += [*self._own(table, ALL_ORDERS), (")", path, False)]
-        counts = "SELECT (SELECT count(*) FROM work_orders), (SELECT count(*) FROM inputs)"
-        pieces.append((counts if inputs else "SELECT count(*), NULL FROM work_orders", self.file("work_order"), False))
-        return _joined(pieces)
+        return _joined([*pieces, (select, self.file("work_order"), False)])
 
     def site_exists(self) -> Query:
         """One row, one column: whether the source knows the site at all."""

@@ -7,7 +7,14 @@ from pathlib import Path
 from traceback import extract_tb
 
 from data_export.alerts.alert import LISTED_IN
-from data_export.check.check import check_images, check_mail, check_source, check_staging, check_target
+from data_export.check.check import (
+    check_images,
+    check_mail,
+    check_source,
+    check_staging,
+    check_target,
+    check_update_dates,
+)
 from data_export.check.results import CheckResult
 from data_export.config.load import load_named
 from data_export.config.models import CustomerExport
@@ -32,6 +39,8 @@ def check_export(name: str) -> list[CheckResult]:
     results = _tried(
         "source: connection", lambda: check_source(source_dsn(source.conn_id), export, source.row_security)
     )
+    if all(result.ok for result in results):
+        results += _tried("source: update_date", lambda: _update_dates(export, settings))
     hours = export.connector_config.link_hours(settings.mail.link_ttl_hours)
     lifetime = None if hours is None else timedelta(hours=hours)
     staging = settings.staging
@@ -40,6 +49,12 @@ def check_export(name: str) -> list[CheckResult]:
         root, _ = split_images_uri(source.images_uri)
         results += _tried("images: connection", lambda: check_images(store(root, source.images_conn_id)))
     return results + _target(name, export, settings) + _alerts(export, settings)
+
+
+def _update_dates(export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
+    source = settings.source
+    # one site stands for all: it is the same platform
+    return check_update_dates(source_dsn(source.conn_id), export.sites[0], export.export_type, source.row_security)
 
 
 def _target(name: str, export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:

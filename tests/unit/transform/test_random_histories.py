@@ -16,8 +16,8 @@ from data_export.source import database as source_database
 from tests.unit.oracle import expected_file
 from tests.unit.source_kit import SITE, STATES, TIMELINE, WINDOW, SourceDatabase
 
-RECORD = json.loads((Path(__file__).parents[3] / "include" / "schemas" / "record.schema.json").read_text())
-VALID = jsonschema.Draft202012Validator(RECORD, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
+PAGE = json.loads((Path(__file__).parent / "golden" / "page-schema.json").read_text())
+VALID = jsonschema.Draft202012Validator(PAGE, format_checker=jsonschema.Draft202012Validator.FORMAT_CHECKER)
 OTHER_SITE = UUID(int=7)
 
 

@@ -1,0 +1,45 @@
+-- BigQuery: loads the files that the URIs match. Safe to repeat; the order of files does not matter.
+-- One URI for each site, since a URI may have one `*` only. The files stay where they are. For `.json.gz` set
+-- compression = 'GZIP'; BigQuery does not read `.json.zst`. A file without records adds no row.
+
+-- A line of JSON contains no tab and no bare line break, so each line is one field.
+CREATE OR REPLACE EXTERNAL TABLE delivered_line (line STRING)
+OPTIONS (
+    format = 'CSV',
+    field_delimiter = '\t',
+    quote = '',
+    compression = 'NONE',
+    uris = ['gs://acme-exports/production/433a60f6-9756-473e-b1e9-9e89e24bb787/data/work-orders-timeline/*.json']
+);
+
+MERGE delivered_record AS old
+USING (
+    SELECT
+        REGEXP_EXTRACT(file, r'/(work-orders-[a-z]+)/') AS export_type,
+        TIMESTAMP(REGEXP_REPLACE(
+            REGEXP_EXTRACT(file, r'/(\d{4}-\d\d-\d\d_\d\d.\d\d.\d\d)_[^/]*$'), r'_(\d\d).(\d\d).(\d\d)$', r' \1:\2:\3+00'
+        )) AS window_start,
+        TIMESTAMP(REGEXP_REPLACE(
+            REGEXP_EXTRACT(file, r'_(\d{4}-\d\d-\d\d_\d\d.\d\d.\d\d)(?:\.r\d+)?\.json[^/]*$'),
+            r'_(\d\d).(\d\d).(\d\d)$',
+            r' \1:\2:\3+00'
+        )) AS window_end,
+        CAST(COALESCE(REGEXP_EXTRACT(file, r'\.r(\d+)\.json[^/]*$'), '1') AS INT64) AS revision,
+        JSON_VALUE(line, '$.id') AS id,
+        JSON_VALUE(line, '$.site_id') AS site_id,
+        CAST(JSON_VALUE(line, '$.create_date') AS TIMESTAMP) AS create_date,
+        CAST(JSON_VALUE(line, '$.update_date') AS TIMESTAMP) AS update_date,
+        line AS record
+    FROM (SELECT _FILE_NAME AS file, line FROM delivered_line)
+) AS new
+ON old.export_type = new.export_type
+    AND old.window_start = new.window_start
+    AND old.window_end = new.window_end
+    AND old.revision = new.revision
+    AND old.id = new.id
+WHEN MATCHED AND old.record != new.record THEN UPDATE SET
+    site_id = new.site_id,
+    create_date = new.create_date,
+    update_date = new.update_date,
+    record = new.record
+WHEN NOT MATCHED THEN INSERT ROW;

@@ -1,0 +1,68 @@
+-- Load new and changed JSON Lines files, plain or compressed. Safe to repeat; the order of files does not matter.
+--   SET VARIABLE delivered = 'acme/*/data/work-orders-timeline/*.json*';   -- a folder, or gs:// and s3:// with httpfs
+
+BEGIN;
+
+SET VARIABLE listed = (
+    SELECT list({'file': filename, 'bytes': size, 'modified_at': last_modified} ORDER BY filename)
+    FROM read_blob(getvariable('delivered'))
+    WHERE name_part(filename, 7) IN ('json', 'json.gz', 'json.zst')
+        AND NOT regexp_matches(filename, '(receipts|manifests)[/\\]work-orders-[a-z]+[/\\][^/\\]*$')
+);
+
+SET VARIABLE fresh = (
+    SELECT list(seen.file ORDER BY seen.file)
+    FROM unnest(getvariable('listed')) AS _ (seen)
+    ANTI JOIN delivered_file AS loaded
+        ON loaded.file = seen.file AND loaded.bytes = seen.bytes AND loaded.modified_at = seen.modified_at
+);
+
+-- Without a new file the first one is read again, which changes nothing: read_json needs one.
+CREATE OR REPLACE TEMP TABLE incoming AS
+SELECT
+    name_part(filename, 1) AS export_type,
+    name_time(filename, 2) AS window_start,
+    name_time(filename, 4) AS window_end,
+    name_revision(filename) AS revision,
+    * EXCLUDE (filename)
+FROM read_json(
+    coalesce(getvariable('fresh'), [getvariable('listed')[1].file]),
+    format = 'newline_delimited',
+    filename = true,
+    -- one line; the default is 16 MB
+    maximum_object_size = 268435456,
+    columns = {
+        id: 'UUID',
+        name: 'VARCHAR',
+        site_id: 'UUID',
+        create_date: 'TIMESTAMPTZ',
+        update_date: 'TIMESTAMPTZ',
+        metadata: 'JSON',
+        progress_score: 'DOUBLE',
+        work_items: 'STRUCT(id UUID, name VARCHAR, input STRUCT(id UUID, create_date TIMESTAMPTZ, file_extension VARCHAR, metadata JSON, data_conformity STRUCT("check" VARCHAR, code BIGINT, "level" VARCHAR)[], job_conformity STRUCT(task_name VARCHAR, analyzed_value JSON, corrected_value JSON, corrected_date TIMESTAMPTZ, message VARCHAR, is_conformity_validated BOOLEAN)[])[])[]'
+    }
+);
+
+-- A changed file takes the place of the same work orders of the same window and revision, and of nothing else.
+DELETE FROM delivered_record AS old
+USING incoming AS new
+WHERE (old.export_type, old.window_start, old.window_end, old.revision, old.id)
+    = (new.export_type, new.window_start, new.window_end, new.revision, new.id);
+
+INSERT INTO delivered_record BY NAME SELECT * FROM incoming;
+
+DELETE FROM delivered_file WHERE file IN (SELECT seen.file FROM unnest(getvariable('listed')) AS _ (seen));
+
+INSERT INTO delivered_file BY NAME
+SELECT
+    seen.file,
+    name_part(seen.file, 1) AS export_type,
+    name_time(seen.file, 2) AS window_start,
+    name_time(seen.file, 4) AS window_end,
+    name_revision(seen.file) AS revision,
+    seen.bytes,
+    seen.modified_at,
+    now() AS loaded_at
+FROM unnest(getvariable('listed')) AS _ (seen);
+
+COMMIT;

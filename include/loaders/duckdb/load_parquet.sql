@@ -1,0 +1,65 @@
+-- As load.sql, of Parquet files.
+--   SET VARIABLE delivered = 'acme/*/data/work-orders-timeline/*.parquet';
+
+BEGIN;
+
+SET VARIABLE listed = (
+    SELECT list({'file': filename, 'bytes': size, 'modified_at': last_modified} ORDER BY filename)
+    FROM read_blob(getvariable('delivered'))
+    WHERE name_part(filename, 7) = 'parquet'
+        AND NOT regexp_matches(filename, '(receipts|manifests)[/\\]work-orders-[a-z]+[/\\][^/\\]*$')
+);
+
+SET VARIABLE fresh = (
+    SELECT list(seen.file ORDER BY seen.file)
+    FROM unnest(getvariable('listed')) AS _ (seen)
+    ANTI JOIN delivered_file AS loaded
+        ON loaded.file = seen.file AND loaded.bytes = seen.bytes AND loaded.modified_at = seen.modified_at
+);
+
+-- Without a new file the first one is read again, which changes nothing.
+CREATE OR REPLACE TEMP TABLE incoming AS
+SELECT
+    name_part(filename, 1) AS export_type,
+    name_time(filename, 2) AS window_start,
+    name_time(filename, 4) AS window_end,
+    name_revision(filename) AS revision,
+    CAST(id AS UUID) AS id,
+    name,
+    CAST(site_id AS UUID) AS site_id,
+    create_date,
+    update_date,
+    CAST(metadata AS JSON) AS metadata,
+    progress_score,
+    CAST(
+        work_items AS STRUCT(id UUID, name VARCHAR, input STRUCT(id UUID, create_date TIMESTAMPTZ, file_extension VARCHAR, metadata JSON, data_conformity STRUCT("check" VARCHAR, code BIGINT, "level" VARCHAR)[], job_conformity STRUCT(task_name VARCHAR, analyzed_value JSON, corrected_value JSON, corrected_date TIMESTAMPTZ, message VARCHAR, is_conformity_validated BOOLEAN)[])[])[]
+    ) AS work_items
+FROM read_parquet(
+    coalesce(getvariable('fresh'), [getvariable('listed')[1].file]),
+    filename = true,
+    union_by_name = true
+);
+
+-- A changed file takes the place of the same work orders of the same window and revision, and of nothing else.
+DELETE FROM delivered_record AS old
+USING incoming AS new
+WHERE (old.export_type, old.window_start, old.window_end, old.revision, old.id)
+    = (new.export_type, new.window_start, new.window_end, new.revision, new.id);
+
+INSERT INTO delivered_record BY NAME SELECT * FROM incoming;
+
+DELETE FROM delivered_file WHERE file IN (SELECT seen.file FROM unnest(getvariable('listed')) AS _ (seen));
+
+INSERT INTO delivered_file BY NAME
+SELECT
+    seen.file,
+    name_part(seen.file, 1) AS export_type,
+    name_time(seen.file, 2) AS window_start,
+    name_time(seen.file, 4) AS window_end,
+    name_revision(seen.file) AS revision,
+    seen.bytes,
+    seen.modified_at,
+    now() AS loaded_at
+FROM unnest(getvariable('listed')) AS _ (seen);
+
+COMMIT;

@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Loads all JSON Lines data files below a folder, plain, .gz or .zst, with psql alone:  bash load.sh DSN FOLDER
+# Safe to repeat; it reads all files each time. python/postgresql.py reads the new and changed ones only, and Parquet.
+set -euo pipefail
+dsn=$1 folder=$2
+
+find "$folder" -type f \( -name '*.json' -o -name '*.json.gz' -o -name '*.json.zst' \) \
+  ! -path '*/receipts/work-orders-*' ! -path '*/manifests/work-orders-*' -print0 |
+  while IFS= read -r -d '' file; do
+    case $file in
+      *.gz) read=(gzip -dc "$file") ;;
+      *.zst) read=(zstd -dcq --long=31 "$file") ;;
+      *) read=(cat "$file") ;;
+    esac
+    # No control character is ever in a line of JSON, so none of them needs an escape.
+    "${read[@]}" | psql --quiet --no-psqlrc --set ON_ERROR_STOP=1 --single-transaction --output /dev/null "$dsn" \
+      --set file="$file" \
+      --command "LOCK TABLE delivered_line IN ACCESS EXCLUSIVE MODE" \
+      --command "TRUNCATE delivered_line" \
+      --command "\\copy delivered_line FROM pstdin WITH (FORMAT csv, DELIMITER E'\\t', QUOTE E'\\x01', ESCAPE E'\\x01', ENCODING 'UTF8')" \
+      --file <(printf "SELECT load_delivered(:'file');\n")
+  done

@@ -1,0 +1,69 @@
+-- Snowflake: loads new and changed files, plain, .gz or .zst. Safe to repeat; the order of files does not matter.
+-- COPY INTO remembers for 64 days which files it has loaded, by name and checksum; MERGE makes a repeat after that
+-- harmless. A file without records adds no row.
+
+-- COPY INTO outside a transaction would leave lines behind if the MERGE failed.
+BEGIN TRANSACTION;
+
+COPY INTO delivered_line (file, modified_at, line)
+FROM (SELECT METADATA$FILENAME, METADATA$FILE_LAST_MODIFIED, $1 FROM @delivered)
+PATTERN = '.*/data/work-orders-[a-z]+/[^/]+[.]json([.]gz|[.]zst)?'
+FILE_FORMAT = (
+    -- A line of JSON contains no bare line break, so each line is one field.
+    TYPE = CSV
+    COMPRESSION = AUTO
+    RECORD_DELIMITER = '\n'
+    FIELD_DELIMITER = NONE
+    ESCAPE = NONE
+    ESCAPE_UNENCLOSED_FIELD = NONE
+    FIELD_OPTIONALLY_ENCLOSED_BY = NONE
+    NULL_IF = ()
+)
+ON_ERROR = ABORT_STATEMENT;
+
+MERGE INTO delivered_record AS old
+USING (
+    SELECT
+        REGEXP_SUBSTR(file, '/(work-orders-[a-z]+)/', 1, 1, 'e') AS export_type,
+        REGEXP_REPLACE(
+            REGEXP_SUBSTR(file, '/(\\d{4}-\\d\\d-\\d\\d_\\d\\d.\\d\\d.\\d\\d)_[^/]*$', 1, 1, 'e'),
+            '_(\\d\\d).(\\d\\d).(\\d\\d)$',
+            'T\\1:\\2:\\3+00:00'
+        )::TIMESTAMP_TZ AS window_start,
+        REGEXP_REPLACE(
+            REGEXP_SUBSTR(file, '_(\\d{4}-\\d\\d-\\d\\d_\\d\\d.\\d\\d.\\d\\d)([.]r\\d+)?[.]json[^/]*$', 1, 1, 'e', 1),
+            '_(\\d\\d).(\\d\\d).(\\d\\d)$',
+            'T\\1:\\2:\\3+00:00'
+        )::TIMESTAMP_TZ AS window_end,
+        COALESCE(REGEXP_SUBSTR(file, '[.]r(\\d+)[.]json[^/]*$', 1, 1, 'e')::INTEGER, 1) AS revision,
+        parsed:id::VARCHAR AS id,
+        parsed:site_id::VARCHAR AS site_id,
+        parsed:create_date::VARCHAR::TIMESTAMP_TZ AS create_date,
+        parsed:update_date::VARCHAR::TIMESTAMP_TZ AS update_date,
+        line AS record
+    FROM (SELECT *, PARSE_JSON(line) AS parsed FROM delivered_line)
+    -- The same window may be there twice, plain and compressed.
+    QUALIFY ROW_NUMBER() OVER (
+        PARTITION BY export_type, window_start, window_end, revision, id ORDER BY modified_at DESC
+    ) = 1
+) AS new
+ON old.export_type = new.export_type
+    AND old.window_start = new.window_start
+    AND old.window_end = new.window_end
+    AND old.revision = new.revision
+    AND old.id = new.id
+WHEN MATCHED AND old.record <> new.record THEN UPDATE SET
+    site_id = new.site_id,
+    create_date = new.create_date,
+    update_date = new.update_date,
+    record = new.record
+WHEN NOT MATCHED THEN INSERT (
+    export_type, window_start, window_end, revision, id, site_id, create_date, update_date, record
+) VALUES (
+    new.export_type, new.window_start, new.window_end, new.revision, new.id, new.site_id, new.create_date,
+    new.update_date, new.record
+);
+
+DELETE FROM delivered_line;
+
+COMMIT;

@@ -1,0 +1,90 @@
+"""The tables for pandas, polars and pyarrow."""
+
+import shutil
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from tests.loaders.conftest import COLONS, KINDS, VALUES, Delivered, respelled
+
+
+def states(tables: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
+    columns = ("name", "metadata", "progress_score", "update_date")
+    rows = {row["id"]: [row[column] for column in columns] for row in tables["work_order"].to_pylist()}
+    return {key: (name, respelled(metadata), *rest) for key, (name, metadata, *rest) in rows.items()}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_newest_state_of_each_work_order(delivered: Delivered, as_kind: Callable[[str], Path], kind: str) -> None:
+    from frames import arrow_tables
+
+    found = states(arrow_tables(as_kind(kind)))
+    assert found == {key: state[:-1] for key, state in delivered.states.items()}
+
+
+def test_the_order_in_which_files_came_is_no_matter(delivered: Delivered) -> None:
+    from delivered import data_files, newest
+
+    files = data_files(delivered.second)
+    forward, backward = ({record["id"]: record for _, record in newest(order)} for order in (files, files[::-1]))
+    assert forward == backward
+
+
+def test_pandas_and_polars_take_them_as_they_are(delivered: Delivered) -> None:
+    from frames import arrow_tables
+
+    tables = arrow_tables(delivered.second, zone="Europe/Paris")
+    orders = tables["work_order"].to_pandas(types_mapper=pd.ArrowDtype).set_index("id")
+    sunday_night = orders.loc["00000000-0000-0000-0000-00000000000b"]
+    assert (sunday_night["name"], sunday_night["week"]) == ("00123", date(2025, 3, 17))
+    polars = pytest.importorskip("polars", reason="polars is not installed")
+    analysis = polars.from_arrow(tables["analysis"]).filter(polars.col("task_name") == "mixed").sort("attempt")
+    huge = "1" + "0" * 400
+    values = [None if value in ("null", None) else huge if value == "1e400" else value for value in VALUES]
+    assert analysis["analyzed_value"].to_list() == values
+
+
+def test_a_copy_without_colons_says_the_same(delivered: Delivered, tmp_path: Path) -> None:
+    from delivered import copy_without_colons
+    from frames import arrow_tables
+
+    assert copy_without_colons(delivered.second, tmp_path) == len([*delivered.second.rglob("*.json")])
+    assert not [path for path in tmp_path.rglob("*") if ":" in path.name]
+    assert arrow_tables(tmp_path) == arrow_tables(delivered.second)
+
+
+@pytest.mark.parametrize("colon", COLONS)
+def test_names_are_read_however_colons_are_spelled(colon: str) -> None:
+    from delivered import data_file
+
+    name = "x/data/work-orders-states/2025-03-15_23:00:00_2025-03-16_23:00:00.r10.json.gz"
+    plain, other = data_file(Path(name)), data_file(Path(name.replace(":", colon)))
+    assert plain is not None
+    assert other is not None
+    assert plain.order == other.order
+    assert (plain.revision, plain.kind, plain.window_start.hour) == (10, "json.gz", 23)
+
+
+def test_a_file_saved_from_a_mail_is_one() -> None:
+    from delivered import data_file
+
+    file = data_file(Path("acme_work-orders-timeline_2025-03-16_00-00-00_2025-03-17_00-00-00.json"))
+    assert file is not None
+    assert (file.export_type, file.revision) == ("work-orders-timeline", 1)
+
+
+def test_receipts_and_manifests_are_not_data_files(delivered: Delivered, tmp_path: Path) -> None:
+    from delivered import data_files
+
+    root = tmp_path / "receipts" / "manifests"  # names of the customer's own folders say nothing
+    shutil.copytree(delivered.second, root)
+    (site,) = root.iterdir()
+    wanted = len(data_files(root))
+    assert wanted > 6
+    shutil.copytree(site / "data", site / "receipts")
+    shutil.copytree(site / "data", root / "manifests")
+    assert len(data_files(root)) == wanted

@@ -1,0 +1,90 @@
+"""The PostgreSQL loader on the real engine: by psycopg, and by psql alone."""
+
+import gzip
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from tests.loaders.conftest import COLONS, KINDS, LOADERS, Delivered, State, respelled
+
+SCRIPTS = (LOADERS / "postgresql" / "create.sql", LOADERS / "questions.sql")
+
+
+def load(warehouse: psycopg.Connection[Any], folder: Path) -> int:
+    from delivered import data_files
+    from postgresql import load
+
+    for script in SCRIPTS:
+        warehouse.execute(script.read_text())
+    return load(warehouse, data_files(folder))
+
+
+def newest(warehouse: psycopg.Connection[Any]) -> dict[str, State]:
+    columns = "id::text, name, metadata::text, progress_score, update_date, jsonb_array_length(work_items)"
+    return {
+        row[0]: (row[1], respelled(row[2]), row[3], row[4], row[5])
+        for row in warehouse.execute(f"SELECT {columns} FROM work_order").fetchall()
+    }
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_newest_state_of_each_work_order(
+    warehouse: psycopg.Connection[Any], delivered: Delivered, as_kind: Callable[[str], Path], kind: str
+) -> None:
+    folder = as_kind(kind)
+    assert load(warehouse, folder) == len([*folder.rglob(f"*.{kind}")])
+    assert newest(warehouse) == delivered.states
+
+
+def test_files_that_come_later_late_and_again(
+    warehouse: psycopg.Connection[Any], delivered: Delivered, tmp_path: Path
+) -> None:
+    shutil.copytree(delivered.first, tmp_path, dirs_exist_ok=True)
+    assert load(warehouse, tmp_path) == 6
+    assert warehouse.execute("SELECT count(*) FROM missing_window").fetchone() == (1,)  # the 19th is late
+    shutil.copytree(delivered.second, tmp_path, dirs_exist_ok=True)
+    load(warehouse, tmp_path)
+    history = warehouse.execute("SELECT count(*) FROM delivered_record").fetchone()
+    assert load(warehouse, tmp_path) == 0
+    assert warehouse.execute("SELECT count(*) FROM delivered_record").fetchone() == history
+    assert newest(warehouse) == delivered.states
+    assert warehouse.execute("SELECT count(*) FROM missing_window").fetchone() == (0,)
+    assert warehouse.execute("SELECT count(*) FROM delivered_file WHERE records = 0").fetchone() == (1,)
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed")
+def test_psql_alone_loads_plain_and_compressed_files(server: Any, delivered: Delivered, tmp_path: Path) -> None:
+    shutil.copytree(delivered.second, tmp_path, dirs_exist_ok=True)
+    for path in sorted(tmp_path.rglob("*.json"))[::2]:
+        path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
+        path.unlink()
+    dsn = server.create_database("by_psql")
+    with psycopg.connect(dsn, autocommit=True) as warehouse:
+        for create in SCRIPTS:
+            warehouse.execute(create.read_text())
+        subprocess.run(["bash", LOADERS / "postgresql" / "load.sh", dsn, tmp_path], check=True)
+        assert newest(warehouse) == delivered.states
+
+
+def test_a_name_that_is_not_a_data_files_is_refused(warehouse: psycopg.Connection[Any]) -> None:
+    warehouse.execute(SCRIPTS[0].read_text())
+    with pytest.raises(psycopg.errors.RaiseException, match=r"orders\.json is not the name of a data file"):
+        warehouse.execute("SELECT load_delivered('orders.json')")
+
+
+def test_names_are_read_however_they_are_spelled(warehouse: psycopg.Connection[Any]) -> None:
+    warehouse.execute(SCRIPTS[0].read_text())
+    folders = ("x/data/work-orders-states/", "x\\data\\work-orders-states\\", "acme_work-orders-states_")
+    for folder in folders:
+        for colon in COLONS:
+            name = folder + "2025-03-15_23:00:00_2025-03-16_23:30:59.r10.json.gz".replace(":", colon)
+            assert warehouse.execute("SELECT load_delivered(%s)", [name]).fetchone() == (0,)
+    named = "SELECT DISTINCT export_type, window_start, window_end, revision FROM delivered_file"
+    start, end = datetime(2025, 3, 15, 23, tzinfo=UTC), datetime(2025, 3, 16, 23, 30, 59, tzinfo=UTC)
+    assert warehouse.execute(named).fetchall() == [("work-orders-states", start, end, 10)]
