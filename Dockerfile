@@ -6,7 +6,7 @@ FROM apache/airflow:slim-3.3.2-python3.11 AS base
 WORKDIR /opt/airflow
 COPY requirements.txt ./
 # Naming the image's own version makes a lock file that pins another one an error, not a quiet upgrade.
-RUN uv pip install --no-cache "apache-airflow==${AIRFLOW_VERSION}" --requirement requirements.txt \
+RUN uv pip install --no-cache --compile-bytecode "apache-airflow==${AIRFLOW_VERSION}" --requirement requirements.txt \
     && uv pip check
 
 # Code belongs to root: the process that runs it cannot change it. Compiled here, since it cannot do that later either.
@@ -28,7 +28,7 @@ ENV PYTHONPATH=/opt/airflow/plugins
 FROM base AS demo
 
 COPY requirements-dev.txt ./
-RUN uv pip install --no-cache --requirement requirements.txt --requirement requirements-dev.txt
+RUN uv pip install --no-cache --compile-bytecode --requirement requirements.txt --requirement requirements-dev.txt
 COPY demo demo
 ENV PYTHONPATH=/opt/airflow/plugins:/opt/airflow
 

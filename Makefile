@@ -18,7 +18,7 @@ $(STAMP): requirements.txt requirements-dev.txt
 	@echo "Installing the pinned requirements into $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python -r requirements.txt -r requirements-dev.txt
+	@$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
 demo: $(STAMP) ## start everything, deliver three days to four customers, show it, stop

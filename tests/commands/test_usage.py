@@ -81,3 +81,23 @@ def test_a_database_that_is_none_is_one_line_and_all_that_is_said(tmp_path: Path
     assert line.startswith("ConfigError: Airflow's database ")
     assert said in line
     assert "canary" not in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["validate", "{folder}"], ["new", "x", "--target", "s3://b"], ["plan"], ["check", "--host-key", "127.0.0.1:1"]],
+)
+def test_what_needs_no_airflow_does_not_load_it(tmp_path: Path, arguments: list[str]) -> None:
+    """Its import alone takes a second, and `validate` runs in hooks where it is not installed."""
+    code = (
+        "import sys; from data_export_airflow.commands.cli import main; main(sys.argv[1:]); "
+        "sys.exit(f'loaded {loaded}' if (loaded := {'airflow', 'sqlalchemy', 'numpy'} & set(sys.modules)) else 0)"
+    )
+    for command in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command, *["--allow-empty"] * ("commit" in command)], check=True)
+    given = [part.format(folder=tmp_path) for part in arguments]
+    environment = os.environ | {"DATA_EXPORT_CUSTOMERS_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *given], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

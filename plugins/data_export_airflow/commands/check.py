@@ -17,14 +17,15 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.host_key:  # asks no Airflow, whose import alone takes a second
+        return _show_host_key(options.host_key, options.out)
+
     from data_export.check.results import CheckResult, table
     from data_export.config.load import customer_names
     from data_export.config.platform import customers_dir
     from data_export.errors import ConfigError
     from data_export_airflow.execution.checking import check_export, check_pools
 
-    if options.host_key:
-        return _show_host_key(options.host_key, options.out)
     names = customer_names() if options.all else options.names
     if not names:
         nobody = f"no customer file is in {customers_dir()}: put one there, or set DATA_EXPORT_CUSTOMERS_DIR"
