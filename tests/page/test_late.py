@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from sqlalchemy import event, update
 
 from data_export_airflow.metadata.late import LateExports
-from data_export_airflow.page.overview import ExportRow, exports
+from data_export_airflow.metadata.overview import ExportRow, exports
 from tests.page.conftest import token
 from tests.page.history import History
 

@@ -12,7 +12,7 @@ from data_export.config.models import EXPORT, dag_id
 from data_export.lateness import dues, late
 from data_export.window import ExportWindow
 from data_export_airflow.metadata.late import LateExports
-from data_export_airflow.page.overview import exports
+from data_export_airflow.metadata.overview import exports
 from data_export_airflow.schedule.windows import ExportSchedule, Schedules
 from data_export_airflow.timetables import timetable_of
 from tests.page.history import FILE, SITE, History

@@ -6,8 +6,8 @@ import pytest
 from airflow.models.dag import DagModel
 
 from data_export_airflow.metadata.late import LateExports
+from data_export_airflow.metadata.overview import ExportRow, exports
 from data_export_airflow.metadata.receipts import Receipts
-from data_export_airflow.page.overview import ExportRow, exports
 from tests.page.history import History
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)

@@ -9,10 +9,10 @@ from contextlib import redirect_stdout
 from typing import TextIO
 
 from data_export.errors import DataExportError
-from data_export_airflow.commands import backfill, check, init, new, plan, run, validate
+from data_export_airflow.commands import backfill, check, files, init, new, plan, run, status, validate
 
 PROGRAM = "python -m data_export_airflow"
-COMMANDS = (new, validate, plan, check, backfill, run, init)
+COMMANDS = (new, validate, plan, check, status, files, backfill, run, init)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
