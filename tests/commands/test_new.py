@@ -130,10 +130,16 @@ def test_values_that_yaml_would_take_for_something_else_are_quoted(folder: Path)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], ["--site and --target must be given"]),
-        (["--site", SITE], ["--target must be given; a target is gs://bucket/folder/"]),
+        ([], ["--site: is missing", "--target: is missing: give gs://bucket/folder/, s3://"]),
+        (["--site", SITE], ["--target: is missing: give gs://bucket/folder/"]),
+        (
+            ["--target", "ftp://bucket", "--site", "x", "--interval", "0 25 * * *", "--timezone", "Paris"],
+            ["'ftp' is not a connector", "--site: 'x' is not a uuid", "its hour '25'", "--timezone: 'Paris' is not"],
+        ),
+        (["--target", "sftp://us:canary@host/x"], ["leave the password out", "--site: is missing"]),
+        (["--set", "owner", "--start-date", "16.3."], ["--target: is missing", "--site: is", "--start-date: '16.3.'"]),
         (["--connector", "ftp"], ["'ftp' is not a connector: use one of gs"]),
-        (["--target", "bucket/x", "--site", SITE], ["--target must be given"]),
+        (["--target", "bucket/x", "--site", SITE], ["--target: 'bucket/x' is not one: give gs://"]),
         (["--target", "http://bucket/x"], ["'http' is not a connector"]),
         (["--site", SITE, "--connector", "gs", "--target", "s3://bucket/x/"], ["address of 's3', not of gs: leave"]),
         (["--site", SITE, "--target", "sftp://us@host:99999/x"], ["port that is not valid: write 1 to 65535"]),

@@ -58,12 +58,8 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"{quoted(name)} is not an export's name: use 1 to 63 of a-z, 0-9 and '-', not '-' first")
     if path.exists():
         raise ConfigError(f"{path} is there already: edit it, or choose another name")
-    try:
-        text = _text(options)
-    except ValueError as wrong:
-        print(f"{wrong}: nothing was written", file=sys.stderr)
-        return 2
-    if problems := _problems(path, text):
+    text, problems = _draft(path, options)
+    if problems:
         print(*problems, "nothing was written", sep="\n", file=sys.stderr)
         return 2
     try:
@@ -85,6 +81,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+def _draft(path: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
+    """The file's text, and all that is wrong: where the target is, what the other flags lack is listed all the same."""
+    try:
+        text = _text(options)
+    except ValueError as wrong:
+        readable = [setting for setting in options.set if "=" in setting and not setting.startswith(_CONFIG)]
+        other = {"target": "gs://bucket/", "connector": None, "set": readable}
+        found = _problems(path, _text(argparse.Namespace(**vars(options) | other)))
+        return "", [str(wrong), *(line for line in found if not line.startswith("--target"))]
+    return text, _problems(path, text)
+
+
 def _text(options: argparse.Namespace) -> str:
     """The file's text.
 
@@ -93,7 +101,7 @@ def _text(options: argparse.Namespace) -> str:
     """
     from datetime import UTC, datetime
 
-    from data_export.config.fields import quoted
+    from data_export.config.fields import quoted, quoted_address
     from data_export.config.load import load_customer
     from data_export.config.platform import ROOT
 
@@ -102,8 +110,8 @@ def _text(options: argparse.Namespace) -> str:
     found, target = _from_target(options.target or "")
     connector = options.connector or found
     if not connector:
-        missing = ["--target"] if options.site else ["--site", "--target"]
-        raise ValueError(f"{' and '.join(missing)} must be given; a target is {_TARGETS}")
+        what = f"{quoted_address(options.target)} is not one" if options.target else "is missing"
+        raise ValueError(f"--target: {what}: give {_TARGETS}")
     if connector not in examples:
         raise ValueError(f"{quoted(connector)} is not a connector: use one of {', '.join(examples)}")
     if found and found != connector:
