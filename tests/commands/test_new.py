@@ -1,5 +1,6 @@
 """`new`: right at once, commented, and free of what the example says of others."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -112,6 +113,13 @@ def test_keys_that_an_example_has_not_are_added(scheme: str, folder: Path) -> No
         "2024-01-01",
     )
     assert export.connector_config.if_exists == "keep"
+
+
+def test_what_is_next_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "acme", "--json", *needed("gs")]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["file"], made["dag_id"]) == (f"{folder}/acme.yaml", "data_export__acme")
+    assert "python -m data_export_airflow check acme" in made["next"]
 
 
 def test_sites_may_stand_in_one_flag(folder: Path) -> None:

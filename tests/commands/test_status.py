@@ -10,8 +10,12 @@ from airflow.models.errors import ParseImportError
 from data_export_airflow.alerting.listeners import FAILURE
 from data_export_airflow.commands import status
 from data_export_airflow.commands.cli import main
-from data_export_airflow.commands.output import Progress, columns, joined, painted
+from data_export_airflow.commands.output import Progress, as_json, columns, joined, painted
 from data_export_airflow.metadata import backfills
+from data_export_airflow.metadata.late import LateExports
+from data_export_airflow.metadata.overview import exports
+from data_export_airflow.metadata.receipts import Receipts
+from data_export_airflow.page.search import STATES, Asked, listing
 from tests.page.conftest import _tables, db, history
 from tests.page.history import History
 
@@ -102,6 +106,19 @@ def test_nothing_runs_without_a_scheduler(
     assert shown(capsys, code=1)["scheduler"] is False
 
 
+def test_it_says_what_the_page_says(history: History, acme: str, capsys: pytest.CaptureFixture[str]) -> None:
+    history.run(acme, TODAY - DAY, TODAY)
+    rows = exports(history.session, datetime.now(UTC), LateExports())
+    page = listing(rows, Asked(), lambda some: Receipts()(history.session, [row.delivered_key for row in some]))
+    (shown_there,) = json.loads(as_json(page["exports"]))
+    (shown_here,) = shown(capsys)["exports"]
+    moving = ("lag_seconds", "late_seconds", "reason")
+    assert [{k: v for k, v in row.items() if k not in moving} for row in (shown_there, shown_here)] == [
+        {k: v for k, v in shown_here.items() if k not in moving}
+    ] * 2
+    assert shown_here["totals"]["work_orders"] == 7
+
+
 class Terminal:
     """A stream that says that it is a terminal."""
 
@@ -160,6 +177,4 @@ def test_what_is_quick_shows_no_progress(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_every_state_of_the_page_is_one_that_the_command_knows() -> None:
-    from data_export_airflow.page.search import STATES
-
     assert set(status._COLOURS) <= set(STATES)

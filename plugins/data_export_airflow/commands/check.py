@@ -5,10 +5,13 @@ import sys
 from typing import Any, TextIO
 from urllib.parse import urlsplit
 
+from data_export_airflow.commands.output import Progress, as_json
+
 
 def add(commands: Any) -> None:
     parser = commands.add_parser("check", help="try everything an export needs, before its first window")
     parser.add_argument("names", nargs="*", metavar="NAME", help="exports, by the name of their files")
+    parser.add_argument("--json", action="store_true", help="print a list of objects: export, step, ok, detail")
     parser.add_argument("--all", action="store_true", help="every export of the customers folder")
     parser.add_argument(
         "--host-key", type=_server, metavar="HOST[:PORT]", help="show the key of an SFTP server, to compare and paste"
@@ -31,15 +34,20 @@ def run(options: argparse.Namespace) -> int:
         nobody = f"no customer file is in {customers_dir()}: put one there, or set DATA_EXPORT_CUSTOMERS_DIR"
         print(nobody if options.all else "name an export, or --all, or --host-key HOST[:PORT]", file=sys.stderr)
         return 1 if options.all else 2
-    failed, pools = False, check_pools()
+    pools, found = check_pools(), dict[str, list[CheckResult]]()
     for name in names:
         try:
-            results = check_export(name) + pools
+            with Progress(f"checking {name}"):
+                results = check_export(name) + pools
         except ConfigError as error:  # there is nothing to try; the others are checked all the same
             results = [CheckResult("customer file", False, str(error))]
-        failed = failed or not all(result.ok for result in results)
-        print(f"{name}\n{table(results)}\n", file=options.out)
-    return 1 if failed else 0
+        found[name] = results
+        if not options.json:
+            print(f"{name}\n{table(results)}\n", file=options.out)
+    if options.json:
+        rows = [{"export": name, **result.to_dict()} for name, results in found.items() for result in results]
+        print(as_json(rows), file=options.out)
+    return 0 if all(result.ok for results in found.values() for result in results) else 1
 
 
 def _server(text: str) -> tuple[str, int]:

@@ -3,9 +3,12 @@
 import argparse
 from typing import Any
 
+from data_export_airflow.commands.output import as_json
+
 
 def add(commands: Any) -> None:
     parser = commands.add_parser("init", help="create what an installation needs in Airflow (pools); safe to repeat")
+    parser.add_argument("--json", action="store_true", help="print a list of objects: pool, slots, created")
     parser.set_defaults(command=run)
 
 
@@ -14,7 +17,11 @@ def run(options: argparse.Namespace) -> int:
     from data_export_airflow.operators.base import POOLS
 
     with airflow_database():
-        for name, (slots, description) in POOLS.items():
-            made = create_pool(name, slots, description)
-            print(f"pool {name}: {f'created with {slots} slots' if made else 'there'}", file=options.out)
+        made = {name: create_pool(name, slots, description) for name, (slots, description) in POOLS.items()}
+    if options.json:
+        pools = [{"pool": name, "slots": POOLS[name][0], "created": created} for name, created in made.items()]
+        print(as_json(pools), file=options.out)
+        return 0
+    for name, created in made.items():
+        print(f"pool {name}: {f'created with {POOLS[name][0]} slots' if created else 'there'}", file=options.out)
     return 0

@@ -43,6 +43,7 @@ def add(commands: Any) -> None:
         metavar="KEY=VALUE",
         help="any other key, e.g. export_type=work-orders-states or connector_config.sftp_host_key='ssh-ed25519 AAAA'",
     )
+    parser.add_argument("--json", action="store_true", help="print one object: file, dag_id, next")
     parser.set_defaults(command=run)
 
 
@@ -75,6 +76,10 @@ def run(options: argparse.Namespace) -> int:
         (f"airflow dags unpause {dag_id(name)}", "once the file is where Airflow reads it"),
         (f"{program} backfill {name} --from DAY --to DAY", "for windows of the past"),
     )
+    if options.json:
+        done = {"file": str(path), "dag_id": dag_id(name), "next": [command for command, _ in steps]}
+        print(json.dumps(done, indent=2), file=options.out)
+        return 0
     width = max(len(command) for command, _ in steps)
     lines = [f"  {command:<{width}}  {meaning}" for command, meaning in steps]
     print(f"{path} is written. Next:", *lines, sep="\n", file=options.out)

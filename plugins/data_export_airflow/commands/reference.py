@@ -12,13 +12,13 @@ _HEAD = """\
 
     {program} COMMAND ...
 
-with `plugins/` of this checkout on the `PYTHONPATH`. While `make up` runs, `. .state/airflow.env` sets a shell up for it.
+with `plugins/` of this checkout on the `PYTHONPATH`. While `make up` runs, `. .state/airflow.env` sets up a shell.
 Results go to standard output, everything else to standard error. Exit codes: 0 success, 1 a problem, 2 wrong usage.
 Of what Airflow and its libraries log, only errors are shown; `AIRFLOW__LOGGING__LOGGING_LEVEL=INFO` shows more.
 
-Colours show on terminals only, and not where `NO_COLOR` is set. With `--json` a command prints one JSON value and nothing
-else on standard output. What takes longer than a second says on standard error what is under way: on a terminal in a line
-that vanishes, elsewhere after ten seconds, so that a quick cron job mails nothing.
+Colours show on terminals only, and not where `NO_COLOR` is set. With `--json` a command prints one JSON value and
+nothing else on standard output. What takes longer than a second says on standard error what is under way: on a
+terminal in a line that vanishes, elsewhere after ten seconds, so that a quick cron job mails nothing.
 
 ## What a start costs
 
