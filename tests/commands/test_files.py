@@ -106,6 +106,7 @@ def test_verify_says_what_is_missing_and_how_to_deliver_it_again(
     ("arguments", "said"),
     [
         (["nobody", "--from", "2025-03-16", "--to", "2025-03-17"], "Airflow has no DAG data_export__nobody: correct"),
+        (["acne", "--from", "2025-03-16", "--to", "2025-03-17"], "data_export__acne (did you mean acme?): correct"),
         (["acme", "--from", "16.3.2025", "--to", "2025-03-17"], "'16.3.2025' is not a date"),
     ],
 )

@@ -151,6 +151,7 @@ def test_colours_are_for_terminals_that_want_them(monkeypatch: pytest.MonkeyPatc
 def test_columns_are_as_wide_as_their_longest_cell() -> None:
     head, row = map(joined, columns(("A", "LONG", "C"), [("abc", "x", "the rest of the line")]))
     assert (head, row) == ("A    LONG  C", "abc  x     the rest of the line")
+    assert joined(columns(("A",), [("x\x1b[31m\u202e\n",)])[1]) == "x\\x1b[31m\\u202e\\n"
 
 
 @pytest.mark.parametrize("is_terminal", [True, False])

@@ -46,6 +46,17 @@ def test_told_by_the_parser(arguments: list[str], said: str, capsys: pytest.Capt
     assert said in captured
 
 
+def test_a_path_that_leads_nowhere_is_no_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(tmp_path / "gone.yaml"), "--from", "2025-03-16", "--to", "2025-03-17"]) == 1
+    fix = "there is no such file: correct the path, or put the file back"
+    assert capsys.readouterr().err == f"{tmp_path}/gone.yaml: {fix}\n"
+    (tmp_path / "bad.yaml").write_text("interval: dayly\nstart_date: x\n")
+    assert main(["run", str(tmp_path / "bad.yaml"), "--from", "2025-03-16", "--to", "2025-03-17"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1
+    assert all(line.startswith(f"{tmp_path}/bad.yaml:") for line in lines)
+
+
 def test_a_reader_who_has_enough_is_no_fault(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)

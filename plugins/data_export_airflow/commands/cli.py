@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.flush()
         return code
     except DataExportError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        problems = getattr(error, "problems", ())  # of a broken file: `file:line: key: problem`, which says it all
+        print(*(problems or [f"{type(error).__name__}: {error}"]), sep="\n", file=sys.stderr)
         return 1
     except BrokenPipeError:
         if _is_read(options.out):

@@ -120,7 +120,9 @@ def _delivered(name: str, window: str | None, start: str | None, end: str | None
     Raises:
         ConfigError: Airflow knows no such export, or a date is none.
     """
+    from data_export.config.load import customer_names
     from data_export.config.models import dag_id
+    from data_export.config.problems.explain import near
     from data_export.errors import ConfigError
     from data_export.pipeline.verify import files_of
     from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
@@ -131,8 +133,8 @@ def _delivered(name: str, window: str | None, start: str | None, end: str | None
         plan = schedule(session, dag_id(name))
         if plan is None:
             raise ConfigError(
-                f"Airflow has no DAG {dag_id(name)}: correct the name (`status` lists all), or wait half a minute "
-                "where the file is new"
+                f"Airflow has no DAG {dag_id(name)}{near(name, customer_names())}: correct the name (`status` lists "
+                "all), or wait half a minute where the file is new"
             )
         first, last, at = (_moment(text, plan.timezone.key) for text in (start, end, window))
         newest = None if start or end or window else _NEWEST

@@ -24,11 +24,18 @@ def painted(text: str, colour: str | None, stream: TextIO) -> str:
 
 
 def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str]]:
-    """Head and rows padded to columns, two spaces apart; the last column of each is as long as it is."""
-    table = [list(head), *map(list, rows)]
+    """Head and rows padded to columns; the last column of each is as long as it is.
+
+    Characters that a terminal would obey, in an address or a server's words, are shown as escapes.
+    """
+    table = [list(head), *([_visible(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     widths[-1] = 0
     return [[f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)] for row in table]
+
+
+def _visible(cell: str) -> str:
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cell)
 
 
 def joined(cells: Sequence[str]) -> str:
