@@ -14,6 +14,7 @@ USER 0
 COPY dags dags
 COPY include include
 COPY plugins plugins
+COPY deploy/celery_results.py deploy/health.py deploy/
 COPY deploy/preload deploy/preload
 # Airflow writes airflow.cfg where there is none; an empty one leaves everything to the environment.
 RUN mkdir -p include/customers keys state \
@@ -21,8 +22,9 @@ RUN mkdir -p include/customers keys state \
     && touch airflow.cfg \
     && python -m compileall -q dags plugins deploy
 USER 50000
-# Airflow itself finds the plugins folder; `python -m data_export_airflow` needs to be told.
-ENV PYTHONPATH=/opt/airflow/plugins
+# Airflow itself finds the plugins folder; `python -m data_export_airflow` needs to be told. The name of the user is for
+# libraries that ask for it where the container runs under a uid that has none, as on OpenShift.
+ENV PYTHONPATH=/opt/airflow/plugins LOGNAME=airflow
 
 
 FROM base AS demo

@@ -20,6 +20,8 @@ from demo.rest import AirflowApi
 ROOT = Path(__file__).parents[1]
 USER = "admin"
 COMPONENTS = ("api-server", "scheduler", "dag-processor", "triggerer")
+#: What would serve logs would do so on all interfaces; the API server reads them from disk.
+NO_LOG_SERVER = {"scheduler": ("--skip-serve-logs",), "triggerer": ("--skip-serve-logs",)}
 UI_PORT = 8080
 #: What the scheduler imports for its tasks.
 PRELOAD = ROOT / "deploy" / "preload"
@@ -97,7 +99,7 @@ class Airflow:
             del self._children["prepare"]
             self._prepared.touch()
         for component in components:
-            self._spawn(component, sys.executable, "-m", "airflow", component)
+            self._spawn(component, sys.executable, "-m", "airflow", component, *NO_LOG_SERVER.get(component, ()))
 
     def run(self, *arguments: str) -> None:
         """Runs one of Airflow's commands, e.g. `run("dags", "reserialize")`, to its end.
@@ -190,8 +192,6 @@ class Airflow:
             "workers": {"execution_api_timeout": 60},
             "logging": {
                 "base_log_folder": self.logs / "tasks",
-                "worker_log_server_port": free_port(),
-                "trigger_log_server_port": free_port(),
                 # Otherwise two lines for every DAG at every parse, and two for every look at a bucket.
                 "namespace_levels": "airflow.serialization.definitions.dag=WARNING airflow.models.dag=WARNING "
                 "airflow.dag_processing.collection=WARNING "

@@ -1,4 +1,7 @@
-"""Writes `.env` from `.env.example` with new secrets: `python3 deploy/new_env.py`. Needs nothing but Python."""
+"""Writes `.env` and `service.env` from their examples, with new secrets: `python3 deploy/new_env.py`.
+
+Needs nothing but Python.
+"""
 
 import base64
 import secrets
@@ -25,12 +28,14 @@ def filled(example: str) -> str:
 
 
 def main(folder: Path = ROOT) -> str | None:
-    """Writes the file, readable by its owner alone; returns what went wrong."""
-    path = folder / ".env"
-    if path.exists():
-        return f"{path} exists: its secrets are in use; move it away first to begin anew"
-    path.touch(mode=0o600)
-    path.write_text(filled((folder / ".env.example").read_text()))
+    """Writes the files, readable by their owner alone; returns what went wrong, and then wrote none."""
+    paths = [folder / name for name in (".env", "service.env")]
+    for path in paths:
+        if path.exists():
+            return f"{path} exists: what it holds is in use; move it away first to begin anew"
+    for path in paths:
+        path.touch(mode=0o600)
+        path.write_text(filled(path.with_name(f"{path.name}.example").read_text()))
     return None
 
 

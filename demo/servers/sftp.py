@@ -2,7 +2,7 @@
 
 import secrets
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import asyncssh
 
@@ -48,7 +48,8 @@ def public_line(key: asyncssh.SSHKey) -> str:
 class SftpServer:
     """An SFTP server in a thread, chrooted to `<folder>/files`, that lets one user in by one key.
 
-    `sftp` is the class that answers a session's requests: a test passes one that misbehaves.
+    `sftp` is the class that answers a session's requests: a test passes one that misbehaves. `options` go to
+    `asyncssh.listen`.
     """
 
     host = "127.0.0.1"
@@ -63,7 +64,9 @@ class SftpServer:
         *,
         listen: str = "127.0.0.1",
         sftp: type[asyncssh.SFTPServer] = asyncssh.SFTPServer,
+        **options: Any,
     ) -> None:
+        self._options = options
         self.port = port
         self._listen_on = listen
         self.root = folder / "files"
@@ -106,9 +109,9 @@ class SftpServer:
             self._listen_on,
             self.port,
             server_factory=lambda: _OneUser(allowed, self._connections),
-            server_host_keys=[self.keys.host_key_path],
             sftp_factory=lambda channel: self._sftp(channel, chroot=root),
             allow_scp=False,
+            **{"server_host_keys": [self.keys.host_key_path]} | self._options,
         )
 
     async def _stop(self) -> None:

@@ -2,9 +2,14 @@
 
 Airflow imports a module of this name wherever it finds one, so this folder is on the path of only those whose forks are
 tasks: Celery's workers in docker-compose.yaml, and the demo's scheduler, of which LocalExecutor's workers are forks.
+
+With `DATA_EXPORT_HEARTBEAT_FILE`, a Celery worker touches that file every two seconds as long as it runs and has its
+broker: a look at the file is a health check that costs nothing.
 """
 
+import os
 from importlib import import_module
+from pathlib import Path
 
 __all__ = ()  # nothing of this becomes one of Airflow's settings
 
@@ -23,3 +28,8 @@ for _name in (
     "pyarrow.parquet",
 ):
     import_module(_name)
+
+if _file := os.environ.get("DATA_EXPORT_HEARTBEAT_FILE"):
+    from celery.signals import heartbeat_sent
+
+    heartbeat_sent.connect(lambda **_: Path(_file).touch(), weak=False)

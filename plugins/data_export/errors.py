@@ -24,13 +24,21 @@
     │   └── VerificationFailed                            the target confirms a different size or checksum than was sent
     └── ObjectExists                (FileExistsError)     a create-only write found one; callers decide what it means
 
-Messages are one line: the thing, its value, the fix. They never contain a secret, so they may go to logs and mail.
+Messages are one line, in which nothing is invisible: the thing, its value, the fix. They never contain a secret, so
+they may go to logs and mail.
 Dual inheritance lets callers that know only the builtin class catch them.
 """
 
+from data_export.wording import harmless
+
+_LONGEST = 8000
+
 
 class DataExportError(Exception):
-    """Base of every error that the service raises on purpose."""
+    """Base of every error that the service raises on purpose; whatever it quotes, `str()` is one harmless line."""
+
+    def __str__(self) -> str:
+        return harmless(super().__str__(), _LONGEST)
 
 
 class PermanentError(DataExportError):
@@ -122,5 +130,5 @@ class ObjectExists(DataExportError, FileExistsError):
 
 
 def line_of(error: DataExportError) -> str:
-    """The error's line, fit to store and mail: at most 2,000 characters, `?` for lone surrogates."""
-    return str(error)[:2000].encode(errors="replace").decode()
+    """The error's line, fit to store and mail: at most 2,000 characters."""
+    return harmless(error, 2000)

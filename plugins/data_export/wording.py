@@ -1,9 +1,45 @@
-"""How ranges of windows are said, the same on the command line and on the page."""
+"""How things are said alike everywhere: foreign text, ranges of windows, sizes."""
 
+import re
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 _SHORT_DAY = timedelta(hours=20)
+_FOREIGN_CHARACTERS = 300
+# Python calls these printable, but nothing is seen of them: fillers, blanks, selectors of variants.
+_UNSEEN = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+
+
+def harmless(text: object, limit: int = _FOREIGN_CHARACTERS) -> str:
+    """Foreign text (a server's words, a source's values, a file's) as one line that is safe to print anywhere.
+
+    Control characters, terminal escapes, bidi overrides, invisible characters and lone surrogates become escapes such
+    as `\\x1b` and `\\u202e`; white space becomes one space. Whatever shows it as HTML escapes it, and Markdown takes
+    `as_code`.
+
+    Args:
+        limit: longest result, in characters; what is cut off is marked by `...`.
+    """
+    words = visible(" ".join(str(text)[: 8 * limit].split()))
+    return words if len(words) <= limit else f"{words[: limit - 3]}..."
+
+
+def visible(text: str) -> str:
+    """The same of all of a text, line ends and other white space included."""
+    if text.isprintable() and not _UNSEEN.search(text):
+        return text
+    seen = (c if c.isprintable() and not _UNSEEN.match(c) else c.encode("unicode_escape").decode() for c in text)
+    return "".join(seen)
+
+
+def as_code(text: object, limit: int = _FOREIGN_CHARACTERS) -> str:
+    """Foreign text as a code span of Markdown, which no markup, no HTML and no backtick in it can end."""
+    words = harmless(text, limit)
+    fence = "`" * (1 + max((len(run) for run in re.findall("`+", words)), default=0))
+    pad = " " if words.startswith("`") or words.endswith("`") else ""
+    return f"{fence}{pad}{words}{pad}{fence}"
 
 
 def windows_in_words(count: int, first: datetime, last: datetime, timezone: str) -> str:

@@ -49,6 +49,8 @@ def test_a_broken_file_fails_and_keeps_no_other_from_being_checked(
 def test_a_host_key_is_shown(server: SftpServer, capsys: pytest.CaptureFixture[str], host: str) -> None:
     assert main(["check", "--host-key", f"{host}:{server.port}"]) == 0
     assert f"sftp_host_key: {server.host_key}" in capsys.readouterr().out
+    assert main(["check", "--json", "--host-key", f"{host}:{server.port}"]) == 0
+    assert server.host_key in [key["sftp_host_key"] for key in json.loads(capsys.readouterr().out)]
 
 
 @pytest.mark.parametrize("server", ["host:abc", ":22", "[::1", "host:99999", "sftp://host", "me@host", ""])
@@ -61,7 +63,7 @@ def test_what_is_no_server_is_wrong_usage(server: str, capsys: pytest.CaptureFix
 
 def test_a_bare_ipv6_address_is_a_host(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--host-key", "[::1]:1"]) == 1
-    assert "::1:1" in capsys.readouterr().err
+    assert "[::1]:1" in capsys.readouterr().err
 
 
 def test_a_file_without_a_host_key_says_what_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

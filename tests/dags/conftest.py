@@ -1,9 +1,18 @@
 """Airflow's own tables, for what only they can prove; a mail server, and a staging area beside it."""
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
+import psutil
 import pytest
+import structlog
+from airflow.sdk.execution_time.supervisor import (
+    InProcessSupervisorComms,
+    InProcessTestSupervisor,
+    set_supervisor_comms,
+)
 
 from demo.data import DemoData, build, stored_images
 from demo.fill import fill_source
@@ -13,6 +22,21 @@ from tests.dags.mail_server import connect_to
 from tests.page.conftest import _tables, airflow, db, history
 
 __all__ = ["_tables", "airflow", "db", "history"]
+
+
+@pytest.fixture
+def supervisor() -> Iterator[None]:
+    """Lets the test ask Airflow's tables as a task does, through the API server that tasks ask."""
+    supervisor = InProcessTestSupervisor(
+        id=uuid4(),
+        pid=os.getpid(),
+        process=psutil.Process(),
+        process_log=structlog.get_logger(),
+        client=InProcessTestSupervisor._api_client(),
+    )
+    supervisor.comms = InProcessSupervisorComms(supervisor=supervisor)
+    with set_supervisor_comms(supervisor.comms):
+        yield
 
 
 @pytest.fixture

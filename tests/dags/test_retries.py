@@ -2,18 +2,68 @@
 
 import os
 import time
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
-from airflow.sdk import RetryAction
+from airflow.models.taskinstance import TaskInstance, clear_task_instances
+from airflow.sdk import DAG, RetryAction
+from airflow.sdk._shared.state import TaskScope
 from airflow.sdk.exceptions import AirflowTaskTimeout
+from airflow.sdk.execution_time.context import TaskStateStoreAccessor
+from sqlalchemy import select
 
 from data_export import errors
 from data_export.config.problems.problems import BrokenFile, ConfigProblem
+from data_export_airflow.operators import DeliverOperator
 from data_export_airflow.operators.base import RETRIES, ExportRetryPolicy
+from tests.page.history import History
 
 POLICY = ExportRetryPolicy()
+START = datetime(2025, 3, 17, tzinfo=UTC)
+
+
+class Task:
+    """The one task instance of Airflow's tables, tried and cleared as Airflow does."""
+
+    def __init__(self, history: History) -> None:
+        self._session = history.session
+        self._row = self._session.scalars(select(TaskInstance)).one()
+        with DAG("acme", schedule=None):
+            self._row.task = DeliverOperator(task_id="deliver", plan={}, site_id="", transformed={})  # type: ignore[assignment]
+        self._row.max_tries, self._row.try_number, self._row.end_date = RETRIES, 1, START
+        self._row.dag_run.created_dag_version_id = None  # of the latest version
+        self._session.commit()
+        self.delay: timedelta | None = None
+
+    @property
+    def try_number(self) -> int:
+        return self._row.try_number
+
+    def fails(self, error: Exception) -> RetryAction:
+        """What the policy says of a try that ends so; the next try has the next number."""
+        # The id is a new one after a clear.
+        scope = TaskScope(dag_id=self._row.dag_id, run_id=self._row.run_id, task_id="deliver", map_index=0)
+        store = TaskStateStoreAccessor(ti_id=self._row.id, scope=scope)
+        context: Any = {"task": self._row.task, "task_state_store": store}
+        decision = POLICY.evaluate(error, self._row.try_number, self._row.max_tries, context)
+        self.delay = decision.retry_delay
+        self._row.try_number += 1
+        self._session.commit()
+        return decision.action
+
+    def pause(self) -> timedelta:
+        """Until the next try of one that just died."""
+        assert self._row.end_date is not None
+        pause: timedelta = self._row.next_retry_datetime() - self._row.end_date
+        self._row.try_number += 1
+        return pause
+
+    def clear(self) -> None:
+        clear_task_instances([self._row], self._session)
+        self._session.commit()
+        self._row.try_number += 1
 
 
 def tree(root: type[Exception]) -> list[type[Exception]]:
@@ -60,10 +110,54 @@ def test_a_file_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
     assert POLICY.evaluate(gone, 1, RETRIES).action is RetryAction.FAIL
 
 
-def test_a_time_limit_is_hit_twice_and_not_nine_times() -> None:
+@pytest.fixture
+def task(history: History, supervisor: None) -> Task:
+    """A task of a run in Airflow's tables, with the store that its tries share."""
+    dag = history.export("acme")
+    history.result(history.run(dag, START, START + timedelta(days=1), state="running"), "deliver", "", None)
+    return Task(history)
+
+
+def test_a_time_limit_is_hit_twice_and_not_nine_times(task: Task) -> None:
     """Of a transfer it is a day, which holds a slot of the pool."""
-    decisions = [POLICY.evaluate(AirflowTaskTimeout(), attempt, RETRIES) for attempt in (1, 2)]
-    assert [decision.action for decision in decisions] == [RetryAction.DEFAULT, RetryAction.FAIL]
+    assert task.fails(AirflowTaskTimeout()) is RetryAction.DEFAULT
+    assert task.fails(AirflowTaskTimeout()) is RetryAction.FAIL
+
+
+def test_only_time_limits_count_as_such(task: Task) -> None:
+    outcomes = [task.fails(error) for error in (errors.TargetUnavailable("503"), RuntimeError(), AirflowTaskTimeout())]
+    assert outcomes == [RetryAction.RETRY, RetryAction.DEFAULT, RetryAction.DEFAULT]
+    assert task.fails(errors.TargetUnavailable("503")) is RetryAction.RETRY
+    assert task.fails(AirflowTaskTimeout()) is RetryAction.FAIL
+
+
+def test_a_clear_starts_all_counts_again(task: Task) -> None:
+    """Airflow goes on counting tries, and raises their limit."""
+    for _ in range(2):
+        assert task.fails(AirflowTaskTimeout()) is RetryAction.DEFAULT
+        assert task.fails(AirflowTaskTimeout()) is RetryAction.FAIL
+        task.clear()
+    assert task.try_number > 4
+    assert task.fails(errors.TargetUnavailable("503")) is RetryAction.RETRY
+    assert task.delay is not None
+    assert task.delay <= timedelta(seconds=20)
+
+
+def test_thousands_of_retries_overflow_nothing() -> None:
+    decision = POLICY.evaluate(errors.TargetUnavailable("503"), 4000, 5000)
+    assert decision.retry_delay is not None
+    assert decision.retry_delay <= timedelta(minutes=20)
+
+
+def test_what_the_policy_never_sees_waits_longer_each_time_too(task: Task) -> None:
+    """A worker or an API server that is away: nine tries of a minute each would be used up in ten minutes."""
+    waited, pauses = timedelta(), []
+    for _ in range(RETRIES):
+        pauses.append(task.pause())
+        waited += pauses[-1]
+    assert timedelta(minutes=1) <= pauses[0] <= timedelta(minutes=2)
+    assert max(pauses) == timedelta(minutes=10)
+    assert waited >= timedelta(minutes=45)
 
 
 def test_other_faults_are_left_to_airflow() -> None:

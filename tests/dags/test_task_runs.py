@@ -1,18 +1,8 @@
 """What the watch is told of deliveries, through the API server that tasks ask, on Airflow's own tables."""
 
-import os
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from uuid import uuid4
 
-import psutil
 import pytest
-import structlog
-from airflow.sdk.execution_time.supervisor import (
-    InProcessSupervisorComms,
-    InProcessTestSupervisor,
-    set_supervisor_comms,
-)
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
 from data_export.window import ExportWindow
@@ -25,18 +15,8 @@ START = datetime(2025, 3, 17, tzinfo=UTC)  # a Monday
 
 
 @pytest.fixture
-def runs(history: History) -> Iterator[TaskRuns]:
-    log = structlog.get_logger()
-    supervisor = InProcessTestSupervisor(
-        id=uuid4(),
-        pid=os.getpid(),
-        process=psutil.Process(),
-        process_log=log,
-        client=InProcessTestSupervisor._api_client(),
-    )
-    supervisor.comms = InProcessSupervisorComms(supervisor=supervisor)
-    with set_supervisor_comms(supervisor.comms):
-        yield TaskRuns(RuntimeTaskInstance)
+def runs(history: History, supervisor: None) -> TaskRuns:
+    return TaskRuns(RuntimeTaskInstance)
 
 
 def days(first: int, last: int) -> ExportWindow:

@@ -10,7 +10,7 @@ from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
-from data_export.check.probe import check_by_probe
+from data_export.check.probe import check_by_probe, check_staging_by_probe
 from data_export.check.results import CheckResult, Results
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import CheckTarget
@@ -71,16 +71,13 @@ def check_images(images: Store) -> list[CheckResult]:
 
 
 def check_staging(staging: Store, link_lifetime: timedelta | None) -> list[CheckResult]:
-    """Whether staging can be written, read and cleaned and, for a link by mail, signs one that lives long enough."""
+    """Whether staging can be written, read and cleaned and, for a link by mail, signs one that opens and lives."""
     results = Results()
 
     async def run() -> None:
         async with staging:
             results.append(CheckResult(f"staging: {_OPENS}", True, staging.uri))
-            results.extend(await check_by_probe(staging, "staging", must_remove=True))
-            if link_lifetime is not None:
-                hours = f"works for {link_lifetime.total_seconds() / 3600:g} hours"
-                await results.tried("staging: link", hours, staging.sign("link.json", link_lifetime, "link.json"))
+            results.extend(await check_staging_by_probe(staging, link_lifetime))
 
     return _opened(results, f"staging: {_OPENS}", run)
 

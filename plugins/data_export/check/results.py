@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from data_export.errors import DataExportError
+from data_export.wording import harmless
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,6 +15,11 @@ class CheckResult:
     step: str
     ok: bool
     detail: str
+
+    def __post_init__(self) -> None:
+        """What a server says of itself is not printed raw."""
+        object.__setattr__(self, "step", harmless(self.step))
+        object.__setattr__(self, "detail", harmless(self.detail, 2000))
 
     def to_dict(self) -> dict[str, str | bool]:
         return {"step": self.step, "ok": self.ok, "detail": self.detail}

@@ -16,11 +16,12 @@ NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")  # stem of a customer file
 SUFFIXES = (".yaml", ".yml")  # of which the first is right
 _EMAIL = re.compile(r"(?=.{3,254}$)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _CONN_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,250}")  # Airflow makes it the last part of an address
-_HOST = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,252}[A-Za-z0-9])?|[0-9A-Fa-f:]{2,45}")
+_HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?|[0-9A-Fa-f:]{2,45}")
 _KEY_TYPE = re.compile(
     r"ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com"
 )
 PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
+_PLACEHOLDER = re.compile(r"\{[^/]*\}|\$\(|(?<!%)%[-#]?[aAbBcdFgGHIjmMpSTuUVwWxXyYzZ](?![0-9A-Fa-f])")
 _QUERY = re.compile(r"\?.*=|://.*\?", re.DOTALL)  # of a signed address
 _WORD = re.compile(r"[A-Za-z0-9+/=]{20,}")
 _PASSWORD = re.compile(r":(?!//)(?!\d{1,5}(/|$))")  # as in user:password, but not of a scheme or before a port
@@ -107,16 +108,33 @@ def path_inside(path: str) -> str:
     return path
 
 
-def host_key(value: str) -> str:
-    """`<type> <base64>` of a server's public key; a comment is dropped.
+def host_keys(value: object) -> str:
+    """The public keys of a server, `<type> <base64>` each on a line of its own; comments are dropped.
+
+    Args:
+        value: one text, of one key a line, or a list of such texts: a cluster has several, and a rotation two.
 
     Raises:
-        ValueError: a fingerprint, a private key, a line that begins with the host, a damaged key.
+        ValueError: no key at all, a fingerprint, a private key, a line that begins with the host, a damaged key, or
+            two keys on one line.
     """
-    kind, _, rest = " ".join(value.split()).partition(" ")
-    encoded = rest.partition(" ")[0]
+    texts: list[str] = []
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(text, str):
+            raise ValueError("is not a public host key: write a text such as `ssh-ed25519 AAAA...`, or a list of texts")
+        texts += [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return "\n".join(dict.fromkeys(map(_host_key, texts or [""])))
+
+
+def _host_key(line: str) -> str:
+    kind, encoded, comment = [*line.split(None, 2), "", "", ""][:3]
     if kind.startswith(("SHA256:", "MD5:")):
         raise ValueError("is a fingerprint: write the public key itself, e.g. `ssh-ed25519 AAAA...`")
+    if kind.startswith("@"):
+        raise ValueError(
+            "has a marker such as @cert-authority, which is not supported: write the keys of the server's nodes, "
+            "e.g. `ssh-ed25519 AAAA...`"
+        )
     try:
         blob = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
@@ -126,7 +144,23 @@ def host_key(value: str) -> str:
             "is not a public host key: write its type and base64 text, e.g. `ssh-ed25519 AAAA...`, "
             "without a host name before it"
         )
+    if any(_KEY_TYPE.search(word) or word.startswith("AAAA") for word in comment.split()):
+        raise ValueError("has more than one key on a line: write a list, with one key in each item")
     return f"{kind} {encoded}"
+
+
+def no_placeholder(path: str) -> str:
+    """The path of a target, if it is meant as it is written.
+
+    Raises:
+        ValueError: `{date}`, `%Y`, `$(date)`: nothing would fill it in.
+    """
+    if found := _PLACEHOLDER.search(path):
+        raise ValueError(
+            f"{quoted_address(path)} holds {found[0]!r}, which nothing fills in: write the plain folder; the window is "
+            "in the name of each file below it"
+        )
+    return path
 
 
 def _email(value: str) -> str:
@@ -155,7 +189,12 @@ Plain = Annotated[str, AfterValidator(plain)]
 Email = Annotated[str, AfterValidator(_email), WithJsonSchema({"type": "string", "format": "email"})]
 ConnId = Annotated[str, AfterValidator(_conn_id)]
 Host = Annotated[str, AfterValidator(_host)]
-HostKey = Annotated[str, AfterValidator(host_key)]
+_TEXT = {"type": "string"}
+HostKeys = Annotated[
+    str,
+    BeforeValidator(host_keys),
+    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}),
+]
 
 
 _BOOLEAN = "true|True|TRUE|false|False|FALSE"

@@ -11,7 +11,15 @@ from typing import Annotated, ClassVar
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
 from data_export.check.results import CheckResult
-from data_export.config.fields import PERCENT_ENCODED, ConnId, Flag, path_inside, plain, quoted_address
+from data_export.config.fields import (
+    PERCENT_ENCODED,
+    ConnId,
+    Flag,
+    no_placeholder,
+    path_inside,
+    plain,
+    quoted_address,
+)
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import Connections, ConnectorConfig, Scheme
 from data_export.delivery.email.config import EmailConfig
@@ -19,6 +27,7 @@ from data_export.delivery.gcs import config as gcs
 from data_export.delivery.local import config as local
 from data_export.delivery.s3 import config as s3
 from data_export.delivery.sftp.config import SftpConfig
+from data_export.wording import as_code
 
 SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (gcs.SCHEME, s3.SCHEME, local.SCHEME)}
 _BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{1,220}[a-z0-9]")
@@ -58,6 +67,7 @@ def store_uri(value: str) -> str:
         raise ValueError(f"{quoted_address(bucket)} is not a bucket name: use 3 to 222 of a-z, 0-9, '-', '_' and '.'")
     if PERCENT_ENCODED.search(folder):
         raise ValueError(f"{quoted_address(value)} is percent-encoded: write the folder's plain characters")
+    no_placeholder(folder)
     # `removesuffix` in path_inside forgives one slash at the end; one at the beginning would be an empty part here
     path_inside("/" + folder)
     return value if value.endswith("/") else value + "/"
@@ -104,7 +114,7 @@ class CloudStorageBase(ConnectorConfig):
         return (self.storage_uri, (self.conn_id or "") if self.scheme.connection_names_server else "")
 
     def describe(self) -> str:
-        return f"`{self.storage_uri}`"
+        return as_code(self.storage_uri, 1200)
 
     @classmethod
     def keys_of(cls, target: str) -> dict[str, str | list[str]] | None:

@@ -44,6 +44,7 @@ async def copy_images(
     missing_list: Path | None = None,
     progress: Callable[[Progress], None] | None = None,
     limits: CopyLimits = DEFAULT_LIMITS,
+    last_try: bool = True,
 ) -> ImagesCopied:
     """Copies the images listed in the local Parquet file `images` to `<site_id>/inputs/` of an open destination.
 
@@ -58,17 +59,19 @@ async def copy_images(
         source_key: key at the source of `(input_id, file_extension)`, see `source_key_of`.
         missing_list: a local file for the names of all images missing at the source, one a line; the result has 100.
         progress: called every `limits.report_seconds` and at the end, in the event loop; default: the log.
+        last_try: nobody repeats the copy: what may pass but did not is counted as failed, and not raised.
 
     Raises:
         PermanentError: source or target refuses more than single images; at once, everything else cancelled.
-        TransientError: source or target is full, or down in spite of `limits.tries`; repeating resumes.
+        TransientError: source or target is full, or down in spite of `limits.tries`, or, before the last try, single
+            images are; repeating resumes.
     """
     with (
         ImageList(images, site_id, source_key) as listed,
         TemporaryDirectory(prefix="images-") as scratch,
         (missing_list or Path(scratch, "missing")).open("w") as missing,
     ):
-        copier = _Copier(destination.uri, limits, len(listed), missing)
+        copier = _Copier(destination.uri, limits, len(listed), missing, Failures(last_try=last_try))
         fetcher = Fetcher(source, limits, Path(scratch))
         settler = Settler(source, destination, fetcher, rules, copier.under_way.__setitem__)
         await copier.run(iter(listed), settler, destination.concurrency, progress)
@@ -78,7 +81,7 @@ async def copy_images(
 class _Copier:
     """One copy in progress: the counts, and the tasks that share one iterator of images."""
 
-    def __init__(self, uri: str, limits: CopyLimits, total: int, missing: IO[str]) -> None:
+    def __init__(self, uri: str, limits: CopyLimits, total: int, missing: IO[str], failures: Failures) -> None:
         self._uri = uri
         self._limits = limits
         self._missing = missing
@@ -90,7 +93,7 @@ class _Copier:
         self.under_way: dict[str, int] = {}
         self.missing_names: list[str] = []
         self.kept_name = ""
-        self.failures = Failures()
+        self.failures = failures
         #: An image that both sides were last seen to answer for.
         self.known: ListedImage | None = None
 

@@ -26,11 +26,13 @@ class Failures:
     """The images of one copy that could not be read or stored.
 
     A refusal of one image is final. What may pass (a reset, a 503, a file that is gone when its size is asked for) is
-    set aside and tried again when all others are done. A failure stops the copy where it says that the place is full,
-    or refuses our login, or where nothing else goes well: then the images are not to blame.
+    set aside and tried again when all others are done; what then still fails is final on the `last_try` only, before
+    that the whole copy is to be repeated. A failure stops the copy where it says that the place is full, or refuses our
+    login, or where nothing else goes well: then the images are not to blame.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, last_try: bool = True) -> None:
+        self._last_try = last_try
         self.count = 0
         self.lines: list[str] = []
         self._aside: list[tuple[ListedImage, DataExportError]] = []
@@ -38,6 +40,7 @@ class Failures:
         self._copied_before: dict[str, int] = {}
         self._refusal: DataExportError | None = None
         self._in_a_row = 0
+        self._again = False
         self._copied = self._found = 0
 
     def went_well(self, *, copied: bool) -> None:
@@ -67,7 +70,7 @@ class Failures:
         if isinstance(error, TransientError):
             self._aside.append((image, error))
             self._copied_before.setdefault(image.key, copied_before)
-            if self._in_a_row >= _FAULTS_IN_A_ROW:
+            if self._in_a_row >= _FAULTS_IN_A_ROW and not self._again:
                 raise error
             return
         self._refusal = self._refusal or error
@@ -76,19 +79,22 @@ class Failures:
             raise error
 
     def take_aside(self) -> list[ListedImage]:
-        """The images to try once more, which are no longer set aside."""
+        """The images to try once more, which are no longer set aside; that none of them goes well says nothing."""
         images = [image for image, _ in self._aside]
         self._aside.clear()
         self._in_a_row = 0
+        self._again = True
         return images
 
     def settle(self) -> None:
         """Counts what is still set aside as failed; to be called when all images were tried, and both places answer.
 
         Raises:
-            DataExportError: nothing else went well, so that it is the place that fails.
+            DataExportError: a later try may still help, or nothing else went well, so that it is the place that fails.
         """
         if self._aside:
+            if not self._last_try:
+                raise self._aside[0][1]
             since = min(self._copied_before[image.key] for image, _ in self._aside)
             if len(self._aside) > 1 and self._copied == since and not self._found:
                 raise self._aside[0][1]

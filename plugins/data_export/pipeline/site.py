@@ -103,7 +103,14 @@ def transform_site(plan: ExportPlan, extracted: Extracted, staging: Store) -> Tr
 
 
 def copy_site_images(
-    plan: ExportPlan, transformed: Transformed, images: Store, key_template: str, target: Destination, staging: Store
+    plan: ExportPlan,
+    transformed: Transformed,
+    images: Store,
+    key_template: str,
+    target: Destination,
+    staging: Store,
+    *,
+    last_try: bool = True,
 ) -> ImagesCopied:
     """Copies every image that the site's data file refers to, those already at the target excepted.
 
@@ -124,6 +131,7 @@ def copy_site_images(
                 rules=CopyRules(config.if_exists, config.reads_images_back()),
                 missing_list=folder / MISSING,
                 progress=report,
+                last_try=last_try,
             )
             if copied.failed and plan.export.on_image_failure == "fail":
                 raise TargetRefused(

@@ -5,6 +5,7 @@ from urllib.parse import unquote, urlsplit
 
 from data_export.errors import DataExportError, SourceRejected, SourceUnavailable, ValueRejected
 from data_export.source.queries import Query
+from data_export.wording import harmless
 
 # SQLSTATE classes of what a retry cannot help: data, login, catalogue, syntax, rights, unsupported, limits of a value.
 _PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", "54", "P0")
@@ -21,6 +22,7 @@ _REFUSED = re.compile(
 )
 _SECRETS = ("password", "sslpassword", "oauth_client_secret")
 _PAIR = re.compile(r"(\w+)\s*=\s*(?:'((?:[^'\\]|\\.)*)'|((?:[^\s\\]|\\.)*))", re.DOTALL)
+_SAID = 600
 _CONNECTION = "check the source's connection (source.conn_id in platform.yaml)"
 
 
@@ -36,7 +38,7 @@ def translated(error: Exception, dsn: str, query: Query | None) -> DataExportErr
     said = details.get("PG_DIAG_MESSAGE_PRIMARY") or " ".join(str(error).removeprefix("IO: [libpq] ").split())
     if detail := details.get("PG_DIAG_MESSAGE_DETAIL"):
         said += f" ({' '.join(detail.split())})"
-    said = _without_secrets(said, dsn)
+    said = harmless(_without_secrets(said, dsn), _SAID)
     if state is None:
         refused = query is None and _REFUSED.search(said)
         return SourceRejected(f"source: {said}: {_CONNECTION}") if refused else SourceUnavailable(f"source: {said}")

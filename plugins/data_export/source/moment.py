@@ -16,8 +16,9 @@ from data_export.window import ExportWindow
 _log = logging.getLogger(__name__)
 # How long a source that is behind the window's end is waited for here; then the task tries again.
 _BEHIND_SECONDS = 120.0
-# An idle primary sends its standby nothing: one that receives, and had nothing to replay for so long, is up to date.
-_IDLE_SECONDS = 20.0
+# An idle primary sends its standby nothing. A receiver that outlives its own timeout was answered meanwhile; so much
+# longer it is looked at.
+_IDLE_MARGIN = 5.0
 _LONGEST_PAUSE = 5.0
 _SAY_EVERY = 60.0
 
@@ -31,7 +32,8 @@ SELECT pg_is_in_recovery(), clock_timestamp(),
     CASE WHEN pg_is_in_recovery() THEN pg_last_xact_replay_timestamp() END,
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() - '0/0' END::int8,
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() - '0/0' END::int8,
-    CASE WHEN pg_is_in_recovery() THEN EXISTS (SELECT FROM pg_stat_wal_receiver WHERE pid IS NOT NULL) END,
+    (SELECT pid FROM pg_stat_wal_receiver),
+    (SELECT setting::int8 / 1000.0 FROM pg_settings WHERE name = 'wal_receiver_timeout')::float8,
     (SELECT last_msg_send_time FROM pg_stat_wal_receiver WHERE latest_end_lsn <= pg_last_wal_replay_lsn())
 FROM pg_current_snapshot() AS shown
 """
@@ -47,16 +49,26 @@ class _State:
     replayed_at: datetime | None  # commit time of what a standby replayed last
     replayed: int | None
     received: int | None
-    receives: bool | None
-    sent_at: datetime | None  # the primary's clock in its last message, where all that it had by then is replayed
+    receiver: int | None  # its process; it is another one after each lost connection
+    timeout: float | None  # seconds without a message after which the receiver gives up; 0 is never
+    sent_at: datetime | None  # the sender's clock in its last message, where all that it had by then is replayed
 
     @property
     def seen_until(self) -> datetime:
         """Up to which moment all commits are known to be visible."""
         if not self.standby:
             return self.clock
-        known = [moment for moment in (self.replayed_at, self.sent_at) if moment is not None]
-        return max(known, default=datetime.min.replace(tzinfo=UTC))
+        return self.replayed_at or datetime.min.replace(tzinfo=UTC)
+
+    def abreast_until(self, idle: float) -> datetime:
+        """Up to which moment a standby has all that its sender had, `idle` seconds without news of it.
+
+        That the sender itself has all is not known: it may be a standby that has lost the primary.
+        """
+        known = [self.sent_at or datetime.min.replace(tzinfo=UTC)]
+        if self.receiver and self.timeout and self.received == self.replayed and idle >= self.timeout + _IDLE_MARGIN:
+            known.append(self.clock - timedelta(seconds=self.timeout))
+        return max(known)
 
 
 class Moment:
@@ -71,17 +83,19 @@ class Moment:
         self.warning: str | None = None
 
     def reach_end(self, source: Source) -> None:
-        """Waits for the window's end.
+        """Waits for the window's end; sets `warning` where a standby can only be as far as the server that it follows.
 
         Raises:
             SourceUnavailable: the source is long before it, by its clock or by what it has replayed.
         """
         idle_since, last = 0.0, None
         for state, waited in self._states(source):
-            if (state.replayed, state.received) != last:
-                idle_since, last = waited, (state.replayed, state.received)
-            idle = state.receives and state.received == state.replayed and waited - idle_since >= _IDLE_SECONDS
-            if state.seen_until >= self._window.end or (idle and state.clock >= self._window.end):
+            if (state.replayed, state.received, state.receiver) != last:
+                idle_since, last = waited, (state.replayed, state.received, state.receiver)
+            if state.seen_until >= self._window.end:
+                return
+            if state.standby and state.abreast_until(waited - idle_since) >= self._window.end:
+                self._warn(_nothing_since(state))
                 return
             ahead = self._window.end - state.clock
             if waited >= _BEHIND_SECONDS or ahead > timedelta(seconds=_BEHIND_SECONDS):
@@ -96,11 +110,10 @@ class Moment:
             if state.oldest >= begun:
                 return
             if waited >= self._writers_seconds:
-                self.warning = (
+                self._warn(
                     f"read while a transaction of the source was still writing, {waited / 60:.0f} minutes after "
                     "extract began: what it commits for this window later is not in the file"
                 )
-                _log.warning("%s: %s", self._window, self.warning)
                 return
             _say(waited, "transactions that write at the source")
 
@@ -111,12 +124,15 @@ class Moment:
             try:
                 row: Any = source.row(_QUERY)
             except SourceRejected as error:  # a relative of PostgreSQL without these functions
-                self.warning = f"the source does not say which moment it shows: {error}"
-                _log.warning("%s: %s", self._window, self.warning)
+                self._warn(f"the source does not say which moment it shows: {error}")
                 return
             yield _State(*row), time.monotonic() - begun
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
+
+    def _warn(self, text: str) -> None:
+        self.warning = f"{self.warning}; {text}" if self.warning and text not in self.warning else text
+        _log.warning("%s: %s", self._window, text)
 
     def _behind(self, state: _State) -> str:
         end = self._window.end.isoformat()
@@ -125,11 +141,23 @@ class Moment:
                 f"source: its clock says {state.clock.astimezone(UTC).isoformat()}, before the window's end {end}: the "
                 "task tries again; compare the clocks of the source and of the workers"
             )
-        replayed = state.replayed_at.astimezone(UTC).isoformat() if state.replayed_at else "nothing with a time"
         return (
-            f"source: the standby has replayed up to {replayed}, before the window's end {end}: the task tries again; "
-            "look whether its replay is paused or its receiver is disconnected"
+            f"source: the standby has replayed up to {_replayed(state)}, before the window's end {end}: the task tries "
+            "again; look whether its replay is paused or its receiver is disconnected; an idle primary is seen if the "
+            "source connection's user has pg_read_all_stats"
         )
+
+
+def _replayed(state: _State) -> str:
+    return state.replayed_at.astimezone(UTC).isoformat() if state.replayed_at else "nothing with a time"
+
+
+def _nothing_since(state: _State) -> str:
+    return (
+        f"read from a standby that has replayed up to {_replayed(state)}, before the window's end, and has received "
+        "nothing since: nothing was committed, or the standby follows another standby that has lost the primary; a "
+        "commit every minute at the primary makes it certain"
+    )
 
 
 def _say(waited: float, what: str) -> None:

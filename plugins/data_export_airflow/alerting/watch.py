@@ -21,6 +21,7 @@ from data_export.delivery.base import Store
 from data_export.errors import ConfigError, TargetNotFound
 from data_export.layout import WATCH_KEY
 from data_export.limits import limits_of
+from data_export.wording import harmless
 from data_export_airflow.alerting.sender import AlertSender, Noted
 from data_export_airflow.connections.clients import store
 from data_export_airflow.metadata.task_runs import TaskRuns
@@ -102,7 +103,7 @@ async def _load(staging: Store) -> dict[str, Watched]:
     try:
         return {name: Watched.from_dict(value) for name, value in json.loads(text).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:  # another version of the service wrote it
-        log.warning("what was watched is not understood (%s): it begins anew", error)
+        log.warning("what was watched is not understood (%s): it begins anew", harmless(error))
         return {}
 
 

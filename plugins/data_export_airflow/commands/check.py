@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from typing import Any, TextIO
+from typing import Any
 from urllib.parse import urlsplit
 
 from data_export_airflow.commands.output import Progress, as_json
@@ -11,30 +11,34 @@ from data_export_airflow.commands.output import Progress, as_json
 def add(commands: Any) -> None:
     parser = commands.add_parser("check", help="try everything an export needs, before its first window")
     parser.add_argument("names", nargs="*", metavar="NAME", help="exports, by the name of their files")
-    parser.add_argument("--json", action="store_true", help="print a list of objects: export, step, ok, detail")
+    parser.add_argument(
+        "--json", action="store_true", help="print a list of objects: export, step, ok, detail; or of keys"
+    )
     parser.add_argument("--all", action="store_true", help="every export of the customers folder")
     parser.add_argument(
-        "--host-key", type=_server, metavar="HOST[:PORT]", help="show the key of an SFTP server, to compare and paste"
+        "--host-key", type=_server, metavar="HOST[:PORT]", help="show the keys of an SFTP server, to compare and paste"
     )
     parser.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
     if options.host_key:  # asks no Airflow, whose import alone takes a second
-        return _show_host_key(options.host_key, options.out)
+        return _show_host_keys(options.host_key, options)
 
     from data_export.check.results import CheckResult, table
     from data_export.config.load import customer_names
     from data_export.config.platform import customers_dir
     from data_export.errors import ConfigError
-    from data_export_airflow.execution.checking import check_export, check_pools
 
     names = customer_names() if options.all else options.names
     if not names:
         nobody = f"no customer file is in {customers_dir()}: put one there, or set DATA_EXPORT_CUSTOMERS_DIR"
         print(nobody if options.all else "name an export, or --all, or --host-key HOST[:PORT]", file=sys.stderr)
         return 1 if options.all else 2
-    pools, found = check_pools(), dict[str, list[CheckResult]]()
+    with Progress("asking Airflow for its pools"):
+        from data_export_airflow.execution.checking import check_export, check_pools
+
+        pools, found = check_pools(), dict[str, list[CheckResult]]()
     for name in names:
         try:
             with Progress(f"checking {name}"):
@@ -63,16 +67,21 @@ def _server(text: str) -> tuple[str, int]:
     return host, 22 if port is None else port
 
 
-def _show_host_key(server: tuple[str, int], out: TextIO) -> int:
+def _show_host_keys(server: tuple[str, int], options: argparse.Namespace) -> int:
     import asyncio
 
-    from data_export.delivery.sftp.login import fetch_host_key
+    from data_export.delivery.sftp.host_keys import fetch_host_keys
 
-    line, fingerprint = asyncio.run(fetch_host_key(*server))
+    with Progress(f"asking {server[0]} for its keys"):
+        shown = asyncio.run(fetch_host_keys(*server))
+    if options.json:
+        print(as_json([{"sftp_host_key": line, "fingerprint": mark} for line, mark in shown]), file=options.out)
+        return 0
+    # The first kind that the server has is the one it is asked for; more are for servers that drop one of them.
+    lines = "\n".join(f"  {fingerprint}\n  sftp_host_key: {line}" for line, fingerprint in shown)
     print(
-        f"{server[0]} shows {fingerprint}\n"
-        "Compare it with what its administrator says; only then write into the file:\n"
-        f"  sftp_host_key: {line}",
-        file=out,
+        f"{server[0]} shows\n{lines}\n"
+        "Compare a fingerprint with what its administrator says; only then write that key into the file.",
+        file=options.out,
     )
     return 0

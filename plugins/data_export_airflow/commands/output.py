@@ -8,6 +8,8 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Self, TextIO
 
+from data_export.wording import visible
+
 _COLOURS = {"red": 31, "green": 32, "yellow": 33, "blue": 34, "dim": 2}
 #: After how many seconds progress shows: at once to a person, and late enough that a cron job mails nothing.
 _ON_TERMINAL, _ELSEWHERE = 1.0, 10.0
@@ -28,14 +30,10 @@ def columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[list[str
 
     Characters that a terminal would obey, in an address or a server's words, are shown as escapes.
     """
-    table = [list(head), *([_visible(cell) for cell in row] for row in rows)]
+    table = [list(head), *([visible(cell) for cell in row] for row in rows)]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     widths[-1] = 0
     return [[f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)] for row in table]
-
-
-def _visible(cell: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cell)
 
 
 def joined(cells: Sequence[str]) -> str:

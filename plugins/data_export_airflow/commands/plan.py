@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, TextIO
 
+from data_export.wording import harmless
 from data_export_airflow.commands.output import Progress, painted
 
 if TYPE_CHECKING:
@@ -96,4 +97,10 @@ def _estimate(planned: "PlannedExport") -> str:
 
 
 def _value(value: Any) -> str:
-    return "(none)" if value is None else ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+    return (
+        "(none)"
+        if value is None
+        else ", ".join(map(harmless, value))
+        if isinstance(value, list)
+        else harmless(value, 1200)
+    )

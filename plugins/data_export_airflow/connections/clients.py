@@ -23,7 +23,7 @@ from data_export.config.platform import PlatformSettings, TargetSettings
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import open_store
-from data_export.delivery.sftp.config import login_of_connection
+from data_export.delivery.sftp.connection import login_of_connection
 from data_export.errors import ConfigError, TargetUnavailable
 from data_export_airflow.connections.faults import check_extra, check_smtp, settings_of, unread
 

@@ -14,6 +14,7 @@ from data_export.config.platform import load_platform
 from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError
 from data_export.limits import Limits, limits_of
+from data_export.wording import as_code
 from data_export_airflow.alerting.callbacks import on_failure
 from data_export_airflow.dags.shards import names_in
 from data_export_airflow.metadata.assets import asset_of
@@ -188,7 +189,7 @@ def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) ->
     ]
     if not export.enabled:
         lines.append("- **Not enabled**: no run is scheduled (`enabled: false`)")
-    lines += [f"- **Problem**: {problem}" for problem in problems]
+    lines += [f"- **Problem**: {as_code(problem, 1000)}" for problem in problems]
     lines += ["", "Another range: *Trigger*, with `from` and `to`. History: *Trigger*, then *Backfill*."]
     return "\n".join(lines)
 

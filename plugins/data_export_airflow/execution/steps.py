@@ -40,13 +40,14 @@ class Steps:
     def transform(self, extracted: Extracted) -> Transformed:
         return transform_site(self.plan, extracted, self._staging())
 
-    def copy_images(self, transformed: Transformed) -> ImagesCopied | None:
-        """None where the export has no images."""
+    def copy_images(self, transformed: Transformed, *, last_try: bool = True) -> ImagesCopied | None:
+        """None where the export has no images. Faults of single images that may pass are raised before `last_try`."""
         if not self.plan.export.export_images:
             return None
         root, key_template = split_images_uri(self.settings.source.images_uri)
         images = store(root, self.settings.source.images_conn_id)
-        return copy_site_images(self.plan, transformed, images, key_template, self._target(), self._staging())
+        target, staging = self._target(), self._staging()
+        return copy_site_images(self.plan, transformed, images, key_template, target, staging, last_try=last_try)
 
     def deliver(self, transformed: Transformed, images: ImagesCopied | None) -> SiteReceipt:
         if self._by_mail:

@@ -25,6 +25,7 @@ from data_export import errors
 from data_export.config.fields import SUFFIXES, name_meant
 from data_export.config.models import dag_id as dag_id_of
 from data_export.config.models import name_of
+from data_export.wording import harmless
 from data_export_airflow.alerting.listeners import FAILURE
 from data_export_airflow.dags.service_dags import CHECK_DAG, CHECK_TASK
 from data_export_airflow.metadata.exports import ours
@@ -118,9 +119,8 @@ def _statement() -> Select[Any]:
 
 def _failure(row: Any) -> Failure:
     kept = row.value or {"error": "Unknown", "message": NO_REASON}
-    return Failure(
-        row.dag_id, row.run_id, row.end_date, row.data_interval_start, row.task_id, kept["error"], kept["message"]
-    )
+    error, message = harmless(kept["error"]), harmless(kept["message"], 2000)  # whoever may edit an XCom wrote them
+    return Failure(row.dag_id, row.run_id, row.end_date, row.data_interval_start, row.task_id, error, message)
 
 
 def _meaning(error: str) -> str:

@@ -30,6 +30,7 @@ RETRIES = 8  # an hour or so of tries, which outlives a restart or a maintenance
 #: So long after its last change a broken file may be half written, by an editor or a deployment.
 _EDITED = timedelta(minutes=5)
 _FIRST, _LONGEST = timedelta(seconds=20), timedelta(minutes=20)
+_TIMED_OUT = "data_export_timed_out"
 
 
 class ExportRetryPolicy(RetryPolicy):
@@ -38,6 +39,7 @@ class ExportRetryPolicy(RetryPolicy):
     A customer file that broke a moment ago counts as transient: it may be half written, and a backfill must not lose
     windows to that. A task that runs into its time limit is tried once more: what it has delivered is not sent again.
 
+    After a clear, tries and time limits count from the start again; Airflow's own `try_number` goes on counting.
     The reason, the error's own line, is logged and kept on the task instance. Evaluated in the worker
     (Airflow 3.3, `airflow.sdk.definitions.retry_policy`).
     """
@@ -48,13 +50,30 @@ class ExportRetryPolicy(RetryPolicy):
         half_written = isinstance(exception, BrokenFile) and _is_being_edited(exception)
         if isinstance(exception, PermanentError) and not half_written:
             return RetryDecision.fail(reason=str(exception))
+        first = _first_try(try_number, max_tries, context)
         if isinstance(exception, TransientError) or half_written:
-            longest = min(_FIRST * 2 ** (try_number - 1), _LONGEST)
+            # Bounded before the power: a DAG of one's own may have thousands of retries.
+            longest = min(_FIRST * 2 ** min(try_number - first, 16), _LONGEST)
             delay = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter keeps many tasks from returning at once
             return RetryDecision.retry(delay=delay, reason=str(exception))
-        if isinstance(exception, AirflowTaskTimeout) and try_number > 1:
+        if isinstance(exception, AirflowTaskTimeout) and _timed_out_before(first, try_number, context):
             return RetryDecision.fail(reason="the task ran into its time limit a second time")
         return RetryDecision.default()
+
+
+def _first_try(try_number: int, max_tries: int, context: Context | None) -> int:
+    """Number of the first try since the task was last cleared: a clear sets `max_tries` to tries so far + `retries`."""
+    retries = context["task"].retries if context else max_tries
+    return min(max(max_tries - (retries or 0), 0) + 1, try_number)
+
+
+def _timed_out_before(first: int, try_number: int, context: Context | None) -> bool:
+    """Whether a try since `first` ran into the time limit too; remembers that this one did."""
+    if context is None:
+        return try_number > first
+    before = context["task_state_store"].get(_TIMED_OUT)
+    context["task_state_store"].set(_TIMED_OUT, try_number)
+    return isinstance(before, int) and first <= before < try_number
 
 
 def _is_being_edited(broken: BrokenFile) -> bool:
@@ -75,7 +94,9 @@ class ExportOperator(BaseOperator):
     Every argument of Airflow's operators is accepted, and one that is given, also in a DAG's `default_args`, wins.
 
     :param retries: tries after the first one, an hour or so in all
-    :param retry_delay: pause where the retry policy has no say, such as after the death of a worker
+    :param retry_delay: first pause where the retry policy has no say, such as after the death of a worker
+    :param retry_exponential_backoff: by what each further pause of those is longer
+    :param max_retry_delay: the longest of them
     :param retry_policy: permanent faults fail at once, transient ones wait longer each time
     """
 
@@ -90,11 +111,20 @@ class ExportOperator(BaseOperator):
         pool: str | None = None,
         retries: int | None = RETRIES,
         retry_delay: timedelta | float = timedelta(minutes=1),
+        retry_exponential_backoff: float = 2.0,
+        max_retry_delay: timedelta | float | None = timedelta(minutes=10),
         retry_policy: RetryPolicy | None = _POLICY,
         **kwargs: Any,
     ) -> None:
-        pool = pool or self.default_pool
-        super().__init__(pool=pool, retries=retries, retry_delay=retry_delay, retry_policy=retry_policy, **kwargs)
+        super().__init__(
+            pool=pool or self.default_pool,
+            retries=retries,
+            retry_delay=retry_delay,
+            retry_exponential_backoff=retry_exponential_backoff,
+            max_retry_delay=max_retry_delay,
+            retry_policy=retry_policy,
+            **kwargs,
+        )
 
     @classmethod
     def partial(cls, **kwargs: Any) -> Any:

@@ -87,10 +87,12 @@ class CopyImagesOperator(SiteOperator):
         self.transformed = transformed
 
     def execute(self, context: "Context") -> Result:
-        copied = self.steps().copy_images(Transformed.model_validate(self.transformed))
+        ti = context["ti"]
+        last_try = ti.try_number > ti.max_tries
+        copied = self.steps().copy_images(Transformed.model_validate(self.transformed), last_try=last_try)
         if copied is None:
             # `deliver` asks for it all the same, and a result that is not there makes the worker log an error.
-            context["ti"].xcom_push(_RESULT, None)
+            ti.xcom_push(_RESULT, None)
             raise AirflowSkipException("this export has no images (connector_config.export_images)")
         return copied.to_dict()
 

@@ -1,10 +1,11 @@
 """How the tests sign in to their SFTP servers."""
 
 from data_export.delivery.sftp.destination import SftpLogin
+from demo.servers.foreign import ForeignServer
 from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer
 
-Server = SftpServer | OpensshServer
+Server = SftpServer | OpensshServer | ForeignServer
 
 
 def login_as_dict(server: Server) -> dict[str, object]:

@@ -11,6 +11,7 @@ from data_export.delivery.deliver import deliver
 from data_export.delivery.sftp.destination import SftpDestination
 from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX
 from data_export.errors import AccessDenied, ObjectExists, TargetRefused
+from demo.servers.foreign import ForeignServer, ProftpdServer, RcloneServer
 from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, Connect, DestinationContract, Stored, read_all
@@ -69,6 +70,26 @@ class TestOpenssh(SftpContract):
         async with connect() as destination:
             with pytest.raises(TargetRefused, match=f"{DATA_KEY} is a symbolic link to a file that is missing"):
                 await destination.create(DATA_KEY, SMALL)
+
+
+@pytest.fixture(scope="module", params=[ProftpdServer, RcloneServer], ids=lambda kind: kind.program)
+def foreign(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForeignServer]:
+    kind: type[ForeignServer] = request.param
+    if not kind.installed():
+        pytest.skip(f"no {kind.program} on this machine: install {kind.packages} to run these")
+    with kind(tmp_path_factory.mktemp(kind.program)) as server:
+        yield server
+
+
+class TestForeign(SftpContract):
+    """Servers of other makers, which read the protocol in their own way."""
+
+    big_bytes = 2 << 20
+    many = 60
+
+    @pytest.fixture
+    def server(self, foreign: ForeignServer) -> Server:
+        return foreign
 
 
 class TestOpensshThatForbids:

@@ -9,8 +9,8 @@ import asyncssh
 import pytest
 
 from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
+from data_export.delivery.sftp.host_keys import fetch_host_keys
 from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX
-from data_export.delivery.sftp.login import fetch_host_key
 from data_export.errors import (
     AccessDenied,
     ConfigError,
@@ -57,6 +57,25 @@ class TestLogin:
         assert str(server.private_key_path) in str(error)
         assert "sftp_private_key_passphrase" in str(error)
 
+    @pytest.mark.parametrize("passphrase", ["wr0ng-phrase", None])
+    @pytest.mark.parametrize("form", ["pkcs1-pem", "pkcs8-pem", "openssh"])
+    @pytest.mark.parametrize("kind", ["ssh-rsa", "ecdsa-sha2-nistp256"])
+    async def test_another_passphrase_of_any_format(
+        self, server: SftpServer, kind: str, form: str, passphrase: str | None
+    ) -> None:
+        how = {"rounds": 2, "ignore_few_rounds": True} if form == "openssh" else {}
+        key = asyncssh.generate_private_key(kind).export_private_key(form, passphrase="right", **how).decode()
+        error = await self.refusal(server, private_key=key, private_key_path=None, passphrase=passphrase)
+        assert isinstance(error, AccessDenied)
+        assert ("does not open it" if passphrase else "needs a passphrase") in str(error)
+
+    @pytest.mark.parametrize("path", ["/dev/zero", "/proc", "pipe", "large"])
+    async def test_what_is_no_file_of_a_key_is_not_read(self, server: SftpServer, tmp_path: Path, path: str) -> None:
+        os.mkfifo(tmp_path / "pipe")
+        (tmp_path / "large").write_bytes(bytes(1 << 20))
+        error = await self.refusal(server, private_key_path=str(tmp_path / path))
+        assert "is not a file that holds a private key" in str(error)
+
     async def test_no_key_file(self, server: SftpServer) -> None:
         error = await self.refusal(server, private_key_path="/nowhere/key")
         assert isinstance(error, ConfigError)
@@ -87,8 +106,20 @@ class TestLogin:
         assert asyncssh.import_public_key(server.host_key).get_fingerprint() in str(error)
         assert server.host_key in str(error)
 
+    async def test_one_of_several_host_keys(self, server: SftpServer) -> None:
+        others = [
+            asyncssh.generate_private_key(kind).export_public_key().decode()
+            for kind in ("ssh-ed25519", "ecdsa-sha2-nistp384")
+        ]
+        for keys in ([*others, server.host_key], [server.host_key, *others]):
+            async with SftpDestination(login_of(server, host_key="\n".join(keys)), "/") as destination:
+                assert await destination.stat("nothing") is None
+        error = await self.refusal(server, host_key="\n".join(others))
+        assert isinstance(error, HostKeyMismatch)
+        assert all(asyncssh.import_public_key(one).get_fingerprint() in str(error) for one in others)
+
     async def test_the_key_is_shown_for_pinning(self, server: SftpServer) -> None:
-        line, fingerprint = await fetch_host_key(server.host, server.port)
+        ((line, fingerprint),) = await fetch_host_keys(server.host, server.port)
         assert line == server.host_key
         assert fingerprint == asyncssh.import_public_key(line).get_fingerprint()
 

@@ -17,12 +17,12 @@ import pytest
 from data_export.content import Content
 from data_export.delivery.sftp import leftovers as sftp_left_over
 from data_export.delivery.sftp.destination import SftpDestination
-from data_export.delivery.sftp.leftovers import temporary_path
+from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX, temporary_path
 from data_export.errors import TargetFull, TargetNotFound, TargetUnavailable
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, random_bytes, read_all
 from tests.connectors.sftp.logins import login_of
-from tests.connectors.sftp.unruly import BIG, SMALL, Unruly, left_over, put_old, target, until
+from tests.connectors.sftp.unruly import BIG, OLD, SMALL, Unruly, left_over, put_old, target, until
 from tests.connectors.tcp_proxy import TcpProxy
 
 DAY = 24 * 3600
@@ -167,6 +167,70 @@ class TestUnfinishedFiles:
         monkeypatch.setattr(sftp_left_over, "_LOOK_SECONDS", 0.2)
         async with asyncio.timeout(5), target(server) as destination:
             await destination.create(f"{DATA_KEY}-2", SMALL)
+
+    @pytest.mark.parametrize("replaces", [False, True])
+    async def test_a_listed_name_never_leads_out_of_the_folder(
+        self, server: SftpServer, unruly: type[Unruly], place: Path, replaces: bool
+    ) -> None:
+        """A server may list anything; only what this service names so itself is removed or renamed."""
+        put_old(place)
+        victim = server.root / "victim.json"
+        victim.write_bytes(OLD)
+        stem = temporary_path("victim.json").rpartition("-")[0]
+        (server.root / "target" / stem).mkdir()
+        tricks = [
+            f"{stem}/../../victim.json",
+            f"{stem}/../../victim.json.tmp",
+            f"{stem}-0123456789ab-/../../../victim.json.old",
+            f"{stem}-0123456789ab-..old",
+            f"{stem}-0123456789ab-...old",
+            f"{stem}-0123456789ab-other.json.old",  # not the name that its digest is of
+            f"{stem}-0123456789ab.tmp/../../victim.json",
+            f"{stem}-0123456789ab-a\\..\\victim.json.old",
+            f"{stem}-nul\0.tmp",
+            f"{stem}-{'x' * 5_000}.tmp",
+            f"{TEMPORARY_PREFIX}../../victim.json",
+        ]
+        asked: list[bytes] = []
+
+        async def scandir(_self: Unruly, _path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+            for name in tricks:
+                yield asyncssh.SFTPName(name.encode(), attrs=asyncssh.SFTPAttrs(atime=0, mtime=0))
+
+        def remember(name: str) -> None:
+            call = getattr(unruly, name)
+
+            def remembering(self: Unruly, *paths: bytes) -> object:
+                asked.extend(paths)
+                return call(self, *paths)
+
+            setattr(unruly, name, remembering)
+
+        unruly.scandir = scandir  # type: ignore[assignment,method-assign] # the fault
+        for name in ("remove", "rename", "posix_rename", "lstat"):
+            remember(name)
+        async with target(server) as destination:
+            key = f"{DATA_KEY}-2"
+            await (destination.replace if replaces else destination.create)(key, SMALL)
+        assert victim.read_bytes() == OLD
+        assert not [path for path in asked if b".." in path or b"victim" in path or b"other.json" in path]
+
+    async def test_cleaning_ends_however_much_a_server_lists(
+        self, server: SftpServer, unruly: type[Unruly], place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        async def scandir(_self: Unruly, _path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+            for _ in range(100_000):
+                yield asyncssh.SFTPName(temporary_path("x").encode(), attrs=asyncssh.SFTPAttrs(atime=0, mtime=0))
+
+        async def remove(_self: Unruly, _path: bytes) -> None:
+            await asyncio.sleep(0.05)
+
+        put_old(place)
+        unruly.scandir, unruly.remove = scandir, remove  # type: ignore[assignment,method-assign] # the fault
+        monkeypatch.setattr(sftp_left_over, "_LOOK_SECONDS", 0.5)
+        async with asyncio.timeout(8), target(server) as destination:
+            await destination.create(f"{DATA_KEY}-2", SMALL)
+        assert place.with_name(f"{place.name}-2").read_bytes() == SMALL.source
 
     async def test_a_file_is_on_disk_before_it_has_its_name(
         self, server: SftpServer, unruly: type[Unruly], place: Path

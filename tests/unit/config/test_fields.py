@@ -1,15 +1,18 @@
 """Addresses and paths: what a customer writes cannot lead out of the customer's folder, nor hide what it is."""
 
+import base64
 import unicodedata
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
-from data_export.config.fields import host_key, path_inside, quoted
+from data_export.config.fields import Host, host_keys, no_placeholder, path_inside, quoted
 from data_export.delivery.registry import store_uri
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA" + "A" * 44
+OTHER = "ecdsa-sha2-nistp256 " + base64.b64encode(b"\0\0\0\x13ecdsa-sha2-nistp256" + b"k" * 80).decode()
 TRICKS = {
     "parent": "a/../../b",
     "parent at the end": "a/..",
@@ -132,7 +135,42 @@ def test_a_shown_value_is_short_and_visible() -> None:
 
 @pytest.mark.parametrize("value", [KEY, f"{KEY} root@host", f"  {KEY}\n", KEY.replace(" ", "   ")])
 def test_a_host_key_is_stored_without_its_comment(value: str) -> None:
-    assert host_key(value) == KEY
+    assert host_keys(value) == KEY
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        [KEY, OTHER],
+        (KEY, OTHER),
+        f"{KEY}\n{OTHER}",
+        f"# node a\n{KEY} root@a\n\n# node b\n{OTHER} root@b\n",
+        [f"{KEY} a", OTHER, KEY],
+        [f"{KEY}\n{OTHER}"],
+    ],
+)
+def test_of_several_host_keys_none_is_dropped(value: object) -> None:
+    assert host_keys(value) == f"{KEY}\n{OTHER}"
+    assert host_keys(host_keys(value)) == host_keys(value)
+
+
+@pytest.mark.parametrize("folder", ["{date}", "a/{site_id}/b", "%Y/%m/%d", "day=%Y-%m-%d", "$(date)", "{{ ds }}"])
+def test_a_placeholder_in_a_target_is_not_taken_for_a_folder(folder: str) -> None:
+    for scheme in ("gs://bucket/", "s3://bucket/"):
+        with pytest.raises(ValueError, match="which nothing fills in"):
+            store_uri(scheme + folder)
+    with pytest.raises(ValueError, match="which nothing fills in"):
+        no_placeholder(f"/exports/{folder}")
+
+
+@pytest.mark.parametrize("folder", ["100% done", "a%", "$HOME", "share$", "a{", "100%", "%%Y"])
+def test_what_only_looks_like_a_placeholder_is_a_folder(folder: str) -> None:
+    assert no_placeholder(folder) == folder
+
+
+@pytest.mark.parametrize("name", ["sftp_1.customer.example", "_sftp.example", "sftp.example.", "10.0.0.1", "fe80::1"])
+def test_a_host_that_servers_have(name: str) -> None:
+    assert TypeAdapter(Host).validate_python(name) == name
 
 
 @pytest.mark.parametrize(
@@ -147,8 +185,22 @@ def test_a_host_key_is_stored_without_its_comment(value: str) -> None:
         ("ssh-ed25519 é", "is not a public host key"),
         ("", "is not a public host key"),
         ("-----BEGIN OPENSSH PRIVATE KEY-----", "is not a public host key"),
+        (f"{KEY} {KEY}", "more than one key on a line"),
+        (f"{KEY}, {KEY}", "is not a public host key"),
+        (f"{KEY} comment {KEY.split()[1]}", "more than one key on a line"),
+        (f"{KEY} | {KEY}", "more than one key on a line"),
+        (f"[host.example]:2222 {KEY}", "without a host name before it"),
+        (f"@cert-authority *.example {KEY}", "@cert-authority, which is not supported"),
+        (f"@revoked * {KEY}", "which is not supported"),
+        (f"{KEY}\n@revoked * {KEY}", "which is not supported"),
+        ("# only a comment", "is not a public host key"),
+        ([], "is not a public host key"),
+        ([KEY, 7], "a list of texts"),
+        ({"a": KEY}, "a list of texts"),
+        (7, "a list of texts"),
+        ([KEY, "SHA256:" + "a" * 43], "is a fingerprint"),
     ],
 )
 def test_what_is_no_host_key_is_refused_with_what_it_is(value: str, words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        host_key(value)
+        host_keys(value)

@@ -91,7 +91,7 @@ def test_no_message_holds_what_an_address_was_pasted_with(config: str, tmp_path:
     ("line", "words"),
     [
         ("sftp_host: sftp.example:22/x", "'sftp.example:22/x' is not a host name"),
-        ("sftp_host: my_server", "'my_server' is not a host name"),
+        ("sftp_host: my server", "'my server' is not a host name"),
         ("conn_id: my connection", "'my connection' is not the id"),
         ("sftp_private_key_path: keys/Customer1/id_ed25519", "'keys/Customer1/id_ed25519' is not an absolute path"),
         ("if_exists: overwrite", "'overwrite' is not one of"),

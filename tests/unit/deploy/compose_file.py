@@ -57,6 +57,6 @@ def compose(environment: Mapping[str, str]) -> Any:
     return fill(yaml.safe_load((ROOT / "docker-compose.yaml").read_text()))
 
 
-def filled_env() -> dict[str, str]:
-    """What deploy/new_env.py makes of .env.example."""
-    return dotenv(new_env().filled((ROOT / ".env.example").read_text()))
+def filled_env(name: str = ".env") -> dict[str, str]:
+    """What deploy/new_env.py makes of .env.example, or of service.env.example."""
+    return dotenv(new_env().filled((ROOT / f"{name}.example").read_text()))

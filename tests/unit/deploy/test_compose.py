@@ -3,6 +3,7 @@
 import json
 import re
 import stat
+import sys
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,18 @@ from tests.unit.deploy.compose_file import ROOT, compose, dotenv, filled_env, ne
 
 TEXT = (ROOT / "docker-compose.yaml").read_text()
 EXAMPLE = dotenv((ROOT / ".env.example").read_text())
-COMPONENTS = {"api-server", "scheduler", "dag-processor", "triggerer", "worker"}
+SERVICE = dotenv((ROOT / "service.env.example").read_text())
+COMPONENTS = {"api-server", "execution-api", "scheduler", "dag-processor", "triggerer", "worker"}
 LONG_RUNNING = COMPONENTS | {"postgres", "redis", "demo-servers"}
-FOLDERS = {"DATA_EXPORT_CUSTOMERS_DIR", "DATA_EXPORT_PLATFORM_FILE", "DATA_EXPORT_STATE_DIR"}
+UNEXPLAINED = {"SERVICE_IMAGE", "DEMO_IMAGE", "DEMO_ENV_FILE"}
+#: No settings of platform.yaml: folders, a key, and what a health check looks at.
+OTHERS = {
+    "DATA_EXPORT_CUSTOMERS_DIR",
+    "DATA_EXPORT_PLATFORM_FILE",
+    "DATA_EXPORT_STATE_DIR",
+    "DATA_EXPORT_SIGNING_KEY",
+    "DATA_EXPORT_HEARTBEAT_FILE",
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +59,8 @@ def test_all_components_run_and_wait_for_what_they_need(services: dict[str, Any]
         assert services[name]["depends_on"]["init"] == {"condition": "service_completed_successfully"}
     for name, service in airflow.items():
         assert service["depends_on"]["postgres"] == {"condition": "service_healthy"}, name
-    assert services["worker"]["depends_on"]["api-server"] == {"condition": "service_healthy"}
+    for server in ("api-server", "execution-api"):
+        assert services["worker"]["depends_on"][server] == {"condition": "service_healthy"}
     assert {name: service["profiles"] for name, service in services.items() if "profiles" in service} == {
         "cli": ["tools"],
         "demo-servers": ["demo"],
@@ -67,28 +78,71 @@ def test_what_runs_long_is_watched_restarted_limited_and_its_log_rotated(service
         assert services[name]["restart"] == "no"
 
 
-def test_health_checks_in_python_compile(services: dict[str, Any]) -> None:
-    programs = [
-        s["healthcheck"]["test"][3] for s in services.values() if "python" in s.get("healthcheck", {}).get("test", [])
-    ]
-    assert len(programs) == 2
-    for program in programs:
-        compile(program, "healthcheck", "exec")
+def test_health_checks_import_no_airflow(services: dict[str, Any]) -> None:
+    """Which is what cost 10 to 20 CPU seconds a minute."""
+    for name in COMPONENTS:
+        test = services[name]["healthcheck"]["test"]
+        assert test[:2] == ["CMD", "python"], name
+        assert "deploy/health.py" in test[:4], name
+    health = (ROOT / "deploy" / "health.py").read_text()
+    assert set(re.findall(r"^ *(?:import|from) (\w+)", health, re.MULTILINE)) <= {*sys.stdlib_module_names, "psycopg2"}
+    environment = services["worker"]["environment"]
+    assert environment["DATA_EXPORT_HEARTBEAT_FILE"] == services["worker"]["healthcheck"]["test"][-1]
 
 
-def test_airflow_shares_its_keys_and_nothing_else_differs(airflow: dict[str, Any]) -> None:
-    own = {
-        "init": {"AIRFLOW_ADMIN_USERNAME", "AIRFLOW_ADMIN_EMAIL", "AIRFLOW_ADMIN_PASSWORD"},
-        "worker": {"DUMB_INIT_SETSID", "PYTHONPATH"},
+def test_airflow_containers_differ_in_nothing_but_what_they_must_know(airflow: dict[str, Any]) -> None:
+    common = airflow["dag-processor"]["environment"]
+    signing = {"AIRFLOW__API__SECRET_KEY", "AIRFLOW__API_AUTH__JWT_SECRET", "AIRFLOW__API_AUTH__JWT_ISSUER"}
+    sign_in = {"AIRFLOW__FAB__COOKIE_SECURE", "AIRFLOW__FAB__ENABLE_PROXY_FIX", "FORWARDED_ALLOW_IPS"}
+    admin = {"AIRFLOW_ADMIN_USERNAME", "AIRFLOW_ADMIN_EMAIL", "AIRFLOW_ADMIN_PASSWORD"}
+    more = {
+        "api-server": signing | sign_in,
+        "execution-api": signing,
+        "scheduler": signing,
+        "init": admin | {"CELERY_RESULTS_PASSWORD", "WORKERS"},
+        "worker": {"CONNECTION_CHECK_MAX_COUNT", "DUMB_INIT_SETSID", "PYTHONPATH", "DATA_EXPORT_HEARTBEAT_FILE"},
     }
-    common = airflow["scheduler"]["environment"]
     for name, service in airflow.items():
-        different = {key for key, value in service["environment"].items() if common.get(key) != value}
-        assert different == own.get(name, set()), name
-        assert service["env_file"] == [".env", ".env"], name
+        environment = service["environment"]
+        assert set(environment) - set(common) == more.get(name, set()), name
+        assert all(environment[key] == common[key] for key in set(environment) & set(common)), name
+        assert service["env_file"] == ["service.env", "service.env"], name
         assert service["image"] == airflow["scheduler"]["image"], name
-    assert common["AIRFLOW_ADMIN_PASSWORD"] == ""
-    assert common["AIRFLOW__CORE__EXECUTION_API_SERVER_URL"] == "http://api-server:8080/execution/"
+        if name != "worker":
+            assert set(common) <= set(environment), name
+
+
+def test_a_worker_knows_no_secret_of_airflows(airflow: dict[str, Any]) -> None:
+    """Whoever takes it over has the queue, the results of tasks, and the exports' own connections."""
+    secrets = {name for name, value in EXAMPLE.items() if not value}
+    env = filled_env()
+    values = {name: env[name] for name in secrets}
+    services = compose(env)["services"]
+    known = {name for name, value in values.items() if value in json.dumps(services["worker"])}
+    assert known == {"REDIS_PASSWORD", "CELERY_RESULTS_PASSWORD"}
+    assert "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN" not in airflow["worker"]["environment"]
+    for name, service in services.items():
+        lines = json.dumps([service.get("command"), service.get("healthcheck")])
+        assert not [secret for secret, value in values.items() if value in lines], f"on a command line of {name}"
+
+
+def test_tasks_wait_in_airflow_and_not_in_the_queue() -> None:
+    """`init` refuses other numbers; a task that waits in the queue counts as running."""
+    assert int(EXAMPLE["WORKERS"]) * int(EXAMPLE["WORKER_CONCURRENCY"]) == int(EXAMPLE["AIRFLOW__CORE__PARALLELISM"])
+
+
+def test_times_fit_each_other(airflow: dict[str, Any]) -> None:
+    settings = airflow["worker"]["environment"]
+    waits = int(settings["AIRFLOW__WORKERS__EXECUTION_API_RETRIES"])
+    longest = int(settings["AIRFLOW__WORKERS__EXECUTION_API_RETRY_WAIT_MAX"])
+    queued = int(settings["AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT"])
+    # Each wait is uniform between 1 second and at most the longest: the mean less four standard deviations.
+    mean, deviation = (waits - 6) * (1 + longest) / 2, (longest - 1) / 12**0.5 * (waits - 6) ** 0.5
+    assert mean - 4 * deviation >= 15 * 60
+    # The token in a message lives that long: as long as workers may be away, and an API server then.
+    assert queued >= 40 * 60 + waits * longest
+    heartbeat = int(settings["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"])
+    assert 2 * int(settings["AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT"]) <= heartbeat <= 60
 
 
 def test_airflow_runs_with_few_rights(services: dict[str, Any], airflow: dict[str, Any]) -> None:
@@ -114,10 +168,9 @@ def test_customers_files_are_mounted_read_only_everywhere_and_keys_where_files_a
 
 def test_every_variable_is_explained_with_its_default() -> None:
     asked = variables(TEXT)
-    unexplained = {"SERVICE_IMAGE", "DEMO_IMAGE", "DEMO_ENV_FILE"}
-    assert set(asked) - set(EXAMPLE) == unexplained
+    assert set(asked) - set(EXAMPLE) == UNEXPLAINED
     for name, default in asked.items():
-        if name not in unexplained:
+        if name not in UNEXPLAINED:
             assert (default or "") == EXAMPLE[name], name
 
 
@@ -126,37 +179,41 @@ def test_the_example_holds_no_secret_and_nothing_unused() -> None:
     assert {name for name, value in EXAMPLE.items() if not value} == {
         name for name, default in asked.items() if default is None
     }
-    rest = {name for name in EXAMPLE if name not in asked}
-    assert all(re.match(r"AIRFLOW__|AIRFLOW_CONN_|DATA_EXPORT_", name) for name in rest), rest
+    assert set(EXAMPLE) == set(asked) - UNEXPLAINED
+    assert all(re.match(r"AIRFLOW_CONN_|DATA_EXPORT_", name) for name in SERVICE), SERVICE
 
 
 def test_every_setting_exists(airflow: dict[str, Any], services: dict[str, Any]) -> None:
-    names = set(EXAMPLE) | {name for service in services.values() for name in service["environment"]}
+    names = set(SERVICE) | {name for service in services.values() for name in service["environment"]}
     names |= set(re.findall(r"DATA_EXPORT_\w+", (ROOT / "docs" / "deploy.md").read_text()))
     sections = {
         name.upper(): {(field.alias or key).upper() for key, field in section.annotation.model_fields.items()}
         for name, section in PlatformSettings.model_fields.items()
         if section.annotation is not None
     }
-    for name in {name for name in names if name.startswith("DATA_EXPORT_")} - FOLDERS:
+    for name in {name for name in names if name.startswith("DATA_EXPORT_")} - OTHERS:
         section, _, key = name.removeprefix("DATA_EXPORT_").partition("__")
         assert key in sections[section], name
-    assert EXAMPLE["DATA_EXPORT_STAGING__URI"].startswith(("gs://", "s3://"))
+    assert SERVICE["DATA_EXPORT_STAGING__URI"].startswith(("gs://", "s3://"))
 
 
 def test_new_secrets_are_fit_for_their_use(tmp_path: Path) -> None:
-    (tmp_path / ".env.example").write_text((ROOT / ".env.example").read_text())
+    for name in (".env.example", "service.env.example"):
+        (tmp_path / name).write_text((ROOT / name).read_text())
     assert new_env().main(tmp_path) is None
+    service = tmp_path / "service.env"
+    assert stat.S_IMODE(service.stat().st_mode) == 0o600
+    assert all(dotenv(service.read_text()).values())
     path = tmp_path / ".env"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     made = dotenv(path.read_text())
     secrets = {name: value for name, value in made.items() if not EXAMPLE[name]}
-    assert len(set(secrets.values())) == len(secrets) == 6
+    assert len(set(secrets.values())) == len(secrets) == 7
     assert {name: value for name, value in made.items() if name not in secrets} == {
         n: v for n, v in EXAMPLE.items() if v
     }
     Fernet(secrets["AIRFLOW__CORE__FERNET_KEY"])
-    assert all(re.fullmatch(r"[0-9a-f]{48}", secrets[name]) for name in ("POSTGRES_PASSWORD", "REDIS_PASSWORD"))
+    assert all(re.fullmatch(r"[0-9a-f]{48}", secrets[name]) for name in secrets if name.endswith("S_PASSWORD"))
     assert len(secrets["AIRFLOW__API_AUTH__JWT_SECRET"]) >= 64
     assert "exists" in new_env().main(tmp_path)
     assert dotenv(path.read_text()) == made

@@ -25,6 +25,8 @@ def test_what_is_copied_exists_and_reaches_the_build() -> None:
         "plugins",
         "include",
         "demo",
+        "deploy/celery_results.py",
+        "deploy/health.py",
         "deploy/preload",
         "requirements.txt",
         "requirements-dev.txt",
@@ -44,7 +46,8 @@ def test_every_target_exists_and_none_runs_as_root() -> None:
 
 def test_commands_outside_airflow_exist() -> None:
     services = compose(filled_env())["services"]
-    assert services["init"]["command"][-1].splitlines()[-1] == "python -m data_export_airflow init"
+    last = services["init"]["command"][-1].splitlines()[-2:]
+    assert last == ["python deploy/celery_results.py", "python -m data_export_airflow init"]
     documented = re.findall(r"cli python -m data_export_airflow (\w+)", (ROOT / "docs" / "deploy.md").read_text())
     assert documented
     for command in {"init", *documented}:

@@ -271,3 +271,32 @@ async def test_a_host_that_goes_away_at_the_end_stops_the_run(world):
     world.target.fault = fail
     with pytest.raises(TargetUnavailable, match="down"):
         await world.copy()
+
+
+@pytest.mark.parametrize("error", [TargetUnavailable("503"), VerificationFailed("cut")], ids=["503", "cut"])
+@pytest.mark.parametrize("of", ["read", "create"])
+async def test_what_may_pass_is_an_images_failure_on_the_last_try_only(world, error, of):
+    """A retry finds the others at the target: nothing else then shows whether source or target is ill."""
+    bad = {key(n) for n in range(1, 40, 2) for key in (source_key, target_key)}
+
+    def fail(call: str, key: str) -> None:
+        if key in bad and call == of:
+            raise error
+
+    world.source.fault = world.target.fault = fail
+    for _ in range(2):
+        with pytest.raises(type(error), match=str(error)):
+            await world.copy(CopyLimits(tries=1), last_try=False)
+        assert len(world.target.objects) == 20  # the others are not kept waiting
+    assert (await world.copy(CopyLimits(tries=1))).failed == 20
+    world.source.fault = world.target.fault = lambda call, key: None
+    assert (await world.copy(last_try=False)).copied == 20
+
+
+async def test_a_refused_image_is_final_at_once(world):
+    def fail(call: str, key: str) -> None:
+        if call == "create" and key == target_key(9):
+            raise ObjectRefused("too large")
+
+    world.target.fault = fail
+    assert (await world.copy(last_try=False)).failed == 1

@@ -67,7 +67,8 @@ def test_a_clock_that_is_behind_is_waited_for_or_an_error(one_order: SourceDatab
 
 @pytest.fixture(scope="module")
 def primary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceDatabase]:
-    settings = {"wal_level": "replica", "max_wal_senders": "5", "hot_standby": "on"}
+    settings = {"wal_level": "replica", "max_wal_senders": "5", "hot_standby": "on", "full_page_writes": "on"}
+    settings |= {"autovacuum": "off"}  # which commits too
     with PostgresServer(tmp_path_factory.mktemp("primary"), durable=False, settings=settings) as running:
         dsn = running.create_database("source")
         with psycopg.connect(dsn, autocommit=True) as connection:
@@ -75,18 +76,25 @@ def primary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceDatabase
             yield SourceDatabase(dsn, connection)
 
 
-@pytest.fixture(scope="module")
-def standby(primary: SourceDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceDatabase]:
-    folder = tmp_path_factory.mktemp("standby")
+def following(upstream: SourceDatabase, folder: Path) -> PostgresServer:
+    """A standby of that server, not yet started."""
     folder.chmod(0o777)
-    parts = urlsplit(primary.dsn)
+    parts = urlsplit(upstream.dsn)
     dsn = f"host=127.0.0.1 port={parts.port} user=postgres password={parts.password}"
     program = str(postgres._binaries() / "pg_basebackup")
     data = folder / "data"
     command = [*postgres._unprivileged(), program, "-d", dsn, "-D", str(data), "-R", "-X", "stream", "-c", "fast"]
     subprocess.run(command, check=True, capture_output=True)
     (folder / "password").write_text(str(parts.password))
-    running = PostgresServer(folder, durable=False, settings={"hot_standby": "on"})
+    with (data / "postgresql.conf").open("a") as configuration:
+        configuration.write("wal_receiver_timeout = 3s\n")
+    settings = {"hot_standby": "on", "max_wal_senders": "5", "full_page_writes": "on"}
+    return PostgresServer(folder, durable=False, settings=settings)
+
+
+@pytest.fixture(scope="module")
+def standby(primary: SourceDatabase, tmp_path_factory: pytest.TempPathFactory) -> Iterator[SourceDatabase]:
+    running = following(primary, tmp_path_factory.mktemp("standby"))
     with running, psycopg.connect(running.dsn("source"), autocommit=True) as connection:
         yield SourceDatabase(running.dsn("source"), connection)
 
@@ -114,24 +122,86 @@ def test_a_standby_that_has_not_replayed_the_window_is_not_read(
     resume.join()
 
 
+def plain(primary: SourceDatabase, dsn: str) -> str:
+    """The dsn of a role that may not look at the receiver."""
+    if primary.connection.execute("SELECT FROM pg_roles WHERE rolname = 'plain'").fetchone() is None:
+        primary.connection.execute("CREATE ROLE plain LOGIN PASSWORD 'x'; GRANT SELECT ON work_order TO plain")
+        primary.connection.execute("GRANT SELECT ON work_item, input, data_conformity, job_conformity TO plain")
+        time.sleep(1)
+    return f"postgresql://plain:x@{dsn.rpartition('@')[2]}"
+
+
 @pytest.mark.parametrize("may_look", [True, False])
-def test_a_standby_of_an_idle_primary_is_up_to_date(
+def test_a_standby_of_an_idle_primary_is_read_with_a_warning(
     primary: SourceDatabase,
     standby: SourceDatabase,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     may_look: bool,
 ) -> None:
-    monkeypatch.setattr("data_export.source.moment._IDLE_SECONDS", 1.0 if not may_look else 1e6)
+    monkeypatch.setattr("data_export.source.moment._IDLE_MARGIN", 0.5 if not may_look else 1e6)
     monkeypatch.setattr("data_export.source.moment._BEHIND_SECONDS", 60.0)
+    dsn = standby.dsn if may_look else plain(primary, standby.dsn)
     order(primary, 10 + may_look, datetime.now(UTC))
-    dsn = standby.dsn
-    if not may_look:
-        primary.connection.execute("CREATE ROLE plain LOGIN PASSWORD 'x'; GRANT SELECT ON work_order TO plain")
-        primary.connection.execute("GRANT SELECT ON work_item, input, data_conformity, job_conformity TO plain")
-        dsn = f"postgresql://plain:x@{dsn.rpartition('@')[2]}"
     time.sleep(2)
-    assert extract(dsn, SITE, window(-1), TIMELINE, tmp_path)["work_order"] >= 1
+    moment = Moment(window(-1))
+    assert extract(dsn, SITE, window(-1), TIMELINE, tmp_path, moment=moment)["work_order"] >= 1
+    assert "received nothing since" in str(moment.warning)
+    order(primary, 12 + may_look, datetime.now(UTC))
+    moment = Moment(window(-2))
+    extract(dsn, SITE, window(-2), TIMELINE, tmp_path, moment=moment)
+    assert moment.warning is None
+
+
+def test_idleness_proves_nothing_where_the_receiver_never_gives_up(
+    primary: SourceDatabase, standby: SourceDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_export.source.moment._IDLE_MARGIN", 0.0)
+    monkeypatch.setattr("data_export.source.moment._BEHIND_SECONDS", 6.0)
+    dsn = plain(primary, standby.dsn)
+    time.sleep(2)
+    ended = window(-1)
+    with psycopg.connect(standby.dsn, autocommit=True) as admin:
+        admin.execute("ALTER SYSTEM SET wal_receiver_timeout = 0")
+        admin.execute("SELECT pg_reload_conf()")
+        time.sleep(1)
+        with pytest.raises(SourceUnavailable, match="pg_read_all_stats"):
+            extract(dsn, SITE, ended, TIMELINE, tmp_path)
+        admin.execute("ALTER SYSTEM RESET wal_receiver_timeout")
+        admin.execute("SELECT pg_reload_conf()")
+
+
+def test_a_standby_of_a_standby_that_lost_the_primary_is_not_taken_for_up_to_date(
+    primary: SourceDatabase,
+    standby: SourceDatabase,
+    tmp_path: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("data_export.source.moment._BEHIND_SECONDS", 30.0)
+    running = following(standby, tmp_path_factory.mktemp("cascade"))
+    with running, psycopg.connect(standby.dsn, autocommit=True) as admin:
+        end_of_first = window(-1)
+        order(primary, 20, end_of_first.end)
+        time.sleep(1)
+        moment = Moment(end_of_first)
+        extract(running.dsn("source"), SITE, end_of_first, TIMELINE, tmp_path, moment=moment)
+        assert moment.warning is None
+        row = admin.execute("SHOW primary_conninfo").fetchone()
+        assert row is not None
+        try:
+            admin.execute("ALTER SYSTEM SET primary_conninfo = ''")
+            admin.execute("SELECT pg_reload_conf()")
+            time.sleep(2)
+            lost = window(1)
+            order(primary, 21, lost.end - timedelta(seconds=1))
+            time.sleep(2)
+            moment = Moment(lost)
+            extract(running.dsn("source"), SITE, lost, TIMELINE, tmp_path, moment=moment)
+            assert "follows another standby that has lost the primary" in str(moment.warning)
+        finally:
+            admin.execute(psycopg.sql.SQL("ALTER SYSTEM SET primary_conninfo = {}").format(row[0]))
+            admin.execute("SELECT pg_reload_conf()")
 
 
 def test_a_transaction_of_the_primary_is_waited_for_on_the_standby(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from data_export.config.fields import SUFFIXES, name_meant
 from data_export.errors import ConfigError
+from data_export.wording import visible
 
 _LONGEST = 600
 #: Problems reported of one file: a garbled one has a problem at every word, and each parse explains them anew.
@@ -41,15 +42,15 @@ class ConfigProblem:
             "line": self.line,
             "key": self.key,
             "severity": "error" if self.is_error else "warning",
-            "message": self.message[:_LONGEST],
+            "message": visible(self.message)[:_LONGEST],
         }
 
     def __str__(self) -> str:
-        place = _visible(os.fsencode(self.path).decode("utf-8", "backslashreplace"))
+        place = visible(os.fsencode(self.path).decode("utf-8", "backslashreplace"))
         place += "" if self.line is None else f":{self.line}"
         severity = "" if self.is_error else "warning: "
-        key = "" if self.key is None else f"{_visible(self.key)}: "
-        return f"{place}: {severity}{key}{_visible(self.message)[:_LONGEST]}"
+        key = "" if self.key is None else f"{visible(self.key)}: "
+        return f"{place}: {severity}{key}{visible(self.message)[:_LONGEST]}"
 
 
 def and_more(path: Path, number: int | None = None) -> ConfigProblem:
@@ -92,8 +93,3 @@ class BrokenFile(ConfigError):
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.problems))
-
-
-def _visible(text: str) -> str:
-    """The text with control characters, line ends and the like as escapes: a file's name may hold them."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

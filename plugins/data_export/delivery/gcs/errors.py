@@ -18,6 +18,7 @@ from data_export.errors import (
     TargetUnavailable,
     VerificationFailed,
 )
+from data_export.wording import harmless
 
 _LACKING = re.compile(r"(?P<who>\S+|Anonymous caller) does not have (?P<permission>storage\.[\w.]+) access")
 ROLES = {
@@ -88,7 +89,7 @@ def _credentials_problem(error: Exception, address: str) -> DataExportError | No
     if isinstance(error, TransportError) or (isinstance(error, GoogleAuthError) and error.retryable):
         return TargetUnavailable(f"{address}: the token server of Google does not answer ({type(error).__name__})")
     if isinstance(error, GoogleAuthError):
-        said = _one_line(str(error.args[0] if error.args else ""))
+        said = harmless(str(error.args[0] if error.args else ""))
         return CredentialsRefused(
             f"{address}: Google refuses the credentials of the Airflow connection ({said}): check its key, and for "
             "`impersonate` that it has roles/iam.serviceAccountTokenCreator on that account"
@@ -162,10 +163,6 @@ def _said(body: str) -> tuple[str, str]:
     try:
         error = json.loads(body[body.index("{") :])["error"]
         reason = str((error.get("errors") or [{}])[0].get("reason", ""))
-        return _one_line(str(error["message"])), reason
+        return harmless(str(error["message"])), reason
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        return _one_line(re.sub(r"<[^>]*>", " ", body)) or "no reason given", ""
-
-
-def _one_line(text: str) -> str:
-    return " ".join(text.split())[:300]
+        return harmless(re.sub(r"<[^>]*>", " ", body)) or "no reason given", ""

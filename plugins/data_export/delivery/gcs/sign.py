@@ -5,7 +5,8 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from data_export.delivery.base import attachment, check_lifetime, hours
-from data_export.errors import AccessDenied, PermanentError
+from data_export.errors import AccessDenied, PermanentError, TargetUnavailable
+from data_export.wording import harmless
 
 if TYPE_CHECKING:
     from google.cloud.storage import Blob
@@ -23,6 +24,7 @@ def signed_link(blob: "Blob", credentials: Callable[[], Any], lifetime: timedelt
         AccessDenied: they may not sign in the name of their account.
     """
     from google.auth.exceptions import GoogleAuthError
+    from requests import RequestException
 
     address = f"gs://{blob.bucket.name}/{blob.name}"
     check_lifetime(address, lifetime)
@@ -41,10 +43,13 @@ def signed_link(blob: "Blob", credentials: Callable[[], Any], lifetime: timedelt
             version="v4", expiration=lifetime, response_disposition=attachment(file_name), **signer
         )
     except GoogleAuthError as error:
+        account = account_of(holder) or "the account"
         raise AccessDenied(
-            f"{address}: Google does not sign for {signer.get('service_account_email', 'the account')} "
-            f"({type(error).__name__}): grant it roles/iam.serviceAccountTokenCreator on itself"
+            f"{address}: Google does not sign for {account} ({harmless(error)}): grant it "
+            "roles/iam.serviceAccountTokenCreator on itself, and enable the IAM Credentials API"
         ) from None
+    except (RequestException, LookupError, ValueError) as error:  # no JSON: a proxy or a sign-in page answers
+        raise TargetUnavailable(f"{address}: no proper answer from Google's signer ({type(error).__name__})") from None
     return link
 
 

@@ -15,6 +15,7 @@ from data_export.errors import (
     TargetUnavailable,
     VerificationFailed,
 )
+from data_export.wording import harmless
 
 _PASSING = {
     "ConditionalRequestConflict",
@@ -127,7 +128,7 @@ def _of_obstore(error: Exception) -> tuple[int, str, str] | None:
 
 
 def _of_status(status: int, code: str, message: str, bucket: str, address: str, permission: str) -> DataExportError:
-    said = " ".join(f"{code} {message}".split())[:300] or f"status {status}"
+    said = harmless(f"{code} {message}") or f"status {status}"
     if code == "NoSuchBucket":
         return TargetNotFound(f"{address}: there is no bucket {bucket}: create it or correct the address")
     if code in _ELSEWHERE or status == 301:
@@ -193,7 +194,7 @@ def _without_answer(error: Exception, address: str) -> DataExportError:
     if isinstance(error, HTTPClientError | ConnectionError | BaseError | OSError):
         return TargetUnavailable(f"{address}: no proper answer from S3 ({kind}): try again")
     if isinstance(error, ParamValidationError):
-        return TargetRefused(f"{address} is no name that S3 takes: {' '.join(str(error).split())[:300]}")
+        return TargetRefused(f"{address} is no name that S3 takes: {harmless(error)}")
     if isinstance(error, EndpointResolutionError):
         return ConfigError(f"{address}: no server at this address: correct endpoint_url in the Airflow connection")
     if isinstance(error, BotoCoreError):

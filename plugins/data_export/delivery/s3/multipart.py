@@ -12,6 +12,7 @@ from data_export.content import Content
 from data_export.delivery.s3.objects import to_metadata
 from data_export.delivery.threads import chunks_until, go_on
 from data_export.errors import TargetRefused, VerificationFailed
+from data_export.wording import harmless
 
 PART_BYTES = 8 << 20
 _MOST_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
@@ -64,7 +65,7 @@ def _begun(client: Any, target: dict[str, str]) -> list[str]:
     try:
         found = client.list_multipart_uploads(Bucket=target["Bucket"], Prefix=target["Key"])
     except ClientError as error:
-        _log.debug("uploads under way are not listed: %s", error)
+        _log.debug("uploads under way are not listed: %s", harmless(error))
         return []
     return [upload["UploadId"] for upload in found.get("Uploads", ()) if upload["Key"] == target["Key"]]
 
@@ -78,7 +79,7 @@ def _give_up(client: Any, target: dict[str, str]) -> None:
         except client.exceptions.NoSuchUpload:
             return  # it was completed after all
         except (BotoCoreError, ClientError) as error:
-            problem = " ".join(str(error).split())[:200]
+            problem = harmless(error, 200)
         else:
             return
     _log.warning(

@@ -1,7 +1,8 @@
 """`connector_config` of the SFTP connector, and how it finds the login."""
 
+from dataclasses import replace
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar, Literal
 from urllib.parse import unquote, urlsplit
 
 from pydantic import ConfigDict, Field, SecretStr, ValidationInfo, field_validator
@@ -10,22 +11,21 @@ from data_export.config.fields import (
     ConnId,
     Flag,
     Host,
-    HostKey,
+    HostKeys,
     Plain,
     SecretReference,
     Whole,
+    no_placeholder,
     path_inside,
     quoted_address,
 )
 from data_export.delivery.base import Destination
 from data_export.delivery.connector import Connections, ConnectorConfig
 from data_export.delivery.sftp import SFTP_PORT, server_address, sftp_account, sftp_uri
-from data_export.errors import ConfigError
+from data_export.wording import as_code
 
 if TYPE_CHECKING:
     from data_export.delivery.sftp.login import SftpLogin
-
-_SFTP_TEXTS = ("host_key", "private_key", "key_file", "private_key_passphrase")
 
 
 class SftpConfig(ConnectorConfig):
@@ -59,8 +59,10 @@ class SftpConfig(ConnectorConfig):
     sftp_private_key_passphrase: SecretReference | None = Field(
         default=None, description="env:NAME or var:NAME (Airflow Variable) that holds the key's passphrase"
     )
-    sftp_host_key: HostKey | None = Field(
-        default=None, validate_default=True, description="the server's public key, e.g. ssh-ed25519 AAAA..."
+    sftp_host_key: HostKeys | None = Field(
+        default=None,
+        validate_default=True,
+        description="the server's public key, e.g. ssh-ed25519 AAAA..., or a list of them (clusters, rotation)",
     )
     sftp_remote_path: Plain = Field(
         min_length=1, description="base folder; begins with / or at the user's login folder"
@@ -72,14 +74,24 @@ class SftpConfig(ConnectorConfig):
         le=32,
         description="connections that copy images to the server at once, over all sites and runs",
     )
+    max_open_files: Whole = Field(
+        default=64,
+        ge=1,
+        le=1024,
+        description="files that are open at the server at once, over all connections, sites and runs",
+    )
     sftp_upload: Literal["rename", "direct"] = Field(
         default="rename",
         description="rename: write next to the final name, then rename; direct: for servers that refuse to rename: "
         "readers may see a file that is still being written; with if_exists: replace only",
     )
-    verify: Literal["size", "read-back"] = Field(
+    sftp_legacy_algorithms: Flag = Field(
+        default=False, description="true lets old servers in that know SHA-1 algorithms and CBC ciphers only"
+    )
+    verify: Literal["size", "read-back", "none"] = Field(
         default="size",
-        description="what proves that a file arrived: the size the server says, or reading it back for its checksum",
+        description="what proves that a file arrived: the size the server says, or reading it back for its checksum; "
+        "none: nothing but the server's word, for drop boxes that take files away; with sftp_upload: direct only",
     )
 
     @field_validator("sftp_host", "sftp_username", "sftp_private_key_path", "sftp_host_key")
@@ -117,6 +129,15 @@ class SftpConfig(ConnectorConfig):
             )
         return value
 
+    @field_validator("verify")
+    @classmethod
+    def _unverified_is_direct(cls, value: str, info: ValidationInfo) -> str:
+        if value == "none" and info.data.get("sftp_upload", "direct") != "direct":
+            raise ValueError(
+                "none works with sftp_upload: direct only: a file that is taken away cannot be renamed any more"
+            )
+        return value
+
     @field_validator("sftp_private_key_path")
     @classmethod
     def _absolute(cls, value: str | None) -> str | None:
@@ -129,7 +150,7 @@ class SftpConfig(ConnectorConfig):
     def _inside(cls, value: str) -> str:
         if value.startswith("~"):
             raise ValueError(f"{quoted_address(value)} begins with ~, which SFTP does not know: leave '~/' out")
-        return path_inside(value)
+        return no_placeholder(path_inside(value))
 
     @property
     def kind(self) -> str:
@@ -146,16 +167,21 @@ class SftpConfig(ConnectorConfig):
         path = self.sftp_remote_path.rstrip("/")
         if self.conn_id is not None:
             return ("sftp", self.conn_id, path)
-        return ("sftp", f"{(self.sftp_host or '').lower()}:{self.sftp_port}", self.sftp_username or "", path)
+        return (
+            "sftp",
+            f"{(self.sftp_host or '').lower().rstrip('.')}:{self.sftp_port}",
+            self.sftp_username or "",
+            path,
+        )
 
     def describe(self) -> str:
-        named = f"connection `{self.conn_id}`"
+        named = f"connection {as_code(self.conn_id)}"
         server = named if self.conn_id else f"`sftp://{server_address(self.sftp_host or '', self.sftp_port)}`"
-        return f"{server}, folder `{self.sftp_remote_path}`"
+        return f"{server}, folder {as_code(self.sftp_remote_path, 1000)}"
 
     def parallel_transfers(self, at_once: int, sites: int) -> int:
-        """As many as have a connection each within `max_connections`."""
-        return min(at_once, sites, self.max_connections)
+        """As many as have a connection and an open file each within `max_connections` and `max_open_files`."""
+        return min(at_once, sites, self.max_connections, self.max_open_files)
 
     def reads_images_back(self) -> bool:
         return self.verify == "read-back"
@@ -179,15 +205,19 @@ class SftpConfig(ConnectorConfig):
         return {f"sftp_{key}": unquote(value) for key, value in named.items() if value}
 
     def open(self, connections: Connections, transfers: int) -> Destination:
+        from data_export.delivery.sftp.connection import login_of_connection
         from data_export.delivery.sftp.destination import SftpDestination
 
-        login = login_of_connection(self.conn_id, connections) if self.conn_id else self._login(connections)
+        login = self._login(connections)
+        if self.conn_id:
+            login = replace(login_of_connection(self.conn_id, connections), legacy_algorithms=login.legacy_algorithms)
         return SftpDestination(
             login,
             self.sftp_remote_path,
             upload=self.sftp_upload,
             verify=self.verify,
             connections=self.max_connections // transfers,
+            concurrency=self.max_open_files // transfers,
         )
 
     def _login(self, connections: Connections) -> "SftpLogin":
@@ -200,42 +230,5 @@ class SftpConfig(ConnectorConfig):
             private_key_path=self.sftp_private_key_path,
             passphrase=connections.secret("sftp_private_key_passphrase", self.sftp_private_key_passphrase),
             host_key=self.sftp_host_key or "",
+            legacy_algorithms=self.sftp_legacy_algorithms,
         )
-
-
-def login_of_connection(conn_id: str, connections: Connections) -> "SftpLogin":
-    """Reads the keys of the SFTP and SSH connection types: private_key, key_file, private_key_passphrase, host_key."""
-    from data_export.delivery.sftp.login import SftpLogin
-
-    found = connections.read(conn_id)
-    texts = {key: _text_of(conn_id, found.extra_dejson, key) for key in _SFTP_TEXTS}
-    if not (found.host and found.login):
-        raise ConfigError(f"Airflow connection {conn_id!r} lacks host or login: give both")
-    if not texts["host_key"]:
-        raise ConfigError(
-            f"Airflow connection {conn_id!r} has no host_key in its extra: add the server's public key "
-            f"(`python -m data_export_airflow check --host-key {found.host}` shows it)"
-        )
-    connections.mask(texts["private_key"])
-    return SftpLogin(
-        host=found.host,
-        port=found.port or SFTP_PORT,
-        username=found.login,
-        private_key=texts["private_key"] or None,
-        private_key_path=texts["key_file"] or None,
-        passphrase=texts["private_key_passphrase"],
-        password=found.password,
-        host_key=texts["host_key"],
-    )
-
-
-def _text_of(conn_id: str, extra: dict[str, Any], key: str) -> str | None:
-    """The text at a key of the extra.
-
-    Raises:
-        ConfigError: it is something else.
-    """
-    value = extra.get(key)
-    if value is not None and not isinstance(value, str):
-        raise ConfigError(f"Airflow connection {conn_id!r} has a {key} in its extra that is no text: put it in quotes")
-    return value

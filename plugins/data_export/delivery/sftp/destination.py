@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Literal, Self
+from typing import Literal, Self
 
 from data_export.content import Content, Digests
 from data_export.delivery.base import StoredObject
@@ -14,24 +14,18 @@ from data_export.delivery.keys import checked_key
 from data_export.delivery.sftp import sftp_account, sftp_uri
 from data_export.delivery.sftp.errors import is_lost, translate, unavailable
 from data_export.delivery.sftp.folders import Folders, missing_folders, remove_empty_folders
-from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver, temporary_path
+from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver
 from data_export.delivery.sftp.login import SftpLogin
 from data_export.delivery.sftp.pool import Gate, SftpConnections
-from data_export.delivery.sftp.rename import Claims, overwrite_refused, place_new, place_over
 from data_export.delivery.sftp.session import SftpSession
-from data_export.delivery.sftp.upload import open_file, read, store
+from data_export.delivery.sftp.transfer import Verify, read
+from data_export.delivery.sftp.upload import Writer
 from data_export.errors import (
-    AccessDenied,
     DataExportError,
-    ObjectExists,
     TargetFull,
     TargetNotFound,
     TargetRefused,
-    TargetUnavailable,
 )
-
-if TYPE_CHECKING:
-    import asyncssh
 
 __all__ = ["SftpDestination", "SftpLogin"]
 
@@ -49,7 +43,8 @@ class SftpDestination:
 
     Args:
         upload: `direct` writes under the final name, for servers that refuse to rename: readers may then see a part.
-        verify: `read-back` reads every file again and compares checksums; `size` trusts what the server says of it.
+        verify: `read-back` reads every file again and compares checksums; `size` trusts what the server says of it, and
+            `none` that it confirmed every block.
         connections: to the server at once, opened as operations need them.
         concurrency: operations at once, over all connections; more wait.
         connect_timeout: seconds for the network, and twice that for the login.
@@ -62,7 +57,7 @@ class SftpDestination:
         remote_path: str,
         *,
         upload: Literal["rename", "direct"] = "rename",
-        verify: Literal["size", "read-back"] = "size",
+        verify: Verify = "size",
         connections: int = 1,
         concurrency: int = 64,
         connect_timeout: float = 15,
@@ -72,8 +67,8 @@ class SftpDestination:
         self._login = login
         path = remote_path.strip("/")
         self._root = ("/" if remote_path.startswith("/") else "") + (f"{path}/" if path else "")
-        self._direct = upload == "direct"
-        self._read_back = verify == "read-back"
+        self._upload = upload
+        self._verify: Verify = verify
         self._connect_timeout = connect_timeout
         self._stall_timeout = stall_timeout
         self._limit = connections
@@ -89,11 +84,13 @@ class SftpDestination:
             SftpSession.open,
             *(self._login, self._connect_timeout, self._stall_timeout, asyncio.Semaphore(_WRITES)),
         )
-        self._left_over, self._claims = LeftOver(), Claims()
+        self._left_over = LeftOver()
+        self._writer = Writer(self.uri, self._left_over, direct=self._upload == "direct", verify=self._verify)
         self._folders = Folders(self.uri, self._left_over)
         self._connections = SftpConnections(open_session, self._limit, -(-self.concurrency // self._limit))
         try:
-            await self._connections.open()
+            if (files := await self._connections.open()) is not None:
+                await self._gate.narrow(min(files, self.concurrency))
         except BaseException:
             await self.__aexit__()  # nobody else will, and a connection may be on its way
             raise
@@ -112,13 +109,15 @@ class SftpDestination:
 
         path = self._path(key)
         async with self._talk(key) as session:
-            try:
-                found = await session.ask(session.client.stat(path))
-            except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
-                return None
-            if found.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
-                raise TargetRefused(f"{self.uri}{key} is a folder where a file must be: remove or rename it")
-            return _stored(key, found)
+            found = await session.stat(path)
+        if found is None:
+            return None
+        if found.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+            raise TargetRefused(f"{self.uri}{key} is a folder where a file must be: remove or rename it")
+        size = found.size
+        if size is None:  # the server does not know it
+            size = sum([len(chunk) async for chunk in self.read(key)])
+        return _stored(key, found.mtime, size)
 
     async def create(self, key: str, content: Content) -> StoredObject:
         return await self._gate.within_limits(lambda: self._store(key, content, replace=False))
@@ -134,14 +133,9 @@ class SftpDestination:
                 yield chunk
 
     async def delete(self, key: str) -> None:
-        import asyncssh
-
         path = self._path(key)
         async with self._talk(key) as session:
-            try:
-                await session.ask(session.client.remove(path))
-            except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
-                return
+            await session.remove(path)
 
     @asynccontextmanager
     async def folder_for_a_while(self, folder: str) -> AsyncIterator[None]:
@@ -167,62 +161,23 @@ class SftpDestination:
     async def _store(self, key: str, content: Content, *, replace: bool) -> StoredObject:
         path = self._path(key)
         folder = path.rpartition("/")[0] or path[: path.startswith("/")]
-        write = self._write_directly if self._direct else self._write_aside
+        write = partial(self._writer.write, replace=replace)
         async with self._gate, self._talk(key) as session:
             await self._folders.ready(session, folder)
             try:
                 try:
-                    found = await write(session, key, path, content, replace=replace)
+                    found = await write(session, key, path, content, alone=self._gate.busy == 1)
                 except TargetNotFound:  # somebody removed the folder
                     self._folders.forget(folder)
                     await self._folders.ready(session, folder)
-                    found = await write(session, key, path, content, replace=replace)
+                    found = await write(session, key, path, content, alone=self._gate.busy == 1)
             except TargetFull:
                 # What killed runs left may be what fills the disk. No file was written to tell the server's time by,
                 # so ours must do, and a day more.
                 await self._left_over.after_write(session, path, int(time.time()) - ABANDONED_SECONDS)
                 raise
             await self._left_over.after_write(session, path, found.mtime)
-            return _stored(key, found)
-
-    async def _write_aside(
-        self, session: SftpSession, key: str, path: str, content: Content, *, replace: bool
-    ) -> "asyncssh.SFTPAttrs":
-        temporary = temporary_path(path)
-        where = self.uri + key
-        try:
-            file = await open_file(session, temporary, "xb", content, where)
-            found = await store(session, file, temporary, content, read_back=self._read_back, where=where)
-            if replace:
-                await place_over(session, temporary, path, where, self._left_over, self._claims)
-            else:
-                await place_new(session, temporary, path, where, self._claims)
-        except BaseException as error:
-            # Also when we are cancelled while the file is opened: the answer is never seen, but the name is ours alone.
-            await self._left_over.drop(session, temporary)
-            # A quicker writer of the same object takes the unfinished files of others for left over.
-            if isinstance(error, TargetUnavailable) and not replace and session.alive and await session.exists(path):
-                raise ObjectExists(f"{where} is there already") from error
-            raise
-        return found
-
-    async def _write_directly(
-        self, session: SftpSession, key: str, path: str, content: Content, *, replace: bool
-    ) -> "asyncssh.SFTPAttrs":
-        where = self.uri + key
-        try:
-            file = await open_file(session, path, "wb" if replace else "xb", content, where)
-        except DataExportError as error:
-            if not replace and await session.exists(path):
-                raise ObjectExists(f"{where} is there already") from error
-            if replace and isinstance(error, AccessDenied) and await session.exists(path):
-                raise overwrite_refused(where) from error
-            raise
-        try:
-            return await store(session, file, path, content, read_back=self._read_back, where=where)
-        except BaseException:
-            await session.remove_quietly(path)  # rather none than a part of one
-            raise
+            return _stored(key, found.mtime, content.size)
 
     @asynccontextmanager
     async def _talk(self, key: str) -> AsyncIterator[SftpSession]:
@@ -242,6 +197,5 @@ class SftpDestination:
                 raise translate(error, self.uri + key, self._login.username) from error
 
 
-def _stored(key: str, found: "asyncssh.SFTPAttrs") -> StoredObject:
-    modified = None if found.mtime is None else datetime.fromtimestamp(found.mtime, UTC)
-    return StoredObject(key, Digests(found.size or 0), modified)
+def _stored(key: str, mtime: int | None, size: int) -> StoredObject:
+    return StoredObject(key, Digests(size), None if mtime is None else datetime.fromtimestamp(mtime, UTC))

@@ -11,6 +11,7 @@ from data_export.errors import (
     TargetRefused,
     TargetUnavailable,
 )
+from data_export.wording import harmless
 
 _REASON_CHARACTERS = 120
 # Version 3 has no code for a full disk, but servers other than OpenSSH say it in words.
@@ -29,9 +30,9 @@ class TooManyAtOnce(TargetUnavailable):
 
 
 def named(error: BaseException) -> str:
-    """The reason on one short line; a server's own words are made printable first."""
+    """The reason on one short, harmless line."""
     text = str(getattr(error, "reason", "")) or str(error) or type(error).__name__
-    return "".join(c if c.isprintable() else "?" for c in text)[:_REASON_CHARACTERS]
+    return harmless(text, _REASON_CHARACTERS)
 
 
 def unavailable(where: str, error: BaseException) -> TargetUnavailable:

@@ -67,13 +67,13 @@ class Folders:
         import asyncssh
 
         try:
-            found = await session.ask(session.client.stat(folder))
-        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
-            return False
+            found = await session.stat(folder)
         except asyncssh.SFTPPermissionDenied as error:
             raise AccessDenied(
                 f"folder {folder!r} of {self._uri} is closed to us: give the user read and write rights there"
             ) from error
+        if found is None:
+            return False
         if found.type not in (asyncssh.FILEXFER_TYPE_DIRECTORY, asyncssh.FILEXFER_TYPE_UNKNOWN):
             raise TargetRefused(f"{folder!r} of {self._uri} is a file where a folder must be: remove or rename it")
         return True
@@ -81,15 +81,9 @@ class Folders:
 
 async def missing_folders(session: SftpSession, folder: str) -> list[str]:
     """The folder and those above it that are not there, the deepest first."""
-    import asyncssh
-
     missing: list[str] = []
-    while folder not in ("", "/"):
-        try:
-            await session.ask(session.client.stat(folder))
-            break
-        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
-            missing.append(folder)
+    while folder not in ("", "/") and not await session.exists(folder):
+        missing.append(folder)
         folder = folder.rpartition("/")[0] or folder[: folder.startswith("/")]
     return missing
 

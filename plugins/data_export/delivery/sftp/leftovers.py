@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import logging
+import re
 import secrets
 from collections import defaultdict
 from collections.abc import AsyncGenerator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 from data_export.delivery.sftp.errors import is_lost
 from data_export.delivery.sftp.session import SftpSession
+from data_export.wording import harmless
 
 if TYPE_CHECKING:
     import asyncssh
@@ -19,13 +21,18 @@ if TYPE_CHECKING:
 TEMPORARY_PREFIX = ".data-export-"
 #: No write lasts so long without a byte; the server's clock counts, not ours.
 ABANDONED_SECONDS = 24 * 3600
-# A folder of images may hold millions of files; OpenSSH lists 100 in one answer.
+# A folder of images may hold millions of files; OpenSSH lists 100 in one answer. So long it may take to look, and again
+# to clean, whatever a server lists.
 _LOOK_SECONDS = 30
+_MOST_FOUND = 1_000
 # Longer than two renames take.
 _SWAP_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 _STEM_LENGTH = len(TEMPORARY_PREFIX) + 16 + 1
 _TOKEN_LENGTH = 12
+# The only names that are ours. A server may list any name, also one that leads out of the folder.
+_UNFINISHED = re.compile(rb"\.data-export-[0-9a-f]{16}-([0-9a-f]{12}|claim)\.tmp")
+_ASIDE = re.compile(rb"\.data-export-[0-9a-f]{16}-[0-9a-f]{12}-([^/\\\x00-\x1f]{1,255})\.old")
 
 
 def temporary_path(path: str) -> str:
@@ -50,6 +57,18 @@ def _stem(path: str) -> str:
     """What all unfinished files of the object have in common."""
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}{TEMPORARY_PREFIX}{hashlib.sha256(name.encode()).hexdigest()[:16]}-"
+
+
+def _name_of_ours(listed: bytes) -> str | None:
+    """The name of an unfinished file as this module makes them; None for any other that a server lists."""
+    if _UNFINISHED.fullmatch(listed):
+        return listed.decode()
+    match = _ASIDE.fullmatch(listed)
+    try:
+        name, original = listed.decode(), match[1].decode() if match else ""
+    except UnicodeDecodeError:
+        return None
+    return name if original not in ("", ".", "..") and name.startswith(_stem(original)) else None
 
 
 def _stem_of_left(left: str) -> str:
@@ -89,7 +108,15 @@ class LeftOver:
         await self._remove(session, path)
 
     async def after_write(self, session: SftpSession, path: str, server_time: int | None) -> None:
-        """Removes what is left of this object, and whatever is found to be abandoned by the server's clock."""
+        """Removes what is left of this object, and whatever is found to be abandoned by the server's clock.
+
+        For at most half a minute; what is left then is found again by another run.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_SECONDS):
+                await self._clean(session, path, server_time)
+
+    async def _clean(self, session: SftpSession, path: str, server_time: int | None) -> None:
         for left in tuple(self._by_object.pop(_stem(path), ())):
             await self._remove(session, left)
         if server_time is not None and self._undated:
@@ -114,18 +141,23 @@ class LeftOver:
         # Bytes, because a name that somebody else left there need not be UTF-8.
         entries = cast("AsyncGenerator[asyncssh.SFTPName, None]", session.client.scandir(folder.encode() or b"."))
         lead = f"{folder.rstrip('/')}/" if folder else ""
-        prefix, aside = TEMPORARY_PREFIX.encode(), []
+        aside: list[tuple[int, str]] = []
+        found = 0
         try:
             async with aclosing(entries):
                 while True:
                     entry = await session.ask(anext(entries))
-                    if isinstance(entry.filename, bytes) and entry.filename.startswith(prefix):
-                        name, modified = entry.filename.decode(errors="replace"), entry.attrs.mtime
-                        self._by_object[_stem_of_left(lead + name)].add(lead + name)
-                        if name.endswith(".old"):
-                            aside.append((modified or 0, name))
-                        elif name.endswith(".tmp") and modified is not None:
-                            self._undated.append((lead + name, modified))
+                    if not isinstance(entry.filename, bytes) or not (name := _name_of_ours(entry.filename)):
+                        continue
+                    modified = entry.attrs.mtime
+                    self._by_object[_stem_of_left(lead + name)].add(lead + name)
+                    if name.endswith(".old"):
+                        aside.append((modified or 0, name))
+                    elif modified is not None:
+                        self._undated.append((lead + name, modified))
+                    found += 1
+                    if found == _MOST_FOUND:
+                        break
         except StopAsyncIteration:
             pass
         except asyncssh.SFTPError as error:
@@ -148,4 +180,4 @@ class LeftOver:
         with suppress(asyncssh.SFTPError):  # its run was alive, or another puts it back too
             await session.ask(session.client.rename(aside, path))
             self._by_object[_stem_of_left(aside)].discard(aside)
-            _log.warning("%s was moved aside by a run that was killed: it has its name back", path)
+            _log.warning("%s was moved aside by a run that was killed: it has its name back", harmless(path))

@@ -1,21 +1,32 @@
 """Opens one SSH connection to a server whose host key is pinned."""
 
 import asyncio
+import getpass
+import os
 import random
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_export.delivery.sftp import SFTP_PORT, server_address
 from data_export.delivery.sftp.errors import named, unavailable
-from data_export.errors import AccessDenied, ConfigError, DataExportError, HostKeyMismatch, TargetRefused
+from data_export.delivery.sftp.host_keys import fetch_host_keys, mismatch, pinned_keys, shown_key
+from data_export.errors import AccessDenied, ConfigError, DataExportError, TargetRefused
 
 if TYPE_CHECKING:
     import asyncssh
 
 # AES-GCM costs a third less CPU than asyncssh's own first choice, chacha20; '^' keeps the others for other servers.
 _CIPHERS = "^aes128-gcm@openssh.com,aes256-gcm@openssh.com"
+# Old servers offer only these: SHA-1, of which 1,024-bit groups stay out, and ciphers in CBC mode.
+_LEGACY_CIPHERS = (
+    "aes128-gcm@openssh.com,aes256-gcm@openssh.com,aes256-ctr,aes192-ctr,aes128-ctr,aes256-cbc,aes192-cbc,aes128-cbc"
+)
+_LEGACY_EXCHANGES = "+diffie-hellman-group-exchange-sha1"
 _KEEPALIVE_SECONDS = 15
+_LONGEST_KEY = 1 << 16
+_OFFERS_SHOWN = 600
 _TRIES = 4
 
 
@@ -23,8 +34,9 @@ _TRIES = 4
 class SftpLogin:
     """Who we are and which server we trust.
 
-    `host_key` is the server's public key, e.g. `ssh-ed25519 AAAA...`; no other is ever accepted. The private key is
-    given as text or as the absolute path of a file, and may need `passphrase`; `password` is for servers without keys.
+    `host_key` is the server's public key, e.g. `ssh-ed25519 AAAA...`, or several, one a line; no other is accepted. The
+    private key is given as text or as the absolute path of a file, and may need `passphrase`; `password` is for servers
+    without keys. `legacy_algorithms` lets old servers in that know SHA-1 only.
     """
 
     host: str
@@ -35,6 +47,7 @@ class SftpLogin:
     private_key_path: str | None = None
     passphrase: str | None = field(default=None, repr=False)
     password: str | None = field(default=None, repr=False)
+    legacy_algorithms: bool = False
 
     @property
     def server(self) -> str:
@@ -56,7 +69,8 @@ async def connect(login: SftpLogin, timeout: float) -> "asyncssh.SSHClientConnec
     """
     import asyncssh
 
-    pinned = _pinned(login)
+    pinned = pinned_keys(login.host_key, login.server)
+    _have_a_name()
     keys = await asyncio.to_thread(_client_keys, login)
     for tries_left in reversed(range(_TRIES)):
         try:
@@ -72,31 +86,13 @@ async def connect(login: SftpLogin, timeout: float) -> "asyncssh.SSHClientConnec
         except (ValueError, OverflowError) as error:  # before anything is sent: a host of 70 letters, port 99999
             raise ConfigError(
                 f"{login.server}: host, port, user name or password is not valid in SSH "
-                f"({type(error).__name__}): correct the customer file or the Airflow connection"
+                f"({named(error)}): correct the customer file or the Airflow connection"
             ) from None
     raise AssertionError("unreachable: the last try returns or raises")
 
 
-async def fetch_host_key(host: str, port: int, timeout: float = 15) -> tuple[str, str]:
-    """The key that the server shows now, and its fingerprint, for a person to compare; nothing is trusted or sent.
-
-    Raises:
-        TargetUnavailable: no SSH server answers there.
-    """
-    import asyncssh
-
-    try:
-        async with asyncio.timeout(timeout):
-            key = await asyncssh.get_server_host_key(host, port, config=None)
-    except (TimeoutError, OSError, asyncssh.Error) as error:
-        raise unavailable(f"{host}:{port}", error) from None
-    if key is None:
-        raise TargetRefused(f"{host}:{port} shows no host key: it cannot be pinned")
-    return _line(key), key.get_fingerprint()
-
-
 async def _connect_once(
-    login: SftpLogin, pinned: "asyncssh.SSHKey", keys: "list[asyncssh.SSHKey]", timeout: float
+    login: SftpLogin, pinned: "list[asyncssh.SSHKey]", keys: "list[asyncssh.SSHKey]", timeout: float
 ) -> "asyncssh.SSHClientConnection":
     import asyncssh
 
@@ -104,7 +100,7 @@ async def _connect_once(
 
     class Client(asyncssh.SSHClient):
         def validate_host_public_key(self, _host: str, _addr: str, _port: int, key: asyncssh.SSHKey) -> bool:
-            offered.append(key)  # asked only where the key is not the pinned one
+            offered.append(key)  # asked only where the key is not a pinned one
             return False
 
     try:
@@ -118,21 +114,54 @@ async def _connect_once(
             username=login.username,
             client_keys=keys or None,
             password=login.password,
-            known_hosts=([pinned], [], []),
+            known_hosts=(pinned, [], []),
             preferred_auth="publickey" if keys and not login.password else "publickey,password,keyboard-interactive",
-            encryption_algs=_CIPHERS,
+            **_algorithms(login, pinned),
             compression_algs=["none"],
             connect_timeout=timeout,
             login_timeout=2 * timeout,
             keepalive_interval=_KEEPALIVE_SECONDS,
         )
     except asyncssh.HostKeyNotVerifiable:
-        raise _mismatch(login, pinned, offered[0] if offered else None) from None
+        raise mismatch(login.server, pinned, shown_key(offered[0]) if offered else "an unreadable key") from None
     except asyncssh.KeyExchangeFailed as error:
         if "host key" not in str(error):
             raise
-        shown, _ = await fetch_host_key(login.host, login.port, timeout)  # the server has no key of the pinned type
-        raise _mismatch(login, pinned, asyncssh.import_public_key(shown)) from None
+        # The server has no key of the pinned types, or signs with it by SHA-1 only.
+        shown = await fetch_host_keys(login.host, login.port, timeout)
+        if {line for line, _ in shown} & set(login.host_key.splitlines()):
+            raise
+        raise mismatch(login.server, pinned, " and ".join(f"{mark} ({line})" for line, mark in shown)) from None
+
+
+def _algorithms(login: SftpLogin, pinned: "list[asyncssh.SSHKey]") -> dict[str, Any]:
+    """What we offer a server: nothing with SHA-1 unless the customer file asks for it."""
+    of_keys = list(dict.fromkeys(name.decode() for key in pinned for name in key.sig_algorithms))
+    if login.legacy_algorithms:
+        return {
+            "kex_algs": _LEGACY_EXCHANGES,
+            "encryption_algs": _LEGACY_CIPHERS,
+            "server_host_key_algs": of_keys,
+        }
+    return {
+        "kex_algs": "-*-sha1",
+        "encryption_algs": _CIPHERS,
+        "mac_algs": "-hmac-sha1*",
+        "signature_algs": "-ssh-rsa",
+        "server_host_key_algs": [name for name in of_keys if name != "ssh-rsa"],
+    }
+
+
+def _have_a_name() -> None:
+    """asyncssh asks who runs us, though nothing is made of it; a container's user may have neither name nor home."""
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["LOGNAME"] = "data-export"
+    try:
+        Path.home()
+    except RuntimeError:
+        os.environ["HOME"] = "/"
 
 
 def _refusal(login: SftpLogin, error: Exception) -> DataExportError:
@@ -146,33 +175,17 @@ def _refusal(login: SftpLogin, error: Exception) -> DataExportError:
             )
         return AccessDenied(f"{login.server} refuses user {login.username!r} or the password: correct the connection")
     if isinstance(error, asyncssh.KeyExchangeFailed | asyncssh.ProtocolNotSupported):
+        _, _, theirs = str(error).rpartition(" received ")
+        offers = f"it offers {theirs}" if theirs != str(error) else named(error)
+        what = str(error).partition("No matching ")[2].partition(" algorithm")[0]
+        old = "" if login.legacy_algorithms else ", or set sftp_legacy_algorithms: true if it is an old one"
         return TargetRefused(
-            f"{login.server} and we have no SSH algorithm in common ({named(error)}): update the server"
+            f"{login.server} and we have no {what or 'SSH'} algorithm in common ({offers[:_OFFERS_SHOWN]}): have the "
+            f"server updated{old}"
         )
     if isinstance(error, asyncssh.IllegalUserName):
         return AccessDenied(f"{login.server} refuses user name {login.username!r}: correct it")
     return unavailable(login.server, error)
-
-
-def _mismatch(login: SftpLogin, pinned: "asyncssh.SSHKey", offered: "asyncssh.SSHKey | None") -> HostKeyMismatch:
-    shown = f"{offered.get_fingerprint()} ({_line(offered)})" if offered else "an unreadable key"
-    return HostKeyMismatch(
-        f"{login.server} shows host key {shown}, but {pinned.get_fingerprint()} is pinned: nothing was sent. Ask its "
-        "administrator whether the key was changed; only then write the new one into sftp_host_key (or host_key of "
-        "the Airflow connection)"
-    )
-
-
-def _pinned(login: SftpLogin) -> "asyncssh.SSHKey":
-    import asyncssh
-
-    try:
-        return asyncssh.import_public_key(login.host_key)
-    except asyncssh.KeyImportError:
-        raise ConfigError(
-            f"host key {login.host_key[:30]!r} of {login.server} is not a public key: write type and key, e.g. "
-            "`ssh-ed25519 AAAA...`, without a host name before it"
-        ) from None
 
 
 def _client_keys(login: SftpLogin) -> "list[asyncssh.SSHKey]":
@@ -186,8 +199,10 @@ def _client_keys(login: SftpLogin) -> "list[asyncssh.SSHKey]":
             return []
         raise ConfigError(f"{login.server}: user {login.username!r} has neither private key nor password: give one")
     try:
-        data = text.encode() if text is not None else Path(login.private_key_path or "").read_bytes()
+        data = text.encode() if text is not None else _read_key(Path(login.private_key_path or ""))
         return [asyncssh.import_private_key(data, login.passphrase)]
+    except ConfigError:
+        raise
     except FileNotFoundError:
         raise ConfigError(f"{where}: no such file on this worker: put the private key there") from None
     except OSError as error:
@@ -197,8 +212,20 @@ def _client_keys(login: SftpLogin) -> "list[asyncssh.SSHKey]":
     except ValueError as error:  # a KeyImportError, or no text or file name at all
         if "assphrase" in str(error):
             raise AccessDenied(f"{where} needs a passphrase: give it in sftp_private_key_passphrase") from None
+        # In the older formats a wrong one is just a key that cannot be decrypted, or decrypts to nonsense.
+        if "decrypt" in str(error) or (login.passphrase and b"ENCRYPTED" in data):
+            raise AccessDenied(
+                f"{where}: the passphrase does not open it: correct sftp_private_key_passphrase"
+            ) from None
         raise ConfigError(f"{where} is not a private key that OpenSSH would read: correct it") from None
 
 
-def _line(key: "asyncssh.SSHKey") -> str:
-    return " ".join(key.export_public_key().decode().split()[:2])
+def _read_key(path: Path) -> bytes:
+    """
+    Raises:
+        ConfigError: it is a folder, a device or a pipe, or far larger than a key.
+    """
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode) or found.st_size > _LONGEST_KEY:
+        raise ConfigError(f"{path} is not a file that holds a private key: correct sftp_private_key_path")
+    return path.read_bytes()

@@ -44,12 +44,22 @@ class Gate:
         self._free = asyncio.Semaphore(size)
         self._allowed = size
         self._narrowing = asyncio.Lock()
+        #: Operations under way.
+        self.busy = 0
 
     async def __aenter__(self) -> None:
         await self._free.acquire()
+        self.busy += 1
 
     async def __aexit__(self, *exc_info: object) -> None:
+        self.busy -= 1
         self._free.release()
+
+    async def narrow(self, size: int) -> None:
+        """Lets no more than `size` through from now on, once those who are too many have left."""
+        for _ in range(self._allowed - size):
+            await self._free.acquire()
+        self._allowed = min(size, self._allowed)
 
     async def within_limits(self, action: Callable[[], Awaitable[T]]) -> T:
         """The result of `action`, which passes this gate; where it meets a limit, half as many are let through.
@@ -67,9 +77,7 @@ class Gate:
                 async with self._narrowing:
                     if self._allowed == allowed:  # the first of those who met it together
                         _log.warning("going on with %d files at once: %s", allowed // 2, error)
-                        for _ in range(allowed - allowed // 2):
-                            await self._free.acquire()
-                        self._allowed = allowed // 2  # only now no more than that are under way
+                        await self.narrow(allowed // 2)
 
 
 class SftpConnections:
@@ -89,9 +97,18 @@ class SftpConnections:
         self._share = share
         self._lines = [_Line() for _ in range(limit)]
 
-    async def open(self) -> None:
-        """Opens the first connection; see `SftpSession.open` for what it raises."""
-        await self._connected(self._lines[0])
+    async def open(self) -> int | None:
+        """Opens the first connection; see `SftpSession.open` for what it raises.
+
+        Returns:
+            How many files the server lets us open over all connections, where it says so; one of each is kept for
+            looking around.
+        """
+        session = await self._connected(self._lines[0])
+        if not (handles := session.client.limits.max_open_handles):
+            return None
+        self._share = min(self._share, max(1, handles - 1))
+        return self._share * len(self._lines)
 
     async def close(self) -> None:
         for line in self._lines:

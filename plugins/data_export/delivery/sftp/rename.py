@@ -45,7 +45,7 @@ class Claims:
             return
         claim = claim_path(path)
         for look in range(_LOOKS):
-            if await _create_empty(session, claim):
+            if await create_empty(session, claim):
                 break
             await asyncio.sleep(_LOOK_PAUSE)
             if look == _LOOKS - 2:  # nobody needs that long for two requests
@@ -71,7 +71,7 @@ async def _rename_replaces(session: SftpSession, path: str) -> bool:
 
     one, other = temporary_path(path), temporary_path(path)
     try:
-        if not (await _create_empty(session, one) and await _create_empty(session, other)):
+        if not (await create_empty(session, one) and await create_empty(session, other)):
             return False
         await session.ask(session.client.rename(one, other))
     except asyncssh.SFTPError as error:
@@ -84,7 +84,7 @@ async def _rename_replaces(session: SftpSession, path: str) -> bool:
     return True
 
 
-async def _create_empty(session: SftpSession, path: str) -> bool:
+async def create_empty(session: SftpSession, path: str) -> bool:
     """Whether the file was not there and now is."""
     import asyncssh
 
@@ -163,9 +163,10 @@ async def _swap(
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             pass  # another run moved it aside
         except asyncssh.SFTPError as error:
-            if not is_lost(error) and await session.exists(path):
+            if is_lost(error):
+                raise
+            if await session.exists(path):
                 raise overwrite_refused(where) from error
-            raise
         await place_new(session, temporary, path, where, claims)
     except BaseException:  # also when cancelled, and then the answer to either rename may not have been seen
         await _put_back(session, aside, path, left_over)

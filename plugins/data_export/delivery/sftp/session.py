@@ -1,6 +1,7 @@
 """One SFTP session: a connection that ends when its server falls silent."""
 
 import asyncio
+import secrets
 from collections.abc import Awaitable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self, TypeVar
@@ -35,6 +36,9 @@ class SftpSession:
         self.user = user
         self.writes = writes
         self.stalled = False
+        #: The server offers to sync files to disk, and cannot.
+        self.fsync_fails = False
+        self._failure_is_missing: bool | None = None
         self.is_openssh = "OpenSSH" in str(connection.get_extra_info("server_version", ""))
         self._connection = connection
         self._stall_timeout = stall_timeout
@@ -87,14 +91,37 @@ class SftpSession:
             self._waiting -= 1
             self._heard = loop.time()
 
-    async def exists(self, path: str) -> bool:
+    async def stat(self, path: str) -> "asyncssh.SFTPAttrs | None":
+        """What the server says of a file or folder; None where there is none."""
         import asyncssh
 
         try:
-            await self.ask(self.client.stat(path))
+            return await self.ask(self.client.stat(path))
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
-            return False
-        return True
+            return None
+        except asyncssh.SFTPFailure:
+            if await self._says_failure_for_missing():
+                return None
+            raise
+
+    async def _says_failure_for_missing(self) -> bool:
+        """Whether the server, which knows its own folder, answers "Failure" for a name that cannot be there."""
+        import asyncssh
+
+        if self._failure_is_missing is None:
+            await self.ask(self.client.stat("."))
+            try:
+                await self.ask(self.client.stat(f"data-export-{secrets.token_hex(8)}"))
+            except asyncssh.SFTPFailure:
+                self._failure_is_missing = True
+            except asyncssh.SFTPError as error:
+                if is_lost(error):
+                    raise
+                self._failure_is_missing = False
+        return self._failure_is_missing is True
+
+    async def exists(self, path: str) -> bool:
+        return await self.stat(path) is not None
 
     async def is_link(self, path: str) -> bool:
         import asyncssh
@@ -110,12 +137,22 @@ class SftpSession:
 
         try:
             async with asyncio.timeout(_CLEAN_UP_SECONDS):
-                await self.ask(self.client.remove(path))
-        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
-            return True
+                await self.remove(path)
         except (asyncssh.Error, OSError):
             return False
         return True
+
+    async def remove(self, path: str) -> None:
+        """Removes the file; no error where there is none."""
+        import asyncssh
+
+        try:
+            await self.ask(self.client.remove(path))
+        except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+            return
+        except asyncssh.SFTPFailure:
+            if await self.stat(path) is not None:
+                raise
 
     def abort(self) -> None:
         """Cuts the connection: every request that waits fails at once."""

@@ -1,119 +1,121 @@
-"""Writes one file on an SFTP server and proves that it arrived."""
+"""Writes one file on an SFTP server: beside its final name and then renamed, or directly."""
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from data_export.content import CHUNK_BYTES, Content, Hasher
-from data_export.delivery.sftp.session import SftpSession, diagnose, room_error
-from data_export.errors import TargetUnavailable, VerificationFailed
+from data_export.content import Content
+from data_export.delivery.sftp.errors import TooManyAtOnce, named
+from data_export.delivery.sftp.leftovers import LeftOver, temporary_path
+from data_export.delivery.sftp.rename import Claims, create_empty, overwrite_refused, place_new, place_over
+from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.transfer import Verify, open_file, store
+from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused, TargetUnavailable
 
 if TYPE_CHECKING:
     import asyncssh
 
-# What OpenSSH takes in one request (255 KiB); servers that allow more would have us hold more.
-_BLOCK_BYTES = 261_120
 
+class Writer:
+    """Writes files so that each is complete or absent, in the way that this server bears.
 
-async def open_file(
-    session: SftpSession, path: str, mode: str, content: Content, where: str
-) -> "asyncssh.SFTPClientFile":
-    """Opens the file for `store`, `xb` one that must not exist and `wb` one that may.
-
-    Raises:
-        TargetNotFound: its folder is missing.
-        DataExportError: see `diagnose`.
+    Args:
+        uri: root of all keys, for messages.
+        direct: write under the final name, and not beside it.
+        verify: see `SftpConfig`.
     """
-    import asyncssh
 
-    try:
-        return await session.ask(session.client.open(path, mode, block_size=0))
-    except asyncssh.SFTPError as error:
-        raise await diagnose(session, error, where, path.rpartition("/")[0] or ".", content.size) from error
+    def __init__(self, uri: str, left_over: LeftOver, *, direct: bool, verify: Verify) -> None:
+        self._uri = uri
+        self._left_over = left_over
+        self._claims = Claims()
+        self._direct = direct
+        self._verify = verify
+        #: Folders in which an unfinished file could be opened.
+        self._opened: set[str] = set()
 
+    async def write(
+        self, session: SftpSession, key: str, path: str, content: Content, *, replace: bool, alone: bool
+    ) -> "asyncssh.SFTPAttrs":
+        """
+        Args:
+            alone: no other file of ours is being written.
 
-async def store(
-    session: SftpSession, file: "asyncssh.SFTPClientFile", path: str, content: Content, *, read_back: bool, where: str
-) -> "asyncssh.SFTPAttrs":
-    """Writes the file, synced to disk where the server offers that, and proves that all of it is there.
+        Raises:
+            ObjectExists, OverwriteRefused: as `Destination` says.
+            TooManyAtOnce: the server takes this file as soon as fewer are open.
+            DataExportError: see `diagnose`.
+        """
+        write = self._directly if self._direct else self._aside
+        return await write(session, self._uri + key, path, content, replace=replace, alone=alone)
 
-    Returns:
-        The server's account of the file.
-
-    Raises:
-        TargetFull, VerificationFailed: the server holds something else than what was sent.
-        DataExportError: see `diagnose`.
-    """
-    import asyncssh
-
-    try:
+    async def _aside(
+        self, session: SftpSession, where: str, path: str, content: Content, *, replace: bool, alone: bool
+    ) -> "asyncssh.SFTPAttrs":
+        temporary = temporary_path(path)
         try:
-            await _send(session, file, content, where)
-            with suppress(asyncssh.SFTPOpUnsupported):
-                await session.ask(file.fsync())
-        finally:
-            await session.ask(file.close())
-        return await _verify(session, path, content, read_back=read_back, where=where)
-    except asyncssh.SFTPNoSuchFile as error:
-        raise TargetUnavailable(f"{where}: another run, or the server, removed our unfinished file") from error
-    except asyncssh.SFTPError as error:
-        raise await diagnose(session, error, where, path.rpartition("/")[0] or ".", content.size) from error
+            file = await self._open_aside(session, temporary, content, where, alone)
+            found = await store(session, file, temporary, content, verify=self._verify, where=where, final=path)
+            if replace:
+                await place_over(session, temporary, path, where, self._left_over, self._claims)
+            else:
+                await place_new(session, temporary, path, where, self._claims)
+        except BaseException as error:
+            # Also when we are cancelled while the file is opened: the answer is never seen, but the name is ours alone.
+            await self._left_over.drop(session, temporary)
+            # A quicker writer of the same object takes the unfinished files of others for left over.
+            if isinstance(error, TargetUnavailable) and not replace and session.alive and await session.exists(path):
+                raise ObjectExists(f"{where} is there already") from error
+            raise
+        return found
+
+    async def _open_aside(
+        self, session: SftpSession, temporary: str, content: Content, where: str, alone: bool
+    ) -> "asyncssh.SFTPClientFile":
+        """Opens the unfinished file; what such a name is refused for may be a limit of open files, or its dot."""
+        import asyncssh
+
+        folder = temporary.rpartition("/")[0]
+        try:
+            file = await open_file(session, temporary, "xb", content, where)
+        except (AccessDenied, TargetRefused, TargetUnavailable) as error:
+            cause = error.__cause__
+            if isinstance(error, TooManyAtOnce) or not session.alive:
+                raise
+            if not alone and (
+                type(cause) is asyncssh.SFTPFailure
+                or (isinstance(cause, asyncssh.SFTPPermissionDenied) and folder in self._opened)
+            ):
+                raise TooManyAtOnce(f"{where}: the server lets us open no further file ({named(cause)})") from cause
+            if folder not in self._opened and await _takes_plain_names(session, temporary):
+                raise TargetRefused(
+                    f"{where}: the server refuses names that begin with a dot, such as those of unfinished files: set "
+                    "`sftp_upload: direct` (a reader may then see a file that is still being written)"
+                ) from error
+            raise
+        self._opened.add(folder)
+        return file
+
+    async def _directly(
+        self, session: SftpSession, where: str, path: str, content: Content, *, replace: bool, alone: bool
+    ) -> "asyncssh.SFTPAttrs":
+        try:
+            file = await open_file(session, path, "wb" if replace else "xb", content, where)
+        except DataExportError as error:
+            if not replace and await session.exists(path):
+                raise ObjectExists(f"{where} is there already") from error
+            if replace and isinstance(error, AccessDenied) and await session.exists(path):
+                raise overwrite_refused(where) from error
+            raise
+        try:
+            return await store(session, file, path, content, verify=self._verify, where=where, final=path)
+        except BaseException:
+            await session.remove_quietly(path)  # rather none than a part of one
+            raise
 
 
-async def _send(session: SftpSession, file: "asyncssh.SFTPClientFile", content: Content, where: str) -> None:
-    hasher = Hasher()
-    offset = 0
+async def _takes_plain_names(session: SftpSession, temporary: str) -> bool:
+    folder, slash, name = temporary.rpartition("/")
+    plain = f"{folder}{slash}{name.lstrip('.')}"
     try:
-        async with asyncio.TaskGroup() as group:
-            for block in content.chunks(min(session.client.limits.max_write_len, _BLOCK_BYTES)):
-                await session.writes.acquire()
-                group.create_task(_write(session, file, block, offset))
-                offset += len(block)
-                if isinstance(content.source, Path):  # bytes in memory are what their digests say
-                    hasher.update(block)
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    if isinstance(content.source, Path) and content.digests.matches(hasher.digests()) is False:
-        raise VerificationFailed(f"{where}: the file to send is not the one that was announced: it changed meanwhile")
-
-
-async def _write(session: SftpSession, file: "asyncssh.SFTPClientFile", block: bytes, offset: int) -> None:
-    try:
-        await session.ask(file.write(block, offset))
+        return await create_empty(session, plain)
     finally:
-        session.writes.release()
-
-
-async def _verify(
-    session: SftpSession, path: str, content: Content, *, read_back: bool, where: str
-) -> "asyncssh.SFTPAttrs":
-    """Looks at the size, since a full disk may cut a file silently, and with `read_back` at every byte."""
-    found = await session.ask(session.client.stat(path))
-    if found.size != content.size:
-        room = await room_error(session, where, path.rpartition("/")[0] or ".", content.size)
-        raise room or VerificationFailed(f"{where}: the server holds {found.size} bytes of {content.size} sent")
-    if read_back:
-        hasher = Hasher(md5=content.digests.sha256 is None and content.digests.crc32c is None)
-        async with aclosing(read(session, path)) as chunks:
-            async for chunk in chunks:
-                hasher.update(chunk)
-        if content.digests.matches(hasher.digests()) is False:
-            raise VerificationFailed(
-                f"{where}: what the server holds is not what was sent: its disk or the network is faulty"
-            )
-    return found
-
-
-async def read(session: SftpSession, path: str) -> AsyncGenerator[bytes, None]:
-    """The file's bytes from the beginning, 1 MiB at a time, its blocks asked for side by side."""
-    file = await session.ask(session.client.open(path, "rb"))
-    try:
-        while True:
-            chunk: bytes = await session.ask(file.read(CHUNK_BYTES))
-            if not chunk:
-                return
-            yield chunk
-    finally:
-        await session.ask(file.close())
+        await session.remove_quietly(plain)

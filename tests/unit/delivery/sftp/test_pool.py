@@ -1,6 +1,7 @@
 """Which connection an operation gets, with sessions that open and fail when the test says so."""
 
 import asyncio
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -13,6 +14,7 @@ from data_export.errors import AccessDenied, HostKeyMismatch, TargetUnavailable
 
 class _Session:
     alive = True
+    client = SimpleNamespace(limits=SimpleNamespace(max_open_handles=0))
 
     async def close(self) -> None:
         self.alive = False
