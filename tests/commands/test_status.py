@@ -1,6 +1,7 @@
 """`status`: what the page shows, with a reason and an exit code, for people and for cron jobs."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,10 +12,8 @@ from data_export_airflow.alerting.listeners import FAILURE
 from data_export_airflow.commands import status
 from data_export_airflow.commands.cli import main
 from data_export_airflow.commands.output import Progress, as_json, columns, joined, painted
-from data_export_airflow.metadata import backfills
-from data_export_airflow.metadata.late import LateExports
-from data_export_airflow.metadata.overview import exports
-from data_export_airflow.metadata.receipts import Receipts
+from data_export_airflow.metadata import backfills, overview
+from data_export_airflow.page import app as page
 from data_export_airflow.page.search import STATES, Asked, listing
 from tests.page.conftest import _tables, db, history
 from tests.page.history import History
@@ -63,13 +62,18 @@ def test_a_failed_export_says_why_and_fails_the_cron_job(
     assert (export["state"], export["reason"]) == ("failed", "site.deliver: AccessDenied: no right to x")
 
 
-def test_late_windows_are_counted(history: History, capsys: pytest.CaptureFixture[str]) -> None:
-    dag = history.export("acme", start=str((TODAY - 5 * DAY).date()))
-    history.run(dag, TODAY - 5 * DAY, TODAY - 4 * DAY)
-    history.next_window(dag, TODAY, TODAY + DAY)
-    (export,) = shown(capsys, code=1)["exports"]
-    assert export["state"] == "late"
-    assert "are late, the oldest for " in export["reason"]
+@pytest.mark.parametrize(
+    ("state", "windows", "said"),
+    [
+        ("late", 1, "1 window is late, the oldest for 2 h 5 min"),
+        ("late", 3, "3 windows are late, the oldest for 2 h 5 min"),
+        ("failed", 3, "3 windows failed and are late, the oldest for 2 h 5 min"),
+    ],
+)
+def test_late_windows_are_counted(history: History, acme: str, state: str, windows: int, said: str) -> None:
+    (row,) = page._overview()[1]
+    late = replace(row, state=state, late_windows=windows, late_seconds=7500)
+    assert overview._reason(history.session, late, {}) == said
 
 
 def test_a_file_that_never_made_a_dag_is_broken(
@@ -108,9 +112,8 @@ def test_nothing_runs_without_a_scheduler(
 
 def test_it_says_what_the_page_says(history: History, acme: str, capsys: pytest.CaptureFixture[str]) -> None:
     history.run(acme, TODAY - DAY, TODAY)
-    rows = exports(history.session, datetime.now(UTC), LateExports())
-    page = listing(rows, Asked(), lambda some: Receipts()(history.session, [row.delivered_key for row in some]))
-    (shown_there,) = json.loads(as_json(page["exports"]))
+    there = listing(page._overview()[1], Asked(), lambda rows: page._deliveries(history.session, rows))
+    (shown_there,) = json.loads(as_json(there["exports"]))
     (shown_here,) = shown(capsys)["exports"]
     moving = ("lag_seconds", "late_seconds", "reason")
     assert [{k: v for k, v in row.items() if k not in moving} for row in (shown_there, shown_here)] == [
