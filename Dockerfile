@@ -32,7 +32,7 @@ ENV PYTHONPATH=/opt/airflow/plugins LOGNAME=airflow
 FROM base AS demo
 
 COPY requirements-dev.txt ./
-RUN uv pip install --no-cache --no-deps --require-hashes --requirement requirements.txt --requirement requirements-dev.txt
+RUN uv pip install --no-cache --compile-bytecode --no-deps --require-hashes --requirement requirements.txt --requirement requirements-dev.txt
 COPY demo demo
 ENV PYTHONPATH=/opt/airflow/plugins:/opt/airflow
 

@@ -7,7 +7,7 @@ export PYTHONPATH := $(CURDIR)/plugins:$(CURDIR)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo up fleet test kills check format lock sbom schema commands validate bench clean
+.PHONY: help install demo ls answer up fleet test kills check format lock sbom schema commands validate bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -18,11 +18,17 @@ $(STAMP): requirements.txt requirements-dev.txt requirements-uv.txt
 	@echo "Installing the pinned requirements into $(VENV) ..."
 	@$(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-uv.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --require-hashes -r requirements.txt -r requirements-dev.txt
+	@$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
-demo: $(STAMP) ## start everything, deliver three days to four customers, show it, stop
+demo: $(STAMP) ## start everything, deliver four days to four customers, show it, stop
 	@$(BIN)/python -m demo run
+
+ls: $(STAMP) ## show where the demo customers' files are, and how to look at them
+	@$(BIN)/python -m demo ls
+
+answer: $(STAMP) ## load what the demo delivered and answer a question with it
+	@$(BIN)/python -m demo.answer
 
 up: $(STAMP) ## start everything and keep it running; Ctrl-C stops it
 	@$(BIN)/python -m demo up

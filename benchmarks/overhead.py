@@ -20,7 +20,7 @@ import demo.airflow
 from data_export.config.models import dag_id
 from demo.data import PARIS
 from demo.rest import wait_for
-from demo.session import Session, running, sayer
+from demo.session import Sayer, Session, running
 
 ROOT = Path(__file__).parents[1]
 CUSTOMER = f"""\
@@ -95,7 +95,7 @@ def main() -> None:
         customers.mkdir()
         (customers / f"{NAME}.yaml").write_text(CUSTOMER)
         environment = {"DATA_EXPORT_CUSTOMERS_DIR": str(customers)}
-        with running(Path(temporary) / "state", sayer(), environment) as session:
+        with running(Path(temporary) / "state", Sayer(), environment) as session:
             measure(session, args.runs)
 
 

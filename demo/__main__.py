@@ -6,6 +6,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from types import FrameType
 
@@ -14,9 +15,10 @@ import httpx
 from data_export.config.platform import customers_dir, state_dir
 from data_export.errors import DataExportError
 from demo.airflow import USER
+from demo.ls import show_files
 from demo.platform import EmbeddedPlatform, Ports
 from demo.run import demo
-from demo.session import running, sayer
+from demo.session import Sayer, running
 
 COMPOSE_PORTS = Ports(postgres=5432, gcs=9023, s3=9000, sftp=2222, smtp=1025)
 
@@ -42,14 +44,16 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="start everything, deliver three days to four customers, show it, stop")
+    run = commands.add_parser("run", help="start everything, deliver four days to four customers, show it, stop")
     run.set_defaults(command=_run, stays=False, kept="")
     up = commands.add_parser("up", help="start everything and stay until Ctrl-C")
     kept = (
-        f"Kept in {state_dir()}: Airflow's runs and all that customers received, but for the S3 bucket.\n"
-        "`make up` goes on from there, `make clean` removes it."
+        f"Kept in {state_dir()}: Airflow's runs and all that customers received.\n"
+        "`make ls` shows where, `make up` goes on from there, `make clean` removes it."
     )
     up.set_defaults(command=_up, stays=True, kept=kept)
+    ls = commands.add_parser("ls", help="show where each customer's files are, and how to look at them")
+    ls.set_defaults(command=_ls, stays=False, kept="")
     servers = commands.add_parser("servers", help="only the servers, on fixed ports, until Ctrl-C")
     servers.add_argument("--host", default="127.0.0.1", help="address to listen on")
     servers.add_argument("--name", default=socket.gethostname(), help="name by which others reach this machine")
@@ -62,16 +66,29 @@ def _interrupt(_number: int, _frame: FrameType | None) -> None:
 
 
 def _run(_options: argparse.Namespace) -> int:
-    say = sayer()
-    problems = demo(state_dir(), say)
+    with Sayer() as say:
+        problems = demo(state_dir(), say)
     for problem in problems:
         print(f"NOT DELIVERED: {problem}", file=sys.stderr)
     say("FAILED" if problems else "all of it is there, byte for byte as the source says")
+    print(
+        "\n  make ls      where each customer's files are, and how to look at them\n"
+        "  make answer  loads them and answers a question\n"
+        "  make up      the same servers and Airflow, to look around: the page Data exports shows these deliveries"
+    )
     return 1 if problems else 0
 
 
+def _ls(_options: argparse.Namespace) -> int:
+    print(*show_files(state_dir().absolute()), sep="\n")
+    return 0
+
+
 def _up(_options: argparse.Namespace) -> int:
-    with running(state_dir(), sayer()) as session:
+    say = Sayer()
+    with ExitStack() as stack:
+        with say:
+            session = stack.enter_context(running(state_dir(), say))
         airflow = session.airflow
         print(
             f"""
@@ -80,7 +97,7 @@ def _up(_options: argparse.Namespace) -> int:
 
   Try it:    unpause data_export__demo_timeline_gs, then Trigger > Backfill, 2025-03-16 to 2025-03-18
              copy a file in {customers_dir()}: its DAG is there within 30 seconds
-  SFTP:      {session.platform.sftp.root}
+  files:     `make ls` shows where those of each customer are
   mail:      {session.platform.smtp.folder}
   logs:      {airflow.logs}
   commands:  . {airflow.settings_file}   then `airflow` and `python -m data_export_airflow` work here

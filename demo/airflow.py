@@ -5,7 +5,6 @@ import hashlib
 import json
 import os
 import shlex
-import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Self
 
 from demo.guard import Guard
-from demo.platform import Secrets
+from demo.platform import Secrets, free_port
 from demo.rest import AirflowApi
 
 ROOT = Path(__file__).parents[1]
@@ -60,7 +59,7 @@ class Airflow:
         self.home = state / "airflow"
         self.logs = state / "logs"
         self.password = secrets["airflow_password"][:20]  # for people to paste
-        self.url = f"http://127.0.0.1:{_port(port)}"
+        self.url = f"http://127.0.0.1:{free_port(port)}"
         self.api = AirflowApi(self.url, USER, self.password)
         self._children: dict[str, subprocess.Popen[bytes]] = {}
         for folder in (self.home, self.logs):
@@ -242,14 +241,3 @@ def _fingerprint() -> str:
     for path in (*sorted(edge.glob("*.py")), edge / "commands" / "init.py"):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
-
-
-def _port(wanted: int = 0) -> int:
-    """`wanted` if it is free, else any free port."""
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", wanted))
-        except OSError:
-            return _port()
-        return int(probe.getsockname()[1])

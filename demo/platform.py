@@ -2,6 +2,7 @@
 
 import json
 import secrets
+import socket
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Self
@@ -35,23 +36,28 @@ ANY_PORTS = Ports(0, 0, 0, 0, 0)
 
 
 class EmbeddedPlatform:
-    """Runs all servers while the `with` block lasts; what they hold stays in `state`, S3's objects excepted.
+    """Runs all servers while the `with` block lasts; what they hold, and where they listen, stays in `state`.
 
     `metadata` is Airflow's database beside the platform's own.
 
     Args:
         state: folder of everything kept.
         listen: address that the servers listen on.
-        ports: theirs; 0 picks a free one.
+        ports: theirs; 0 is the one of the last time, so that links in mails go on working, or where that is taken any
+            that is free.
     """
 
     def __init__(self, state: Path, listen: str = LOOPBACK, ports: Ports = ANY_PORTS) -> None:
         self.state = state.absolute()
         self.state.mkdir(parents=True, exist_ok=True)
         self.secrets = Secrets(self.state / "secrets.json")
+        self._ports_file = self.state / "ports.json"
+        last = Ports(**json.loads(self._ports_file.read_text())) if self._ports_file.exists() else ANY_PORTS
+        free = (port if port and free_port(port) == port else 0 for port in last)
+        ports = Ports(*(wanted or before for wanted, before in zip(ports, free, strict=True)))
         self.postgres = PostgresServer(self.state / "postgres", ports.postgres, listen=listen, durable=False)
         self.gcs = GcsServer(self.state / "gcs", ports.gcs, listen=listen)
-        self.s3 = S3Server(self.state / "s3", ports.s3, listen=listen)
+        self.s3 = S3Server(self.state / "s3", ports.s3, listen=listen, keeps=True)
         self.sftp = SftpServer(self.state / "sftp", ports.sftp, listen=listen)
         # Without TLS, since the machine's own certificate authorities do not know the server's certificate.
         login = MAILER, self.secrets["smtp_password"]
@@ -70,6 +76,8 @@ class EmbeddedPlatform:
                 self.gcs.create_bucket(bucket)
             for bucket in (CUSTOMER_BUCKET, STAGING_BUCKET):
                 self.s3.create_bucket(bucket)
+            used = Ports(*(server.port for server in (self.postgres, self.gcs, self.s3, self.sftp, self.smtp)))
+            self._ports_file.write_text(json.dumps(used._asdict()))
             self._stack = stack.pop_all()
         return self
 
@@ -132,6 +140,17 @@ class EmbeddedPlatform:
             "host_key": self.sftp.host_key,
         }
         return _connection("sftp", host=host, port=self.sftp.port, login=self.sftp.username, extra=extra)
+
+
+def free_port(wanted: int = 0) -> int:
+    """`wanted` if it is free on this machine, else any that is."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, wanted))
+        except OSError:
+            return free_port()
+        return int(probe.getsockname()[1])
 
 
 class Secrets:

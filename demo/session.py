@@ -1,17 +1,20 @@
 """The whole demo, platform and Airflow, from nothing to ready."""
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 from demo.airflow import UI_PORT, Airflow
 from demo.data import DemoData
 from demo.platform import EmbeddedPlatform
 from demo.rest import AirflowApi, wait_for
 
-READY_SECONDS = 180
+READY_SECONDS = 900  # a slow machine takes minutes, and says meanwhile what it waits for
+_SILENCE = 8.0  # seconds after which what is under way is said again
 Say = Callable[[str], None]
 
 
@@ -48,17 +51,41 @@ def running(state: Path, say: Say, extra: Mapping[str, str] | None = None, port:
         data = platform.fill()
         rows = sum(map(len, data.tables.values()))
         say(f"the source holds {rows:,} rows, the image store {len(data.images) - 1:,} images")
+        say("making Airflow's tables")
         airflow.start()
         say("starting Airflow: api-server, scheduler, dag-processor, triggerer")
         wait_for("Airflow is healthy", airflow.ready, READY_SECONDS)
+        say("Airflow is healthy")
         yield Session(platform, airflow, data)
 
 
-def sayer() -> Say:
-    """Prints lines with the seconds since now in front."""
-    begun = time.monotonic()
+class Sayer:
+    """Prints lines with the seconds since now in front; while the `with` block lasts it is never silent for long."""
 
-    def say(text: str) -> None:
-        print(f"[{time.monotonic() - begun:6.1f} s] {text}", flush=True)
+    def __init__(self) -> None:
+        self._begun = self._last = time.monotonic()
+        self._text = ""
+        self._over = threading.Event()
 
-    return say
+    def __call__(self, text: str) -> None:
+        self._text = text
+        self._print(text)
+
+    def __enter__(self) -> Self:
+        self._over.clear()
+        self._thread = threading.Thread(target=self._remind, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _remind(self) -> None:
+        while not self._over.wait(1):
+            if self._text and time.monotonic() - self._last >= _SILENCE:
+                self._print(f"... {self._text}")
+
+    def _print(self, text: str) -> None:
+        self._last = time.monotonic()
+        print(f"[{self._last - self._begun:6.1f} s] {text}", flush=True)

@@ -68,3 +68,21 @@ def size_in_words(size: float) -> str:
     while size >= 999.5 and unit < len(_UNITS) - 1:
         size, unit = size / 1000, unit + 1
     return f"{size:.0f} {_UNITS[unit]}" if unit == 0 or size >= 99.5 else f"{size:.1f} {_UNITS[unit]}"
+
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86_400
+
+
+def duration_in_words(seconds: float | None) -> str:
+    """The two largest units, e.g. `3 d 4 h`, `12 min`; `-` where it is not known. The page says the same."""
+    if seconds is None:
+        return "-"
+    if seconds < _MINUTE:
+        return f"{seconds:.0f} s"
+    if seconds < _HOUR:
+        return f"{seconds / _MINUTE:.0f} min"
+    if seconds >= 30 * _DAY:
+        return f"{seconds / _DAY:,.0f} d"
+    large, names, small = (_HOUR, ("h", "min"), _MINUTE) if seconds < _DAY else (_DAY, ("d", "h"), _HOUR)
+    count, rest = int(seconds // large), int(seconds % large // small)
+    return f"{count} {names[0]} {rest} {names[1]}" if rest else f"{count} {names[0]}"

@@ -12,7 +12,8 @@ os.environ.setdefault("_AIRFLOW_PROCESS_CONTEXT", "server")
 # A person waits here for an answer: of Airflow and its libraries only errors are shown, unless more is asked for.
 os.environ.setdefault("AIRFLOW__LOGGING__LOGGING_LEVEL", "ERROR")
 console = logging.StreamHandler()
-console.setFormatter(logging.Formatter("%(message)s"))
+line = "\r\x1b[K" if sys.stderr.isatty() else ""  # in place of a line of progress
+console.setFormatter(logging.Formatter(f"{line}%(message)s"))
 for package in ("data_export", "data_export_airflow"):
     log = logging.getLogger(package)
     log.addHandler(console)

@@ -1,6 +1,7 @@
 """`backfill` against a real metadata database: what it tells, what it refuses, and what Airflow then has."""
 
 import io
+import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -177,7 +178,35 @@ def test_nothing_to_do_is_no_failure(deploy: Deploy, capsys: pytest.CaptureFixtu
     assert backfill("--yes") == 0
     end_backfills()
     assert backfill() == 0
-    assert "runs      0 (windows that never ran), nothing to do" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "runs      0 (windows that never ran), nothing to do" in out
+    assert "  note      what is delivered is left out: add --reprocess completed to deliver it again" in out
+
+
+@pytest.mark.parametrize("never_run", [False, True])
+def test_what_failed_is_not_passed_over_in_silence(
+    never_run: bool, deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy(FILE)
+    assert backfill("--yes") == 0
+    end_backfills(day_29="failed")
+    start = "2025-03-27" if never_run else "2025-03-28"
+    assert backfill("--dry-run", start=start) == 0
+    assert "  note      1 that failed is left out: add --reprocess failed\n" in capsys.readouterr().out
+    assert backfill("--dry-run", "--reprocess", "failed", start=start) == 0
+    assert "left out" not in capsys.readouterr().out
+
+
+def test_json_is_one_object_and_asks_nothing(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(FILE)
+    assert backfill("--json") == 2
+    assert "--json asks nothing: add --yes" in capsys.readouterr().err
+    assert backfill("--json", "--dry-run") == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert ([row["state"] for row in shown["windows"]], len(shown["runs"])) == (["past"] * 4, 4)
+    assert (shown["backfill_id"], shown["is_paused"], shown["dag_id"]) == (None, True, DAG)
+    assert backfill("--json", "--yes") == 0
+    assert json.loads(capsys.readouterr().out)["backfill_id"] > 0
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`check`: how a server is written, and the pools of an installation."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,12 +39,18 @@ def test_a_broken_file_fails_and_keeps_no_other_from_being_checked(
     assert "did you mean interval?" in broken
     assert other.startswith("whole\n")
     assert "Airflow connection 'export_source' is missing" in other
+    assert main(["check", "--all", "--json"]) == 1
+    first, *rest = json.loads(capsys.readouterr().out)
+    assert (first["export"], first["step"], first["ok"]) == ("a-broken", "customer file", False)
+    assert {row["export"] for row in rest} == {"whole"}
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]"])
 def test_a_host_key_is_shown(server: SftpServer, capsys: pytest.CaptureFixture[str], host: str) -> None:
     assert main(["check", "--host-key", f"{host}:{server.port}"]) == 0
     assert f"sftp_host_key: {server.host_key}" in capsys.readouterr().out
+    assert main(["check", "--json", "--host-key", f"{host}:{server.port}"]) == 0
+    assert server.host_key in [key["sftp_host_key"] for key in json.loads(capsys.readouterr().out)]
 
 
 @pytest.mark.parametrize("server", ["host:abc", ":22", "[::1", "host:99999", "sftp://host", "me@host", ""])
@@ -97,6 +104,9 @@ def test_a_pool_that_is_missing_or_empty_is_told_and_init_makes_the_missing(
     assert main(["init"]) == 0
     assert [one.detail for one in check_pools()] == ["4 slots", "16 slots"]
     Pool.create_or_update_pool("data_export_delivery", slots=0, description="", include_deferred=False)
+    capsys.readouterr()
+    assert main(["init", "--json"]) == 0
+    assert {row["pool"]: row["created"] for row in json.loads(capsys.readouterr().out)} == dict.fromkeys(POOLS, False)
     assert main(["init"]) == 0, "what somebody has changed stays"
     assert [(one.step, one.ok) for one in check_pools()] == [
         ("pool data_export_source", True),

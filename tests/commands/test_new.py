@@ -1,5 +1,6 @@
 """`new`: right at once, commented, and free of what the example says of others."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,13 @@ def test_keys_that_an_example_has_not_are_added(scheme: str, folder: Path) -> No
     assert export.connector_config.if_exists == "keep"
 
 
+def test_what_is_next_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["new", "acme", "--json", *needed("gs")]) == 0
+    made = json.loads(capsys.readouterr().out)
+    assert (made["file"], made["dag_id"]) == (f"{folder}/acme.yaml", "data_export__acme")
+    assert "python -m data_export_airflow check acme" in made["next"]
+
+
 def test_sites_may_stand_in_one_flag(folder: Path) -> None:
     assert main(["new", "acme", "--site", f"{SITE}, {OTHER}", "--target", TARGETS["gs"]]) == 0
     assert len(load_customer(folder / "acme.yaml").site_id) == 2
@@ -130,10 +138,16 @@ def test_values_that_yaml_would_take_for_something_else_are_quoted(folder: Path)
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], ["--site and --target must be given"]),
-        (["--site", SITE], ["--target must be given; a target is gs://bucket/folder/"]),
+        ([], ["--site: is missing", "--target: is missing: give gs://bucket/folder/, s3://"]),
+        (["--site", SITE], ["--target: is missing: give gs://bucket/folder/"]),
+        (
+            ["--target", "ftp://bucket", "--site", "x", "--interval", "0 25 * * *", "--timezone", "Paris"],
+            ["'ftp' is not a connector", "--site: 'x' is not a uuid", "its hour '25'", "--timezone: 'Paris' is not"],
+        ),
+        (["--target", "sftp://us:canary@host/x"], ["leave the password out", "--site: is missing"]),
+        (["--set", "owner", "--start-date", "16.3."], ["--target: is missing", "--site: is", "--start-date: '16.3.'"]),
         (["--connector", "ftp"], ["'ftp' is not a connector: use one of gs"]),
-        (["--target", "bucket/x", "--site", SITE], ["--target must be given"]),
+        (["--target", "bucket/x", "--site", SITE], ["--target: 'bucket/x' is not one: give gs://"]),
         (["--target", "http://bucket/x"], ["'http' is not a connector"]),
         (["--site", SITE, "--connector", "gs", "--target", "s3://bucket/x/"], ["address of 's3', not of gs: leave"]),
         (["--site", SITE, "--target", "sftp://us@host:99999/x"], ["port that is not valid: write 1 to 65535"]),

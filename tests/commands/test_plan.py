@@ -49,6 +49,16 @@ def planned(capsys: pytest.CaptureFixture[str], *arguments: str, code: int = 0) 
     return json.loads(capsys.readouterr().out)
 
 
+def test_the_first_commit_of_a_repository_may_be_empty(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    git(tmp_path, "init", "--quiet")
+    git(tmp_path, "-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "-q", "--allow-empty", "-m", "x")
+    (tmp_path / "new.yaml").write_text(CLOUD % "new")
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    assert [each["change"] for each in planned(capsys, "--no-source")["exports"]] == ["added"]
+
+
 def test_added_changed_and_removed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "gone.yaml").unlink()
     (folder / "edited.yaml").write_text(CLOUD % "elsewhere")

@@ -46,6 +46,17 @@ def test_told_by_the_parser(arguments: list[str], said: str, capsys: pytest.Capt
     assert said in captured
 
 
+def test_a_path_that_leads_nowhere_is_no_broken_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["run", str(tmp_path / "gone.yaml"), "--from", "2025-03-16", "--to", "2025-03-17"]) == 1
+    fix = "there is no such file: correct the path, or put the file back"
+    assert capsys.readouterr().err == f"{tmp_path}/gone.yaml: {fix}\n"
+    (tmp_path / "bad.yaml").write_text("interval: dayly\nstart_date: x\n")
+    assert main(["run", str(tmp_path / "bad.yaml"), "--from", "2025-03-16", "--to", "2025-03-17"]) == 1
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) > 1
+    assert all(line.startswith(f"{tmp_path}/bad.yaml:") for line in lines)
+
+
 def test_a_reader_who_has_enough_is_no_fault(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -81,3 +92,23 @@ def test_a_database_that_is_none_is_one_line_and_all_that_is_said(tmp_path: Path
     assert line.startswith("ConfigError: Airflow's database ")
     assert said in line
     assert "canary" not in line
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["validate", "{folder}"], ["new", "x", "--target", "s3://b"], ["plan"], ["check", "--host-key", "127.0.0.1:1"]],
+)
+def test_what_needs_no_airflow_does_not_load_it(tmp_path: Path, arguments: list[str]) -> None:
+    """Its import alone takes a second, and `validate` runs in hooks where it is not installed."""
+    code = (
+        "import sys; from data_export_airflow.commands.cli import main; main(sys.argv[1:]); "
+        "sys.exit(f'loaded {loaded}' if (loaded := {'airflow', 'sqlalchemy', 'numpy'} & set(sys.modules)) else 0)"
+    )
+    for command in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "-q", "-m", "x"]):
+        subprocess.run(["git", "-C", str(tmp_path), *command, *["--allow-empty"] * ("commit" in command)], check=True)
+    given = [part.format(folder=tmp_path) for part in arguments]
+    environment = os.environ | {"DATA_EXPORT_CUSTOMERS_DIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, *given], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -98,4 +98,11 @@ def test_a_terminal_that_cannot_show_a_character_gets_its_code(folder: Path) -> 
 def test_what_collides_is_not_counted_as_right(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "copy.yaml").write_text(GOOD % "good")
     assert main(["validate"]) == 1
-    assert capsys.readouterr().out.splitlines()[-1] == "0 customer files are right, 2 errors in others"
+    one_mistake, last = capsys.readouterr().out.splitlines()
+    assert "copy.yaml and good.yaml would write the same files" in one_mistake
+    assert last == "0 customer files are right, 1 error in others"
+    assert main(["validate", "--json"]) == 1
+    assert len(json.loads(capsys.readouterr().out)) == 2, "an editor shows it in each file"
+    (folder / "third.yaml").write_text(GOOD % "good")
+    assert main(["validate"]) == 1
+    assert len(capsys.readouterr().out.splitlines()) == 3

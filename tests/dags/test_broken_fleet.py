@@ -72,7 +72,11 @@ BROKEN: dict[str, tuple[Break, str, str]] = {
     "pipe": (os.mkfifo, ": ", "is not a regular file"),
     "dangling": (lambda p: p.symlink_to("gone.yaml"), ": ", "cannot be read"),
     "long-" + "x" * 60: (lambda p: p.write_text(good(1)), ": ", "rename it to"),
-    "bad-cron": (lambda p: p.write_text(good(1).replace("daily", "0 25 * * *")), ":2: interval: ", "out of range"),
+    "bad-cron": (
+        lambda p: p.write_text(good(1).replace("daily", "0 25 * * *")),
+        ":2: interval: ",
+        "its hour '25' is not valid",
+    ),
     "missing-key": (lambda p: p.write_text(good(1).replace("interval: daily\n", "")), ":1: interval: ", "add it"),
 }
 

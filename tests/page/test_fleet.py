@@ -8,8 +8,8 @@ import pytest
 from data_export_airflow.metadata.exports import Volumes, totals
 from data_export_airflow.metadata.failures import by_reason, failures_since, parse
 from data_export_airflow.metadata.missing import MissingWindows
+from data_export_airflow.metadata.overview import at_a_glance
 from data_export_airflow.metadata.receipts import Receipts
-from data_export_airflow.page.overview import at_a_glance
 from data_export_airflow.page.search import Asked, listing
 from tests.page.history import History
 

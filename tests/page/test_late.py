@@ -17,8 +17,8 @@ from data_export_airflow.alerting.sender import AlertSender
 from data_export_airflow.alerting.watch import _look_at_all
 from data_export_airflow.dags.service_dags import WATCH_DAG
 from data_export_airflow.metadata.missing import MissingWindows
+from data_export_airflow.metadata.overview import ExportRow, Overview, at_a_glance
 from data_export_airflow.metadata.task_runs import TaskRuns
-from data_export_airflow.page.overview import ExportRow, Overview, at_a_glance
 from tests.page.history import History
 
 DAY, HOUR, MINUTE = timedelta(days=1), timedelta(hours=1), timedelta(minutes=1)

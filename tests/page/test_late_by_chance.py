@@ -21,8 +21,8 @@ from data_export.window import ExportWindow
 from data_export_airflow.alerting import watch as watching
 from data_export_airflow.alerting.sender import AlertSender
 from data_export_airflow.metadata.missing import MissingWindows
+from data_export_airflow.metadata.overview import at_a_glance
 from data_export_airflow.metadata.task_runs import TaskRuns
-from data_export_airflow.page.overview import at_a_glance
 from data_export_airflow.schedule.windows import ExportSchedule, Schedules
 from data_export_airflow.timetables import timetable_of
 from demo.mailbox import text_of

@@ -9,6 +9,7 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from data_export.check.probe import check_by_probe, check_staging_by_probe
 from data_export.check.results import CheckResult, Results

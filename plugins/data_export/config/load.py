@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from uuid import UUID
@@ -117,16 +117,16 @@ def load_named(name: str, folder: Path | None = None) -> AnyExport:
     """The export of this name; reads its file only.
 
     Raises:
-        BrokenFile: no such file, or with all problems of the file.
+        ConfigError: no such file.
+        BrokenFile: with all problems of the file.
     """
     folder = customers_dir() if folder is None else folder
     if not NAME.fullmatch(name):  # it may come from outside, and must not lead to another folder
-        raise BrokenFile([ConfigProblem(folder, None, None, _no_name(name, folder))])
+        raise ConfigError(_no_name(name, folder))
     path = folder / f"{name}.yaml"
     if not os.path.lexists(path):
         hint = near(name, customer_names(folder))
-        missing = f"there is no such customer file{hint}: correct the name, or put the file back"
-        raise BrokenFile([ConfigProblem(path, None, None, missing)])
+        raise ConfigError(f"there is no export {name}{hint}: correct the name, or put its file back: {path}")
     return load_customer(path)
 
 
@@ -141,7 +141,8 @@ def load_beside(name: str, folder: Path | None = None) -> Loaded:
     Of the other files only those are understood whose text names a site of this one: 0.1 s instead of 0.6 s of 5,000.
 
     Raises:
-        BrokenFile: no such file, or with all problems of the file.
+        ConfigError: no such file.
+        BrokenFile: with all problems of the file.
     """
     folder = customers_dir() if folder is None else folder
     export = load_named(name, folder)
@@ -243,7 +244,8 @@ def _collision(document: Document, export: CustomerExport, other: Path, site: UU
     key = export.connector_config.target_key
     both = f"{document.path.name} and {other.name} would write the same files ({export.export_type} of site {site})"
     fix = f"change {key}, site_id or export_type in one of them; until then only the one that delivers already runs"
-    return document.problem(("connector_config", key), f"{both}: {fix}")
+    problem = document.problem(("connector_config", key), f"{both}: {fix}")
+    return replace(problem, shared=frozenset((document.path.name, other.name)))
 
 
 _EMAIL: TypeAdapter[str] = TypeAdapter(Email)

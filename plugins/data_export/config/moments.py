@@ -88,8 +88,9 @@ def _interval(value: str) -> str:
     except ValueError as error:
         near = get_close_matches(value[:40].strip("@").lower(), PRESETS, 1)
         hint = f"did you mean {near[0]}?" if near else str(error)
+        shown = repr(value) if re.fullmatch("@[a-z]{1,20}", value) else quoted(value)  # cron's own words are no secret
         raise ValueError(
-            f"{quoted(value)} is neither {', '.join(PRESETS[:-1])}, {PRESETS[-1]} nor a cron expression: {hint}"
+            f"{shown} is neither {', '.join(PRESETS[:-1])}, {PRESETS[-1]} nor a cron expression: {hint}"
         ) from None
 
 
@@ -112,6 +113,13 @@ Interval = Annotated[
 #: The expression behind each interval that has a word.
 CRON = {"hourly": "0 * * * *", "daily": "0 0 * * *", "weekly": "0 0 * * 1", "monthly": "0 0 1 * *"}
 _NAMES = re.compile(r"jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat")
+_PARTS = (
+    ("minute", "0-59"),
+    ("hour", "0-23"),
+    ("day of the month", "1-31"),
+    ("month", "1-12"),
+    ("weekday", "0-7 (0 and 7 are Sunday)"),
+)
 _FIELD = re.compile(r"[0-9*/,#?l-]+")
 _LONGEST = 100  # characters of a DAG's tag, which the interval is, at Airflow
 
@@ -131,13 +139,21 @@ def check_cron(expression: str) -> str:
     fields = expression.split()
     if (length := len(" ".join(fields))) > _LONGEST:
         raise ValueError(f"its {length} characters are more than {_LONGEST}: write ranges and steps, such as 0-58/2")
-    if len(fields) != 5 or not all(_FIELD.fullmatch(_NAMES.sub("0", field.lower())) for field in fields):
+    if len(fields) != len(_PARTS):
         raise ValueError("it has not five fields such as '0 6 * * 1' (minute, hour, day, month, weekday)")
     try:
+        for field in fields:
+            if not _FIELD.fullmatch(_NAMES.sub("0", field.lower())):
+                raise CroniterError(f"{quoted(field)} is not valid")
         croniter(" ".join(fields), datetime(2024, 1, 1, tzinfo=UTC)).get_next(datetime)
     except CroniterBadDateError:
         raise ValueError("no such day ever comes") from None
     except (CroniterError, TypeError) as error:  # CroniterError is a ValueError, but its range error is a TypeError
+        for place, (field, (name, values)) in enumerate(zip(fields, _PARTS, strict=True)):
+            alone = " ".join(field if place == other else "*" for other in range(len(fields)))
+            if not _FIELD.fullmatch(_NAMES.sub("0", field.lower())) or not croniter.is_valid(alone):
+                fix = f"write *, or {values}, or lists, ranges and steps of these"
+                raise ValueError(f"its {name} {quoted(field)} is not valid: {fix}") from None
         raise ValueError(str(error)) from None
     return " ".join(fields)
 

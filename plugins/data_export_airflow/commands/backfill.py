@@ -4,9 +4,11 @@ import argparse
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO
 
 from data_export.wording import windows_in_words
+from data_export_airflow.commands.output import Progress, as_json, painted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -43,27 +45,27 @@ def add(commands: Any) -> None:
     )
     parser.add_argument("--yes", action="store_true", help="do not ask")
     parser.add_argument("--dry-run", action="store_true", help="show only")
+    parser.add_argument(
+        "--json", action="store_true", help="print one object, with the id of the backfill; needs --yes or --dry-run"
+    )
     parser.set_defaults(command=run)
 
 
 def run(options: argparse.Namespace) -> int:
     from datetime import UTC, datetime
 
-    from data_export_airflow.backfill.dry_run import BackfillRequest, forecast
-    from data_export_airflow.metadata.airflow_database import airflow_database
-
     if options.max_active_runs is not None and options.max_active_runs < 1:
         print(f"--max-active-runs {options.max_active_runs} is too few: give 1 or more", file=sys.stderr)
         return 2
-    request = BackfillRequest(
-        options.name, options.start, options.end, options.reprocess, options.newest_first, options.max_active_runs
-    )
-    now = datetime.now(UTC)
-    with airflow_database():
-        found = forecast(request, now)
-    print(*_text(found, now), sep="\n", file=options.out)
+    if options.json and not (options.yes or options.dry_run):
+        print("--json asks nothing: add --yes to create the backfill, or --dry-run to show it", file=sys.stderr)
+        return 2
+    with Progress(f"looking at {options.name} in Airflow's database and at the source"):
+        found, now = _found(options, datetime.now(UTC))
+    if not options.json:
+        print(*_text(found, now, options.out), sep="\n", file=options.out)
     if not found.runs or options.dry_run:
-        return 0
+        return _ended(found, None, options)
     if not options.yes and not found.under_way and not sys.stdin.isatty():
         print("nothing was created: add --yes, since there is no terminal to ask", file=sys.stderr)
         return 2
@@ -71,16 +73,52 @@ def run(options: argparse.Namespace) -> int:
     if not options.yes and not found.under_way and not _agreed():
         print("nothing was created", file=sys.stderr)
         return 1
-    try:
-        from data_export_airflow.backfill.dry_run import create
+    from data_export_airflow.backfill.dry_run import create
+    from data_export_airflow.metadata.airflow_database import airflow_database
 
+    try:
         with airflow_database():
             created = create(found)
     except KeyboardInterrupt:
         print("\nstopped while Airflow made the backfill: --dry-run shows which windows have a run", file=sys.stderr)
         return 130
-    print(*_after(found, created), sep="\n", file=options.out)
+    return _ended(found, created, options)
+
+
+def _found(options: argparse.Namespace, now: "datetime") -> "tuple[Forecast, datetime]":
+    from data_export_airflow.backfill.dry_run import BackfillRequest, forecast
+    from data_export_airflow.metadata.airflow_database import airflow_database
+
+    request = BackfillRequest(
+        options.name, options.start, options.end, options.reprocess, options.newest_first, options.max_active_runs
+    )
+    with airflow_database():
+        return forecast(request, now), now
+
+
+def _ended(found: "Forecast", created: int | None, options: argparse.Namespace) -> int:
+    if options.json:
+        print(as_json(_object(found, created)), file=options.out)
+    elif created is not None:
+        print(*_after(found, created), sep="\n", file=options.out)
     return 0
+
+
+def _object(found: "Forecast", created: int | None) -> dict[str, Any]:
+    return {
+        "name": found.request.name,
+        "dag_id": found.dag_id,
+        "timezone": found.timezone,
+        "windows": [{"start": row.start, "end": row.end, "state": row.state} for row in found.windows],
+        "runs": [window.to_dict() for window in found.runs],
+        "reprocess": found.request.reprocess,
+        "max_active_runs": found.max_active_runs,
+        "seconds": found.seconds,
+        "under_way": found.under_way,
+        "is_paused": found.is_paused,
+        "scheduler": found.has_scheduler,
+        "backfill_id": created,
+    }
 
 
 def _agreed() -> bool:
@@ -90,33 +128,47 @@ def _agreed() -> bool:
         return False
 
 
-def _text(found: "Forecast", now: "datetime") -> Iterator[str]:
+def _text(found: "Forecast", now: "datetime", out: TextIO) -> Iterator[str]:
     request, runs = found.request, len(found.runs)
     states, rows = Counter({"never run": 0}), [row for row in found.windows if row.state != "rest"]
     for row in rows:
         states["never run" if row.state in ("missing", "past", "open") else row.state] += 1
     first, last = found.first, found.last
+    loud = partial(painted, colour="yellow", stream=out)
     yield f"{request.name}: {windows_in_words(len(rows), first.start, last.start, found.timezone)}"
     counts = ", ".join(f"{number:,} {state}" for state, number in states.items() if number)
     yield f"  windows   {len(rows):,}: {counts}"
     yield f"  first     {first.start:%Y-%m-%d %H:%M:%S} to {first.end:%Y-%m-%d %H:%M:%S} UTC"
     yield f"  last      {last.start:%Y-%m-%d %H:%M:%S} to {last.end:%Y-%m-%d %H:%M:%S} UTC"
     yield from (f"  note      {note}" for note in _notes(found, now))
-    yield from _rests(found)
+    yield from _rests(found, loud("REST"))
     order = "newest" if request.newest_first else "oldest"
     at_once = f"{order} first, at most {found.max_active_runs} at once" if runs else "nothing to do"
     yield f"  runs      {runs:,} ({_REPROCESS[request.reprocess]}), {at_once}"
+    if again := _again(request.reprocess, states, runs):
+        yield f"  note      {again}"
     if runs:
         yield from _reckoned(found)
     held = (found.limits.max_window_days, found.limits.earliest, found.limits.max_active_runs)
     yield f"  limits    {', '.join(f'{limit.name} {limit.value}' for limit in held)}: kept"
     if found.under_way:
         then = ": this one can be created when it is over" if runs else ""
-        yield f"  BUSY      {found.under_way} is under way{then}"
+        yield f"  {loud('BUSY')}      {found.under_way} is under way{then}"
     if not found.has_scheduler and (runs or found.under_way):
-        yield "  IDLE      no scheduler of Airflow is alive: the runs wait until one is"
+        yield f"  {loud('IDLE')}      no scheduler of Airflow is alive: the runs wait until one is"
     if found.is_paused and (runs or found.under_way):
-        yield f"  PAUSED    the DAG is paused: the runs wait until `airflow dags unpause {found.dag_id}`"
+        yield f"  {loud('PAUSED')}    the DAG is paused: the runs wait until `airflow dags unpause {found.dag_id}`"
+
+
+def _again(reprocess: str, states: Counter[str], runs: int) -> str | None:
+    """What another `--reprocess` would run, where this one leaves windows as they are that somebody may mean."""
+    failed = sum(number for state, number in states.items() if state.startswith("failed"))
+    if failed and reprocess == "none":
+        return f"{failed:,} that failed {'is' if failed == 1 else 'are'} left out: add --reprocess failed"
+    others = sum(number for state, number in states.items() if state.startswith(("delivered", "empty")))
+    if others and not runs and reprocess != "completed":
+        return "what is delivered is left out: add --reprocess completed to deliver it again"
+    return None
 
 
 def _notes(found: "Forecast", now: "datetime") -> Iterator[str]:
@@ -131,17 +183,17 @@ def _notes(found: "Forecast", now: "datetime") -> Iterator[str]:
         yield f"no window starts after {last.start:%Y-%m-%d %H:%M:%S} UTC: the export ends there"
 
 
-def _rests(found: "Forecast") -> Iterator[str]:
+def _rests(found: "Forecast", label: str) -> Iterator[str]:
     """Parts of windows that no backfill delivers, and what does."""
     from data_export.alerts.failure import trigger_command
     from data_export.window import ExportWindow
 
     rests = [ExportWindow(row.start, row.end) for row in found.windows if row.state == "rest"]
     for rest in rests[:_RESTS]:
-        yield f"  REST      {rest} is in no run: one that was made for other bounds has its window's place. Trigger it:"
+        yield f"  {label}      {rest} is in no run: one made for other bounds has its window's place. Trigger it:"
         yield f"            {trigger_command(found.dag_id, rest)}"
     if len(rests) > _RESTS:
-        yield f"  REST      and {len(rests) - _RESTS:,} more: see the page Data exports, or take a shorter range"
+        yield f"  {label}      and {len(rests) - _RESTS:,} more: see the page Data exports, or take a shorter range"
 
 
 def _reckoned(found: "Forecast") -> Iterator[str]:

@@ -9,10 +9,10 @@ from contextlib import redirect_stdout
 from typing import TextIO
 
 from data_export.errors import DataExportError
-from data_export_airflow.commands import backfill, check, init, new, plan, run, validate
+from data_export_airflow.commands import backfill, check, files, init, new, plan, run, status, validate
 
 PROGRAM = "python -m data_export_airflow"
-COMMANDS = (new, validate, plan, check, backfill, run, init)
+COMMANDS = (new, validate, plan, check, status, files, backfill, run, init)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -29,7 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.out.flush()
         return code
     except DataExportError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        problems = getattr(error, "problems", ())  # of a broken file: `file:line: key: problem`, which says it all
+        print(*(problems or [f"{type(error).__name__}: {error}"]), sep="\n", file=sys.stderr)
         return 1
     except BrokenPipeError:
         if _is_read(options.out):

@@ -43,6 +43,7 @@ def add(commands: Any) -> None:
         metavar="KEY=VALUE",
         help="any other key, e.g. export_type=work-orders-states or connector_config.sftp_host_key='ssh-ed25519 AAAA'",
     )
+    parser.add_argument("--json", action="store_true", help="print one object: file, dag_id, next")
     parser.set_defaults(command=run)
 
 
@@ -58,12 +59,8 @@ def run(options: argparse.Namespace) -> int:
         raise ConfigError(f"{quoted(name)} is not an export's name: use 1 to 63 of a-z, 0-9 and '-', not '-' first")
     if path.exists():
         raise ConfigError(f"{path} is there already: edit it, or choose another name")
-    try:
-        text = _text(options)
-    except ValueError as wrong:
-        print(f"{wrong}: nothing was written", file=sys.stderr)
-        return 2
-    if problems := _problems(path, text):
+    text, problems = _draft(path, options)
+    if problems:
         print(*problems, "nothing was written", sep="\n", file=sys.stderr)
         return 2
     try:
@@ -79,10 +76,26 @@ def run(options: argparse.Namespace) -> int:
         (f"airflow dags unpause {dag_id(name)}", "once the file is where Airflow reads it"),
         (f"{program} backfill {name} --from DAY --to DAY", "for windows of the past"),
     )
+    if options.json:
+        done = {"file": str(path), "dag_id": dag_id(name), "next": [command for command, _ in steps]}
+        print(json.dumps(done, indent=2), file=options.out)
+        return 0
     width = max(len(command) for command, _ in steps)
     lines = [f"  {command:<{width}}  {meaning}" for command, meaning in steps]
     print(f"{path} is written. Next:", *lines, sep="\n", file=options.out)
     return 0
+
+
+def _draft(path: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
+    """The file's text, and all that is wrong: where the target is, what the other flags lack is listed all the same."""
+    try:
+        text = _text(options)
+    except ValueError as wrong:
+        readable = [setting for setting in options.set if "=" in setting and not setting.startswith(_CONFIG)]
+        other = {"target": "gs://bucket/", "connector": None, "set": readable}
+        found = _problems(path, _text(argparse.Namespace(**vars(options) | other)))
+        return "", [str(wrong), *(line for line in found if not line.startswith("--target"))]
+    return text, _problems(path, text)
 
 
 def _text(options: argparse.Namespace) -> str:
@@ -93,7 +106,7 @@ def _text(options: argparse.Namespace) -> str:
     """
     from datetime import UTC, datetime
 
-    from data_export.config.fields import quoted
+    from data_export.config.fields import quoted, quoted_address
     from data_export.config.load import load_customer
     from data_export.config.platform import ROOT
 
@@ -102,8 +115,8 @@ def _text(options: argparse.Namespace) -> str:
     found, target = _from_target(options.target or "")
     connector = options.connector or found
     if not connector:
-        missing = ["--target"] if options.site else ["--site", "--target"]
-        raise ValueError(f"{' and '.join(missing)} must be given; a target is {_TARGETS}")
+        what = f"{quoted_address(options.target)} is not one" if options.target else "is missing"
+        raise ValueError(f"--target: {what}: give {_TARGETS}")
     if connector not in examples:
         raise ValueError(f"{quoted(connector)} is not a connector: use one of {', '.join(examples)}")
     if found and found != connector:

@@ -3,9 +3,10 @@
 import argparse
 import json
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from data_export.wording import harmless
+from data_export_airflow.commands.output import Progress, painted
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from data_export_airflow.commands.planning import Plan, PlannedExport
 
 _SIGNS = {"added": "+", "changed": "~", "removed": "-", "broken": "x", "mended": "+"}
+_COLOURS = {"added": "green", "changed": "yellow", "removed": "red", "broken": "red", "mended": "green"}
 
 
 def add(commands: Any) -> None:
@@ -34,19 +36,22 @@ def run(options: argparse.Namespace) -> int:
     from data_export_airflow.commands.planning import make_plan
 
     now = datetime.now(UTC)
-    plan = make_plan(customers_dir(), options.since, now, ask_source=not options.no_source)
-    text = json.dumps(plan.to_dict(), indent=2) if options.json else "\n".join(_text(plan, now))
+    with Progress(f"comparing the customer files with {options.since}"):
+        plan = make_plan(customers_dir(), options.since, now, ask_source=not options.no_source)
+    text = json.dumps(plan.to_dict(), indent=2) if options.json else "\n".join(_text(plan, now, options.out))
     print(text, file=options.out)
     return 1 if any(export.change.kind == "broken" or export.refusals for export in plan.exports) else 0
 
 
-def _text(plan: "Plan", now: "datetime") -> Iterator[str]:
+def _text(plan: "Plan", now: "datetime", out: TextIO) -> Iterator[str]:
     kinds = [export.change.kind for export in plan.exports]
     counts = [f"{kinds.count(kind)} {kind}" for kind in _SIGNS if kind in kinds]
     yield f"since {plan.since} ({plan.commit[:12]}): {', '.join([*counts, f'{plan.unchanged} unchanged'])}"
     for export in plan.exports:
         yield ""
-        yield from _export(export, now)
+        sign, *lines = _export(export, now)
+        yield painted(sign, _COLOURS[export.change.kind], out)
+        yield from lines
     if plan.source is not None and any(export.runs for export in plan.exports):
         yield f"\nnot everything was counted at the source: {plan.source}"
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from data_export.config.fields import NAME
 from data_export.config.load import load_customers
@@ -20,10 +20,11 @@ from data_export.config.platform import PlatformSettings, load_platform
 from data_export.errors import ConfigError, DataExportError, LimitExceeded
 from data_export.limits import Limit, Limits, check_window, limits_of
 from data_export.review import Change, SampleObjects, compare, sample_objects
-from data_export.source.estimate import Counted, count
 from data_export.window import ExportWindow
-from data_export_airflow.connections.source import source_dsn
-from data_export_airflow.schedule.windows import PlannedRun, gap_or_overlap, last_complete, upcoming
+
+if TYPE_CHECKING:  # both import Airflow or its like, for seconds: a merge that changes nothing needs neither
+    from data_export.source.estimate import Counted
+    from data_export_airflow.schedule.windows import PlannedRun
 
 _RUNS = 3
 _SECONDS_EACH, _SECONDS = 5.0, 30.0  # that the source is asked, for one export and in all
@@ -37,13 +38,13 @@ class PlannedExport:
     """
 
     change: Change
-    runs: tuple[PlannedRun, ...] = ()
+    runs: "tuple[PlannedRun, ...]" = ()
     note: str | None = None
     seam: str | None = None
     objects: SampleObjects | None = None
     limits: Limits | None = None
     refusals: tuple[str, ...] = ()
-    counted: Counted | None = None
+    counted: "Counted | None" = None
     counted_in: ExportWindow | None = None
 
     @property
@@ -114,6 +115,9 @@ def _planned(change: Change, platform: PlatformSettings, source: "_Source", now:
     export = change.after
     if export is None:
         return PlannedExport(change)
+
+    from data_export_airflow.schedule.windows import gap_or_overlap, last_complete, upcoming
+
     limits = limits_of(change.name, export, platform.limits)
     runs = upcoming(export, limits.settle, now, _RUNS, follows=change.before)
     recent = last_complete(export, limits.settle, now)
@@ -131,7 +135,7 @@ def _planned(change: Change, platform: PlatformSettings, source: "_Source", now:
     )
 
 
-def _note(export: AnyExport, before: AnyExport | None, runs: list[PlannedRun]) -> str | None:
+def _note(export: AnyExport, before: AnyExport | None, runs: "list[PlannedRun]") -> str | None:
     if runs:
         is_history = before is None and export.interval != "once" and export.start < runs[0].window.start
         return (
@@ -144,7 +148,7 @@ def _note(export: AnyExport, before: AnyExport | None, runs: list[PlannedRun]) -
     return f"no run is due: end_date {export.end_date} is past; windows that are to be delivered are a backfill"
 
 
-def _refusals(name: str, export: AnyExport, limits: Limits, runs: list[PlannedRun]) -> Iterator[str]:
+def _refusals(name: str, export: AnyExport, limits: Limits, runs: "list[PlannedRun]") -> Iterator[str]:
     """What the first step of these runs will refuse."""
     for run in runs:
         try:
@@ -161,12 +165,16 @@ class _Source:
         self._source = platform.source
         self._until = time.monotonic() + _SECONDS
 
-    def count(self, export: AnyExport, window: ExportWindow) -> Counted | None:
+    def count(self, export: AnyExport, window: ExportWindow) -> "Counted | None":
         left = self._until - time.monotonic()
         if self.silence is None and left <= 1:
             self.silence = f"not asked for the rest after {_SECONDS:.0f} seconds"
         if self.silence is not None:
             return None
+
+        from data_export.source.estimate import count
+        from data_export_airflow.connections.source import source_dsn
+
         try:
             dsn, seconds = source_dsn(self._source.conn_id), min(left, _SECONDS_EACH)
             return count(dsn, export, [window], seconds, row_security=self._source.row_security)
@@ -197,7 +205,9 @@ def files_at(revision: str, folder: Path) -> Iterator[Revision]:
     named = f"{revision}^{{commit}}"
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", named, what=revision).decode().strip()
     with tempfile.TemporaryDirectory(prefix="data-export-plan-") as scratch:
-        if not _run(folder, "cat-file", "-e", f"{commit}:./").returncode:
+        if _run(
+            folder, "ls-tree", "--full-tree", f"{commit}:./"
+        ).stdout:  # of a commit without files git makes no readable archive
             archive = _git(folder, "archive", "--format=tar", commit)
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 flat = [member for member in tar if "/" not in member.name and not member.isdir()]

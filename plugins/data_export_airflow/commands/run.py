@@ -6,6 +6,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from data_export_airflow.commands.output import Progress
+
 
 def add(commands: Any) -> None:
     parser = commands.add_parser("run", help="export one window without a scheduler and print the receipt as JSON")
@@ -19,14 +21,16 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from data_export.window import ExportWindow
-    from data_export_airflow.execution.steps import run_export
 
     try:
         window = ExportWindow(options.start, options.end)
     except ValueError as error:
         print(f"--from and --to: {error}", file=sys.stderr)
         return 2
-    receipt = run_export(options.file, window)
+    with Progress(f"exporting {window} of {options.file.stem}"):
+        from data_export_airflow.execution.steps import run_export
+
+        receipt = run_export(options.file, window)
     print(receipt.model_dump_json(indent=2), file=options.out)
     return 0
 

@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from data_export_airflow.commands.output import painted
+
 
 def add(commands: Any) -> None:
     parser = commands.add_parser("validate", help="list every problem of every customer file")
@@ -24,15 +26,19 @@ def add(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from data_export.config.platform import customers_dir
+    from data_export.config.problems.problems import once
     from data_export.config.validate import check_files
 
     loaded = check_files(options.files or [customers_dir()])
-    errors = sum(problem.is_error for problem in loaded.problems)
+    said = once(loaded.problems)
+    errors = sum(problem.is_error for problem in said)
     if options.json:
         print(json.dumps([problem.to_dict() for problem in loaded.problems], indent=2), file=options.out)
         return 1 if errors else 0
-    for problem in loaded.problems:
-        print(problem, file=options.out)
+    for problem in said:
+        place, colon, message = str(problem).partition(": ")
+        colour = "red" if problem.is_error else "yellow"
+        print(f"{painted(place, colour, options.out)}{colon}{message}", file=options.out)
     right, others = len(loaded.right), f", {errors} error{'s' * (errors != 1)} in others" if errors else ", no errors"
     print(f"{right} customer file{'s' * (right != 1)} {'is' if right == 1 else 'are'} right{others}", file=options.out)
     return 1 if errors else 0

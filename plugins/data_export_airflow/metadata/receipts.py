@@ -22,6 +22,7 @@ WINDOW: ColumnElement[Any] = AssetEvent.extra["window"]
 RunKey = tuple[int, datetime | None]
 _CHUNK = 2000
 _KEPT = 20_000
+_READ = 50  # whole receipts at once: one may list a thousand sites
 
 
 class Delivery(NamedTuple):
@@ -108,6 +109,26 @@ def receipt(session: Session, dag_id: str, event_id: int) -> dict[str, Any] | No
 def receipts(session: Session, event_ids: Iterable[int]) -> dict[int, dict[str, Any]]:
     statement = select(AssetEvent.id, AssetEvent.extra).where(AssetEvent.id.in_(list(event_ids)))
     return {row.id: row.extra for row in session.execute(statement)}
+
+
+def of_windows(
+    session: Session, dag_id: str, first: datetime, last: datetime, newest: int | None = None
+) -> Iterator[dict[str, Any]]:
+    """The newest receipt of each window that starts in `[first, last)`, oldest window first.
+
+    Args:
+        newest: leaves out all windows but so many of the last.
+    """
+    found: dict[tuple[datetime, datetime], int] = {}
+    for delivery in sorted(deliveries(session, dag_id, first).values(), key=lambda each: each.at):
+        if delivery.window:
+            start, end = (datetime.fromisoformat(delivery.window[key]) for key in ("start", "end"))
+            if first <= start < last:
+                found[start, end] = delivery.event_id
+    ordered = [found[bounds] for bounds in sorted(found)][-newest if newest else 0 :]
+    for begin in range(0, len(ordered), _READ):
+        some = receipts(session, ordered[begin : begin + _READ])
+        yield from (some[event_id] for event_id in ordered[begin : begin + _READ])
 
 
 def _assets(dag_id: str) -> Any:

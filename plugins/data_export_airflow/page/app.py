@@ -37,10 +37,17 @@ from data_export_airflow.metadata.exports import Volume, Volumes, totals
 from data_export_airflow.metadata.failures import Failure, by_reason, can_check, failures_since, last_check, problems
 from data_export_airflow.metadata.late import UNREADABLE
 from data_export_airflow.metadata.missing import MissingWindows
+from data_export_airflow.metadata.overview import (
+    Deliveries,
+    ExportRow,
+    Overview,
+    at_a_glance,
+    with_delivery,
+    without_runs,
+)
 from data_export_airflow.page.cache import Cached
 from data_export_airflow.page.detail import detail
-from data_export_airflow.page.overview import ExportRow, Overview, at_a_glance, without_runs
-from data_export_airflow.page.search import Asked, Deliveries, SortKey, listing, with_delivery
+from data_export_airflow.page.search import Asked, SortKey, listing
 
 STATIC = FilePath(__file__).parent / "static"
 #: How old an answer may be, and how old one may be that is shown while the next is made.

@@ -2,15 +2,13 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, Literal
 
-from data_export_airflow.metadata.receipts import Delivery, RunKey
-from data_export_airflow.page.overview import ExportRow
+from data_export_airflow.metadata.overview import Deliveries, ExportRow, with_delivery
 
 SortKey = Literal["name", "connector", "interval", "state", "window", "lag", "rows", "bytes", "images", "next"]
 
-Deliveries = dict[RunKey, Delivery | None]
 BY_TOTALS: dict[SortKey, str] = {"rows": "work_orders", "bytes": "bytes", "images": "images"}
 
 #: The most urgent first.
@@ -73,15 +71,6 @@ def listing(rows: list[ExportRow], asked: Asked, deliveries: Callable[[list[Expo
         "connectors": sorted({row.connector for row in rows if row.connector}),
         "exports": [with_delivery(row, delivered) for row in page],
     }
-
-
-def with_delivery(row: ExportRow, deliveries: Deliveries) -> dict[str, Any]:
-    """The row, and what its last delivered window held."""
-    found = deliveries.get(row.delivered_key) if row.delivered_key else None
-    shown = {name: value for name, value in asdict(row).items() if name != "delivered_key"}
-    if found is not None and found.window:  # `end_date` may have cut the window
-        shown |= {"delivered_start": found.window["start"], "delivered_end": found.window["end"]}
-    return {**shown, "delivered_at": found and found.at, "totals": found and found.totals}
 
 
 def _by_total(name: str, deliveries: Deliveries) -> Callable[[ExportRow], Any]:

@@ -159,9 +159,45 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
     "interval": (FULL.replace("daily", "Daly"), [(2, "interval", "did you mean daily?")]),
     "cron preset": (FULL.replace("daily", "'@weekly'"), [(2, "interval", "did you mean weekly?")]),
     "cron of four": (FULL.replace("daily", "0 6 * *"), [(2, "interval", "five fields such as '0 6 * * 1'")]),
-    "cron out of range": (FULL.replace("daily", "0 25 * * *"), [(2, "interval", "out of range")]),
+    "cron out of range": (
+        FULL.replace("daily", "0 25 * * *"),
+        [(2, "interval", "its hour '25' is not valid: write *, or 0-23")],
+    ),
+    "a password of a server": (
+        HEAD + SFTP + "  sftp_pass: x\n  conn_id: a\n",
+        [(8, "connector_config.sftp_pass", "put passwords and other secrets into an Airflow connection")],
+    ),
+    "a passphrase under another name": (
+        HEAD + SFTP + "  passphrase: x\n  conn_id: a\n",
+        [(8, "connector_config.passphrase", "did you mean sftp_private_key_passphrase?")],
+    ),
+    "a key of a cloud": (
+        FULL + "  keyfile_dict: x\n",
+        [(8, "connector_config.keyfile_dict", "put passwords and other secrets into an Airflow connection")],
+    ),
+    "cron minute": (
+        FULL.replace("daily", "60 * * * *"),
+        [(2, "interval", "its minute '60' is not valid: write")],
+    ),
+    "cron day": (FULL.replace("daily", "0 0 0 * *"), [(2, "interval", "its day of the month '0' is not valid")]),
+    "cron month": (FULL.replace("daily", "0 0 1 foo *"), [(2, "interval", "its month 'foo' is not valid")]),
+    "cron weekday": (FULL.replace("daily", "0 0 * * 1-9"), [(2, "interval", "its weekday '1-9' is not valid")]),
+    "cron step": (FULL.replace("daily", "'*/0 * * * *'"), [(2, "interval", "its minute '*/0' is not valid")]),
+    "cron's word": (FULL.replace("daily", "'@daily'"), [(2, "interval", "'@daily' is neither")]),
+    "uuid alone": (
+        FULL.replace("[", "").replace("]", ""),
+        [(1, "site_id", "is not a list: write it in brackets, e.g. [4")],
+    ),
+    "no uuid, and alone": (
+        "site_id: 433a60f6\n" + FULL.partition("\n")[2],
+        [(1, "site_id", "e.g. [first, second]; and '433a60f6' is not a uuid: copy it whole")],
+    ),
+    "one of two that are no list": (
+        FULL.replace("[", "").replace("]", ", 12", 1),
+        [(1, "site_id", "e.g. [first, second]; and '12' is not a uuid: copy it whole")],
+    ),
     "cron never": (FULL.replace("daily", "0 0 30 2 *"), [(2, "interval", "no such day ever comes")]),
-    "cron at random": (FULL.replace("daily", "R R * * *"), [(2, "interval", "has not five fields")]),
+    "cron at random": (FULL.replace("daily", "R R * * *"), [(2, "interval", "its minute 'R' is not valid")]),
     "sexagesimal": (FULL.replace("daily", "1:30"), [(2, "interval", "'1:30' is neither")]),
     "date": (
         FULL.replace("2025-03-16", "16.3.2025"),

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from typing import Any, get_args
 
-from pydantic import BaseModel
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_core import ErrorDetails
 
@@ -13,7 +13,11 @@ from data_export.config.fields import quoted
 from data_export.config.reading.yaml_lines import Location
 
 Model = type[BaseModel]
-_SECRET = re.compile(r"passw|pwd|secret|token|credential|access[_-]?key", re.IGNORECASE)
+_SECRET = re.compile(
+    r"pass(w|_|-|$)|pwd|secret|token|credential|(access|api)[_-]?key|keyfile|key[_-]?json|service[_-]?account",
+    re.IGNORECASE,
+)
+_LIST = re.compile(r"[,;\s]+")
 
 
 def explain(error: ErrorDetails, model: Model, location: Location) -> str:
@@ -30,8 +34,23 @@ def explain(error: ErrorDetails, model: Model, location: Location) -> str:
         return "is empty: give it a value, or remove it if it is not needed"
     hidden = any("passphrase" in str(part) for part in location)
     shown = "the value" if hidden or isinstance(error["input"], dict | list) else quoted(error["input"])
+    if kind == "tuple_type" and (item := _wrong_item(error["input"], model, location)):
+        return f"{shown} is not a list: write it in brackets, e.g. [first, second]; and {item}"
     words = _WORDS.get(kind)
     return words(shown, error) if words else f"{shown} is wrong: {error['msg']}"
+
+
+def _wrong_item(value: object, model: Model, location: Location) -> str | None:
+    """What is wrong with a value that should be a list, were it one: otherwise only the next look would find it."""
+    field = field_at(model, location)
+    if not isinstance(value, str) or field is None:
+        return None
+    try:
+        TypeAdapter(field.rebuild_annotation()).validate_python(_LIST.split(value.strip("[] ")))
+    except ValidationError as wrong:
+        first = wrong.errors(include_url=False)[0]
+        return explain(first, model, location) if first["loc"] else None
+    return None
 
 
 def keys_of(model: Model) -> dict[str, FieldInfo]:
@@ -53,6 +72,8 @@ def near(value: object, choices: list[str]) -> str:
 
 def unknown_key(key: str, known: list[str]) -> str:
     """The message for a key that a mapping of the `known` ones has not: a secret's place, or a key that is near."""
+    if "passphrase" in key.lower() and (meant := next((each for each in known if "passphrase" in each), None)):
+        return f"is not a key that is known here: did you mean {meant}?"
     if _SECRET.search(key):
         return "does not belong here: put passwords and other secrets into an Airflow connection, named by conn_id"
     return f"is not a key that is known here{near(key, known)}: remove it, or use one of {', '.join(known)}"

@@ -1,6 +1,6 @@
 """Every export at a glance: state, lag, lateness."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -10,12 +10,15 @@ from data_export.alerts.watch import LateSpan
 from data_export.config.models import name_of
 from data_export.config.moments import CRON
 from data_export.delivery.registry import kinds
+from data_export.wording import duration_in_words
 from data_export_airflow.dags.factory import INVALID_TAG
 from data_export_airflow.metadata.exports import Newest, newest
+from data_export_airflow.metadata.failures import problems, reasons
 from data_export_airflow.metadata.late import Lateness, LateNow, late_now
 from data_export_airflow.metadata.missing import Missing, MissingWindows
-from data_export_airflow.metadata.receipts import RunKey
+from data_export_airflow.metadata.receipts import Delivery, Receipts, RunKey
 
+Deliveries = dict[RunKey, Delivery | None]
 _INTERVALS, _CRON_FIELDS = {"once", *CRON}, 5
 
 
@@ -72,11 +75,62 @@ def at_a_glance(session: Session, now: datetime, missing_windows: MissingWindows
     return Overview(now, sorted(rows, key=lambda export: export.name), late.unknown)
 
 
+def standing(session: Session, now: datetime) -> tuple[list[dict[str, Any]], str | None]:
+    """Every export as the list shows it, each with the `reason` of its state, in order of names.
+
+    A customer file that never made a DAG is in it as `broken`. And why late windows are not known, if so.
+    """
+    _, rows, late_unknown = at_a_glance(session, now, MissingWindows())
+    delivered = Receipts()(session, [row.delivered_key for row in rows if row.delivered_key])
+    broken: dict[str, str] = {}
+    for problem in problems(session):
+        if problem.dag_id is not None:
+            line = "" if problem.line is None else f":{problem.line}"
+            broken.setdefault(problem.dag_id, f"{problem.file}{line}: {problem.message}")
+    known = {row.dag_id: with_delivery(row, delivered) | {"reason": _reason(session, row, broken)} for row in rows}
+    for dag_id in broken.keys() - known:
+        nothing = {key: None for key in (*_OF_DAG, *_OF_RUNS, "delivered_at", "totals") if key != "delivered_key"}
+        known[dag_id] = nothing | {
+            "dag_id": dag_id,
+            "name": name_of(dag_id),
+            "state": "broken",
+            "reason": broken[dag_id],
+        }
+    return sorted(known.values(), key=lambda row: str(row["name"])), late_unknown
+
+
+def _reason(session: Session, row: ExportRow, broken: dict[str, str]) -> str | None:
+    """Why the export is in its state; None where the state says it all."""
+    if row.state == "broken":
+        return broken.get(row.dag_id)
+    if row.state == "failed" and row.last_run_state == "failed" and row.last_run_id:
+        return reasons(session, row.dag_id, [row.last_run_id]).get(row.last_run_id)
+    if row.state in ("failed", "late") and row.late_windows:
+        failed = " failed and" if row.state == "failed" else ""
+        what = "window" if row.late_windows == 1 else "windows"
+        is_late = "is" if row.late_windows == 1 else "are"
+        since = duration_in_words(row.late_seconds)
+        return f"{row.late_windows:,} {what}{failed} {is_late} late, the oldest for {since}"
+    if row.state == "incomplete" and row.missing:
+        what = "window was" if row.missing == 1 else "windows were"
+        return f"{row.missing:,} {what} never delivered, from {row.missing_start:%Y-%m-%d} on: backfill them"
+    return None
+
+
 def without_runs(row: ExportRow) -> ExportRow:
     """What remains of the row for a user who may read DAGs, but not their runs."""
     state = "broken" if row.state == "broken" else "paused" if row.paused else "hidden"
     nothing: dict[str, Any] = dict.fromkeys(_OF_RUNS)
     return replace(row, state=state, **nothing)
+
+
+def with_delivery(row: ExportRow, deliveries: Deliveries) -> dict[str, Any]:
+    """The row, and what its last delivered window held."""
+    found = deliveries.get(row.delivered_key) if row.delivered_key else None
+    shown = {name: value for name, value in asdict(row).items() if name != "delivered_key"}
+    if found is not None and found.window:  # `end_date` may have cut the window
+        shown |= {"delivered_start": found.window["start"], "delivered_end": found.window["end"]}
+    return {**shown, "delivered_at": found and found.at, "totals": found and found.totals}
 
 
 def _export(found: Newest, late_now: LateNow, missing: Missing | None, now: datetime) -> ExportRow:
@@ -120,8 +174,8 @@ def _state(found: Newest, late: Lateness | None, missing: Missing | None, is_kno
         ("failed", (last is not None and last.state == "failed") or (late is not None and late.failed)),
         ("late", late is not None),
         ("running", dag.active > 0),
-        ("paused", dag.is_paused),
         ("off", dag.timetable_type.endswith("NullTimetable")),
+        ("paused", dag.is_paused),
         ("incomplete", missing is not None),
         ("ended", good is not None and found.has_ended),
         ("unwatched", good is not None and not is_known),

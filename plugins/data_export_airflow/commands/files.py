@@ -1,0 +1,162 @@
+"""`files` and `verify`: what was delivered, by the receipts, and whether it still is where they say."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from data_export_airflow.commands.output import Progress, as_json, columns, instant, joined, painted
+
+if TYPE_CHECKING:
+    from data_export.pipeline.verify import DeliveredFile, Verified
+
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+_NEWEST = 10
+_COLOURS = {"ok": "green", "elsewhere": "yellow"}
+
+
+def add(commands: Any) -> None:
+    files = commands.add_parser(
+        "files",
+        help="list delivered files: window, work orders, bytes, checksum and address, from the receipts",
+        description=f"Without a range, of the newest {_NEWEST} windows that were delivered. A date without zone is "
+        "midnight in the export's timezone. It asks Airflow's database only, not the target: see verify.",
+    )
+    files.add_argument("name", metavar="NAME", help="export, by the name of its file")
+    files.add_argument("--window", metavar="DATE", help="only windows that hold this moment, e.g. 2025-03-16")
+    _add_range(files, needed=False)
+    files.set_defaults(command=run_files)
+    verify = commands.add_parser(
+        "verify",
+        help="compare what receipts say with what is at the target: missing, other size, other content",
+        description="It reads only, with the rights that the export has anyway. A file whose checksum the target does "
+        "not keep is read back. Exit code 1 where a file is missing, different or unreadable.",
+    )
+    verify.add_argument("name", metavar="NAME", help="export, by the name of its file")
+    _add_range(verify, needed=True)
+    verify.add_argument("--sizes", action="store_true", help="read nothing back: compare presence and size only")
+    verify.set_defaults(command=run_verify)
+
+
+def _add_range(parser: argparse.ArgumentParser, *, needed: bool) -> None:
+    parser.add_argument(
+        "--from", dest="start", metavar="DATE", required=needed, help="windows that start here or later"
+    )
+    parser.add_argument("--to", dest="end", metavar="DATE", required=needed, help="end of the range, exclusive")
+    parser.add_argument("--json", action="store_true", help="print a list of objects, one for each file")
+
+
+def run_files(options: argparse.Namespace) -> int:
+    with Progress("asking Airflow's database"):
+        files = list(_delivered(options.name, options.window, options.start, options.end))
+    if options.json:
+        print(as_json([file.to_dict() for file in files]), file=options.out)
+        return 0
+    rows = [
+        (_window(file), f"{file.work_orders:,}", f"{file.bytes:,}", file.outcome, file.sha256, file.uri)
+        for file in files
+    ]
+    head, *table = columns(("WINDOW (UTC)", "WORK ORDERS", "BYTES", "OUTCOME", "SHA256", "ADDRESS"), rows)
+    print(painted(joined(head), "dim", options.out), file=options.out)
+    print(*map(joined, table), sep="\n", end="\n" * bool(table), file=options.out)
+    windows = len({(file.start, file.end) for file in files})
+    print(f"{_count(len(files), 'file')} of {_count(windows, 'window')}", file=options.out)
+    return 0
+
+
+def run_verify(options: argparse.Namespace) -> int:
+    found: list[Verified] = []
+    with Progress(f"verifying {options.name}") as progress:
+        files = list(_delivered(options.name, None, options.start, options.end))
+        if not files:
+            print(f"nothing of {options.name} was delivered in that range", file=sys.stderr)
+            return 1
+
+        from data_export.config.load import load_named
+        from data_export.config.platform import load_platform
+        from data_export.errors import ConfigError
+        from data_export.pipeline.verify import verify
+        from data_export_airflow.connections.clients import destination
+
+        export = load_named(options.name)
+        if export.connector_config.recipients():
+            raise ConfigError(f"{options.name}: its files are mailed as links, which end: there is no target to verify")
+
+        def report(one: "Verified") -> None:
+            found.append(one)
+            progress.text = f"verified {len(found):,} of {_count(len(files), 'file')}"
+
+        verify(destination(options.name, export, load_platform()), files, report, read=not options.sizes)
+    found.sort(key=lambda one: (one.file.start, one.file.end, one.file.site_id))
+    if options.json:
+        print(as_json([one.to_dict() for one in found]), file=options.out)
+    else:
+        print(*_verdict(found, options), sep="\n", file=options.out)
+    return 0 if all(one.ok or one.found == "elsewhere" for one in found) else 1
+
+
+def _verdict(found: "list[Verified]", options: argparse.Namespace) -> Iterator[str]:
+    """What is not as it should be, and the counts."""
+    wrong = [one for one in found if not one.ok]
+    rows = [(_window(one.file), one.found, f"{one.file.uri}{one.detail and f': {one.detail}'}") for one in wrong]
+    if wrong:
+        head, *table = columns(("WINDOW (UTC)", "FOUND", "FILE"), rows)
+        yield painted(joined(head), "dim", options.out)
+        for cells, one in zip(table, wrong, strict=True):
+            cells[1] = painted(cells[1], _COLOURS.get(one.found, "red"), options.out)
+            yield joined(cells)
+    counts = Counter(one.found for one in found)
+    yield f"{_count(len(found), 'file')}: {', '.join(f'{number:,} {what}' for what, number in counts.most_common())}"
+    if any(not one.ok and one.found != "elsewhere" for one in found):
+        again = f"python -m data_export_airflow backfill {options.name} --from DATE --to DATE --reprocess completed"
+        yield f"to deliver them again: {again}"
+
+
+def _delivered(name: str, window: str | None, start: str | None, end: str | None) -> "Iterator[DeliveredFile]":
+    """The files of the newest receipt of each window, oldest first.
+
+    Raises:
+        ConfigError: Airflow knows no such export, or a date is none.
+    """
+    from data_export.config.load import customer_names
+    from data_export.config.models import dag_id
+    from data_export.config.problems.explain import near
+    from data_export.errors import ConfigError
+    from data_export.pipeline.verify import files_of
+    from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
+    from data_export_airflow.metadata.receipts import of_windows
+    from data_export_airflow.metadata.windows import schedule
+
+    with airflow_database(), airflow_session() as session:
+        plan = schedule(session, dag_id(name))
+        if plan is None:
+            raise ConfigError(
+                f"Airflow has no DAG {dag_id(name)}{near(name, customer_names())}: correct the name (`status` lists "
+                "all), or wait half a minute where the file is new"
+            )
+        first, last, at = (_moment(text, plan.timezone.key) for text in (start, end, window))
+        newest = None if start or end or window else _NEWEST
+        for receipt in of_windows(session, dag_id(name), first or _FIRST, last or _LAST, newest):
+            for file in files_of(receipt):
+                if at is None or datetime.fromisoformat(file.start) <= at < datetime.fromisoformat(file.end):
+                    yield file
+
+
+def _moment(text: str | None, timezone: str) -> datetime | None:
+    from data_export.config.moments import instant, moment
+    from data_export.errors import ConfigError
+
+    try:
+        return instant(moment(text), timezone) if text else None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+
+
+def _window(file: "DeliveredFile") -> str:
+    return f"{instant(file.start)} to {instant(file.end)}"
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"

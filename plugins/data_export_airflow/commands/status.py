@@ -1,0 +1,98 @@
+"""`status`: how every export stands, as the page shows it, for a terminal or a cron job."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any, TextIO
+
+from data_export_airflow.commands.output import Progress, as_json, columns, instant, joined, painted
+
+_BAD = {"broken": "red", "failed": "red", "late": "red", "incomplete": "yellow", "unwatched": "yellow"}
+_COLOURS = _BAD | {"delivered": "green", "running": "blue", "paused": "dim", "off": "dim", "ended": "dim"}
+_HEAD = ("NAME", "STATE", "DELIVERED TO (UTC)", "LAG", "NEXT RUN (UTC)", "REASON")
+
+
+def add(commands: Any) -> None:
+    parser = commands.add_parser(
+        "status",
+        help="show how the exports stand: state, last delivery, lag, next run, reason",
+        description="The same as the page Data exports. For a cron job: exit code 1 where an export is broken, failed, "
+        "late or incomplete, or where no scheduler is alive.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="exports, by the name of their files; default: all")
+    parser.add_argument(
+        "--json",
+        action="store_true",
+        help="print one object: as_of, scheduler, late_unknown, exports with all that the page knows",
+    )
+    parser.set_defaults(command=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    with Progress("asking Airflow's database"):
+        from datetime import UTC, datetime
+
+        from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
+        from data_export_airflow.metadata.backfills import has_scheduler
+        from data_export_airflow.metadata.overview import standing
+
+        now = datetime.now(UTC)
+        with airflow_database(), airflow_session() as session:
+            (exports, unknown), is_alive = standing(session, now), has_scheduler(session)
+    chosen = _named(options.names, exports) if options.names else exports
+    if options.json:
+        shown = {"as_of": now, "scheduler": is_alive, "late_unknown": unknown, "exports": chosen}
+        print(as_json(shown), file=options.out)
+    else:
+        _print(chosen, options.out)
+    if unknown:
+        print(unknown, file=sys.stderr)
+    if not is_alive:
+        print("no scheduler of Airflow is alive: no run starts until one is", file=sys.stderr)
+    return 1 if unknown or not is_alive or any(export["state"] in _BAD for export in chosen) else 0
+
+
+def _named(names: Iterable[str], exports: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """
+    Raises:
+        ConfigError: Airflow knows no export of that name.
+    """
+    from data_export.config.load import customer_names
+    from data_export.config.problems.explain import near
+    from data_export.errors import ConfigError
+
+    known = {export["name"]: export for export in exports}
+    for name in names:
+        if name not in known and name in customer_names():
+            raise ConfigError(
+                f"{name}: Airflow has no DAG of it yet: it comes within half a minute of its file, as long as the "
+                "dag-processor runs"
+            )
+        if name not in known:
+            raise ConfigError(f"Airflow knows no export {name!r}{near(name, sorted(known))}: correct the name")
+    return [known[name] for name in dict.fromkeys(names)]
+
+
+def _print(exports: list[dict[str, Any]], out: TextIO) -> None:
+    from data_export.wording import duration_in_words
+
+    rows = [
+        (
+            export["name"],
+            export["state"],
+            instant(export["delivered_end"]),
+            duration_in_words(export["lag_seconds"]),
+            instant(export["next_run"]),
+            export["reason"] or "",
+        )
+        for export in exports
+    ]
+    head, *table = columns(_HEAD, rows)
+    print(painted(joined(head), "dim", out), file=out)
+    for cells, (_, state, *_rest) in zip(table, rows, strict=True):
+        cells[1] = painted(cells[1], _COLOURS.get(state), out)
+        print(joined(cells), file=out)
+    counts = Counter(export["state"] for export in exports)
+    states = ", ".join(f"{number:,} {state}" for state, number in counts.most_common())
+    print(f"{len(exports):,} export{'s' * (len(exports) != 1)}{f': {states}' if exports else ''}", file=out)

@@ -1,0 +1,136 @@
+"""`files` and `verify`: what receipts say was delivered, and what is at the target."""
+
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from data_export.layout import data_key
+from data_export.window import ExportWindow
+from data_export_airflow.commands.cli import main
+from tests.page.conftest import _tables, db, history
+from tests.page.history import SITE, History
+
+__all__ = ["_tables", "db", "history"]
+DAY = timedelta(days=1)
+FIRST = datetime(2025, 3, 16, tzinfo=UTC)
+FILE = f"""\
+site_id: [{SITE}]
+interval: daily
+start_date: 2025-03-01
+end_date: 2025-04-01
+connector_type: cloud_storage
+connector_config: {{storage_uri: "file://%s/", export_images: false}}
+"""
+
+
+@pytest.fixture
+def target(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DATA_EXPORT_TARGETS__ALLOW_LOCAL", "true")
+    return tmp_path / "target"
+
+
+@pytest.fixture
+def acme(history: History, target: Path) -> str:
+    (history.customers / "acme.yaml").write_text(FILE % target)
+    history.parse()
+    return "data_export__acme"
+
+
+def deliver(history: History, dag: str, target: Path, start: datetime, end: datetime, data: bytes, **run: Any) -> Path:
+    """A file at the target, and the run and receipt that brought it."""
+    path = target / data_key(SITE, "work-orders-timeline", ExportWindow(start, end))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
+    site = {"uri": f"file://{path}", "bytes": len(data), "sha256": hashlib.sha256(data).hexdigest()}
+    history.run(dag, start, end, orders=2, sums=site, **run)
+    return path
+
+
+def listed(capsys: pytest.CaptureFixture[str], *arguments: str, command: str = "files", code: int = 0) -> Any:
+    assert main([command, "acme", "--json", *arguments]) == code
+    return json.loads(capsys.readouterr().out)
+
+
+def test_the_newest_receipt_of_each_window_is_listed(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for days in range(12):
+        deliver(history, acme, target, FIRST + days * DAY, FIRST + (days + 1) * DAY, b"1\n" * days)
+    again = {"run_id": "manual", "run_type": "manual", "logical_date": None, "began": FIRST + 100 * DAY}
+    deliver(history, acme, target, FIRST + 11 * DAY, FIRST + 12 * DAY, b"again", **again)
+    found = listed(capsys)
+    assert [file["start"][:10] for file in found] == [str((FIRST + days * DAY).date()) for days in range(2, 12)]
+    assert (found[-1]["bytes"], found[-1]["sha256"]) == (5, hashlib.sha256(b"again").hexdigest())
+    assert len(listed(capsys, "--from", "2025-03-16", "--to", "2025-03-19")) == 3
+    assert [file["start"][:10] for file in listed(capsys, "--window", "2025-03-20T12:00")] == ["2025-03-20"]
+    assert listed(capsys, "--window", "2025-01-01") == []
+
+
+def test_files_in_columns(history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n")
+    assert main(["files", "acme"]) == 0
+    head, row, last = capsys.readouterr().out.splitlines()
+    assert head.split()[:2] == ["WINDOW", "(UTC)"]
+    assert row.startswith("2025-03-16 00:00 to 2025-03-17 00:00")
+    assert row.endswith(f"{hashlib.sha256(b'1' + chr(10).encode()).hexdigest()}  file://{path}")
+    assert last == "1 file of 1 window"
+
+
+def test_verify_says_what_is_missing_and_how_to_deliver_it_again(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, longer, _ = (
+        deliver(history, acme, target, FIRST + days * DAY, FIRST + (days + 1) * DAY, b"1\n") for days in range(3)
+    )
+    whole = ("--from", "2025-03-16", "--to", "2025-03-19")
+    assert [file["found"] for file in listed(capsys, *whole, command="verify")] == ["ok", "ok", "ok"]
+    gone.unlink()
+    longer.write_bytes(b"longer")
+    assert main(["verify", "acme", *whole]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].split()[-2:] == ["missing", f"file://{gone}"]
+    assert f"file://{longer}: 6 B (6 bytes), not 2 B (2)" in lines[2]
+    assert lines[3] == "3 files: 1 missing, 1 other size, 1 ok"
+    assert lines[4].endswith("backfill acme --from DATE --to DATE --reprocess completed")
+    found = listed(capsys, *whole, command="verify", code=1)
+    assert [file["found"] for file in found] == ["missing", "other size", "ok"]
+    assert not gone.exists()  # it reads only
+
+
+@pytest.mark.parametrize("command", ["files", "verify"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nobody", "--from", "2025-03-16", "--to", "2025-03-17"], "Airflow has no DAG data_export__nobody: correct"),
+        (["acne", "--from", "2025-03-16", "--to", "2025-03-17"], "data_export__acne (did you mean acme?): correct"),
+        (["acme", "--from", "16.3.2025", "--to", "2025-03-17"], "'16.3.2025' is not a date"),
+    ],
+)
+def test_a_name_or_date_that_is_none(
+    history: History, acme: str, command: str, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, *arguments]) == 1
+    assert said in capsys.readouterr().err
+
+
+def test_nothing_to_verify_is_said_and_is_no_success(
+    history: History, acme: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", "acme", "--from", "2025-03-16", "--to", "2025-03-17"]) == 1
+    assert "nothing of acme was delivered in that range" in capsys.readouterr().err
+    assert main(["files", "acme"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "0 files of 0 windows"
+
+
+def test_mailed_links_have_no_target(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n")
+    mailed = FILE.partition("connector_type")[0] + "connector_type: email\nconnector_config: {emails: [a@b.example]}\n"
+    (history.customers / "acme.yaml").write_text(mailed)
+    assert main(["verify", "acme", "--from", "2025-03-16", "--to", "2025-03-17"]) == 1
+    assert "there is no target to verify" in capsys.readouterr().err

@@ -1,0 +1,104 @@
+"""What people find after the demo: files, links that work again, an answer; and that it is never silent for long."""
+
+import json
+import threading
+import time
+from email.message import EmailMessage
+from pathlib import Path
+
+import boto3
+import httpx
+import pytest
+from botocore.config import Config
+
+from data_export.errors import DataExportError
+from demo import answer, session
+from demo.ls import GCS_FOLDER, SFTP_FOLDER, show_files
+from demo.platform import free_port
+from demo.servers.s3 import S3Server
+
+
+def test_objects_and_links_of_s3_survive_a_restart(tmp_path: Path) -> None:
+    with S3Server(tmp_path, keeps=True) as server:
+        port = server.port
+        server.create_bucket("staging")
+        client = boto3.client(
+            "s3",
+            endpoint_url=server.url,
+            region_name="us-east-1",
+            aws_access_key_id="demo",
+            aws_secret_access_key="demo",
+            config=Config(s3={"addressing_style": "path"}, proxies={}),
+        )
+        for key in ("links/a:b/x.json", "gone"):
+            client.put_object(Bucket="staging", Key=key, Body=b"1\n")
+        link = client.generate_presigned_url("get_object", {"Bucket": "staging", "Key": "links/a:b/x.json"})
+    with S3Server(tmp_path, port, keeps=True) as server:
+        assert httpx.get(link, trust_env=False).content == b"1\n"
+        client.delete_object(Bucket="staging", Key="gone")
+    assert [path.name for path in (tmp_path / "staging").rglob("*") if path.is_file()] == ["x.json"]
+
+
+def test_a_port_is_kept_where_it_is_free() -> None:
+    port = free_port()
+    assert free_port(port) == port
+    with S3Server(Path("unused"), port):
+        assert free_port(port) != port
+
+
+def test_every_customer_has_a_place_to_look_at(tmp_path: Path) -> None:
+    with pytest.raises(DataExportError, match="run `make demo` or `make up` first"):
+        list(show_files(tmp_path))
+    (tmp_path / "ports.json").write_text(json.dumps({"gcs": 1, "s3": 1, "sftp": 1, "smtp": 1, "postgres": 1}))
+    site = "433a60f6-9756-473e-b1e9-9e89e24bb787"
+    for root in (GCS_FOLDER / "demo-customer/deepomatic/production", SFTP_FOLDER / "exports"):
+        for name in ("data/work-orders-timeline/x.json", "inputs/a.png", "inputs/b.png"):
+            path = tmp_path / root / site / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"")
+    (tmp_path / "mail").mkdir()
+    body = "Your data is ready:\n\nhttp://127.0.0.1:1/platform-staging/links/x.json?a=1\n"
+    mail = EmailMessage()
+    mail["Subject"] = "Data export"
+    mail.set_content(body, cte="quoted-printable")
+    (tmp_path / "mail" / "1.eml").write_bytes(bytes(mail))
+    text = "\n".join(show_files(tmp_path))
+    names = ("demo-link-email", "demo-states-s3", "demo-timeline-gs", "demo-timeline-sftp")
+    parts = dict(zip(names, text.split("\ndemo-")[1:], strict=True))
+    for name in ("demo-timeline-gs", "demo-timeline-sftp"):
+        assert f"    {site}/data/work-orders-timeline/x.json" in parts[name]
+        assert f"    {site}/inputs/: 2 images" in parts[name]
+    assert "nothing yet" in parts["demo-states-s3"]
+    assert "s3 ls --recursive s3://demo-customer/" in parts["demo-states-s3"]
+    assert f"{tmp_path}/mail/*.eml, 1 mail;" in parts["demo-link-email"]
+    assert "    Data export\n    http://127.0.0.1:1/platform-staging/links/x.json?a=1" in parts["demo-link-email"]
+
+
+def test_the_question_is_answered_from_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    def order(*jobs: tuple[str, str | None]) -> str:
+        told = [{"task_name": task, "analyzed_value": 1, "corrected_date": date} for task, date in jobs]
+        return json.dumps({"id": "x", "metadata": {"a": 1}, "work_items": [{"input": [{"job_conformity": told}]}]})
+
+    folder = tmp_path / "site" / "data" / "work-orders-timeline"
+    folder.mkdir(parents=True)
+    (folder / "1.json").write_text(order(("open", None), ("close", "2025-03-16T00:00:00.000000+00:00")) + "\n")
+    (folder / "2.json").write_text(order(("close", None)) + "\n" + json.dumps({"id": "y", "work_items": []}) + "\n")
+    (folder / "3.json").write_text("")  # a window without work orders
+    jobs = answer.load(tmp_path)
+    assert jobs["task_name"].to_pylist() == ["open", "close", "close"]
+    assert jobs["corrected_date"].null_count == 2
+    assert capsys.readouterr().out.startswith("3 work orders in 2 files of ")
+    with pytest.raises(SystemExit, match="holds no data files"):
+        answer.load(tmp_path / "nothing")
+
+
+def test_it_is_never_silent_for_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(session, "_SILENCE", 0.0)
+    over = threading.Event()
+    with session.Sayer() as say:
+        say("starting Airflow")
+        over.wait(1.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.partition("] ")[2] for line in lines[:2]] == ["starting Airflow", "... starting Airflow"]
+    time.sleep(1.2)
+    assert capsys.readouterr().out == "", "after the start it says nothing by itself"
