@@ -129,8 +129,6 @@ def test_nothing_is_well_where_late_windows_are_not_known(
 ) -> None:
     unknown = "Late windows are not known: the watch is paused."
     monkeypatch.setattr(overview, "late_now", lambda *_: LateNow({}, unknown))
-        overview, "late_now", lambda *_: LateNow({}, "Late windows are not known: the watch is paused.")
-    )
     assert shown(capsys, code=1)["late_unknown"] == unknown
 
 

@@ -181,6 +181,7 @@ FIXES = {
     "RecipientsRefused": "Correct `emails` in the customer file, or ask the server's administrator. The next run uses "
     f"the corrected addresses; for this one: {_REPLAN.removeprefix('Then ')} That mails a new link to everybody.",
     "StagedFileGone": "Clear `prepare` with everything downstream: the run's files were removed.",
+    "SignatureRejected": f"Look in Airflow's audit log who edited an XCom of the run. {_REPLAN}",
     "TargetUnavailable": _TRANSIENT,
     "SourceUnavailable": _TRANSIENT,
     "CredentialsUnavailable": "Look at what the reason names: a secrets backend, Airflow's API server, or the "

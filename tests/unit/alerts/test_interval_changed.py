@@ -1,5 +1,6 @@
 """An interval that is changed on a live export leaves time in no window: the watch finds it and says what to do."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -21,8 +22,8 @@ class Airflow:
     def standing(self, export: str) -> Standing:
         return "active"
 
-    def delivered(self, export: str, window: ExportWindow) -> bool:
-        return window.end <= self._until or window.start >= self._again
+    def delivered(self, export: str, windows: Sequence[ExportWindow]) -> set[ExportWindow]:
+        return {window for window in windows if window.end <= self._until or window.start >= self._again}
 
     def state(self, export: str, window: ExportWindow) -> RunState:
         return "none"
@@ -34,13 +35,13 @@ def test_the_watch_alerts_about_the_time_in_no_window(before: str, after: str) -
         return Schedules().of_timetable(timetable_of(export(interval), timedelta(minutes=5)), timedelta(hours=2))
 
     changed = datetime(2024, 3, 13, 12, 30, tzinfo=UTC)
-    watched, late = look("acme", None, schedule(before), Airflow(changed, changed), changed)
+    watched = look("acme", None, schedule(before), Airflow(changed, changed), changed).watched
     assert watched is not None
     assert watched.newest is not None
     last = watched.newest.end
     later = changed + timedelta(days=12)
     lost = ExportWindow(last, later).end
-    watched, late = look("acme", watched, schedule(after), Airflow(last, lost), later)
+    late = look("acme", watched, schedule(after), Airflow(last, lost), later).alerts
     assert late
     assert late[0].window.start <= last < late[0].window.end
     alert = late_alert(late, "http://airflow", {})
