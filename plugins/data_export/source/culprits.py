@@ -11,19 +11,12 @@ from dataclasses import dataclass
 from data_export.errors import InvalidRecord, ValueRejected
 from data_export.source.database import RowSecurity, Source, open_source
 from data_export.source.queries import Queries, Query
-from data_export.source.snapshot import NUMBER, TABLES
+from data_export.source.snapshot import NUMBER, PATHS, TABLES
 from data_export.source.sql_text import NO_ORDERS, Orders
 
 # Past these it is rather a query that is wrong than values.
 _MOST = 1000
 _LONGEST_SECONDS = 1200.0
-_PATHS = {
-    "work_order": "",
-    "work_item": "work_items[].",
-    "input": "work_items[].input[].",
-    "data_conformity": "work_items[].input[].data_conformity[].",
-    "job_conformity": "work_items[].input[].job_conformity[].",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +34,7 @@ class Culprit:
         """The path of the value in the delivered record."""
         if self.table is None:
             return ""
-        path = _PATHS[self.table]
+        path = PATHS[self.table]
         return path.removesuffix(".") if self.column == NUMBER else path + self.column
 
     @property

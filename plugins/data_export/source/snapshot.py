@@ -63,6 +63,14 @@ TABLES: dict[str, pa.Schema] = {
         }
     ),
 }
+#: Path of a table's columns in the delivered record.
+PATHS = {
+    "work_order": "",
+    "work_item": "work_items[].",
+    "input": "work_items[].input[].",
+    "data_conformity": "work_items[].input[].data_conformity[].",
+    "job_conformity": "work_items[].input[].job_conformity[].",
+}
 
 #: Text columns of few distinct values: written and read as dictionaries, each text is encoded once.
 REPEATED: dict[str, list[str]] = {

@@ -10,22 +10,13 @@ from numpy.typing import NDArray
 
 from data_export.errors import SourceRejected
 from data_export.layout import is_safe_extension
-from data_export.source.snapshot import NUMBER
+from data_export.source.snapshot import NUMBER, PATHS
 from data_export.transform.lines import Chunk
 from data_export.transform.sort_keys import values, whole
 
 _YEAR_1, _YEAR_10000 = -62_135_596_800_000_000, 253_402_300_800_000_000  # microseconds since 1970
 # First characters of the JSON that a column may hold; PostgreSQL's text of a jsonb value never begins with a space.
 _OBJECT, _SCALAR = b"{n", b'"tfn-0123456789'
-
-#: Path of a table's columns in the delivered record.
-_PATHS = {
-    "work_order": "",
-    "work_item": "work_items[].",
-    "input": "work_items[].input[].",
-    "data_conformity": "work_items[].input[].data_conformity[].",
-    "job_conformity": "work_items[].input[].job_conformity[].",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +32,7 @@ class Problem:
 
 def problems(chunk: Chunk) -> Iterator[Problem]:
     """Every value in the chunk that the published format cannot express."""
-    for table, path in _PATHS.items():
+    for table, path in PATHS.items():
         rows = chunk[table]
         for field in rows.schema:
             wrong, text = _wrong(field.name, field.type, rows[field.name])
