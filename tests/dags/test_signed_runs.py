@@ -136,7 +136,7 @@ def test_without_signatures_a_result_still_leads_nowhere_else(
 
 
 @pytest.mark.parametrize(
-    "edit", [{"run_token": "../../x"}, {"window": {"start": "2025-03-15T00:00:00Z", "end": "2025-03-17T00:00:00Z"}}]
+    "edit", [{"run_token": "0"}, {"window": {"start": "2025-03-15T00:00:00Z", "end": "2025-03-17T00:00:00Z"}}]
 )
 def test_an_unsigned_plan_says_nothing_of_its_own(stored: Stored, edit: dict[str, Any]) -> None:
     with pytest.raises(SignatureRejected, match="is not signed, and is not what the customer file says now"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from data_export.config.platform import load_platform
-from data_export.delivery.sftp.config import login_of_connection
+from data_export.delivery.sftp.connection import login_of_connection
 from data_export.delivery.sftp.login import _read_key
 from data_export.errors import ConfigError
 from data_export_airflow.connections.clients import AirflowConnections, smtp_factory, store
@@ -88,5 +88,5 @@ def test_only_a_file_of_a_key_s_size_is_read(tmp_path: Path) -> None:
     (tmp_path / "environ").symlink_to("/proc/self/environ")
     names = [str(tmp_path / name) for name in ("large", "empty", "pipe", "environ", ".")]
     for path in [*names, "/dev/zero", "/dev/null", "/proc/self/environ"]:
-        with pytest.raises(ConfigError, match="is not a private key: name a regular file of 1 to 65,536 bytes"):
+        with pytest.raises(ConfigError, match="is not a file that holds a private key: name a regular file of 1 to 65,536 bytes"):
             _read_key(path)

@@ -214,9 +214,11 @@ def _read_key(path: str) -> bytes:
     """
     kernels = os.path.realpath(path).startswith(("/proc/", "/sys/", "/dev/"))
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         is_file = stat.S_ISREG(os.fstat(descriptor).st_mode) and not kernels
-        data = file.read(_LONGEST_KEY + 1) if is_file else b""
+        data = os.read(descriptor, _LONGEST_KEY + 1) if is_file else b""
+    finally:
+        os.close(descriptor)
     if not data or len(data) > _LONGEST_KEY:
         raise ConfigError(
             f"{path} is not a file that holds a private key: name a regular file of 1 to {_LONGEST_KEY:,} bytes"
