@@ -88,5 +88,7 @@ def test_only_a_file_of_a_key_s_size_is_read(tmp_path: Path) -> None:
     (tmp_path / "environ").symlink_to("/proc/self/environ")
     names = [str(tmp_path / name) for name in ("large", "empty", "pipe", "environ", ".")]
     for path in [*names, "/dev/zero", "/dev/null", "/proc/self/environ"]:
-        with pytest.raises(ConfigError, match="is not a file that holds a private key: name a regular file of 1 to 65,536 bytes"):
+        with pytest.raises(
+            ConfigError, match="is not a file that holds a private key: name a regular file of 1 to 65,536 bytes"
+        ):
             _read_key(path)
