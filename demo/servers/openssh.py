@@ -19,13 +19,21 @@ class OpensshServer:
     As root it chroots to the folder where sshd accepts that (every folder above belongs to root and nobody else writes
     there); otherwise sessions merely begin in it. `base` is how clients write `root` in either case.
     `sftp_options` go to internal-sftp: `-R` for a read-only server, `-P posix-rename` to take an operation away.
-    `open_files` bounds what each of its processes may open; `settings` are further lines of sshd_config.
+    `open_files` bounds what each of its processes may open; `settings` are further lines of sshd_config. `subsystem` is
+    another program in place of internal-sftp, started in `files` and not chrooted.
     """
 
     host = "127.0.0.1"
 
     def __init__(
-        self, folder: Path, port: int = 0, *, sftp_options: str = "", open_files: int | None = None, settings: str = ""
+        self,
+        folder: Path,
+        port: int = 0,
+        *,
+        sftp_options: str = "",
+        open_files: int | None = None,
+        settings: str = "",
+        subsystem: str = "",
     ) -> None:
         self.port = port or _free_port()
         self.username = getpass.getuser()
@@ -37,7 +45,8 @@ class OpensshServer:
         self.host_key = self.keys.host_key
         self.log = folder / "sshd.log"
         self._folder = folder.resolve()
-        self._chroot = _may_chroot(self.root)
+        self._chroot = not subsystem and _may_chroot(self.root)
+        self._subsystem = subsystem
         self.base = "/" if self._chroot else f"{self.root}/"
         self._sftp_options = sftp_options
         self._settings = settings
@@ -67,6 +76,7 @@ class OpensshServer:
         allowed = self.keys.client_key_path.with_name("authorized_keys")
         allowed.write_text(self.keys.client_key + "\n")
         command = f"internal-sftp {self._sftp_options}"
+        start = command if self._chroot else self._subsystem or f"{command} -d {self.root}"
         where = f"ChrootDirectory {self.root}" if self._chroot else ""
         config = self._folder / "sshd_config"
         config.write_text(
@@ -79,7 +89,7 @@ PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 Subsystem sftp internal-sftp
-ForceCommand {command if self._chroot else f"{command} -d {self.root}"}
+ForceCommand {start}
 LogLevel VERBOSE
 {where}
 {self._settings}

@@ -30,6 +30,7 @@ from data_export_airflow import operators
 from data_export_airflow.alerting.callbacks import site_of
 from data_export_airflow.connections.clients import destination
 from data_export_airflow.dags.factory import build_dag
+from data_export_airflow.execution.sealed import UNSIGNED_BEFORE
 from data_export_airflow.operators import (
     CloseExportOperator,
     CopyImagesOperator,
@@ -422,12 +423,15 @@ def kept(before: dict[str, Any], now: dict[str, Any]) -> bool:
     return all(kept(old, now[key]) if isinstance(old, dict) else now[key] == old for key, old in before.items())
 
 
-def test_a_run_under_way_goes_on_with_what_the_last_version_froze(customers: Path) -> None:
+def test_a_run_under_way_goes_on_with_what_the_last_version_froze(
+    customers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(UNSIGNED_BEFORE, "2999-01-01T00:00:00+00:00")
     dag = customer_dag(customers, "acme", timezone="UTC", connector_config=FROZEN["export"]["connector_config"])
     for name in ("extract", "transform", "copy_images", "deliver", "close"):
         task = dag.get_task(name)
         assert (task.plan.operator.task_id, task.plan.key) == ("prepare", "plan")
-    interval = SimpleNamespace(data_interval_start=START, data_interval_end=END)
+    interval = SimpleNamespace(data_interval_start=START, data_interval_end=END, start_date=START)
     context: Any = {"ti": SimpleNamespace(dag_id=dag.dag_id, run_id="scheduled"), "dag_run": interval, "params": {}}
     plan = ExtractOperator(task_id="extract", plan=FROZEN, site_id="").steps(context).plan
     assert (plan.window, plan.sites) == (DAY, (PARIS,))

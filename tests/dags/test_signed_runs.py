@@ -9,8 +9,11 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from data_export.config.models import CustomerExport
 from data_export.errors import SignatureRejected
+from data_export.receipt import ImagesCopied
 from data_export.seal import KEY_VARIABLE, SIGNATURE
+from data_export_airflow.execution.sealed import UNSIGNED_BEFORE
 from data_export_airflow.operators import (
     CloseExportOperator,
     CopyImagesOperator,
@@ -115,15 +118,48 @@ def test_a_result_that_was_edited_is_refused(stored: Stored, step: str, key: str
         stored.again(step, **{key: value})
 
 
+@pytest.fixture
+def at_upgrade(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The runs under way began before signatures came."""
+    monkeypatch.setenv(UNSIGNED_BEFORE, "2999-01-01T00:00:00+00:00")
+
+
 def unsigned(stored: Stored) -> dict[str, Any]:
     return {key: value for key, value in stored.values["prepare", "plan"].items() if key != SIGNATURE}
 
 
+@pytest.mark.parametrize("moment", [None, "", "soon", "2999-01-01", "2001-01-01T00:00:00+00:00"])
+def test_a_signature_cannot_be_taken_away(stored: Stored, monkeypatch: pytest.MonkeyPatch, moment: str | None) -> None:
+    if moment is not None:
+        monkeypatch.setenv(UNSIGNED_BEFORE, moment)
+    for step in STEPS:
+        with pytest.raises(SignatureRejected, match=f"is not signed, and .* began after {UNSIGNED_BEFORE}"):
+            stored.again(step, plan=unsigned(stored))
+
+
+@pytest.mark.usefixtures("at_upgrade")
 def test_a_plan_of_before_goes_on_where_the_file_says_the_same(stored: Stored) -> None:
     for step in ("extract", "transform", "deliver", "close"):
         stored.again(step, plan=unsigned(stored))
 
 
+@pytest.mark.usefixtures("at_upgrade")
+@pytest.mark.parametrize("key", ["keys/signing-key", "runs/other/x/y/0/data.json"])
+def test_without_signatures_no_receipt_hands_over_what_another_run_staged(stored: Stored, key: str) -> None:
+    images = ImagesCopied(site_id=PARIS, missing_list=key).to_dict()
+    with pytest.raises(SignatureRejected, match=f"staged file {key} is not one of site"):
+        stored.again("close", plan=unsigned(stored), images=images)
+
+
+def test_no_data_goes_out_where_the_images_were_only_marked_as_copied(
+    stored: Stored, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(CustomerExport, "export_images", True)
+    with pytest.raises(SignatureRejected, match=f"the images of site {PARIS} were not copied by this run of acme"):
+        stored.again("deliver")
+
+
+@pytest.mark.usefixtures("at_upgrade")
 @pytest.mark.parametrize(("step", "key", "value"), EDITS[:3])
 @pytest.mark.parametrize("folder", ["{}/../other", "{}x", "runs/other/x/y", "/{}", "{}/%2e%2e/x"])
 def test_without_signatures_a_result_still_leads_nowhere_else(
@@ -135,6 +171,7 @@ def test_without_signatures_a_result_still_leads_nowhere_else(
         stored.again(step, plan=unsigned(stored), **edit)
 
 
+@pytest.mark.usefixtures("at_upgrade")
 @pytest.mark.parametrize(
     "edit", [{"run_token": "0"}, {"window": {"start": "2025-03-15T00:00:00Z", "end": "2025-03-17T00:00:00Z"}}]
 )

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from data_export.check.check import check_source
-from data_export.errors import ConfigError, SourceRejected
+from data_export.errors import ConfigError, CredentialsUnavailable, SourceRejected
 from data_export.source.database import open_source
 from data_export.source.queries import Query
 from data_export_airflow.connections.source import source_dsn
@@ -162,3 +162,16 @@ def test_any_character_may_be_in_login_password_and_database(
     with pytest.raises(SourceRejected, match="authentication failed") as caught:
         asked(define(monkeypatch, server, login="nobody", password=ODD), TLS)
     assert ODD not in str(caught.value)
+
+
+def test_a_token_of_amazon_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_DEFAULT_REGION", "AWS_REGION", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    fields = {"conn_type": "postgres", "host": "db.example", "login": "reader", "extra": {"iam": True}}
+    monkeypatch.setenv("AIRFLOW_CONN_SOURCE_TEST", json.dumps(fields))
+    with pytest.raises(ConfigError, match="'source_test' cannot be used"):
+        source_dsn("source_test")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
+    with pytest.raises(CredentialsUnavailable, match="AWS gives no token for its login"):
+        source_dsn("source_test")

@@ -8,12 +8,13 @@ from typing import Any
 import pytest
 
 from data_export.config.platform import load_platform
+from data_export.delivery.registry import open_store
 from data_export.delivery.sftp.connection import login_of_connection
 from data_export.delivery.sftp.login import _read_key
 from data_export.errors import ConfigError
 from data_export_airflow.connections.clients import AirflowConnections, smtp_factory, store
 from data_export_airflow.connections.source import source_dsn
-from tests.dags.bad_connection import CANARY, define
+from tests.dags.bad_connection import CANARY, define, opened
 
 LOGIN: dict[str, Any] = {"host": "host.example", "login": "key", "password": CANARY}
 USES: dict[str, Callable[[], object]] = {
@@ -75,6 +76,24 @@ def test_a_customer_s_target_is_reached_by_tls(
         AirflowConnections("acme", load_platform().targets).read("bad")
     monkeypatch.setenv("DATA_EXPORT_TARGETS__ALLOW_HTTP", "true")
     assert AirflowConnections("acme", load_platform().targets).read("bad")
+
+
+@pytest.mark.parametrize(
+    ("variable", "kind", "uri"),
+    [
+        ("AWS_ENDPOINT_URL", "aws", "s3://acme/"),
+        ("AWS_ENDPOINT_URL_S3", "aws", "s3://acme/"),
+        ("STORAGE_EMULATOR_HOST", "google_cloud_platform", "gs://acme/"),
+    ],
+)
+def test_nor_does_the_environment_lead_it_elsewhere(
+    variable: str, kind: str, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {"region_name": "eu-west-1"} if kind == "aws" else {"is_anonymous": True}
+    define(monkeypatch, conn_type=kind, extra=extra, **LOGIN)
+    monkeypatch.setenv(variable, "http://10.0.0.1:9000")
+    with pytest.raises(ConfigError, match="without TLS"):
+        opened(open_store(uri, "bad", AirflowConnections("acme", load_platform().targets)))
 
 
 def test_only_a_file_of_a_key_s_size_is_read(tmp_path: Path) -> None:

@@ -78,6 +78,14 @@ class Connections(Protocol):
         """
         ...
 
+    def require_https(self, conn_id: str, key: str, address: str) -> None:
+        """For an address that comes from `key` and not from the connection, such as a variable of the environment.
+
+        Raises:
+            ConfigError: a customer's data would go to another machine without TLS.
+        """
+        ...
+
     def hook(self, class_path: str, **options: Any) -> Any:
         """A provider's hook, e.g. of `airflow.providers.amazon.aws.hooks.s3.S3Hook`."""
         ...

@@ -22,6 +22,7 @@ _REFUSED = re.compile(
     "|does not support SSL|does not match host name|invalid URI|invalid connection option|invalid port"
     r"|invalid integer value|invalid \w+ value|missing \"=\"|unterminated quoted string|could not match \d+"
     "|weak sslmode|could not (read|load|open) .*(certificate|private key)|private key file|not compiled in"
+    "|definition of service .* not found|service file .* not found|syntax error in service file"
 )
 # Our own words, which PostgreSQL quotes as a value that it cannot read, in whatever quotation marks.
 _OURS = re.compile(OURS + r"(.*? allows)")
@@ -46,9 +47,9 @@ def translated(error: Exception, dsn: str, query: Query | None) -> DataExportErr
     said = details.get("PG_DIAG_MESSAGE_PRIMARY") or " ".join(str(error).removeprefix("IO: [libpq] ").split())
     if detail := details.get("PG_DIAG_MESSAGE_DETAIL"):
         said += f" ({' '.join(detail.split())})"
+    refused = query is None and _REFUSED.search(said)  # before a short password takes letters out of the words
     said = shortened(_without_secrets(said, dsn))
     if state is None:
-        refused = query is None and _REFUSED.search(said)
         return SourceRejected(f"source: {said}: {_CONNECTION}") if refused else SourceUnavailable(f"source: {said}")
     if state in _TIME_LIMITS or not state.startswith(_PERMANENT):
         return SourceUnavailable(f"source: {said} (SQLSTATE {state}){_advice(state)}")

@@ -26,7 +26,8 @@ _SAY_EVERY = 60.0
 
 # Every role may call these. The snapshot ends with the last transaction that has ended: who began to write after that
 # is between it and the next number to be given out, of which `age` knows, as of the transaction's first call. The
-# columns of pg_stat_wal_receiver are NULL without pg_read_all_stats.
+# columns of pg_stat_wal_receiver are NULL without pg_read_all_stats. A publisher says that it has sent all, with its
+# clock, several times a minute, and a subscriber has then written all of that.
 _PRIMARY_OR_STANDBY = """
 SELECT pg_is_in_recovery(), clock_timestamp(),
     pg_snapshot_xmin(shown)::text::int8,
@@ -36,7 +37,13 @@ SELECT pg_is_in_recovery(), clock_timestamp(),
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() - '0/0' END::int8,
     (SELECT pid FROM pg_stat_wal_receiver),
     (SELECT setting::int8 / 1000.0 FROM pg_settings WHERE name = 'wal_receiver_timeout')::float8,
-    (SELECT last_msg_send_time FROM pg_stat_wal_receiver WHERE latest_end_lsn <= pg_last_wal_replay_lsn())
+    (SELECT last_msg_send_time FROM pg_stat_wal_receiver WHERE latest_end_lsn <= pg_last_wal_replay_lsn()),
+    (SELECT min(heard) FROM (
+        SELECT coalesce(max(latest_end_time), to_timestamp(0)) AS heard
+        FROM pg_subscription LEFT JOIN pg_stat_subscription ON subid = pg_subscription.oid
+        WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
+        GROUP BY pg_subscription.oid
+    ) AS subscriptions)
 FROM pg_current_snapshot() AS shown
 """
 _QUERY = Query(_PRIMARY_OR_STANDBY, ((0, len(_PRIMARY_OR_STANDBY), Path("source"), False),))
@@ -54,6 +61,7 @@ class _State:
     receiver: int | None  # its process; it is another one after each lost connection
     timeout: float | None  # seconds without a message after which the receiver gives up; 0 is never
     sent_at: datetime | None  # the sender's clock in its last message, where all that it had by then is replayed
+    subscribed_until: datetime | None  # the same of the publishers of logical replication; None where there are none
 
     @property
     def seen_until(self) -> datetime:
@@ -94,16 +102,32 @@ class Moment:
         for state, waited in self._states(source):
             if (state.replayed, state.received, state.receiver) != last:
                 idle_since, last = waited, (state.replayed, state.received, state.receiver)
-            if state.seen_until >= self._window.end:
+            if state.seen_until >= self._window.end and self._has_all_published(state, waited):
                 return
             idle = waited - idle_since
             if state.standby and idle >= _ON_THE_WAY and state.abreast_until(idle) >= self._window.end:
                 self._warn(_nothing_since(state))
                 return
             ahead = self._window.end - state.clock
+            if state.seen_until >= self._window.end:
+                _say(waited, "what the source is subscribed to")
+                continue
             if waited >= _BEHIND_SECONDS or ahead > timedelta(seconds=_BEHIND_SECONDS):
                 raise SourceUnavailable(self._behind(state))
             _say(waited, "the source to reach the window's end")
+
+    def _has_all_published(self, state: _State, waited: float) -> bool:
+        """Also true, with a warning, past the bound: a subscription may be of other tables, and off for good."""
+        if state.subscribed_until is None or state.subscribed_until >= self._window.end:
+            return True
+        if waited < _BEHIND_SECONDS:
+            return False
+        self._warn(
+            "read from a database that subscribes to another (logical replication) and has heard from it up to "
+            f"{state.subscribed_until.astimezone(UTC).isoformat()}, before the window's end: what arrives later is not "
+            "in the file; look whether the subscription is enabled and its worker runs"
+        )
+        return True
 
     def wait_for_writers(self, source: Source) -> None:
         """Waits until every transaction that was writing has ended; past the bound it sets `warning`."""

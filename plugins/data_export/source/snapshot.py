@@ -99,7 +99,7 @@ _SQL_TYPES = {
 }
 #: Begins the words of ours that PostgreSQL quotes as a value that it cannot read.
 OURS = "data_export: "
-_INEXACT = ("numeric", "float4", "float8", "money")
+_INEXACT = ("numeric", "float4", "float8", "money", "jsonb")
 # The most bytes of text that one byte of a stored value can be: lz4 packs 255 into one, JSON spells one as six.
 _UNPACKED = 255 * 6
 

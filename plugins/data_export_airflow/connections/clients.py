@@ -25,7 +25,15 @@ from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import open_store
 from data_export.delivery.sftp.connection import login_of_connection
 from data_export.errors import ConfigError, TargetUnavailable
-from data_export_airflow.connections.faults import check_extra, check_https, check_smtp, settings_of, unasked, unread
+from data_export_airflow.connections.faults import (
+    check_extra,
+    check_https,
+    check_smtp,
+    require_https,
+    settings_of,
+    unasked,
+    unread,
+)
 
 
 def connection(conn_id: str) -> Connection:
@@ -101,9 +109,18 @@ class AirflowConnections:
 
     def read(self, conn_id: str) -> Connection:
         found = connection(conn_id)
-        if self._targets is not None and not self._targets.allow_http:
+        if self._needs_https:
             check_https(found)
         return found
+
+    def require_https(self, conn_id: str, key: str, address: str) -> None:
+        if self._needs_https:
+            require_https(conn_id, key, address)
+
+    @property
+    def _needs_https(self) -> bool:
+        """Of customers' targets; the platform's own stores are its own affair."""
+        return self._targets is not None and not self._targets.allow_http
 
     def hook(self, class_path: str, **options: Any) -> Any:
         return resolve_name(class_path)(**options)

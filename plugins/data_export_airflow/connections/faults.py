@@ -124,17 +124,25 @@ def check_extra(conn_id: str, extra: str | None) -> None:
 
 
 def check_https(found: Connection) -> None:
+    """Of every address in the extra, see `require_https`."""
+    for key, address in _endpoints(found.extra_dejson):
+        require_https(found.conn_id, key, address)
+
+
+def require_https(conn_id: str, key: str, address: str) -> None:
     """
+    Args:
+        key: what the address comes from.
+
     Raises:
         ConfigError: a customer's data would go to another machine without TLS.
     """
-    for key, address in _endpoints(found.extra_dejson):
-        scheme, _, rest = address.strip().partition("://")
-        if scheme.lower() == "http" and not _LOCAL.fullmatch(rest):
-            raise ConfigError(
-                f"Airflow connection {found.conn_id!r} has {key}: {quoted_address(address)}, without TLS: write "
-                "https://, or set targets.allow_http in platform.yaml for a network that you trust"
-            )
+    scheme, _, rest = address.strip().partition("://")
+    if scheme.lower() == "http" and not _LOCAL.fullmatch(rest):
+        raise ConfigError(
+            f"Airflow connection {conn_id!r} has {key}: {quoted_address(address)}, without TLS: write "
+            "https://, or set targets.allow_http in platform.yaml for a network that you trust"
+        )
 
 
 def _endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:

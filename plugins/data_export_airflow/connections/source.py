@@ -1,13 +1,15 @@
 """From the Airflow connection of the source to what libpq takes."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from airflow.sdk import Connection
 from airflow.sdk.log import mask_secret
 
 from data_export.delivery.connector import require_type
-from data_export.errors import ConfigError
+from data_export.errors import ConfigError, CredentialsUnavailable
 from data_export_airflow.connections.clients import connection
 from data_export_airflow.connections.faults import settings_of
 
@@ -47,10 +49,35 @@ def _fields(conn_id: str, found: Connection) -> dict[str, str]:
 
     login, password, port = found.login, found.password, found.port
     if found.extra_dejson.get("iam"):  # a token of AWS or Azure in place of a password
-        login, password, port = PostgresHook(postgres_conn_id=conn_id).get_iam_token(found)
+        with _of_amazon(conn_id):
+            login, password, port = PostgresHook(postgres_conn_id=conn_id).get_iam_token(found)
     hosts, ports = _hosts(conn_id, found.host or "", str(port or ""))
     fields = {"host": hosts, "port": ports, "user": login, "password": password, "dbname": found.schema}
     return {name: value for name, value in fields.items() if value}
+
+
+@contextmanager
+def _of_amazon(conn_id: str) -> Iterator[None]:
+    """Around asking AWS for a token.
+
+    Raises:
+        ConfigError: a setting of aws_conn_id is missing.
+        CredentialsUnavailable: no credentials, or AWS does not answer.
+    """
+    from botocore.exceptions import BotoCoreError, ClientError, NoRegionError, PartialCredentialsError, ProfileNotFound
+
+    try:
+        with settings_of(
+            conn_id,
+            "correct region_name, profile and key of the connection named in aws_conn_id",
+            *(NoRegionError, PartialCredentialsError, ProfileNotFound),
+        ):
+            yield
+    except (BotoCoreError, ClientError) as error:
+        raise CredentialsUnavailable(
+            f"Airflow connection {conn_id!r}: AWS gives no token for its login ({type(error).__name__}): look at the "
+            "connection named in aws_conn_id if no try finds one"
+        ) from None
 
 
 def _hosts(conn_id: str, text: str, port: str) -> tuple[str, str]:

@@ -22,6 +22,8 @@ from data_export_airflow.execution.steps import Steps
 from data_export_airflow.schedule.windows import window_of_run
 
 PLAN, EXTRACTED, TRANSFORMED, IMAGES, DELIVERED = "plan", "extracted", "transformed", "images", "delivered"
+#: The moment of the upgrade to signed plans: runs that began before it may go on with theirs.
+UNSIGNED_BEFORE = "DATA_EXPORT_UNSIGNED_BEFORE"
 Result = dict[str, Any]
 
 
@@ -72,6 +74,11 @@ class SealedSteps:
         copied = ImagesCopied.model_validate(self._open(IMAGES, images)) if images else None
         if copied:
             self._check(site_id, copied.site_id)
+        elif self.plan.export.export_images and self._own_dag:
+            raise SignatureRejected(
+                f"the images of site {site_id} were not copied by this run of {self.plan.name}: their task was marked, "
+                "or its result removed, in Airflow: clear copy_images"
+            )
         site = self._steps.deliver(self._transformed(site_id, transformed), copied)
         return self._seal.sign(DELIVERED, site.to_dict())
 
@@ -79,7 +86,7 @@ class SealedSteps:
         """Also refuses a part of the sites; a DAG of somebody's own may have been made for a part."""
         receipts = [SiteReceipt.model_validate(self._open(DELIVERED, site)) for site in sites]
         for receipt in receipts:
-            self._check(str(receipt.site_id))
+            self._check(str(receipt.site_id), None, *self._staged_of(receipt))
         missing = {*self.plan.sites} - {receipt.site_id for receipt in receipts}
         if missing and self._own_dag:
             raise SignatureRejected(
@@ -92,6 +99,12 @@ class SealedSteps:
         found = Transformed.model_validate(self._open(TRANSFORMED, value))
         self._check(site_id, found.site_id, found.data_key, found.images_key)
         return found
+
+    def _staged_of(self, receipt: SiteReceipt) -> list[str]:
+        """The staged files that `close` reads, and hands to the customer."""
+        by_mail = self.plan.export.connector_config.recipients() != ()
+        lists = receipt.images.missing_list if receipt.images else None
+        return [uri.removeprefix(self._steps.staging_uri) for uri in (receipt.uri if by_mail else None, lists) if uri]
 
     def _open(self, kind: str, value: Any) -> Result:
         if self._signed:
@@ -117,18 +130,25 @@ class SealedSteps:
 
 
 def _require_as_filed(plan: ExportPlan, context: Mapping[str, Any], settings: PlatformSettings) -> None:
-    """An unsigned plan, as the version before signatures froze it, counts where `prepare` would freeze the same now."""
+    """An unsigned plan, as the version before signatures froze it, counts where `prepare` would freeze the same now.
+
+    And only in a run that began before the upgrade, of which `DATA_EXPORT_UNSIGNED_BEFORE` is the moment: anybody can
+    take a signature away, but nobody can begin a run earlier.
+    """
     try:
+        upgraded = datetime.fromisoformat(os.environ.get(UNSIGNED_BEFORE, ""))
         export = load_named(plan.name)
         limits = limits_of(plan.name, export, settings.limits)
         now = datetime.fromisoformat(plan.created_at)
         same = prepare(plan.name, export, window_of_run(export, context, limits.settle, now), limits, now)
         own = name_of(context["ti"].dag_id) == plan.name and bool(re.fullmatch(r"[0-9a-f]{32}", plan.run_token))
+        own = own and context["dag_run"].start_date < upgraded
         alike = (same.window, same.export.model_dump(mode="json")) == (plan.window, plan.export.model_dump(mode="json"))
-    except (DataExportError, ValueError):
+    except (DataExportError, ValueError, TypeError):  # also a moment without a zone, or a run without a beginning
         own = alike = False
     if not (own and alike):
         raise SignatureRejected(
-            f"the plan of {plan.name} is not signed, and is not what the customer file says now: it was changed in "
-            "Airflow, or an older version of the service made it: clear the run from `prepare` on"
+            f"the plan of {plan.name} is not signed, and is not what the customer file says now or its run began after "
+            f"{UNSIGNED_BEFORE}: it was changed in Airflow, or an older version of the service made it: clear the run "
+            "from `prepare` on"
         )

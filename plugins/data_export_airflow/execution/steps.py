@@ -83,6 +83,10 @@ class Steps:
         return receipt
 
     @property
+    def staging_uri(self) -> str:
+        return self._staging().uri
+
+    @property
     def _by_mail(self) -> bool:
         return self.plan.export.connector_config.recipients() != ()
 

@@ -5,13 +5,16 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.exceptions import ClientError
 from botocore.retries.standard import ThrottledRetryableChecker
 
 from data_export.content import Content
+from data_export.delivery.s3.errors import explain
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import (
     AccessDenied,
     CredentialsRefused,
+    DataExportError,
     ObjectRefused,
     OverwriteRefused,
     TargetFull,
@@ -172,3 +175,21 @@ async def test_other_refusals(
     proxy.answer(status, s3_error(status, code, "sorry").body, method="PUT", times=9)
     with pytest.raises(error, match=words):
         await store.create("a", Content.of_bytes(b"x"))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "becomes"),
+    [
+        (403, "Throttled", TargetUnavailable),
+        (403, "RateLimitExceeded", TargetUnavailable),
+        (400, "XMinioServerNotInitialized", TargetUnavailable),
+        (400, "TooManyConnections", TargetUnavailable),
+        (401, "Unauthorized", CredentialsRefused),
+        (403, "InvalidSignature", CredentialsRefused),
+        (403, "AccountSuspended", CredentialsRefused),
+        (403, "StorageCapExceeded", TargetFull),
+    ],
+)
+def test_codes_of_other_servers(status: int, code: str, becomes: type[DataExportError]) -> None:
+    answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    assert type(explain(ClientError(answer, "PutObject"), "b", "s3://b/k", "s3:PutObject")) is becomes

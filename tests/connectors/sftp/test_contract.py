@@ -36,6 +36,16 @@ def openssh(tmp_path_factory: pytest.TempPathFactory) -> Iterator[OpensshServer]
         yield server
 
 
+@pytest.mark.skipif(not (OpensshServer.installed() and RcloneServer.installed()), reason="needs sshd and rclone")
+async def test_sshd_may_hand_over_to_another_server(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with OpensshServer(tmp_path, subsystem=f"rclone serve sftp --stdio {tmp_path}/files") as server:
+        async with SftpDestination(login_of(server), "/target") as destination:
+            await destination.create(DATA_KEY, SMALL)
+            with pytest.raises(ObjectExists):
+                await destination.create(DATA_KEY, OTHER)
+    assert "rename takes the place of files: new names are claimed first" in caplog.text
+
+
 class SftpContract(DestinationContract):
     big_bytes = 6 << 20  # some 24 blocks: asyncssh's Python ciphers on both sides make more of it slow, not truer
     many = 150

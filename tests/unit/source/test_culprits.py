@@ -177,6 +177,18 @@ def test_a_query_that_fails_whatever_the_rows_are_is_no_record_s_fault(
         filled.export(tmp_path / "out", on_invalid="quarantine", sql_folder=sql)
 
 
+@pytest.mark.parametrize(("table", "column"), [("data_conformity", "code"), ("work_item", "position")])
+def test_a_number_of_json_is_not_rounded_either(
+    filled: SourceDatabase, tmp_path: Path, sql: Path, table: str, column: str
+) -> None:
+    text = (sql / f"{table}.sql").read_text()
+    (sql / f"{table}.sql").write_text(text.replace(f"{table}.{column}", f"to_jsonb({table}.{column}) AS {column}"))
+    assert len(filled.export(tmp_path / "whole", sql_folder=sql).lines) == len(GOOD)
+    spoil(filled, table, column, "1.5")
+    with pytest.raises(InvalidRecord, match=rf'{key(0, BAD)}: .*bigint: "1.5".*column {column}'):
+        filled.export(tmp_path / "half", sql_folder=sql)
+
+
 @pytest.mark.parametrize("table", ["work_order", "input", "job_conformity"])
 def test_a_huge_value_is_set_aside_before_it_costs_memory(filled: SourceDatabase, tmp_path: Path, table: str) -> None:
     column = "analyzed_value" if table == "job_conformity" else "metadata"

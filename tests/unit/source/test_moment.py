@@ -243,3 +243,52 @@ def test_a_transaction_of_the_primary_is_waited_for_on_the_standby(
         assert not extracting.done()
         writer.commit()
         assert extracting.result(30)["work_order"] == before + 1
+
+
+@pytest.fixture
+def subscriber(tmp_path: Path) -> Iterator[tuple[SourceDatabase, SourceDatabase]]:
+    """A database, and another that follows it by logical replication."""
+    settings = {"wal_level": "logical", "wal_sender_timeout": "4s"}
+    with PostgresServer(tmp_path / "both", durable=False, settings=settings) as running:
+        dsns = [running.create_database(name) for name in ("origin", "copy")]
+        with psycopg.connect(dsns[0], autocommit=True) as origin, psycopg.connect(dsns[1], autocommit=True) as copy:
+            for connection in (origin, copy):
+                connection.execute(SCHEMA.read_text())
+            origin.execute("CREATE PUBLICATION every FOR ALL TABLES")
+            # In one server a subscription cannot make its slot itself: it would wait for its own transaction.
+            origin.execute("SELECT pg_create_logical_replication_slot('copy', 'pgoutput')")
+            copy.execute(
+                f"CREATE SUBSCRIPTION copy CONNECTION '{dsns[0]}' PUBLICATION every WITH (create_slot = false)"
+            )
+            both = SourceDatabase(dsns[0], origin), SourceDatabase(dsns[1], copy)
+            both[0].insert("work_order", [{"id": UUID(int=1), "site_id": SITE, "create_date": WINDOW.start}])
+            until = time.monotonic() + 20
+            while not copy.execute("SELECT FROM work_order").fetchall() and time.monotonic() < until:
+                time.sleep(0.1)
+            yield both
+            copy.execute("ALTER SUBSCRIPTION copy DISABLE")
+
+
+def test_a_subscriber_is_read_once_its_publisher_has_sent_the_window(
+    subscriber: tuple[SourceDatabase, SourceDatabase], tmp_path: Path
+) -> None:
+    origin, copy = subscriber
+    soon = window(2)
+    origin.insert("work_order", [{"id": UUID(int=2), "site_id": SITE, "create_date": soon.start}])
+    moment = Moment(soon)
+    assert extract(copy.dsn, SITE, soon, TIMELINE, tmp_path, moment=moment)["work_order"] == 1
+    assert moment.warning is None
+
+
+def test_a_subscriber_that_hears_nothing_says_so(
+    subscriber: tuple[SourceDatabase, SourceDatabase], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_export.source.moment._BEHIND_SECONDS", 3.0)
+    origin, copy = subscriber
+    copy.connection.execute("ALTER SUBSCRIPTION copy DISABLE")
+    soon = window(1)
+    origin.insert("work_order", [{"id": UUID(int=2), "site_id": SITE, "create_date": soon.start}])
+    moment = Moment(soon)
+    assert extract(copy.dsn, SITE, soon, TIMELINE, tmp_path, moment=moment)["work_order"] == 0
+    assert moment.warning is not None
+    assert "subscribes to another (logical replication)" in moment.warning

@@ -28,6 +28,7 @@ def test_refusals_name_the_fix_and_never_the_password(one_order: SourceDatabase,
         f"postgresql://reader:canary-8f2c@x@127.0.0.1:{port}/source": "%40",
         f"host=127.0.0.1 port={port} user=nobody password=canary-8f2c dbname=source": "password authentication failed",
         f"postgresql://reader:canary-8f2c@127.0.0.1:{port}/source?no_such=1": "no_such",
+        f"host=127.0.0.1 port={port} user=nobody password=canary-8f2c service=absent": "service",
     }
     for dsn, message in refusals.items():
         with pytest.raises(SourceRejected, match=message) as caught:
@@ -35,6 +36,11 @@ def test_refusals_name_the_fix_and_never_the_password(one_order: SourceDatabase,
         assert "canary" not in str(caught.value)
         assert password not in str(caught.value)
         assert caught.value.__cause__ is None
+
+
+def test_a_short_password_makes_no_refusal_unreadable(one_order: SourceDatabase, tmp_path: Path) -> None:
+    with pytest.raises(SourceRejected, match="invalid connection"):
+        run_extract(one_order, tmp_path, dsn="host=127.0.0.1 user=reader password=p no_such=1")
 
 
 def test_a_server_that_is_not_there_is_worth_a_retry(one_order: SourceDatabase, tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """`gs://`: its own keys of `connector_config`, and how its client is made from an Airflow connection."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -36,6 +37,8 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
 
     found = connections.read(conn_id)
     require_type(found, "google_cloud_platform")
+    emulator = "STORAGE_EMULATOR_HOST"
+    connections.require_https(conn_id, emulator, os.environ.get(emulator, ""))
     extra = found.extra_dejson
     has_key = any(extra.get(f"{prefix}{key}") for prefix in ("", "extra__google_cloud_platform__") for key in _KEYS)
     account = own.get("impersonate")

@@ -84,12 +84,18 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
         with connections.settings_of(conn_id, _SETTINGS, *refused):
             return getattr(connections.hook(_HOOK, aws_conn_id=conn_id), method)()
 
+    def client() -> Any:
+        """Its address may also come from the environment (AWS_ENDPOINT_URL_S3) or from a profile of the machine."""
+        found = made("get_conn")
+        connections.require_https(conn_id, "endpoint_url", found.meta.endpoint_url)
+        return found
+
     def session() -> Any:
         found = made("get_session")
         _require_credentials(conn_id, found)
         return found
 
-    return S3Store(uri, client=lambda: made("get_conn"), session=session, grants=Grants.of(own))
+    return S3Store(uri, client=client, session=session, grants=Grants.of(own))
 
 
 def _require_credentials(conn_id: str, session: Any) -> None:

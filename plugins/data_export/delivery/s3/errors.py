@@ -47,6 +47,8 @@ _PASSING = {
     "TooManyRequestsException",
     "TransactionInProgressException",
 }
+# And what other servers call it.
+_BUSY = re.compile("Throttl|RateLimit|RateExceeded|SlowDown|Busy|TooManyConnections|NotInitialized")
 #: Codes about whoever asks, not about what is asked for, and what to do.
 _OTHER_KEY = "correct its key"
 _EXPIRED = "its session token has expired: renew it, or use a role or an access key that does not expire"
@@ -54,6 +56,7 @@ _DISABLED = "the account is disabled or not signed up: ask its owner"
 _CLOCK = "the clock of this worker is wrong: set it, by NTP"
 CREDENTIALS = {
     "AccountProblem": _DISABLED,
+    "AccountSuspended": _DISABLED,
     "AllAccessDisabled": _DISABLED,
     "AuthFailure": _OTHER_KEY,
     "ExpiredToken": _EXPIRED,
@@ -61,6 +64,7 @@ CREDENTIALS = {
     "InvalidAccessKeyId": "correct its login, the id of the access key",
     "InvalidClientTokenId": "correct its login, the id of the access key",
     "InvalidSecurity": _OTHER_KEY,
+    "InvalidSignature": "correct its password, the secret of the access key",
     "InvalidToken": "correct its session token",
     "MissingAuthenticationToken": _OTHER_KEY,
     "MissingSecurityHeader": _OTHER_KEY,
@@ -69,6 +73,7 @@ CREDENTIALS = {
     "RequestTimeTooSkewed": _CLOCK,
     "SignatureDoesNotMatch": "correct its password, the secret of the access key",
     "TokenRefreshRequired": _EXPIRED,
+    "Unauthorized": _OTHER_KEY,
     "UnauthorizedAccess": _OTHER_KEY,
     "UnrecognizedClientException": _OTHER_KEY,
     "UserSuspended": _DISABLED,
@@ -76,7 +81,7 @@ CREDENTIALS = {
 _ARCHIVED = {"BlobArchived", "InvalidObjectState", "ObjectNotInActiveTierError"}
 _TOO_LARGE = {"EntityTooLarge", "MaxMessageLengthExceeded"}
 _DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
-_FULL = {"QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
+_FULL = {"CapExceeded", "StorageCapExceeded", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
 _ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 _KEY_RIGHT = re.compile(r"kms:\w+")
 _GRANT_KEY = "grant kms:GenerateDataKey and kms:Decrypt on it, in its policy too where it is another account's"
@@ -158,7 +163,7 @@ def _of_status(status: int, code: str, message: str, bucket: str, address: str, 
                 f"{address}: the server does not encrypt ({said}): remove sse, or have that set up there"
             )
         return Lacking(f"{address}: the server lacks what the request needs, such as If-None-Match ({said})")
-    if code in _PASSING or status in (408, 409, 429) or status >= 500:
+    if code in _PASSING or _BUSY.search(code) or status in (408, 409, 429) or status >= 500:
         return TargetUnavailable(f"{address}: S3 answers {said}: try again")
     if status in (401, 403):
         return _denied(said, bucket, address, permission)

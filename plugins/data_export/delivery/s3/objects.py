@@ -180,10 +180,11 @@ async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, 
     named = {"Bucket": target.root.bucket, "Key": target.root.name(key)}
     origin = {"Bucket": source.root.bucket, "Key": source.root.name(source_key)}
     needed = f"s3:GetObject on {source.uri} or s3:PutObject"
-    digests = source.seen.pop(source_key, None)
-    if digests is None and (found := await source.stat(source_key)):
-        digests = found.digests
-    only = bare_copy(source_key, digests) | target.grants.to_request()
+    if source_key not in source.seen:
+        await source.stat(source_key)
+    digests, etag = source.seen.pop(source_key, (None, None))
+    # The digests that go along are those of this content only.
+    only = bare_copy(source_key, digests) | target.grants.to_request() | ({"CopySourceIfMatch": etag} if etag else {})
 
     async def copy() -> StoredObject:
         known = target.dialect.known()
@@ -200,8 +201,8 @@ async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, 
                 needed,
                 target.in_thread(lambda client: client.copy_object(**options, CopySource=origin)),
             )
-        except PreconditionFailed:
-            raise ObjectExists(f"{target.root.address(key)} is there already") from None
+        except PreconditionFailed:  # or the source is another by now: in both cases the caller looks again
+            raise ObjectExists(f"{target.root.address(key)} is there already, or its source was replaced") from None
         except Lacking as error:
             if target.dialect.known() != known:
                 return await copy()

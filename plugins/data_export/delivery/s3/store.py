@@ -65,8 +65,8 @@ class S3Store:
         self.patience = patience or Patience()
         self.grants = grants or Grants()
         self.dialect = Dialect(complete=True)
-        #: What the last looks found, for a copy that follows: it spares asking again.
-        self.seen: dict[str, Digests] = {}
+        #: What the last looks found, with its ETag, for a copy that follows: it spares asking again.
+        self.seen: dict[str, tuple[Digests, str | None]] = {}
 
     @property
     def uri(self) -> str:
@@ -110,7 +110,7 @@ class S3Store:
             return None
         if len(self.seen) >= _SEEN:
             self.seen.clear()
-        self.seen[key] = digests
+        self.seen[key] = digests, found.meta["e_tag"]
         return StoredObject(key, digests, found.meta["last_modified"], encoding)
 
     async def _full_head(self, name: str, address: str) -> Any:

@@ -52,7 +52,8 @@ def is_lost(error: BaseException) -> bool:
 
 def is_too_many(error: BaseException) -> bool:
     """Whether the server says that so many files or transfers at once are more than it allows."""
-    return not is_lost(error) and _TOO_MANY.search(str(error)) is not None
+    said = str(error)
+    return not is_lost(error) and not _FULL.search(said) and _TOO_MANY.search(said) is not None
 
 
 def translate(error: BaseException, where: str, user: str) -> DataExportError:

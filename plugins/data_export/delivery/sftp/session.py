@@ -39,7 +39,10 @@ class SftpSession:
         #: The server offers to sync files to disk, and cannot.
         self.fsync_fails = False
         self._failure_is_missing: bool | None = None
-        self.is_openssh = "OpenSSH" in str(connection.get_extra_info("server_version", ""))
+        #: Its own sftp-server since 8.5: sshd may hand over to another's, such as `rclone serve sftp --stdio`.
+        self.is_openssh = (
+            "OpenSSH" in str(connection.get_extra_info("server_version", "")) and client.limits.max_open_handles > 0
+        )
         self._connection = connection
         self._stall_timeout = stall_timeout
         self._waiting = 0
