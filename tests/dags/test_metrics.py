@@ -201,6 +201,8 @@ def test_five_thousand_late_exports_are_few_labels_and_none_is_lost(statsd: Rece
 class Broken:
     """A metrics backend that raises at everything."""
 
+    statsd = None
+
     def __getattr__(self, name: str) -> Any:
         raise OSError("the collector is away")
 
@@ -211,6 +213,7 @@ def everything() -> None:
     with metrics.timed("deliver", "gs"):
         pass
     metrics.task_failed(SimpleNamespace(task=None, operator="DeliverOperator", state="failed"), None)
+    metrics.count("data_export.windows", 1, connector="gs")
     metrics.exports_watched({"acme": (1.0, 1)}, {}, 1, 0, 0)
 
 

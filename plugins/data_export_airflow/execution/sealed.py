@@ -22,6 +22,7 @@ from data_export_airflow.connections.clients import store
 from data_export_airflow.execution.steps import Steps
 from data_export_airflow.schedule.windows import window_of_run
 from data_export_airflow.telemetry import metrics
+from data_export_airflow.telemetry.lineage import of_delivery
 
 PLAN, EXTRACTED, TRANSFORMED, IMAGES, DELIVERED = "plan", "extracted", "transformed", "images", "delivered"
 Result = dict[str, Any]
@@ -55,6 +56,9 @@ class SealedSteps:
         if not self._signed:
             _require_as_filed(self.plan, context, settings)
         self._steps = Steps(self.plan, settings)
+        self._source = settings.source.conn_id
+        #: Of what `deliver` delivered, for OpenLineage; None where that is not installed or has nowhere to send to.
+        self.lineage: Any = None
 
     def extract(self, site_id: str, attempt: int) -> Result:
         self._check(site_id)
@@ -89,6 +93,7 @@ class SealedSteps:
         with self._timed("deliver"):
             delivered = self._steps.deliver(found, copied)
         metrics.site_delivered(self.plan.export.scheme, delivered)
+        self.lineage = of_delivery(self.plan, delivered, self._source)
         return self._seal.sign(DELIVERED, delivered.to_dict())
 
     def close(self, sites: Sequence[Any]) -> Receipt:
