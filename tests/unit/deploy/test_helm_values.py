@@ -33,8 +33,15 @@ def test_settings_are_those_of_compose() -> None:
     assert {*environment()} - {*shared} == {
         "AIRFLOW__CORE__PARALLELISM",
         "AIRFLOW__METRICS__STATSD_INFLUXDB_ENABLED",
+        "AIRFLOW__SCHEDULER__ENABLE_HEALTH_CHECK",
     }
     assert all(isinstance(value, str) for value in environment().values())  # as the chart's schema wants them
+
+
+def test_probes_are_those_of_compose() -> None:
+    services = compose(filled_env())["services"]
+    for name, service in (("scheduler", "scheduler"), ("dagProcessor", "dag-processor"), ("triggerer", "triggerer")):
+        assert VALUES[name]["livenessProbe"]["command"] == services[service]["healthcheck"]["test"][1:]
 
 
 def test_airflow_is_the_locked_version() -> None:
