@@ -3,6 +3,7 @@
 import json
 import logging
 import multiprocessing
+import os
 import shutil
 import warnings
 from datetime import UTC, datetime
@@ -23,7 +24,7 @@ from sqlalchemy import delete, select
 
 from data_export.config.models import dag_id
 from data_export_airflow import bundle
-from data_export_airflow.bundle import CustomerFilesBundle
+from data_export_airflow.bundle import Changes, CustomerFilesBundle, FolderWatch
 from data_export_airflow.dags.shards import MOST, shard_files, shard_of
 from tests.customers import GOOD
 
@@ -213,3 +214,55 @@ def test_a_change_is_asked_for_and_once_more_later(
     platform.write_text(platform.read_text() + "# changed\n")
     watching.refresh()
     assert taken() == {*shard_files(8), "config_errors.py"}
+
+
+def swap_generation(mount: Path, number: int, files: dict[str, str]) -> None:
+    """Does to a mounted ConfigMap what a kubelet does when it has changed: one rename swaps all files at once."""
+    made, before = mount / f"..2025_03_{number:02}", (mount / "..data").resolve()
+    made.mkdir()
+    for name, text in files.items():
+        (made / name).write_text(text)
+        os.utime(made / name, (0, 0))  # content alone may differ, not even its size
+        if not (mount / name).is_symlink():
+            (mount / name).symlink_to(f"..data/{name}")
+    (mount / "..data_tmp").symlink_to(made.name)
+    (mount / "..data_tmp").rename(mount / "..data")
+    if before.name.startswith("..2025"):
+        shutil.rmtree(before)
+    for name in {path.name for path in mount.iterdir()} - {*files, "..data", made.name}:
+        (mount / name).unlink()
+
+
+def test_a_config_map_s_swap_is_seen(customers: Path) -> None:
+    """Also where only the content behind the links differs, and where files come and go."""
+    first = {"acme.yaml": GOOD % "acme", "other.yaml": GOOD % "other"}
+    swap_generation(customers, 1, first)
+    watch = FolderWatch()
+    assert watch.look() == Changes()
+    assert watch.look() == Changes()
+    swap_generation(customers, 2, first)
+    assert watch.look() == Changes()  # another generation with the same content
+    swap_generation(customers, 3, first | {"acme.yaml": GOOD % "abcd"})
+    assert watch.look() == Changes(frozenset({"acme"}))
+    swap_generation(customers, 4, {"acme.yaml": GOOD % "abcd", "third.yaml": GOOD % "third"})
+    assert watch.look() == Changes(frozenset({"other", "third"}))
+    swap_generation(customers, 5, {"acme.yaml": "interval: daily\n", "third.yaml": GOOD % "third"})
+    assert watch.look() == Changes(frozenset({"acme"}), problems=True)
+
+
+def test_a_git_checkout_that_is_swapped_behind_a_link_is_seen(
+    tmp_path: Path, customers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As git-sync does it: the folder itself is below a link that moves to another checkout."""
+    for commit, bucket in (("a1", "abcd"), ("b2", "efgh")):
+        (tmp_path / commit / "customers").mkdir(parents=True)
+        (tmp_path / commit / "customers" / "acme.yaml").write_text(GOOD % bucket)
+        os.utime(tmp_path / commit / "customers" / "acme.yaml", (0, 0))
+    link = tmp_path / "current"
+    link.symlink_to("a1")
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(link / "customers"))
+    watch = FolderWatch()
+    assert (watch.look(), watch.look()) == (Changes(), Changes())
+    (tmp_path / "next").symlink_to("b2")
+    (tmp_path / "next").rename(link)
+    assert watch.look() == Changes(frozenset({"acme"}))

@@ -9,7 +9,7 @@ from data_export.config.platform import ROOT
 from data_export.config.sections import LimitSettings
 from data_export.errors import SourceRejected
 from data_export.source.snapshot import KEYS, NUMBER, SLOTS, TABLES, Found, cast, places, sql_columns
-from data_export.source.sql_text import ALL_ORDERS, Orders, filled, narrowed
+from data_export.source.sql_text import ALL_ORDERS, Orders, filled, narrowed, tables_read
 from data_export.window import ExportWindow
 
 SQL_FOLDER = ROOT / "include" / "sql"
@@ -56,6 +56,17 @@ class Query:
         """The same with words before it."""
         moved = [(start + len(words), end + len(words), path, own) for start, end, path, own in self.parts]
         return Query(words + self.text, tuple(moved))
+
+
+def source_tables(export_type: str, folder: Path = SQL_FOLDER) -> list[str]:
+    """The tables that the queries of an export type read, as they are written there.
+
+    Raises:
+        OSError: a query cannot be read.
+    """
+    files = [folder / (f"input.{export_type}.sql" if table == "input" else f"{table}.sql") for table in TABLES]
+    found = dict.fromkeys(name for file in files for name in tables_read(file.read_text()))
+    return [name for name in found if name not in _SEEN_AS.values()]
 
 
 class Queries:

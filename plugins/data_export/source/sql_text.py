@@ -112,6 +112,22 @@ def _expression(text: str, tokens: list[_Token], column: str) -> str | None:
     return None
 
 
+def tables_read(text: str) -> list[str]:
+    """The names after FROM and JOIN as they are written, `schema.table` with its schema, each once.
+
+    What a query calls itself by WITH is among them, and so is what a function such as `extract(day FROM x)` takes.
+    """
+    found: dict[str, None] = {}
+    tokens = [token for token in _tokens(text) if token.is_code]
+    for before, after in pairwise(enumerate(tokens)):
+        if before[1].word in ("from", "join") and after[1].kind in ("word", "quoted"):
+            name, at = after[1].text.strip('"'), after[0] + 1
+            while at + 1 < len(tokens) and tokens[at].text == ".":
+                name, at = f"{name}.{tokens[at + 1].text.strip(chr(34))}", at + 2
+            found[name] = None
+    return list(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Orders:
     """Some of a window's work orders, by their ids as text: those from `first` to `last` in bytewise order."""

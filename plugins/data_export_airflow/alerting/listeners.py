@@ -13,6 +13,7 @@ from data_export.config.models import name_of
 from data_export.errors import DataExportError, line_of
 from data_export.receipt import Receipt, is_summary
 from data_export_airflow.alerting.callbacks import site_of, window_of
+from data_export_airflow.telemetry.metrics import task_failed
 
 
 @hookimpl
@@ -49,6 +50,7 @@ def on_task_instance_failed(task_instance: Any, error: BaseException | str | Non
     The page's copy is an XCom, since Airflow 3.3 keeps the reason in the log only; the next try's start removes it. It
     holds the message of the service's own errors only: these never hold a secret.
     """
+    task_failed(task_instance, error)
     name = name_of(task_instance.dag_id)
     if not isinstance(error, BaseException) or name is None:
         return

@@ -16,6 +16,7 @@ from data_export.errors import DataExportError
 from data_export.window import ExportWindow
 from data_export_airflow.alerting.notifiers import notify
 from data_export_airflow.connections.clients import smtp_factory, store
+from data_export_airflow.telemetry.metrics import count
 
 T = TypeVar("T")
 log = logging.getLogger(__name__)
@@ -138,6 +139,8 @@ class AlertSender:
                 send([mail for _, mail in mails], connect, on_sent=accepted.add, listed_in=LISTED_IN)
         except DataExportError as error:
             log.error("%d of %d alert mails were not sent: %s", len(mails) - len(accepted), len(mails), error)
+        count("data_export.alert_mails", len(accepted), outcome="sent")
+        count("data_export.alert_mails", len(mails) - len(accepted), outcome="failed")
         return {name for alert, mail in mails if mail["Message-ID"] in accepted for name in alert.exports}
 
     def notify(self, alert: Alert) -> set[str]:

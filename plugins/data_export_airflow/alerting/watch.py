@@ -22,6 +22,7 @@ from data_export.config.platform import customers_dir
 from data_export.content import Content
 from data_export.delivery.base import Store
 from data_export.errors import ConfigError, TargetNotFound
+from data_export.lateness import Due
 from data_export.layout import WATCH_KEY
 from data_export.limits import limits_of
 from data_export.wording import harmless
@@ -29,6 +30,7 @@ from data_export_airflow.alerting.sender import AlertSender, Noted
 from data_export_airflow.connections.clients import store
 from data_export_airflow.metadata.task_runs import TaskRuns
 from data_export_airflow.schedule.windows import Schedules
+from data_export_airflow.telemetry.metrics import exports_watched
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +61,7 @@ def watch(context: Mapping[str, Any]) -> dict[str, Any]:
     summary.broken(broken)
     asyncio.run(_save(staging, watched))
     late = {name: one.late for name, one in looks.items() if one.late}
+    _measure(late, known, len(watched), len(broken), sender.now)
     report = Report.of(sender.now, _next_look(context, sender), late, unknown)
     return {"watched": len(watched), "late": len(late), "broken": len(broken), **report.to_dict()}
 
@@ -80,6 +83,14 @@ def _look_at_all(
             log.exception("%s: its windows are not known", name)
             unknown.append(name)
     return looks, unknown
+
+
+def _measure(
+    late: Mapping[str, Sequence[Due]], known: Mapping[str, Watched], watched: int, broken: int, now: datetime
+) -> None:
+    lag = {name: ((now - min(due.by for due in dues)).total_seconds(), len(dues)) for name, dues in late.items()}
+    was_due = {name: one for name, one in known.items() if any(each.due.by <= now for each in one.open)}
+    exports_watched(lag, was_due, watched, broken, now.timestamp())
 
 
 def _next_look(context: Mapping[str, Any], sender: AlertSender) -> datetime:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -20,6 +21,8 @@ from data_export.seal import SIGNATURE, Seal, key_in_staging, keys_of_environmen
 from data_export_airflow.connections.clients import store
 from data_export_airflow.execution.steps import Steps
 from data_export_airflow.schedule.windows import window_of_run
+from data_export_airflow.telemetry import metrics
+from data_export_airflow.telemetry.lineage import of_delivery
 
 PLAN, EXTRACTED, TRANSFORMED, IMAGES, DELIVERED = "plan", "extracted", "transformed", "images", "delivered"
 #: The moment of the upgrade to signed plans: runs that began before it may go on with theirs.
@@ -55,20 +58,34 @@ class SealedSteps:
         if not self._signed:
             _require_as_filed(self.plan, context, settings)
         self._steps = Steps(self.plan, settings)
+        self._source = settings.source.conn_id
+        #: Of what `deliver` delivered, for OpenLineage; None where that is not installed or has nowhere to send to.
+        self.lineage: Any = None
 
     def extract(self, site_id: str, attempt: int) -> Result:
         self._check(site_id)
-        return self._seal.sign(EXTRACTED, self._steps.extract(UUID(site_id), attempt).to_dict())
+        with self._timed("extract"):
+            extracted = self._steps.extract(UUID(site_id), attempt)
+        return self._seal.sign(EXTRACTED, extracted.to_dict())
 
     def transform(self, site_id: str, extracted: Any) -> Result:
         found = Extracted.model_validate(self._open(EXTRACTED, extracted))
         self._check(site_id, found.site_id, found.prefix + "/")
-        return self._seal.sign(TRANSFORMED, self._steps.transform(found).to_dict())
+        with self._timed("transform"):
+            transformed = self._steps.transform(found)
+        return self._seal.sign(TRANSFORMED, transformed.to_dict())
 
     def copy_images(self, site_id: str, transformed: Any, *, last_try: bool) -> Result | None:
         """None where the export has no images."""
-        copied = self._steps.copy_images(self._transformed(site_id, transformed), last_try=last_try)
-        return self._seal.sign(IMAGES, copied.to_dict()) if copied else None
+        found = self._transformed(site_id, transformed)
+        if not self.plan.export.export_images:
+            return None
+        with self._timed("copy_images"):
+            copied = self._steps.copy_images(found, last_try=last_try)
+        if copied is None:
+            return None
+        metrics.images_copied(self.plan.export.scheme, copied)
+        return self._seal.sign(IMAGES, copied.to_dict())
 
     def deliver(self, site_id: str, transformed: Any, images: Any) -> Result:
         copied = ImagesCopied.model_validate(self._open(IMAGES, images)) if images else None
@@ -79,8 +96,12 @@ class SealedSteps:
                 f"the images of site {site_id} were not copied by this run of {self.plan.name}: their task was marked, "
                 "or its result removed, in Airflow: clear copy_images"
             )
-        site = self._steps.deliver(self._transformed(site_id, transformed), copied)
-        return self._seal.sign(DELIVERED, site.to_dict())
+        found = self._transformed(site_id, transformed)
+        with self._timed("deliver"):
+            delivered = self._steps.deliver(found, copied)
+        metrics.site_delivered(self.plan.export.scheme, delivered)
+        self.lineage = of_delivery(self.plan, delivered, self._source)
+        return self._seal.sign(DELIVERED, delivered.to_dict())
 
     def close(self, sites: Sequence[Any]) -> Receipt:
         """Also refuses a part of the sites; a DAG of somebody's own may have been made for a part."""
@@ -93,7 +114,13 @@ class SealedSteps:
                 f"site {min(map(str, missing))} of {self.plan.name} was not delivered by this run: the list of sites "
                 "was changed in Airflow: clear the run from `prepare` on"
             )
-        return self._steps.close(receipts)
+        with self._timed("close"):
+            whole = self._steps.close(receipts)
+        metrics.count("data_export.windows", 1, connector=self.plan.export.scheme)
+        return whole
+
+    def _timed(self, step: str) -> AbstractContextManager[None]:
+        return metrics.timed(step, self.plan.export.scheme)
 
     def _transformed(self, site_id: str, value: Any) -> Transformed:
         found = Transformed.model_validate(self._open(TRANSFORMED, value))

@@ -75,12 +75,14 @@ class PrepareExportOperator(ExportOperator):
 
     def execute(self, context: "Context") -> list[str]:
         from data_export_airflow.execution.sealed import seal_of  # late: parsing a DAG does not need it
+        from data_export_airflow.telemetry.metrics import timed
 
         name, now = self._name(context), datetime.now(UTC)
         export = self._settings(name, context)
         settings = load_platform()
         limits = limits_of(name, export, settings.limits, place="config" if self._has_config else None)
-        plan = prepare(name, export, self._window(export, context, limits, now), limits, now)
+        with timed("prepare", export.scheme):
+            plan = prepare(name, export, self._window(export, context, limits, now), limits, now)
         sealed = seal_of({**context}, settings).sign(PLAN, plan.to_dict())
         context["ti"].xcom_push(PLAN, sealed)  # not the result itself, since Airflow maps over results only
         return [str(site) for site in plan.sites]

@@ -124,7 +124,9 @@ class DeliverOperator(SiteOperator):
         self.delivered_uri = ""
 
     def execute(self, context: "Context") -> Result:
-        site = self.steps(context).deliver(self.site_id, self.transformed, self.images)
+        steps = self.steps(context)
+        site = steps.deliver(self.site_id, self.transformed, self.images)
+        self.lineage = steps.lineage
         self.delivered_uri = "" if site["outcome"] == "staged" else site["uri"]
         return site
 

@@ -1,0 +1,129 @@
+"""What OpenLineage's own provider and client send of a real run, to a file; and that the service does not need them."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from airflow.sdk import DAG
+from sqlalchemy.orm import Session
+
+from data_export.source.queries import source_tables
+from data_export.source.sql_text import tables_read
+from data_export_airflow.operators import DeliverFileOperator
+from data_export_airflow.telemetry.lineage import _named, of_delivery, of_file
+from demo.data import PARIS
+from tests.dags.test_operators import RANGE, customer_dag, customers, run, xcoms
+
+__all__ = ["customers"]
+TABLES = ["work_order", "work_item", "input", "data_conformity", "job_conformity"]
+
+
+@pytest.mark.parametrize("export_type", ["work-orders-timeline", "work-orders-states"])
+def test_the_tables_are_those_of_the_queries(export_type: str) -> None:
+    assert source_tables(export_type) == TABLES
+
+
+@pytest.mark.parametrize(
+    ("sql", "tables"),
+    [
+        ("SELECT 1 FROM a JOIN b ON true", ["a", "b"]),
+        ('select 1 from "Big"."Table" left join s.t using (id) -- from c', ["Big.Table", "s.t"]),
+        ("SELECT 'from x' FROM (SELECT 1 FROM a) AS y /* join z */", ["a"]),
+        ("SELECT 1 FROM a, LATERAL (SELECT 1 FROM a) AS b", ["a"]),
+        ("SELECT 1", []),
+    ],
+)
+def test_tables_are_read_as_postgresql_reads_them(sql: str, tables: list[str]) -> None:
+    assert tables_read(sql) == tables
+
+
+@pytest.mark.parametrize(
+    ("uri", "named"),
+    [
+        ("gs://bucket/a b/c?d#e.json", ("gs://bucket", "a b/c?d#e.json")),
+        ("s3://bucket/f.json", ("s3://bucket", "f.json")),
+        ("sftp://bob@host.example:2222/in/f.json", ("sftp://host.example:2222", "in/f.json")),
+        ("file:///data/a%20b.json", ("file", "/data/a b.json")),
+    ],
+)
+def test_datasets_are_named_as_openlineage_asks_and_without_users(uri: str, named: tuple[str, str]) -> None:
+    assert _named(uri) == named
+
+
+def test_without_the_provider_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "airflow.providers.openlineage", None)
+    assert of_file("gs://a/b", "gs://c/d", 1) is None
+
+
+@pytest.fixture
+def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    conf = pytest.importorskip("airflow.providers.openlineage.conf", reason="its provider is not installed")
+    file = tmp_path / "events.jsonl"
+    transport = {"type": "file", "log_file_path": str(file), "append": True}
+    monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps(transport))
+    for each in (conf.transport, conf.config_path, conf.config_conn_id, conf.is_disabled):
+        getattr(each, "cache_clear", lambda: None)()
+    return file
+
+
+def emitted(events: Path, task: str) -> dict[str, Any]:
+    """The one event of a task's success that the provider's listener has sent."""
+    found: list[dict[str, Any]] = [json.loads(line) for line in events.read_text().splitlines()]
+    (event,) = [
+        each for each in found if each["eventType"] == "COMPLETE" and each["job"]["name"].rpartition(".")[2] == task
+    ]
+    return event
+
+
+def test_a_delivery_reports_tables_folder_rows_and_bytes(db: Session, customers: Path, events: Path) -> None:
+    dag = customer_dag(customers, "acme")
+    assert run(dag, customers, logical_date=None, run_conf=RANGE).state == "success"
+    event = emitted(events, "deliver")
+    (site,) = xcoms(db, dag, "close")["return_value"]["sites"]
+    assert [each["name"].partition(".")[2] for each in event["inputs"]] == [f"public.{name}" for name in TABLES]
+    assert all(each["namespace"].startswith("postgres://") for each in event["inputs"])
+    (output,) = event["outputs"]
+    assert output["namespace"] == "file"
+    assert site["uri"].startswith(f"file://{output['name']}/")
+    assert output["name"].endswith(f"{PARIS}/data/work-orders-timeline")
+    facets = output["outputFacets"]
+    assert facets["outputStatistics"]["rowCount"] == site["work_orders"]
+    assert facets["outputStatistics"]["size"] == site["bytes"]
+    delivery = facets["dataExport_delivery"]
+    assert (delivery["uri"], delivery["sha256"], delivery["outcome"]) == (site["uri"], site["sha256"], "created")
+    assert delivery["windowStart"] == "2025-03-16T00:00:00+00:00"
+    assert emitted(events, "extract")["outputs"] == []
+
+
+def test_a_file_is_reported_from_and_to(
+    db: Session, events: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_TARGETS__ALLOW_LOCAL", "true")
+    source, target = tmp_path / "a.json", tmp_path / "b" / "c.json"
+    source.write_text("{}\n")
+    with DAG("hands_on", schedule=None) as dag:
+        DeliverFileOperator(task_id="hand_on", source_uri=f"file://{source}", target_uri=f"file://{target}")
+    assert run(dag, tmp_path).state == "success"
+    event = emitted(events, "hand_on")
+    assert [each["name"] for each in event["inputs"] + event["outputs"]] == [str(source), str(target)]
+    assert event["outputs"][0]["outputFacets"]["outputStatistics"]["size"] == 3
+
+
+def test_a_link_by_mail_gives_nothing_away_and_a_fault_costs_nothing(events: Path) -> None:
+    site: Any = SimpleNamespace(outcome="staged", uri="gs://staging/secret")
+    plan: Any = SimpleNamespace(export=SimpleNamespace(export_type="work-orders-timeline"))
+    assert of_delivery(plan, site, "no_such_connection") is None
+
+
+def test_a_link_by_mail_has_no_output(events: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_THE_SOURCE", "postgresql://reader:hunter2@db.example/platform")
+    site: Any = SimpleNamespace(outcome="staged", uri="gs://staging/secret")
+    plan: Any = SimpleNamespace(export=SimpleNamespace(export_type="work-orders-timeline"))
+    found = of_delivery(plan, site, "the_source")
+    assert found.outputs == []
+    assert (found.inputs[0].namespace, found.inputs[0].name) == (
+        "postgres://db.example:5432", "platform.public.work_order",
+    )  # fmt: skip
