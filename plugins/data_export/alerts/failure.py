@@ -188,6 +188,10 @@ FIXES = {
     f"metadata server of the workers' machines. {_CHECK} {_RERUN}",
     "TargetFull": f"Have room made at the target. {_RERUN}",
     "VerificationFailed": f"The target confirms other bytes than were sent: look at its disk and network. {_RERUN}",
+    "NotStarted": "Look at the workers: whether they run, have free slots, and reach Redis and the API server. "
+    f"{_RERUN}",
+    "WorkerLost": "Look at the worker for a restart, a full disk or too little memory; the task's log may end before "
+    f"it. {_RERUN}",
     "AirflowTaskTimeout": "Look in the log at how far it came. Images that are copied are not copied again, so a "
     "cleared task goes on from there; a window that is too big for one run is exported in several.",
 }
