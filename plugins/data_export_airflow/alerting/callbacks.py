@@ -12,11 +12,12 @@ from data_export.window import ExportWindow
 log = logging.getLogger(__name__)
 #: The XCom that holds why a try failed (`data_export_airflow.alerting.listeners`).
 FAILURE = "failure"
+MAINTENANCE_DAG = "data_export_maintenance"
 
 
 def on_failure(context: Mapping[str, Any]) -> None:
     """Alerts people to a task that failed for good. Runs in the worker or, where that died, in the dag-processor."""
-    from data_export.alerts.failure import Failure, failure_alert, watch_failure_alert
+    from data_export.alerts.failure import Failure, failure_alert, maintenance_failure_alert, watch_failure_alert
     from data_export_airflow.alerting.sender import AlertSender
 
     ti, task = context["ti"], context["task"]
@@ -35,7 +36,8 @@ def on_failure(context: Mapping[str, Any]) -> None:
         has_interval=not _by_hand(context),
     )
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
-    alert = failure_alert(failure) if export else watch_failure_alert(failure)
+    of_service = maintenance_failure_alert if ti.dag_id == MAINTENANCE_DAG else watch_failure_alert
+    alert = failure_alert(failure) if export else of_service(failure)
     AlertSender(context).send_once(alert, _owner(task), occurrence, window if export else None)
 
 
