@@ -149,9 +149,8 @@ class Fleet:
         )
         if name in self._ports:
             ours["AIRFLOW__API__PORT"] = str(self._ports[name])
-        settings = self.platform.environment() | {
-            "DATA_EXPORT_SIGNING_KEY": filled_env("service.env")["DATA_EXPORT_SIGNING_KEY"]
-        }
+        key = "DATA_EXPORT_SIGNING_KEY"
+        settings = self.platform.environment() | {key: self._service_env[key]}
         return image | settings | {**self._settings} | self._placed(name, given) | ours | self.more.get(name, {})
 
     def _service(self, name: str) -> dict[str, Any]:
