@@ -7,10 +7,10 @@ export PYTHONPATH := $(CURDIR)/plugins:$(CURDIR)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ls answer up fleet test kills check format lock sbom schema commands validate bench clean
+.PHONY: help install demo ls answer up fleet fleet-faults test kills check format lock sbom schema commands validate bench clean
 
 help: ## show this list
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## create .venv from the pinned requirements
 $(STAMP): requirements.txt requirements-dev.txt requirements-uv.txt
@@ -35,6 +35,9 @@ up: $(STAMP) ## start everything and keep it running; Ctrl-C stops it
 
 fleet: $(STAMP) ## run the compose file's services as plain processes, with three workers; Ctrl-C stops them
 	@$(BIN)/python -m tests.fleet 3
+
+fleet-faults: $(STAMP) ## nightly: strike a fleet with every fault while it exports; SEED=, ARGS=--short; about 2 hours
+	@$(BIN)/python -m tests.fleet.faults $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
 test: $(STAMP) ## run all tests

@@ -16,12 +16,22 @@ from demo.targets import Received, received
 def missing(
     platform: EmbeddedPlatform, data: DemoData, exports: Mapping[str, CustomerExport], days: Sequence[datetime]
 ) -> list[str]:
-    """A line for every object or mail that is not there, or not as it must be."""
+    """A line for every object or mail of these days that is not there, or not as it must be."""
+    windows = [ExportWindow(day, day + timedelta(days=1)) for day in days]
+    return missing_of(platform, data, exports, windows)
+
+
+def missing_of(
+    platform: EmbeddedPlatform,
+    data: DemoData,
+    exports: Mapping[str, CustomerExport],
+    windows: Sequence[ExportWindow],
+) -> list[str]:
+    """As `missing`, of any windows."""
     problems: list[str] = []
     for name, export in exports.items():
         target = received(platform, export)
-        for day in days:
-            window = ExportWindow(day, day + timedelta(days=1))
+        for window in windows:
             found = (
                 _of_mail(platform, data, name, export, window)
                 if target is None

@@ -41,7 +41,11 @@ def image_key(site_id: UUID, input_id: UUID | str, file_extension: str | None) -
 
 def receipt_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
     """`<site_id>/receipts/<export_type>/<from>_<to>.json`; later revisions end in `.r<n>.json`, like the data file."""
-    return f"{site_id}/receipts/{export_type}/{window.stamp}{_suffix(revision)}.json"
+    return f"{receipts_folder(site_id, export_type)}/{window.stamp}{_suffix(revision)}.json"
+
+
+def receipts_folder(site_id: UUID, export_type: str) -> str:
+    return f"{site_id}/receipts/{export_type}"
 
 
 def missing_images_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
@@ -65,14 +69,18 @@ def is_safe_extension(file_extension: str | None) -> bool:
     return not file_extension or _SAFE_EXTENSION.fullmatch(file_extension) is not None
 
 
+#: Below these is what runs stage, and the files that links lead to.
+RUNS_PREFIX, LINKS_PREFIX = "runs/", "links/"
+
+
 def staging_run_prefix(export: str, window: ExportWindow, run_token: str) -> str:
     """`runs/<export>/<from>_<to>/<run_token>`: everything one run stages, so that two runs never meet."""
-    return f"runs/{export}/{window.stamp}/{run_token}"
+    return f"{staging_export_prefix(export)}{window.stamp}/{run_token}"
 
 
 def staging_export_prefix(export: str) -> str:
     """`runs/<export>/`: everything that the runs of an export have staged."""
-    return f"runs/{export}/"
+    return f"{RUNS_PREFIX}{export}/"
 
 
 def staging_site_prefix(run_prefix: str, site_id: UUID, attempt: int) -> str:
@@ -97,7 +105,7 @@ def link_file_name(export: str, export_type: str, window: ExportWindow) -> str:
 
 def staging_links_prefix(export: str) -> str:
     """`links/<export>/`: every file of an export that was offered by mail."""
-    return f"links/{export}/"
+    return f"{LINKS_PREFIX}{export}/"
 
 
 #: What plans and results are signed with, where the environment has no key.

@@ -25,6 +25,7 @@ def context(
             task_id="deliver",
             map_index=site,
             try_number=1,
+            hostname="worker-1",
             log_url=f"http://airflow.example/dags/data_export__{export}/runs/{run_id}/tasks/deliver",
             xcom_pull=lambda **_: None,
         ),

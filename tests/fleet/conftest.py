@@ -1,6 +1,5 @@
 """One fleet for all tests of it, with the demo's customers, and what its command lines showed meanwhile."""
 
-import shutil
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -9,9 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from demo.platform import EmbeddedPlatform
+from tests.fleet.faults import Trial, a_fleet
 from tests.fleet.topology import Fleet, installed
-from tests.unit.deploy.compose_file import ROOT
 
 
 class CommandLines:
@@ -43,16 +41,13 @@ def command_lines() -> Iterator[CommandLines]:
 
 
 @pytest.fixture(scope="module")
-def fleet(command_lines: CommandLines) -> Iterator[Fleet]:
+def trial(command_lines: CommandLines) -> Iterator[Trial]:
     if not installed():
         pytest.skip("no redis-server: the compose file's services are not run (apt-get install redis-server)")
-    with tempfile.TemporaryDirectory(prefix="fleet-") as folder:
-        state, customers = Path(folder), Path(folder) / "customers"
-        for path in (customers, state / "services"):
-            path.mkdir()
-        for path in (ROOT / "include" / "customers").glob("demo-*.yaml"):
-            shutil.copy(path, customers)
-        with EmbeddedPlatform(state / "platform") as platform:
-            platform.fill()
-            with Fleet(state / "services", platform, customers) as fleet:
-                yield fleet
+    with tempfile.TemporaryDirectory(prefix="fleet-") as folder, a_fleet(Path(folder), workers=1) as trial:
+        yield trial
+
+
+@pytest.fixture(scope="module")
+def fleet(trial: Trial) -> Fleet:
+    return trial.fleet

@@ -1,5 +1,7 @@
 """docker-compose.yaml's services, run: workers know little, checks cost little, an API server may be away."""
 
+import random
+import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from demo.guard import members
 from demo.rest import wait_for
 from demo.targets import received
 from tests.fleet.conftest import CommandLines
+from tests.fleet.faults import Trial, short
 from tests.fleet.topology import Fleet
 
 pytestmark = pytest.mark.e2e
@@ -95,6 +98,15 @@ def test_an_api_server_that_is_away_costs_no_try(fleet: Fleet) -> None:
         wait_for("the run ends", lambda: fleet.api.run(dag_id(EXPORT), run)["state"] == "failed", 20)
     fleet.start("execution-api")
     assert tries(fleet, run) == {1}
+
+
+def test_every_window_arrives_once_whatever_happens_meanwhile(trial: Trial) -> None:
+    """The short version of `make fleet-faults`; its seed is in the output of a failure."""
+    seed = random.SystemRandom().randrange(10**6)
+    trial.random, trial.say = random.Random(seed), lambda line: sys.stdout.write(f"{line}\n")
+    trial.say(f"seed {seed}")
+    short(trial)
+    assert trial.verify() == []
 
 
 def test_no_secret_was_on_a_command_line(fleet: Fleet, command_lines: CommandLines) -> None:

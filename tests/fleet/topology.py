@@ -5,6 +5,7 @@ the environment nothing but what the file and the images give it; hosts become l
 """
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -14,6 +15,7 @@ import time
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Self
 
 import psycopg
@@ -37,10 +39,18 @@ class Fleet:
         platform: the servers that exports read and deliver to.
         customers: folder of the customer files.
         workers: how many; each is a service of its own, `worker-1` and so on.
+        settings: take the place of what the platform's environment says.
     """
 
-    def __init__(self, state: Path, platform: EmbeddedPlatform, customers: Path, workers: int = 1) -> None:
-        self.state, self.platform = state, platform
+    def __init__(
+        self,
+        state: Path,
+        platform: EmbeddedPlatform,
+        customers: Path,
+        workers: int = 1,
+        settings: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        self.state, self.platform, self._settings = state, platform, settings
         slots = 4
         sizes = {"WORKERS": str(workers), "AIRFLOW__CORE__PARALLELISM": str(workers * slots)}
         self.env = filled_env() | sizes | {"CUSTOMERS_DIR": str(customers)}
@@ -48,7 +58,10 @@ class Fleet:
         self.services: dict[str, Any] = compose(self.env)["services"]
         self.workers = [f"worker-{number + 1}" for number in range(workers)]
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
-        self._ports = {name: _free_port() for name in ("redis", "api-server", "execution-api", "scheduler")}
+        #: By service, what a test gives it besides, from its next start on.
+        self.more: dict[str, dict[str, str]] = {}
+        ports = ("redis", "api-server", "execution-api", "scheduler", "scheduler-2")
+        self._ports = {name: _free_port() for name in ports}
         self.url = f"http://127.0.0.1:{self._ports['api-server']}"
         self.api = AirflowApi(self.url, self.env["AIRFLOW_ADMIN_USERNAME"], self.env["AIRFLOW_ADMIN_PASSWORD"])
         self.postgres = PostgresServer(state / "postgres", durable=False)
@@ -78,7 +91,7 @@ class Fleet:
             process.wait()
 
     def start(self, name: str) -> None:
-        """Starts a service as the file says."""
+        """Starts a service as the file says; `scheduler-2` is a second one of the same kind."""
         with (self.state / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
                 self._words(name, self._service(name)["command"]),
@@ -131,17 +144,22 @@ class Fleet:
         }
         ours = {"AIRFLOW__API__HOST": "127.0.0.1", "AIRFLOW__API__WORKERS": "1"}
         ours["AIRFLOW__API__BASE_URL"] = self.url
-        ours["AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT"] = str(self._ports["scheduler"])
+        ours["AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_SERVER_PORT"] = str(
+            self._ports["scheduler-2" if name == "scheduler-2" else "scheduler"]
+        )
         if name in self._ports:
             ours["AIRFLOW__API__PORT"] = str(self._ports[name])
-        settings = self.platform.environment() | {
-            "DATA_EXPORT_SIGNING_KEY": filled_env("service.env")["DATA_EXPORT_SIGNING_KEY"]
-        }
-        return image | settings | self._placed(name, given) | ours
+        key = "DATA_EXPORT_SIGNING_KEY"
+        settings = self.platform.environment() | {key: self._service_env[key]}
+        return image | settings | {**self._settings} | self._placed(name, given) | ours | self.more.get(name, {})
 
     def _service(self, name: str) -> dict[str, Any]:
-        service: dict[str, Any] = self.services["worker" if name in self.workers else name]
+        service: dict[str, Any] = self.services[re.sub(r"-\d+$", "", name)]
         return service
+
+    def scratch(self, name: str) -> Path:
+        """Where the service's tasks have their scratch folders."""
+        return self._home(name) / "tmp"
 
     def _home(self, name: str) -> Path:
         home = self.state / "homes" / name

@@ -110,7 +110,7 @@ LAYERS = (
     {"pipeline", "alerts", "review"},
     {"source", "transform", "delivery", "images", "check", "seal"},
     {"config", "limits", "plan", "receipt"},
-    {"window", "layout", "errors", "content", "lateness", "wording"},
+    {"window", "layout", "errors", "content", "lateness", "wording", "scratch"},
 )
 #: What a connector says of itself stands in its folder, but a customer file is checked with it.
 OF_CONFIG = re.compile(

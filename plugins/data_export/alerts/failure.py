@@ -52,6 +52,22 @@ def failure_alert(failure: Failure) -> Alert:
     )
 
 
+def maintenance_failure_alert(failure: Failure) -> Alert:
+    """Says that left-overs are not removed; its `export` is its DAG."""
+    return Alert(
+        occasion="failure",
+        exports=(failure.export,),
+        cause=cause_of("failure", failure.error, failure.message),
+        subject=f"The maintenance of the data exports failed: {failure.error}",
+        lead=f"The DAG {failure.dag_id} has failed: what killed runs left, and old logs, stay until it succeeds. The "
+        "exports themselves go on.",
+        facts=(("DAG", failure.dag_id), ("Task", failure.task), ("Reason", f"{failure.error}: {failure.message}")),
+        fix="Correct what the reason says, or switch the step off in `maintenance` of platform.yaml. Nothing is to be "
+        "run again: the next run removes what this one left.",
+        link=failure.link,
+    )
+
+
 def watch_failure_alert(failure: Failure) -> Alert:
     """Says that nobody looks for late windows, since the watch itself has failed; its `export` is its DAG."""
     return Alert(
@@ -188,6 +204,10 @@ FIXES = {
     f"metadata server of the workers' machines. {_CHECK} {_RERUN}",
     "TargetFull": f"Have room made at the target. {_RERUN}",
     "VerificationFailed": f"The target confirms other bytes than were sent: look at its disk and network. {_RERUN}",
+    "NotStarted": "Look at the workers: whether they run, have free slots, and reach Redis and the API server. "
+    f"{_RERUN}",
+    "WorkerLost": "Look at the worker for a restart, a full disk or too little memory; the task's log may end before "
+    f"it. {_RERUN}",
     "AirflowTaskTimeout": "Look in the log at how far it came. Images that are copied are not copied again, so a "
     "cleared task goes on from there; a window that is too big for one run is exported in several.",
 }

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from data_export.config.fields import SPELLED_NUMBER, SPELLED_WHOLE, Email, Whole, quoted
+from data_export.config.fields import SPELLED_NUMBER, SPELLED_WHOLE, Email, Flag, Whole, quoted
 from data_export.config.moments import Day, check_cron
 
 #: What an alert can be about: a task that failed for good, a window that is overdue, records set aside.
@@ -52,6 +52,26 @@ class AlertSettings(Section):
     notifiers: tuple[NotifierSettings, ...] = Field(default=(), description="Airflow notifiers: Slack and the like")
     watch_schedule: Annotated[str, AfterValidator(check_cron)] = Field(
         default="*/15 * * * *", description="cron expression in UTC: when late windows and broken files are looked for"
+    )
+
+
+class MaintenanceSettings(Section):
+    """What the DAG `data_export_maintenance` and the command `clean-database` remove."""
+
+    schedule: Annotated[str, AfterValidator(check_cron)] = Field(
+        default="30 3 * * *", description="cron expression in UTC: when data_export_maintenance runs"
+    )
+    staging: Flag = Field(
+        default=True, description="whether what failed runs of any export staged goes after staging.keep_failed_days"
+    )
+    targets: Flag = Field(
+        default=True, description="whether unfinished uploads and files of killed runs go, in staging and at targets"
+    )
+    log_days: Annotated[int, Field(ge=1, le=3650), SPELLED_WHOLE] | None = Field(
+        default=30, description="days that Airflow's log files are kept on disk; null: they are left alone"
+    )
+    database_days: Annotated[int, Field(ge=30, le=3650), SPELLED_WHOLE] | None = Field(
+        default=365, description="days that Airflow's database keeps its history; null: for ever"
     )
 
 

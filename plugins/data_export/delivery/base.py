@@ -1,6 +1,6 @@
 """The contract of a connector. `tests/connectors/contract.py` holds the same promises as tests."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -112,6 +112,23 @@ class WithFolders(Protocol):
 
         Raises:
             AccessDenied: it is missing and the server does not let us make it.
+        """
+        ...
+
+
+@runtime_checkable
+class WithLeftOvers(Protocol):
+    """What a destination adds where a killed run leaves more behind than nothing: a server keeps no half of an object,
+    or forgets it by itself, everywhere else."""
+
+    async def tidy(self, folders: Sequence[str]) -> int:
+        """Removes what was begun below these folders more than a day ago and never ended; returns how much.
+
+        Where an old file was moved aside for a new one that never came, it has its name back. At most 1,000 are
+        removed of each folder, and a folder is looked at for at most a minute.
+
+        Args:
+            folders: keys of folders that exports write to, each with nothing but their files.
         """
         ...
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from secrets import SystemRandom
-from tempfile import TemporaryDirectory
 from typing import IO
 from uuid import UUID
 
@@ -27,6 +26,7 @@ from data_export.images.fetch import Fetcher
 from data_export.images.left_out import Failures
 from data_export.images.listing import ImageList, ListedImage
 from data_export.receipt import ImagesCopied
+from data_export.scratch import scratch
 
 MISSING_LISTED = 100
 _log = logging.getLogger(__name__)
@@ -68,11 +68,11 @@ async def copy_images(
     """
     with (
         ImageList(images, site_id, source_key) as listed,
-        TemporaryDirectory(prefix="images-") as scratch,
-        (missing_list or Path(scratch, "missing")).open("w") as missing,
+        scratch("images-") as folder,
+        (missing_list or Path(folder, "missing")).open("w") as missing,
     ):
         copier = _Copier(destination.uri, limits, len(listed), missing, Failures(last_try=last_try))
-        fetcher = Fetcher(source, limits, Path(scratch))
+        fetcher = Fetcher(source, limits, folder)
         settler = Settler(source, destination, fetcher, rules, copier.under_way.__setitem__)
         await copier.run(iter(listed), settler, destination.concurrency, progress)
     return copier.result(site_id, source.uri)

@@ -11,7 +11,7 @@ from data_export.delivery.base import Destination
 from data_export.delivery.connector import IfExists
 from data_export.delivery.deliver import Placed, deliver
 from data_export.errors import ConfigError, TargetNotFound
-from data_export.pipeline.staging import scratch
+from data_export.scratch import scratch
 from data_export.wording import size_in_words
 
 _log = logging.getLogger(__name__)

@@ -17,9 +17,10 @@ from data_export.delivery.email.errors import masked
 from data_export.delivery.email.send import compose, send
 from data_export.errors import RecipientsRefused, StagedFileGone
 from data_export.pipeline.site import MEDIA_TYPE
-from data_export.pipeline.staging import download, scratch
+from data_export.pipeline.staging import download
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
+from data_export.scratch import scratch
 
 _log = logging.getLogger(__name__)
 

@@ -13,9 +13,10 @@ from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
 from data_export.errors import OverwriteRefused, TargetNotFound
-from data_export.pipeline.staging import download, scratch
+from data_export.pipeline.staging import download
 from data_export.plan import ExportPlan
 from data_export.receipt import DataFile, Delivered, ImagesCopied, Receipt, SiteReceipt, Transformed
+from data_export.scratch import scratch
 
 _log = logging.getLogger(__name__)
 _LONGEST = 1 << 20  # bytes of an earlier receipt that are read; one of ours has some ten thousand

@@ -10,9 +10,10 @@ from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
 from data_export.errors import TargetNotFound, TargetRefused, TargetUnavailable
 from data_export.images import CopyRules, Progress, copy_images, source_key_of
-from data_export.pipeline.staging import download, scratch, upload
+from data_export.pipeline.staging import download, upload
 from data_export.plan import ExportPlan
 from data_export.receipt import DataFile, Delivered, Extracted, ImagesCopied, Transformed
+from data_export.scratch import scratch
 from data_export.source.database import RowSecurity
 from data_export.source.extract import extract
 from data_export.source.moment import Moment

@@ -2,9 +2,7 @@
 
 import asyncio
 import logging
-import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,12 +14,7 @@ from data_export.errors import DataExportError, StagedFileGone, TargetNotFound
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
 
-
-@contextmanager
-def scratch() -> Iterator[Path]:
-    """A local folder for one step, in TMPDIR, removed whatever happens."""
-    with tempfile.TemporaryDirectory(prefix="data-export-") as folder:
-        yield Path(folder)
+_KEEP_LINKS = timedelta(hours=LONGEST_LINK_HOURS, days=1)
 
 
 async def upload(staging: Store, path: Path, key: str) -> int:
@@ -64,16 +57,28 @@ async def sweep(staging: Store, export: str, keep_failed: timedelta, keep_links:
     )
 
 
-async def remove_older(staging: Store, prefix: str, limit: datetime) -> int:
-    """Removes what was stored below a prefix before `limit`; returns how many objects."""
-    return await _delete(
-        staging,
-        [
-            stored.key
-            async for stored in staging.list(prefix)
-            if stored.modified is not None and stored.modified.astimezone(UTC) < limit
-        ],
-    )
+async def sweep_all(staging: Store, settings: PlatformSettings, now: datetime, most: int) -> int:
+    """As `sweep`, for every export that ever staged something, also one that is removed or paused; at most so many.
+
+    Raises:
+        DataExportError: staging is not reached.
+    """
+    ages = {layout.RUNS_PREFIX: timedelta(days=settings.staging.keep_failed_days), layout.LINKS_PREFIX: _KEEP_LINKS}
+    removed = 0
+    for prefix, age in ages.items():
+        removed += await remove_older(staging, prefix, now - age, most - removed)
+    return removed
+
+
+async def remove_older(staging: Store, prefix: str, limit: datetime, most: int | None = None) -> int:
+    """Removes what was stored below a prefix before `limit`, at most `most`; returns how many objects."""
+    keys: list[str] = []
+    async for stored in staging.list(prefix):
+        if len(keys) == most:
+            break
+        if stored.modified is not None and stored.modified.astimezone(UTC) < limit:
+            keys.append(stored.key)
+    return await _delete(staging, keys)
 
 
 async def _delete(staging: Store, keys: Iterable[str]) -> int:
@@ -98,8 +103,7 @@ def clean_up(plan: ExportPlan, receipt: Receipt, settings: PlatformSettings, sta
     async def run() -> int:
         async with staging:
             keep_failed = timedelta(days=settings.staging.keep_failed_days)
-            keep_links = timedelta(hours=LONGEST_LINK_HOURS, days=1)
-            removed = await sweep(staging, plan.name, keep_failed, keep_links, now)
+            removed = await sweep(staging, plan.name, keep_failed, _KEEP_LINKS, now)
             return removed + (0 if quarantined else await clear(staging, plan.staging_prefix + "/", kept))
 
     quarantined = any(site.quarantined for site in receipt.sites)

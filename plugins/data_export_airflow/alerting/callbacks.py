@@ -10,11 +10,14 @@ from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
 log = logging.getLogger(__name__)
+#: The XCom that holds why a try failed (`data_export_airflow.alerting.listeners`).
+FAILURE = "failure"
+MAINTENANCE_DAG = "data_export_maintenance"
 
 
 def on_failure(context: Mapping[str, Any]) -> None:
     """Alerts people to a task that failed for good. Runs in the worker or, where that died, in the dag-processor."""
-    from data_export.alerts.failure import Failure, failure_alert, watch_failure_alert
+    from data_export.alerts.failure import Failure, failure_alert, maintenance_failure_alert, watch_failure_alert
     from data_export_airflow.alerting.sender import AlertSender
 
     ti, task = context["ti"], context["task"]
@@ -29,11 +32,12 @@ def on_failure(context: Mapping[str, Any]) -> None:
         message=message,
         link=ti.log_url,
         window=window,
-        site=site_of(task),
+        site=site_of(context),
         has_interval=not _by_hand(context),
     )
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
-    alert = failure_alert(failure) if export else watch_failure_alert(failure)
+    of_service = maintenance_failure_alert if ti.dag_id == MAINTENANCE_DAG else watch_failure_alert
+    alert = failure_alert(failure) if export else of_service(failure)
     AlertSender(context).send_once(alert, _owner(task), occurrence, window if export else None)
 
 
@@ -75,10 +79,15 @@ def window_of(context: Mapping[str, Any]) -> ExportWindow | None:
         return None
 
 
-def site_of(task: Any) -> str:
+def site_of(context: Mapping[str, Any]) -> str:
     """The site that a mapped task is for; empty where it is for all, or fails before it knows."""
-    site = getattr(task, "site_id", "")
-    return site if isinstance(site, str) else ""  # Airflow's own stand-in until the task is expanded
+    site = getattr(context["task"], "site_id", "")
+    if hasattr(site, "resolve"):  # no worker rendered it, so it is the place where the site will be
+        try:
+            site = site.resolve(context)
+        except Exception as error:  # an alert that cannot say everything is better than none
+            log.warning("the task's site cannot be read: %s", type(error).__name__)
+    return site if isinstance(site, str) else ""
 
 
 def _reason(context: Mapping[str, Any]) -> tuple[str, str]:
@@ -90,7 +99,28 @@ def _reason(context: Mapping[str, Any]) -> tuple[str, str]:
         return "AirflowTaskTimeout", f"the task was still running after {context['task'].execution_timeout}, its limit"
     if isinstance(error, BaseException):
         return type(error).__name__, "see the end of the task's log"
-    return "WorkerLost", "the task ended without a word: its worker was killed, ran out of memory, or was shut down"
+    return _reason_without_error(context["ti"])
+
+
+def _reason_without_error(ti: Any) -> tuple[str, str]:
+    """Of a try that no worker ended: Airflow gave it up, and gives the callback no reason.
+
+    The host is the one that began a try last; Airflow keeps it when it queues the next try. What that try failed with
+    is gone as soon as a worker begins another one: where it is still there, none has.
+    """
+    try:
+        before = ti.xcom_pull(task_ids=ti.task_id, key=FAILURE, map_indexes=ti.map_index)
+    except Exception as error:
+        log.warning("the error of the try before cannot be read: %s", type(error).__name__)
+        before = None
+    earlier = before if isinstance(before, dict) else {}
+    if ti.hostname and not earlier:
+        return "WorkerLost", (
+            f"the task ended without a word: its worker, last {ti.hostname}, was killed, ran out of memory, was shut "
+            "down, or lost the API server"
+        )
+    last = f"; the try before failed with {earlier.get('error')}: {earlier.get('message')}" if earlier else ""
+    return "NotStarted", f"no worker began try {ti.try_number}, so Airflow gave it up{last}"
 
 
 def _by_hand(context: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import object_session
 from data_export.config.models import name_of
 from data_export.errors import DataExportError, line_of
 from data_export.receipt import Receipt, is_summary
-from data_export_airflow.alerting.callbacks import site_of, window_of
+from data_export_airflow.alerting.callbacks import FAILURE, site_of, window_of
 from data_export_airflow.telemetry.metrics import task_failed
 
 
@@ -39,7 +39,6 @@ def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
         dag_run.note = Receipt.model_validate(value).summary()
 
 
-FAILURE = "failure"
 log = logging.getLogger(__name__)
 
 
@@ -59,7 +58,7 @@ def on_task_instance_failed(task_instance: Any, error: BaseException | str | Non
     task_instance.xcom_push(FAILURE, {"error": kind, "message": message})
     if isinstance(error, DataExportError):
         context = task_instance.get_template_context()
-        window, site = window_of(context), site_of(context["task"])
+        window, site = window_of(context), site_of(context)
         where = [name, f"window {window}" if window else "", f"site {site}" if site else ""]
         log.info("::endgroup::")  # of Airflow's "Post Execute", which the UI shows folded
         log.error("%s: %s (%s)", kind, message, ", ".join(filter(None, where)))

@@ -1,6 +1,8 @@
-"""`init`: what an installation needs in Airflow."""
+"""`init` and `clean-database`: what an installation needs in Airflow's database, and what it needs no more."""
 
 import argparse
+import sys
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from data_export_airflow.commands.output import as_json
@@ -10,6 +12,11 @@ def add(commands: Any) -> None:
     parser = commands.add_parser("init", help="create what an installation needs in Airflow (pools); safe to repeat")
     parser.add_argument("--json", action="store_true", help="print a list of objects: pool, slots, created")
     parser.set_defaults(command=run)
+    parser = commands.add_parser(
+        "clean-database", help="remove history from Airflow's database (`maintenance.database_days`); safe to repeat"
+    )
+    parser.add_argument("--json", action="store_true", help="print an object: before, removed (rows by table)")
+    parser.set_defaults(command=clean_database)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -25,4 +32,24 @@ def run(options: argparse.Namespace) -> int:
         return 0
     for name, created in made.items():
         print(f"pool {name}: {f'created with {slots[name]} slots' if created else 'there'}", file=options.out)
+    return 0
+
+
+def clean_database(options: argparse.Namespace) -> int:
+    """A task cannot do this: Airflow keeps tasks from its database, and workers have no login for it."""
+    from data_export.config.platform import load_platform
+    from data_export_airflow.metadata.airflow_database import airflow_database, clean
+
+    days = load_platform().maintenance.database_days
+    if days is None:
+        print("maintenance.database_days is null: nothing is removed", file=sys.stderr)
+        return 0
+    before = datetime.now(UTC) - timedelta(days=days)
+    with airflow_database():
+        removed = clean(before)
+    if options.json:
+        print(as_json({"before": before.isoformat(), "removed": removed}), file=options.out)
+        return 0
+    rows = ", ".join(f"{count:,} of {name}" for name, count in removed.items() if count) or "none"
+    print(f"rows from before {before:%Y-%m-%d} that were removed: {rows}", file=options.out)
     return 0

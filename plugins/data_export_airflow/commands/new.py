@@ -204,14 +204,13 @@ def _comment(line: str) -> str:
 
 def _problems(path: Path, text: str) -> list[str]:
     """What `validate` would say of the text at this place, each problem with the flag that fixes it."""
-    import tempfile
-
     from data_export.config.validate import check_files
+    from data_export.scratch import scratch
 
     flags = {"site_id": "--site", "interval": "--interval", "timezone": "--timezone", "start_date": "--start-date"}
     flags |= dict.fromkeys((_CONFIG + "storage_uri", _CONFIG + "emails"), "--target")
-    with tempfile.TemporaryDirectory(prefix="data-export-new-") as scratch:
-        draft = Path(scratch) / path.name
+    with scratch("data-export-new-") as folder:
+        draft = folder / path.name
         draft.write_text(text, encoding="utf-8")
         found = check_files([draft], beside=path.parent).problems
     errors = [(problem.key or "", problem.message) for problem in found if problem.is_error]

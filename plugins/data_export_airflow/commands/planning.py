@@ -4,7 +4,6 @@ import io
 import os
 import subprocess
 import tarfile
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from data_export.config.platform import PlatformSettings, load_platform
 from data_export.errors import ConfigError, DataExportError, LimitExceeded
 from data_export.limits import Limit, Limits, check_window, limits_of
 from data_export.review import Change, SampleObjects, compare, sample_objects
+from data_export.scratch import scratch
 from data_export.window import ExportWindow
 
 if TYPE_CHECKING:  # both import Airflow or its like, for seconds: a merge that changes nothing needs neither
@@ -204,15 +204,15 @@ def files_at(revision: str, folder: Path) -> Iterator[Revision]:
     """
     named = f"{revision}^{{commit}}"
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", named, what=revision).decode().strip()
-    with tempfile.TemporaryDirectory(prefix="data-export-plan-") as scratch:
+    with scratch("data-export-plan-") as made:
         if _run(
             folder, "ls-tree", "--full-tree", f"{commit}:./"
         ).stdout:  # of a commit without files git makes no readable archive
             archive = _git(folder, "archive", "--format=tar", commit)
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 flat = [member for member in tar if "/" not in member.name and not member.isdir()]
-                tar.extractall(scratch, flat, filter="tar")  # links too; reading refuses those that lead out
-        yield Revision(commit, Path(scratch))
+                tar.extractall(made, flat, filter="tar")  # links too; reading refuses those that lead out
+        yield Revision(commit, made)
 
 
 def _git(folder: Path, *arguments: str, what: str = "") -> bytes:

@@ -1,5 +1,6 @@
-"""The two DAGs of the service itself: the check, from the workers' network with their keys, and the watch."""
+"""The DAGs of the service itself: the check, from the workers' network with their keys, watch and maintenance."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
@@ -7,11 +8,17 @@ from airflow.sdk import DAG, Param, get_current_context, task
 
 from data_export.config.fields import NAME
 from data_export.config.load import customer_names
-from data_export.config.platform import load_platform
-from data_export.config.sections import AlertSettings
+from data_export.config.platform import PlatformSettings, load_platform
+from data_export.config.sections import AlertSettings, MaintenanceSettings
 from data_export.errors import CheckFailed, ConfigError
-from data_export_airflow.alerting.callbacks import on_failure
-from data_export_airflow.operators.service import CheckExportOperator, WatchExportsOperator, checked_name
+from data_export_airflow.alerting.callbacks import MAINTENANCE_DAG, on_failure
+from data_export_airflow.operators.service import (
+    MAINTENANCE_STEPS,
+    CheckExportOperator,
+    MaintenanceOperator,
+    WatchExportsOperator,
+    checked_name,
+)
 
 CHECK_DAG, CHECK_TASK = "data_export_check", "check"
 WATCH_DAG, WATCH_TASK = "data_export_watch", "look"
@@ -65,7 +72,7 @@ def build_watch_dag() -> DAG:
     """One task, never two at once; a look that was missed is not made up for, since the next sees the same."""
     with DAG(
         WATCH_DAG,
-        schedule=_schedule(),
+        schedule=_setting(lambda settings: settings.alerts.watch_schedule, AlertSettings().watch_schedule),
         start_date=datetime(2025, 1, 1),  # noqa: DTZ001 - Airflow reads it as UTC
         catchup=False,
         max_active_runs=1,
@@ -77,9 +84,32 @@ def build_watch_dag() -> DAG:
     return dag
 
 
-def _schedule() -> str:
+_DOC = """Removes what nobody needs, as often as `maintenance.schedule` of platform.yaml says, each step as
+`maintenance` switches it: what failed, removed or paused exports staged; unfinished uploads and files of killed runs;
+Airflow's old log files. The result of each task says how much was removed."""
+
+
+def build_maintenance_dag() -> DAG:
+    """One task for each step, one after the other: it is never in a hurry."""
+    with DAG(
+        MAINTENANCE_DAG,
+        schedule=_setting(lambda settings: settings.maintenance.schedule, MaintenanceSettings().schedule),
+        start_date=datetime(2025, 1, 1),  # noqa: DTZ001 - Airflow reads it as UTC
+        catchup=False,
+        max_active_runs=1,
+        max_active_tasks=1,
+        is_paused_upon_creation=False,
+        tags={"data-export", "maintenance"},
+        doc_md=_DOC,
+    ) as dag:
+        for step in MAINTENANCE_STEPS:
+            MaintenanceOperator(task_id=step, step=step, on_failure_callback=on_failure)
+    return dag
+
+
+def _setting(choose: Callable[[PlatformSettings], str], default: str) -> str:
     """The default where platform.yaml is broken: its task then fails and says why."""
     try:
-        return load_platform().alerts.watch_schedule
+        return choose(load_platform())
     except ConfigError:
-        return AlertSettings().watch_schedule
+        return default

@@ -26,7 +26,7 @@ from data_export.config.fields import SUFFIXES, name_meant
 from data_export.config.models import dag_id as dag_id_of
 from data_export.config.models import name_of
 from data_export.wording import harmless
-from data_export_airflow.alerting.listeners import FAILURE
+from data_export_airflow.alerting.callbacks import FAILURE
 from data_export_airflow.dags.service_dags import CHECK_DAG, CHECK_TASK
 from data_export_airflow.metadata.exports import ours
 

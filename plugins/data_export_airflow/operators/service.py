@@ -1,4 +1,4 @@
-"""The bodies of the two DAGs of the service itself: the check of exports, and the watch for late windows."""
+"""The bodies of the DAGs of the service itself: the check of exports, the watch for late windows, maintenance."""
 
 import logging
 from collections.abc import Sequence
@@ -105,3 +105,46 @@ class WatchExportsOperator(ExportOperator):
         from data_export_airflow.alerting.watch import watch  # late: parsing a DAG needs none of it
 
         return {**watch({**context})}
+
+
+#: What `MaintenanceOperator` can do, in this order.
+MAINTENANCE_STEPS = ("sweep_staging", "tidy_targets", "remove_logs")
+
+
+class MaintenanceOperator(ExportOperator):
+    """Removes what nobody needs any more; what is left when its time is over goes the next time.
+
+    Returns what was `removed`, how many seconds it took, and what could not be looked at, or that the step is switched
+    off. Only a fault of the platform's own staging or settings fails it: a customer's server that is down is reported
+    and left alone.
+
+    :param step: one of `sweep_staging`, `tidy_targets`, `remove_logs`
+    """
+
+    def __init__(
+        self,
+        *,
+        step: str,
+        retries: int | None = 1,  # the next run removes the same
+        execution_timeout: timedelta | None = timedelta(hours=1),
+        priority_weight: int = 1,
+        weight_rule: str = "absolute",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(
+            retries=retries,
+            execution_timeout=execution_timeout,
+            priority_weight=priority_weight,
+            weight_rule=weight_rule,
+            **kwargs,
+        )
+        if step not in MAINTENANCE_STEPS:
+            raise ValueError(f"step={step!r} of task {self.task_id} is not known: use {', '.join(MAINTENANCE_STEPS)}")
+        self.step = step
+
+    def execute(self, context: "Context") -> dict[str, Any]:
+        from data_export_airflow.execution.maintenance import maintain  # late: parsing a DAG does not need it
+
+        done = maintain(self.step)
+        log.info("%s: %s", self.step, done)
+        return done

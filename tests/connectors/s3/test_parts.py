@@ -1,12 +1,14 @@
 """Objects sent to S3 in parts: what killed runs began goes, what others do meanwhile is noticed."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from data_export.content import Content
+from data_export.delivery.s3 import store as s3_store_module
 from data_export.delivery.s3.store import S3Store
-from data_export.errors import VerificationFailed
+from data_export.errors import AccessDenied, VerificationFailed
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
 from demo.servers.s3 import S3Server
 from demo.servers.strict import StrictS3, s3_error
@@ -80,3 +82,24 @@ async def test_an_object_that_somebody_else_wrote_is_not_taken_for_ours(
             else:
                 with pytest.raises(VerificationFailed, match="holds"):
                     await store.replace(DATA_KEY, BIG)
+
+
+async def test_what_killed_runs_began_a_day_ago_goes_with_the_tidying(
+    store: S3Store, raw: Any, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the folders that are named, and no younger ones: their runs may be alive."""
+    for key in (DATA_KEY, DATA_KEY + ".r2", "elsewhere/data"):
+        begin(raw, bucket, key)
+    folder = DATA_KEY.rpartition("/")[0]
+    with monkeypatch.context() as patched:  # the server says of each that it was begun in 2010
+        patched.setattr(s3_store_module, "_ABANDONED", timedelta(days=36_500))
+        assert await store.tidy([folder]) == 0
+    assert await store.tidy([folder]) == 2
+    assert [upload["Key"].rpartition("/ü/")[2] for upload in unfinished(raw, bucket)] == ["elsewhere/data"]
+    assert await store.tidy([""]) == 1
+
+
+async def test_who_may_not_list_uploads_is_told_the_right(store: S3Store, proxy: FaultProxy) -> None:
+    proxy.answer(403, s3_error(403, "AccessDenied", "no").body, method="GET", path=r"\?(.*&)?uploads", times=9)
+    with pytest.raises(AccessDenied, match="s3:ListBucketMultipartUploads"):
+        await store.tidy([""])

@@ -264,3 +264,40 @@ def noting(name: str, call: Callable[..., object], done: list[str]) -> Callable[
         return call(*args)
 
     return noted
+
+
+class TestTidying:
+    async def test_old_files_go_and_what_was_moved_aside_has_its_name_back(
+        self, server: SftpServer, place: Path
+    ) -> None:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        folder = DATA_KEY.rpartition("/")[0]
+        old, young = (server.root / temporary_path(f"target/{DATA_KEY}{number}") for number in (1, 2))
+        aside = server.root / sftp_left_over.aside_path(f"target/{DATA_KEY}")
+        theirs = place.with_name(".data-export-of-somebody-else")
+        for path in (old, young, aside, theirs):
+            path.write_bytes(b"old")
+        for path in (old, theirs):
+            os.utime(path, (time.time() - 2 * DAY,) * 2)
+        async with target(server) as destination:
+            assert await destination.tidy([folder, "no/such/folder"]) == 2
+            assert await destination.tidy([folder]) == 0
+        assert place.read_bytes() == b"old"
+        assert {*place.parent.iterdir()} == {place, young, theirs}
+
+    async def test_a_folder_that_takes_no_file_is_left_as_it_is(
+        self, server: SftpServer, unruly: type[Unruly], place: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The server's clock cannot be asked there, and ours may be wrong."""
+
+        def refuse(*_: object) -> None:
+            raise asyncssh.SFTPPermissionDenied("no")
+
+        place.parent.mkdir(parents=True, exist_ok=True)
+        old = server.root / temporary_path(f"target/{DATA_KEY}")
+        old.touch()
+        os.utime(old, (time.time() - 2 * DAY,) * 2)
+        monkeypatch.setattr(unruly, "open", refuse)
+        async with target(server) as destination:
+            assert await destination.tidy([DATA_KEY.rpartition("/")[0]]) == 0
+        assert old.exists()

@@ -48,7 +48,7 @@ def test_commands_outside_airflow_exist() -> None:
     services = compose(filled_env())["services"]
     last = services["init"]["command"][-1].splitlines()[-2:]
     assert last == ["python deploy/celery_results.py", "python -m data_export_airflow init"]
-    documented = re.findall(r"cli python -m data_export_airflow (\w+)", (ROOT / "docs" / "deploy.md").read_text())
+    documented = re.findall(r"cli python -m data_export_airflow ([\w-]+)", (ROOT / "docs" / "deploy.md").read_text())
     assert documented
     for command in {"init", *documented}:
         assert _help("-m", "data_export_airflow", command).startswith(f"usage: python -m data_export_airflow {command}")

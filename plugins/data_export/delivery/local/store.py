@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import hashlib
+import itertools
 import os
 import threading
 import time
@@ -32,6 +33,7 @@ from data_export.errors import (
 
 _PARTIAL = ".partial-"
 _ABANDONED_SECONDS = 24 * 3600
+_MOST_TIDIED = 1_000
 
 
 class LocalStore:
@@ -160,6 +162,15 @@ class LocalStore:
                 for one in missing:
                     one.rmdir()
 
+    async def tidy(self, folders: Sequence[str]) -> int:
+        return await asyncio.to_thread(lambda: sum(map(self._tidy, folders)))
+
+    def _tidy(self, folder: str) -> int:
+        top = self._root / folder
+        paths = (Path(one, name) for one, _, names in os.walk(top) for name in names if name.startswith(_PARTIAL))
+        with _named(str(top)):
+            return sum(map(_remove_if_abandoned, itertools.islice(paths, _MOST_TIDIED)))
+
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         """A link of the file server that shows this folder; it works as long as that server and the file do."""
         self._path(key)
@@ -199,9 +210,15 @@ def _sync_folder(folder: Path) -> None:
 
 def _remove_abandoned(folder: Path, stem: str) -> None:
     for path in folder.glob(f"{stem}-*"):
-        with suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-                path.unlink()
+        _remove_if_abandoned(path)
+
+
+def _remove_if_abandoned(path: Path) -> bool:
+    with suppress(FileNotFoundError):
+        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
+            path.unlink()
+            return True
+    return False
 
 
 @contextmanager

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 from data_export.content import Content
@@ -86,6 +87,21 @@ def _complete(
     if create_only and _is_there(client, target):
         raise PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")
     client.complete_multipart_upload(**whole)
+
+
+def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: int) -> int:
+    """Gives up the uploads below a prefix that were begun before `limit`, at most so many; returns how many."""
+    given_up, options = 0, {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        page = client.list_multipart_uploads(**options)
+        for upload in page.get("Uploads", ()):
+            if upload["Initiated"] < limit and given_up < most:
+                _give_up(client, {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]})
+                given_up += 1
+        if given_up == most or not page.get("IsTruncated") or not page.get("NextKeyMarker"):
+            return given_up
+        options["KeyMarker"] = page["NextKeyMarker"]
+        options["UploadIdMarker"] = page.get("NextUploadIdMarker", "")
 
 
 def _is_there(client: Any, target: dict[str, str]) -> bool:

@@ -1,10 +1,10 @@
 """S3: many small objects at once through obstore, big ones in parts through boto3."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
 from data_export.content import Content, Digests
@@ -14,6 +14,7 @@ from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFaile
 from data_export.delivery.s3.connect import bucket_region, identity_of, is_amazon, object_store, same_server
 from data_export.delivery.s3.dialect import Dialect, Grants, dialect_of
 from data_export.delivery.s3.errors import Lacking, explain
+from data_export.delivery.s3.multipart import give_up_older
 from data_export.delivery.s3.objects import (
     PIECE_BYTES,
     Piece,
@@ -31,6 +32,7 @@ from data_export.errors import AccessDenied, ObjectExists, OverwriteRefused, Tar
 
 T = TypeVar("T")
 _SEEN = 256
+_ABANDONED, _MOST_TIDIED = timedelta(days=1), 1_000
 
 
 class S3Store:
@@ -179,6 +181,16 @@ class S3Store:
             if not (token := page.get("NextContinuationToken")):
                 return
             options["ContinuationToken"] = token
+
+    async def tidy(self, folders: Sequence[str]) -> int:
+        limit, bucket = datetime.now(UTC) - _ABANDONED, self.root.bucket
+
+        def of_folder(prefix: str) -> Callable[[Any], int]:
+            return lambda client: give_up_older(client, bucket, prefix, limit, _MOST_TIDIED)
+
+        names = [self.root.prefix + checked_prefix(folder) for folder in folders]
+        address = self.root.uri
+        return sum([await self.called(address, "s3:ListBucketMultipartUploads", of_folder(name)) for name in names])
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         name = self.root.name(key)

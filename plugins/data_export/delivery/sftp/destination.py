@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -169,6 +169,16 @@ class SftpDestination:
         finally:
             async with self._talk(folder) as session:
                 await remove_empty_folders(session, missing)
+
+    async def tidy(self, folders: Sequence[str]) -> int:
+        """Looks at no folder below these: images are in one, and data files in one for each type."""
+        removed = 0
+        for folder in folders:
+            path = self._path(folder)
+            async with self._talk(folder) as session:
+                if await session.exists(path):
+                    removed += await LeftOver().tidy(session, path)
+        return removed
 
     async def ways_to_rename(self) -> str:
         """What this server's renames do to a name that is taken, for a check to say."""

@@ -89,6 +89,8 @@ class LeftOver:
         self._looked_at: set[str] = set()
         self._by_object: dict[str, set[str]] = defaultdict(set)
         self._undated: list[tuple[str, int]] = []
+        #: How many files were removed, or have their name back.
+        self.cleaned = 0
         #: Files of ours whose removal the server has not confirmed.
         self.ours: set[str] = set()
 
@@ -125,6 +127,25 @@ class LeftOver:
                 if modified < server_time - ABANDONED_SECONDS:
                     await self._remove(session, left)
 
+    async def tidy(self, session: SftpSession, folder: str) -> int:
+        """Cleans a folder that nothing is written to now; returns how many files went or have their name back."""
+        import asyncssh
+
+        await self.look(session, folder)
+        if self._undated:
+            probe = temporary_path(f"{folder.rstrip('/')}/tidy" if folder else "tidy")
+            try:  # the server's clock counts: what it says of a file that is made now
+                async with session.client.open(probe, "xb"):
+                    modified = (await session.ask(session.client.stat(probe))).mtime
+            except asyncssh.SFTPError as error:
+                if is_lost(error):
+                    raise
+                return self.cleaned  # nothing may be written here now, so nothing is removed by its age
+            await self.drop(session, probe)
+            await self.after_write(session, probe, modified)
+            return self.cleaned - 1  # without the probe
+        return self.cleaned
+
     async def remove_ours(self, session: SftpSession) -> None:
         await asyncio.gather(*(self._remove(session, path) for path in list(self.ours)))
 
@@ -132,6 +153,7 @@ class LeftOver:
         of_object = self._by_object[_stem_of_left(left)]
         of_object.add(left)
         if await session.remove_quietly(left):
+            self.cleaned += 1
             of_object.discard(left)
             self.ours.discard(left)
 
@@ -180,4 +202,5 @@ class LeftOver:
         with suppress(asyncssh.SFTPError):  # its run was alive, or another puts it back too
             await session.ask(session.client.rename(aside, path))
             self._by_object[_stem_of_left(aside)].discard(aside)
+            self.cleaned += 1
             _log.warning("%s was moved aside by a run that was killed: it has its name back", harmless(path))

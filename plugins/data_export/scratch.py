@@ -1,0 +1,72 @@
+"""Local folders of a task: removed with it, and, where it was killed, by the next task on the same disk."""
+
+import fcntl
+import logging
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+PREFIXES = ("data-export-", "images-")
+#: A folder is locked a moment after it was made; an hour covers clocks that are adjusted too.
+_ABANDONED_SECONDS = 3600
+_MOST_REMOVED = 50
+_log = logging.getLogger(__name__)
+
+
+@contextmanager
+def scratch(prefix: str = PREFIXES[0]) -> Iterator[Path]:
+    """A folder in TMPDIR that is removed whatever happens; what killed processes left there goes first.
+
+    The folder is locked while it is in use. The kernel drops the lock when its process ends, however it ends.
+
+    Args:
+        prefix: begins with one of `PREFIXES`.
+    """
+    remove_abandoned(Path(tempfile.gettempdir()))
+    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            with suppress(OSError):  # a file system without locks: the folder's age alone then protects it
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield Path(folder)
+        finally:
+            os.close(descriptor)
+
+
+def remove_abandoned(root: Path) -> int:
+    """Removes folders below `root` that were made an hour ago or more and that no living process has locked.
+
+    At most 50 at once, so that no task waits long. Never raises: a disk that cannot be tidied is no reason to fail.
+    """
+    removed = 0
+    with suppress(OSError), os.scandir(root) as entries:
+        for entry in entries:
+            if removed == _MOST_REMOVED:
+                break
+            if entry.name.startswith(PREFIXES) and entry.is_dir(follow_symlinks=False):
+                removed += _removed(entry.path)
+    if removed:
+        _log.warning("removed %d scratch folders that killed tasks left in %s", removed, root)
+    return removed
+
+
+def _removed(folder: str) -> bool:
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY)
+    except OSError:  # another user's, or gone
+        return False
+    try:
+        status = os.fstat(descriptor)
+        if status.st_uid != os.getuid() or abs(time.time() - status.st_mtime) < _ABANDONED_SECONDS:
+            return False
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder, ignore_errors=True)
+        return not Path(folder).exists()
+    except OSError:  # its process lives, or the file system has no locks
+        return False
+    finally:
+        os.close(descriptor)

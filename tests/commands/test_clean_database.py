@@ -1,0 +1,57 @@
+"""`clean-database`: what is older than `maintenance.database_days` goes from Airflow's tables; what is newer stays."""
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from airflow.models.dagrun import DagRun
+from airflow.models.log import Log
+from sqlalchemy import func, select
+
+from data_export_airflow.commands.cli import main
+from tests.page.conftest import _tables, db, history
+from tests.page.history import History
+
+__all__ = ["_tables", "db", "history"]
+DAY = timedelta(days=1)
+TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
+@pytest.fixture
+def acme(history: History) -> str:
+    """With runs from 500, 400 and 2 days ago, and a line of the audit log for each."""
+    dag = history.export("acme", start="2024-01-01")
+    for days in (500, 400, 2):
+        history.run(dag, TODAY - days * DAY, TODAY - (days - 1) * DAY)
+        line = Log(event="old")
+        line.dttm = TODAY - days * DAY
+        history.session.add(line)
+    history.session.commit()
+    return dag
+
+
+def left(history: History, dag: str) -> tuple[int, int]:
+    history.session.expire_all()
+    runs = history.session.scalar(select(func.count()).select_from(DagRun).where(DagRun.dag_id == dag))
+    lines = history.session.scalar(select(func.count()).select_from(Log).where(Log.event == "old"))
+    return runs or 0, lines or 0
+
+
+def test_history_of_more_than_a_year_goes(history: History, acme: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["clean-database"]) == 0
+    said = capsys.readouterr().out
+    assert f"from before {TODAY - 365 * DAY:%Y-%m-%d}" in said
+    assert "2 of dag_run" in said
+    assert "2 of log" in said
+    assert left(history, acme) == (1, 1)
+    assert main(["clean-database", "--json"]) == 0
+    assert set(json.loads(capsys.readouterr().out)["removed"].values()) == {0}
+
+
+def test_it_can_be_switched_off(
+    history: History, acme: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_MAINTENANCE", '{"database_days": null}')
+    assert main(["clean-database"]) == 0
+    assert "nothing is removed" in capsys.readouterr().err
+    assert left(history, acme) == (3, 3)

@@ -1,0 +1,71 @@
+"""Scratch folders: gone with their task, or with the next one where it was killed; never those of living processes."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from data_export import scratch as module
+from data_export.scratch import PREFIXES, remove_abandoned, scratch
+
+HOLDER = "import sys\nfrom data_export.scratch import scratch\nwith scratch({prefix!r}) as folder:\n"
+HOLDER += "    (folder / 'data').write_text('secret')\n    print(folder, flush=True)\n    sys.stdin.read()"
+
+
+@pytest.fixture(autouse=True)
+def tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(module.tempfile, "tempdir", str(tmp_path))
+    return tmp_path
+
+
+def made_old(folder: Path) -> Path:
+    os.utime(folder, (time.time() - 2 * 3600,) * 2)
+    return folder
+
+
+def test_it_is_gone_afterwards_whatever_happens(tmpdir: Path) -> None:
+    def fail() -> None:
+        with scratch() as folder:
+            (folder / "data").write_text("x")
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
+    assert list(tmpdir.iterdir()) == []
+
+
+@pytest.mark.parametrize("prefix", [*PREFIXES, "data-export-plan-"])
+def test_a_killed_process_leaves_nothing_behind_for_long(tmpdir: Path, prefix: str) -> None:
+    environment = os.environ | {"TMPDIR": str(tmpdir), "PYTHONPATH": os.pathsep.join(sys.path)}
+    words = [sys.executable, "-c", HOLDER.format(prefix=prefix)]
+    with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        folder = made_old(Path(process.stdout.readline().strip()))
+        assert remove_abandoned(tmpdir) == 0  # it lives, however old its folder is
+        process.kill()
+    assert (folder / "data").read_text() == "secret"
+    with scratch() as own:
+        assert list(tmpdir.iterdir()) == [own]
+
+
+def test_what_is_young_or_not_ours_stays(tmpdir: Path) -> None:
+    for name in ("data-export-young", "somebody-elses"):
+        (tmpdir / name).mkdir()
+    made_old(tmpdir / "somebody-elses")
+    (tmpdir / "data-export-a-file").touch()
+    (tmpdir / "data-export-link").symlink_to(tmpdir / "somebody-elses")
+    before = {*tmpdir.iterdir()}
+    assert remove_abandoned(tmpdir) == 0
+    assert {*tmpdir.iterdir()} == before
+
+
+def test_no_task_waits_long_for_what_others_left(tmpdir: Path) -> None:
+    for number in range(60):
+        folder = tmpdir / f"data-export-{number}"
+        folder.mkdir()
+        made_old(folder)
+    assert [remove_abandoned(tmpdir), remove_abandoned(tmpdir)] == [50, 10]
+    assert remove_abandoned(tmpdir / "no-such-folder") == 0
