@@ -14,6 +14,7 @@ from data_export.errors import (
 from data_export.wording import harmless
 
 _REASON_CHARACTERS = 120
+_LONGEST_WORDS = 500
 # Version 3 has no code for a full disk, but servers other than OpenSSH say it in words.
 _FULL = re.compile(r"no space|disk full|quota", re.IGNORECASE)
 # Limits of files or transfers at once come as "Failure" or even "Permission denied", with words only.
@@ -52,7 +53,7 @@ def is_lost(error: BaseException) -> bool:
 
 def is_too_many(error: BaseException) -> bool:
     """Whether the server says that so many files or transfers at once are more than it allows."""
-    said = str(error)
+    said = str(error)[:_LONGEST_WORDS]  # a server may say anything, and the pattern takes the square of its length
     return not is_lost(error) and not _FULL.search(said) and _TOO_MANY.search(said) is not None
 
 
