@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from datetime import timedelta
 from uuid import UUID
 
 from data_export import layout
@@ -37,6 +38,7 @@ def extract_site(
     *,
     row_security: RowSecurity = "refuse",
     late_commit_minutes: float = 10,
+    settle: timedelta = timedelta(0),
     max_record_mb: int = MAX_RECORD_MB,
 ) -> Extracted:
     """Lands one moment of one site and window in staging, as Parquet.
@@ -51,7 +53,7 @@ def extract_site(
 
     prefix = layout.staging_site_prefix(plan.staging_prefix, site_id, attempt)
     with scratch() as folder:
-        kind, moment = plan.export.export_type, Moment(plan.window, late_commit_minutes * 60)
+        kind, moment = plan.export.export_type, Moment(plan.window, late_commit_minutes * 60, settle)
         rows = extract(
             dsn,
             site_id,

@@ -85,10 +85,15 @@ class Moment:
     """Waits, on a connection, until a window may be read from it.
 
     `warning` is None, or says in words what a file that is read now may lack.
+
+    Args:
+        settle: a transaction that began before the window's end has so long to write first. A primary is asked that
+            long after the end; a standby must have replayed it, or what there was when it is first asked.
     """
 
-    def __init__(self, window: ExportWindow, writers_seconds: float = 600.0) -> None:
+    def __init__(self, window: ExportWindow, writers_seconds: float = 600.0, settle: timedelta = timedelta(0)) -> None:
         self._window = window
+        self._settle = settle
         self._writers_seconds = writers_seconds
         self.warning: str | None = None
 
@@ -98,23 +103,36 @@ class Moment:
         Raises:
             SourceUnavailable: the source is long before it, by its clock or by what it has replayed.
         """
-        idle_since, last = 0.0, None
+        idle_since, last, due = 0.0, None, None
         for state, waited in self._states(source):
+            if due is None:
+                due = self._due(state)
             if (state.replayed, state.received, state.receiver) != last:
                 idle_since, last = waited, (state.replayed, state.received, state.receiver)
-            if state.seen_until >= self._window.end and self._has_all_published(state, waited):
+            if state.seen_until >= due and self._has_all_published(state, waited):
                 return
             idle = waited - idle_since
-            if state.standby and idle >= _ON_THE_WAY and state.abreast_until(idle) >= self._window.end:
-                self._warn(_nothing_since(state))
+            if state.standby and idle >= _ON_THE_WAY and state.abreast_until(idle) >= due:
+                if state.seen_until < self._window.end:
+                    self._warn(_nothing_since(state))
                 return
             ahead = self._window.end - state.clock
-            if state.seen_until >= self._window.end:
+            if state.seen_until >= due:
                 _say(waited, "what the source is subscribed to")
                 continue
+            if waited >= _BEHIND_SECONDS and state.standby and state.seen_until >= self._window.end:
+                self._warn(
+                    f"read from a standby that has replayed up to {_replayed(state)}, soon after the window's end: "
+                    "what was begun before the end and written later may be missing"
+                )
+                return
             if waited >= _BEHIND_SECONDS or ahead > timedelta(seconds=_BEHIND_SECONDS):
                 raise SourceUnavailable(self._behind(state))
             _say(waited, "the source to reach the window's end")
+
+    def _due(self, state: _State) -> datetime:
+        latest = min(self._window.end + self._settle, state.clock) if state.standby else self._window.end
+        return max(latest, self._window.end)
 
     def _has_all_published(self, state: _State, waited: float) -> bool:
         """Also true, with a warning, past the bound: a subscription may be of other tables, and off for good."""

@@ -44,6 +44,7 @@ class Steps:
             staging,
             row_security=source.row_security,
             late_commit_minutes=source.late_commit_minutes,
+            settle=limits_of(self.plan.name, self.plan.export, self.settings.limits).settle,
             max_record_mb=self.settings.limits.max_record_mb,
         )
 

@@ -122,6 +122,32 @@ def test_a_standby_that_has_not_replayed_the_window_is_not_read(
     resume.join()
 
 
+def test_a_standby_has_to_be_past_the_time_that_writers_have(
+    primary: SourceDatabase, standby: SourceDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = window(-1)
+    order(primary, 120, ended.end + timedelta(hours=1))  # a commit after the end, which the standby replays
+    time.sleep(1)
+    standby.connection.execute("SELECT pg_wal_replay_pause()")
+    order(primary, 121, ended.end - timedelta(seconds=1))  # as by a transaction that began before the end
+    monkeypatch.setattr("data_export.source.moment._BEHIND_SECONDS", 1.0)
+    moment = Moment(ended, settle=timedelta(minutes=5))
+    seen = extract(standby.dsn, SITE, ended, TIMELINE, tmp_path, moment=moment)["work_order"]
+    assert "soon after the window's end" in (moment.warning or "")
+    monkeypatch.undo()
+
+    def go_on() -> None:
+        standby.connection.execute("SELECT pg_wal_replay_resume()")
+        order(primary, 122, ended.end + timedelta(hours=1))
+
+    resume = threading.Timer(1, go_on)
+    resume.start()
+    moment = Moment(ended, settle=timedelta(minutes=5))
+    assert extract(standby.dsn, SITE, ended, TIMELINE, tmp_path, moment=moment)["work_order"] == seen + 1
+    assert moment.warning is None
+    resume.join()
+
+
 def plain(primary: SourceDatabase, dsn: str) -> str:
     """The dsn of a role that may not look at the receiver."""
     if primary.connection.execute("SELECT FROM pg_roles WHERE rolname = 'plain'").fetchone() is None:
