@@ -2,12 +2,14 @@
 
 import json
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.listener import get_listener_manager
 from sqlalchemy.orm import Session
 
 from data_export.source.queries import source_tables
@@ -59,14 +61,29 @@ def test_without_the_provider_nothing_is_made(monkeypatch: pytest.MonkeyPatch) -
 
 
 @pytest.fixture
-def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """Where the events go; the provider's listener is there however its plugin was loaded by tests before."""
     conf = pytest.importorskip("airflow.providers.openlineage.conf", reason="its provider is not installed")
     file = tmp_path / "events.jsonl"
     transport = {"type": "file", "log_file_path": str(file), "append": True}
     monkeypatch.setenv("AIRFLOW__OPENLINEAGE__TRANSPORT", json.dumps(transport))
-    for each in (conf.transport, conf.config_path, conf.config_conn_id, conf.is_disabled):
-        getattr(each, "cache_clear", lambda: None)()
-    return file
+    forget_settings(conf)
+    from airflow.providers.openlineage.plugins.listener import get_openlineage_listener
+
+    manager, listener = get_listener_manager(), get_openlineage_listener()
+    present = manager.pm.is_registered(listener)
+    if not present:
+        manager.add_listener(listener)
+    yield file
+    if not present:
+        manager.pm.unregister(listener)
+    forget_settings(conf)
+
+
+def forget_settings(conf: Any) -> None:
+    """The provider reads each of its settings once in a process."""
+    for name in ("transport", "config_path", "config_conn_id", "is_disabled"):
+        getattr(getattr(conf, name), "cache_clear", lambda: None)()
 
 
 def emitted(events: Path, task: str) -> dict[str, Any]:

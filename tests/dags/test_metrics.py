@@ -278,7 +278,7 @@ def emit_to(port: int, home: Path, **settings: str) -> None:
 def test_a_collector_that_is_away_fails_nothing_and_is_waited_for_as_long_as_is_set(tmp_path: Path) -> None:
     began = time.monotonic()
     emit_to(9, tmp_path, OTEL_EXPORTER_OTLP_METRICS_TIMEOUT="3")
-    assert time.monotonic() - began < 25
+    assert time.monotonic() - began < 60
 
 
 def test_a_process_that_ends_at_once_has_sent_its_metrics_by_opentelemetry(tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def site_delivered(connector: str, site: "SiteReceipt") -> None:
 def images_copied(connector: str, images: "ImagesCopied") -> None:
     """Counts one site's images, by what became of them."""
     for outcome in ("copied", "already_there", "kept", "missing_at_source", "failed"):
-        count("data_export.images", getattr(images, outcome), outcome=outcome, **_of(connector))
+        count("data_export.images", getattr(images, outcome), **_of(connector), outcome=outcome)
     count("data_export.image_bytes", images.bytes, **_of(connector))
 
 
