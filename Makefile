@@ -36,7 +36,7 @@ up: $(STAMP) ## start everything and keep it running; Ctrl-C stops it
 fleet: $(STAMP) ## run the compose file's services as plain processes, with three workers; Ctrl-C stops them
 	@$(BIN)/python -m tests.fleet 3
 
-fleet-faults: $(STAMP) ## nightly: strike a fleet with every fault while it exports; SEED=, ARGS=--short; about 2 hours
+fleet-faults: $(STAMP) ## nightly: strike a fleet with every fault while it exports; SEED=, ARGS=--short; takes hours
 	@$(BIN)/python -m tests.fleet.faults $(if $(SEED),--seed $(SEED)) $(ARGS)
 
 # Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.

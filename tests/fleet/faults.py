@@ -8,6 +8,7 @@ import argparse
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -288,6 +289,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stderr.write("no redis-server: apt-get install redis-server\n")
         return 1
     seed = random.SystemRandom().randrange(10**6) if options.seed is None else options.seed
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that everything ends with it
     began = time.monotonic()
 
     def say(line: str) -> None:
