@@ -1,5 +1,6 @@
 """An asynchronous client with the identity that the Azure provider's hook made of a connection."""
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
@@ -88,9 +89,16 @@ def access_of(
         retry_total=0,  # `Patience` tries again
         connection_timeout=patience.connect,
         read_timeout=patience.answer,
+        raw_request_hook=_as_file,
         **{name: extra[name] for name in _PASSED_ON if name in extra},
     )
     return Access(service, account, key, delegates)
+
+
+def _as_file(request: Any) -> None:
+    """aiohttp sends a file piece by piece, but bytes in one go that holds up the event loop."""
+    if isinstance(request.http_request.data, bytes):
+        request.http_request.data = io.BytesIO(request.http_request.data)
 
 
 def _of_account(url: str, connected: str | None, account: str) -> str:

@@ -232,11 +232,17 @@ async def _page(container: "ContainerClient", prefix: str, token: str | None) ->
 async def _piece(blob: "BlobClient", start: int, etag: str | None) -> tuple[bytes, str, int]:
     """At most `_PIECE` bytes from `start`, of the object that had this etag; with its etag and size."""
     from azure.core import MatchConditions
+    from azure.core.exceptions import HttpResponseError
 
     same: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
-    download = await blob.download_blob(start, _PIECE, max_concurrency=1, **same)
-    size = (download.properties.content_range or "/0").partition("/")[2]  # an empty blob has no range
-    return await download.readall(), download.properties.etag, int(size)
+    try:
+        download = await blob.download_blob(start, _PIECE, max_concurrency=1, **same)
+    except HttpResponseError as error:
+        if error.status_code == 416 and start == 0:  # an empty blob has no first byte
+            return b"", "", 0
+        raise
+    size = int((download.properties.content_range or "/0").partition("/")[2])
+    return await download.readall(), download.properties.etag, size
 
 
 def _is_folder(blob: Any) -> bool:
