@@ -31,11 +31,25 @@ class Access:
     """One account as one identity sees it; not yet connected."""
 
     service: "BlobServiceClient"
+    transport: Any
     account: str
     #: The account's key, which signs links; None with a SAS token or an identity of Microsoft Entra ID.
     key: str | None = None
     #: Whether an identity asks, for which Azure makes keys that sign links.
     delegates: bool = False
+
+    async def open(self) -> None:
+        """Connects, so that each request is sent once and a lost answer is ours to judge.
+
+        By itself aiohttp sends a PUT again where a kept connection drops, and a create then finds its own object.
+        """
+        await self.service.__aenter__()
+        self.transport.session._retry_connection = False
+
+    async def close(self) -> None:
+        await self.service.close()
+        if self.delegates:
+            await self.service.credential.close()
 
 
 class _Threaded:
@@ -69,6 +83,7 @@ def access_of(
     Raises:
         ConfigError: the connection has no credentials, or those of another account.
     """
+    from azure.core.pipeline.transport import AioHttpTransport
     from azure.storage.blob.aio import BlobServiceClient
 
     patience = patience or Patience()
@@ -90,16 +105,17 @@ def access_of(
                 f"Airflow connection {conn_id!r} is for storage account {hooked.account_name!r}, but {uri} names "
                 f"{account!r}: set conn_id to a connection with this account's key or SAS token, or correct the address"
             )
+    passed = {name: extra[name] for name in _PASSED_ON if name in extra}
+    transport = AioHttpTransport(connection_timeout=patience.connect, read_timeout=patience.answer, **passed)
     service = BlobServiceClient(
         url,
         given,
         retry_total=0,  # `Patience` tries again
-        connection_timeout=patience.connect,
-        read_timeout=patience.answer,
+        transport=transport,
         raw_request_hook=_as_file,
-        **{name: extra[name] for name in _PASSED_ON if name in extra},
+        **passed,
     )
-    return Access(service, account, key, delegates)
+    return Access(service, transport, account, key, delegates)
 
 
 def _as_file(request: Any) -> None:

@@ -61,16 +61,14 @@ class AbfsStore:
 
     async def __aenter__(self) -> Self:
         self.access = self._connect()
-        await self.access.service.__aenter__()
+        await self.access.open()
         self.container: ContainerClient = self.access.service.get_container_client(self.root.bucket.partition("@")[0])
         self._signer = LinkSigner(self.access, self.container.container_name)
         self._writer = BlockWriter(self.patience, asyncio.Semaphore(8), _PIECE)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self.access.service.close()
-        if self.access.delegates:
-            await self.access.service.credential.close()
+        await self.access.close()
 
     def blob(self, key: str) -> "BlobClient":
         """Client of one blob; raises as `checked_key` does."""
