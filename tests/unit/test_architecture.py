@@ -13,7 +13,18 @@ import pytest
 
 PLUGINS = Path(__file__).parents[2] / "plugins"
 CORE = PLUGINS / "data_export"
-EDGE_LIBRARIES = {"airflow", "google", "gcloud", "boto3", "botocore", "paramiko", "asyncssh", "obstore", "aiohttp"}
+EDGE_LIBRARIES = {
+    "airflow",
+    "google",
+    "gcloud",
+    "boto3",
+    "botocore",
+    "paramiko",
+    "asyncssh",
+    "obstore",
+    "aiohttp",
+    "azure",
+}
 SOURCES = sorted(PLUGINS.rglob("*.py"))
 
 

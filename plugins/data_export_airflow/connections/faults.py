@@ -128,7 +128,8 @@ def check_https(found: Connection) -> None:
     Raises:
         ConfigError: a customer's data would go to another machine without TLS.
     """
-    for key, address in _endpoints(found.extra_dejson):
+    host = {"host": found.host} if "://" in (found.host or "") else {}
+    for key, address in _endpoints(host | found.extra_dejson):
         scheme, _, rest = address.strip().partition("://")
         if scheme.lower() == "http" and not _LOCAL.fullmatch(rest):
             raise ConfigError(
@@ -141,7 +142,10 @@ def _endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in extra.items():
         if isinstance(value, dict):
             yield from _endpoints(value)
-        elif isinstance(value, str) and ("endpoint" in key.lower() or key == "host"):
+        elif isinstance(value, str) and key.endswith("connection_string"):  # of Azure: Key=value;Key=value
+            named = dict(part.partition("=")[::2] for part in value.split(";"))
+            yield key, named.get("BlobEndpoint") or f"{named.get('DefaultEndpointsProtocol', 'https')}://{key}"
+        elif isinstance(value, str) and ("endpoint" in key.lower() or key in ("host", "sas_token")):
             yield key, value
 
 

@@ -94,7 +94,7 @@ async def test_blocks_that_another_writer_dropped_are_sent_again(
 async def test_blocks_that_the_winner_dropped_lose(server: AbfsServer, container: str, tmp_path: Path) -> None:
     async def first() -> None:
         with BlobServiceClient(f"{server.url}/{ACCOUNT}", KEY) as service:
-            service.get_blob_client(container, f"exports/{DATA_KEY}").upload_blob(b"first")
+            service.get_blob_client(container, f"exports/{DATA_KEY}").upload_blob(b"first", overwrite=True)
 
     with FaultProxy(server.url, Refuses(400, "InvalidBlockList", path=COMMIT, times=1, before=first)) as proxy:
         async with store_at(proxy.url, container) as store:

@@ -118,7 +118,7 @@ async def test_a_wrong_key_and_a_missing_container(server: AbfsServer, container
     async with store_at(server.url, container, credential="d3Jvbmc=") as store:
         with pytest.raises(AccessDenied):  # Azurite says AuthorizationFailure, Azure AuthenticationFailed
             await store.stat(DATA_KEY)
-    async with store_at(server.url, container, credential="no base64!") as store:
+    async with store_at(server.url, container, credential="abcde") as store:
         with pytest.raises(CredentialsRefused, match="key is wrong"):
             await store.stat(DATA_KEY)
     async with store_at(server.url, "missing") as store:

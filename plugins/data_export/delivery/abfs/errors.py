@@ -61,7 +61,7 @@ _LOGIN: tuple[tuple[str, str], ...] = (
     (r"Audience validation failed", "the token is for another service: remove audience from the connection's extra"),
     (r"Signature did not match|signature fields", "the SAS token is damaged or its key was rotated: put a new one into "
      "its Airflow connection"),
-    (r"MAC signature|not the same as any computed|shared key|Incorrect padding",
+    (r"MAC signature|not the same as any computed|shared key|base64|Incorrect padding",
      "the account's key is wrong or was rotated: put a current one into password of its Airflow connection"),
 )  # fmt: skip
 
