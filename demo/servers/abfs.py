@@ -15,10 +15,22 @@ KEY = base64.b64encode(b"the key of the demo's account").decode()
 
 
 class AbfsServer:
-    """Serves the account `demo` while the `with` block lasts; with `keeps`, what it holds stays in the folder."""
+    """Serves the account `demo` while the `with` block lasts; with `keeps`, what it holds stays in the folder.
 
-    def __init__(self, folder: Path, port: int = 0, *, listen: str = "127.0.0.1", keeps: bool = False) -> None:
+    With a certificate and its key it speaks TLS, and takes tokens of Microsoft Entra ID whoever signed them.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        port: int = 0,
+        *,
+        listen: str = "127.0.0.1",
+        keeps: bool = False,
+        certificate: tuple[Path, Path] | None = None,
+    ) -> None:
         self.folder, self.port, self._listen, self._keeps = folder, port or _free_port(), listen, keeps
+        self._certificate = certificate
 
     @staticmethod
     def executable() -> str | None:
@@ -34,9 +46,12 @@ class AbfsServer:
         program = self.executable()
         if program is None:
             raise FileNotFoundError("no azurite-blob: npm install -g azurite, or set AZURITE to it")
+        secure = []
+        if self._certificate:
+            secure = ["--oauth", "basic", "--cert", str(self._certificate[0]), "--key", str(self._certificate[1])]
         where = ["--location", str(self.folder)] if self._keeps else ["--inMemoryPersistence"]
         self._process = subprocess.Popen(
-            [program, *where, *_QUIET, "--blobHost", self._listen, "--blobPort", str(self.port)],
+            [program, *where, *secure, *_QUIET, "--blobHost", self._listen, "--blobPort", str(self.port)],
             env=os.environ | {"AZURITE_ACCOUNTS": f"{ACCOUNT}:{KEY}"},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -61,7 +76,7 @@ class AbfsServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self._certificate else 'http'}://127.0.0.1:{self.port}"
 
     def create_bucket(self, name: str) -> None:
         """Makes the container unless it is there."""

@@ -76,7 +76,7 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CONNECTORS, "pigeon", PigeonConfig)
     monkeypatch.setitem(EXPORTS, "pigeon", export_of("pigeon", PigeonConfig))
-    monkeypatch.setitem(SCHEMES, "oss", Scheme("oss", _open, own_keys={"container_key": "remove it"}))
+    monkeypatch.setitem(SCHEMES, "moon", Scheme("moon", _open, own_keys={"container_key": "remove it"}))
 
 
 def pigeon(loft: str = "Acme", **config: object) -> CustomerExport:
@@ -85,8 +85,8 @@ def pigeon(loft: str = "Acme", **config: object) -> CustomerExport:
     )
 
 
-def oss(folder: str = "x", **config: object) -> CustomerExport:
-    config = {"storage_uri": f"oss://bucket/{folder}", "export_images": True} | config
+def moon(folder: str = "x", **config: object) -> CustomerExport:
+    config = {"storage_uri": f"moon://bucket/{folder}", "export_images": True} | config
     return export(connector_type="cloud_storage", connector_config=config)
 
 
@@ -107,7 +107,7 @@ class TestConnectorType:
         assert "pigeons need to be fed" in consequences(pigeon(), pigeon(export_images=True))
 
     def test_the_page_knows_its_kind(self) -> None:
-        assert {"pigeon", "oss", "gs", "s3", "abfs", "file", "sftp", "email"} == {*kinds()}
+        assert {"pigeon", "moon", "gs", "s3", "abfs", "file", "sftp", "email"} == {*kinds()}
 
     def test_a_missing_type_is_guessed_from_its_keys(self, tmp_path: Path) -> None:
         file = tmp_path / "acme.yaml"
@@ -134,22 +134,22 @@ class TestConnectorType:
 
 class TestScheme:
     def test_a_customer_file_takes_it(self) -> None:
-        assert oss().scheme == "oss"
-        assert EXPORT.validate_json(oss().model_dump_json()) == oss()
+        assert moon().scheme == "moon"
+        assert EXPORT.validate_json(moon().model_dump_json()) == moon()
 
     def test_docs_collisions_and_plan_treat_it_as_a_bucket(self) -> None:
-        assert "- **Target**: `oss://bucket/x/`" in describe("acme", oss())
-        assert [*colliding({"a": oss("x"), "b": oss("x/")})]
-        assert sample_objects("acme", oss(), WINDOW).data.startswith(f"oss://bucket/x/{SITE}/data/")
-        assert any("new target" in words for words in consequences(oss("one"), oss("two")))
+        assert "- **Target**: `moon://bucket/x/`" in describe("acme", moon())
+        assert [*colliding({"a": moon("x"), "b": moon("x/")})]
+        assert sample_objects("acme", moon(), WINDOW).data.startswith(f"moon://bucket/x/{SITE}/data/")
+        assert any("new target" in words for words in consequences(moon("one"), moon("two")))
 
     def test_a_key_of_another_store_is_refused(self) -> None:
         with pytest.raises(ValueError, match="works with gs:// only"):
-            oss(impersonate="a@b.example")
+            moon(impersonate="a@b.example")
 
     def test_its_client_comes_from_an_airflow_connection(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv("AIRFLOW_CONN_MINE", f'{{"conn_type": "fs", "host": "{tmp_path}"}}')
-        assert destination("acme", oss(conn_id="mine"), load_platform()).uri == f"file://{tmp_path}/"
+        assert destination("acme", moon(conn_id="mine"), load_platform()).uri == f"file://{tmp_path}/"
 
 
 def test_connectors_are_compared_by_class_or_scheme_in_their_own_folders_only() -> None:
