@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from data_export.config.platform import load_platform
-from data_export.delivery.sftp.config import login_of_connection
+from data_export.delivery.sftp.connection import login_of_connection
 from data_export.delivery.sftp.login import _read_key
 from data_export.errors import ConfigError
 from data_export_airflow.connections.clients import AirflowConnections, smtp_factory, store
@@ -19,6 +19,7 @@ LOGIN: dict[str, Any] = {"host": "host.example", "login": "key", "password": CAN
 USES: dict[str, Callable[[], object]] = {
     "gs": lambda: store("gs://acme/", "bad"),
     "s3": lambda: store("s3://acme/", "bad"),
+    "abfs": lambda: store("abfs://exports@acme/", "bad"),
     "sftp": lambda: login_of_connection("bad", AirflowConnections()),
     "smtp": lambda: smtp_factory("bad"),
     "postgres": lambda: source_dsn("bad"),
@@ -26,6 +27,7 @@ USES: dict[str, Callable[[], object]] = {
 RIGHT = {
     "gs": ("google_cloud_platform", "google-cloud-platform"),
     "s3": ("aws", "s3", "AWS"),
+    "abfs": ("wasb",),
     "sftp": ("sftp", "ssh"),
     "smtp": ("smtp",),
     "postgres": ("postgres", "postgresql"),

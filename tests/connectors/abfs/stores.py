@@ -4,7 +4,7 @@ from typing import Any
 
 from azure.storage.blob import BlobServiceClient
 
-from data_export.delivery.abfs.access import access_of
+from data_export.delivery.abfs.account import access_of
 from data_export.delivery.abfs.store import AbfsStore
 from data_export.delivery.retry import Patience
 from demo.servers.abfs import ACCOUNT, KEY

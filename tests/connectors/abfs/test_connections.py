@@ -21,7 +21,7 @@ from azure.storage.blob import (
 
 from data_export.config.platform import load_platform
 from data_export.content import Content
-from data_export.delivery.abfs.access import access_of
+from data_export.delivery.abfs.account import access_of
 from data_export.delivery.abfs.store import AbfsStore
 from data_export.errors import ConfigError
 from data_export_airflow.connections.clients import destination

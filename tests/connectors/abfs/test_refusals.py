@@ -154,7 +154,7 @@ def test_what_entra_refuses(words: str, fix: str, monkeypatch: pytest.MonkeyPatc
 async def test_credentials_of_another_account_are_refused(server: AbfsServer, container: str) -> None:
     from azure.storage.blob import BlobServiceClient
 
-    from data_export.delivery.abfs.access import access_of
+    from data_export.delivery.abfs.account import access_of
 
     for url in ("https://other.blob.core.windows.net", "https://other.blob.core.usgovcloudapi.net"):
         with pytest.raises(ConfigError, match=r"storage account 'other', but abfs://c@acct/ names 'acct'"):

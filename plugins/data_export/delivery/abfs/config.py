@@ -9,7 +9,7 @@ from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import Connections, Scheme, require_type
 
 if TYPE_CHECKING:
-    from data_export.delivery.abfs.access import Access
+    from data_export.delivery.abfs.account import Access
     from data_export.delivery.abfs.store import AbfsStore
 
 _ACCOUNT = "[a-z0-9]{3,24}"
@@ -39,7 +39,7 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
     require_type(connection, "wasb")
 
     def connect() -> "Access":
-        from data_export.delivery.abfs.access import access_of
+        from data_export.delivery.abfs.account import access_of
 
         with connections.settings_of(conn_id, _FIX):
             hook = connections.hook("airflow.providers.microsoft.azure.hooks.wasb.WasbHook", wasb_conn_id=conn_id)

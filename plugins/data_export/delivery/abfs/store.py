@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from data_export.content import Content, Digests
-from data_export.delivery.abfs.access import LinkSigner
+from data_export.delivery.abfs.account import LinkSigner
 from data_export.delivery.abfs.errors import asked
 from data_export.delivery.abfs.write import BlockWriter, headers_of, whole
 from data_export.delivery.base import Destination, StoredObject, encoding_of
@@ -28,7 +28,7 @@ from data_export.errors import (
 if TYPE_CHECKING:
     from azure.storage.blob.aio import BlobClient, ContainerClient
 
-    from data_export.delivery.abfs.access import Access
+    from data_export.delivery.abfs.account import Access
 
 T = TypeVar("T")
 
