@@ -9,6 +9,11 @@ from demo.servers.faults import Answer, Exchange, Forward, Rules
 Moment = Literal["before", "after"]
 
 
+async def as_it_is(request: Exchange, forward: Forward) -> Answer:
+    """Rules of a server that lacks none."""
+    return await forward(request)
+
+
 class KillAtWrite:
     """Counts the requests that change something and, once armed, kills the client at one of them.
 

@@ -21,8 +21,14 @@ from tests.connectors.contract import DATA_KEY, SITE
 SOURCE_KEY = source_key_of("{site_id}/{input_id}{file_extension}", SITE)
 #: What the fork server has imported for its processes: a kill then hits the work, not the imports, and costs less.
 PRELOADED = [
-    *(f"tests.connectors.{name}" for name in ("kill_kit", "gcs.stores", "s3.stores", "sftp.logins")),
-    *("pyarrow.parquet", "google_crc32c", "obstore.store", "obstore.auth.boto3"),  # which the core imports late
+    *(f"tests.connectors.{name}" for name in ("kill_kit", "gcs.stores", "s3.stores", "abfs.stores", "sftp.logins")),
+    *(
+        "pyarrow.parquet",
+        "google_crc32c",
+        "obstore.store",
+        "obstore.auth.boto3",
+        "azure.storage.blob.aio",
+    ),  # which the core imports late
 ]
 KILLS = int(os.environ.get("DATA_EXPORT_TEST_KILLS", "20"))
 
@@ -37,6 +43,10 @@ def open_place(kind: str, place: dict[str, Any]) -> Destination:
         from tests.connectors.s3.stores import s3_store
 
         return s3_store(place["url"], place["uri"])
+    if kind == "abfs":
+        from tests.connectors.abfs.stores import usual_store
+
+        return usual_store(place["url"], place["container"])
     if kind == "sftp":
         return SftpDestination(SftpLogin(**place["login"]), place["path"], connections=4)
     return LocalStore(Path(place["path"]))

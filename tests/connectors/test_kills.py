@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_export.layout import image_key
+from demo.servers.abfs import AbfsServer
 from demo.servers.faults import FaultProxy
 from demo.servers.foreign import ProftpdServer, RcloneServer
 from demo.servers.gcs import GcsServer
@@ -34,7 +35,7 @@ from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
 from demo.servers.strict import StrictGcs, StrictS3
 from tests.connectors.contract import DATA_KEY, SITE, random_bytes
-from tests.connectors.kill_boundary import KillAtWrite, Moment
+from tests.connectors.kill_boundary import KillAtWrite, Moment, as_it_is
 from tests.connectors.kill_kit import KILLS, PRELOADED, deliver_all, open_place, wait_or_kill, watch
 from tests.connectors.s3.stores import client_of, key_session
 from tests.connectors.sftp.logins import Server, login_as_dict
@@ -81,7 +82,7 @@ class Place:
 SFTP_SERVERS = {"openssh": OpensshServer, "proftpd": ProftpdServer, "rclone": RcloneServer}
 
 
-@pytest.fixture(params=["file", "gs", "s3", "sftp", *SFTP_SERVERS])
+@pytest.fixture(params=["file", "gs", "s3", "abfs", "sftp", *SFTP_SERVERS])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     bucket, killer = f"b-{uuid4().hex}", None
     with ExitStack() as servers:
@@ -91,6 +92,15 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
             killer = KillAtWrite(StrictGcs() if request.param == "gs" else StrictS3())
             proxy = servers.enter_context(FaultProxy(server.url, killer))
             described = {"url": server.url, "uri": f"{request.param}://{bucket}/exports/"}
+            theirs = described | {"url": proxy.url}
+        elif request.param == "abfs":
+            if not AbfsServer.installed():
+                pytest.skip("no azurite-blob on this machine: npm install -g azurite, or set AZURITE, to run these")
+            azurite = servers.enter_context(AbfsServer(tmp_path / "azurite"))
+            azurite.create_bucket(bucket)
+            killer = KillAtWrite(as_it_is)
+            proxy = servers.enter_context(FaultProxy(azurite.url, killer))
+            described = {"url": azurite.url, "container": bucket}
             theirs = described | {"url": proxy.url}
         elif request.param == "sftp":
             described = _sftp(servers.enter_context(SftpServer(tmp_path / "sftp")))

@@ -76,7 +76,7 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
 def registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(CONNECTORS, "pigeon", PigeonConfig)
     monkeypatch.setitem(EXPORTS, "pigeon", export_of("pigeon", PigeonConfig))
-    monkeypatch.setitem(SCHEMES, "abfs", Scheme("abfs", _open, own_keys={"container_key": "remove it"}))
+    monkeypatch.setitem(SCHEMES, "moon", Scheme("moon", _open, own_keys={"container_key": "remove it"}))
 
 
 def pigeon(loft: str = "Acme", **config: object) -> CustomerExport:
@@ -85,8 +85,8 @@ def pigeon(loft: str = "Acme", **config: object) -> CustomerExport:
     )
 
 
-def abfs(folder: str = "x", **config: object) -> CustomerExport:
-    config = {"storage_uri": f"abfs://bucket/{folder}", "export_images": True} | config
+def moon(folder: str = "x", **config: object) -> CustomerExport:
+    config = {"storage_uri": f"moon://bucket/{folder}", "export_images": True} | config
     return export(connector_type="cloud_storage", connector_config=config)
 
 
@@ -107,7 +107,7 @@ class TestConnectorType:
         assert "pigeons need to be fed" in consequences(pigeon(), pigeon(export_images=True))
 
     def test_the_page_knows_its_kind(self) -> None:
-        assert {"pigeon", "abfs", "gs", "s3", "file", "sftp", "email"} == {*kinds()}
+        assert {"pigeon", "moon", "gs", "s3", "abfs", "file", "sftp", "email"} == {*kinds()}
 
     def test_a_missing_type_is_guessed_from_its_keys(self, tmp_path: Path) -> None:
         file = tmp_path / "acme.yaml"
@@ -134,28 +134,33 @@ class TestConnectorType:
 
 class TestScheme:
     def test_a_customer_file_takes_it(self) -> None:
-        assert abfs().scheme == "abfs"
-        assert EXPORT.validate_json(abfs().model_dump_json()) == abfs()
+        assert moon().scheme == "moon"
+        assert EXPORT.validate_json(moon().model_dump_json()) == moon()
 
     def test_docs_collisions_and_plan_treat_it_as_a_bucket(self) -> None:
-        assert "- **Target**: `abfs://bucket/x/`" in describe("acme", abfs())
-        assert [*colliding({"a": abfs("x"), "b": abfs("x/")})]
-        assert sample_objects("acme", abfs(), WINDOW).data.startswith(f"abfs://bucket/x/{SITE}/data/")
-        assert any("new target" in words for words in consequences(abfs("one"), abfs("two")))
+        assert "- **Target**: `moon://bucket/x/`" in describe("acme", moon())
+        assert [*colliding({"a": moon("x"), "b": moon("x/")})]
+        assert sample_objects("acme", moon(), WINDOW).data.startswith(f"moon://bucket/x/{SITE}/data/")
+        assert any("new target" in words for words in consequences(moon("one"), moon("two")))
 
     def test_a_key_of_another_store_is_refused(self) -> None:
         with pytest.raises(ValueError, match="works with gs:// only"):
-            abfs(impersonate="a@b.example")
+            moon(impersonate="a@b.example")
 
     def test_its_client_comes_from_an_airflow_connection(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setenv("AIRFLOW_CONN_MINE", f'{{"conn_type": "wasb", "host": "{tmp_path}"}}')
-        assert destination("acme", abfs(conn_id="mine"), load_platform()).uri == f"file://{tmp_path}/"
+        monkeypatch.setenv("AIRFLOW_CONN_MINE", f'{{"conn_type": "fs", "host": "{tmp_path}"}}')
+        assert destination("acme", moon(conn_id="mine"), load_platform()).uri == f"file://{tmp_path}/"
 
 
 def test_connectors_are_compared_by_class_or_scheme_in_their_own_folders_only() -> None:
     """Whatever differs is a method of the connector, so that a new one is not forgotten anywhere."""
     plugins, found = ROOT / "plugins", []
-    classes = {config.__name__ for config in CONNECTORS.values()} | {"GcsStore", "S3Store", "SftpDestination"}
+    classes = {config.__name__ for config in CONNECTORS.values()} | {
+        "GcsStore",
+        "S3Store",
+        "AbfsStore",
+        "SftpDestination",
+    }
     for path in sorted(plugins.rglob("*.py")):
         if path.is_relative_to(plugins / "data_export" / "delivery"):
             continue

@@ -20,6 +20,7 @@ LOGIN: dict[str, Any] = {"host": "host.example", "login": "key", "password": CAN
 USES: dict[str, Callable[[], object]] = {
     "gs": lambda: store("gs://acme/", "bad"),
     "s3": lambda: store("s3://acme/", "bad"),
+    "abfs": lambda: store("abfs://exports@acme/", "bad"),
     "sftp": lambda: login_of_connection("bad", AirflowConnections()),
     "smtp": lambda: smtp_factory("bad"),
     "postgres": lambda: source_dsn("bad"),
@@ -27,6 +28,7 @@ USES: dict[str, Callable[[], object]] = {
 RIGHT = {
     "gs": ("google_cloud_platform", "google-cloud-platform"),
     "s3": ("aws", "s3", "AWS"),
+    "abfs": ("wasb",),
     "sftp": ("sftp", "ssh"),
     "smtp": ("smtp",),
     "postgres": ("postgres", "postgresql"),

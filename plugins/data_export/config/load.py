@@ -230,7 +230,7 @@ def local_refusal() -> str | None:
             return None
     except ConfigError as error:
         return f"file:// may be refused, but the platform's settings cannot be read: {error}"
-    return "file:// is for demo and tests (targets.allow_local of platform.yaml): use gs:// or s3://"
+    return "file:// is for demo and tests (targets.allow_local of platform.yaml): use gs://, s3:// or abfs://"
 
 
 def warnings_of(document: Document, export: CustomerExport) -> list[ConfigProblem]:

@@ -93,7 +93,7 @@ class SourceSettings(Section):
 class StagingSettings(Section):
     """Where snapshots and files wait between tasks; all workers must reach it."""
 
-    uri: StoreUri = Field(description="gs://, s3:// or file:// folder of the platform's own")
+    uri: StoreUri = Field(description="gs://, s3://, abfs:// or file:// folder of the platform's own")
     conn_id: ConnId = Field(default="export_staging", description="connection of the staging area")
     keep_failed_days: Whole = Field(default=7, ge=1, le=365, description="how long a failed run's files are kept")
 

@@ -25,19 +25,21 @@ _LENDS_CREDENTIALS = (
     "GCE_METADATA_HOST",
     "GCE_METADATA_IP",
     "GCE_METADATA_ROOT",
+    "AZURE_FEDERATED_TOKEN_FILE",
+    "IDENTITY_ENDPOINT",
     "K_SERVICE",
 )
 
 
 def in_a_cloud() -> bool:
-    """Whether this machine is one of Amazon's or Google's, where credentials that are not found may only be slow."""
+    """Whether this machine is a cloud's, where credentials that are not found may only be slow."""
     if any(os.environ.get(name) for name in _LENDS_CREDENTIALS):
         return True
     try:
         maker = "".join(Path("/sys/class/dmi/id", name).read_text() for name in ("sys_vendor", "product_name"))
     except (OSError, ValueError):
         return False
-    return "Amazon" in maker or "Google" in maker
+    return any(name in maker for name in ("Amazon", "Google", "Microsoft"))
 
 
 class Connection(Protocol):
@@ -224,5 +226,10 @@ class Scheme:
     connection_names_server: bool = False
     #: Page of an object in the provider's console, with `{bucket}` and `{key}`; empty where the provider has none.
     console: str = ""
+    #: What stands between `://` and the folder, and what a message says of it.
+    bucket: str = r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{1,220}[a-z0-9]"
+    bucket_rule: str = "use 3 to 222 of a-z, 0-9, '-', '_' and '.'"
+    #: How this service spells an address that other tools write in a way of their own; None for all other addresses.
+    respelled: Callable[[str], str | None] = lambda _: None
     #: Whether it has buckets; a folder of this machine has none, and is for demo and tests.
     has_buckets: bool = True

@@ -20,6 +20,7 @@ from data_export.config.fields import (
     plain,
     quoted_address,
 )
+from data_export.delivery.abfs import config as abfs
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import Connections, ConnectorConfig, Scheme
 from data_export.delivery.email.config import EmailConfig
@@ -29,8 +30,7 @@ from data_export.delivery.s3 import config as s3
 from data_export.delivery.sftp.config import SftpConfig
 from data_export.wording import as_code
 
-SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (gcs.SCHEME, s3.SCHEME, local.SCHEME)}
-_BUCKET = re.compile(r"[a-z0-9](?!.*\.\.)[a-z0-9._-]{1,220}[a-z0-9]")
+SCHEMES: dict[str, Scheme] = {scheme.name: scheme for scheme in (gcs.SCHEME, s3.SCHEME, abfs.SCHEME, local.SCHEME)}
 
 
 def bucket_schemes() -> str:
@@ -43,6 +43,10 @@ def scheme_of(uri: str) -> Scheme:
     return SCHEMES[uri.partition("://")[0]]
 
 
+def _respelled(uri: str) -> str | None:
+    return next((found for scheme in SCHEMES.values() if (found := scheme.respelled(uri))), None)
+
+
 def store_uri(value: str) -> str:
     """`gs://bucket/folder/`, `s3://bucket/folder/` or `file:///folder/`, always ending in `/`.
 
@@ -52,19 +56,22 @@ def store_uri(value: str) -> str:
     name, _, rest = plain(value).partition("://")
     bucket, _, folder = rest.partition("/")
     scheme = SCHEMES.get(name)
+    if respelled := _respelled(value):
+        raise ValueError(f"the address is spelled in another tool's way: write {respelled}")
     if scheme is None:
         raise ValueError(
             f"{quoted_address(value)} does not begin with {bucket_schemes()}: "
             "write e.g. gs://my-bucket/deepomatic/production/"
         )
-    if "@" in bucket or ":" in bucket or "?" in rest or "#" in rest:
+    is_bucket = re.fullmatch(scheme.bucket, bucket) is not None
+    if (not is_bucket and ("@" in bucket or ":" in bucket)) or "?" in rest or "#" in rest:
         raise ValueError(f"the {name}:// address has more than bucket and folder: remove user, port, '?' and '#'")
     if not scheme.has_buckets and (bucket or not folder):
         raise ValueError(
             f"{quoted_address(value)} names no absolute folder: write three slashes, e.g. file:///srv/exports/"
         )
-    if scheme.has_buckets and not _BUCKET.fullmatch(bucket):
-        raise ValueError(f"{quoted_address(bucket)} is not a bucket name: use 3 to 222 of a-z, 0-9, '-', '_' and '.'")
+    if scheme.has_buckets and not is_bucket:
+        raise ValueError(f"{quoted_address(bucket)} is not a bucket name: {scheme.bucket_rule}")
     if PERCENT_ENCODED.search(folder):
         raise ValueError(f"{quoted_address(value)} is percent-encoded: write the folder's plain characters")
     no_placeholder(folder)
@@ -81,10 +88,12 @@ StoreUri = Annotated[
 class CloudStorageBase(ConnectorConfig):
     """What a folder of a bucket has, whatever holds it."""
 
-    summary: ClassVar[str] = "files in the customer's bucket, gs:// or s3://"
+    summary: ClassVar[str] = "files in the customer's bucket, gs://, s3:// or abfs://"
     target_key: ClassVar[str] = "storage_uri"
 
-    storage_uri: StoreUri = Field(description="gs://bucket/folder/ or s3://bucket/folder/")
+    storage_uri: StoreUri = Field(
+        description="gs://bucket/folder/, s3://bucket/folder/ or abfs://container@account/folder/"
+    )
     export_images: Flag = Field(description="whether the images that the data refers to are copied too")
     conn_id: ConnId | None = Field(
         default=None, description="Airflow connection to use instead of the platform's default for the scheme"
@@ -118,7 +127,8 @@ class CloudStorageBase(ConnectorConfig):
 
     @classmethod
     def keys_of(cls, target: str) -> dict[str, str | list[str]] | None:
-        return {"storage_uri": target} if target.partition("://")[0] in SCHEMES else None
+        known = target.partition("://")[0] in SCHEMES or _respelled(target)
+        return {"storage_uri": target} if known else None
 
     def open(self, connections: Connections, transfers: int) -> Destination:
         scheme = self.scheme
@@ -131,7 +141,7 @@ class CloudStorageBase(ConnectorConfig):
 
 
 class CloudStorageConfig(gcs.GcsKeys, s3.S3Keys, CloudStorageBase):
-    """A folder of a bucket, `gs://` or `s3://`."""
+    """A folder of a bucket, of any scheme."""
 
 
 #: The model of each `connector_type`.

@@ -11,7 +11,10 @@ from typing import Any
 _CONFIG = "connector_config."
 _KEY = re.compile(r"( *)([a-z_]+):(.*)")
 _PLAIN = re.compile(r"[A-Za-z0-9/](?:[\w./@+-]|:(?=\S))*", re.ASCII)  # what YAML reads back as it is
-_TARGETS = "gs://bucket/folder/, s3://bucket/folder/, sftp://user@host:port/folder, or mail addresses"
+_TARGETS = (
+    "gs://bucket/folder/, s3://bucket/folder/, abfs://container@account/folder/, sftp://user@host:port/folder, or mail "
+    "addresses"
+)
 
 #: A text, or a list of texts, by dotted key: `connector_config.storage_uri`.
 Values = Mapping[str, str | list[str]]

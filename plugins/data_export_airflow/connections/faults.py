@@ -124,8 +124,9 @@ def check_extra(conn_id: str, extra: str | None) -> None:
 
 
 def check_https(found: Connection) -> None:
-    """Of every address in the extra, see `require_https`."""
-    for key, address in _endpoints(found.extra_dejson):
+    """Of the host, and of every address in the extra, see `require_https`."""
+    host = {"host": found.host} if "://" in (found.host or "") else {}
+    for key, address in _endpoints(host | found.extra_dejson):
         require_https(found.conn_id, key, address)
 
 
@@ -149,7 +150,10 @@ def _endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for key, value in extra.items():
         if isinstance(value, dict):
             yield from _endpoints(value)
-        elif isinstance(value, str) and ("endpoint" in key.lower() or key == "host"):
+        elif isinstance(value, str) and key.endswith("connection_string"):  # of Azure: Key=value;Key=value
+            named = dict(part.partition("=")[::2] for part in value.split(";"))
+            yield key, named.get("BlobEndpoint") or f"{named.get('DefaultEndpointsProtocol', 'https')}://{key}"
+        elif isinstance(value, str) and ("endpoint" in key.lower() or key in ("host", "sas_token")):
             yield key, value
 
 

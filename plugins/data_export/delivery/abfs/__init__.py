@@ -1,0 +1,1 @@
+"""Azure Blob Storage: `abfs://container@account/folder/`."""

@@ -1,0 +1,186 @@
+"""An account as one identity sees it: the client that the Azure provider's hook made of a connection, and its links."""
+
+import asyncio
+import io
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit, urlunsplit
+
+from data_export.delivery.base import attachment, check_lifetime, hours
+from data_export.delivery.retry import Patience
+from data_export.delivery.threads import run_blocking
+from data_export.errors import AccessDenied, ConfigError, PermanentError
+
+if TYPE_CHECKING:
+    from azure.core.credentials import AccessToken, TokenCredential
+    from azure.storage.blob import BlobServiceClient as Blocking
+    from azure.storage.blob.aio import BlobClient, BlobServiceClient
+
+Ask = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
+
+_SKEW = timedelta(minutes=5)
+_LONGEST_KEY = timedelta(days=7)
+#: Keys of a connection's extra that the hook hands to its client, and that ours takes too.
+_PASSED_ON = ("api_version", "audience", "connection_cert", "connection_verify", "proxies")
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """One account as one identity sees it; not yet connected."""
+
+    service: "BlobServiceClient"
+    transport: Any
+    account: str
+    #: The account's key, which signs links; None with a SAS token or an identity of Microsoft Entra ID.
+    key: str | None = None
+    #: Whether an identity asks, for which Azure makes keys that sign links.
+    delegates: bool = False
+
+    async def open(self) -> None:
+        """Connects, so that each request is sent once and a lost answer is ours to judge.
+
+        By itself aiohttp sends a PUT again where a kept connection drops, and a create then finds its own object.
+        """
+        await self.service.__aenter__()
+        self.transport.session._retry_connection = False
+
+    async def close(self) -> None:
+        await self.service.close()
+        if self.delegates:
+            await self.service.credential.close()
+
+
+class _Threaded:
+    """A blocking credential, asked in a thread."""
+
+    def __init__(self, credential: "TokenCredential") -> None:
+        self._credential = credential
+
+    async def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
+        return await run_blocking(lambda _: self._credential.get_token(*scopes, **options))
+
+    async def close(self) -> None:
+        if close := getattr(self._credential, "close", None):
+            close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        await self.close()
+
+
+def access_of(
+    hooked: "Blocking", uri: str, conn_id: str, extra: Mapping[str, Any], patience: Patience | None = None
+) -> Access:
+    """What `hooked` may do in the account of the address.
+
+    A key or a SAS token belongs to one account. An identity may have roles in many: it reaches the account that the
+    address names, in the cloud of the connection's host.
+
+    Raises:
+        ConfigError: the connection has no credentials, or those of another account.
+    """
+    from azure.core.pipeline.transport import AioHttpTransport
+    from azure.storage.blob.aio import BlobServiceClient
+
+    patience = patience or Patience()
+    account = urlsplit(uri).netloc.partition("@")[2]
+    credential, url, key = hooked.credential, hooked.url, getattr(hooked.credential, "account_key", None)
+    delegates = hasattr(credential, "get_token")
+    given: Any
+    if delegates:
+        url, given = _of_account(url, hooked.account_name, account), _Threaded(credential)
+    else:
+        given = {"account_name": hooked.account_name, "account_key": key} if key else credential
+        if not given and "sig=" not in url:
+            raise ConfigError(
+                f"Airflow connection {conn_id!r} has no credentials: give a key (password), a SAS token (sas_token in "
+                "its extra), a service principal (login, password, tenant_id) or a managed identity"
+            )
+        if hooked.account_name and hooked.account_name != account:
+            raise ConfigError(
+                f"Airflow connection {conn_id!r} is for storage account {hooked.account_name!r}, but {uri} names "
+                f"{account!r}: set conn_id to a connection with this account's key or SAS token, or correct the address"
+            )
+    passed = {name: extra[name] for name in _PASSED_ON if name in extra}
+    transport = AioHttpTransport(connection_timeout=patience.connect, read_timeout=patience.answer, **passed)
+    service = BlobServiceClient(
+        url,
+        given,
+        retry_total=0,  # `Patience` tries again
+        transport=transport,
+        raw_request_hook=_as_file,
+        **passed,
+    )
+    return Access(service, transport, account, key, delegates)
+
+
+def _as_file(request: Any) -> None:
+    """aiohttp sends a file piece by piece, but bytes in one go that holds up the event loop."""
+    if isinstance(request.http_request.data, bytes):
+        request.http_request.data = io.BytesIO(request.http_request.data)
+
+
+def _of_account(url: str, connected: str | None, account: str) -> str:
+    """The URL with the account of the address in place of the connection's; a host of one's own stays as it is."""
+    parts = urlsplit(url)
+    rest = parts.netloc.partition(".")[2]
+    if not connected or not rest.startswith("blob."):
+        return url
+    return urlunsplit(parts._replace(netloc=f"{account}.{rest}"))
+
+
+class LinkSigner:
+    """Signs links; asks Azure for one user-delegation key, and again only for links that would outlive it."""
+
+    def __init__(self, access: "Access", container: str) -> None:
+        self._access, self._container = access, container
+        self._key: tuple[datetime, Any] | None = None
+        self._one_asks = asyncio.Lock()
+
+    async def link(self, blob: "BlobClient", ask: Ask, where: str, lifetime: timedelta, file_name: str) -> str:
+        """
+        Raises:
+            PermanentError: a SAS token cannot sign, or no link works so long.
+            AccessDenied: the identity may not ask for a key that signs.
+        """
+        from azure.storage.blob import BlobSasPermissions, generate_blob_sas
+
+        check_lifetime(where, lifetime)
+        expiry = datetime.now(UTC) + lifetime
+        signs: dict[str, Any] = {"account_key": self._access.key}
+        if self._access.delegates:
+            signs = {"user_delegation_key": await self._delegated(ask, where, expiry)}
+        elif self._access.key is None:
+            raise PermanentError(
+                f"{where}: a SAS token cannot sign a link for {hours(lifetime)}: put the account's key, a service "
+                "principal or a managed identity into the Airflow connection"
+            )
+        token = generate_blob_sas(
+            self._access.account,
+            self._container,
+            blob.blob_name,
+            permission=BlobSasPermissions(read=True),
+            expiry=expiry,
+            content_disposition=attachment(file_name),
+            **signs,
+        )
+        return f"{blob.url}?{token}"
+
+    async def _delegated(self, ask: Ask, where: str, expiry: datetime) -> Any:
+        async with self._one_asks:
+            if self._key is None or self._key[0] < expiry:
+                now = datetime.now(UTC)
+                ends = min(expiry + timedelta(hours=1), now + _LONGEST_KEY)
+                start = max(now - _SKEW, ends - _LONGEST_KEY)
+                try:
+                    key = await ask(where, lambda: self._access.service.get_user_delegation_key(start, ends))
+                except AccessDenied as error:
+                    raise AccessDenied(
+                        f"{error}; links need the role Storage Blob Delegator on the storage account"
+                    ) from None
+                self._key = ends, key
+            return self._key[1]

@@ -1,0 +1,150 @@
+"""How content becomes a blob: whole in one request, or in blocks that are committed together."""
+
+import asyncio
+import base64
+import secrets
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from data_export.content import Content, Digests, Hasher
+from data_export.delivery.abfs.errors import BlocksGone, asked
+from data_export.delivery.base import StoredObject
+from data_export.delivery.retry import Patience, persist
+from data_export.delivery.threads import chunks_until, run_blocking
+from data_export.errors import ObjectExists, VerificationFailed
+
+if TYPE_CHECKING:
+    from azure.storage.blob.aio import BlobClient
+
+Landed = Callable[[], Awaitable[StoredObject | None]]
+
+
+async def whole(content: Content, where: str) -> tuple[bytes, Digests]:
+    """The bytes of a small content, and their digests with MD5.
+
+    Raises:
+        VerificationFailed: they are not the announced ones.
+    """
+
+    def read(stop: Any) -> tuple[bytes, Digests]:
+        data = b"".join(chunks_until(stop, content))
+        hasher = Hasher(md5=True)
+        hasher.update(data)
+        return data, hasher.digests()
+
+    data, digests = await run_blocking(read)
+    return data, _announced(content, digests, where)
+
+
+def _announced(content: Content, digests: Digests, where: str) -> Digests:
+    if digests.matches(content.digests) is False:
+        raise VerificationFailed(
+            f"{where}: the local bytes are not the announced ones, {digests.size} of {content.size}"
+        )
+    return digests
+
+
+def headers_of(content: Content, digests: Digests) -> dict[str, Any]:
+    """What is kept with the object."""
+    from azure.storage.blob import ContentSettings
+
+    kept = {"sha256": digests.sha256, "crc32c": digests.crc32c}
+    return {
+        "content_settings": ContentSettings(
+            content_type=content.content_type, content_md5=bytearray(base64.b64decode(digests.md5 or ""))
+        ),
+        "metadata": {name: value for name, value in kept.items() if value},
+    }
+
+
+class BlockWriter:
+    """Sends bigger contents in blocks; `slots` bounds how many are in memory, of all contents together."""
+
+    def __init__(self, patience: Patience, slots: asyncio.Semaphore, block_bytes: int) -> None:
+        self._patience, self._slots, self._block_bytes = patience, slots, block_bytes
+
+    async def write(self, blob: "BlobClient", where: str, content: Content, only_new: bool, landed: Landed) -> None:
+        """
+        Raises:
+            ObjectExists: there is a blob of that name, and it must be new.
+        """
+        for last in (False, False, True):
+            blocks, digests = await self._stage(blob, where, content)
+            try:
+                await self._commit(blob, where, blocks, headers_of(content, digests), only_new, landed)
+                return
+            except BlocksGone:
+                if only_new and await blob.exists():
+                    raise ObjectExists(f"{where}: another writer of the name was quicker") from None
+                if last:
+                    raise
+
+    async def _stage(self, blob: "BlobClient", where: str, content: Content) -> tuple[list[str], Digests]:
+        hasher, names = Hasher(md5=True), list[str]()
+        ours = secrets.token_hex(8)  # two writers of a name never share a block
+        pieces, sending = content.chunks(self._block_bytes), set[asyncio.Task[None]]()
+        try:
+            while True:
+                await self._slots.acquire()
+                piece = await self._next(pieces, hasher)
+                if piece is None:
+                    break
+                names.append(base64.b64encode(f"{ours}-{len(names):06}".encode()).decode())
+                sending.add(asyncio.create_task(self._send(blob, where, names[-1], piece)))
+                for done in [task for task in sending if task.done()]:
+                    sending.remove(done)
+                    done.result()
+            await asyncio.gather(*sending)
+        finally:
+            for task in sending:
+                task.cancel()
+            await asyncio.gather(*sending, return_exceptions=True)
+        return names, _announced(content, hasher.digests(), where)
+
+    async def _next(self, pieces: Iterator[bytes], hasher: Hasher) -> bytes | None:
+        """The next piece; without one the slot is given back."""
+
+        def read(_: object) -> bytes | None:
+            piece = next(pieces, None)
+            if piece is not None:
+                hasher.update(piece)
+            return piece
+
+        piece = None
+        try:
+            piece = await run_blocking(read)
+        finally:
+            if piece is None:
+                self._slots.release()
+        return piece
+
+    async def _send(self, blob: "BlobClient", where: str, name: str, piece: bytes) -> None:
+        try:
+            async for attempt in self._patience.retrying():
+                with attempt:
+                    await asked(
+                        self._patience.whole(len(piece)),
+                        where,
+                        lambda: blob.stage_block(name, piece, length=len(piece), validate_content=True),
+                    )
+        finally:
+            self._slots.release()
+
+    async def _commit(
+        self, blob: "BlobClient", where: str, names: list[str], kept: dict[str, Any], only_new: bool, landed: Landed
+    ) -> None:
+        from azure.core import MatchConditions
+        from azure.storage.blob import BlobBlock
+
+        condition: dict[str, Any] = {"match_condition": MatchConditions.IfMissing} if only_new else {}
+        blocks = [BlobBlock(name) for name in names]
+
+        async def commit() -> StoredObject:
+            await asked(
+                self._patience.whole(0),
+                where,
+                lambda: blob.commit_block_list(blocks, validate_content=True, **kept, **condition),
+            )
+            return StoredObject("", Digests(0))  # looked at by whoever called
+
+        await persist(self._patience, landed, commit)

@@ -1,0 +1,149 @@
+"""Every way in which a connection holds credentials, through the provider's hook."""
+
+import base64
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.credentials import AccessToken
+from azure.storage.blob import (
+    AccountSasPermissions,
+    BlobServiceClient,
+    ContainerClient,
+    ResourceTypes,
+    generate_account_sas,
+)
+
+from data_export.config.platform import load_platform
+from data_export.content import Content
+from data_export.delivery.abfs.account import access_of
+from data_export.delivery.abfs.store import AbfsStore
+from data_export.errors import ConfigError
+from data_export_airflow.connections.clients import destination
+from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
+from tests.connectors.contract import DATA_KEY, read_all
+from tests.customers import export
+
+
+def delivering(container: str) -> Any:
+    config = {"storage_uri": f"abfs://{container}@{ACCOUNT}/exports/", "export_images": False, "conn_id": "mine"}
+    return destination("acme", export(connector_type="cloud_storage", connector_config=config), load_platform())
+
+
+def token() -> str:
+    sas = generate_account_sas(
+        ACCOUNT,
+        KEY,
+        ResourceTypes(container=True, object=True),
+        AccountSasPermissions.from_string("racwdl"),
+        datetime.now(UTC) + timedelta(hours=1),
+    )
+    return str(sas)
+
+
+def connections(url: str) -> dict[str, dict[str, Any]]:
+    wasb: dict[str, Any] = {"conn_type": "wasb", "login": ACCOUNT, "host": f"{url}/{ACCOUNT}"}
+    string = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={url}/{ACCOUNT};"
+    return {
+        "key": wasb | {"password": KEY},
+        "shared key": wasb | {"extra": {"shared_access_key": KEY}},
+        "account key": wasb | {"extra": {"account_key": KEY}},
+        "SAS token": wasb | {"extra": {"sas_token": token()}},
+        "SAS token with its mark": wasb | {"extra": {"sas_token": f"?{token()}"}},
+        "connection string": {"conn_type": "wasb", "extra": {"connection_string": string}},
+        "string of the form": {"conn_type": "wasb", "extra": {"extra__wasb__connection_string": string}},
+    }
+
+
+@pytest.mark.parametrize("kind", [*connections("")])
+async def test_a_connection_reaches_its_account(
+    server: AbfsServer, container: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connections(server.url)[kind]))
+    async with delivering(container) as store:
+        await store.create(DATA_KEY, Content.of_bytes(b"data"))
+        assert await read_all(store, DATA_KEY) == b"data"
+
+
+@pytest.mark.parametrize(
+    ("connection", "words"),
+    [
+        ({"conn_type": "aws", "login": "a", "password": "b"}, "but wasb is needed"),
+        ({"conn_type": "wasb", "login": "other", "password": KEY}, "for storage account 'other'"),
+        ({"conn_type": "wasb", "extra": {"connection_string": "nonsense"}}, "mine"),
+        ({"conn_type": "wasb", "login": ACCOUNT, "password": KEY, "host": "http://a.example/demo"}, "without TLS"),
+        ({"conn_type": "wasb", "extra": {"connection_string": "DefaultEndpointsProtocol=http;AccountName=a"}}, "TLS"),
+        ({"conn_type": "wasb", "extra": {"connection_string": "BlobEndpoint=http://a.example/;AccountName=a"}}, "TLS"),
+    ],
+)
+async def test_a_connection_that_will_not_do(
+    connection: dict[str, Any], words: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(connection))
+    with pytest.raises(ConfigError, match=words) as refused:
+        async with delivering("container"):
+            pass
+    assert KEY not in str(refused.value)
+
+
+class Identity:
+    """A token credential whose tokens Azurite takes: it looks at issuer, audience and times, at no signature."""
+
+    def get_token(self, *scopes: str, **options: Any) -> AccessToken:
+        now = int(time.time())
+        claims = {"iss": "https://sts.windows.net/00000000-0000-0000-0000-000000000001/", "oid": "1", "tid": "2"}
+        claims |= {"aud": "https://storage.azure.com", "ver": "1.0"}
+        parts = ({"alg": "none", "typ": "JWT"}, claims | {"iat": now - 60, "nbf": now - 60, "exp": now + 3600})
+        encoded = [base64.urlsafe_b64encode(json.dumps(part).encode()).decode().rstrip("=") for part in parts]
+        return AccessToken(".".join([*encoded, "c2lnbmVk"]), now + 3600)
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> tuple[Path, Path]:
+    paths = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    subject = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *subject]
+    subprocess.run([*command, "-out", paths[0], "-keyout", paths[1]], check=True, capture_output=True)
+    return paths
+
+
+@pytest.fixture
+def secure(server: AbfsServer, certified: tuple[Path, Path], tmp_path: Path) -> Iterator[AbfsServer]:
+    with AbfsServer(tmp_path / "secure", certificate=certified) as secure:
+        yield secure
+
+
+async def test_an_identity_delivers_and_signs_for_as_long_as_azure_lets_it(
+    secure: AbfsServer, certified: tuple[Path, Path]
+) -> None:
+    settings = {"connection_verify": str(certified[0])}
+    with ContainerClient(f"{secure.url}/{ACCOUNT}", "exports", KEY, **settings) as client:
+        client.create_container()
+    hooked = BlobServiceClient(f"{secure.url}/{ACCOUNT}", Identity(), **settings)  # type: ignore[arg-type]
+    uri = f"abfs://exports@{ACCOUNT}/a/"
+    async with AbfsStore(uri, connect=lambda: access_of(hooked, uri, "mine", settings)) as store:
+        await store.create(DATA_KEY, Content.of_bytes(b"data"))
+        assert await read_all(store, DATA_KEY) == b"data"
+        for hours in (1, 168):
+            link = await store.sign(DATA_KEY, timedelta(hours=hours), "a.json")
+            assert "skoid=" in link
+            assert "sig=" in link
+
+
+@pytest.mark.parametrize(
+    ("host", "reached"),
+    [
+        ("https://ours.blob.core.windows.net", "customer.blob.core.windows.net"),
+        ("https://ours.blob.core.usgovcloudapi.net", "customer.blob.core.usgovcloudapi.net"),
+        ("https://None.blob.core.windows.net", "customer.blob.core.windows.net"),
+        ("https://blob.proxy.example", "blob.proxy.example"),
+    ],
+)
+def test_an_identity_reaches_the_account_of_the_address(host: str, reached: str) -> None:
+    hooked = BlobServiceClient(host, Identity())  # type: ignore[arg-type]
+    assert access_of(hooked, "abfs://exports@customer/a/", "mine", {}).service.primary_hostname == reached

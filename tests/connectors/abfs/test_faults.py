@@ -1,0 +1,149 @@
+"""Faults on the way to Azure, through real requests."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from azure.storage.blob import BlobServiceClient
+
+from data_export.content import Content
+from data_export.errors import ObjectExists, TargetUnavailable, VerificationFailed
+from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
+from demo.servers.faults import FaultProxy
+from tests.connectors.abfs.refusals import Refuses
+from tests.connectors.abfs.stores import store_at
+from tests.connectors.contract import DATA_KEY, random_bytes, read_all
+
+BLOCK = "comp=block&"
+COMMIT = "comp=blocklist"
+
+
+@pytest.fixture
+def proxy(server: AbfsServer) -> Iterator[FaultProxy]:
+    with FaultProxy(server.url) as proxy:
+        yield proxy
+
+
+def the_content(tmp_path: Path, size: int) -> Content:
+    path = tmp_path / "content"
+    path.write_bytes(random_bytes(size))
+    return Content.of_file(path)
+
+
+@pytest.mark.parametrize("only_new", [True, False])
+@pytest.mark.parametrize("size", [1000, 9 << 20])
+async def test_a_lost_answer_is_recognised_and_nothing_sent_twice(
+    proxy: FaultProxy, container: str, tmp_path: Path, size: int, only_new: bool
+) -> None:
+    content = the_content(tmp_path, size)
+    proxy.lose_answer(method="PUT", path=COMMIT if size > 1000 else "")
+    async with store_at(proxy.url, container) as store:
+        made = await (store.create if only_new else store.replace)(DATA_KEY, content)
+        assert made.digests.matches(content.digests)
+        assert size <= proxy.body_bytes("PUT") < size + 10_000
+        assert await read_all(store, DATA_KEY) == random_bytes(size)
+
+
+@pytest.mark.parametrize("kind", ["reset", "stall", "503", "429", "500"])
+async def test_a_block_that_fails_is_sent_again_alone(
+    proxy: FaultProxy, container: str, tmp_path: Path, kind: str
+) -> None:
+    content = the_content(tmp_path, 9 << 20)
+    if kind == "reset":
+        proxy.reset_request(1 << 20, path=BLOCK)
+    elif kind == "stall":
+        proxy.stall(path=COMMIT)
+    else:
+        proxy.answer(int(kind), path=BLOCK)
+    async with store_at(proxy.url, container) as store:
+        await store.create(DATA_KEY, content)
+        assert len(proxy.requests("PUT", BLOCK)) == (3 if kind == "stall" else 4)
+        assert await read_all(store, DATA_KEY) == random_bytes(9 << 20)
+
+
+async def test_a_download_goes_on_where_it_broke(proxy: FaultProxy, container: str, tmp_path: Path) -> None:
+    async with store_at(proxy.url, container) as store:
+        await store.create(DATA_KEY, the_content(tmp_path, 9 << 20))
+        proxy.cut_answer(1000, method="GET", skip=1)
+        assert await read_all(store, DATA_KEY) == random_bytes(9 << 20)
+        assert len(proxy.requests("GET")) == 4
+
+
+async def test_a_download_of_what_is_replaced_meanwhile_is_tried_again_from_its_beginning(
+    proxy: FaultProxy, container: str, tmp_path: Path
+) -> None:
+    async with store_at(proxy.url, container) as store:
+        await store.create(DATA_KEY, the_content(tmp_path, 9 << 20))
+        pieces = store.read(DATA_KEY)
+        await anext(pieces)
+        await store.replace(DATA_KEY, Content.of_bytes(b"shorter"))
+        with pytest.raises(TargetUnavailable, match="replaced while it was read"):
+            await anext(pieces)
+
+
+async def test_blocks_that_another_writer_dropped_are_sent_again(
+    server: AbfsServer, container: str, tmp_path: Path
+) -> None:
+    rule = Refuses(400, "InvalidBlockList", path=COMMIT, times=1)
+    with FaultProxy(server.url, rule) as proxy:
+        async with store_at(proxy.url, container) as store:
+            await store.create(DATA_KEY, the_content(tmp_path, 9 << 20))
+            assert await read_all(store, DATA_KEY) == random_bytes(9 << 20)
+
+
+async def test_blocks_that_the_winner_dropped_lose(server: AbfsServer, container: str, tmp_path: Path) -> None:
+    async def first() -> None:
+        with BlobServiceClient(f"{server.url}/{ACCOUNT}", KEY) as service:
+            service.get_blob_client(container, f"exports/{DATA_KEY}").upload_blob(b"first", overwrite=True)
+
+    with FaultProxy(server.url, Refuses(400, "InvalidBlockList", path=COMMIT, times=1, before=first)) as proxy:
+        async with store_at(proxy.url, container) as store:
+            with pytest.raises(ObjectExists):
+                await store.create(DATA_KEY, the_content(tmp_path, 9 << 20))
+    async with store_at(server.url, container) as store:
+        assert await read_all(store, DATA_KEY) == b"first"
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [
+        (503, "ServerBusy"),
+        (429, "TooManyRequests"),
+        (500, "OperationTimedOut"),
+        (500, "InternalError"),
+        (503, "EgressIsOverAccountLimit"),
+        (503, "IngressIsOverAccountLimit"),
+        (503, "OperationsPerSecondIsOverAccountLimit"),
+        (409, "ContainerBeingDeleted"),
+        (409, "AccountBeingCreated"),
+        (408, ""),
+        (502, ""),
+        (504, ""),
+    ],
+)
+async def test_what_passes_is_tried_again(server: AbfsServer, container: str, status: int, code: str) -> None:
+    with FaultProxy(server.url, Refuses(status, code, times=2)) as proxy:
+        async with store_at(proxy.url, container) as store:
+            assert await store.stat(DATA_KEY) is None
+    with FaultProxy(server.url, Refuses(status, code)) as proxy:
+        async with store_at(proxy.url, container) as store:
+            for operation in (store.stat(DATA_KEY), store.create(DATA_KEY, Content.of_bytes(b"x"))):
+                with pytest.raises(TargetUnavailable, match="timeline"):
+                    await operation
+
+
+async def test_bytes_damaged_on_the_way_are_sent_again_and_never_appear(server: AbfsServer, container: str) -> None:
+    rule = Refuses(400, "Md5Mismatch", times=1)
+    with FaultProxy(server.url, rule) as proxy:
+        async with store_at(proxy.url, container) as store:
+            await store.create(DATA_KEY, Content.of_bytes(b"x"))
+    with FaultProxy(server.url, Refuses(400, "Md5Mismatch", method="PUT")) as proxy:
+        async with store_at(proxy.url, container) as store:
+            with pytest.raises(VerificationFailed):
+                await store.replace(DATA_KEY, Content.of_bytes(b"y"))
+
+
+async def test_a_server_that_is_not_there(container: str) -> None:
+    async with store_at("http://127.0.0.1:9", container) as store:
+        with pytest.raises(TargetUnavailable, match="the connection failed"):
+            await store.stat(DATA_KEY)
