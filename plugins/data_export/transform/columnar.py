@@ -3,7 +3,7 @@
 The same records, values and order as the JSON Lines (`transform.lines`); jsonb columns are their JSON text.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -125,13 +125,14 @@ class ParquetFile:
         self._held, self._bytes = [], 0
 
 
-def joined_parquet(parts: Iterator[Path], path: Path) -> None:
-    """Writes the records of several files as one; holds one row group."""
+def joined_parquet(parts: Sequence[Path], path: Path) -> None:
+    """Makes one file of the records of several, and removes those; holds one row group."""
     with pq.ParquetWriter(path, RECORD, compression="zstd", write_page_checksum=True) as writer:
         for part in parts:
             with pq.ParquetFile(part) as file:
                 for number in range(file.num_row_groups):
                     writer.write_table(file.read_row_group(number))
+            part.unlink()
 
 
 def lines_in(path: Path) -> Iterator[memoryview]:
@@ -156,9 +157,7 @@ def _lines_of(batch: pa.RecordBatch) -> pa.LargeStringArray:
     checks, check_starts = _below(inputs["data_conformity"])
     jobs, job_starts = _below(inputs["job_conformity"])
     found = (joined(check_texts(checks), check_starts), joined(job_texts(jobs), job_starts))
-    return order_texts(
-        batch, joined(item_texts(items, joined(input_texts(inputs, *found), input_starts)), item_starts)
-    )
+    return order_texts(batch, joined(item_texts(items, joined(input_texts(inputs, *found), input_starts)), item_starts))
 
 
 def _below(lists: pa.ListArray) -> tuple[pa.RecordBatch, Any]:

@@ -4,9 +4,11 @@ Whatever the packing, a file is recognised by the sha256 of its JSON Lines text,
 with the versions of the libraries that make them.
 """
 
+import gzip
 import hashlib
+import shutil
 import zlib
-from collections.abc import Buffer, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -27,7 +29,7 @@ _GZIP_LEVEL, _GZIP = 6, 31  # zlib writes a gzip header without time or name at 
 
 
 class _Sink(Protocol):
-    def write(self, data: "Buffer", /) -> object: ...
+    def write(self, data: bytes | memoryview, /) -> object: ...
 
     def close(self) -> object: ...
 
@@ -37,7 +39,7 @@ class _Gzip:
         self._file = path.open("wb")
         self._packer = zlib.compressobj(_GZIP_LEVEL, zlib.DEFLATED, _GZIP)
 
-    def write(self, data: "Buffer", /) -> None:
+    def write(self, data: bytes | memoryview, /) -> None:
         self._file.write(self._packer.compress(data))
 
     def close(self) -> None:
@@ -75,10 +77,12 @@ class EncodedFile:
         self._hasher.update(text)
 
     def close(self) -> None:
+        """Ends the file; a second time does nothing."""
         if self._sink is not None:
             self._sink.close()
         if self._columns is not None:
             self._columns.close()
+        self._sink = self._columns = None
 
     def digests(self) -> Digests:
         """Of the closed file; of a packed one with the sha256 of its records."""
@@ -97,7 +101,7 @@ def digests_of(path: Path, records_sha256: str | None = None) -> Digests:
 
 
 def look_into(path: Path, encoding: Encoding) -> tuple[int, Digests]:
-    """Lines and digests of a file whoever wrote it; `records_sha256` is None and there are no lines if it is not ours."""
+    """Lines and digests of a file, whoever wrote it; one that is not ours has no lines and no `records_sha256`."""
     hasher, count = hashlib.sha256(), 0
     try:
         for text in decoded(path, encoding):
@@ -108,7 +112,7 @@ def look_into(path: Path, encoding: Encoding) -> tuple[int, Digests]:
     return count, digests_of(path, hasher.hexdigest())
 
 
-def decoded(path: Path, encoding: Encoding) -> Iterator[Buffer]:
+def decoded(path: Path, encoding: Encoding) -> Iterator[bytes | memoryview]:
     """The JSON Lines text of a file, some of it at a time.
 
     Raises:
@@ -128,8 +132,6 @@ def decoded(path: Path, encoding: Encoding) -> Iterator[Buffer]:
 
 
 def _gunzipped(path: Path) -> Iterator[bytes]:
-    import gzip
-
     try:
         with gzip.open(path) as file:
             while chunk := file.read(CHUNK_BYTES):
@@ -138,15 +140,16 @@ def _gunzipped(path: Path) -> Iterator[bytes]:
         raise ValueError(f"it is damaged or not gzip ({type(error).__name__})") from None
 
 
-def join(parts: Iterator[Path], path: Path, encoding: Encoding) -> None:
-    """One file of the records of several, in their order; members of gzip and frames of zstd may follow each other."""
+def join(parts: Sequence[Path], path: Path, encoding: Encoding) -> None:
+    """Makes one file of the records of several, in their order, and removes those.
+
+    Members of gzip, and frames of zstd, may follow each other in one file.
+    """
     if encoding == "parquet":
         joined_parquet(parts, path)
         return
     with path.open("wb") as whole:
         for part in parts:
             with part.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    whole.write(chunk)
-
-
+                shutil.copyfileobj(file, whole, CHUNK_BYTES)
+            part.unlink()

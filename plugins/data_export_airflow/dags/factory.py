@@ -166,6 +166,7 @@ _RECORDS = {
     "work-orders-timeline": "every work order created or updated in the window, with all inputs of each work item",
     "work-orders-states": "every work order created or updated in the window, with the last input of each work item",
 }
+_FILES = {"json": "JSON Lines", "gzip": "JSON Lines (gzip)", "zstd": "JSON Lines (zstd)", "parquet": "Parquet"}
 
 
 def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) -> str:
@@ -173,7 +174,7 @@ def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) ->
     until = f" until {export.end_date} (exclusive)" if export.end_date else ""
     lines = [
         f"### Export `{name}`",
-        f"One JSON Lines file per site and window: {_RECORDS[export.export_type]}.",
+        f"One {_FILES[export.encoding]} file per site and window: {_RECORDS[export.export_type]}.",
         "",
         f"- **Target**: {export.connector_config.describe()}",
         f"- **Images**: {'copied next to the data' if export.export_images else 'not exported'}",
