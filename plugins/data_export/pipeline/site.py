@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from uuid import UUID
 
@@ -80,11 +81,6 @@ def transform_site(
             for name in names:
                 await download(staging, f"{extracted.prefix}/{SNAPSHOT}/{name}", snapshot / name)
 
-    async def store(names: list[str]) -> None:
-        async with staging:
-            for name in names:
-                await upload(staging, folder / name, f"{extracted.prefix}/{name}")
-
     export, data = plan.export, DATA + DATA_SUFFIXES[plan.export.encoding]
     names = [f"{table}.parquet" for table in extracted.tables] + [LEFT_OUT] * extracted.left_out
     with scratch() as folder:
@@ -101,8 +97,9 @@ def transform_site(
             encoding=export.encoding,
             max_record_mb=max_record_mb,
         )
-        asyncio.run(store([data, IMAGES] + [QUARANTINE] * bool(result.quarantined)))
-    quarantine_key = f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None
+        made = [data, IMAGES] + [QUARANTINE] * bool(result.quarantined)
+        asyncio.run(_store(staging, folder, made, extracted.prefix))
+    digests, quarantine_key = result.digests, f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None
     if quarantine_key:
         _log.warning("%s: %d work orders quarantined: %s%s", plan.name, result.quarantined, staging.uri, quarantine_key)
     return Transformed(
@@ -114,11 +111,17 @@ def transform_site(
         quarantined=result.quarantined,
         images=result.images,
         warning=extracted.warning,
-        bytes=result.digests.size,
-        sha256=result.digests.sha256 or "",
-        crc32c=result.digests.crc32c or "",
-        records_sha256=result.digests.records_sha256,
+        bytes=digests.size,
+        sha256=digests.sha256 or "",
+        crc32c=digests.crc32c or "",
+        records_sha256=digests.records_sha256,
     )
+
+
+async def _store(staging: Store, folder: Path, names: Sequence[str], prefix: str) -> None:
+    async with staging:
+        for name in names:
+            await upload(staging, folder / name, f"{prefix}/{name}")
 
 
 def copy_site_images(

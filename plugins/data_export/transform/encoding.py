@@ -118,6 +118,8 @@ def decoded(path: Path, encoding: Encoding) -> Iterator[bytes | memoryview]:
     Raises:
         ValueError: it is damaged, or of another encoding.
     """
+    if encoding != "json" and not path.stat().st_size:
+        raise ValueError("it has no byte, where even a file without records has some")
     if encoding == "parquet":
         yield from lines_in(path)
     elif encoding == "gzip":
