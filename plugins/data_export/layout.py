@@ -33,6 +33,10 @@ def data_key(
     return f"{folder}/{window.stamp}{_suffix(revision)}{DATA_SUFFIXES[encoding]}"
 
 
+#: Folder of the manifests, below the target's own.
+MANIFESTS = "manifests"
+
+
 def data_folder(site_id: UUID, export_type: str) -> str:
     return f"{site_id}/data/{export_type}"
 
@@ -57,6 +61,11 @@ def image_key(site_id: UUID, input_id: UUID | str, file_extension: str | None) -
 def receipt_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
     """`<site_id>/receipts/<export_type>/<from>_<to>.json`; later revisions end in `.r<n>.json`, like the data file."""
     return f"{site_id}/receipts/{export_type}/{window.stamp}{_suffix(revision)}.json"
+
+
+def manifest_key(export_type: str, window: ExportWindow, revision: int = 1) -> str:
+    """`manifests/<export_type>/<from>_<to>.json`, of all sites; later revisions end in `.r<n>.json`."""
+    return f"{MANIFESTS}/{export_type}/{window.stamp}{_suffix(revision)}.json"
 
 
 def missing_images_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:

@@ -75,6 +75,9 @@ class CustomerExport(BaseModel):
     )
     owner: Email | None = Field(default=None, description="who is alerted, in addition to the platform's list")
     delivery_receipt: Flag = Field(default=False, description="whether a receipt is delivered with each data file")
+    manifest: Flag = Field(
+        default=False, description="whether each window ends with a manifest of all its files, manifests/<export_type>/"
+    )
     on_invalid: Literal["fail", "quarantine"] = Field(
         default="fail", description="a record the format cannot express fails the run, or is set aside and counted"
     )
@@ -118,6 +121,14 @@ class CustomerExport(BaseModel):
         start, timezone = info.data.get("start_date"), info.data.get("timezone")
         if start is not None and timezone is not None and instant(value, timezone) <= instant(start, timezone):
             raise ValueError(f"{value} is not after start_date {start}: write a later date, or remove it")
+        return value
+
+    @field_validator("manifest")
+    @classmethod
+    def _at_a_target(cls, value: bool, info: ValidationInfo) -> bool:
+        config = info.data.get("connector_config")
+        if value and config is not None and config.address() is None:
+            raise ValueError("true needs a target: a link by mail is one file, remove it")
         return value
 
     @field_validator("limits")

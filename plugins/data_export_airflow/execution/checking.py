@@ -22,7 +22,7 @@ from data_export.config.platform import PlatformSettings, load_platform
 from data_export.config.sections import NotifierSettings
 from data_export.errors import DataExportError
 from data_export.images import split_images_uri
-from data_export.layout import data_folder, images_folder
+from data_export.layout import MANIFESTS, data_folder, images_folder
 from data_export_airflow.alerting.notifiers import make
 from data_export_airflow.connections.clients import destination, smtp_factory, store
 from data_export_airflow.connections.source import source_dsn
@@ -63,6 +63,7 @@ def _target(name: str, export: CustomerExport, settings: PlatformSettings) -> li
         return _tried("mail: connection", lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails))
     site = export.sites[0]  # one stands for all: what a server grants in the folder of one it grants in all
     folders = [data_folder(site, export.export_type)] + ([images_folder(site)] if export.export_images else [])
+    folders += [f"{MANIFESTS}/{export.export_type}"] if export.manifest else []
     return _tried(
         "target: connection", lambda: check_target(destination(name, export, settings), folders, config.check)
     )

@@ -12,6 +12,7 @@ from data_export.delivery.base import Destination, Store
 from data_export.images import split_images_uri
 from data_export.limits import limits_of
 from data_export.pipeline.link import mail_link
+from data_export.pipeline.manifest import deliver_manifest
 from data_export.pipeline.receipts import deliver_receipts, make_receipt, site_receipt
 from data_export.pipeline.site import copy_site_images, deliver_site, extract_site, stage_site, transform_site
 from data_export.pipeline.staging import clean_up
@@ -68,7 +69,7 @@ class Steps:
         return site_receipt(transformed, images, delivered)
 
     def close(self, sites: list[SiteReceipt]) -> Receipt:
-        """Mails the link or delivers the receipt, then clears staging."""
+        """Mails the link, or delivers the receipt and last the manifest, then clears staging."""
         now, staging = datetime.now(UTC), self._staging()
         if self._by_mail:
             receipt = make_receipt(self.plan, "email", sites, now)
@@ -79,6 +80,8 @@ class Steps:
             receipt = make_receipt(self.plan, target.uri, sites, now)
             if self.plan.export.delivery_receipt:
                 receipt = deliver_receipts(self.plan, receipt, target, staging)
+            if self.plan.export.manifest:
+                deliver_manifest(self.plan, receipt, self._target())
         clean_up(self.plan, receipt, self.settings, staging, now)
         return receipt
 
