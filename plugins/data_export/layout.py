@@ -124,6 +124,16 @@ def staging_links_prefix(export: str) -> str:
     return f"links/{export}/"
 
 
+def notices_prefix(export: str) -> str:
+    """`notices/<export>/`: the notices of an export's deliveries, sent and left."""
+    return f"notices/{export}/"
+
+
+def notice_key(export: str, notice_id: str) -> str:
+    """`notices/<export>/<id>.json`: one window's notice."""
+    return f"{notices_prefix(export)}{notice_id}.json"
+
+
 #: What plans and results are signed with, where the environment has no key.
 SIGNING_KEY = "keys/signing-key"
 

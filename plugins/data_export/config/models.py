@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from data_export.config.fields import NAME, Email, Flag
 from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock, window_days
-from data_export.config.sections import CustomerLimits
+from data_export.config.sections import CustomerLimits, OnDelivery
 from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import CONNECTORS
 from data_export.layout import Encoding
@@ -77,6 +77,9 @@ class CustomerExport(BaseModel):
     delivery_receipt: Flag = Field(default=False, description="whether a receipt is delivered with each data file")
     manifest: Flag = Field(
         default=False, description="whether each window ends with a manifest of all its files, manifests/<export_type>/"
+    )
+    on_delivery: OnDelivery = Field(
+        default=OnDelivery(), description="who hears that a window was delivered: mails, and a signed webhook"
     )
     on_invalid: Literal["fail", "quarantine"] = Field(
         default="fail", description="a record the format cannot express fails the run, or is set aside and counted"

@@ -16,6 +16,8 @@ from data_export.errors import DataExportError, StagedFileGone, TargetNotFound
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
 
+KEEP_NOTICES_DAYS = 30  # so long a repeat of a window gives no second notice
+
 
 @contextmanager
 def scratch() -> Iterator[Path]:
@@ -99,6 +101,7 @@ def clean_up(plan: ExportPlan, receipt: Receipt, settings: PlatformSettings, sta
         async with staging:
             keep_failed = timedelta(days=settings.staging.keep_failed_days)
             keep_links = timedelta(hours=LONGEST_LINK_HOURS, days=1)
+            await remove_older(staging, layout.notices_prefix(plan.name), now - timedelta(days=KEEP_NOTICES_DAYS))
             removed = await sweep(staging, plan.name, keep_failed, keep_links, now)
             return removed + (0 if quarantined else await clear(staging, plan.staging_prefix + "/", kept))
 
