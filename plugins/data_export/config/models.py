@@ -78,8 +78,8 @@ class CustomerExport(BaseModel):
     manifest: Flag = Field(
         default=False, description="whether each window ends with a manifest of all its files, manifests/<export_type>/"
     )
-    on_delivery: OnDelivery = Field(
-        default=OnDelivery(), description="who hears that a window was delivered: mails, and a signed webhook"
+    on_delivery: OnDelivery | None = Field(
+        default=None, description="who hears that a window was delivered: mails, and a signed webhook"
     )
     on_invalid: Literal["fail", "quarantine"] = Field(
         default="fail", description="a record the format cannot express fails the run, or is set aside and counted"

@@ -63,7 +63,8 @@ def _list_exports() -> list[str]:
 _DOC = """Looks, as often as `alerts.watch_schedule` says, for exports with a window that was not delivered within
 `limits.late_after_hours`, whether its run is slow, stuck, or was never created, and for exports whose customer file is
 broken; alerts their owners and the platform's list, once per export a day. Paused exports are left alone. The page
-*Data exports* shows what `look` found. `notices` sends again, for a day, what receivers of `on_delivery` did not take."""
+*Data exports* shows what `look` found. `notices` sends again, for a day, what the receivers of `on_delivery` did not
+take."""
 
 
 def build_watch_dag() -> DAG:
