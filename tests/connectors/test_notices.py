@@ -114,6 +114,16 @@ def test_the_receiver_can_check_who_sent_it(receiver: Receiver, language: str) -
     assert not accepts(language, SECRET, webhook.signed_headers(SECRET, "msg_1", 1_700_000_000, body) | old, body)
 
 
+def test_check_reaches_the_receiver_and_sends_nothing(receiver: Receiver) -> None:
+    (good,) = webhook.check_webhook(receiver.url, SECRET, private=True)
+    (secret,) = webhook.check_webhook(receiver.url, "word", private=True)
+    (private,) = webhook.check_webhook(receiver.url, SECRET)
+    (closed,) = webhook.check_webhook("https://localhost:1/", SECRET, private=True)
+    assert (good.ok, secret.ok, private.ok, closed.ok) == (True, False, False, False)
+    assert "not a public address" in private.detail
+    assert receiver.requests == []
+
+
 @pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 404, 410, 429, 500, 503])
 def test_what_is_no_2xx_is_not_taken_and_redirects_are_not_followed(receiver: Receiver, status: int) -> None:
     receiver.status, receiver.location = status, receiver.url if status < 400 else ""

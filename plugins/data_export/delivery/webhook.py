@@ -13,11 +13,12 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from http.client import HTTPException, HTTPSConnection
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
+from data_export.check.results import CheckResult, Results
 from data_export.config.fields import quoted_address
 from data_export.errors import ConfigError, TargetRefused, TargetUnavailable
 
@@ -81,6 +82,19 @@ def post(url: str, secret: str, message_id: str, body: bytes, *, private: bool =
         raise TargetUnavailable(f"webhook at {host} answered {status}{redirect}")
 
 
+def check_webhook(url: str, secret: str, *, private: bool = False) -> list[CheckResult]:
+    """Whether the secret is one and the host public and, over TLS, the one it says; nothing is sent."""
+    results = Results()
+    with results.step("notice: webhook", f"TLS with {urlsplit(url).hostname}"):
+        _keys(secret)
+        parts = urlsplit(checked_url(url))
+        host, port = parts.hostname or "", parts.port or 443
+        connection = _Pinned(host, port, _address(host, port, private))
+        with _explained(host), closing(connection):
+            connection.connect()
+    return results
+
+
 def checked_url(url: str) -> str:
     """The address, if it is https with a host and without user, password or fragment.
 
@@ -112,15 +126,21 @@ def _status(host: str, port: int, address: str, path: str, headers: dict[str, st
     timer = threading.Timer(_WHOLE_SECONDS, connection.break_off)
     timer.start()
     try:
-        connection.request("POST", path, body, headers)
-        return connection.getresponse().status
+        with _explained(host), closing(connection):
+            connection.request("POST", path, body, headers)
+            return connection.getresponse().status
+    finally:
+        timer.cancel()
+
+
+@contextmanager
+def _explained(host: str) -> Iterator[None]:
+    try:
+        yield
     except ssl.SSLCertVerificationError as error:
         raise TargetUnavailable(f"webhook at {host}: its certificate is not trusted ({error.verify_message})") from None
     except (OSError, HTTPException) as error:
         raise TargetUnavailable(f"webhook at {host} does not answer ({type(error).__name__})") from None
-    finally:
-        timer.cancel()
-        connection.close()
 
 
 class _Pinned(HTTPSConnection):
