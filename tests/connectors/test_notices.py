@@ -316,6 +316,12 @@ def test_it_is_repeated_with_one_id_and_given_up_after_a_day_once(noticing: Noti
     assert len(noticing.server.messages()) == 1  # who has it gets no second one
 
 
+def test_what_cannot_be_read_keeps_no_other_notice_back(noticing: Noticing, tmp_path: Path) -> None:
+    noticing.deliver()
+    (tmp_path / "staging" / "notices" / "acme" / "msg_0.json").write_text("{")
+    assert noticing.send() == 1
+
+
 def test_a_receiver_that_is_back_gets_what_is_left(noticing: Noticing, receiver: Receiver) -> None:
     noticing.deliver()
     noticing.deliver("cd" * 32)

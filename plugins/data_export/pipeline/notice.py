@@ -14,7 +14,7 @@ from email.message import EmailMessage
 from html import escape
 from typing import Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_export import layout
 from data_export.config.sections import OnDelivery
@@ -23,7 +23,7 @@ from data_export.delivery.base import Store
 from data_export.delivery.email.message import message
 from data_export.delivery.email.send import send
 from data_export.delivery.webhook import post
-from data_export.errors import DataExportError, TargetRefused, TargetUnavailable
+from data_export.errors import DataExportError, TargetNotFound, TargetRefused, TargetUnavailable
 from data_export.receipt import Receipt
 
 LONGEST = timedelta(days=1)  # that a notice is tried
@@ -95,8 +95,8 @@ async def send_left(
     async with staging:
         keys = [stored.key async for stored in staging.list(layout.notices_prefix(name))]
         for key in keys:
-            notice = Notice.model_validate_json(b"".join([chunk async for chunk in staging.read(key)]))
-            if notice.receipt is None or now - notice.since < older:
+            notice = await _read(staging, key)
+            if notice is None or notice.receipt is None or now - notice.since < older:
                 continue
             notice, faults = _sent(notice, on or OnDelivery(), means)
             if faults and now - notice.since > LONGEST:
@@ -111,6 +111,14 @@ async def send_left(
     if left:
         raise TargetUnavailable(f"{name}: {'; '.join(left)}; the data was delivered, the notice is tried for a day")
     return complete
+
+
+async def _read(staging: Store, key: str) -> Notice | None:
+    try:
+        return Notice.model_validate_json(b"".join([chunk async for chunk in staging.read(key)]))
+    except (ValidationError, TargetNotFound):  # another version's, or swept meanwhile
+        _log.warning("%s%s cannot be read as a notice and is left alone", staging.uri, key)
+        return None
 
 
 async def _write(staging: Store, key: str, notice: Notice) -> None:
