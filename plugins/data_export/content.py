@@ -16,12 +16,15 @@ class Digests:
     """Size in bytes and checksums of one object; None where it is not known.
 
     `crc32c` and `md5` are base64 of the big-endian bytes, as Cloud Storage and S3 spell them; `sha256` is hexadecimal.
+    `records_sha256`, hexadecimal too, is of the JSON Lines text that a packed data file holds: other bytes may hold the
+    same records.
     """
 
     size: int
     sha256: str | None = None
     md5: str | None = None
     crc32c: str | None = None
+    records_sha256: str | None = None
 
     def matches(self, other: Self) -> bool | None:
         """Whether both describe the same bytes; None when no checksum is known on both sides and only sizes agree."""

@@ -5,6 +5,7 @@ Source of the delivered layout: the service's public page, "Structure of the dat
 """
 
 import re
+from typing import Literal
 from uuid import UUID
 
 from data_export.window import ExportWindow
@@ -13,9 +14,27 @@ from data_export.window import ExportWindow
 _SAFE_EXTENSION = re.compile(r"(?:\.?[A-Za-z0-9_-]{1,16}){0,3}", re.ASCII)
 
 
-def data_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
-    """`<site_id>/data/<export_type>/<from>_<to>.json`; revision 2 and later end in `.r<n>.json`."""
-    return f"{data_folder(site_id, export_type)}/{window.stamp}{_suffix(revision)}.json"
+#: How a data file is packed: plain JSON Lines, the same compressed, or Parquet.
+Encoding = Literal["json", "gzip", "zstd", "parquet"]
+#: What a data file's name ends in.
+DATA_SUFFIXES: dict[Encoding, str] = {
+    "json": ".json",
+    "gzip": ".json.gz",
+    "zstd": ".json.zst",
+    "parquet": ".parquet",
+}
+
+
+def data_key(
+    site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1, encoding: Encoding = "json"
+) -> str:
+    """`<site_id>/data/<export_type>/<from>_<to>.json`, of revision 2 `.r2.json`; ends as in `DATA_SUFFIXES`."""
+    folder = data_folder(site_id, export_type)
+    return f"{folder}/{window.stamp}{_suffix(revision)}{DATA_SUFFIXES[encoding]}"
+
+
+#: Folder of the manifests, below the target's own.
+MANIFESTS = "manifests"
 
 
 def data_folder(site_id: UUID, export_type: str) -> str:
@@ -46,6 +65,11 @@ def receipt_key(site_id: UUID, export_type: str, window: ExportWindow, revision:
 
 def receipts_folder(site_id: UUID, export_type: str) -> str:
     return f"{site_id}/receipts/{export_type}"
+
+
+def manifest_key(export_type: str, window: ExportWindow, revision: int = 1) -> str:
+    """`manifests/<export_type>/<from>_<to>.json`, of all sites; later revisions end in `.r<n>.json`."""
+    return f"{MANIFESTS}/{export_type}/{window.stamp}{_suffix(revision)}.json"
 
 
 def missing_images_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:
@@ -98,14 +122,24 @@ def link_key(export: str, token: str, file_name: str) -> str:
     return f"{staging_links_prefix(export)}{token}/{file_name}"
 
 
-def link_file_name(export: str, export_type: str, window: ExportWindow) -> str:
+def link_file_name(export: str, export_type: str, window: ExportWindow, encoding: Encoding = "json") -> str:
     """`<export>_<export_type>_<from>_<to>.json`, without the colons that Windows refuses: the recipient saves it."""
-    return f"{export}_{export_type}_{window.stamp.replace(':', '-')}.json"
+    return f"{export}_{export_type}_{window.stamp.replace(':', '-')}{DATA_SUFFIXES[encoding]}"
 
 
 def staging_links_prefix(export: str) -> str:
     """`links/<export>/`: every file of an export that was offered by mail."""
     return f"{LINKS_PREFIX}{export}/"
+
+
+def notices_prefix(export: str) -> str:
+    """`notices/<export>/`: the notices of an export's deliveries, sent and left."""
+    return f"notices/{export}/"
+
+
+def notice_key(export: str, notice_id: str) -> str:
+    """`notices/<export>/<id>.json`: one window's notice."""
+    return f"{notices_prefix(export)}{notice_id}.json"
 
 
 #: What plans and results are signed with, where the environment has no key.

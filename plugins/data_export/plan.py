@@ -40,7 +40,7 @@ class ExportPlan(BaseModel):
         return self.export.sites
 
     def data_key(self, site_id: UUID, revision: int = 1) -> str:
-        return layout.data_key(site_id, self.export.export_type, self.window, revision)
+        return layout.data_key(site_id, self.export.export_type, self.window, revision, self.export.encoding)
 
     def to_dict(self) -> dict[str, Any]:
         return self.model_dump(mode="json") | {"window": self.window.to_dict()}

@@ -8,7 +8,7 @@ import re
 from typing import Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_export.content import Digests
 from data_export.window import ExportWindow
@@ -19,6 +19,16 @@ _SUMMARY = re.compile(
     r"(, [\d,]+ images \([\d,]+ new\), [\d,]+ missing)?"
     r"(, [\d,]+ (images failed|images kept that differ|files kept that differ|records quarantined|recipients refused))*"
 )
+
+
+RECORDS = "sha256 of the JSON Lines text, however the file is packed; empty for a file that we cannot read"
+
+
+def records_of_plain(value: Any) -> Any:
+    """Fills in what receipts of earlier versions lack: their files are JSON Lines as they are."""
+    if isinstance(value, dict) and "records_sha256" not in value and "sha256" in value:
+        return value | {"records_sha256": value["sha256"]}
+    return value
 
 
 class _Step(BaseModel):
@@ -43,7 +53,7 @@ class Transformed(_Step):
     """The data file and the list of images, in staging."""
 
     site_id: UUID
-    data_key: str = Field(description="staging key of the JSON Lines file")
+    data_key: str = Field(description="staging key of the data file")
     images_key: str = Field(
         description="staging key of the Parquet list of images (input_id uuid text, file_extension)"
     )
@@ -54,11 +64,12 @@ class Transformed(_Step):
     bytes: int
     sha256: str
     crc32c: str
+    records_sha256: str | None = Field(default=None, description="of the JSON Lines text, if the file is packed")
     warning: str | None = Field(default=None, description="that of `Extracted`")
 
     @property
     def digests(self) -> Digests:
-        return Digests(self.bytes, self.sha256, crc32c=self.crc32c)
+        return Digests(self.bytes, self.sha256, crc32c=self.crc32c, records_sha256=self.records_sha256)
 
 
 class ImagesCopied(_Step):
@@ -82,6 +93,9 @@ class DataFile(_Step):
     work_orders: int
     bytes: int
     sha256: str
+    records_sha256: str = Field(default="", description=RECORDS)
+
+    _same_if_plain = model_validator(mode="before")(records_of_plain)
 
 
 class Delivered(_Step):
@@ -92,6 +106,9 @@ class Delivered(_Step):
     outcome: Literal["created", "unchanged", "replaced", "kept", "revision", "staged"]
     revision: int = 1
     kept: DataFile | None = Field(default=None, description="what the target's own file holds, where it was kept")
+    found: DataFile | None = Field(
+        default=None, description="the file that is there with the same records in other bytes"
+    )
 
 
 class SiteReceipt(_Step):
@@ -102,12 +119,15 @@ class SiteReceipt(_Step):
     quarantined: int
     bytes: int
     sha256: str
+    records_sha256: str = Field(default="", description=RECORDS)
     uri: str
     outcome: str
     revision: int = Field(default=1, description="2 and later under `if_exists: revision`")
     offered: DataFile | None = Field(default=None, description="`kept` only: the file that was not delivered")
     images: ImagesCopied | None = Field(default=None, description="null where images are not exported")
     warning: str | None = Field(default=None, description="what the file may lack, since the source was still writing")
+
+    _same_if_plain = model_validator(mode="before")(records_of_plain)
 
 
 class Receipt(_Step):

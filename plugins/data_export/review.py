@@ -133,6 +133,7 @@ def _of_change(old: AnyExport, new: AnyExport) -> Iterator[str]:
         yield "new target: history is not moved, it stays at the old one; backfill what the new one is to have"
     if old.export_type != new.export_type:
         yield f"new files go to data/{new.export_type}/, the earlier ones stay in data/{old.export_type}/; {_AGAIN}"
+    yield from _files(old, new)
     if (old.interval, old.timezone) != (new.interval, new.timezone):
         yield "windows are cut anew: new files have different bounds and names; delivered files stay"
     yield from _sites(old, new)
@@ -147,6 +148,19 @@ def _of_change(old: AnyExport, new: AnyExport) -> Iterator[str]:
         yield "enabled again: windows that were left out meanwhile are a backfill"
     if type(before) is type(after):
         yield from after.consequences(before)
+
+
+def _files(old: AnyExport, new: AnyExport) -> Iterator[str]:
+    if old.encoding != new.encoding:
+        was, ends = layout.DATA_SUFFIXES[old.encoding], layout.DATA_SUFFIXES[new.encoding]
+        yield (
+            f"new files end in {ends}, the earlier ones stay and end in {was}: a window that is exported again is then "
+            f"there under both names, and a loader must take the {ends} only; {_AGAIN}"
+        )
+    if new.manifest and not old.manifest:
+        yield f"manifests come with the next windows; for delivered ones {_AGAIN}"
+    if old.manifest and not new.manifest:
+        yield "no more manifests: a loader that reads them alone gets no more files; those delivered stay"
 
 
 def _sites(old: AnyExport, new: AnyExport) -> Iterator[str]:
@@ -182,10 +196,10 @@ def sample_objects(name: str, export: CustomerExport, window: ExportWindow) -> S
     """The objects of one window; `<input_id>` and `<file_extension>` stand for what the source says."""
     site, root = export.sites[0], export.connector_config.address()
     if root is None:
-        return SampleObjects(layout.link_file_name(name, export.export_type, window), None, None)
+        return SampleObjects(layout.link_file_name(name, export.export_type, window, export.encoding), None, None)
     image = layout.image_key(site, "<input_id>", None) + "<file_extension>"
     return SampleObjects(
-        data=root + layout.data_key(site, export.export_type, window),
+        data=root + layout.data_key(site, export.export_type, window, encoding=export.encoding),
         image=root + image if export.export_images else None,
         receipt=root + layout.receipt_key(site, export.export_type, window) if export.delivery_receipt else None,
     )

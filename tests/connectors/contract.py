@@ -14,6 +14,7 @@ import random
 import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -123,6 +124,26 @@ class DestinationContract:
         assert found.digests.matches(content.digests) is not False
         assert found.digests.matches(Content.of_bytes(b"y" * 1000).digests) is not True
         assert found.modified is None or abs(datetime.now(UTC) - found.modified) < timedelta(minutes=5)
+
+    @pytest.mark.parametrize("replaces", [False, True], ids=["created", "replaced"])
+    async def test_a_store_that_keeps_the_digest_of_records_says_it(
+        self, destination: Destination, big: Content, replaces: bool
+    ) -> None:
+        """In one request and in parts. A store without metadata says nothing, and is read."""
+        for content in (Content.of_bytes(b"packed"), big):
+            packed = replace(content, digests=replace(content.digests, records_sha256="ab" * 32))
+            key = f"{DATA_KEY}-{content.size}.gz"
+            if replaces:
+                await destination.create(key, Content.of_bytes(b"older"))
+            await (destination.replace if replaces else destination.create)(key, packed)
+            found = await destination.stat(key)
+            assert found is not None
+            assert found.encoding is None
+            assert found.digests.records_sha256 in (None, "ab" * 32)
+            assert found.digests.matches(content.digests) is not False
+            if destination.uri.startswith(("gs://", "s3://")):
+                assert found.digests.records_sha256
+                assert found.digests.sha256 == content.digests.sha256
 
     async def test_empty_object(self, destination: Destination, stored: Stored) -> None:
         await destination.create(DATA_KEY, Content.of_bytes(b""))

@@ -98,10 +98,11 @@ def test_the_watch_runs_by_itself_one_at_a_time_and_tells_of_its_own_failure(
     assert dag.timetable.expression == "7 * * * *"
     assert dag.is_paused_upon_creation is False
     assert (dag.catchup, dag.max_active_runs) == (False, 1)
-    (task,) = dag.tasks
-    assert list(task.on_failure_callback) == [on_failure]
-    assert task.execution_timeout is not None
-    assert task.execution_timeout < timedelta(minutes=15)
+    assert sorted(dag.task_ids) == ["look", "notices"]
+    for task in dag.tasks:
+        assert list(task.on_failure_callback) == [on_failure]
+        assert task.execution_timeout is not None
+        assert task.execution_timeout < timedelta(minutes=15)
 
 
 def test_parsing_loads_nothing_that_tells_people() -> None:

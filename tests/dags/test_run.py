@@ -60,3 +60,47 @@ def test_the_data_file_is_the_last_to_come(installation: Path) -> None:
     assert len(images) == site.images.copied
     came = Path(site.uri.removeprefix("file://")).stat().st_mtime_ns
     assert came >= max(image.stat().st_mtime_ns for image in images)
+
+
+@pytest.mark.parametrize(
+    ("keys", "suffix"),
+    [
+        ("compression: gzip", ".json.gz"),
+        ("compression: zstd", ".json.zst"),
+        ("file_format: parquet", ".parquet"),
+    ],
+)
+def test_a_packed_window_with_manifest_is_repeated_without_a_change(installation: Path, keys: str, suffix: str) -> None:
+    file = installation / "acme.yaml"
+    file.write_text(FILE.format(site=PARIS, folder=installation) + f"{keys}\nmanifest: true\ndelivery_receipt: true\n")
+    first = run_export(file, WINDOW)
+    (data,) = (installation / "target" / str(PARIS) / "data" / "work-orders-timeline").iterdir()
+    assert data.name == WINDOW.stamp + suffix
+    files = {path: path.stat().st_mtime_ns for path in (installation / "target").rglob("*") if path.is_file()}
+    (manifest,) = (installation / "target" / "manifests" / "work-orders-timeline").iterdir()
+    assert files[manifest] == max(files.values())
+    again = run_export(file, WINDOW)
+    assert again.sites[0].outcome == "unchanged"
+    assert again.sites[0].records_sha256 == first.sites[0].records_sha256 != first.sites[0].sha256
+    assert {path: path.stat().st_mtime_ns for path in (installation / "target").rglob("*") if path.is_file()} == files
+
+
+def test_whoever_is_told_gets_a_mail_of_the_window(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = installation / "acme.yaml"
+    told = "on_delivery: {emails: [bi@acme.example]}\n"
+    file.write_text(FILE.format(site=PARIS, folder=installation) + told)
+    with SmtpServer(installation / "mail") as server:
+        extra = {"disable_ssl": True, "disable_tls": True}
+        mail = {"conn_type": "smtp", "host": server.host, "port": server.port, "extra": extra}
+        monkeypatch.setenv("AIRFLOW_CONN_EXPORT_SMTP", json.dumps(mail))
+        run_export(file, WINDOW)
+        run_export(file, WINDOW)
+        assert [message["To"] for message in server.messages()] == ["bi@acme.example"]
+
+
+def test_a_receiver_that_is_down_fails_no_delivery(installation: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = installation / "acme.yaml"
+    monkeypatch.setenv("DATA_EXPORT_SECRET_HOOK", "whsec_" + "A" * 32)
+    hook = "{url: 'https://127.0.0.1:1/', secret: 'env:DATA_EXPORT_SECRET_HOOK'}"
+    file.write_text(FILE.format(site=PARIS, folder=installation) + f"on_delivery: {{webhook: {hook}}}\n")
+    assert run_export(file, WINDOW).sites[0].outcome == "created"

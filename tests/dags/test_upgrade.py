@@ -77,3 +77,37 @@ def test_runs_under_way_go_on_to_their_end(upgraded: History) -> None:
     turn(upgraded, DAG_ID)
     upgraded.session.refresh(run)
     assert run.state == "success"
+
+
+@pytest.mark.parametrize("notice", ["success", "failed"])
+def test_a_run_under_way_gets_its_notice_whose_failure_fails_no_run(upgraded: History, notice: str) -> None:
+    """The new version's file names who is told; the run of the version before goes on, with one task more."""
+    told = "{emails: [bi@acme.example]}"
+    upgraded.write("acme", "daily", "2025-03-03", on_delivery=told)
+    upgraded.parse()
+    turn(upgraded, DAG_ID)
+    run = upgraded.session.scalars(select(DagRun).where(DagRun._state == "running")).one()
+    for task in (*ROUTE, "close"):
+        assert states(upgraded, DAG_ID).get(("notify", -1)) is None
+        set_state(upgraded, run, task, "success")
+        turn(upgraded, DAG_ID)
+    assert states(upgraded, DAG_ID)["notify", -1] == "scheduled"
+    set_state(upgraded, run, "notify", notice)
+    turn(upgraded, DAG_ID)
+    upgraded.session.refresh(run)
+    assert run.state == "success"
+
+
+def test_a_failed_delivery_is_not_hidden_by_its_notice(upgraded: History) -> None:
+    upgraded.write("acme", "daily", "2025-03-03", on_delivery="{emails: [bi@acme.example]}")
+    upgraded.parse()
+    turn(upgraded, DAG_ID)
+    run = upgraded.session.scalars(select(DagRun).where(DagRun._state == "running")).one()
+    for task in ROUTE:
+        set_state(upgraded, run, task, "success")
+    for task, state in (("close", "failed"), ("notify", "success")):
+        turn(upgraded, DAG_ID)
+        set_state(upgraded, run, task, state)
+    turn(upgraded, DAG_ID)
+    upgraded.session.refresh(run)
+    assert run.state == "failed"

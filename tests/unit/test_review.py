@@ -123,6 +123,9 @@ def test_a_changed_secret_is_told_and_not_shown(changes: Compared) -> None:
             "export_type: work-orders-states\ninterval: daily",
             "new files go to data/work-orders-states/",
         ),
+        ("interval: daily", "compression: gzip\ninterval: daily", "new files end in .json.gz, the earlier ones stay"),
+        ("interval: daily", "file_format: parquet\ninterval: daily", "a loader must take the .parquet only"),
+        ("interval: daily", "manifest: true\ninterval: daily", "manifests come with the next windows"),
         ("interval: daily", "interval: daily\nowner: a@b.example", "holds from the next run on"),
     ],
 )

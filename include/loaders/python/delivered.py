@@ -5,6 +5,7 @@ cannot have `:` in file names (Windows, Spark): `python delivered.py FROM TO`.
 """
 
 import gzip
+import hashlib
 import io
 import json
 import re
@@ -65,6 +66,38 @@ def data_files(root: Path) -> list[DataFile]:
     """All data files below a folder, in the order of their windows and revisions."""
     found = (data_file(path) for path in root.rglob("*") if path.is_file())
     return sorted((file for file in found if file), key=lambda file: (*file.order, file.path))
+
+
+def new_files(root: Path, loaded: set[tuple[str, str]]) -> list[tuple[DataFile, tuple[str, str]]]:
+    """The files of all manifests below `root/manifests` that are not loaded yet, each with what to add to `loaded`.
+
+    Of several manifests of a window the highest revision counts. A file that changed since its manifest was written is
+    left for the next one, and so is one that is not copied yet.
+    """
+    newest: dict[str, tuple[int, Path]] = {}
+    for path in (root / "manifests").rglob("*.json"):
+        stem, number = re.fullmatch(r"(.*?)(?:\.r(\d+))?\.json", path.as_posix()).groups()  # type: ignore[union-attr]
+        newest[stem] = max(newest.get(stem, (0, path)), (int(number or 1), path))
+    found = []
+    for _, path in newest.values():
+        for site in json.loads(path.read_text(encoding="utf-8"))["sites"]:
+            entry = site["file"]["key"], site["file"]["records_sha256"] or site["file"]["sha256"]
+            file = entry not in loaded and data_file(_copied(root, entry[0]))
+            if file and file.path.is_file() and _sha256(file.path) == site["file"]["sha256"]:
+                found.append((file, entry))
+    return sorted(found, key=lambda one: (*one[0].order, one[0].path))
+
+
+def _copied(root: Path, key: str) -> Path:
+    """Where a file is, also in a copy without colons."""
+    return next(
+        (root / key.replace(":", mark) for mark in ":-_" if (root / key.replace(":", mark)).is_file()), root / key
+    )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def lines(file: DataFile) -> Iterator[str]:

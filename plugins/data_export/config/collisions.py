@@ -8,6 +8,7 @@ from uuid import UUID
 from data_export.config.models import CustomerExport
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
+_ALL_SITES = UUID(int=0)
 _Key = tuple[tuple[str, ...], str, UUID]
 
 
@@ -38,10 +39,15 @@ def contested(one: CustomerExport, other: CustomerExport) -> frozenset[UUID]:
     """
     if max(one.start, other.start) >= min(one.end or _NEVER, other.end or _NEVER):
         return frozenset()
-    return frozenset(site for *_, site in {*_keys(one)} & {*_keys(other)})
+    common = {*_keys(one)} & {*_keys(other)}
+    if any(site == _ALL_SITES for *_, site in common):
+        return frozenset((*one.site_id, *other.site_id))
+    return frozenset(site for *_, site in common)
 
 
 def _keys(export: CustomerExport) -> list[_Key]:
     """What two exports have in common where they would write the same objects."""
     target = export.connector_config.identity() if export.enabled else None
-    return [] if target is None else [(target, export.export_type, site) for site in export.site_id]
+    # One manifest has all sites of a window, so that two exports with manifests meet without a site in common.
+    sites = (*export.site_id, _ALL_SITES) if export.manifest else export.site_id
+    return [] if target is None else [(target, export.export_type, site) for site in sites]

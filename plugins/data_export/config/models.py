@@ -15,9 +15,10 @@ from pydantic_core import PydanticCustomError
 
 from data_export.config.fields import NAME, Email, Flag
 from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock, window_days
-from data_export.config.sections import CustomerLimits
+from data_export.config.sections import CustomerLimits, OnDelivery
 from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import CONNECTORS
+from data_export.layout import Encoding
 
 ExportType = Literal["work-orders-timeline", "work-orders-states"]
 MAX_SITES = 1024  # a run has one mapped task per site, of which Airflow makes no more
@@ -46,7 +47,12 @@ class CustomerExport(BaseModel):
     export_type: ExportType = Field(
         default="work-orders-timeline", description="all inputs of each work item, or only the last created (states)"
     )
-    file_format: Literal["json"] = Field(default="json", description="JSON Lines, the only format")
+    file_format: Literal["json", "parquet"] = Field(
+        default="json", description="json: JSON Lines, a work order a line; parquet: the same records, nested"
+    )
+    compression: Literal["none", "gzip", "zstd"] = Field(
+        default="none", description="how json files are compressed; parquet always is, inside"
+    )
     interval: Interval = Field(description="once, hourly, daily, weekly, monthly, or a 5-field cron expression")
     timezone: TimeZone = Field(
         default="UTC", description="IANA zone at whose midnight windows are cut; file names are always UTC"
@@ -69,6 +75,12 @@ class CustomerExport(BaseModel):
     )
     owner: Email | None = Field(default=None, description="who is alerted, in addition to the platform's list")
     delivery_receipt: Flag = Field(default=False, description="whether a receipt is delivered with each data file")
+    manifest: Flag = Field(
+        default=False, description="whether each window ends with a manifest of all its files, manifests/<export_type>/"
+    )
+    on_delivery: OnDelivery | None = Field(
+        default=None, description="who hears that a window was delivered: mails, and a signed webhook"
+    )
     on_invalid: Literal["fail", "quarantine"] = Field(
         default="fail", description="a record the format cannot express fails the run, or is set aside and counted"
     )
@@ -95,6 +107,13 @@ class CustomerExport(BaseModel):
             seen.add(site)
         return value
 
+    @field_validator("compression")
+    @classmethod
+    def _of_json(cls, value: str, info: ValidationInfo) -> str:
+        if value != "none" and info.data.get("file_format") == "parquet":
+            raise ValueError(f"{value} is for file_format json: remove it, parquet is compressed inside")
+        return value
+
     @field_validator("end_date")
     @classmethod
     def _after_start(cls, value: Moment | None, info: ValidationInfo) -> Moment | None:
@@ -105,6 +124,14 @@ class CustomerExport(BaseModel):
         start, timezone = info.data.get("start_date"), info.data.get("timezone")
         if start is not None and timezone is not None and instant(value, timezone) <= instant(start, timezone):
             raise ValueError(f"{value} is not after start_date {start}: write a later date, or remove it")
+        return value
+
+    @field_validator("manifest")
+    @classmethod
+    def _at_a_target(cls, value: bool, info: ValidationInfo) -> bool:
+        config = info.data.get("connector_config")
+        if value and config is not None and config.address() is None:
+            raise ValueError("true needs a target: a link by mail is one file, remove it")
         return value
 
     @field_validator("limits")
@@ -137,6 +164,12 @@ class CustomerExport(BaseModel):
     def sites(self) -> tuple[UUID, ...]:
         """The sites in the order in which a combined file holds them."""
         return tuple(sorted(self.site_id))
+
+    @property
+    def encoding(self) -> Encoding:
+        """How the data files are packed."""
+        packed: dict[str, Encoding] = {"none": "json", "gzip": "gzip", "zstd": "zstd"}
+        return "parquet" if self.file_format == "parquet" else packed[self.compression]
 
     @property
     def scheme(self) -> str:

@@ -4,9 +4,18 @@ import re
 from datetime import date
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
 
-from data_export.config.fields import SPELLED_NUMBER, SPELLED_WHOLE, Email, Flag, Whole, quoted
+from data_export.config.fields import (
+    SPELLED_NUMBER,
+    SPELLED_WHOLE,
+    Email,
+    Flag,
+    SecretReference,
+    Whole,
+    quoted,
+    reference_of,
+)
 from data_export.config.moments import Day, check_cron
 
 #: What an alert can be about: a task that failed for good, a window that is overdue, records set aside.
@@ -25,6 +34,45 @@ def _dotted(value: str) -> str:
         example = "airflow.providers.slack.notifications.slack.SlackNotifier"
         raise ValueError(f"{quoted(value)} is not the path of a class: write e.g. {example}")
     return value
+
+
+def _webhook_url(value: str) -> str:
+    from data_export.delivery.webhook import checked_url  # late: only files with a webhook need it
+
+    return checked_url(value)
+
+
+def _is_reference(value: SecretStr) -> SecretStr:
+    if reference_of(value) is None:
+        raise ValueError("is the secret itself: write env:DATA_EXPORT_SECRET_<NAME> or var:<NAME>, which holds it")
+    return value
+
+
+class Webhook(Section):
+    """A customer's system that is sent each receipt, signed (docs/notices.md)."""
+
+    url: Annotated[str, AfterValidator(_webhook_url)] = Field(description="https://host/path, public")
+    secret: Annotated[SecretReference, AfterValidator(_is_reference)] = Field(
+        description="env:DATA_EXPORT_SECRET_... or var:NAME (Airflow Variable) that holds whsec_ and base64"
+    )
+
+
+class OnDelivery(Section):
+    """`on_delivery` of a customer file: who hears that a window was delivered."""
+
+    emails: tuple[Email, ...] = Field(default=(), description="get one mail a window, with the receipt")
+    webhook: Webhook | None = Field(default=None, description="gets one signed POST a window, with the receipt")
+
+    def __bool__(self) -> bool:
+        return bool(self.emails or self.webhook)
+
+
+class NetworkSettings(Section):
+    """What the service may connect to."""
+
+    private_webhooks: Flag = Field(
+        default=False, description="whether webhooks may be at private addresses, for demo and tests only"
+    )
 
 
 class NotifierSettings(Section):

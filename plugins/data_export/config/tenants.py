@@ -157,10 +157,15 @@ def _leaving(export: CustomerExport, tenants: Mapping[str, Tenant]) -> Iterator[
     address = config.bounded_address()
     if address is not None and not any(_is_below(address, target) for target in tenant.targets):
         yield ("connector_config", config.target_key), f"{quoted_address(address)} is not among the targets {add}"
-    for number, email in enumerate(config.recipients()):
+    mails = [(("connector_config", config.target_key, n), email) for n, email in enumerate(config.recipients())]
+    mails += [
+        (("on_delivery", "emails", n), email)
+        for n, email in enumerate(export.on_delivery.emails if export.on_delivery else ())
+    ]
+    for location, email in mails:
         domain = email.rpartition("@")[2].lower()
         if not any(_of_domain(domain, allowed) for allowed in tenant.email_domains):
-            yield ("connector_config", config.target_key, number), f"{domain} is not among the email_domains {add}"
+            yield location, f"{domain} is not among the email_domains {add}"
 
 
 def _plural(key: str) -> str:

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
 
-from data_export.content import Content, Hasher
+from data_export.content import Content, Digests, Hasher
 from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.connector import IfExists
 from data_export.errors import ObjectExists, TargetNotFound, TargetRefused, TargetUnavailable
@@ -14,6 +14,7 @@ Outcome = Literal["created", "unchanged", "replaced", "kept", "revision"]
 _LOOKS = 3
 _REVISIONS = 999
 _log = logging.getLogger(__name__)
+ReadBack = Callable[[Destination, str], Awaitable[Digests]]
 
 
 class Placed(NamedTuple):
@@ -27,16 +28,25 @@ class Placed(NamedTuple):
 async def _nothing() -> None: ...
 
 
+async def _read(destination: Destination, key: str) -> Digests:
+    hasher = Hasher()
+    async for chunk in destination.read(key):
+        hasher.update(chunk)
+    return hasher.digests()
+
+
 async def deliver(
     destination: Destination,
     key_of: Callable[[int], str],
     content: Content,
     if_exists: IfExists,
     before_write: Callable[[], Awaitable[None]] = _nothing,
+    read: ReadBack = _read,
 ) -> Placed:
     """Leaves `content` at the destination, complete and verified, and says where.
 
-    The same bytes found there are not sent again (`unchanged`). Other bytes are replaced atomically (`replaced`), left
+    The same bytes found there are not sent again (`unchanged`), nor the same records in other bytes, if the content is
+    a packed data file (`Digests.records_sha256`). Other bytes are replaced atomically (`replaced`), left
     with a warning (`kept`), or joined by the first revision that is free or holds these bytes (`revision`, then
     `unchanged` when repeated). Two runs at once, or a lost answer, end in the same state as one run.
 
@@ -46,6 +56,7 @@ async def deliver(
     Args:
         key_of: the name of revision 1, 2, 3, ...; only `revision` asks for more than the first.
         before_write: makes the content's file ready; until then only its digests are needed. May be called again.
+        read: digests of an object there, by reading it; of a packed file with those of its records.
 
     Raises:
         OverwriteRefused: `replace`, and the target does not let us.
@@ -57,7 +68,7 @@ async def deliver(
                 f"{destination.uri}{key_of(1)} has {_REVISIONS} revisions with other content: remove some of them"
             )
         key = key_of(revision)
-        found = await _create_or_compare(destination, key, content, before_write)
+        found = await _create_or_compare(destination, key, content, before_write, read)
         if found == "created":
             return Placed(key, "created" if revision == 1 else "revision", revision)
         if found == "same":
@@ -73,9 +84,13 @@ async def deliver(
 
 
 async def _create_or_compare(
-    destination: Destination, key: str, content: Content, before_write: Callable[[], Awaitable[None]]
+    destination: Destination,
+    key: str,
+    content: Content,
+    before_write: Callable[[], Awaitable[None]],
+    read: ReadBack,
 ) -> Literal["created", "same", "different"]:
-    """Creates the object where there is none, else says whether it holds these bytes."""
+    """Creates the object where there is none, else says whether it holds the same."""
     for _ in range(_LOOKS):
         stored = await destination.stat(key)
         if stored is None:
@@ -86,22 +101,21 @@ async def _create_or_compare(
                 continue  # another run was quicker, or the answer to our own write was lost: compare
             return "created"
         try:
-            return "same" if await _holds(destination, stored, content) else "different"
+            return "same" if await _holds(destination, stored, content, read) else "different"
         except TargetNotFound:
             continue  # removed between our look and our reading
     raise TargetUnavailable(f"{destination.uri}{key} comes and goes while it is delivered: try again")
 
 
-async def _holds(destination: Destination, stored: StoredObject, content: Content) -> bool:
-    """Whether the stored object has exactly the content's bytes; reads it back where no checksum can tell.
+async def _holds(destination: Destination, stored: StoredObject, content: Content, read: ReadBack) -> bool:
+    """Whether the stored object has the content's bytes, or its records; reads it where no checksum can tell.
 
     Raises:
         TargetNotFound: it was removed meanwhile.
     """
-    same = stored.digests.matches(content.digests)
-    if same is not None:
-        return same
-    hasher = Hasher()
-    async for chunk in destination.read(stored.key):
-        hasher.update(chunk)
-    return bool(hasher.digests().matches(content.digests))
+    records, there = content.digests.records_sha256, stored.digests
+    same = there.matches(content.digests)
+    if same is None or (not same and records is not None and there.records_sha256 is None):
+        there = await read(destination, stored.key)
+        same = there.matches(content.digests)
+    return bool(same) or (records is not None and there.records_sha256 == records)

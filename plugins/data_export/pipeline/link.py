@@ -11,16 +11,17 @@ from pathlib import Path
 
 from data_export import layout
 from data_export.config.platform import PlatformSettings
-from data_export.content import CHUNK_BYTES, Content
+from data_export.content import Content
 from data_export.delivery.base import Store
 from data_export.delivery.email.errors import masked
 from data_export.delivery.email.send import compose, send
 from data_export.errors import RecipientsRefused, StagedFileGone
-from data_export.pipeline.site import MEDIA_TYPE
+from data_export.layout import Encoding
 from data_export.pipeline.staging import download
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
 from data_export.scratch import scratch
+from data_export.transform.encoding import MEDIA_TYPES, join
 
 _log = logging.getLogger(__name__)
 
@@ -85,28 +86,26 @@ async def _send(
 
 
 async def _offer(plan: ExportPlan, receipt: Receipt, staging: Store, lifetime: timedelta) -> str:
-    """A link to the sites' lines one after the other, in the order of `site_id`."""
-    file_name = layout.link_file_name(plan.name, plan.export.export_type, plan.window)
+    """A link to the sites' records one after the other, in the order of `site_id`."""
+    encoding = plan.export.encoding
+    file_name = layout.link_file_name(plan.name, plan.export.export_type, plan.window, encoding)
     key = layout.link_key(plan.name, plan.run_token, file_name)
     try:
         with scratch() as folder:
-            path = await _joined(staging, receipt, folder)
-            await staging.replace(key, Content.of_file(path, MEDIA_TYPE))
+            path = await _joined(staging, receipt, folder, encoding)
+            await staging.replace(key, Content.of_file(path, MEDIA_TYPES[encoding]))
     except StagedFileGone:  # a repeat after the run's success, for those who were refused: the file is there already
         if await staging.stat(key) is None:
             raise
     return await staging.sign(key, lifetime, file_name)
 
 
-async def _joined(staging: Store, receipt: Receipt, folder: Path) -> Path:
-    whole = folder / "joined.json"
-    with whole.open("wb") as joined:
-        for site in receipt.sites:
-            part = await download(staging, site.uri.removeprefix(staging.uri), folder / "part.json")
-            with part.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    joined.write(chunk)
-    return whole
+async def _joined(staging: Store, receipt: Receipt, folder: Path, encoding: Encoding) -> Path:
+    parts = []
+    for number, site in enumerate(receipt.sites):
+        parts.append(await download(staging, site.uri.removeprefix(staging.uri), folder / f"part-{number}"))
+    await asyncio.to_thread(join, parts, folder / "joined", encoding)
+    return folder / "joined"
 
 
 class _Mailed:
@@ -114,7 +113,7 @@ class _Mailed:
 
     def __init__(self, plan: ExportPlan, receipt: Receipt, staging: Store) -> None:
         self._prefix = layout.mail_marks_prefix(plan.staging_prefix)
-        self._content = [f"{site.site_id} {site.sha256}" for site in receipt.sites]
+        self._content = [f"{site.site_id} {site.records_sha256}" for site in receipt.sites]
         self._staging = staging
         self._marks: set[str] = set()
 

@@ -24,14 +24,21 @@ _LONGEST = 1 << 20  # bytes of an earlier receipt that are read; one of ours has
 
 def site_receipt(transformed: Transformed, images: ImagesCopied | None, delivered: Delivered) -> SiteReceipt:
     """One site's part of the receipt, from what its steps returned."""
-    ours = DataFile(work_orders=transformed.work_orders, bytes=transformed.bytes, sha256=transformed.sha256)
-    there = delivered.kept or ours
+    digests = transformed.digests
+    ours = DataFile(
+        work_orders=transformed.work_orders,
+        bytes=digests.size,
+        sha256=transformed.sha256,
+        records_sha256=digests.records_sha256 or transformed.sha256,
+    )
+    there = delivered.kept or delivered.found or ours
     return SiteReceipt(
         site_id=transformed.site_id,
         work_orders=there.work_orders,
         quarantined=transformed.quarantined,
         bytes=there.bytes,
         sha256=there.sha256,
+        records_sha256=there.records_sha256,
         uri=delivered.uri,
         outcome=delivered.outcome,
         revision=delivered.revision,

@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from uuid import UUID
 
 from data_export import layout
-from data_export.content import Content, Hasher
+from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
 from data_export.errors import TargetNotFound, TargetRefused, TargetUnavailable
 from data_export.images import CopyRules, Progress, copy_images, source_key_of
+from data_export.layout import DATA_SUFFIXES, Encoding
 from data_export.pipeline.staging import download, upload
 from data_export.plan import ExportPlan
 from data_export.receipt import DataFile, Delivered, Extracted, ImagesCopied, Transformed
@@ -20,13 +23,13 @@ from data_export.source.extract import extract
 from data_export.source.moment import Moment
 from data_export.source.queries import MAX_RECORD_MB
 from data_export.source.snapshot import LEFT_OUT
+from data_export.transform.encoding import MEDIA_TYPES, look_into
 from data_export.transform.transform import transform
 from data_export.wording import size_in_words
 
 _log = logging.getLogger(__name__)
-SNAPSHOT, DATA, IMAGES, QUARANTINE = "snapshot", "data.json", "images.parquet", "quarantine.json"
+SNAPSHOT, DATA, IMAGES, QUARANTINE = "snapshot", "data", "images.parquet", "quarantine.json"
 MISSING = "missing-images.txt"
-MEDIA_TYPE = "application/x-ndjson"
 
 
 def extract_site(
@@ -74,49 +77,54 @@ def extract_site(
 def transform_site(
     plan: ExportPlan, extracted: Extracted, staging: Store, *, max_record_mb: int = MAX_RECORD_MB
 ) -> Transformed:
-    """Turns a snapshot into the data file and the list of its images, in staging."""
+    """Turns a snapshot into the data file, packed as the export says, and the list of its images, in staging."""
 
     async def fetch() -> None:
         async with staging:
             for name in names:
                 await download(staging, f"{extracted.prefix}/{SNAPSHOT}/{name}", snapshot / name)
 
-    async def store(names: list[str]) -> None:
-        async with staging:
-            for name in names:
-                await upload(staging, folder / name, f"{extracted.prefix}/{name}")
-
-    export, names = plan.export, [f"{table}.parquet" for table in extracted.tables] + [LEFT_OUT] * extracted.left_out
+    export, data = plan.export, DATA + DATA_SUFFIXES[plan.export.encoding]
+    names = [f"{table}.parquet" for table in extracted.tables] + [LEFT_OUT] * extracted.left_out
     with scratch() as folder:
         snapshot = folder / SNAPSHOT
         snapshot.mkdir()
         asyncio.run(fetch())
         result = transform(
             snapshot,
-            folder / DATA,
+            folder / data,
             folder / IMAGES,
             folder / QUARANTINE,
             export_type=export.export_type,
             on_invalid=export.on_invalid,
+            encoding=export.encoding,
             max_record_mb=max_record_mb,
         )
-        asyncio.run(store([DATA, IMAGES] + [QUARANTINE] * bool(result.quarantined)))
-    quarantine_key = f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None
+        made = [data, IMAGES] + [QUARANTINE] * bool(result.quarantined)
+        asyncio.run(_store(staging, folder, made, extracted.prefix))
+    digests, quarantine_key = result.digests, f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None
     if quarantine_key:
         _log.warning("%s: %d work orders quarantined: %s%s", plan.name, result.quarantined, staging.uri, quarantine_key)
     return Transformed(
         site_id=extracted.site_id,
-        data_key=f"{extracted.prefix}/{DATA}",
+        data_key=f"{extracted.prefix}/{data}",
         images_key=f"{extracted.prefix}/{IMAGES}",
         quarantine_key=quarantine_key,
         work_orders=result.work_orders,
         quarantined=result.quarantined,
         images=result.images,
         warning=extracted.warning,
-        bytes=result.digests.size,
-        sha256=result.digests.sha256 or "",
-        crc32c=result.digests.crc32c or "",
+        bytes=digests.size,
+        sha256=digests.sha256 or "",
+        crc32c=digests.crc32c or "",
+        records_sha256=digests.records_sha256,
     )
+
+
+async def _store(staging: Store, folder: Path, names: Sequence[str], prefix: str) -> None:
+    async with staging:
+        for name in names:
+            await upload(staging, folder / name, f"{prefix}/{name}")
 
 
 def copy_site_images(
@@ -167,21 +175,24 @@ def copy_site_images(
 
 
 def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination, staging: Store) -> Delivered:
-    """Puts the site's data file at the target, after its images; the same bytes are found there and not sent again."""
+    """Puts the site's data file at the target, after its images; the same records there are not sent again."""
 
     def key_of(revision: int) -> str:
         return plan.data_key(transformed.site_id, revision)
 
     async def run() -> Delivered:
         async with staging, target:
-            content = Content(folder / DATA, transformed.digests, MEDIA_TYPE)
-            placed = await deliver(target, key_of, content, plan.export.connector_config.if_exists, fetch)
+            content = Content(folder / DATA, transformed.digests, MEDIA_TYPES[plan.export.encoding])
+            placed = await deliver(target, key_of, content, plan.export.connector_config.if_exists, fetch, there.read)
+            try:
+                kept = await there.file(placed.key) if placed.outcome == "kept" else None
+                found = await there.other_bytes(placed.key, transformed) if placed.outcome == "unchanged" else None
+            except TargetNotFound:
+                name = target.uri + placed.key
+                raise TargetUnavailable(f"{name} was removed while it was looked at: try again") from None
+            uri, outcome, revision = target.uri + placed.key, placed.outcome, placed.revision
             return Delivered(
-                site_id=transformed.site_id,
-                uri=target.uri + placed.key,
-                outcome=placed.outcome,
-                revision=placed.revision,
-                kept=await _look_into(target, placed.key) if placed.outcome == "kept" else None,
+                site_id=transformed.site_id, uri=uri, outcome=outcome, revision=revision, kept=kept, found=found
             )
 
     async def fetch() -> None:
@@ -190,20 +201,44 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
             await download(staging, transformed.data_key, folder / DATA)
 
     with scratch() as folder:
+        there = _Target(target, folder / "there", plan.export.encoding)
         return asyncio.run(run())
 
 
-async def _look_into(target: Destination, key: str) -> DataFile:
-    """What the file at the target holds, so that the receipt describes the file that is there."""
-    hasher, lines = Hasher(), 0
-    try:
-        async for chunk in target.read(key):
-            hasher.update(chunk)
-            lines += chunk.count(b"\n")
-    except TargetNotFound:
-        raise TargetUnavailable(f"{target.uri}{key} was removed while it was looked at: try again") from None
-    digests = hasher.digests()
-    return DataFile(work_orders=lines, bytes=digests.size, sha256=digests.sha256 or "")
+class _Target:
+    """What is at the target under a data file's name, whoever wrote it; each file is read once at most."""
+
+    def __init__(self, target: Destination, path: Path, encoding: Encoding) -> None:
+        self._target, self._path, self._encoding = target, path, encoding
+        self._seen: dict[str, DataFile] = {}
+
+    async def read(self, _target: Destination, key: str) -> Digests:
+        found = await self.file(key)
+        return Digests(found.bytes, found.sha256, records_sha256=found.records_sha256 or None)
+
+    async def file(self, key: str) -> DataFile:
+        if key not in self._seen:
+            with self._path.open("wb") as file:
+                async for chunk in self._target.read(key):
+                    file.write(chunk)
+            lines, digests = await asyncio.to_thread(look_into, self._path, self._encoding)
+            sums = {"sha256": digests.sha256 or "", "records_sha256": digests.records_sha256 or ""}
+            self._seen[key] = DataFile(work_orders=lines, bytes=digests.size, **sums)
+        return self._seen[key]
+
+    async def other_bytes(self, key: str, transformed: Transformed) -> DataFile | None:
+        """The file there, if it has our records in other bytes, as another version of a library packs them."""
+        if self._encoding == "json":
+            return None
+        if (stored := await self._target.stat(key)) is None:
+            raise TargetNotFound(self._target.uri + key)
+        found = stored.digests
+        if found.matches(transformed.digests):
+            return None
+        if found.sha256 is None or found.records_sha256 is None:
+            return await self.file(key)
+        sums = {"sha256": found.sha256, "records_sha256": found.records_sha256}
+        return DataFile(work_orders=transformed.work_orders, bytes=found.size, **sums)
 
 
 def stage_site(transformed: Transformed, staging: Store) -> Delivered:

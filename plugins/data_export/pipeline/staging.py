@@ -15,6 +15,7 @@ from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
 
 _KEEP_LINKS = timedelta(hours=LONGEST_LINK_HOURS, days=1)
+KEEP_NOTICES_DAYS = 30  # so long a repeat of a window gives no second notice
 
 
 async def upload(staging: Store, path: Path, key: str) -> int:
@@ -103,6 +104,7 @@ def clean_up(plan: ExportPlan, receipt: Receipt, settings: PlatformSettings, sta
     async def run() -> int:
         async with staging:
             keep_failed = timedelta(days=settings.staging.keep_failed_days)
+            await remove_older(staging, layout.notices_prefix(plan.name), now - timedelta(days=KEEP_NOTICES_DAYS))
             removed = await sweep(staging, plan.name, keep_failed, _KEEP_LINKS, now)
             return removed + (0 if quarantined else await clear(staging, plan.staging_prefix + "/", kept))
 

@@ -51,7 +51,9 @@ def concatenated(*parts: str | pa.Array) -> pa.Array:
 
 
 def uuids(column: pa.Array) -> pa.Array:
-    """The bare text of 16-byte uuids, without quotes; the column holds no NULL."""
+    """The bare text of 16-byte uuids, without quotes, or of uuids that are text already; the column holds no NULL."""
+    if pa.types.is_string(column.type):
+        return column.cast(pa.large_string())
     raw = uuid_bytes(column)
     text = np.full((len(raw), _UUID_LENGTH), ord("-"), np.uint8)
     for first, last, at in _UUID_GROUPS:

@@ -6,15 +6,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from data_export.content import Digests, Hasher
+from data_export.content import Digests
+from data_export.layout import Encoding
 from data_export.source.queries import MAX_RECORD_MB
 from data_export.source.snapshot import LEFT_OUT
 from data_export.transform.chunks import chunks
+from data_export.transform.encoding import EncodedFile
 from data_export.transform.invalid import Problem, check_queries, problems
 from data_export.transform.json_columns import text_bytes, uuids
 from data_export.transform.lines import Chunk, lines
@@ -22,6 +24,7 @@ from data_export.transform.quarantine import refusal, set_aside
 
 _MAKERS = 2  # more gain nothing: reading and hashing want a core too
 _TOO_LARGE = "is larger, with all that belongs to it, than limits.max_record_mb allows"
+_Made = tuple[pa.LargeStringArray, pa.RecordBatch | None]
 _IMAGES = pa.schema({"input_id": pa.string(), "file_extension": pa.string()})
 
 
@@ -32,7 +35,7 @@ class TransformResult:
     work_orders: int  # lines of the data file
     quarantined: int  # work orders left out of it
     images: int  # rows of the list of images: the inputs in the data file
-    digests: Digests  # of the data file: size, sha256, crc32c
+    digests: Digests  # of the data file: size, sha256, crc32c, and records_sha256 if it is packed
 
 
 def transform(
@@ -43,14 +46,16 @@ def transform(
     *,
     export_type: str,
     on_invalid: Literal["fail", "quarantine"],
+    encoding: Encoding = "json",
     max_record_mb: int = MAX_RECORD_MB,
 ) -> TransformResult:
-    """Writes the snapshot in `folder` as JSON Lines (docs/format.md), and its images as Parquet.
+    """Writes the snapshot in `folder` as a data file (docs/format.md), and its images as Parquet.
 
-    The same snapshot always gives the same bytes. The list of images has the columns `input_id` (uuid text) and
-    `file_extension` (NULL if there is none), with one row per input of the data file. `quarantine_path` is written only
-    if work orders are left out, those that extract left out included. Streams: holds a few row groups of 2 MiB and
-    their text, or one work order if a single one is larger; one of more than `max_record_mb` is invalid and not held.
+    The same snapshot always gives the same bytes, packed ones as long as the libraries that pack them stay the same.
+    The list of images has the columns `input_id` (uuid text) and `file_extension` (NULL if there is none), with one row
+    per input of the data file. `quarantine_path` is written only if work orders are left out, those that extract left
+    out included. Streams: holds a few row groups of 2 MiB and their text, or one work order if a single one is larger,
+    and of Parquet 16 MiB of text more; a work order of more than `max_record_mb` is invalid and not held.
 
     Raises:
         InvalidRecord: the format cannot express a row, and `on_invalid` is `fail`.
@@ -64,7 +69,7 @@ def transform(
         quarantined = left_out.count(b"\n")
     with ExitStack() as stack:
         stack.enter_context(_lean_memory())
-        data = stack.enter_context(_DataFile(data_path))
+        data = stack.enter_context(_DataFile(data_path, encoding))
         images_file = stack.enter_context(pq.ParquetWriter(images_path, _IMAGES, compression="zstd"))
         for chunk, too_large in chunks(folder, max_record_mb * 1_000_000):
             check_queries(chunk, export_type)
@@ -97,14 +102,12 @@ def _images(chunk: Chunk) -> pa.Table:
 class _DataFile:
     """Builds, writes and hashes the text of chunks in threads; Arrow and hashlib release the GIL."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._hasher = Hasher()
-        self._texts: deque[Future[pa.LargeStringArray]] = deque()
+    def __init__(self, path: Path, encoding: Encoding) -> None:
+        self._file = EncodedFile(path, encoding)
+        self._made: deque[Future[_Made]] = deque()
         self._written: Future[None] | None = None
 
     def __enter__(self) -> "_DataFile":
-        self._file: IO[bytes] = self._path.open("wb")
         self._makers = ThreadPoolExecutor(_MAKERS, "lines")
         self._writer = ThreadPoolExecutor(1, "data-file")
         return self
@@ -116,30 +119,29 @@ class _DataFile:
 
     def write(self, chunk: Chunk) -> None:
         """Adds the chunk's lines; returns once at most a constant number of chunks is waiting."""
-        self._texts.append(self._makers.submit(lines, chunk))
-        if len(self._texts) > _MAKERS:
+        self._made.append(self._makers.submit(self._make, chunk))
+        if len(self._made) > _MAKERS:
             self._write_first()
 
     def digests(self) -> Digests:
         """Waits for all lines, then gives the digests of the whole file."""
-        while self._texts:
+        while self._made:
             self._write_first()
         self._wait()
-        self._file.flush()
-        return self._hasher.digests()
+        self._file.close()
+        return self._file.digests()
+
+    def _make(self, chunk: Chunk) -> "_Made":
+        return lines(chunk), self._file.columns_of(chunk)
 
     def _write_first(self) -> None:
-        text = self._texts.popleft().result()
+        text, columns = self._made.popleft().result()
         self._wait()  # one text at a time is being written: memory stays bounded, and an error shows
-        self._written = self._writer.submit(self._append, text_bytes(text).data)
+        self._written = self._writer.submit(self._file.append, text_bytes(text).data, columns)
 
     def _wait(self) -> None:
         if self._written is not None:
             self._written.result()
-
-    def _append(self, data: memoryview) -> None:
-        self._file.write(data)
-        self._hasher.update(data)
 
 
 @contextmanager

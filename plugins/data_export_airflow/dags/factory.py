@@ -18,7 +18,7 @@ from data_export.wording import as_code
 from data_export_airflow.alerting.callbacks import on_failure
 from data_export_airflow.dags.shards import names_in
 from data_export_airflow.metadata.assets import asset_of
-from data_export_airflow.operators import CloseExportOperator, PrepareExportOperator, export_sites
+from data_export_airflow.operators import CloseExportOperator, NotifyOperator, PrepareExportOperator, export_sites
 from data_export_airflow.timetables import timetable_of
 
 log = logging.getLogger(__name__)
@@ -80,10 +80,13 @@ def _in_words(error: Exception) -> str:
 def build_dag(name: str, export: CustomerExport, limits: Limits, problems: Sequence[str] = ()) -> DAG:
     """`prepare`, then for each site `extract` -> `transform` -> `copy_images` -> `deliver`, then `close`.
 
+    With `on_delivery` also `notify`, whose failure fails no run.
+
     Reads nothing but its arguments: no connection, network or database while parsing.
     """
     transfers_at_once = export.transfers_at_once(limits.sites_at_once)
-    return _with_tasks(_frame(name, export, limits, problems), name, limits.sites_at_once, transfers_at_once)
+    dag, notifies = _frame(name, export, limits, problems), bool(export.on_delivery)
+    return _with_tasks(dag, name, limits.sites_at_once, transfers_at_once, notifies=notifies)
 
 
 def _frame(name: str, export: CustomerExport, limits: Limits, problems: Sequence[str] = ()) -> DAG:
@@ -136,9 +139,9 @@ def _dag(name: str, owner: str | None, **options: Any) -> DAG:
     )
 
 
-def _with_tasks(dag: DAG, name: str, sites_at_once: int, transfers_at_once: int) -> DAG:
+def _with_tasks(dag: DAG, name: str, sites_at_once: int, transfers_at_once: int, *, notifies: bool = False) -> DAG:
     with dag:
-        _wire(name, sites_at_once, transfers_at_once)
+        _wire(name, sites_at_once, transfers_at_once, notifies)
     # Not before the tasks are there: each would take a copy, to be validated when it is serialised, 8 ms a DAG in all.
     instant: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
     dag.params["from"] = Param(None, description="window starts (inclusive)", **instant)
@@ -146,12 +149,14 @@ def _with_tasks(dag: DAG, name: str, sites_at_once: int, transfers_at_once: int)
     return dag
 
 
-def _wire(name: str, sites_at_once: int, transfers_at_once: int) -> None:
+def _wire(name: str, sites_at_once: int, transfers_at_once: int, notifies: bool) -> None:
     prepare = PrepareExportOperator(task_id="prepare", export=name)
     delivered = export_sites(
         prepare.plan, prepare.output, sites_at_once=sites_at_once, transfers_at_once=transfers_at_once
     )
-    CloseExportOperator(task_id="close", plan=prepare.plan, sites=delivered, outlets=[asset_of(name)])
+    close = CloseExportOperator(task_id="close", plan=prepare.plan, sites=delivered, outlets=[asset_of(name)])
+    if notifies:  # without it the watch sends what `close` has recorded, as where the file broke meanwhile
+        close >> NotifyOperator(task_id="notify", plan=prepare.plan)
 
 
 def _platform_limits() -> LimitSettings:
@@ -166,6 +171,7 @@ _RECORDS = {
     "work-orders-timeline": "every work order created or updated in the window, with all inputs of each work item",
     "work-orders-states": "every work order created or updated in the window, with the last input of each work item",
 }
+_FILES = {"json": "JSON Lines", "gzip": "JSON Lines (gzip)", "zstd": "JSON Lines (zstd)", "parquet": "Parquet"}
 
 
 def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) -> str:
@@ -173,7 +179,7 @@ def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) ->
     until = f" until {export.end_date} (exclusive)" if export.end_date else ""
     lines = [
         f"### Export `{name}`",
-        f"One JSON Lines file per site and window: {_RECORDS[export.export_type]}.",
+        f"One {_FILES[export.encoding]} file per site and window: {_RECORDS[export.export_type]}.",
         "",
         f"- **Target**: {export.connector_config.describe()}",
         f"- **Images**: {'copied next to the data' if export.export_images else 'not exported'}",

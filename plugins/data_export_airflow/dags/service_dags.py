@@ -16,6 +16,7 @@ from data_export_airflow.operators.service import (
     MAINTENANCE_STEPS,
     CheckExportOperator,
     MaintenanceOperator,
+    SendNoticesOperator,
     WatchExportsOperator,
     checked_name,
 )
@@ -65,11 +66,12 @@ def _list_exports() -> list[str]:
 _DOC = """Looks, as often as `alerts.watch_schedule` says, for exports with a window that was not delivered within
 `limits.late_after_hours`, whether its run is slow, stuck, or was never created, and for exports whose customer file is
 broken; alerts their owners and the platform's list, once per export a day. Paused exports are left alone. The page
-*Data exports* shows what `look` found."""
+*Data exports* shows what `look` found. `notices` sends again, for a day, what the receivers of `on_delivery` did not
+take."""
 
 
 def build_watch_dag() -> DAG:
-    """One task, never two at once; a look that was missed is not made up for, since the next sees the same."""
+    """The look, and what is left of notices; never two at once, nor one made up for: the next sees the same."""
     with DAG(
         WATCH_DAG,
         schedule=_setting(lambda settings: settings.alerts.watch_schedule, AlertSettings().watch_schedule),
@@ -81,6 +83,7 @@ def build_watch_dag() -> DAG:
         doc_md=_DOC,
     ) as dag:
         WatchExportsOperator(task_id=WATCH_TASK, on_failure_callback=on_failure)
+        SendNoticesOperator(task_id="notices", on_failure_callback=on_failure)
     return dag
 
 

@@ -20,12 +20,14 @@ from data_export.config.load import load_named
 from data_export.config.models import CustomerExport
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.config.sections import NotifierSettings
+from data_export.delivery.webhook import check_webhook
 from data_export.errors import DataExportError
 from data_export.images import split_images_uri
-from data_export.layout import data_folder, images_folder
+from data_export.layout import MANIFESTS, data_folder, images_folder
 from data_export_airflow.alerting.notifiers import make
 from data_export_airflow.connections.clients import destination, smtp_factory, store
 from data_export_airflow.connections.source import source_dsn
+from data_export_airflow.execution.steps import notice_means
 
 
 def check_export(name: str) -> list[CheckResult]:
@@ -48,7 +50,7 @@ def check_export(name: str) -> list[CheckResult]:
     if export.export_images:
         root, _ = split_images_uri(source.images_uri)
         results += _tried("images: connection", lambda: check_images(store(root, source.images_conn_id)))
-    return results + _target(name, export, settings) + _alerts(export, settings)
+    return results + _target(name, export, settings) + _notices(name, export, settings) + _alerts(export, settings)
 
 
 def _update_dates(export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
@@ -63,9 +65,23 @@ def _target(name: str, export: CustomerExport, settings: PlatformSettings) -> li
         return _tried("mail: connection", lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails))
     site = export.sites[0]  # one stands for all: what a server grants in the folder of one it grants in all
     folders = [data_folder(site, export.export_type)] + ([images_folder(site)] if export.export_images else [])
+    folders += [f"{MANIFESTS}/{export.export_type}"] if export.manifest else []
     return _tried(
         "target: connection", lambda: check_target(destination(name, export, settings), folders, config.check)
     )
+
+
+def _notices(name: str, export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
+    """Whether those of `on_delivery` can be reached; nothing is sent."""
+    results, on, mail = list[CheckResult](), export.on_delivery, settings.mail
+    if on and on.emails:
+        results += _tried(
+            "notice: connection", lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, on.emails, "notice")
+        )
+    if on and on.webhook:
+        url, means = on.webhook.url, notice_means(name, settings)
+        results += _tried("notice: webhook", lambda: check_webhook(url, means.secret(on), private=means.private))
+    return results
 
 
 def _alerts(export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:

@@ -122,6 +122,9 @@ class SealedSteps:
     def _timed(self, step: str) -> AbstractContextManager[None]:
         return metrics.timed(step, self.plan.export.scheme)
 
+    def notify(self) -> int:
+        return self._steps.notify()
+
     def _transformed(self, site_id: str, value: Any) -> Transformed:
         found = Transformed.model_validate(self._open(TRANSFORMED, value))
         self._check(site_id, found.site_id, found.data_key, found.images_key)

@@ -1,25 +1,35 @@
 """The core's steps with clients from Airflow connections, for tasks and for a run without a scheduler."""
 
+import asyncio
+import logging
+import smtplib
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
-from data_export.config.load import load_customer
+from data_export.config.load import load_customer, load_customers
 from data_export.config.platform import PlatformSettings, load_platform
+from data_export.config.sections import OnDelivery
 from data_export.config.tenants import require_bounds
 from data_export.delivery.base import Destination, Store
+from data_export.errors import DataExportError, PermanentError, TargetRefused
 from data_export.images import split_images_uri
 from data_export.limits import limits_of
 from data_export.pipeline.link import mail_link
+from data_export.pipeline.manifest import deliver_manifest
+from data_export.pipeline.notice import Means, record, send_left
 from data_export.pipeline.receipts import deliver_receipts, make_receipt, site_receipt
 from data_export.pipeline.site import copy_site_images, deliver_site, extract_site, stage_site, transform_site
 from data_export.pipeline.staging import clean_up
 from data_export.plan import ExportPlan, prepare
 from data_export.receipt import Extracted, ImagesCopied, Receipt, SiteReceipt, Transformed
 from data_export.window import ExportWindow
-from data_export_airflow.connections.clients import destination, smtp_factory, store
+from data_export_airflow.connections.clients import AirflowConnections, destination, smtp_factory, store
 from data_export_airflow.connections.source import source_dsn
+
+_NOTIFY = timedelta(minutes=10)  # so long the task `notify` may try
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -69,7 +79,7 @@ class Steps:
         return site_receipt(transformed, images, delivered)
 
     def close(self, sites: list[SiteReceipt]) -> Receipt:
-        """Mails the link or delivers the receipt, then clears staging."""
+        """Mails the link, or delivers the receipt and last the manifest, then clears staging."""
         now, staging = datetime.now(UTC), self._staging()
         if self._by_mail:
             receipt = make_receipt(self.plan, "email", sites, now)
@@ -80,8 +90,18 @@ class Steps:
             receipt = make_receipt(self.plan, target.uri, sites, now)
             if self.plan.export.delivery_receipt:
                 receipt = deliver_receipts(self.plan, receipt, target, staging)
+            if self.plan.export.manifest:
+                deliver_manifest(self.plan, receipt, self._target())
         clean_up(self.plan, receipt, self.settings, staging, now)
+        if self.plan.export.on_delivery:
+            asyncio.run(record(receipt, self._staging(), now))
         return receipt
+
+    def notify(self) -> int:
+        """Sends what is left of the export's notices; raises as `send_left` does."""
+        means = notice_means(self.plan.name, self.settings)
+        on = self.plan.export.on_delivery
+        return asyncio.run(send_left(self.plan.name, on, self._staging(), means, datetime.now(UTC)))
 
     @property
     def staging_uri(self) -> str:
@@ -96,6 +116,39 @@ class Steps:
 
     def _target(self) -> Destination:
         return destination(self.plan.name, self.plan.export, self.settings)
+
+
+def notice_means(name: str, settings: PlatformSettings) -> Means:
+    """What sending an export's notices needs of this installation."""
+
+    def secret(on: OnDelivery) -> str:
+        reference = on.webhook.secret if on.webhook else None
+        return AirflowConnections(name).secret("on_delivery.webhook.secret", reference) or ""
+
+    def connect() -> smtplib.SMTP:  # late: a webhook alone needs no mail server
+        return smtp_factory(settings.mail.smtp_conn_id)()
+
+    return Means(settings.mail.sender, connect, secret, settings.network.private_webhooks)
+
+
+def send_left_of_all(settings: PlatformSettings, now: datetime) -> None:
+    """Sends again what is left of every export's notices; what `notify` may still be at is left to it.
+
+    Raises:
+        TargetRefused: notices were given up, or cannot be sent; each is named. Others are only logged.
+    """
+    refused = []
+    for name, export in load_customers().exports.items():
+        staging, means = store(settings.staging.uri, settings.staging.conn_id), notice_means(name, settings)
+        if export.on_delivery:
+            try:
+                asyncio.run(send_left(name, export.on_delivery, staging, means, now, older=_NOTIFY))
+            except PermanentError as error:
+                refused.append(str(error))
+            except DataExportError as error:
+                _log.warning("%s", error)
+    if refused:
+        raise TargetRefused("; ".join(refused))
 
 
 def run_export(file: Path, window: ExportWindow) -> Receipt:
@@ -113,4 +166,10 @@ def run_export(file: Path, window: ExportWindow) -> Receipt:
         transformed = steps.transform(steps.extract(site_id, attempt=1))
         return steps.deliver(transformed, steps.copy_images(transformed))
 
-    return steps.close([site(site_id) for site_id in steps.plan.sites])
+    receipt = steps.close([site(site_id) for site_id in steps.plan.sites])
+    try:
+        if export.on_delivery:
+            steps.notify()
+    except DataExportError as error:
+        _log.warning("%s", error)
+    return receipt

@@ -1,9 +1,9 @@
 """Airflow operators of a data export: for the customers' DAGs, and for DAGs of your own (docs/operators.md)."""
 
-from data_export_airflow.operators.close import CloseExportOperator
+from data_export_airflow.operators.close import CloseExportOperator, NotifyOperator
 from data_export_airflow.operators.deliver_file import DeliverFileOperator
 from data_export_airflow.operators.prepare import PrepareExportOperator
-from data_export_airflow.operators.service import CheckExportOperator, WatchExportsOperator
+from data_export_airflow.operators.service import CheckExportOperator, SendNoticesOperator, WatchExportsOperator
 from data_export_airflow.operators.site import (
     CopyImagesOperator,
     DeliverOperator,
@@ -19,7 +19,9 @@ __all__ = [
     "DeliverFileOperator",
     "DeliverOperator",
     "ExtractOperator",
+    "NotifyOperator",
     "PrepareExportOperator",
+    "SendNoticesOperator",
     "TransformOperator",
     "WatchExportsOperator",
     "export_sites",

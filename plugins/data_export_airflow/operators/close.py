@@ -1,6 +1,7 @@
 """The last task of an export's run: receipt, asset event, mail and clean-up."""
 
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset
@@ -45,3 +46,26 @@ class CloseExportOperator(PlannedOperator):
                 context["outlet_events"][outlet].extra = record | receipt.to_dict()
         self.shown_export = steps.plan.name if name_of(context["ti"].dag_id) == steps.plan.name else ""
         return receipt.to_dict()
+
+
+class NotifyOperator(PlannedOperator):
+    """Sends the mails and the webhook of `on_delivery` that `CloseExportOperator` has recorded.
+
+    A teardown, so that its failure fails no run: a receiver that is down has the data all the same. It tries for some
+    minutes only, so that it holds no run back; the DAG `data_export_watch` goes on for a day.
+
+    :param plan: what `PrepareExportOperator` froze, its `.plan` (templated)
+    """
+
+    def __init__(
+        self,
+        *,
+        retries: int | None = 3,
+        execution_timeout: timedelta | None = timedelta(minutes=5),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(retries=retries, execution_timeout=execution_timeout, **kwargs)
+        self.is_teardown = True
+
+    def execute(self, context: "Context") -> int:
+        return self.steps(context).notify()

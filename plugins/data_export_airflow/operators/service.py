@@ -148,3 +148,27 @@ class MaintenanceOperator(ExportOperator):
         done = maintain(self.step)
         log.info("%s: %s", self.step, done)
         return done
+
+
+class SendNoticesOperator(ExportOperator):
+    """Sends again what is left of the notices of `on_delivery`; fails where one was given up after a day.
+
+    :param execution_timeout: shorter than the time between two looks of the watch
+    """
+
+    def __init__(
+        self,
+        *,
+        retries: int | None = 0,  # the next run of the watch sends again
+        execution_timeout: timedelta | None = timedelta(minutes=12),
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(retries=retries, execution_timeout=execution_timeout, **kwargs)
+
+    def execute(self, context: "Context") -> None:
+        from datetime import UTC, datetime
+
+        from data_export.config.platform import load_platform
+        from data_export_airflow.execution.steps import send_left_of_all  # late: parsing a DAG needs none of it
+
+        send_left_of_all(load_platform(), datetime.now(UTC))

@@ -48,7 +48,7 @@ class ExtractOperator(SiteOperator):
 
 
 class TransformOperator(SiteOperator):
-    """Turns what `ExtractOperator` landed into a JSON Lines file and the list of its images.
+    """Turns what `ExtractOperator` landed into a data file and the list of its images.
 
     :param plan: what `PrepareExportOperator` froze, its `.plan` (templated)
     :param site_id: the site, one of those that `PrepareExportOperator` returns (templated)

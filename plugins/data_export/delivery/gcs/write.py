@@ -1,6 +1,7 @@
 """Sends bytes to Cloud Storage: in one request, or in pieces that a broken connection costs no more than one of."""
 
 import mimetypes
+import re
 import threading
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
@@ -28,11 +29,27 @@ def stored_object(key: str, resource: dict[str, Any]) -> StoredObject:
     """
     try:
         size = int(resource.get("size", 0))  # some servers leave it out where it is 0
-        digests = Digests(size, md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"))
+        digests = Digests(size, md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"), **_kept(resource))
         changed = datetime.fromisoformat(resource["updated"]) if resource.get("updated") else None
         return StoredObject(key, digests, changed, encoding_of(resource.get("contentEncoding")))
     except NO_ANSWER as error:
         raise malformed(key, type(error).__name__) from None
+
+
+# What is kept in the metadata of a packed data file: Cloud Storage itself knows neither.
+_KEPT = {"sha256": "data-export-sha256", "records_sha256": "data-export-records-sha256"}
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+def _kept(resource: dict[str, Any]) -> dict[str, str]:
+    metadata = resource.get("metadata") or {}
+    found = {name: str(metadata.get(key, "")) for name, key in _KEPT.items()}
+    return {name: value for name, value in found.items() if _SHA256.fullmatch(value)}
+
+
+def _to_keep(content: Content) -> dict[str, str]:
+    digests = content.digests
+    return {} if digests.records_sha256 is None else {key: getattr(digests, name) for name, key in _KEPT.items()}
 
 
 def listed(page: Any, address: str) -> tuple[list[tuple[str, dict[str, Any]]], str | None]:
@@ -64,7 +81,7 @@ async def upload_small(
         data,
         content_type=content.content_type,
         parameters={"ifGenerationMatch": str(generation)},
-        metadata={"crc32c": _crc32c(content)},
+        metadata={"crc32c": _crc32c(content)} | ({"metadata": kept} if (kept := _to_keep(content)) else {}),
         force_resumable_upload=False,
         timeout=timeout,
     )
@@ -102,6 +119,8 @@ def upload_big(
 
     retry = DEFAULT_RETRY.with_delay(patience.first_pause, patience.longest_pause, 2)
     blob = client.bucket(bucket).blob(name, chunk_size=PIECE_BYTES)
+    if kept := _to_keep(content):
+        blob.metadata = kept
     with opened(content, stop) as file:
         blob.upload_from_file(
             file,
@@ -117,6 +136,7 @@ def upload_big(
         "size": blob.size,
         "md5Hash": blob.md5_hash,
         "crc32c": blob.crc32c,
+        "metadata": blob.metadata,
         "updated": blob.updated and blob.updated.isoformat(),
     }
 

@@ -45,7 +45,7 @@ async def put(objects: "ObjectStore", name: str, content: Content, *, create_onl
     data = b"".join(content.chunks())
     hasher = Hasher(md5=content.digests.md5 is not None)
     hasher.update(data)
-    digests = hasher.digests()
+    digests = replace(hasher.digests(), records_sha256=content.digests.records_sha256)
     if content.digests.matches(digests) is False:
         raise VerificationFailed(f"{name}: {digests} is to be sent where {content.digests} was announced")
     await obstore.put_async(
@@ -118,6 +118,7 @@ _WELL_FORMED = {
     "sha256": re.compile(r"[0-9a-f]{64}"),
     "crc32c": re.compile(r"[A-Za-z0-9+/]{6}=="),
     "md5": re.compile(r"[A-Za-z0-9+/]{22}=="),
+    "records_sha256": re.compile(r"[0-9a-f]{64}"),
 }
 _SHA256 = re.compile(r"[A-Za-z0-9+/]{43}=")
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -125,7 +126,11 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 
 def to_metadata(digests: Digests) -> dict[str, str]:
     """Digests to keep in the object's metadata; the server compares the bytes with one of them as they arrive."""
-    return {_PREFIX + name: value for name in _WELL_FORMED if (value := getattr(digests, name)) is not None}
+    return {_named(name): value for name in _WELL_FORMED if (value := getattr(digests, name)) is not None}
+
+
+def _named(name: str) -> str:
+    return _PREFIX + name.replace("_", "-")  # proxies drop headers with an underscore
 
 
 def bare_copy(name: str, digests: Digests | None) -> dict[str, Any]:
@@ -145,9 +150,9 @@ def bare_copy(name: str, digests: Digests | None) -> dict[str, Any]:
 def from_metadata(size: int, metadata: Mapping[str, Any]) -> Digests | None:
     """The digests that `to_metadata` kept; None for an object that somebody else made."""
     kept = {
-        name: str(metadata[_PREFIX + name])
+        name: str(metadata[_named(name)])
         for name, form in _WELL_FORMED.items()
-        if form.fullmatch(str(metadata.get(_PREFIX + name, "")))
+        if form.fullmatch(str(metadata.get(_named(name), "")))
     }
     return Digests(size, **kept) if kept else None
 

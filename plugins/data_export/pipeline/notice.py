@@ -1,0 +1,166 @@
+"""Notices that data arrived: one mail and one webhook a window, kept in staging until each has its notice.
+
+`close` records a notice, `notify` sends it, and the watch sends again what is left, for a day. A notice of the same
+files has the same id, and is not sent twice.
+"""
+
+import hashlib
+import json
+import logging
+import smtplib
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
+from html import escape
+from typing import Any, NamedTuple, Self
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from data_export import layout
+from data_export.config.sections import OnDelivery
+from data_export.content import Content
+from data_export.delivery.base import Store
+from data_export.delivery.email.message import message
+from data_export.delivery.email.send import send
+from data_export.delivery.webhook import post
+from data_export.errors import DataExportError, TargetNotFound, TargetRefused, TargetUnavailable
+from data_export.receipt import Receipt
+
+LONGEST = timedelta(days=1)  # that a notice is tried
+_LISTED_IN = "`on_delivery.emails` in the customer file"
+_SHOWN = 20
+_log = logging.getLogger(__name__)
+
+
+class Means(NamedTuple):
+    """What sending needs of this installation."""
+
+    sender: str
+    connect: Callable[[], smtplib.SMTP]
+    #: The webhook's secret by its reference.
+    secret: Callable[[OnDelivery], str]
+    private: bool = False
+
+
+class Notice(BaseModel):
+    """One window's notice, as it is kept in staging; `done` are those who have it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    since: datetime
+    receipt: Receipt | None
+    done: list[str] = []
+
+    @classmethod
+    def of(cls, receipt: Receipt, now: datetime) -> Self:
+        """A notice of the same files of the same window has the same id."""
+        files = [f"{site.uri} {site.records_sha256 or site.sha256}" for site in receipt.sites]
+        text = json.dumps([receipt.export, receipt.export_type, receipt.window, files])
+        return cls(
+            id=f"msg_{hashlib.sha256(text.encode()).hexdigest()[:32]}", since=now.astimezone(UTC), receipt=receipt
+        )
+
+    def body(self) -> bytes:
+        """What the webhook is sent: the same bytes with each repeat."""
+        return b"" if self.receipt is None else self.receipt.model_dump_json().encode()
+
+
+async def record(receipt: Receipt, staging: Store, now: datetime) -> None:
+    """Keeps the notice of a delivery, unless these files of the window have had theirs. Never raises."""
+    notice = Notice.of(receipt, now)
+    key = layout.notice_key(receipt.export, notice.id)
+    try:
+        async with staging:
+            if await staging.stat(key) is None:
+                await _write(staging, key, notice)
+    except DataExportError as error:
+        _log.warning("%s: the notice of this delivery is not recorded, nobody gets it: %s", receipt.export, error)
+
+
+async def send_left(
+    name: str, on: OnDelivery | None, staging: Store, means: Means, now: datetime, *, older: timedelta = timedelta()
+) -> int:
+    """Sends what is left of an export's notices, each to those who do not have it; returns how many are complete.
+
+    Args:
+        on: as the customer file says now; None lets go of what is left.
+        older: leaves those alone that were recorded later than that ago: `notify` is at it.
+
+    Raises:
+        TargetUnavailable: a receiver does not take its notice; it is tried again for a day from its delivery.
+        TargetRefused: a notice was given up after a day, or its receiver is not public; each is reported once.
+    """
+    complete, left, given_up = 0, list[str](), list[str]()
+    async with staging:
+        keys = [stored.key async for stored in staging.list(layout.notices_prefix(name))]
+        for key in keys:
+            notice = await _read(staging, key)
+            if notice is None or notice.receipt is None or now - notice.since < older:
+                continue
+            notice, faults = _sent(notice, on or OnDelivery(), means)
+            if faults and now - notice.since > LONGEST:
+                given_up += [f"{notice.id}, given up after a day: {fault}" for fault in faults]
+                faults = []
+            if not faults:
+                notice, complete = notice.model_copy(update={"receipt": None}), complete + 1
+            left += faults
+            await _write(staging, key, notice)
+    if given_up:
+        raise TargetRefused(f"{name}: notice {'; '.join([*given_up, *left])}; the data was delivered")
+    if left:
+        raise TargetUnavailable(f"{name}: {'; '.join(left)}; the data was delivered, the notice is tried for a day")
+    return complete
+
+
+async def _read(staging: Store, key: str) -> Notice | None:
+    try:
+        return Notice.model_validate_json(b"".join([chunk async for chunk in staging.read(key)]))
+    except (ValidationError, TargetNotFound):  # another version's, or swept meanwhile
+        _log.warning("%s%s cannot be read as a notice and is left alone", staging.uri, key)
+        return None
+
+
+async def _write(staging: Store, key: str, notice: Notice) -> None:
+    await staging.replace(key, Content.of_bytes(notice.model_dump_json().encode(), "application/json"))
+
+
+def _sent(notice: Notice, on: OnDelivery, means: Means) -> tuple[Notice, list[str]]:
+    """The notice with those who have it now, and why others have not."""
+    done, faults = list(notice.done), list[str]()
+    if on.webhook is not None and "webhook" not in done:
+        try:
+            post(on.webhook.url, means.secret(on), notice.id, notice.body(), private=means.private)
+            done.append("webhook")
+        except DataExportError as error:
+            faults.append(str(error))
+    waiting = {_mark(address): address for address in on.emails if _mark(address) not in done}
+    mails = {mark: _mail(notice, address, means.sender) for mark, address in waiting.items()}
+    if mails:
+        marks = {str(mail["Message-ID"]): mark for mark, mail in mails.items()}
+        try:
+            send([*mails.values()], means.connect, lambda sent: done.append(marks[sent]), _LISTED_IN)
+        except DataExportError as error:
+            faults.append(str(error))
+    return notice.model_copy(update={"done": done}), faults
+
+
+def _mark(address: str) -> str:
+    return hashlib.sha256(address.lower().encode()).hexdigest()
+
+
+def _mail(notice: Notice, recipient: str, sender: str) -> EmailMessage:
+    receipt = notice.receipt
+    if receipt is None:
+        raise ValueError("a notice without a receipt has been sent")
+    window = f"{receipt.window['start']} to {receipt.window['end']}"
+    files = [f"  {site.uri} ({site.work_orders:,} work orders, {site.outcome})" for site in receipt.sites[:_SHOWN]]
+    files += [f"  and {len(receipt.sites) - _SHOWN} more, see the receipt"] * (len(receipt.sites) > _SHOWN)
+    lines = [f"Data of {window} (UTC, end exclusive) has arrived: {receipt.summary()}.", "", *files, ""]
+    text = "\n".join([*lines, "The receipt is attached."])
+    message_id = f"{notice.id}.{_mark(recipient)[:16]}"
+    html = f"<pre>{escape(text)}</pre>"
+    composed = message(f"Data delivered: {receipt.export}, {window}", sender, recipient, message_id, text, html)
+    attached: dict[str, Any] = {"maintype": "application", "subtype": "json", "filename": "receipt.json"}
+    composed.add_attachment(notice.body(), **attached)
+    return composed

@@ -1,0 +1,168 @@
+"""The delivered format as columns: one chunk of a snapshot <-> nested Parquet records, one row per work order.
+
+The same records, values and order as the JSON Lines (`transform.lines`); jsonb columns are their JSON text.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from data_export.transform.json_columns import text_bytes, uuids
+from data_export.transform.lines import (
+    Children,
+    Chunk,
+    arranged,
+    check_texts,
+    input_texts,
+    item_texts,
+    job_texts,
+    joined,
+    order_texts,
+)
+from data_export.transform.sort_keys import array
+
+_MOMENT = pa.timestamp("us", "UTC")
+_CHECK = pa.struct({"check": pa.string(), "code": pa.int64(), "level": pa.string()})
+_JOB = pa.struct(
+    {
+        "task_name": pa.string(),
+        "analyzed_value": pa.string(),
+        "corrected_value": pa.string(),
+        "corrected_date": _MOMENT,
+        "message": pa.string(),
+        "is_conformity_validated": pa.bool_(),
+    }
+)
+_INPUT = pa.struct(
+    {
+        "id": pa.string(),
+        "create_date": _MOMENT,
+        "file_extension": pa.string(),
+        "metadata": pa.string(),
+        "data_conformity": pa.list_(_CHECK),
+        "job_conformity": pa.list_(_JOB),
+    }
+)
+_ITEM = pa.struct({"id": pa.string(), "name": pa.string(), "input": pa.list_(_INPUT)})
+#: The columns of a Parquet file.
+RECORD = pa.schema(
+    {
+        "id": pa.string(),
+        "name": pa.string(),
+        "site_id": pa.string(),
+        "create_date": _MOMENT,
+        "update_date": _MOMENT,
+        "metadata": pa.string(),
+        "progress_score": pa.float64(),
+        "work_items": pa.list_(_ITEM),
+    }
+)
+_ROW_GROUP_BYTES = 16 << 20
+_ROWS_READ = 256
+
+
+def records(chunk: Chunk) -> pa.RecordBatch:
+    """The chunk's work orders as rows of `RECORD`. Raises as `lines` does."""
+    below = arranged(chunk, job_texts(chunk["job_conformity"]))
+    checks = _lists(below["data_conformity"], _structs(chunk["data_conformity"], _CHECK, {}))
+    jobs = _lists(below["job_conformity"], _structs(chunk["job_conformity"], _JOB, {}))
+    inputs = _structs(chunk["input"], _INPUT, {"data_conformity": checks, "job_conformity": jobs})
+    items = _structs(chunk["work_item"], _ITEM, {"input": _lists(below["input"], inputs)})
+    orders = {"work_items": _lists(below["work_item"], items)}
+    return pa.RecordBatch.from_arrays(_columns(chunk["work_order"], RECORD, orders), schema=RECORD)
+
+
+def _lists(children: Children, rows: pa.StructArray) -> pa.ListArray:
+    return pa.ListArray.from_arrays(array(children.starts.astype(np.int32)), rows.take(array(children.order)))
+
+
+def _structs(rows: pa.RecordBatch, kind: pa.StructType, made: dict[str, pa.Array]) -> pa.StructArray:
+    fields = [kind.field(n) for n in range(kind.num_fields)]
+    return pa.StructArray.from_arrays(_columns(rows, fields, made), fields=fields)
+
+
+def _columns(rows: pa.RecordBatch, fields: Any, made: dict[str, pa.Array]) -> list[pa.Array]:
+    return [made[field.name] if field.name in made else _column(rows[field.name], field.type) for field in fields]
+
+
+def _column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    if pa.types.is_fixed_size_binary(column.type):
+        return uuids(column).cast(kind)
+    if pa.types.is_floating(column.type):  # NaN and infinities are null, as in JSON
+        return pc.if_else(pc.is_finite(column), column, pa.nulls(len(column), column.type))
+    return column.cast(kind)
+
+
+class ParquetFile:
+    """Writes records as Parquet, zstd inside, in row groups of about 16 MiB of JSON text; holds one of them."""
+
+    def __init__(self, path: Path) -> None:
+        self._writer = pq.ParquetWriter(path, RECORD, compression="zstd", write_page_checksum=True)
+        self._held: list[pa.RecordBatch] = []
+        self._bytes = 0
+
+    def write(self, batch: pa.RecordBatch, text_bytes: int) -> None:
+        """Adds records that are so many bytes as JSON Lines."""
+        self._held.append(batch)
+        self._bytes += text_bytes
+        if self._bytes >= _ROW_GROUP_BYTES:
+            self._flush()
+
+    def close(self) -> None:
+        if self._held:
+            self._flush()
+        self._writer.close()
+
+    def _flush(self) -> None:
+        table = pa.Table.from_batches(self._held, RECORD)
+        if len(table):
+            self._writer.write_table(table, row_group_size=len(table))
+        self._held, self._bytes = [], 0
+
+
+def joined_parquet(parts: Sequence[Path], path: Path) -> None:
+    """Makes one file of the records of several, and removes those; holds one row group."""
+    with pq.ParquetWriter(path, RECORD, compression="zstd", write_page_checksum=True) as writer:
+        for part in parts:
+            with pq.ParquetFile(part) as file:
+                for number in range(file.num_row_groups):
+                    writer.write_table(file.read_row_group(number))
+            part.unlink()
+
+
+def lines_in(path: Path) -> Iterator[memoryview]:
+    """The JSON Lines text whose records a Parquet file of ours holds, some rows at a time.
+
+    Raises:
+        ValueError: it is not a file of ours, or damaged.
+    """
+    try:
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            if not file.schema_arrow.equals(RECORD):
+                raise ValueError("its columns are not those of an export")
+            for batch in file.iter_batches(_ROWS_READ):
+                yield text_bytes(_lines_of(batch)).data
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"it is damaged or not Parquet ({type(error).__name__})") from None
+
+
+def _lines_of(batch: pa.RecordBatch) -> pa.LargeStringArray:
+    items, item_starts = _below(batch["work_items"])
+    inputs, input_starts = _below(items["input"])
+    checks, check_starts = _below(inputs["data_conformity"])
+    jobs, job_starts = _below(inputs["job_conformity"])
+    found = (joined(check_texts(checks), check_starts), joined(job_texts(jobs), job_starts))
+    return order_texts(batch, joined(item_texts(items, joined(input_texts(inputs, *found), input_starts)), item_starts))
+
+
+def _below(lists: pa.ListArray) -> tuple[pa.RecordBatch, Any]:
+    """The rows of all lists in sequence, and where each list begins and ends."""
+    if lists.null_count:
+        raise ValueError("a list is null")
+    lengths = np.from_dlpack(lists.value_lengths())
+    return pa.RecordBatch.from_struct_array(lists.flatten()), np.concatenate([[0], np.cumsum(lengths, dtype=np.int64)])
