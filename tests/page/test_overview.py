@@ -1,6 +1,7 @@
 """Every export at a glance: states and lag, from Airflow's own tables."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from airflow.models.dag import DagModel
@@ -65,6 +66,42 @@ def test_a_range_by_hand_tells_nothing_of_the_schedule(history: History, daily: 
     history.run(
         daily, MIDNIGHT - DAY, MIDNIGHT, "failed", run_id="manual", run_type="manual", logical_date=NOW, conf=conf
     )
+    assert row_of(history, daily).state == "delivered"
+
+
+def _by_hand(history: History, dag: str, start: datetime, end: datetime, state: str = "success", **more: Any) -> None:
+    conf = {"from": start.isoformat(), "to": end.isoformat()}
+    options = {"run_id": "hand", "run_type": "manual", "logical_date": None, "conf": conf, "began": NOW}
+    history.run(dag, start, end, state, **options | more)
+
+
+@pytest.mark.parametrize("logical_date", [None, NOW])
+@pytest.mark.parametrize(("state", "shown"), [("success", "delivered"), ("failed", "failed"), ("running", "running")])
+def test_a_range_by_hand_counts_by_the_windows_it_holds(
+    history: History, daily: str, state: str, shown: str, logical_date: datetime | None
+) -> None:
+    history.run(daily, MIDNIGHT - 9 * DAY, MIDNIGHT - 8 * DAY)
+    _by_hand(history, daily, MIDNIGHT - 4 * DAY, MIDNIGHT, state, logical_date=logical_date)
+    row = row_of(history, daily)
+    assert row.state == shown
+    assert row.lag_seconds == (3600 if state == "success" else 8 * 86_400 + 3600)
+
+
+def test_an_export_that_was_only_run_by_hand_is_not_new(history: History, daily: str) -> None:
+    _by_hand(history, daily, MIDNIGHT - 4 * DAY, MIDNIGHT - DAY)
+    row = row_of(history, daily)
+    assert (row.state, row.delivered_end) == ("delivered", MIDNIGHT - DAY)
+
+
+def test_of_a_part_of_a_window_the_schedule_learns_nothing(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - 9 * DAY, MIDNIGHT - 8 * DAY)
+    _by_hand(history, daily, MIDNIGHT - 2 * HOUR, MIDNIGHT, "failed")
+    assert row_of(history, daily).state == "delivered"
+
+
+def test_a_failed_range_takes_back_nothing(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT)
+    _by_hand(history, daily, MIDNIGHT - 4 * DAY, MIDNIGHT, "failed")
     assert row_of(history, daily).state == "delivered"
 
 

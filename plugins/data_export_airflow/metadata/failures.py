@@ -28,7 +28,7 @@ from data_export.config.models import name_of
 from data_export.wording import harmless
 from data_export_airflow.alerting.listeners import FAILURE
 from data_export_airflow.dags.service_dags import CHECK_DAG, CHECK_TASK
-from data_export_airflow.metadata.exports import ours
+from data_export_airflow.metadata.exports import bound, ours
 
 NO_REASON = "no reason kept: the worker was lost, the task timed out, or somebody marked it failed"
 SOURCE_FILE = "config_errors.py"
@@ -102,6 +102,7 @@ def _statement() -> Select[Any]:
             DagRun.run_id,
             DagRun.end_date,
             DagRun.data_interval_start,
+            DagRun.conf,
             TaskInstance.task_id,
             XComModel.value,
         )
@@ -120,7 +121,8 @@ def _statement() -> Select[Any]:
 def _failure(row: Any) -> Failure:
     kept = row.value or {"error": "Unknown", "message": NO_REASON}
     error, message = harmless(kept["error"]), harmless(kept["message"], 2000)  # whoever may edit an XCom wrote them
-    return Failure(row.dag_id, row.run_id, row.end_date, row.data_interval_start, row.task_id, error, message)
+    start = bound(row.conf, "from") or row.data_interval_start
+    return Failure(row.dag_id, row.run_id, row.end_date, start, row.task_id, error, message)
 
 
 def _meaning(error: str) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from data_export.alerts.watch import LateSpan, Report
 from data_export.config.models import dag_id as dag_id_of
 from data_export_airflow.dags.service_dags import WATCH_DAG, WATCH_TASK
-from data_export_airflow.metadata.exports import of_schedule
+from data_export_airflow.metadata.exports import failed_by_hand, of_schedule
 from data_export_airflow.metadata.missing import windows_delivered
 from data_export_airflow.metadata.receipts import chunked
 
@@ -103,11 +103,14 @@ def _last_result(session: Session) -> object:
 
 
 def _failed(session: Session, late: Mapping[str, tuple[LateSpan, ...]]) -> set[tuple[str, datetime]]:
-    """DAG and start of the windows whose run has failed."""
+    """DAG and start of the windows whose run has failed, or that of a range by hand that holds them."""
     windows = ((dag_id, span.start) for dag_id, spans in late.items() for span in spans if span.count == 1)
     statement = select(DagRun.dag_id, DagRun.logical_date).where(DagRun._state == "failed", of_schedule())
     rows = chunked(session, statement, tuple_(DagRun.dag_id, DagRun.logical_date), windows)
-    return {(row.dag_id, row.logical_date) for row in rows}
+    failed = {(row.dag_id, row.logical_date) for row in rows}
+    for dag_id, run in failed_by_hand(session, late):
+        failed |= {(dag_id, span.start) for span in late[dag_id] if run.start <= span.start and span.end <= run.end}
+    return failed
 
 
 def _why(session: Session, last: Report | None) -> str:

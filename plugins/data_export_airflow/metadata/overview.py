@@ -12,7 +12,7 @@ from data_export.config.moments import CRON
 from data_export.delivery.registry import kinds
 from data_export.wording import duration_in_words
 from data_export_airflow.dags.factory import INVALID_TAG
-from data_export_airflow.metadata.exports import Newest, newest
+from data_export_airflow.metadata.exports import Newest, newest, ranges_by_hand
 from data_export_airflow.metadata.failures import problems, reasons
 from data_export_airflow.metadata.late import Lateness, LateNow, late_now
 from data_export_airflow.metadata.missing import Missing, MissingWindows
@@ -68,11 +68,25 @@ class Overview(NamedTuple):
 
 
 def at_a_glance(session: Session, now: datetime, missing_windows: MissingWindows) -> Overview:
-    found = newest(session)
+    found = _with_ranges(session, newest(session), missing_windows)
     late = late_now(session, [each.dag.dag_id for each in found if each.runs], now)
     missing = missing_windows(session, [each.dag.dag_id for each in found if each.has_ended and each.good], now)
     rows = [_export(each, late, missing.get(each.dag.dag_id), now) for each in found]
     return Overview(now, sorted(rows, key=lambda export: export.name), late.unknown)
+
+
+def _with_ranges(session: Session, found: list[Newest], missing_windows: MissingWindows) -> list[Newest]:
+    """A range run by hand counts as its last window of the schedule; of an export that never ran else, as it is."""
+    ranges = ranges_by_hand(session, found)
+    schedules = missing_windows.schedules(session, ranges)
+
+    def counted(each: Newest) -> Newest:
+        runs, schedule = ranges.get(each.dag.dag_id, []), schedules.get(each.dag.dag_id)
+        windows = [(run, schedule.last(run.end + schedule.settle) if schedule else None) for run in runs]
+        covering = [run._replace(end=last.end) for run, last in windows if last is not None and run.start <= last.start]
+        return each.with_ranges(covering if covering or each.last else runs)
+
+    return [counted(each) for each in found]
 
 
 def standing(session: Session, now: datetime) -> tuple[list[dict[str, Any]], str | None]:
@@ -137,7 +151,7 @@ def _export(found: Newest, late_now: LateNow, missing: Missing | None, now: date
     dag, last, good, tags = found
     late = late_now.late.get(dag.dag_id)
     is_known = late_now.unknown is None and dag.dag_id not in late_now.unreadable
-    end = good and good.data_interval_end
+    end = good and good.end
     return ExportRow(
         dag_id=dag.dag_id,
         name=name_of(dag.dag_id) or dag.dag_id,
@@ -148,10 +162,10 @@ def _export(found: Newest, late_now: LateNow, missing: Missing | None, now: date
         paused=dag.is_paused,
         last_run_id=last and last.run_id,
         last_run_state=last and last.state,
-        last_window_start=last and last.data_interval_start,
+        last_window_start=last and last.start,
         delivered_run_id=good and good.run_id,
         delivered_key=good and (good.id, good.start_date),
-        delivered_start=good and good.data_interval_start,
+        delivered_start=good and good.start,
         delivered_end=end,
         lag_seconds=None if end is None or found.is_once or found.has_ended else _seconds(now - end),
         late_seconds=_seconds(now - late.since) if late else None,

@@ -51,12 +51,12 @@ def detail(
         "windows": [_placed(row, period, failed) for row in rows],
         "by_hand": [_placed(row, period, failed) for row in by_hand],
         "states": Counter(row.state for row in rows),
-        "totals": totals(rows) if rights.receipts else None,
+        "totals": totals(rows, by_hand) if rights.receipts else None,
         "sample": sample(rows),
         "max_active_runs": plan.max_active_runs,
         "missing_images": _missing_images(session, rows),
         "refused": _refused(session, [*rows, *by_hand]),
-        "files": _files(session, rows or by_hand),
+        "files": _files(session, [*rows, *by_hand]),
     }
 
 
