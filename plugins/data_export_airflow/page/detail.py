@@ -1,14 +1,14 @@
 """One export: the calendar of its windows, what they held, and where the files are."""
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy.orm import Session
 
 from data_export_airflow.metadata.access import ALL, Rights
-from data_export_airflow.metadata.failures import reasons
+from data_export_airflow.metadata.failures import reasons, retries
 from data_export_airflow.metadata.receipts import receipts
 from data_export_airflow.metadata.windows import Schedule, WindowRow, sample, schedule, totals, windows
 from data_export_airflow.page.periods import Period, kind_of, period_around
@@ -37,6 +37,9 @@ def detail(
     rows, by_hand = windows(session, dag_id, plan, period.start, period.end, now, rights.receipts)
     failed_runs = [row.run_id for row in (*rows, *by_hand) if row.state == "failed" and row.run_id]
     failed = reasons(session, dag_id, failed_runs) if rights.reasons else {}
+    again = {run_id: retry.words if rights.reasons else "" for (_, run_id), retry in retries(session, dag_id).items()}
+    rows, by_hand = ([_retried(row, again) for row in some] for some in (rows, by_hand))
+    failed |= again
     return {
         "kind": period.kind,
         "timezone": period.zone.key,
@@ -58,6 +61,10 @@ def detail(
         "refused": _refused(session, [*rows, *by_hand]),
         "files": _files(session, [*rows, *by_hand]),
     }
+
+
+def _retried(row: WindowRow, again: dict[str, str]) -> WindowRow:
+    return replace(row, state="retrying") if row.state in ("running", "queued") and row.run_id in again else row
 
 
 def _period(plan: Schedule, last_start: datetime | None, now: datetime, before: datetime | None) -> Period:

@@ -1,5 +1,5 @@
 import { h } from "./dom.js";
-import { bytes, instant, number, plural, span } from "./format.js";
+import { bytes, coming, instant, number, plural, span } from "./format.js";
 import { airflowLink, runPath } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
@@ -36,6 +36,16 @@ export function lateWindows({ export: { late }, timezone }) {
   return h("section", { class: "notice warning", "aria-labelledby": "late-title" },
     h("strong", { id: "late-title" }, "Late windows"),
     h("ul", {}, late.map((each) => h("li", {}, line(each)))));
+}
+
+/** Why a run is not over: what its last try met, and when the next one is. */
+export function retryNotice({ export: { dag_id: dag, retry }, timezone }) {
+  if (!retry) return "";
+  const when = retry.at ? `at ${instant(retry.at, timezone)} (${coming(retry.at)})` : "is under way";
+  return h("section", { class: "notice warning", "aria-labelledby": "retry-title" },
+    h("strong", { id: "retry-title" }, "Retrying"), ` ${retry.task_id}: try ${retry.number} of ${retry.tries} ${when}. `,
+    retry.error ? h("span", { class: "reason" }, `${retry.error}: ${retry.message} `) : "",
+    airflowLink(runPath(dag, retry.run_id), {}, "Open the run"));
 }
 
 /** Windows with refused recipients, newest first. */

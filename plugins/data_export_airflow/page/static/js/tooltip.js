@@ -6,6 +6,7 @@ export const WINDOW_STATES = {
   delivered: "Delivered",
   empty: "Delivered, empty",
   failed: "Failed",
+  retrying: "Retrying",
   running: "Running",
   queued: "Queued",
   missing: "Missing",
