@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.models.errors import ParseImportError
 
-from data_export_airflow.alerting.listeners import FAILURE
+from data_export_airflow.alerting.callbacks import FAILURE
 from data_export_airflow.commands import status
 from data_export_airflow.commands.cli import main
 from data_export_airflow.commands.output import Progress, as_json, columns, joined, painted

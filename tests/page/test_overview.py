@@ -5,11 +5,14 @@ from typing import Any
 
 import pytest
 from airflow.models.dag import DagModel
+from airflow.models.taskinstance import TaskInstance
+from sqlalchemy import select
 
 from data_export_airflow.metadata.missing import MissingWindows
-from data_export_airflow.metadata.overview import ExportRow, at_a_glance
+from data_export_airflow.metadata.overview import ExportRow, at_a_glance, standing
 from data_export_airflow.metadata.receipts import Receipts
 from tests.page.history import History
+from tests.page.shown import shown as page_of
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC)
@@ -176,3 +179,41 @@ def test_a_broken_file_keeps_its_receipts(history: History, daily: str) -> None:
 def test_other_dags_are_none_of_ours(history: History, daily: str) -> None:
     assert [row.dag_id for row in at_a_glance(history.session, NOW, MissingWindows()).rows] == [daily]
     assert history.session.get(DagModel, "data_export_check") is not None
+
+
+def test_a_task_that_is_tried_again_says_what_it_met_and_when_it_goes_on(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)
+    run = history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running")
+    history.retry(run, "deliver", "TargetUnavailable: sftp.acme.example:22: refused", 3, 90, NOW)
+    row = row_of(history, daily)
+    assert row.state == "retrying"
+    assert row.retry is not None
+    assert (row.retry.error, row.retry.message) == ("TargetUnavailable", "sftp.acme.example:22: refused")
+    assert (row.retry.number, row.retry.tries, row.retry.at) == (4, 9, NOW + timedelta(seconds=90))
+    words = "deliver: TargetUnavailable: sftp.acme.example:22: refused (try 4 of 9 at 2026-03-10 01:01:30 UTC)"
+    (shown,), _ = standing(history.session, NOW)
+    assert (shown["state"], shown["reason"]) == ("retrying", words)
+    (window,) = [window for window in page_of(history, daily, NOW)["windows"] if window["run_id"] == run.run_id]
+    assert (window["state"], window["reason"]) == ("retrying", words)
+
+
+def test_it_stays_so_while_the_next_try_is_under_way(history: History, daily: str) -> None:
+    run = history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running")
+    history.retry(run, "deliver", "TargetUnavailable: refused", 3, 90, NOW)
+    ti = history.session.scalars(select(TaskInstance).where(TaskInstance.run_id == run.run_id)).one()
+    ti.prepare_db_for_next_try(history.session)
+    ti.state, ti.try_number, ti.retry_reason, ti.retry_delay_override = "running", 4, None, None
+    history.session.commit()
+    retry = row_of(history, daily).retry
+    assert retry is not None
+    assert (retry.error, retry.number, retry.at) == ("TargetUnavailable", 4, None)
+
+
+def test_a_task_that_was_cleared_is_not_retried(history: History, daily: str) -> None:
+    run = history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running")
+    history.retry(run, "deliver", None, 3, 90, NOW)
+    ti = history.session.scalars(select(TaskInstance).where(TaskInstance.run_id == run.run_id)).one()
+    ti.prepare_db_for_next_try(history.session)
+    ti.state, ti.try_number, ti.retry_reason, ti.retry_delay_override = "running", 4, None, None
+    history.session.commit()
+    assert row_of(history, daily).state == "running"

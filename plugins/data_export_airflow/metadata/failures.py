@@ -9,7 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any
 
@@ -17,9 +17,8 @@ from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.errors import ParseImportError
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.models.xcom import XComModel
-from sqlalchemy import Select, or_, select
+from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
 from data_export import errors
@@ -27,7 +26,7 @@ from data_export.config.fields import SUFFIXES, name_meant
 from data_export.config.models import dag_id as dag_id_of
 from data_export.config.models import name_of
 from data_export.wording import harmless
-from data_export_airflow.alerting.listeners import FAILURE
+from data_export_airflow.alerting.callbacks import FAILURE
 from data_export_airflow.dags.service_dags import CHECK_DAG, CHECK_TASK
 from data_export_airflow.metadata.exports import bound, ours
 
@@ -55,95 +54,19 @@ def failures_since(session: Session, since: datetime) -> list[Failure]:
     statement = (
         _statement()
         .join(DagModel, DagModel.dag_id == DagRun.dag_id)
-        .where(ours(DagModel.dag_id), DagModel.is_stale.is_(False), DagRun.end_date >= since)
+        .where(ours(DagModel.dag_id), DagModel.is_stale.is_(False))
+        .where(DagRun._state == "failed", DagRun.end_date >= since)
         .order_by(DagRun.end_date.desc())
     )
     return [_failure(row) for row in session.execute(statement)]
 
 
 def reasons(session: Session, dag_id: str, run_ids: Collection[str]) -> dict[str, str]:
-    """`task: error: message` of failed runs, by run_id."""
+    """`task: error: message` of failed runs, by run_id: of the task that failed first."""
     statement = _statement().where(DagRun.dag_id == dag_id, DagRun.run_id.in_(run_ids))
+    statement = statement.order_by(TaskInstance.end_date.desc(), TaskInstance.map_index.desc())
     found = map(_failure, session.execute(statement)) if run_ids else ()
     return {failure.run_id: f"{failure.task_id}: {failure.error}: {failure.message}" for failure in found}
-
-
-@dataclass(frozen=True, slots=True)
-class Retry:
-    """A task that has failed and is tried again: try `number` of `tries`, `at` some time; None while it is under way.
-
-    `error` is the class of what the last try met, and `message` its line.
-    """
-
-    dag_id: str
-    run_id: str
-    task_id: str
-    error: str
-    message: str
-    number: int
-    tries: int
-    at: datetime | None
-
-    @property
-    def words(self) -> str:
-        """As the page, `status` and the run's note say it."""
-        return retry_note(self.task_id, f"{self.error}: {self.message}", self.number, self.tries, self.at)
-
-
-def retry_note(task_id: str, reason: str, number: int, tries: int, at: datetime | None) -> str:
-    when = f" at {at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
-    return f"{task_id}: {reason} (try {number} of {tries}{when})"
-
-
-def retries(session: Session, dag_id: str | None = None) -> dict[tuple[str, str], Retry]:
-    """By dag_id and run_id, of the tasks that are tried again the one with the most tries behind it."""
-    task, past = TaskInstance, TaskInstanceHistory
-    same = (past.dag_id == task.dag_id) & (past.run_id == task.run_id) & (past.task_id == task.task_id)
-    before = same & (past.map_index == task.map_index) & (past.try_number == task.try_number - 1)
-    kept = (
-        (XComModel.dag_id == task.dag_id)
-        & (XComModel.run_id == task.run_id)
-        & (XComModel.task_id == task.task_id)
-        & (XComModel.map_index == task.map_index)
-        & (XComModel.key == FAILURE)
-    )
-    waits = task.state == "up_for_retry"
-    again = task.state.in_(("scheduled", "queued", "running")) & (task.try_number > 1) & past.retry_reason.is_not(None)
-    columns = (task.dag_id, task.run_id, task.task_id, task.state, task.try_number, task.max_tries, task.end_date)
-    statement = (
-        select(
-            *columns, task.retry_delay_override, task.retry_reason, past.retry_reason.label("before"), XComModel.value
-        )
-        .outerjoin(past, before)
-        .outerjoin(XComModel, kept)
-        .where(or_(waits, again), task.dag_id == dag_id if dag_id else ours(task.dag_id))
-        .order_by(task.try_number)
-    )
-    return {(row.dag_id, row.run_id): _retry(row) for row in session.execute(statement)}
-
-
-def _retry(row: Any) -> Retry:
-    is_waiting = row.state == "up_for_retry"
-    error, _, message = ((row.retry_reason if is_waiting else row.before) or "").partition(": ")
-    if not message:
-        kept = row.value or {"error": "Unknown", "message": "see the task's log"}
-        error, message = kept["error"], kept["message"]
-    at = (
-        row.end_date + timedelta(seconds=row.retry_delay_override)
-        if row.end_date and row.retry_delay_override
-        else None
-    )
-    number = row.try_number + is_waiting
-    return Retry(
-        row.dag_id,
-        row.run_id,
-        row.task_id,
-        harmless(error),
-        harmless(message, 2000),
-        number,
-        max(row.max_tries + 1, number),
-        at if is_waiting else None,
-    )
 
 
 def by_reason(found: list[Failure]) -> list[dict[str, Any]]:
@@ -193,7 +116,7 @@ def _statement() -> Select[Any]:
             & (XComModel.map_index == TaskInstance.map_index)
             & (XComModel.key == FAILURE),
         )
-        .where(DagRun._state == "failed", TaskInstance.state == "failed")
+        .where(TaskInstance.state == "failed")
     )
 
 

@@ -13,8 +13,8 @@ from data_export.delivery.registry import kinds
 from data_export.wording import duration_in_words
 from data_export_airflow.dags.factory import INVALID_TAG
 from data_export_airflow.metadata.exports import Newest, newest, ranges_by_hand
-from data_export_airflow.metadata.failures import Retry, problems, reasons, retries
-from data_export_airflow.metadata.late import Lateness, LateNow, late_now
+from data_export_airflow.metadata.failures import problems, reasons
+from data_export_airflow.metadata.late import Lateness, LateNow, Retry, late_now, retries
 from data_export_airflow.metadata.missing import Missing, MissingWindows
 from data_export_airflow.metadata.receipts import Delivery, Receipts, RunKey
 

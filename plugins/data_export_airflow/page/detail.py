@@ -8,7 +8,8 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from data_export_airflow.metadata.access import ALL, Rights
-from data_export_airflow.metadata.failures import reasons, retries
+from data_export_airflow.metadata.failures import reasons
+from data_export_airflow.metadata.late import retries
 from data_export_airflow.metadata.receipts import receipts
 from data_export_airflow.metadata.windows import Schedule, WindowRow, sample, schedule, totals, windows
 from data_export_airflow.page.periods import Period, kind_of, period_around
