@@ -128,7 +128,7 @@ def check_https(found: Connection) -> None:
     Raises:
         ConfigError: a customer's data would go to another machine without TLS.
     """
-    for key, address in _endpoints(found.extra_dejson):
+    for key, address in endpoints(found.extra_dejson):
         scheme, _, rest = address.strip().partition("://")
         if scheme.lower() == "http" and not _LOCAL.fullmatch(rest):
             raise ConfigError(
@@ -137,10 +137,11 @@ def check_https(found: Connection) -> None:
             )
 
 
-def _endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and address of each server that a connection's extra names."""
     for key, value in extra.items():
         if isinstance(value, dict):
-            yield from _endpoints(value)
+            yield from endpoints(value)
         elif isinstance(value, str) and ("endpoint" in key.lower() or key == "host"):
             yield key, value
 

@@ -54,6 +54,11 @@ class SealedSteps:
             _require_as_filed(self.plan, context, settings)
         self._steps = Steps(self.plan, settings)
 
+    @property
+    def has_console(self) -> bool:
+        """Whether the provider's console shows what the run delivers."""
+        return self._steps.has_console
+
     def extract(self, site_id: str, attempt: int) -> Result:
         self._check(site_id)
         return self._seal.sign(EXTRACTED, self._steps.extract(UUID(site_id), attempt).to_dict())

@@ -18,7 +18,7 @@ from data_export.pipeline.staging import clean_up
 from data_export.plan import ExportPlan, prepare
 from data_export.receipt import Extracted, ImagesCopied, Receipt, SiteReceipt, Transformed
 from data_export.window import ExportWindow
-from data_export_airflow.connections.clients import destination, smtp_factory, store
+from data_export_airflow.connections.clients import AirflowConnections, destination, has_console, smtp_factory, store
 from data_export_airflow.connections.source import source_dsn
 
 
@@ -81,6 +81,13 @@ class Steps:
                 receipt = deliver_receipts(self.plan, receipt, target, staging)
         clean_up(self.plan, receipt, self.settings, staging, now)
         return receipt
+
+    @property
+    def has_console(self) -> bool:
+        """Whether the provider's console shows what the run delivers."""
+        config = self.plan.export.connector_config
+        conn_id: str | None = getattr(config, "conn_id", None)
+        return has_console(config.address() or "", AirflowConnections("", self.settings.targets), conn_id)
 
     @property
     def _by_mail(self) -> bool:

@@ -1,5 +1,6 @@
 """The windows of one export, due or not, each with what became of it."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,7 @@ from data_export_airflow.schedule.windows import latest_bounds, latest_length, s
 
 MAX_WINDOWS = 10_000
 _SAMPLE = 10
+_ABOUT = re.compile(r"^- \*\*([\w ]+)\*\*: (?!\[)(.+)$", re.MULTILINE)
 _UNFINISHED = {"failed": "failed", "running": "running", "queued": "queued"}
 _RUNS = (
     DagRun.run_id,
@@ -70,6 +72,8 @@ class Schedule:
     #: Most runs at once, the limit of that name.
     max_active_runs: int
     timetable: Any
+    #: Label and text of what the DAG says of its export: target, owner, customer file, configuration.
+    about: tuple[tuple[str, str], ...] = ()
 
     def length(self, now: datetime) -> timedelta:
         """Of the last complete window; zero where the export has no schedule."""
@@ -98,6 +102,7 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
         periodic=dag.timetable.periodic,
         max_active_runs=dag.max_active_runs,
         timetable=dag.timetable,
+        about=tuple(_ABOUT.findall(dag.doc_md or "")),
     )
 
 

@@ -10,9 +10,11 @@ from airflow.sdk import BaseOperator, RetryDecision, RetryPolicy
 from airflow.sdk.definitions.context import Context
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
+from data_export.config.models import name_of
 from data_export.config.problems.problems import BrokenFile
 from data_export.errors import PermanentError, TransientError
 from data_export.wording import harmless
+from data_export_airflow.operators.links import ExportPageLink
 
 if TYPE_CHECKING:
     from data_export_airflow.execution.sealed import SealedSteps
@@ -163,10 +165,12 @@ class PlannedOperator(ExportOperator):
 
     template_fields: Sequence[str] = ("plan",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json"}
+    operator_extra_links: Any = (ExportPageLink(),)
 
     def __init__(self, *, plan: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
+        self.shown_export = ""
 
     def steps(self, context: Context) -> "SealedSteps":
         """The steps of the run that signed this plan.
@@ -177,4 +181,6 @@ class PlannedOperator(ExportOperator):
         """
         from data_export_airflow.execution.sealed import SealedSteps  # late: parsing a DAG does not need it
 
-        return SealedSteps(self.plan, {**context})
+        steps = SealedSteps(self.plan, {**context})
+        self.shown_export = steps.plan.name if name_of(context["ti"].dag_id) == steps.plan.name else ""
+        return steps

@@ -45,7 +45,7 @@ from data_export_airflow.metadata.overview import (
     with_delivery,
 )
 from data_export_airflow.page.cache import Cached
-from data_export_airflow.page.detail import detail
+from data_export_airflow.page.detail import detail, files_of
 from data_export_airflow.page.search import Asked, SortKey, listing, permitted
 
 STATIC = FilePath(__file__).parent / "static"
@@ -152,6 +152,14 @@ def one_receipt(
     if found is None:
         raise HTTPException(404, f"{dag_id} has no receipt {event_id}")
     return found
+
+
+@router.get("/exports/{dag_id}/files/{event_id}", dependencies=[*of_an_export, may_read_receipts])
+def files_of_one(
+    dag_id: str, event_id: Annotated[int, Path(ge=0, le=_MOST_EVENTS)], session: SessionDep
+) -> dict[str, Any]:
+    """Where the files of a delivery are."""
+    return files_of(one_receipt(dag_id, event_id, session))
 
 
 @router.get("/exports/{dag_id}/backfills", dependencies=of_an_export)

@@ -4,7 +4,7 @@ import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
-import { files, lateWindows, missingImages, ranges, refused, retryNotice } from "./sections.js";
+import { about, files, lateWindows, missingImages, ranges, refused, retryNotice } from "./sections.js";
 import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords } from "./format.js";
 import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, retrying, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
@@ -63,6 +63,7 @@ function show(data) {
     files(data, dagId),
     missingImages(data),
     ranges(data, dagId),
+    about(data),
   );
   main.removeAttribute("aria-busy");
 }

@@ -62,6 +62,18 @@ export function airflowLink(path, attributes, ...children) {
   return h("a", { href, ...attributes, onclick: (event) => leave(event, href) }, ...children);
 }
 
+/** A link to another site, in a tab of its own, which the frame may open only through its parent. */
+export function outsideLink(href, attributes, ...children) {
+  const away = (event) => {
+    event.preventDefault();
+    const link = Object.assign(window.parent.document.createElement("a"), { href, target: "_blank", rel: "noopener noreferrer" });
+    window.parent.document.body.append(link);
+    link.click();
+    link.remove();
+  };
+  return h("a", { href, ...attributes, onclick: away }, ...children);
+}
+
 export const runPath = (dagId, runId) => `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}`;
 export const dagPath = (dagId) => `dags/${encodeURIComponent(dagId)}`;
 export const exportPage = (dagId) => `export.html?dag=${encodeURIComponent(dagId)}`;
