@@ -113,7 +113,7 @@ def test_every_state_is_there_with_its_meaning(installation: None, opened: Opene
     page = opened("?sort=state")
     states = page.locator("#body .badge").all_text_contents()
     assert [*dict.fromkeys(states)] == [
-        "Broken file", "Failed", "Late", "Running", "New", "Ended, incomplete", "Paused", "Off", "On time"
+        "Broken file", "Failed", "Late", "Retrying", "Running", "New", "Ended, incomplete", "Paused", "Off", "On time"
     ]  # fmt: skip
     for badge in page.locator("#body .badge").all():
         assert badge.get_attribute("title")
