@@ -41,7 +41,7 @@ export function lateness(item) {
 export function retrying({ retry }) {
   if (!retry) return null;
   const when = retry.at ? coming(retry.at) : "under way";
-  return h("span", { class: "warn", title: [retry.task_id, retry.message].filter(Boolean).join(": ") }, ` ${retry.error ? `${retry.error}, ` : ""}try ${retry.number} of ${retry.tries} ${when}`);
+  return h("span", { class: "warn retry", title: [retry.task_id, retry.message].filter(Boolean).join(": ") }, ` ${retry.error ? `${retry.error}, ` : ""}try ${retry.number} of ${retry.tries} ${when}`);
 }
 
 /** Why late windows are not known, and the fix; empty if they are known. */
