@@ -6,7 +6,7 @@ from typing import Any
 from airflow.plugins_manager import AirflowPlugin
 
 from data_export_airflow.alerting import listeners
-from data_export_airflow.metadata.guards import guard_backfills, guard_manual_runs
+from data_export_airflow.metadata.guards import guard_backfills, guard_manual_runs, note_retries
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
 log = logging.getLogger(__name__)
@@ -45,3 +45,4 @@ class DataExportPlugin(AirflowPlugin):
     def on_load(cls, *_: Any, **__: Any) -> None:
         guard_backfills()
         guard_manual_runs()
+        note_retries()

@@ -31,7 +31,12 @@ class SettledCronTimetable(CronDataIntervalTimetable):
         self, cron: str, timezone: Any, settle: timedelta, start: DateTime | None = None, end: DateTime | None = None
     ) -> None:
         super().__init__(cron, timezone)
+        self.description = f"{self.description or cron}, {self._timezone.name} time"  # as Airflow's pages show it
         self.settle, self.start, self.end = settle, start, end
+
+    @property
+    def summary(self) -> str:
+        return f"{self._expression} ({self._timezone.name})"
 
     def serialize(self) -> dict[str, Any]:
         return {

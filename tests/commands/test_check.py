@@ -1,7 +1,9 @@
 """`check`: how a server is written, and the pools of an installation."""
 
 import json
+import re
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -35,14 +37,41 @@ def test_a_broken_file_fails_and_keeps_no_other_from_being_checked(
     (tmp_path / "whole.yaml").write_text(whole)
     assert main(["check", "--all"]) == 1
     broken, _, other = capsys.readouterr().out.partition("\n\n")
-    assert broken.startswith("a-broken\ncustomer file  FAILED")
+    assert broken.startswith("a-broken\nFAILED  customer file ")
     assert "did you mean interval?" in broken
-    assert other.startswith("whole\n")
+    assert other.startswith("whole\nok      customer file ")
+    assert re.fullmatch(r"2 exports, \d+ steps, \d+ failed", other.splitlines()[-1])
     assert "Airflow connection 'export_source' is missing" in other
     assert main(["check", "--all", "--json"]) == 1
     first, *rest = json.loads(capsys.readouterr().out)
     assert (first["export"], first["step"], first["ok"]) == ("a-broken", "customer file", False)
     assert {row["export"] for row in rest} == {"whole"}
+
+
+def test_what_exports_share_is_tried_once_and_a_collision_is_no_all_ok(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.yaml").write_text(GOOD % "acme")  # into the same folder
+    assert main(["check", "one", "two", "--json"]) == 1
+    rows = json.loads(capsys.readouterr().out)
+    assert sum("one.yaml and two.yaml would write the same files" in row["detail"] for row in rows) == 1
+    assert sum("two.yaml and one.yaml would write the same files" in row["detail"] for row in rows) == 1
+    (first, second) = (row["detail"] for row in rows if row["step"] == "source: connection")
+    assert "export_source" in first
+    assert second == "as for one"
+
+
+def test_windows_that_break_a_limit_are_a_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    text = (GOOD % "acme").rstrip()
+    later = datetime.now(UTC).date() + timedelta(days=9)
+    (tmp_path / "acme.yaml").write_text(f"{text}\nlimits: {{earliest: {later}}}\n")
+    main(["check", "acme"])
+    assert re.search("FAILED  limits .*limits.earliest", capsys.readouterr().out)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "[::ffff:127.0.0.1]"])
@@ -100,7 +129,7 @@ def test_a_pool_that_is_missing_or_empty_is_told_and_init_makes_the_missing(
     (tmp_path / "acme.yaml").write_text(GOOD % "acme")
     assert main(["check", "acme"]) == 1
     shown = capsys.readouterr().out.splitlines()
-    assert sum("FAILED  is missing, so that tasks wait for ever" in line for line in shown) == len(POOLS)
+    assert sum(line.startswith("FAILED") and "is missing, so that tasks wait" in line for line in shown) == len(POOLS)
     assert main(["init"]) == 0
     assert [one.detail for one in check_pools()] == ["4 slots", "16 slots"]
     Pool.create_or_update_pool("data_export_delivery", slots=0, description="", include_deferred=False)

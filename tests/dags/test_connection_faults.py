@@ -142,12 +142,12 @@ def test_a_fault_that_nobody_thought_of_is_one_failed_step_without_its_words(
     monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
     (tmp_path / "acme.yaml").write_text(GOOD % "acme")
     monkeypatch.setattr(connections, "BaseHook", SimpleNamespace(get_connection=broken))
-    results = check_export("acme")
+    results = list(check_export("acme"))
     assert {result.step for result in results if not result.ok} >= {
         "source: connection",
         "images: connection",
         "target: connection",
     }
-    failed = [result.detail for result in results if not result.ok]
+    failed = [result.detail for result in results if not result.ok and not result.step.startswith("pool")]
     assert all("fails with OSError in test_connection_faults.py, line " in detail for detail in failed)
     assert CANARY not in str(results)

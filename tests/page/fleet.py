@@ -67,7 +67,10 @@ def fill(history: History, days: int = 60) -> None:
             _failed(history, healed, back, FULL)
     _failed(history, states, 1, DENIED)
     _delivered(history, healed, 1, 90)
-    history.run(running, TODAY - DAY, TODAY, "running", began=datetime.now(UTC) - timedelta(minutes=3))
+    now = datetime.now(UTC)
+    history.run(running, TODAY - DAY, TODAY, "running", began=now - timedelta(minutes=3))
+    again = history.run(healed, TODAY - 3 * DAY, TODAY - 2 * DAY, "running", run_type="backfill", run_id="backfill__1")
+    history.retry(again, "deliver", "TargetUnavailable: sftp.fjord.example:22: connection refused", 3, 900, now)
     _others(history)
     history.session.get_one(DagModel, paused).is_paused = True
     history.next_window(late, TODAY - 2 * DAY, TODAY - DAY)  # which the scheduler did not create

@@ -242,6 +242,14 @@ class History:
             self.session.add(row)
         self.session.commit()
 
+    def retry(self, run: DagRun, task_id: str, reason: str | None, number: int, seconds: float, at: datetime) -> None:
+        """A try of a task has failed `at` some time, and is made again after so many seconds."""
+        self.result(run, task_id, "failure", None, state="up_for_retry")
+        ti = self.session.scalars(select(TaskInstance).where(TaskInstance.run_id == run.run_id)).one()
+        ti.try_number, ti.max_tries, ti.end_date = number, 8, at
+        ti.retry_reason, ti.retry_delay_override = reason, seconds
+        self.session.commit()
+
     def _asset(self, dag: str) -> int:
         name = "data_export/" + dag.removeprefix("data_export__").replace("_", "-")
         found = self.session.scalar(select(AssetModel.id).where(AssetModel.name == name))

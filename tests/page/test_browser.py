@@ -113,7 +113,7 @@ def test_every_state_is_there_with_its_meaning(installation: None, opened: Opene
     page = opened("?sort=state")
     states = page.locator("#body .badge").all_text_contents()
     assert [*dict.fromkeys(states)] == [
-        "Broken file", "Failed", "Late", "Running", "New", "Ended, incomplete", "Paused", "Off", "On time"
+        "Broken file", "Failed", "Late", "Retrying", "Running", "New", "Ended, incomplete", "Paused", "Off", "On time"
     ]  # fmt: skip
     for badge in page.locator("#body .badge").all():
         assert badge.get_attribute("title")
@@ -208,7 +208,7 @@ def test_a_viewer_may_look_but_not_start_anything(installation: None, opened: Op
 def test_a_check_tells_each_step_or_its_fix_and_is_started_from_here(installation: None, opened: Opened) -> None:
     page = opened(PAGES["export"])
     card = page.get_by_role("region", name="Check")
-    expect(card).to_contain_text("1 fault")
+    expect(card).to_contain_text("5 steps, 1 failed")
     expect(card.get_by_role("row", name=re.compile("storage.objects.create"))).to_contain_text("grant storage.objects")
     expect(card.get_by_role("link", name="log")).to_have_attribute(
         "href", re.compile("/dags/data_export_check/runs/manual__check/tasks/check/mapped/0$")

@@ -6,7 +6,7 @@ from sqlalchemy import update
 
 from data_export.window import ExportWindow
 from data_export_airflow.metadata.backfills import under_way
-from data_export_airflow.page.detail import detail
+from data_export_airflow.page.detail import detail, files_of
 from tests.page.history import SITE, History
 from tests.page.shown import DAY, NOW, START, shown
 
@@ -39,7 +39,8 @@ def test_where_the_files_are_and_which_images_were_missing(history: History, dai
         "revision": 1,
         "offered": None,
     }
-    assert (found["files"]["target"], found["files"]["window_start"]) == ("gs://customer-bucket/", START + DAY)
+    assert found["files"]["target"] == "gs://customer-bucket/"
+    assert found["files"]["window"] == ExportWindow(START + DAY, START + 2 * DAY).to_dict()
     assert found["files"]["sites"][0]["uri"].endswith("2026-03-02_00:00:00.json")
     names = ["image-0.jpg", "image-1.jpg"]
     assert found["missing_images"] == [{"start": START, "count": 2, "names": names, "lists": []}]
@@ -114,3 +115,17 @@ def test_runs_at_once_are_limited_as_the_customer_file_says(history: History) ->
 
 def test_a_dag_that_airflow_does_not_know(history: History) -> None:
     assert detail(history.session, "data_export__nobody", None, NOW, None) is None
+
+
+def test_what_the_customer_file_says_is_shown_before_the_first_delivery(history: History) -> None:
+    about = dict(shown(history, history.export("acme", owner="ann@platform.example"))["about"])
+    assert "gs://customer-bucket/acme/" in about["Target"]
+    assert (about["Owner"], about["Customer file"].endswith("acme.yaml`")) == ("`ann@platform.example`", True)
+    assert '"export_images": true' in about["Configuration"]
+
+
+@pytest.mark.parametrize("console", [True, False])
+def test_a_file_is_linked_where_the_console_shows_it(console: bool) -> None:
+    receipt = {"sites": [{"uri": "s3://bucket/a.json"}], "console": console}
+    address = "https://s3.console.aws.amazon.com/s3/object/bucket?prefix=a.json"
+    assert files_of(receipt)["sites"][0]["console"] == (address if console else "")

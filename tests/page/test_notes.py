@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 import pytest
 
 from data_export.receipt import Receipt, is_summary
-from data_export_airflow.alerting.listeners import on_dag_run_success
+from data_export_airflow.alerting.listeners import is_ours, on_dag_run_failed, on_dag_run_success
+from data_export_airflow.metadata.guards import _NOTES, note_retries, note_retry
 from tests.page.history import SITE, History
 
 START, END = datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC)
@@ -57,3 +58,39 @@ def test_a_summary_is_known_by_its_words() -> None:
         "1 files kept that differ, 1 records quarantined, 1 recipients refused"
     )
     assert is_summary(receipt(1_204).summary())
+
+
+REASON = {"error": "AccessDenied", "message": "grant storage.objects.create"}
+
+
+@pytest.mark.parametrize(
+    ("before", "renewed"),
+    [(None, True), ("Retrying: deliver: TargetUnavailable: 503 (try 9 of 9)", True), ("Failed: see with Ann", False)],
+)
+def test_a_failed_run_says_why_as_the_page_does(history: History, before: str | None, renewed: bool) -> None:
+    run = history.run(history.export("acme"), START, END, "failed")
+    history.result(run, "deliver", "failure", REASON)
+    run.note = before
+    history.session.commit()
+    on_dag_run_failed(run, "")
+    assert run.note == ("Failed: deliver: AccessDenied: grant storage.objects.create" if renewed else before)
+
+
+def test_a_run_whose_task_is_tried_again_says_why_and_when(history: History) -> None:
+    note_retries()
+    run = history.run(history.export("acme"), START, END, "running")
+    history.retry(run, "deliver", "TargetUnavailable: sftp.acme.example: refused", 3, 90, END)
+    _NOTES.submit(int).result()  # until what was submitted before is over
+    history.session.expire_all()
+    words = "deliver: TargetUnavailable: sftp.acme.example: refused (try 4 of 9 at 2025-03-17 00:01:30 UTC)"
+    assert run.note == f"Retrying: {words}"
+    assert is_ours(run.note)
+
+
+def test_and_leaves_what_a_person_wrote(history: History) -> None:
+    run = history.run(history.export("acme"), START, END, "running")
+    run.note = "Ann calls them"
+    history.retry(run, "deliver", "TargetUnavailable: refused", 3, 90, END)
+    note_retry(run.dag_id, run.run_id)
+    history.session.expire_all()
+    assert run.note == "Ann calls them"

@@ -1,14 +1,18 @@
 """Every export at a glance: states and lag, from Airflow's own tables."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from airflow.models.dag import DagModel
+from airflow.models.taskinstance import TaskInstance
+from sqlalchemy import select
 
 from data_export_airflow.metadata.missing import MissingWindows
-from data_export_airflow.metadata.overview import ExportRow, at_a_glance
+from data_export_airflow.metadata.overview import ExportRow, at_a_glance, standing
 from data_export_airflow.metadata.receipts import Receipts
 from tests.page.history import History
+from tests.page.shown import shown as page_of
 
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 MIDNIGHT = datetime(2026, 3, 10, tzinfo=UTC)
@@ -65,6 +69,42 @@ def test_a_range_by_hand_tells_nothing_of_the_schedule(history: History, daily: 
     history.run(
         daily, MIDNIGHT - DAY, MIDNIGHT, "failed", run_id="manual", run_type="manual", logical_date=NOW, conf=conf
     )
+    assert row_of(history, daily).state == "delivered"
+
+
+def _by_hand(history: History, dag: str, start: datetime, end: datetime, state: str = "success", **more: Any) -> None:
+    conf = {"from": start.isoformat(), "to": end.isoformat()}
+    options = {"run_id": "hand", "run_type": "manual", "logical_date": None, "conf": conf, "began": NOW}
+    history.run(dag, start, end, state, **options | more)
+
+
+@pytest.mark.parametrize("logical_date", [None, NOW])
+@pytest.mark.parametrize(("state", "shown"), [("success", "delivered"), ("failed", "failed"), ("running", "running")])
+def test_a_range_by_hand_counts_by_the_windows_it_holds(
+    history: History, daily: str, state: str, shown: str, logical_date: datetime | None
+) -> None:
+    history.run(daily, MIDNIGHT - 9 * DAY, MIDNIGHT - 8 * DAY)
+    _by_hand(history, daily, MIDNIGHT - 4 * DAY, MIDNIGHT, state, logical_date=logical_date)
+    row = row_of(history, daily)
+    assert row.state == shown
+    assert row.lag_seconds == (3600 if state == "success" else 8 * 86_400 + 3600)
+
+
+def test_an_export_that_was_only_run_by_hand_is_not_new(history: History, daily: str) -> None:
+    _by_hand(history, daily, MIDNIGHT - 4 * DAY, MIDNIGHT - DAY)
+    row = row_of(history, daily)
+    assert (row.state, row.delivered_end) == ("delivered", MIDNIGHT - DAY)
+
+
+def test_of_a_part_of_a_window_the_schedule_learns_nothing(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - 9 * DAY, MIDNIGHT - 8 * DAY)
+    _by_hand(history, daily, MIDNIGHT - 2 * HOUR, MIDNIGHT, "failed")
+    assert row_of(history, daily).state == "delivered"
+
+
+def test_a_failed_range_takes_back_nothing(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT)
+    _by_hand(history, daily, MIDNIGHT - 4 * DAY, MIDNIGHT, "failed")
     assert row_of(history, daily).state == "delivered"
 
 
@@ -139,3 +179,41 @@ def test_a_broken_file_keeps_its_receipts(history: History, daily: str) -> None:
 def test_other_dags_are_none_of_ours(history: History, daily: str) -> None:
     assert [row.dag_id for row in at_a_glance(history.session, NOW, MissingWindows()).rows] == [daily]
     assert history.session.get(DagModel, "data_export_check") is not None
+
+
+def test_a_task_that_is_tried_again_says_what_it_met_and_when_it_goes_on(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)
+    run = history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running")
+    history.retry(run, "deliver", "TargetUnavailable: sftp.acme.example:22: refused", 3, 90, NOW)
+    row = row_of(history, daily)
+    assert row.state == "retrying"
+    assert row.retry is not None
+    assert (row.retry.error, row.retry.message) == ("TargetUnavailable", "sftp.acme.example:22: refused")
+    assert (row.retry.number, row.retry.tries, row.retry.at) == (4, 9, NOW + timedelta(seconds=90))
+    words = "deliver: TargetUnavailable: sftp.acme.example:22: refused (try 4 of 9 at 2026-03-10 01:01:30 UTC)"
+    (shown,), _ = standing(history.session, NOW)
+    assert (shown["state"], shown["reason"]) == ("retrying", words)
+    (window,) = [window for window in page_of(history, daily, NOW)["windows"] if window["run_id"] == run.run_id]
+    assert (window["state"], window["reason"]) == ("retrying", words)
+
+
+def test_it_stays_so_while_the_next_try_is_under_way(history: History, daily: str) -> None:
+    run = history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running")
+    history.retry(run, "deliver", "TargetUnavailable: refused", 3, 90, NOW)
+    ti = history.session.scalars(select(TaskInstance).where(TaskInstance.run_id == run.run_id)).one()
+    ti.prepare_db_for_next_try(history.session)
+    ti.state, ti.try_number, ti.retry_reason, ti.retry_delay_override = "running", 4, None, None
+    history.session.commit()
+    retry = row_of(history, daily).retry
+    assert retry is not None
+    assert (retry.error, retry.number, retry.at) == ("TargetUnavailable", 4, None)
+
+
+def test_a_task_that_was_cleared_is_not_retried(history: History, daily: str) -> None:
+    run = history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running")
+    history.retry(run, "deliver", None, 3, 90, NOW)
+    ti = history.session.scalars(select(TaskInstance).where(TaskInstance.run_id == run.run_id)).one()
+    ti.prepare_db_for_next_try(history.session)
+    ti.state, ti.try_number, ti.retry_reason, ti.retry_delay_override = "running", 4, None, None
+    history.session.commit()
+    assert row_of(history, daily).state == "running"

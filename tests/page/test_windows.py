@@ -1,9 +1,11 @@
 """One export's calendar: which windows there are, what became of each, and where they stand."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
+from airflow.models.dagrun import DagRun
 
 from tests.page.history import History
 from tests.page.shown import DAY, HOUR, NOW, START, shown, states
@@ -158,6 +160,67 @@ def test_a_range_by_hand_stands_apart(history: History, daily: str) -> None:
     found = shown(history, daily)
     assert [(window["start"], window["state"]) for window in found["by_hand"]] == [(start, "delivered")]
     assert {window["run_id"] for window in found["windows"]} == {None}
+
+
+def by_hand(history: History, dag: str, start: datetime, end: datetime, state: str = "success", **more: Any) -> DagRun:
+    """Triggered with `from` and `to`: without a logical date, as the command line does, unless one is given."""
+    number = more.pop("number", 1)
+    options = {"run_id": f"hand-{number}", "run_type": "manual", "logical_date": None, "conf": _range(start, end)}
+    return history.run(dag, start, end, state, began=NOW + number * HOUR, **options | more)
+
+
+def test_a_range_by_hand_covers_the_windows_it_holds(history: History, daily: str) -> None:
+    by_hand(history, daily, START + 12 * HOUR, START + 5 * DAY + HOUR, orders=50)
+    found = shown(history, daily)
+    assert found["states"]["delivered"] == 4
+    assert [f"2026-03-0{day}" for day in (2, 3, 4, 5)] == [
+        day for day, state in states(found).items() if state == "delivered"
+    ]
+    assert found["totals"]["work_orders"] == 50  # of one file, not of four
+    assert {window["totals"] and window["totals"]["work_orders"] for window in found["windows"]} == {None}
+    assert found["files"]["sites"]
+
+
+def test_a_range_that_is_a_window_has_its_figures(history: History, daily: str) -> None:
+    by_hand(history, daily, START, START + DAY, orders=50)
+    found = shown(history, daily)
+    assert (found["windows"][0]["totals"]["work_orders"], found["totals"]["work_orders"]) == (50, 50)
+
+
+@pytest.mark.parametrize("state", ["failed", "running", "queued"])
+def test_so_does_one_that_failed_or_is_under_way(history: History, daily: str, state: str) -> None:
+    by_hand(history, daily, START, START + 2 * DAY, state)
+    assert shown(history, daily)["states"][state] == 2
+
+
+@pytest.mark.parametrize("first", ["failed", "success"])
+def test_a_failed_range_takes_back_nothing_and_a_later_one_makes_good(history: History, daily: str, first: str) -> None:
+    other = "success" if first == "failed" else "failed"
+    by_hand(history, daily, START, START + 2 * DAY, first)
+    by_hand(history, daily, START, START + 3 * DAY, other, number=2)
+    found = list(states(shown(history, daily)).values())
+    assert found[:3] == ["delivered", "delivered", "delivered" if other == "success" else "failed"]
+
+
+def test_a_range_makes_good_the_failed_run_of_its_window(history: History, daily: str) -> None:
+    history.run(daily, START, START + DAY, "failed")
+    by_hand(history, daily, START, START + 2 * DAY)
+    assert list(states(shown(history, daily)).values())[:2] == ["delivered", "delivered"]
+
+
+def test_a_range_is_in_the_calendar_of_its_time_whenever_it_was_run(history: History) -> None:
+    dag = history.export("old", start="2023-01-01")
+    day = datetime(2024, 6, 1, tzinfo=UTC)
+    by_hand(history, dag, day, day + DAY, logical_date=NOW)
+    older = shown(history, dag, before=shown(history, dag)["older"])
+    assert states(older)["2024-06-01"] == "delivered"
+
+
+def test_a_failed_trigger_without_a_range_is_of_the_last_complete_window(history: History, daily: str) -> None:
+    run = by_hand(history, daily, START + 2 * DAY, START + 3 * DAY, "failed", conf={})
+    run.run_after = START + 3 * DAY + HOUR
+    history.session.commit()
+    assert states(shown(history, daily))["2026-03-03"] == "failed"
 
 
 @pytest.mark.parametrize("conf", [{"from": "yesterday", "to": "today"}, {"from": "2026-01-01", "to": "2026-01-02"}])

@@ -82,7 +82,7 @@ def test_a_check_is_run_from_the_page_and_its_steps_are_shown(page: Page) -> Non
     page.goto(f"export.html?dag={DAG}")
     card = page.get_by_role("region", name="Check")
     card.get_by_role("button", name="Check now").click()
-    expect(card).to_contain_text("All ok", timeout=120_000)
+    expect(card).to_contain_text("all ok", timeout=120_000)
     expect(card.get_by_role("row", name=re.compile("target"))).not_to_have_count(0)
     card.get_by_role("link", name="log").click()
     page.wait_for_url("**/dags/data_export_check/runs/**/tasks/check/mapped/0")

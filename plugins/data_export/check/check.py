@@ -35,12 +35,23 @@ def check_source(
     dsn: str, export: CustomerExport, row_security: RowSecurity = "refuse", sql_folder: Path = SQL_FOLDER
 ) -> list[CheckResult]:
     """Whether the source lets us in, by which TLS, plans the export's own queries, and knows the sites."""
+    results = check_connection(dsn, row_security)
+    return [*results, *(check_queries(dsn, export, row_security, sql_folder) if results[-1].ok else [])]
+
+
+def check_connection(dsn: str, row_security: RowSecurity = "refuse") -> list[CheckResult]:
+    """Whether the source lets us in, and by which TLS."""
     results = Results()
     with results.step("source: connection", ""), open_source(dsn, row_security=row_security) as source:
         secured = _transport(source, dsn)
-    if not results[-1].ok:
-        return results
-    results[-1] = CheckResult("source: connection", True, secured)
+    return [CheckResult("source: connection", True, secured)] if results[-1].ok else results
+
+
+def check_queries(
+    dsn: str, export: CustomerExport, row_security: RowSecurity = "refuse", sql_folder: Path = SQL_FOLDER
+) -> list[CheckResult]:
+    """Whether the source plans the export's own queries, and knows the sites."""
+    results = Results()
     now = datetime.now(UTC).replace(microsecond=0)
     day = ExportWindow(now - timedelta(days=1), now)
     with results.step("source: queries", ""):

@@ -45,9 +45,20 @@ class Results(list[CheckResult]):
         return self[-1].ok
 
 
-def table(results: Sequence[CheckResult]) -> str:
-    """The results as lines of text: step, ok or FAILED, detail."""
-    width = max((len(result.step) for result in results), default=0)
-    return "\n".join(
-        f"{result.step:<{width}}  {'ok    ' if result.ok else 'FAILED'}  {result.detail}" for result in results
-    )
+#: Longer than most steps' names, so that rows that are shown as they come stand in columns.
+_WIDTH = 36
+
+
+def row(result: CheckResult, verdict: str | None = None) -> str:
+    """One line: ok or FAILED, or the verdict as it is to be shown; step; finding."""
+    return f"{verdict or shown(result)}  {result.step:<{_WIDTH}}  {result.detail}".rstrip()
+
+
+def shown(result: CheckResult) -> str:
+    return "ok    " if result.ok else "FAILED"
+
+
+def verdict(results: Sequence[CheckResult]) -> str:
+    """`14 steps, 1 failed` or `14 steps, all ok`."""
+    failed = sum(not result.ok for result in results)
+    return f"{len(results):,} step{'s' * (len(results) != 1)}, {f'{failed:,} failed' if failed else 'all ok'}"

@@ -9,6 +9,8 @@ from data_export.errors import DataExportError, line_of
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
+#: Key of the XCom in which a failed task keeps why.
+FAILURE = "failure"
 log = logging.getLogger(__name__)
 #: The XCom that holds why a try failed (`data_export_airflow.alerting.listeners`).
 FAILURE = "failure"

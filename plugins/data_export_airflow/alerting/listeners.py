@@ -1,6 +1,7 @@
 """Writes each finished run's summary where a person looks first: the note of the run in the UI."""
 
 import logging
+import re
 from typing import Any
 
 from airflow.listeners import hookimpl
@@ -23,9 +24,7 @@ def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
     What is raised here is logged by Airflow and does not fail the run (`DagRun.notify_dagrun_state_changed`).
     """
     session = object_session(dag_run)
-    if name_of(dag_run.dag_id) is None or session is None:
-        return
-    if dag_run.note and not is_summary(dag_run.note):
+    if name_of(dag_run.dag_id) is None or session is None or not is_ours(dag_run.note):
         return
     value = session.scalar(
         select(XComModel.value).where(
@@ -39,6 +38,27 @@ def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
         dag_run.note = Receipt.model_validate(value).summary()
 
 
+@hookimpl
+def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
+    """The same for a run that failed: why, as the page says it."""
+    from data_export_airflow.metadata.failures import reasons  # late: every process loads this module
+
+    session = object_session(dag_run)
+    if name_of(dag_run.dag_id) is None or session is None or not is_ours(dag_run.note):
+        return
+    if reason := reasons(session, dag_run.dag_id, [dag_run.run_id]).get(dag_run.run_id):
+        dag_run.note = f"{FAILED}{reason}"[:LONGEST_NOTE]
+
+
+def is_ours(note: str | None) -> bool:
+    """Whether a run's note may be renewed: there is none, or no person wrote it."""
+    return not note or is_summary(note) or _REASON.fullmatch(note) is not None
+
+
+FAILED, RETRYING = "Failed: ", "Retrying: "
+#: Airflow keeps as many characters.
+LONGEST_NOTE = 1000
+_REASON = re.compile(rf"({FAILED}|{RETRYING})[\w.-]+: \w+: .+")
 log = logging.getLogger(__name__)
 
 

@@ -2,10 +2,14 @@
 
 import argparse
 import sys
-from typing import Any
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from data_export_airflow.commands.output import Progress, as_json
+from data_export_airflow.commands.output import Progress, as_json, painted
+
+if TYPE_CHECKING:
+    from data_export.check.results import CheckResult
 
 
 def add(commands: Any) -> None:
@@ -25,33 +29,59 @@ def run(options: argparse.Namespace) -> int:
     if options.host_key:  # asks no Airflow, whose import alone takes a second
         return _show_host_keys(options.host_key, options)
 
-    from data_export.check.results import CheckResult, table
     from data_export.config.load import customer_names
     from data_export.config.platform import customers_dir
-    from data_export.errors import ConfigError
 
     names = customer_names() if options.all else options.names
     if not names:
         nobody = f"no customer file is in {customers_dir()}: put one there, or set DATA_EXPORT_CUSTOMERS_DIR"
         print(nobody if options.all else "name an export, or --all, or --host-key HOST[:PORT]", file=sys.stderr)
         return 1 if options.all else 2
-    with Progress("asking Airflow for its pools"):
-        from data_export_airflow.execution.checking import check_export, check_pools
+    return _check(list(dict.fromkeys(names)), options)
 
-        pools, found = check_pools(), dict[str, list[CheckResult]]()
-    for name in names:
-        try:
-            with Progress(f"checking {name}"):
-                results = check_export(name) + pools
-        except ConfigError as error:  # there is nothing to try; the others are checked all the same
-            results = [CheckResult("customer file", False, str(error))]
-        found[name] = results
-        if not options.json:
-            print(f"{name}\n{table(results)}\n", file=options.out)
+
+def _check(names: list[str], options: argparse.Namespace) -> int:
+    """Prints each row as it comes; what exports share is tried once."""
+    from data_export.check.results import CheckResult, row, shown, verdict
+
+    found: dict[str, list[CheckResult]] = {}
+    with Progress("loading Airflow") as progress:
+        for name, result in _results(names, progress):
+            if not options.json and name not in found:
+                progress.print(f"{name}" if len(found) == 0 else f"\n{name}", options.out)
+            found.setdefault(name, []).append(result)
+            if not options.json:
+                mark = painted(shown(result), "green" if result.ok else "red", options.out)
+                progress.print(row(result, mark), options.out)
+    everything = [result for results in found.values() for result in results]
+    is_good = all(result.ok for result in everything)
     if options.json:
         rows = [{"export": name, **result.to_dict()} for name, results in found.items() for result in results]
         print(as_json(rows), file=options.out)
-    return 0 if all(result.ok for results in found.values() for result in results) else 1
+    else:
+        of_many = f"{len(names):,} exports, " if len(names) > 1 else ""
+        print(
+            painted(f"\n{of_many}{verdict(everything)}", "green" if is_good else "red", options.out), file=options.out
+        )
+    return 0 if is_good else 1
+
+
+def _results(names: list[str], progress: Progress) -> Iterator[tuple[str, "CheckResult"]]:
+    from data_export.check.results import CheckResult
+    from data_export.errors import ConfigError
+    from data_export_airflow.execution.checking import Shared, check_export
+
+    shared: Shared = {}
+    for name in names:
+
+        def on_step(step: str, name: str = name) -> None:
+            progress.text = f"checking {name}: {step.partition(':')[0]}"
+
+        try:
+            for result in check_export(name, shared, on_step):
+                yield name, result
+        except ConfigError as error:  # there is nothing to try; the others are checked all the same
+            yield name, CheckResult("customer file", False, str(error))
 
 
 def _server(text: str) -> tuple[str, int]:

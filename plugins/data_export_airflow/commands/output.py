@@ -61,6 +61,7 @@ class Progress:
     def __init__(self, text: str) -> None:
         self.text = text
         self._over = threading.Event()
+        self._printing = threading.Lock()
         self._is_shown = False
 
     def __enter__(self) -> Self:
@@ -69,19 +70,29 @@ class Progress:
         self._thread.start()
         return self
 
+    def print(self, line: str, out: TextIO) -> None:
+        """A line of what was asked for, meanwhile: the line of progress gives way, and comes back below."""
+        with self._printing:
+            self._vanish()
+            print(line, file=out, flush=True)
+
+    def _vanish(self) -> None:
+        if self._is_shown and self._stream.isatty():
+            print("\r\x1b[K", end="", file=self._stream, flush=True)
+
     def __exit__(self, *exc_info: object) -> None:
         self._over.set()
         self._thread.join()
-        if self._is_shown and self._stream.isatty():
-            print("\r\x1b[K", end="", file=self._stream, flush=True)
+        self._vanish()
 
     def _show(self) -> None:
         pause = _ON_TERMINAL if self._stream.isatty() else _ELSEWHERE
         for seconds in _ticks(pause, self._over):
             line = f"{self.text} ... {seconds:.0f} s"
             begin, end = ("\r\x1b[K", "") if self._stream.isatty() else ("", "\n")
-            print(f"{begin}{line}", end=end, file=self._stream, flush=True)
-            self._is_shown = True
+            with self._printing:
+                print(f"{begin}{line}", end=end, file=self._stream, flush=True)
+                self._is_shown = True
 
 
 def _ticks(pause: float, over: threading.Event) -> Iterator[float]:

@@ -9,7 +9,14 @@ from typing import Any, TextIO
 from data_export_airflow.commands.output import Progress, as_json, columns, instant, joined, painted
 
 _BAD = {"broken": "red", "failed": "red", "late": "red", "incomplete": "yellow", "unwatched": "yellow"}
-_COLOURS = _BAD | {"delivered": "green", "running": "blue", "paused": "dim", "off": "dim", "ended": "dim"}
+_COLOURS = _BAD | {
+    "delivered": "green",
+    "retrying": "yellow",
+    "running": "blue",
+    "paused": "dim",
+    "off": "dim",
+    "ended": "dim",
+}
 _HEAD = ("NAME", "STATE", "DELIVERED TO (UTC)", "LAG", "NEXT RUN (UTC)", "REASON")
 
 

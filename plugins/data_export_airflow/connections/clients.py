@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pkgutil import resolve_name
 from typing import Any
+from urllib.parse import urlsplit
 
 from airflow.sdk import BaseHook, Connection, Variable
 from airflow.sdk.exceptions import AirflowException, AirflowRuntimeError
@@ -22,13 +23,14 @@ from data_export.config.models import CustomerExport
 from data_export.config.platform import PlatformSettings, TargetSettings
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import ConnectorConfig
-from data_export.delivery.registry import open_store
+from data_export.delivery.registry import SCHEMES, open_store
 from data_export.delivery.sftp.connection import login_of_connection
-from data_export.errors import ConfigError, TargetUnavailable
+from data_export.errors import ConfigError, DataExportError, TargetUnavailable
 from data_export_airflow.connections.faults import (
     check_extra,
     check_https,
     check_smtp,
+    endpoints,
     require_https,
     settings_of,
     unasked,
@@ -99,6 +101,22 @@ def smtp_factory(conn_id: str) -> Callable[[], smtplib.SMTP]:
         return client
 
     return connect
+
+
+def has_console(uri: str, connections: "AirflowConnections", conn_id: str | None = None) -> bool:
+    """Whether the provider's console shows what is at an address: not where it is on a server of somebody else's."""
+    scheme = SCHEMES.get(uri.partition("://")[0])
+    if scheme is None or not scheme.console:
+        return False
+    if not scheme.connection_names_server:
+        return True
+    try:
+        found = connections.read(conn_id or connections.default_conn_id(scheme.name))
+    except DataExportError:  # which keeps no run from ending
+        return False
+    named = [address for _, address in endpoints(found.extra_dejson)]
+    named += [os.environ[name] for name in ("AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3") if os.environ.get(name)]
+    return all((urlsplit(address).hostname or "").endswith(".amazonaws.com") for address in named)
 
 
 class AirflowConnections:

@@ -126,7 +126,7 @@ def check_extra(conn_id: str, extra: str | None) -> None:
 def check_https(found: Connection) -> None:
     """Of the host, and of every address in the extra, see `require_https`."""
     host = {"host": found.host} if "://" in (found.host or "") else {}
-    for key, address in _endpoints(host | found.extra_dejson):
+    for key, address in endpoints(host | found.extra_dejson):
         require_https(found.conn_id, key, address)
 
 
@@ -146,10 +146,11 @@ def require_https(conn_id: str, key: str, address: str) -> None:
         )
 
 
-def _endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:
+def endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and address of each server that a connection's extra names."""
     for key, value in extra.items():
         if isinstance(value, dict):
-            yield from _endpoints(value)
+            yield from endpoints(value)
         elif isinstance(value, str) and key.endswith("connection_string"):  # of Azure: Key=value;Key=value
             named = dict(part.partition("=")[::2] for part in value.split(";"))
             yield key, named.get("BlobEndpoint") or f"{named.get('DefaultEndpointsProtocol', 'https')}://{key}"

@@ -1,5 +1,6 @@
 """One DAG per customer file."""
 
+import json
 import logging
 from collections.abc import Mapping, Sequence, Set
 from datetime import timedelta
@@ -10,7 +11,7 @@ from airflow.sdk import DAG, Param, get_parsing_context
 
 from data_export.config.load import file_of, load_customers, owner_in
 from data_export.config.models import CustomerExport, dag_id
-from data_export.config.platform import load_platform
+from data_export.config.platform import customers_dir, load_platform, shown
 from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError
 from data_export.limits import Limits, limits_of
@@ -19,6 +20,7 @@ from data_export_airflow.alerting.callbacks import on_failure
 from data_export_airflow.dags.shards import names_in
 from data_export_airflow.metadata.assets import asset_of
 from data_export_airflow.operators import CloseExportOperator, NotifyOperator, PrepareExportOperator, export_sites
+from data_export_airflow.operators.links import page_address
 from data_export_airflow.timetables import timetable_of
 
 log = logging.getLogger(__name__)
@@ -85,8 +87,10 @@ def build_dag(name: str, export: CustomerExport, limits: Limits, problems: Seque
     Reads nothing but its arguments: no connection, network or database while parsing.
     """
     transfers_at_once = export.transfers_at_once(limits.sites_at_once)
-    dag, notifies = _frame(name, export, limits, problems), bool(export.on_delivery)
-    return _with_tasks(dag, name, limits.sites_at_once, transfers_at_once, notifies=notifies)
+    frame, notifies = _frame(name, export, limits, problems), bool(export.on_delivery)
+    return _with_tasks(
+        frame, name, limits.sites_at_once, transfers_at_once, timezone=export.timezone, notifies=notifies
+    )
 
 
 def _frame(name: str, export: CustomerExport, limits: Limits, problems: Sequence[str] = ()) -> DAG:
@@ -126,6 +130,7 @@ def _placeholder(name: str, problems: Sequence[str], platform: LimitSettings) ->
 def _dag(name: str, owner: str | None, **options: Any) -> DAG:
     return DAG(
         dag_id=dag_id(name),
+        dag_display_name=name,
         catchup=False,
         default_args={
             "owner": owner or "data-export",
@@ -139,13 +144,16 @@ def _dag(name: str, owner: str | None, **options: Any) -> DAG:
     )
 
 
-def _with_tasks(dag: DAG, name: str, sites_at_once: int, transfers_at_once: int, *, notifies: bool = False) -> DAG:
+def _with_tasks(
+    dag: DAG, name: str, sites_at_once: int, transfers_at_once: int, *, timezone: str = "", notifies: bool = False
+) -> DAG:
     with dag:
         _wire(name, sites_at_once, transfers_at_once, notifies)
     # Not before the tasks are there: each would take a copy, to be validated when it is serialised, 8 ms a DAG in all.
     instant: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
-    dag.params["from"] = Param(None, description="window starts (inclusive)", **instant)
-    dag.params["to"] = Param(None, description="window ends (exclusive)", **instant)
+    zone = f", in the zone that Airflow's pages show; the export's windows are cut in {timezone}" if timezone else ""
+    dag.params["from"] = Param(None, description=f"window starts (inclusive){zone}", **instant)
+    dag.params["to"] = Param(None, description=f"window ends (exclusive){zone}", **instant)
     return dag
 
 
@@ -185,7 +193,10 @@ def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) ->
         f"- **Images**: {'copied next to the data' if export.export_images else 'not exported'}",
         f"- **Windows**: {export.interval}, from {export.start_date}{until}, cut in {export.timezone}",
         f"- **Sites**: {', '.join(f'`{site}`' for site in export.sites)}",
-        f"- **Customer file**: `include/customers/{name}.yaml`",
+        f"- **Owner**: {as_code(export.owner) if export.owner else 'nobody but the list of platform.yaml'}",
+        f"- **Customer file**: `{shown(customers_dir() / f'{name}.yaml')}`",
+        f"- **Configuration**: {as_code(_settings(export), 2000)}",
+        f"- **Page**: [Data exports]({page_address(name)})",
     ]
     if not export.enabled:
         lines.append("- **Not enabled**: no run is scheduled (`enabled: false`)")
@@ -197,6 +208,11 @@ def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) ->
         "is in no window: the watch alerts about it, and *Trigger* with `from` and `to` exports it.",
     ]
     return "\n".join(lines)
+
+
+def _settings(export: CustomerExport) -> str:
+    """What the customer file says, secrets masked; the sites have a line of their own."""
+    return json.dumps(export.model_dump(mode="json", exclude_unset=True, exclude={"site_id"}), ensure_ascii=False)
 
 
 def describe_broken(name: str, problems: Sequence[str]) -> str:

@@ -1,103 +1,162 @@
 """Checks an export before its first window: the core's steps with clients from Airflow connections."""
 
-from collections.abc import Callable, Sequence
-from datetime import timedelta
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from traceback import extract_tb
+from typing import NamedTuple
 
 from data_export.alerts.alert import LISTED_IN
 from data_export.check.check import (
+    check_connection,
     check_images,
     check_mail,
-    check_source,
+    check_queries,
     check_staging,
     check_target,
     check_update_dates,
 )
 from data_export.check.results import CheckResult
-from data_export.config.load import load_named
-from data_export.config.models import CustomerExport
+from data_export.config.load import load_beside, load_named
+from data_export.config.models import AnyExport, CustomerExport
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.config.sections import NotifierSettings
 from data_export.delivery.webhook import check_webhook
-from data_export.errors import DataExportError
+from data_export.errors import DataExportError, LimitExceeded
 from data_export.images import split_images_uri
 from data_export.layout import MANIFESTS, data_folder, images_folder
+from data_export.limits import check_window, limits_of, windows_too_long
 from data_export_airflow.alerting.notifiers import make
 from data_export_airflow.connections.clients import destination, smtp_factory, store
 from data_export_airflow.connections.source import source_dsn
 from data_export_airflow.execution.steps import notice_means
+from data_export_airflow.schedule.windows import last_complete
+
+#: What several exports need alike, by step: which of them it was tried for first, and what was found.
+Shared = dict[Hashable, tuple[str, list[CheckResult]]]
 
 
-def check_export(name: str) -> list[CheckResult]:
-    """Every step an export needs, each tried whatever the others said.
+class _Step(NamedTuple):
+    """Something to try. Steps of one `key` are the same for all exports that have it; None is an export's own."""
+
+    name: str
+    key: Hashable | None
+    check: Callable[[], Sequence[CheckResult]]
+
+
+def check_export(
+    name: str, shared: Shared | None = None, on_step: Callable[[str], object] = lambda _: None
+) -> Iterator[CheckResult]:
+    """Every step an export needs, as they end, each tried whatever the others said.
+
+    Args:
+        shared: of exports that are checked together: what one of them has tried is not tried again, and repeated only
+            where it failed.
+        on_step: hears what is tried next.
 
     Raises:
         ConfigError: the customer file or platform.yaml is broken, so that there is nothing to try.
     """
     export, settings = load_named(name), load_platform()
-    source = settings.source
-    results = _tried(
-        "source: connection", lambda: check_source(source_dsn(source.conn_id), export, source.row_security)
-    )
-    if all(result.ok for result in results):
-        results += _tried("source: update_date", lambda: _update_dates(export, settings))
+    shared = {} if shared is None else shared
+    for step in _steps(name, export, settings, shared):
+        on_step(step.name)
+        if step.key in shared:
+            first, found = shared[step.key]
+            yield from (CheckResult(each.step, False, f"as for {first}") for each in found if not each.ok)
+            continue
+        results = _tried(step.name, step.check)
+        if step.key is not None:
+            shared[step.key] = name, results
+        yield from results
+
+
+def _steps(name: str, export: AnyExport, settings: PlatformSettings, shared: Shared) -> Iterator[_Step]:
+    source, staging = settings.source, settings.staging
+    yield _Step("customer file", None, lambda: _files(name, export, settings))
+    connected = _Step("source: connection", "source", lambda: _source(settings))
+    yield connected
+    _, found = shared.get(connected.key, (name, []))
+    if all(result.ok for result in found):
+        yield _Step("source: queries", None, lambda: _queries(export, settings))
     hours = export.connector_config.link_hours(settings.mail.link_ttl_hours)
     lifetime = None if hours is None else timedelta(hours=hours)
-    staging = settings.staging
-    results += _tried("staging: connection", lambda: check_staging(store(staging.uri, staging.conn_id), lifetime))
+    opened = partial(store, staging.uri, staging.conn_id)
+    yield _Step("staging: connection", ("staging", lifetime), lambda: check_staging(opened(), lifetime))
     if export.export_images:
         root, _ = split_images_uri(source.images_uri)
-        results += _tried("images: connection", lambda: check_images(store(root, source.images_conn_id)))
-    return results + _target(name, export, settings) + _notices(name, export, settings) + _alerts(export, settings)
+        yield _Step("images: connection", "images", lambda: check_images(store(root, source.images_conn_id)))
+    yield _target(name, export, settings)
+    yield from _notices(name, export, settings)
+    yield from _alerts(export, settings)
+    yield _Step("pools", "pools", check_pools)
 
 
-def _update_dates(export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
+def _files(name: str, export: AnyExport, settings: PlatformSettings) -> list[CheckResult]:
+    """Whether no other file would write the same objects, and the windows keep the limits."""
+    results = [CheckResult("customer file", False, error) for error in load_beside(name).errors().get(name, [])]
+    limits, now = limits_of(name, export, settings.limits), datetime.now(UTC)
+    try:
+        if found := windows_too_long(export, lambda: settings.limits.max_window_days):
+            raise LimitExceeded(found[0])
+        window = last_complete(export, limits.settle, now)
+        if export.start <= window.start and (export.end is None or window.end <= export.end):
+            check_window(name, export, window, limits, max(now, window.end))
+    except LimitExceeded as error:
+        results.append(CheckResult("limits", False, str(error)))
+    return results or [CheckResult("customer file", True, "no other file writes the same, and windows keep the limits")]
+
+
+def _source(settings: PlatformSettings) -> list[CheckResult]:
+    return check_connection(source_dsn(settings.source.conn_id), settings.source.row_security)
+
+
+def _queries(export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
     source = settings.source
+    dsn = source_dsn(source.conn_id)
+    results = check_queries(dsn, export, source.row_security)
     # one site stands for all: it is the same platform
-    return check_update_dates(source_dsn(source.conn_id), export.sites[0], export.export_type, source.row_security)
+    dates = partial(check_update_dates, dsn, export.sites[0], export.export_type, source.row_security)
+    return results + (_tried("source: update_date", dates) if all(result.ok for result in results) else [])
 
 
-def _target(name: str, export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
+def _target(name: str, export: AnyExport, settings: PlatformSettings) -> _Step:
     config, mail = export.connector_config, settings.mail
     if emails := config.recipients():
-        return _tried("mail: connection", lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails))
-    site = export.sites[0]  # one stands for all: what a server grants in the folder of one it grants in all
-    folders = [data_folder(site, export.export_type)] + ([images_folder(site)] if export.export_images else [])
+        return _Step("mail: connection", None, lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails))
+    folders = [data_folder(site, export.export_type) for site in export.sites]
+    folders += [images_folder(site) for site in export.sites] if export.export_images else []
     folders += [f"{MANIFESTS}/{export.export_type}"] if export.manifest else []
-    return _tried(
-        "target: connection", lambda: check_target(destination(name, export, settings), folders, config.check)
+    return _Step(
+        "target: connection", None, lambda: check_target(destination(name, export, settings), folders, config.check)
     )
 
 
-def _notices(name: str, export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
+def _notices(name: str, export: AnyExport, settings: PlatformSettings) -> Iterator[_Step]:
     """Whether those of `on_delivery` can be reached; nothing is sent."""
-    results, on, mail = list[CheckResult](), export.on_delivery, settings.mail
+    on, mail = export.on_delivery, settings.mail
     if on and on.emails:
-        results += _tried(
-            "notice: connection", lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, on.emails, "notice")
-        )
+        offered = partial(check_mail, smtp_factory(mail.smtp_conn_id), mail.sender, on.emails, "notice")
+        yield _Step("notice: connection", None, offered)
     if on and on.webhook:
-        url, means = on.webhook.url, notice_means(name, settings)
-        results += _tried("notice: webhook", lambda: check_webhook(url, means.secret(on), private=means.private))
-    return results
+        means = notice_means(name, settings)
+        tried = partial(check_webhook, on.webhook.url, means.secret(on), private=means.private)
+        yield _Step("notice: webhook", None, tried)
 
 
-def _alerts(export: CustomerExport, settings: PlatformSettings) -> list[CheckResult]:
+def _alerts(export: CustomerExport, settings: PlatformSettings) -> Iterator[_Step]:
     """Whether somebody can be alerted when it fails; nothing is sent."""
-    results: list[CheckResult] = []
     people = (*([export.owner] if export.owner else []), *settings.alerts.emails)
     if people:
         smtp, sender = settings.mail.smtp_conn_id, settings.mail.sender
-        results += _tried(
-            "alerts: connection", lambda: check_mail(smtp_factory(smtp), sender, people, "alerts", LISTED_IN)
-        )
+        offer = partial(check_mail, sender=sender, recipients=people, what="alerts", listed_in=LISTED_IN)
+        yield _Step("alerts: connection", ("alerts", people), lambda: offer(smtp_factory(smtp)))
     for setting in settings.alerts.notifiers:
-        results += _tried("alerts: notifier", partial(_notifier, setting))
-    if not results:
-        results.append(CheckResult("alerts", True, "nobody is alerted: no owner, alerts.emails or alerts.notifiers"))
-    return results
+        yield _Step("alerts: notifier", ("notifier", repr(setting)), partial(_notifier, setting))
+    if not people and not settings.alerts.notifiers:
+        nobody = "nobody is alerted: no owner, alerts.emails or alerts.notifiers"
+        yield _Step("alerts", None, lambda: [CheckResult("alerts", True, nobody)])
 
 
 def _notifier(setting: NotifierSettings) -> list[CheckResult]:

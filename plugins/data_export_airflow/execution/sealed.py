@@ -62,6 +62,11 @@ class SealedSteps:
         #: Of what `deliver` delivered, for OpenLineage; None where that is not installed or has nowhere to send to.
         self.lineage: Any = None
 
+    @property
+    def has_console(self) -> bool:
+        """Whether the provider's console shows what the run delivers."""
+        return self._steps.has_console
+
     def extract(self, site_id: str, attempt: int) -> Result:
         self._check(site_id)
         with self._timed("extract"):

@@ -25,7 +25,7 @@ from data_export.pipeline.staging import clean_up
 from data_export.plan import ExportPlan, prepare
 from data_export.receipt import Extracted, ImagesCopied, Receipt, SiteReceipt, Transformed
 from data_export.window import ExportWindow
-from data_export_airflow.connections.clients import AirflowConnections, destination, smtp_factory, store
+from data_export_airflow.connections.clients import AirflowConnections, destination, has_console, smtp_factory, store
 from data_export_airflow.connections.source import source_dsn
 
 _NOTIFY = timedelta(minutes=10)  # so long the task `notify` may try
@@ -106,6 +106,13 @@ class Steps:
     @property
     def staging_uri(self) -> str:
         return self._staging().uri
+
+    @property
+    def has_console(self) -> bool:
+        """Whether the provider's console shows what the run delivers."""
+        config = self.plan.export.connector_config
+        conn_id: str | None = getattr(config, "conn_id", None)
+        return has_console(config.address() or "", AirflowConnections("", self.settings.targets), conn_id)
 
     @property
     def _by_mail(self) -> bool:

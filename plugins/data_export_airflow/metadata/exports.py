@@ -4,6 +4,7 @@
 """
 
 from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
@@ -13,26 +14,45 @@ from airflow.models.dagrun import DagRun
 from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session
 
-from data_export_airflow.metadata.receipts import PREFIX, TOTALS, by_id, first_event
+from data_export_airflow.metadata.receipts import PREFIX, TOTALS, by_id, chunked, first_event
 
 _ACTIVE = ("queued", "running")
+
+
+class Run(NamedTuple):
+    """A run and what it is for: `[start, end)`."""
+
+    id: int
+    run_id: str
+    state: str
+    start_date: datetime | None
+    start: datetime
+    end: datetime
+
+
 _RUN = (
+    DagRun.id,
     DagRun.run_id,
     DagRun._state.label("state"),
-    DagRun.queued_at,
     DagRun.start_date,
-    DagRun.data_interval_start,
-    DagRun.data_interval_end,
+    DagRun.data_interval_start.label("start"),
+    DagRun.data_interval_end.label("end"),
 )
 
 
 class Newest(NamedTuple):
-    """Rows of the metadata database; `good` is the newest run that succeeded."""
+    """An export, its newest run, and the newest that succeeded."""
 
     dag: Row[Any]
-    last: Row[Any] | None
-    good: Row[Any] | None
+    last: Run | None
+    good: Run | None
     tags: set[str]
+
+    def with_ranges(self, ranges: Iterable[Run]) -> "Newest":
+        """With the ranges that were run by hand. What was delivered stays so, whatever failed after it."""
+        runs = [run for run in (self.last, self.good, *ranges) if run is not None]
+        good = [run for run in runs if run.state == "success"]
+        return self._replace(last=max(runs, key=_newness, default=None), good=max(good, key=_newness, default=None))
 
     @property
     def runs(self) -> bool:
@@ -57,8 +77,55 @@ def newest(session: Session) -> list[Newest]:
     for dag_id, tag in session.execute(select(DagTag.dag_id, DagTag.name).where(ours(DagTag.dag_id))):
         tags.setdefault(dag_id, set()).add(tag)
     dags = session.execute(_dags()).all()
-    runs = by_id(session, select(DagRun.id, *_RUN), DagRun.id, [id_ for dag in dags for id_ in (dag.last, dag.good)])
+    found = by_id(session, select(*_RUN), DagRun.id, [id_ for dag in dags for id_ in (dag.last, dag.good)])
+    runs = {id_: Run._make(row) for id_, row in found.items()}
     return [Newest(dag, runs.get(dag.last), runs.get(dag.good), tags.get(dag.dag_id, set())) for dag in dags]
+
+
+def ranges_by_hand(session: Session, found: Iterable[Newest]) -> dict[str, list[Run]]:
+    """By dag_id, what was run by hand for a range that may be newer than the newest run of the schedule."""
+    dags = [each.dag for each in found]
+    ranges: dict[str, list[Run]] = defaultdict(list)
+    # Each by an index: those without a logical date, and those whose date is later than any run of the schedule.
+    undated = chunked(session, _ranges(DagRun.logical_date.is_(None)), DagRun.dag_id, (dag.dag_id for dag in dags))
+    later = (dag.dag_id for dag in dags if dag.newest != dag.last)
+    dated = chunked(session, _ranges(DagRun.logical_date.is_not(None)), DagRun.dag_id, later)
+    for dag_id, run in map(range_of, (*undated, *dated)):
+        if run is not None:
+            ranges[dag_id].append(run)
+    return ranges
+
+
+def failed_by_hand(session: Session, dag_ids: Iterable[str]) -> Iterator[tuple[str, Run]]:
+    """The ranges whose run by hand has failed."""
+    for dag_id, run in map(range_of, chunked(session, _ranges(DagRun._state == "failed"), DagRun.dag_id, dag_ids)):
+        if run is not None:
+            yield dag_id, run
+
+
+def _ranges(which: ColumnElement[bool]) -> Any:
+    return select(DagRun.dag_id, *_RUN, DagRun.conf).where(which, DagRun.run_type == "manual", ~of_schedule())
+
+
+def range_of(row: Row[Any]) -> tuple[str, Run | None]:
+    """Its dag_id, and the range that was given by hand; None where it is none, for which the run has failed."""
+    start, end = (bound(row.conf, key) for key in ("from", "to"))
+    if start is None or end is None or start >= end:
+        return row.dag_id, None
+    return row.dag_id, Run(row.id, row.run_id, row.state, row.start_date, start, end)
+
+
+def bound(conf: dict[str, Any] | None, key: str) -> datetime | None:
+    """`from` or `to` of a run by hand; None where it was given something else."""
+    try:
+        value = datetime.fromisoformat((conf or {})[key])
+    except (KeyError, TypeError, ValueError):
+        return None
+    return value if value.tzinfo else None
+
+
+def _newness(run: Run) -> tuple[datetime, bool, int]:
+    return run.end, run.state == "success", run.id
 
 
 def ours(column: Any) -> ColumnElement[bool]:
@@ -76,12 +143,13 @@ def of_schedule() -> ColumnElement[bool]:
 
 def _dags() -> Any:
     """Of each export's runs the newest and the newest good one, found by the index on (dag_id, logical_date)."""
-    newest = (
+    dated = (
         select(DagRun.id)
-        .where(DagRun.dag_id == DagModel.dag_id, DagRun.logical_date.is_not(None), of_schedule())
+        .where(DagRun.dag_id == DagModel.dag_id, DagRun.logical_date.is_not(None))
         .order_by(DagRun.logical_date.desc())
         .limit(1)
     )
+    newest = dated.where(of_schedule())
     counted = select(func.count()).select_from(DagRun).where(DagRun.dag_id == DagModel.dag_id)
     return select(
         DagModel.dag_id,
@@ -90,6 +158,7 @@ def _dags() -> Any:
         DagModel.next_dagrun_create_after,
         DagModel.next_dagrun_data_interval_start,
         DagModel.next_dagrun_data_interval_end,
+        dated.scalar_subquery().label("newest"),
         newest.scalar_subquery().label("last"),
         newest.where(DagRun._state == "success").scalar_subquery().label("good"),
         counted.where(DagRun._state == "failed").scalar_subquery().label("failed"),

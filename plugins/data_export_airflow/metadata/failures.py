@@ -28,7 +28,7 @@ from data_export.config.models import name_of
 from data_export.wording import harmless
 from data_export_airflow.alerting.callbacks import FAILURE
 from data_export_airflow.dags.service_dags import CHECK_DAG, CHECK_TASK
-from data_export_airflow.metadata.exports import ours
+from data_export_airflow.metadata.exports import bound, ours
 
 NO_REASON = "no reason kept: the worker was lost, the task timed out, or somebody marked it failed"
 SOURCE_FILE = "config_errors.py"
@@ -54,15 +54,17 @@ def failures_since(session: Session, since: datetime) -> list[Failure]:
     statement = (
         _statement()
         .join(DagModel, DagModel.dag_id == DagRun.dag_id)
-        .where(ours(DagModel.dag_id), DagModel.is_stale.is_(False), DagRun.end_date >= since)
+        .where(ours(DagModel.dag_id), DagModel.is_stale.is_(False))
+        .where(DagRun._state == "failed", DagRun.end_date >= since)
         .order_by(DagRun.end_date.desc())
     )
     return [_failure(row) for row in session.execute(statement)]
 
 
 def reasons(session: Session, dag_id: str, run_ids: Collection[str]) -> dict[str, str]:
-    """`task: error: message` of failed runs, by run_id."""
+    """`task: error: message` of failed runs, by run_id: of the task that failed first."""
     statement = _statement().where(DagRun.dag_id == dag_id, DagRun.run_id.in_(run_ids))
+    statement = statement.order_by(TaskInstance.end_date.desc(), TaskInstance.map_index.desc())
     found = map(_failure, session.execute(statement)) if run_ids else ()
     return {failure.run_id: f"{failure.task_id}: {failure.error}: {failure.message}" for failure in found}
 
@@ -102,6 +104,7 @@ def _statement() -> Select[Any]:
             DagRun.run_id,
             DagRun.end_date,
             DagRun.data_interval_start,
+            DagRun.conf,
             TaskInstance.task_id,
             XComModel.value,
         )
@@ -113,14 +116,15 @@ def _statement() -> Select[Any]:
             & (XComModel.map_index == TaskInstance.map_index)
             & (XComModel.key == FAILURE),
         )
-        .where(DagRun._state == "failed", TaskInstance.state == "failed")
+        .where(TaskInstance.state == "failed")
     )
 
 
 def _failure(row: Any) -> Failure:
     kept = row.value or {"error": "Unknown", "message": NO_REASON}
     error, message = harmless(kept["error"]), harmless(kept["message"], 2000)  # whoever may edit an XCom wrote them
-    return Failure(row.dag_id, row.run_id, row.end_date, row.data_interval_start, row.task_id, error, message)
+    start = bound(row.conf, "from") or row.data_interval_start
+    return Failure(row.dag_id, row.run_id, row.end_date, start, row.task_id, error, message)
 
 
 def _meaning(error: str) -> str:

@@ -1,18 +1,25 @@
-"""Guards: Airflow's own backfills stay within an export's limits, and runs by hand take no window's place."""
+"""What Airflow has no hook for: backfills stay within an export's limits, runs by hand take no window's place, and a
+run's note says why a task is tried again."""
 
+import logging
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from airflow.models.backfill import Backfill, NoBackfillRunsToCreate
 from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
+from airflow.models.taskinstance import TaskInstance
+from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
-from sqlalchemy import Connection, event
-from sqlalchemy.orm import Mapper, Session
+from sqlalchemy import Connection, event, select
+from sqlalchemy.orm import Mapper, Session, object_session
 
 from data_export.config.models import name_of
 from data_export.errors import ConfigError
+from data_export_airflow.alerting.listeners import LONGEST_NOTE, RETRYING, is_ours
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
+log = logging.getLogger(__name__)
 _OF_WINDOWS = (DagRunType.SCHEDULED, DagRunType.BACKFILL_JOB)
 
 
@@ -88,3 +95,38 @@ def _leave_windows_alone(_: Mapper[Any], connection: Connection, run: DagRun) ->
     if run.triggered_by == DagRunTriggeredByType.CLI:
         raise SystemExit(words)
     raise ConfigError(words)
+
+
+def note_retries() -> None:
+    """From now on this process writes on the run of an export, as its note, why one of its tasks is tried again.
+
+    A listener cannot: it runs in the worker. But the API server sets `retry_reason` when the worker reports the
+    failed try, for which SQLAlchemy has an event.
+    """
+    if not event.contains(TaskInstance.retry_reason, "set", _on_retry):
+        event.listen(TaskInstance.retry_reason, "set", _on_retry)
+
+
+#: Its thread begins with the first note. The worker's request neither waits for it, nor fails with it; and it writes
+#: after that transaction, or each could wait for a row that the other, or the scheduler, has locked.
+_NOTES = ThreadPoolExecutor(1, "retry-notes")
+
+
+def _on_retry(ti: TaskInstance, reason: str | None, *_: object) -> None:
+    session, run = object_session(ti), (ti.dag_id, ti.run_id)
+    if reason and session is not None and name_of(ti.dag_id) is not None:
+        event.listen(session, "after_commit", lambda _: _NOTES.submit(note_retry, *run), once=True)
+
+
+def note_retry(dag_id: str, run_id: str) -> None:
+    """Renews the run's note; one that a person wrote stays. What fails is logged."""
+    from data_export_airflow.metadata.late import retries  # late: every process loads this module
+
+    try:
+        with create_session() as session:
+            retry = retries(session, dag_id).get((dag_id, run_id))
+            run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+            if retry is not None and run is not None and is_ours(run.note):
+                run.note = f"{RETRYING}{retry.words}"[:LONGEST_NOTE]
+    except Exception:
+        log.exception("%s, run %s: the note that a task is tried again cannot be written", dag_id, run_id)

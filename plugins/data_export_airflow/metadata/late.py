@@ -1,19 +1,25 @@
-"""Which exports are late: what the watch found at its last look, without what was delivered since."""
+"""What is not there yet: the windows that the watch found late at its last look, without what was delivered since; and
+the tasks that have failed and are tried again."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
-from sqlalchemy import select, tuple_
+from sqlalchemy import or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from data_export.alerts.watch import LateSpan, Report
 from data_export.config.models import dag_id as dag_id_of
+from data_export.wording import harmless
+from data_export_airflow.alerting.callbacks import FAILURE
 from data_export_airflow.dags.service_dags import WATCH_DAG, WATCH_TASK
-from data_export_airflow.metadata.exports import of_schedule
+from data_export_airflow.metadata.exports import failed_by_hand, of_schedule, ours
 from data_export_airflow.metadata.missing import windows_delivered
 from data_export_airflow.metadata.receipts import chunked
 
@@ -103,11 +109,14 @@ def _last_result(session: Session) -> object:
 
 
 def _failed(session: Session, late: Mapping[str, tuple[LateSpan, ...]]) -> set[tuple[str, datetime]]:
-    """DAG and start of the windows whose run has failed."""
+    """DAG and start of the windows whose run has failed, or that of a range by hand that holds them."""
     windows = ((dag_id, span.start) for dag_id, spans in late.items() for span in spans if span.count == 1)
     statement = select(DagRun.dag_id, DagRun.logical_date).where(DagRun._state == "failed", of_schedule())
     rows = chunked(session, statement, tuple_(DagRun.dag_id, DagRun.logical_date), windows)
-    return {(row.dag_id, row.logical_date) for row in rows}
+    failed = {(row.dag_id, row.logical_date) for row in rows}
+    for dag_id, run in failed_by_hand(session, late):
+        failed |= {(dag_id, span.start) for span in late[dag_id] if run.start <= span.start and span.end <= run.end}
+    return failed
 
 
 def _why(session: Session, last: Report | None) -> str:
@@ -125,3 +134,81 @@ def _fault(session: Session) -> str:
     if session.scalar(newest) == "failed":
         return f"the watch failed. The log of {WATCH_TASK} in {WATCH_DAG} says why."
     return f"the watch has not run. Look whether the scheduler and the workers run. {_TRIGGER}"
+
+
+@dataclass(frozen=True, slots=True)
+class Retry:
+    """A task that has failed and is tried again: try `number` of `tries`, `at` some time; None while it is under way.
+
+    `error` is the class of what the last try met, and `message` its line.
+    """
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    error: str
+    message: str
+    number: int
+    tries: int
+    at: datetime | None
+
+    @property
+    def words(self) -> str:
+        """As the page, `status` and the run's note say it."""
+        return retry_note(self.task_id, f"{self.error}: {self.message}", self.number, self.tries, self.at)
+
+
+def retry_note(task_id: str, reason: str, number: int, tries: int, at: datetime | None) -> str:
+    when = f" at {at:%Y-%m-%d %H:%M:%S} UTC" if at else ""
+    return f"{task_id}: {reason} (try {number} of {tries}{when})"
+
+
+def retries(session: Session, dag_id: str | None = None) -> dict[tuple[str, str], Retry]:
+    """By dag_id and run_id, of the tasks that are tried again the one with the most tries behind it."""
+    task, past = TaskInstance, TaskInstanceHistory
+    same = (past.dag_id == task.dag_id) & (past.run_id == task.run_id) & (past.task_id == task.task_id)
+    before = same & (past.map_index == task.map_index) & (past.try_number == task.try_number - 1)
+    kept = (
+        (XComModel.dag_id == task.dag_id)
+        & (XComModel.run_id == task.run_id)
+        & (XComModel.task_id == task.task_id)
+        & (XComModel.map_index == task.map_index)
+        & (XComModel.key == FAILURE)
+    )
+    waits = task.state == "up_for_retry"
+    again = task.state.in_(("scheduled", "queued", "running")) & (task.try_number > 1) & past.retry_reason.is_not(None)
+    columns = (task.dag_id, task.run_id, task.task_id, task.state, task.try_number, task.max_tries, task.end_date)
+    statement = (
+        select(
+            *columns, task.retry_delay_override, task.retry_reason, past.retry_reason.label("before"), XComModel.value
+        )
+        .outerjoin(past, before)
+        .outerjoin(XComModel, kept)
+        .where(or_(waits, again), task.dag_id == dag_id if dag_id else ours(task.dag_id))
+        .order_by(task.try_number)
+    )
+    return {(row.dag_id, row.run_id): _retry(row) for row in session.execute(statement)}
+
+
+def _retry(row: Any) -> Retry:
+    is_waiting = row.state == "up_for_retry"
+    error, _, message = ((row.retry_reason if is_waiting else row.before) or "").partition(": ")
+    if not message:
+        kept = row.value or {"error": "Unknown", "message": "see the task's log"}
+        error, message = kept["error"], kept["message"]
+    at = (
+        row.end_date + timedelta(seconds=row.retry_delay_override)
+        if row.end_date and row.retry_delay_override
+        else None
+    )
+    number = row.try_number + is_waiting
+    return Retry(
+        row.dag_id,
+        row.run_id,
+        row.task_id,
+        harmless(error),
+        harmless(message, 2000),
+        number,
+        max(row.max_tries + 1, number),
+        at if is_waiting else None,
+    )

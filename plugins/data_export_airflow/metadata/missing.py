@@ -45,7 +45,7 @@ class MissingWindows:
         counted = _count(session, dag_ids)
         states = {dag_id: (counted.get(dag_id, 0), version) for dag_id, version in _hashes(session, dag_ids).items()}
         changed = [dag_id for dag_id, state in states.items() if self._known.get(dag_id, (None,))[0] != state]
-        schedules = self._schedules(session, changed)
+        schedules = self.schedules(session, changed)
         for dag_id, delivered in windows_delivered(session, schedules).items():
             due = (each.window for each in islice(dues(schedules[dag_id], now), MAX_WINDOWS))
             missing = [window for window in due if not _holds(delivered, window)]
@@ -54,7 +54,7 @@ class MissingWindows:
         known = {dag_id: self._known[dag_id][1] for dag_id in dag_ids if dag_id in self._known}
         return {dag_id: found for dag_id, found in known.items() if found is not None}
 
-    def _schedules(self, session: Session, dag_ids: Iterable[str]) -> dict[str, ExportSchedule]:
+    def schedules(self, session: Session, dag_ids: Iterable[str]) -> dict[str, ExportSchedule]:
         """Of those that have a schedule."""
         hashes, schedules = _hashes(session, dag_ids), Schedules()
         unknown = {version for version in hashes.values() if version not in self._timetables}

@@ -1,6 +1,6 @@
 """Every export at a glance: state, lag, lateness."""
 
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
@@ -12,9 +12,9 @@ from data_export.config.moments import CRON
 from data_export.delivery.registry import kinds
 from data_export.wording import duration_in_words
 from data_export_airflow.dags.factory import INVALID_TAG
-from data_export_airflow.metadata.exports import Newest, newest
+from data_export_airflow.metadata.exports import Newest, newest, ranges_by_hand
 from data_export_airflow.metadata.failures import problems, reasons
-from data_export_airflow.metadata.late import Lateness, LateNow, late_now
+from data_export_airflow.metadata.late import Lateness, LateNow, Retry, late_now, retries
 from data_export_airflow.metadata.missing import Missing, MissingWindows
 from data_export_airflow.metadata.receipts import Delivery, Receipts, RunKey
 
@@ -52,11 +52,13 @@ class ExportRow:
     failed: int | None
     active: int | None
     next_run: datetime | None
+    #: What is tried again.
+    retry: Retry | None
 
 
 #: All but these come of runs, or say something of them.
 _OF_DAG = {"dag_id", "name", "connector", "export_type", "interval", "state", "paused", "next_run"}
-_OF_RUNS = [field.name for field in fields(ExportRow) if field.name not in _OF_DAG]
+OF_RUNS = [field.name for field in fields(ExportRow) if field.name not in _OF_DAG]
 
 
 class Overview(NamedTuple):
@@ -68,11 +70,26 @@ class Overview(NamedTuple):
 
 
 def at_a_glance(session: Session, now: datetime, missing_windows: MissingWindows) -> Overview:
-    found = newest(session)
+    found = _with_ranges(session, newest(session), missing_windows)
     late = late_now(session, [each.dag.dag_id for each in found if each.runs], now)
     missing = missing_windows(session, [each.dag.dag_id for each in found if each.has_ended and each.good], now)
-    rows = [_export(each, late, missing.get(each.dag.dag_id), now) for each in found]
+    retrying = {dag_id: retry for (dag_id, _), retry in retries(session).items()}
+    rows = [_export(each, late, missing.get(each.dag.dag_id), retrying.get(each.dag.dag_id), now) for each in found]
     return Overview(now, sorted(rows, key=lambda export: export.name), late.unknown)
+
+
+def _with_ranges(session: Session, found: list[Newest], missing_windows: MissingWindows) -> list[Newest]:
+    """A range run by hand counts as its last window of the schedule; of an export that never ran else, as it is."""
+    ranges = ranges_by_hand(session, found)
+    schedules = missing_windows.schedules(session, ranges)
+
+    def counted(each: Newest) -> Newest:
+        runs, schedule = ranges.get(each.dag.dag_id, []), schedules.get(each.dag.dag_id)
+        windows = [(run, schedule.last(run.end + schedule.settle) if schedule else None) for run in runs]
+        covering = [run._replace(end=last.end) for run, last in windows if last is not None and run.start <= last.start]
+        return each.with_ranges(covering if covering or each.last else runs)
+
+    return [counted(each) for each in found]
 
 
 def standing(session: Session, now: datetime) -> tuple[list[dict[str, Any]], str | None]:
@@ -89,7 +106,7 @@ def standing(session: Session, now: datetime) -> tuple[list[dict[str, Any]], str
             broken.setdefault(problem.dag_id, f"{problem.file}{line}: {problem.message}")
     known = {row.dag_id: with_delivery(row, delivered) | {"reason": _reason(session, row, broken)} for row in rows}
     for dag_id in broken.keys() - known:
-        nothing = {key: None for key in (*_OF_DAG, *_OF_RUNS, "delivered_at", "totals") if key != "delivered_key"}
+        nothing = {key: None for key in (*_OF_DAG, *OF_RUNS, "delivered_at", "totals") if key != "delivered_key"}
         known[dag_id] = nothing | {
             "dag_id": dag_id,
             "name": name_of(dag_id),
@@ -110,18 +127,14 @@ def _reason(session: Session, row: ExportRow, broken: dict[str, str]) -> str | N
         what = "window" if row.late_windows == 1 else "windows"
         is_late = "is" if row.late_windows == 1 else "are"
         since = duration_in_words(row.late_seconds)
-        return f"{row.late_windows:,} {what}{failed} {is_late} late, the oldest for {since}"
+        again = f"; {row.retry.words}" if row.retry else ""
+        return f"{row.late_windows:,} {what}{failed} {is_late} late, the oldest for {since}{again}"
+    if row.retry:
+        return row.retry.words
     if row.state == "incomplete" and row.missing:
         what = "window was" if row.missing == 1 else "windows were"
         return f"{row.missing:,} {what} never delivered, from {row.missing_start:%Y-%m-%d} on: backfill them"
     return None
-
-
-def without_runs(row: ExportRow) -> ExportRow:
-    """What remains of the row for a user who may read DAGs, but not their runs."""
-    state = "broken" if row.state == "broken" else "paused" if row.paused else "hidden"
-    nothing: dict[str, Any] = dict.fromkeys(_OF_RUNS)
-    return replace(row, state=state, **nothing)
 
 
 def with_delivery(row: ExportRow, deliveries: Deliveries) -> dict[str, Any]:
@@ -133,25 +146,25 @@ def with_delivery(row: ExportRow, deliveries: Deliveries) -> dict[str, Any]:
     return {**shown, "delivered_at": found and found.at, "totals": found and found.totals}
 
 
-def _export(found: Newest, late_now: LateNow, missing: Missing | None, now: datetime) -> ExportRow:
+def _export(found: Newest, late_now: LateNow, missing: Missing | None, retry: Retry | None, now: datetime) -> ExportRow:
     dag, last, good, tags = found
     late = late_now.late.get(dag.dag_id)
     is_known = late_now.unknown is None and dag.dag_id not in late_now.unreadable
-    end = good and good.data_interval_end
+    end = good and good.end
     return ExportRow(
         dag_id=dag.dag_id,
         name=name_of(dag.dag_id) or dag.dag_id,
         connector=next((kind for kind in kinds() if kind in tags), ""),
         export_type=next((tag for tag in tags if tag.startswith("work-orders-")), ""),
         interval=next((tag for tag in tags if tag in _INTERVALS or len(tag.split()) == _CRON_FIELDS), ""),
-        state=_state(found, late, missing, is_known),
+        state=_state(found, late, missing, is_known, retry is not None),
         paused=dag.is_paused,
         last_run_id=last and last.run_id,
         last_run_state=last and last.state,
-        last_window_start=last and last.data_interval_start,
+        last_window_start=last and last.start,
         delivered_run_id=good and good.run_id,
         delivered_key=good and (good.id, good.start_date),
-        delivered_start=good and good.data_interval_start,
+        delivered_start=good and good.start,
         delivered_end=end,
         lag_seconds=None if end is None or found.is_once or found.has_ended else _seconds(now - end),
         late_seconds=_seconds(now - late.since) if late else None,
@@ -163,16 +176,18 @@ def _export(found: Newest, late_now: LateNow, missing: Missing | None, now: date
         failed=dag.failed,
         active=dag.active,
         next_run=None if dag.is_paused else dag.next_dagrun_create_after,
+        retry=retry,
     )
 
 
-def _state(found: Newest, late: Lateness | None, missing: Missing | None, is_known: bool) -> str:
+def _state(found: Newest, late: Lateness | None, missing: Missing | None, is_known: bool, is_retrying: bool) -> str:
     """The first that holds, the most urgent first."""
     dag, last, good, tags = found
     cases = (
         ("broken", INVALID_TAG in tags),
         ("failed", (last is not None and last.state == "failed") or (late is not None and late.failed)),
         ("late", late is not None),
+        ("retrying", is_retrying),
         ("running", dag.active > 0),
         ("off", dag.timetable_type.endswith("NullTimetable")),
         ("paused", dag.is_paused),

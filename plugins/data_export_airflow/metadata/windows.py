@@ -1,9 +1,10 @@
 """The windows of one export, due or not, each with what became of it."""
 
+import re
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -13,11 +14,13 @@ from airflow.models.serialized_dag import SerializedDagModel
 from sqlalchemy import Row, Select, func, or_, select
 from sqlalchemy.orm import Session
 
+from data_export_airflow.metadata.exports import bound
 from data_export_airflow.metadata.receipts import Delivery, deliveries
-from data_export_airflow.schedule.windows import latest_length, starting_in
+from data_export_airflow.schedule.windows import latest_bounds, latest_length, starting_in
 
 MAX_WINDOWS = 10_000
 _SAMPLE = 10
+_ABOUT = re.compile(r"^- \*\*([\w ]+)\*\*: (?!\[)(.+)$", re.MULTILINE)
 _UNFINISHED = {"failed": "failed", "running": "running", "queued": "queued"}
 _RUNS = (
     DagRun.run_id,
@@ -26,6 +29,7 @@ _RUNS = (
     DagRun.end_date,
     DagRun.data_interval_start,
     DagRun.data_interval_end,
+    DagRun.run_after,
     DagRun.conf,
 )
 
@@ -38,6 +42,9 @@ class WindowRow:
     past (due before the export's first run), open (not due yet) or rest: the part of a due window that is in no run.
     One begins with that window and ends before it, made when `interval` or `end_date` were others, and Airflow makes no
     second one of that logical date: no backfill delivers the rest, a run by hand with its bounds does.
+
+    `by_hand` is the range of a run by hand that holds the window: its one file is of the whole range, and `totals` are
+    None unless range and window are the same.
     """
 
     start: datetime
@@ -48,6 +55,9 @@ class WindowRow:
     delivered_at: datetime | None = None
     event_id: int | None = None
     totals: dict[str, int] | None = None
+    by_hand: tuple[datetime, datetime] | None = None
+    #: When its run was to begin.
+    run_after: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +72,8 @@ class Schedule:
     #: Most runs at once, the limit of that name.
     max_active_runs: int
     timetable: Any
+    #: Label and text of what the DAG says of its export: target, owner, customer file, configuration.
+    about: tuple[tuple[str, str], ...] = ()
 
     def length(self, now: datetime) -> timedelta:
         """Of the last complete window; zero where the export has no schedule."""
@@ -90,6 +102,7 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
         periodic=dag.timetable.periodic,
         max_active_runs=dag.max_active_runs,
         timetable=dag.timetable,
+        about=tuple(_ABOUT.findall(dag.doc_md or "")),
     )
 
 
@@ -112,11 +125,13 @@ def windows(
     found: dict[tuple[datetime, datetime], WindowRow] = {}
     by_hand: list[WindowRow] = []
     for run in runs:
-        row, is_range = _of_run(run, receipts.get(run.run_id))
-        if row is not None and is_range:
+        row, is_range = _of_run(run, receipts.get(run.run_id), plan.timetable)
+        if row is None:
+            continue
+        if not is_range and first <= row.start < last:
+            found[row.start, row.end] = _prevailing(found.get((row.start, row.end)), row)
+        elif is_range and ((row.start < last and first < row.end) or first <= run.run_after < last):
             by_hand.append(row)
-        elif row is not None and (_settled(row) or not _settled(found.get((row.start, row.end)))):
-            found[row.start, row.end] = row  # a later attempt that failed does not take back what was delivered
     first_run = session.scalar(
         select(func.min(DagRun.data_interval_start)).where(DagRun.dag_id == dag_id, DagRun.run_type != "manual")
     )
@@ -124,18 +139,39 @@ def windows(
     of_runs = sorted([*found, *((row.start, row.end) for row in by_hand if row.state != "failed")])
     for start, end in islice(plan.windows(first, min(last, now)), MAX_WINDOWS):
         state = _without_run(start, end + plan.settle, first_run, now)
-        if start not in begun:
-            found[start, end] = WindowRow(start, end, state)
-        elif (start, end) not in found and state != "open":
-            found |= {bounds: WindowRow(*bounds, "rest") for bounds in _rest(start, end, of_runs)}
+        own = found.get((start, end))
+        if own is None and start in begun:
+            found |= {bounds: WindowRow(*bounds, "rest") for bounds in _rest(start, end, of_runs) if state != "open"}
+        else:
+            found[start, end] = _with_ranges(own, by_hand, start, end) or WindowRow(start, end, state)
     return [found[bounds] for bounds in sorted(found)], by_hand[::-1]
 
 
+def _with_ranges(own: WindowRow | None, by_hand: list[WindowRow], start: datetime, end: datetime) -> WindowRow | None:
+    """What became of a window, by its own run and by ranges that hold it; None where nothing did."""
+    for row in by_hand:
+        if row.start <= start and end <= row.end:
+            covered = replace(row, start=start, end=end, by_hand=(row.start, row.end))
+            if covered.by_hand != (start, end):
+                covered = replace(covered, totals=None, seconds=None)
+            own = _prevailing(own, covered)
+    return own
+
+
+def _prevailing(earlier: WindowRow | None, later: WindowRow) -> WindowRow:
+    """The newest attempt; but what failed, or is not over, does not take back what was delivered."""
+    return later if earlier is None else max(later, earlier, key=_weight)
+
+
+def _weight(row: WindowRow) -> tuple[bool, bool, datetime]:
+    return _settled(row), _settled(row) and row.totals is not None, row.run_after or datetime.min.replace(tzinfo=UTC)
+
+
 def _runs(dag_id: str, first: datetime, last: datetime) -> Select[Any]:
-    """The runs whose windows start in `[first, last)`, or whose windows only their receipts know; oldest first."""
+    """The runs whose windows start in `[first, last)`, or say so themselves, as those by hand; oldest first."""
     within = (DagRun.data_interval_start >= first) & (DagRun.data_interval_start < last)
-    unknown = DagRun.data_interval_start.is_(None) & (DagRun.run_after >= first)
-    return select(*_RUNS).where(DagRun.dag_id == dag_id, or_(within, unknown)).order_by(DagRun.run_after)
+    by_hand = (DagRun.run_type == "manual") & (DagRun.run_after >= first)
+    return select(*_RUNS).where(DagRun.dag_id == dag_id, or_(within, by_hand)).order_by(DagRun.run_after)
 
 
 def _rest(
@@ -151,10 +187,11 @@ def _rest(
         yield start, end
 
 
-def totals(rows: list[WindowRow]) -> dict[str, int]:
-    """The sums of what was delivered, by the keys of `Receipt.totals`."""
+def totals(rows: list[WindowRow], by_hand: Sequence[WindowRow] = ()) -> dict[str, int]:
+    """The sums of what was delivered, by the keys of `Receipt.totals`; ranges by hand that hold windows count once."""
+    holding = {row.run_id for row in rows if row.by_hand and not row.totals}
     sums: Counter[str] = Counter()
-    for row in rows:
+    for row in (*rows, *(row for row in by_hand if row.run_id in holding)):
         sums.update(row.totals or {})
     return dict(sums)
 
@@ -169,31 +206,25 @@ def sample(rows: list[WindowRow]) -> dict[str, float] | None:
     return {**averages, "seconds": sum(row.seconds or 0 for row in last) / len(last), "windows": len(last)}
 
 
-def _of_run(run: Row[Any], delivery: Delivery | None) -> tuple[WindowRow | None, bool]:
+def _of_run(run: Row[Any], delivery: Delivery | None, timetable: Any) -> tuple[WindowRow | None, bool]:
     """The window a run is for, None where nothing says so; and whether it is a range given by hand."""
     conf = run.conf or {}
-    by_hand = bool(conf.get("from") and conf.get("to"))
+    by_hand = bool(conf.get("from") or conf.get("to"))
     start, end = run.data_interval_start, run.data_interval_end
     if delivery is not None and delivery.window:
         start, end = (datetime.fromisoformat(delivery.window[key]) for key in ("start", "end"))
     elif by_hand:
-        start, end = _instant(conf["from"]), _instant(conf["to"])
-    if start is None or end is None:
+        start, end = bound(conf, "from"), bound(conf, "to")
+    elif start is None:  # triggered without a logical date: the last complete window of then
+        start, end = latest_bounds(timetable, run.run_after)
+    if start is None or end is None or start >= end:
         return None, by_hand
     totals = delivery.totals if delivery else None
     state = _UNFINISHED.get(run.state) or ("empty" if totals and not totals["work_orders"] else "delivered")
     seconds = (run.end_date - run.start_date).total_seconds() if run.end_date and run.start_date else None
     at, event = (delivery.at, delivery.event_id) if delivery else (None, None)
-    return WindowRow(start, end, state, run.run_id, seconds, at, event, totals), by_hand
-
-
-def _instant(text: Any) -> datetime | None:
-    """None where a run was given something else: it has failed, and has no window."""
-    try:
-        value = datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return None
-    return value if value.tzinfo else None
+    row = WindowRow(start, end, state, run.run_id, seconds, at, event, totals, run_after=run.run_after)
+    return row, by_hand
 
 
 def _settled(row: WindowRow | None) -> bool:

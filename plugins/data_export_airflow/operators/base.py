@@ -10,8 +10,11 @@ from airflow.sdk import BaseOperator, RetryDecision, RetryPolicy
 from airflow.sdk.definitions.context import Context
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
+from data_export.config.models import name_of
 from data_export.config.problems.problems import BrokenFile
 from data_export.errors import PermanentError, TransientError
+from data_export.wording import harmless
+from data_export_airflow.operators.links import ExportPageLink
 
 if TYPE_CHECKING:
     from data_export_airflow.execution.sealed import SealedSteps
@@ -50,7 +53,8 @@ class ExportRetryPolicy(RetryPolicy):
     windows to that. A task that runs into its time limit is tried once more: what it has delivered is not sent again.
 
     After a clear, tries and time limits count from the start again; Airflow's own `try_number` goes on counting.
-    The reason, the error's own line, is logged and kept on the task instance. Evaluated in the worker
+    The reason, class and line of the error, is logged and kept on the task instance, from where the page and the run's
+    note have it. Evaluated in the worker
     (Airflow 3.3, `airflow.sdk.definitions.retry_policy`).
     """
 
@@ -65,7 +69,7 @@ class ExportRetryPolicy(RetryPolicy):
             # Bounded before the power: a DAG of one's own may have thousands of retries.
             longest = min(_FIRST * 2 ** min(try_number - first, 16), _LONGEST)
             delay = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter keeps many tasks from returning at once
-            return RetryDecision.retry(delay=delay, reason=str(exception))
+            return RetryDecision.retry(delay=delay, reason=f"{type(exception).__name__}: {harmless(exception, 2000)}")
         if isinstance(exception, AirflowTaskTimeout) and _timed_out_before(first, try_number, context):
             return RetryDecision.fail(reason="the task ran into its time limit a second time")
         return RetryDecision.default()
@@ -169,10 +173,12 @@ class PlannedOperator(ExportOperator):
 
     template_fields: Sequence[str] = ("plan",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json"}
+    operator_extra_links: Any = (ExportPageLink(),)
 
     def __init__(self, *, plan: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
+        self.shown_export = ""
 
     def steps(self, context: Context) -> "SealedSteps":
         """The steps of the run that signed this plan.
@@ -183,4 +189,6 @@ class PlannedOperator(ExportOperator):
         """
         from data_export_airflow.execution.sealed import SealedSteps  # late: parsing a DAG does not need it
 
-        return SealedSteps(self.plan, {**context})
+        steps = SealedSteps(self.plan, {**context})
+        self.shown_export = steps.plan.name if name_of(context["ti"].dag_id) == steps.plan.name else ""
+        return steps

@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset
 
-from data_export.config.models import name_of
 from data_export_airflow.alerting.callbacks import tell_left_out
 from data_export_airflow.operators.base import PlannedOperator, Result
-from data_export_airflow.operators.links import ExportPageLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -26,12 +24,10 @@ class CloseExportOperator(PlannedOperator):
 
     template_fields: Sequence[str] = (*PlannedOperator.template_fields, "sites")
     template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json", "sites": "json"}
-    operator_extra_links = (ExportPageLink(),)
 
     def __init__(self, *, plan: Any, sites: Any, **kwargs: Any) -> None:
         super().__init__(plan=plan, **kwargs)
         self.sites = sites
-        self.shown_export = ""
 
     def execute(self, context: "Context") -> Result:
         steps = self.steps(context)
@@ -40,11 +36,15 @@ class CloseExportOperator(PlannedOperator):
         receipt = steps.close(results)
         tell_left_out({**context}, receipt, steps.plan.staging_prefix)
         place = steps.plan.export.connector_config.identity()
-        record = {"summary": receipt.summary(), "totals": {**receipt.totals()}, "place": place}
+        record = {
+            "summary": receipt.summary(),
+            "totals": {**receipt.totals()},
+            "place": place,
+            "console": steps.has_console,
+        }
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
                 context["outlet_events"][outlet].extra = record | receipt.to_dict()
-        self.shown_export = steps.plan.name if name_of(context["ti"].dag_id) == steps.plan.name else ""
         return receipt.to_dict()
 
 

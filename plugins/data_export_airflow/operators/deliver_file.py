@@ -67,13 +67,15 @@ class DeliverFileOperator(ExportOperator):
 
     def execute(self, context: "Context") -> Result:
         from data_export.pipeline.file import deliver_file  # late: parsing a DAG needs none of what moves data
+        from data_export_airflow.connections.clients import AirflowConnections, has_console
         from data_export_airflow.telemetry.lineage import of_file
 
         source = _place("source", self.source_uri, self.source_conn_id)
         target = _place("target", self.target_uri, self.target_conn_id)
         delivered = deliver_file(source, target, self.if_exists)
-        self.delivered_uri = delivered["uri"]
         self.lineage = of_file(source.root.uri + source.key, delivered["uri"], delivered["bytes"])
+        is_shown = has_console(delivered["uri"], AirflowConnections(), self.target_conn_id)
+        self.delivered_uri = delivered["uri"] if is_shown else ""
         return delivered
 
 

@@ -11,7 +11,8 @@ from data_export.delivery.registry import SCHEMES
 
 
 class DeliveredFileLink(BaseOperatorLink):
-    """Opens the delivered file in the cloud's console; empty where the target has none (SFTP, mail, local folders)."""
+    """Opens the delivered file in the cloud's console; empty where that does not show it (SFTP, mail, local folders,
+    S3 on another server than AWS)."""
 
     name = "Delivered file"
 
@@ -25,10 +26,13 @@ class ExportPageLink(BaseOperatorLink):
     name = "Data export"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        if not operator.shown_export:
-            return ""
-        ui = conf.get("api", "base_url", fallback="").rstrip("/")
-        return f"{ui}/data-exports/export.html?dag={dag_id(operator.shown_export)}"
+        return page_address(operator.shown_export) if operator.shown_export else ""
+
+
+def page_address(name: str) -> str:
+    """Of an export on the page "Data exports"."""
+    ui = conf.get("api", "base_url", fallback="").rstrip("/")
+    return f"{ui}/data-exports/export.html?dag={dag_id(name)}"
 
 
 def console_address(uri: str) -> str:

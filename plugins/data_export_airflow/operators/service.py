@@ -3,6 +3,8 @@
 import logging
 from collections.abc import Sequence
 from datetime import timedelta
+from functools import partial
+from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from data_export.config.fields import NAME, quoted
@@ -13,6 +15,10 @@ from data_export_airflow.operators.links import ExportPageLink
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from data_export.check.results import CheckResult
+
+#: Seconds between two pushes of what a check has found so far; the page asks as often.
+_PAUSE = 1.0
 log = logging.getLogger(__name__)
 
 
@@ -40,22 +46,34 @@ class CheckExportOperator(ExportOperator):
         self.shown_export = ""
 
     def execute(self, context: "Context") -> list[dict[str, str | bool]]:
-        from data_export.check.results import CheckResult, table
+        from data_export.check.results import CheckResult, row, verdict
         from data_export_airflow.execution.checking import check_export  # imported late: parsing a DAG does not need it
 
-        name = self.shown_export = checked_name(self.export)
+        name, results, pushed = checked_name(self.export), list[CheckResult](), 0.0
+        self.shown_export = name
+        # Beside the result, which a failed task has not; under the export's name, by which the page finds it. The page
+        # shows the rows as they come.
+        push = partial(_push, context["ti"], name, results)
         try:
-            results = check_export(name)
+            for result in check_export(name):
+                log.info("%s", row(result))
+                results.append(result)
+                if monotonic() - pushed > _PAUSE:
+                    push(is_over=False)
+                    pushed = monotonic()
         except ConfigError as error:
-            results = [CheckResult("configuration", False, str(error))]
-        steps = [result.to_dict() for result in results]
-        # Beside the result, which a failed task has not; under the export's name, by which the page finds it.
-        context["ti"].xcom_push(name, {"ok": all(result.ok for result in results), "steps": steps})
-        log.info("%s\n%s", name, table(results))
+            results.append(CheckResult("configuration", False, str(error)))
+        push(is_over=True)
+        log.info("%s: %s", name, verdict(results))
         faults = [f"{result.step}: {result.detail}" for result in results if not result.ok]
         if faults:
             raise CheckFailed(f"{name}: {len(faults)} of {len(results)} steps failed: {'; '.join(faults)}")
-        return steps
+        return [result.to_dict() for result in results]
+
+
+def _push(ti: Any, name: str, results: "list[CheckResult]", *, is_over: bool) -> None:
+    steps = [result.to_dict() for result in results]
+    ti.xcom_push(name, {"ok": all(result.ok for result in results), "over": is_over, "steps": steps})
 
 
 def checked_name(name: Any) -> str:

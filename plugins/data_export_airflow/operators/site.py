@@ -9,7 +9,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from data_export.config.sections import LimitSettings
 from data_export_airflow.operators.base import DELIVERY_POOL, LONGEST_TRANSFER, SOURCE_POOL, PlannedOperator, Result
-from data_export_airflow.operators.links import DeliveredFileLink
+from data_export_airflow.operators.links import DeliveredFileLink, ExportPageLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -106,7 +106,7 @@ class DeliverOperator(SiteOperator):
 
     template_fields: Sequence[str] = (*SiteOperator.template_fields, "transformed", "images")
     template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json", "transformed": "json", "images": "json"}
-    operator_extra_links = (DeliveredFileLink(),)
+    operator_extra_links = (DeliveredFileLink(), ExportPageLink())
     default_pool = DELIVERY_POOL
 
     def __init__(
@@ -127,7 +127,7 @@ class DeliverOperator(SiteOperator):
         steps = self.steps(context)
         site = steps.deliver(self.site_id, self.transformed, self.images)
         self.lineage = steps.lineage
-        self.delivered_uri = "" if site["outcome"] == "staged" else site["uri"]
+        self.delivered_uri = site["uri"] if steps.has_console else ""
         return site
 
 

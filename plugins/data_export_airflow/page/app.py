@@ -43,11 +43,10 @@ from data_export_airflow.metadata.overview import (
     Overview,
     at_a_glance,
     with_delivery,
-    without_runs,
 )
 from data_export_airflow.page.cache import Cached
-from data_export_airflow.page.detail import detail
-from data_export_airflow.page.search import Asked, SortKey, listing
+from data_export_airflow.page.detail import detail, files_of
+from data_export_airflow.page.search import Asked, SortKey, listing, permitted
 
 STATIC = FilePath(__file__).parent / "static"
 #: How old an answer may be, and how old one may be that is shown while the next is made.
@@ -109,7 +108,7 @@ def list_exports(
 ) -> dict[str, Any]:
     """One page of the exports that the user may read."""
     as_of, rows, late_unknown = found
-    mine = [row if rights.runs else without_runs(row) for row in rows if row.dag_id in readable]
+    mine = [permitted(row, rights) for row in rows if row.dag_id in readable]
     asked = Asked(search, state, connector, sort, order == "desc", offset, limit)
     noted = {"as_of": as_of, "late_unknown": late_unknown if rights.runs else None}
     return {**noted, **listing(mine, asked, lambda rows: _deliveries(session, rows if rights.receipts else []))}
@@ -139,7 +138,7 @@ def one_export(
     shown = detail(session, dag_id, row.last_window_start, datetime.now(UTC), before, rights) if row else None
     if row is None or shown is None:
         raise HTTPException(404, f"{dag_id} is no data export that Airflow knows")
-    export = with_delivery(row, _deliveries(session, [row] if rights.receipts else []))
+    export = with_delivery(permitted(row, rights), _deliveries(session, [row] if rights.receipts else []))
     noted = {"as_of": as_of, "late_unknown": late_unknown or (UNREADABLE if row.late_windows is None else None)}
     return {**noted, "export": export, "may_backfill": may_run(user, dag_id), **shown}
 
@@ -153,6 +152,14 @@ def one_receipt(
     if found is None:
         raise HTTPException(404, f"{dag_id} has no receipt {event_id}")
     return found
+
+
+@router.get("/exports/{dag_id}/files/{event_id}", dependencies=[*of_an_export, may_read_receipts])
+def files_of_one(
+    dag_id: str, event_id: Annotated[int, Path(ge=0, le=_MOST_EVENTS)], session: SessionDep
+) -> dict[str, Any]:
+    """Where the files of a delivery are."""
+    return files_of(one_receipt(dag_id, event_id, session))
 
 
 @router.get("/exports/{dag_id}/backfills", dependencies=of_an_export)
@@ -174,14 +181,17 @@ def fleet(readable: ReadableDep, rights: RightsDep, found: OverviewDep) -> dict[
     """Late now, of the exports that the user may read."""
     forbid_unless(rights.runs, "DAG runs")
     as_of, rows, late_unknown = found
-    late = [row for row in rows if row.late_seconds is not None and row.dag_id in readable]
-    late.sort(key=lambda row: -(row.late_seconds or 0))
+    mine = [permitted(row, rights) for row in rows if row.dag_id in readable]
+    late = sorted((row for row in mine if row.late_seconds is not None), key=lambda row: -(row.late_seconds or 0))
+    retrying = [row for row in mine if row.retry is not None]
     return {
         "as_of": as_of,
         "late_unknown": late_unknown,
-        "exports": sum(row.dag_id in readable for row in rows),
+        "exports": len(mine),
         "late": [with_delivery(row, {}) for row in late[:_LATE_LISTED]],
         "late_count": len(late),
+        "retrying": [with_delivery(row, {}) for row in retrying[:_LATE_LISTED]],
+        "retrying_count": len(retrying),
     }
 
 

@@ -1,7 +1,7 @@
 """One export: the calendar of its windows, what they held, and where the files are."""
 
 from collections import Counter
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -9,8 +9,10 @@ from sqlalchemy.orm import Session
 
 from data_export_airflow.metadata.access import ALL, Rights
 from data_export_airflow.metadata.failures import reasons
+from data_export_airflow.metadata.late import retries
 from data_export_airflow.metadata.receipts import receipts
 from data_export_airflow.metadata.windows import Schedule, WindowRow, sample, schedule, totals, windows
+from data_export_airflow.operators.links import console_address
 from data_export_airflow.page.periods import Period, kind_of, period_around
 
 _LISTED = 20
@@ -37,6 +39,9 @@ def detail(
     rows, by_hand = windows(session, dag_id, plan, period.start, period.end, now, rights.receipts)
     failed_runs = [row.run_id for row in (*rows, *by_hand) if row.state == "failed" and row.run_id]
     failed = reasons(session, dag_id, failed_runs) if rights.reasons else {}
+    again = {run_id: retry.words if rights.reasons else "" for (_, run_id), retry in retries(session, dag_id).items()}
+    rows, by_hand = ([_retried(row, again) for row in some] for some in (rows, by_hand))
+    failed |= again
     return {
         "kind": period.kind,
         "timezone": period.zone.key,
@@ -51,13 +56,18 @@ def detail(
         "windows": [_placed(row, period, failed) for row in rows],
         "by_hand": [_placed(row, period, failed) for row in by_hand],
         "states": Counter(row.state for row in rows),
-        "totals": totals(rows) if rights.receipts else None,
+        "totals": totals(rows, by_hand) if rights.receipts else None,
         "sample": sample(rows),
+        "about": plan.about,
         "max_active_runs": plan.max_active_runs,
         "missing_images": _missing_images(session, rows),
         "refused": _refused(session, [*rows, *by_hand]),
-        "files": _files(session, rows or by_hand),
+        "files": _files(session, [*rows, *by_hand]),
     }
+
+
+def _retried(row: WindowRow, again: dict[str, str]) -> WindowRow:
+    return replace(row, state="retrying") if row.state in ("running", "queued") and row.run_id in again else row
 
 
 def _period(plan: Schedule, last_start: datetime | None, now: datetime, before: datetime | None) -> Period:
@@ -119,16 +129,24 @@ def _newest_with(session: Session, rows: list[WindowRow], key: str) -> list[tupl
 
 
 def _files(session: Session, rows: list[WindowRow]) -> dict[str, Any] | None:
-    """Target and data files of the newest delivered window."""
-    newest = next((row for row in reversed(rows) if row.event_id is not None), None)
+    """Those of the newest delivered window."""
+    newest = max((row for row in rows if row.event_id is not None), key=lambda row: row.end, default=None)
     if newest is None or newest.event_id is None:
         return None
     receipt = receipts(session, [newest.event_id]).get(newest.event_id, {})
-    sites = receipt.get("sites", [])
+    return {"event_id": newest.event_id, **files_of(receipt)}
+
+
+def files_of(receipt: dict[str, Any]) -> dict[str, Any]:
+    """Target, window and data files of a receipt, each file with its address in the provider's console, if any."""
+    sites, has_console = receipt.get("sites", []), receipt.get("console", False)
     keys = ("site_id", "uri", "bytes", "work_orders", "sha256", "outcome", "revision", "offered")
     return {
         "target": receipt.get("target"),
-        "window_start": newest.start,
-        "sites": [{key: site.get(key) for key in keys} for site in sites[:_SITES]],
+        "window": receipt.get("window"),
+        "sites": [
+            {**{key: site.get(key) for key in keys}, "console": console_address(site["uri"]) if has_console else ""}
+            for site in sites[:_SITES]
+        ],
         "more_sites": max(0, len(sites) - _SITES),
     }

@@ -2,10 +2,11 @@
 
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from data_export_airflow.metadata.overview import Deliveries, ExportRow, with_delivery
+from data_export_airflow.metadata.access import Rights
+from data_export_airflow.metadata.overview import OF_RUNS, Deliveries, ExportRow, with_delivery
 
 SortKey = Literal["name", "connector", "interval", "state", "window", "lag", "rows", "bytes", "images", "next"]
 
@@ -16,6 +17,7 @@ STATES = (
     "broken",
     "failed",
     "late",
+    "retrying",
     "running",
     "new",
     "incomplete",
@@ -71,6 +73,17 @@ def listing(rows: list[ExportRow], asked: Asked, deliveries: Callable[[list[Expo
         "connectors": sorted({row.connector for row in rows if row.connector}),
         "exports": [with_delivery(row, delivered) for row in page],
     }
+
+
+def permitted(row: ExportRow, rights: Rights) -> ExportRow:
+    """What remains of the row for a user who may read its DAG, but perhaps not its runs, or why their tasks failed."""
+    if not rights.runs:
+        state = "broken" if row.state == "broken" else "paused" if row.paused else "hidden"
+        nothing: dict[str, Any] = dict.fromkeys(OF_RUNS)
+        return replace(row, state=state, **nothing)
+    if row.retry and not rights.reasons:
+        return replace(row, retry=replace(row.retry, error="", message=""))
+    return row
 
 
 def _by_total(name: str, deliveries: Deliveries) -> Callable[[ExportRow], Any]:

@@ -111,8 +111,14 @@ def starting_in(timetable: Timetable, first: datetime, last: datetime) -> Iterat
 
 def latest_length(timetable: Timetable, now: datetime) -> timedelta:
     """Of the last complete window; zero where the timetable has no windows."""
-    start, end = _latest(timetable, now)
+    start, end = latest_bounds(timetable, now)
     return timedelta(seconds=(end - start).total_seconds())  # pendulum's own cannot be divided
+
+
+def latest_bounds(timetable: Timetable, now: datetime) -> tuple[datetime, datetime]:
+    """Of the last complete window, which a run by hand takes that is given no other; equal without a schedule."""
+    start, end = _latest(timetable, now)
+    return start, end
 
 
 class Schedules:

@@ -1,5 +1,7 @@
 """Rights on a customer's S3 bucket, and whether its server does all that an export asks of it."""
 
+from collections.abc import Sequence
+
 from data_export.check.results import CheckResult, Results
 from data_export.content import Content
 from data_export.delivery.retry import PreconditionFailed
@@ -17,13 +19,16 @@ _WAY_OUT = {
 }
 
 
-async def check_s3(target: S3Store) -> Results:
+async def check_s3(target: S3Store, folders: Sequence[str] = ()) -> Results:
     """Listing, reading, and writing by an upload in parts that is given up at once.
 
     S3 tells nobody their own rights; a multipart upload needs `s3:PutObject` and shows no object until it is completed
     (docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html). It carries what every object of an export does, so
     that policies about encryption, keys and owners speak here. Reading is not tried where listing is refused: S3 then
     answers as if it were refused too. Another server than AWS is written to as an export writes.
+
+    Args:
+        folders: what an export will write to, since a policy may differ from one to the other; none: the root.
     """
     results, keys = Results(), [_PROBE]
 
@@ -36,20 +41,22 @@ async def check_s3(target: S3Store) -> Results:
         results.append(CheckResult("target: identity", True, identity))
     if await results.tried("target: s3:ListBucket", "granted", list_one()):
         await results.tried("target: s3:GetObject", "granted", target.stat(keys[0]))
-    await _check_s3_writing(target, results)
+    for folder in folders or ("",):
+        await _check_s3_writing(target, results, folder)
     if not target.dialect.complete and all(result.ok for result in results):
         await _check_server(target, results)
     return results
 
 
-async def _check_s3_writing(target: S3Store, results: Results) -> None:
-    address, name = target.root.address(_PROBE), {"Bucket": target.root.bucket, "Key": target.root.name(_PROBE)}
+async def _check_s3_writing(target: S3Store, results: Results, folder: str) -> None:
+    key, place = (f"{folder}/{_PROBE}", f" in {folder}") if folder else (_PROBE, "")
+    address, name = target.root.address(key), {"Bucket": target.root.bucket, "Key": target.root.name(key)}
     options = name | target.grants.to_request()
-    with results.step("target: s3:PutObject", "granted"):
+    with results.step(f"target: s3:PutObject{place}", "granted"):
         begun = await target.called(address, "s3:PutObject", lambda client: client.create_multipart_upload(**options))
     if results[-1].ok:
         upload = name | {"UploadId": begun["UploadId"]}
-        with results.step("target: s3:AbortMultipartUpload", "granted"):
+        with results.step(f"target: s3:AbortMultipartUpload{place}", "granted"):
             await target.called(
                 address, "s3:AbortMultipartUpload", lambda client: client.abort_multipart_upload(**upload)
             )

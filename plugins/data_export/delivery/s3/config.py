@@ -127,7 +127,7 @@ def _require_credentials(conn_id: str, session: Any) -> None:
 async def _check(target: Any, folders: Sequence[str]) -> list[CheckResult]:
     from data_export.delivery.s3.check import check_s3
 
-    return await check_s3(target)  # what `_open` made
+    return await check_s3(target, folders)  # what `_open` made
 
 
 SCHEME = Scheme(

@@ -3,7 +3,7 @@ import { announce, h } from "./dom.js";
 import { instant, plural, relative } from "./format.js";
 import { airflowLink, dagPath, runPath } from "./shell.js";
 
-const POLL_MS = 2_000;
+const POLL_MS = 1_000;
 
 /** The last result of `data_export_check` for this export, and a button that runs it again. */
 export class CheckCard {
@@ -34,8 +34,7 @@ export class CheckCard {
     const focused = this.element.contains(document.activeElement) && document.activeElement.tagName === "BUTTON";
     const label = running ? "Checking …" : result ? "Check again" : "Check now";
     const button = may ? h("button", { type: "button", class: "button", "aria-disabled": String(running), onclick: () => !running && this.start(dag, name) }, label) : "";
-    const faults = result?.steps.filter((step) => !step.ok).length;
-    const verdict = result ? h("span", { class: `badge ${result.ok ? "delivered" : "failed"}` }, result.ok ? "All ok" : plural(faults, "fault")) : "";
+    const verdict = result ? badge(result, running) : "";
     const log = result && `${runPath(dag, result.run_id)}/tasks/check/mapped/${result.map_index}`;
     const when = result ? h("span", { class: "soft" }, h("time", { datetime: result.at, title: `${instant(result.at)} UTC` }, relative(result.at)), " · ", airflowLink(log, {}, "log")) : "";
     const never = h("p", { class: "soft" }, "Never checked. A check tries source, staging, images and target from a worker and leaves nothing behind. ", airflowLink(dagPath(dag), {}, "Open the check's DAG"));
@@ -57,6 +56,14 @@ export class CheckCard {
       this.element.append(h("p", { class: "error", role: "alert" }, error.message));
     }
   }
+}
+
+/** `14 steps, 1 failed`; a check that is under way counts what it has found so far. */
+function badge({ ok, over = true, steps: found }, running) {
+  const faults = found.filter((step) => !step.ok).length;
+  const counted = `${plural(found.length, "step")}, ${faults ? `${faults} failed` : over ? "all ok" : "ok so far"}`;
+  const words = over || running ? counted : `${counted}, not finished`;
+  return h("span", { class: `badge ${faults ? "failed" : over && ok ? "delivered" : "running"}` }, words);
 }
 
 function steps(found) {

@@ -4,9 +4,9 @@ import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
-import { files, lateWindows, missingImages, ranges, refused } from "./sections.js";
+import { about, files, lateWindows, missingImages, ranges, refused, retryNotice } from "./sections.js";
 import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords } from "./format.js";
-import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, showError, showTime } from "./shell.js";
+import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, retrying, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
 const REFRESH_MS = 15_000;
@@ -43,7 +43,7 @@ function show(data) {
   const item = data.export;
   showTime(data.as_of, refresh);
   document.title = `${item.name} · Data exports`;
-  byId("title").replaceChildren(item.name, " ", badge(item.state), missing(item, data.timezone) ?? "");
+  byId("title").replaceChildren(item.name, " ", badge(item.state), retrying(item) ?? "", missing(item, data.timezone) ?? "");
   const main = byId("export");
   backfills.timezone = data.timezone;
   main.replaceChildren(
@@ -52,6 +52,7 @@ function show(data) {
     backfills.element,
     lateUnknown(data),
     lateWindows(data),
+    retryNotice(data),
     refused(data),
     facts(data),
     windowsCard(data),
@@ -62,6 +63,7 @@ function show(data) {
     files(data, dagId),
     missingImages(data),
     ranges(data, dagId),
+    about(data),
   );
   main.removeAttribute("aria-busy");
 }
@@ -73,7 +75,7 @@ function head({ export: item, timezone }) {
 
 function facts({ export: item, totals, states, timezone }) {
   const done = (states.delivered ?? 0) + (states.empty ?? 0);
-  const due = done + (states.failed ?? 0) + (states.missing ?? 0) + (states.rest ?? 0) + (states.running ?? 0) + (states.queued ?? 0);
+  const due = done + (states.failed ?? 0) + (states.missing ?? 0) + (states.rest ?? 0) + (states.retrying ?? 0) + (states.running ?? 0) + (states.queued ?? 0);
   const fact = (name, value, note, tone) => h("div", { class: tone }, h("dt", {}, name), h("dd", {}, value, note ? h("small", {}, note) : ""));
   const images = totals?.images === undefined ? [] : [fact("Images", number(totals.images), `${number(totals.images_copied)} copied, ${bytes(totals.image_bytes)}`), fact("Missing at source", number(totals.images_missing), "images", totals.images_missing ? "warn" : null)];
   return h("dl", { class: "facts" },

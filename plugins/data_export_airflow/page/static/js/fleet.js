@@ -1,6 +1,6 @@
 import { get } from "./api.js";
 import { byId, h } from "./dom.js";
-import { bytes, duration, instant, number, plural, span } from "./format.js";
+import { bytes, coming, duration, instant, number, plural, span } from "./format.js";
 import { CONNECTORS, airflowLink, exportPage, lateUnknown, runPath, showError, showTime } from "./shell.js";
 
 const REFRESH_MS = 60_000;
@@ -10,7 +10,7 @@ async function load() {
   try {
     const data = await get("fleet").catch(forbidden);
     if (data.as_of) showTime(data.as_of, refresh);
-    main.replaceChildren(late(data), byId("failures-card") ?? failures(null), byId("volume-card") ?? volume(null));
+    main.replaceChildren(late(data), again(data), byId("failures-card") ?? failures(null), byId("volume-card") ?? volume(null));
     main.removeAttribute("aria-busy");
     const fill = async (path, card) => byId(`${path}-card`).replaceWith(card(await get(path).catch(forbidden)));
     await Promise.all([fill("failures", failures), fill("volume", volume)]);
@@ -46,6 +46,16 @@ function late(data) {
   );
   const more = count > found.length ? h("p", { class: "soft" }, `These are the ${number(found.length)} most overdue of ${number(count)}; `, h("a", { href: "./?sort=lag&order=desc" }, "show all, by lag")) : "";
   return card("Late now", "late", note, table([["Export"], ["Connector"], ["Interval"], ["Last delivered window (UTC)"], ["Late by", "number"], ["Last run"]], rows), more);
+}
+
+/** What is tried again: empty if nothing is. */
+function again({ retrying: found, retrying_count: count }) {
+  if (!count) return "";
+  const rows = found.map(({ dag_id: dag, name, retry }) =>
+    h("tr", {}, h("th", { scope: "row" }, h("a", { href: exportPage(dag) }, name)), h("td", {}, retry.error || "–"), h("td", { class: "number" }, `${retry.number} of ${retry.tries}`), h("td", { class: "instant" }, retry.at ? coming(retry.at) : "under way"), h("td", {}, airflowLink(runPath(dag, retry.run_id), {}, retry.task_id), h("p", { class: "reason" }, retry.message))),
+  );
+  const more = count > found.length ? h("p", { class: "soft" }, h("a", { href: "./?state=retrying" }, `show all ${number(count)}`)) : "";
+  return card("Retrying", "retrying", plural(count, "export"), table([["Export"], ["Reason"], ["Try", "number"], ["Next"], ["Task"]], rows), more);
 }
 
 function failures(data) {

@@ -1,7 +1,7 @@
 import { get } from "./api.js";
 import { announce, byId, h } from "./dom.js";
 import { bytes, coming, duration, instant, number, plural, span } from "./format.js";
-import { CONNECTORS, STATES, airflowLink, badge, dagPath, exportPage, lateUnknown, lateness, missing, runPath, showTime } from "./shell.js";
+import { CONNECTORS, STATES, airflowLink, badge, dagPath, exportPage, lateUnknown, lateness, missing, retrying, runPath, showTime } from "./shell.js";
 
 const REFRESH_MS = 30_000;
 const LIMIT = 100;
@@ -123,7 +123,7 @@ function row(item) {
     "tr",
     {},
     h("th", { scope: "row" }, h("a", { href: exportPage(item.dag_id) }, item.name)),
-    h("td", {}, badge(item.state), missing(item), refused, failed),
+    h("td", {}, badge(item.state), retrying(item), missing(item), refused, failed),
     h("td", {}, CONNECTORS[item.connector] ?? item.connector),
     h("td", {}, item.interval),
     h("td", { class: "instant", title: item.delivered_at ? `delivered ${instant(item.delivered_at)} UTC` : null }, span(item.delivered_start, item.delivered_end)),

@@ -1,24 +1,74 @@
-import { h } from "./dom.js";
-import { bytes, instant, number, plural, span } from "./format.js";
-import { airflowLink, runPath } from "./shell.js";
+import { get } from "./api.js";
+import { announce, h } from "./dom.js";
+import { bytes, coming, instant, number, plural, span } from "./format.js";
+import { airflowLink, outsideLink, runPath } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
 const SHOWN_REFUSED = 3;
 
 const OUTCOMES = { created: "written", unchanged: "already there", replaced: "replaced", revision: "written as a new revision", kept: "kept", staged: "mailed as a link" };
 
-/** Where the files of the newest delivered window are. */
-export function files({ files: found, timezone }) {
-  if (!found) return "";
-  const rows = found.sites.map((site) =>
-    h("tr", {}, h("td", {}, h("code", {}, site.uri)), h("td", { class: "number" }, number(site.work_orders)), h("td", { class: "number" }, bytes(site.bytes)), h("td", { class: "number" }, site.revision ?? 1), h("td", {}, outcome(site)), h("td", { class: "digest" }, h("code", { title: site.sha256 }, `${String(site.sha256).slice(0, 12)}…`))),
+/** Where the files of a window are: of the newest, until another is chosen. */
+export function files({ files: newest, windows, by_hand: ranges, timezone }, dagId) {
+  if (!newest) return "";
+  const delivered = [...new Map([...windows, ...ranges].filter((row) => row.event_id !== null).map((row) => [row.event_id, row])).values()];
+  delivered.sort((one, other) => other.end.localeCompare(one.end));
+  const body = h("div", { "aria-live": "polite" }, table(newest));
+  const show = async (event) => {
+    try {
+      body.replaceChildren(table(await get(`exports/${encodeURIComponent(dagId)}/files/${event.target.value}`)));
+    } catch (error) {
+      body.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
+    }
+  };
+  const option = (row) => h("option", { value: row.event_id, selected: row.event_id === newest.event_id }, span(...(row.by_hand ?? [row.start, row.end]), timezone));
+  const choice = h("label", {}, h("span", { class: "soft" }, "Window "), h("select", { onchange: show }, delivered.map(option)));
+  return h("section", { class: "card files", "aria-labelledby": "files-title" },
+    h("div", { class: "card-head" }, h("h2", { id: "files-title" }, "Where the files are"), choice),
+    body);
+}
+
+function table({ target, sites, more_sites: more }) {
+  const rows = sites.map((site) =>
+    h("tr", {}, h("td", {}, address(site)), h("td", { class: "number" }, number(site.work_orders)), h("td", { class: "number" }, bytes(site.bytes)), h("td", { class: "number" }, site.revision ?? 1), h("td", {}, outcome(site)), h("td", { class: "digest" }, h("code", {}, site.sha256), copy(site.sha256, "checksum"))),
   );
   const heads = [["File"], ["Work orders", "number"], ["Size", "number"], ["Revision", "number"], ["Outcome"], ["SHA-256"]];
-  return h("section", { class: "card files", "aria-labelledby": "files-title" },
-    h("h2", { id: "files-title" }, "Where the files are"),
-    h("p", { class: "soft" }, "Target ", h("code", {}, found.target), `. The newest window's files, of ${instant(found.window_start, timezone).slice(0, 10)}:`),
-    h("div", { class: "table-frame" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, heads.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))), h("tbody", {}, rows))),
-    found.more_sites ? h("p", { class: "soft" }, `and ${plural(found.more_sites, "more site")}`) : "");
+  return h("div", {},
+    h("p", { class: "soft" }, "Target ", h("code", {}, target)),
+    h("div", { class: "table-frame", tabindex: "0", role: "region", "aria-label": "Files, scrollable" }, h("table", { class: "plain" }, h("thead", {}, h("tr", {}, heads.map(([name, kind]) => h("th", { scope: "col", class: kind }, name)))), h("tbody", {}, rows))),
+    more ? h("p", { class: "soft" }, `and ${plural(more, "more site")}: the command "files" lists all`) : "");
+}
+
+function address({ uri, console: page }) {
+  const open = page ? outsideLink(page, { "aria-label": `open ${uri} in the provider's console` }, "open in the console") : "";
+  return [h("code", {}, uri), copy(uri, "address"), open && " ", open];
+}
+
+function copy(text, what) {
+  const done = () => announce(`The ${what} is in the clipboard.`);
+  return h("button", { type: "button", class: "copy", title: `Copy the ${what}`, "aria-label": `Copy ${what} ${text}`, onclick: () => copyText(text).then(done, () => announce(`The browser does not let the page copy the ${what}.`)) }, "copy");
+}
+
+/** The clipboard API needs https; a page on http selects a field and copies that. */
+async function copyText(text) {
+  if (navigator.clipboard && window.isSecureContext) return navigator.clipboard.writeText(text);
+  const field = h("textarea", { class: "visually-hidden", "aria-hidden": "true" });
+  const focused = document.activeElement;
+  field.value = text;
+  document.body.append(field);
+  field.select();
+  const copied = document.execCommand("copy");
+  field.remove();
+  focused?.focus();
+  if (!copied) throw new Error("not copied");
+}
+
+/** What the customer file says, also before anything was delivered. */
+export function about({ about: lines }) {
+  if (!lines.length) return "";
+  const plain = (text) => text.replace(/^(`+) ?(.*?) ?\1$/, "$2").replaceAll("`", "");
+  const shown = lines.filter(([label]) => !["Problem", "Not enabled"].includes(label)).flatMap(([label, text]) => [h("dt", {}, label), h("dd", {}, plain(text), ["Target", "Customer file"].includes(label) ? copy(plain(text), label.toLowerCase()) : "")]);
+  return h("section", { class: "card about", "aria-labelledby": "about-title" }, h("h2", { id: "about-title" }, "Configuration"), h("dl", {}, shown));
 }
 
 /** A file's outcome. The row's figures describe the file at the target; a kept file also says what was not delivered. */
@@ -36,6 +86,16 @@ export function lateWindows({ export: { late }, timezone }) {
   return h("section", { class: "notice warning", "aria-labelledby": "late-title" },
     h("strong", { id: "late-title" }, "Late windows"),
     h("ul", {}, late.map((each) => h("li", {}, line(each)))));
+}
+
+/** Why a run is not over: what its last try met, and when the next one is. */
+export function retryNotice({ export: { dag_id: dag, retry }, timezone }) {
+  if (!retry) return "";
+  const when = retry.at ? `at ${instant(retry.at, timezone)} (${coming(retry.at)})` : "is under way";
+  return h("section", { class: "notice warning", "aria-labelledby": "retry-title" },
+    h("strong", { id: "retry-title" }, "Retrying"), ` ${retry.task_id}: try ${retry.number} of ${retry.tries} ${when}. `,
+    retry.error ? h("span", { class: "reason" }, `${retry.error}: ${retry.message} `) : "",
+    airflowLink(runPath(dag, retry.run_id), {}, "Open the run"));
 }
 
 /** Windows with refused recipients, newest first. */

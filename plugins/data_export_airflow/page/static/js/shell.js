@@ -1,6 +1,6 @@
 import { AIRFLOW } from "./api.js";
 import { byId, h } from "./dom.js";
-import { duration, instant, number, span } from "./format.js";
+import { coming, duration, instant, number, span } from "./format.js";
 
 const OLD_MS = 11_000; // longer than the server keeps an answer before it makes another
 const SOON_MS = 1_500;
@@ -12,6 +12,7 @@ export const STATES = {
   broken: ["Broken file", "its customer file has errors: no run is scheduled until they are fixed"],
   failed: ["Failed", "the newest run failed, or the run of every late window failed"],
   late: ["Late", "a window was not delivered in time; an alert reports it"],
+  retrying: ["Retrying", "a task failed for a reason that may pass, and is tried again"],
   running: ["Running", "a run is queued or running"],
   new: ["New", "nothing has been delivered yet"],
   incomplete: ["Ended, incomplete", "end_date has passed, and windows before it were never delivered"],
@@ -36,6 +37,13 @@ export function lateness(item) {
   return `${item.late_windows > 1 ? `${number(item.late_windows)} windows ` : ""}late by ${duration(item.late_seconds)}`;
 }
 
+/** `TargetUnavailable, try 4 of 9 in 12 min`, with all of the reason as a tooltip; null if nothing is tried again. */
+export function retrying({ retry }) {
+  if (!retry) return null;
+  const when = retry.at ? coming(retry.at) : "under way";
+  return h("span", { class: "warn retry", title: [retry.task_id, retry.message].filter(Boolean).join(": ") }, ` ${retry.error ? `${retry.error}, ` : ""}try ${retry.number} of ${retry.tries} ${when}`);
+}
+
 /** Why late windows are not known, and the fix; empty if they are known. */
 export function lateUnknown({ late_unknown: why }) {
   return why ? h("p", { class: "notice warning" }, why, " ", airflowLink(dagPath(WATCH), {}, "Open the watch")) : "";
@@ -52,6 +60,18 @@ export function missing(item, timezone) {
 export function airflowLink(path, attributes, ...children) {
   const href = new URL(path, AIRFLOW).href;
   return h("a", { href, ...attributes, onclick: (event) => leave(event, href) }, ...children);
+}
+
+/** A link to another site, in a tab of its own, which the frame may open only through its parent. */
+export function outsideLink(href, attributes, ...children) {
+  const away = (event) => {
+    event.preventDefault();
+    const link = Object.assign(window.parent.document.createElement("a"), { href, target: "_blank", rel: "noopener noreferrer" });
+    window.parent.document.body.append(link);
+    link.click();
+    link.remove();
+  };
+  return h("a", { href, ...attributes, onclick: away }, ...children);
 }
 
 export const runPath = (dagId, runId) => `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}`;

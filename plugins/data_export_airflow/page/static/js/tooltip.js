@@ -6,6 +6,7 @@ export const WINDOW_STATES = {
   delivered: "Delivered",
   empty: "Delivered, empty",
   failed: "Failed",
+  retrying: "Retrying",
   running: "Running",
   queued: "Queued",
   missing: "Missing",
@@ -27,6 +28,7 @@ export function facts(row, timezone) {
   const images = totals && (totals.images || totals.images_missing);
   return [
     ["Window", span(row.start, row.end, timezone)],
+    row.by_hand && ["In a run by hand of", span(...row.by_hand, timezone)],
     totals && ["Work orders", number(totals.work_orders)],
     totals?.refused_recipients && ["Recipients refused", number(totals.refused_recipients)],
     totals?.quarantined && ["Quarantined", number(totals.quarantined)],
