@@ -146,7 +146,7 @@ def test_values_that_yaml_would_take_for_something_else_are_quoted(folder: Path)
         ),
         (["--target", "sftp://us:canary@host/x"], ["leave the password out", "--site: is missing"]),
         (["--set", "owner", "--start-date", "16.3."], ["--target: is missing", "--site: is", "--start-date: '16.3.'"]),
-        (["--connector", "ftp"], ["'ftp' is not a connector: use one of gs"]),
+        (["--connector", "ftp"], ["'ftp' is not a connector: use one of abfs"]),
         (["--target", "bucket/x", "--site", SITE], ["--target: 'bucket/x' is not one: give gs://"]),
         (["--target", "http://bucket/x"], ["'http' is not a connector"]),
         (["--site", SITE, "--connector", "gs", "--target", "s3://bucket/x/"], ["address of 's3', not of gs: leave"]),

@@ -59,6 +59,8 @@ class DestinationContract:
 
     big_bytes = 17 << 20
     many = 300
+    #: What a reader may meet while a file is replaced.
+    while_replaced: tuple[type[Exception], ...] = (TransientError,)
 
     @pytest.fixture
     def connect(self) -> Connect:
@@ -255,7 +257,7 @@ class DestinationContract:
         while not writing.done():
             try:
                 seen.add(versions.index(await read_all(reader, DATA_KEY)))
-            except TransientError:  # replaced while it was being read: nothing wrong was handed over as whole
+            except self.while_replaced:  # replaced while it was being read: nothing wrong was handed over as whole
                 continue
         await writing
         assert seen

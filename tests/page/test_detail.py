@@ -55,7 +55,7 @@ def test_a_list_of_more_missing_images_than_a_receipt_names_is_told_of(history: 
 
 
 def test_a_file_that_was_kept_says_what_was_not_delivered(history: History, daily: str) -> None:
-    offered = {"work_orders": 9, "bytes": 9000, "sha256": "cd" * 32}
+    offered = {"work_orders": 9, "bytes": 9000, "sha256": "cd" * 32, "records_sha256": "cd" * 32}
     history.run(daily, START, START + DAY, sums={"outcome": "kept", "offered": offered, "images_kept": 3})
     found = shown(history, daily)
     (site,) = found["files"]["sites"]

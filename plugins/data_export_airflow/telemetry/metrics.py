@@ -54,9 +54,12 @@ STEPS = {
     "CopyImagesOperator": "copy_images",
     "DeliverOperator": "deliver",
     "CloseExportOperator": "close",
+    "NotifyOperator": "notify",
     "DeliverFileOperator": "deliver_file",
     "CheckExportOperator": "check",
     "WatchExportsOperator": "watch",
+    "SendNoticesOperator": "notices",
+    "MaintenanceOperator": "maintenance",
 }
 #: Exports that are named at a time. OpenTelemetry drops what is beyond 2,000 label values of a metric.
 MOST_NAMED = 1_000
