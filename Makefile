@@ -41,8 +41,8 @@ fleet-faults: $(STAMP) ## nightly: strike a fleet with every fault while it expo
 
 # Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
 test: $(STAMP) ## run all tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not e2e"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m e2e
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not e2e"
+	@$(BIN)/python -m pytest -n 3 --dist loadfile -m e2e
 
 kills: $(STAMP) ## run the nightly proof: 200 kills of a delivery on every connector
 	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py

@@ -329,6 +329,8 @@ class TestGrants:
 
 
 class TestContractWithoutChecksums(StoreContract):
+    many = 60
+
     @pytest.fixture
     def connect(self, place: Place) -> Connect:
         place.rules.refused[CHECKSUM] = WORDINGS["unnamed"]
