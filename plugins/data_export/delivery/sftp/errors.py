@@ -16,7 +16,7 @@ from data_export.wording import harmless
 _REASON_CHARACTERS = 120
 _LONGEST_WORDS = 500
 # Version 3 has no code for a full disk, but servers other than OpenSSH say it in words.
-_FULL = re.compile(r"no space|disk full|quota(?!.*(open|handle|transfer|connection))", re.IGNORECASE)
+_FULL = re.compile(r"no space|disk full|quota(?! of (open|file|handle|transfer|connection))", re.IGNORECASE)
 # Limits of files or transfers at once come as "Failure" or even "Permission denied", with words only.
 _TOO_MANY = re.compile(
     r"too many|(max(imum)?|limit|exceed)\w*\W.*(transfer|open|file handle|handles|session|concurrent|simultaneous)"
