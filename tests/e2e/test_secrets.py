@@ -59,8 +59,8 @@ def _of_another(plan: dict[str, Any]) -> dict[str, Any]:
     return plan
 
 
-#: Whose XCom of which key is rewritten, which task then runs again, how, and what it says. The last tasks come first: one
-#: that runs again loses its own XComs.
+#: Whose XCom of which key is rewritten, which task then runs again, how, and what it says. The last tasks come first:
+#: one that runs again loses its own XComs.
 EDITS: dict[str, tuple[str, str, str, Callable[[Any], Any], str]] = {
     "another receipt": (
         "deliver", "return_value", "close", lambda value: value | {"uri": ELSEWHERE}, SIGNED.format(what="delivered")
@@ -189,7 +189,8 @@ class TestSomebodyRewritesARun:
         config = export.connector_config.model_copy(update={"storage_uri": ELSEWHERE})
         target = received(exported.platform, export)
         elsewhere = received(exported.platform, export.model_copy(update={"connector_config": config}))
-        assert target and elsewhere
+        assert target is not None
+        assert elsewhere is not None
         written = target.written()
         index = -1 if task == "prepare" else 0
         entry = f"{path}/{task}/xcomEntries/{key}"

@@ -96,8 +96,8 @@ class Settler:
                 return Settled("missing")
             if isinstance(error, NoSuchObject):
                 raise ObjectRefused(
-                    f"{self._source.uri}{image.source_key} is damaged: the store knows it, and does not find it when it "
-                    f"is read ({error}): store it again"
+                    f"{self._source.uri}{image.source_key} is damaged: the store knows it, and does not find it when "
+                    f"it is read ({error}): store it again"
                 ) from error
             raise TargetNotFound(  # a server-side copy may blame the image, which is there
                 f"{self._destination.uri}: no such bucket or folder: create it, or correct the address in the customer "
