@@ -151,7 +151,8 @@ def _leaving(export: CustomerExport, tenants: Mapping[str, Tenant]) -> Iterator[
     for number, site in enumerate(export.site_id):
         if site not in tenant.sites:
             yield ("site_id", number), f"{site} is not among the sites {add}"
-    for key, allowed in (("conn_id", tenant.conn_ids), ("impersonate", tenant.impersonate)):
+    bounded = ("conn_id", "conn_ids", tenant.conn_ids), ("impersonate", "impersonate", tenant.impersonate)
+    for key, named, allowed in bounded:
         value = getattr(config, key, None)
         if value is not None and not any(_glob(pattern, value) for pattern in allowed):
             yield (
@@ -189,8 +190,7 @@ def _parts(address: str) -> list[str]:
 
 def _server(server: str) -> str:
     """One spelling of a server: IDN as `xn--`, an IPv6 address at its shortest, without SFTP's usual port."""
-    server = server.removesuffix(_SFTP_PORT).rstrip(".")
-    address, bracket, port = server.removeprefix("[").partition("]")
+    address, bracket, port = (server := server.removesuffix(_SFTP_PORT).rstrip(".")).removeprefix("[").partition("]")
     with suppress(ValueError):
         return f"[{IPv6Address(address).compressed}]{port}" if bracket else _ascii(server)
     return server
