@@ -151,14 +151,11 @@ def _leaving(export: CustomerExport, tenants: Mapping[str, Tenant]) -> Iterator[
     for number, site in enumerate(export.site_id):
         if site not in tenant.sites:
             yield ("site_id", number), f"{site} is not among the sites {add}"
-    bounded = ("conn_id", "conn_ids", tenant.conn_ids), ("impersonate", "impersonate", tenant.impersonate)
-    for key, named, allowed in bounded:
+    for key, allowed in (("conn_id", tenant.conn_ids), ("impersonate", tenant.impersonate)):
         value = getattr(config, key, None)
         if value is not None and not any(_glob(pattern, value) for pattern in allowed):
-            yield (
-                ("connector_config", key),
-                f"{quoted_address(value)} is not among the {key.replace('_id', '_ids')} {add}",
-            )
+            plural = key.replace("_id", "_ids")
+            yield ("connector_config", key), f"{quoted_address(value)} is not among the {plural} {add}"
     address = config.bounded_address()
     if address is not None and not any(_is_below(address, target) for target in tenant.targets):
         yield ("connector_config", config.target_key), f"{quoted_address(address)} is not among the targets {add}"

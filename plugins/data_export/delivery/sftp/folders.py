@@ -6,6 +6,7 @@ from contextlib import suppress
 
 from data_export.delivery.sftp.errors import is_lost
 from data_export.delivery.sftp.leftovers import LeftOver
+from data_export.delivery.sftp.rename import create_empty
 from data_export.delivery.sftp.session import SftpSession, diagnose
 from data_export.errors import AccessDenied, TargetFull, TargetRefused
 
@@ -77,6 +78,23 @@ class Folders:
         if found.type not in (asyncssh.FILEXFER_TYPE_DIRECTORY, asyncssh.FILEXFER_TYPE_UNKNOWN):
             raise TargetRefused(f"{folder!r} of {self._uri} is a file where a folder must be: remove or rename it")
         return True
+
+
+async def one_view(session: SftpSession, other: SftpSession, path: str) -> str:
+    """What to add to the promises of a server whose connections do not see each other's new files; else nothing.
+
+    So is `rclone serve sftp --stdio` behind sshd: each connection has a server, and a cache, of its own.
+    """
+    await other.exists(path)
+    try:
+        if await create_empty(session, path) and await create_empty(other, path):
+            return (
+                "; its connections do not see each other's new files, so of two runs at once, or within minutes, both "
+                "may be told that their file is there, and one is lost: run one server for all connections"
+            )
+    finally:
+        await session.remove_quietly(path)
+    return ""
 
 
 async def missing_folders(session: SftpSession, folder: str) -> list[str]:
