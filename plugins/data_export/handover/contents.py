@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
@@ -95,7 +95,8 @@ def make_sheet(
         "platform": settings.mail.platform,
         "contact": contact,
         "sender": settings.mail.sender,
-        "made": now.astimezone(zone).strftime("%Y-%m-%d"),
+        "made": f"{now.astimezone(zone):%Y-%m-%d}",
+        "in_a_year": f"{now + timedelta(days=365):%Y-%m-%d}",
         "export_type": export.export_type,
         "kind": _KINDS[export.export_type],
         "format": _FORMATS[export.encoding],
@@ -103,7 +104,7 @@ def make_sheet(
         "images": export.export_images,
         "mailed": bool(config.recipients()),
         "hours": config.link_hours(settings.mail.link_ttl_hours),
-        "target": handed.place or address,
+        "place": handed.place,
         "root": handed.root or address,
         "bucket": bucket,
         "folder": folder,
@@ -119,6 +120,7 @@ def make_sheet(
         "egress": settings.network.egress,
         "principal": principal,
         "public_key": public_key,
+        "notices": [*_notices(export)],
         "checks": [*handed.checks, *_notice_steps(export)],
         "sites": [{"id": str(site), "label": export.site_label(site)} for site in export.sites],
         "tree": [*_tree(export, expected[0].window)],
@@ -159,6 +161,17 @@ def _who_we_are(
     if settings.mail.contact is None:
         still_open.append(f"questions go to {settings.mail.sender}: set mail.contact in {place_of('mail', 'contact')}")
     return principal, public_key or "OUR_PUBLIC_KEY", tuple(still_open)
+
+
+def _notices(export: CustomerExport) -> Iterator[str]:
+    on = export.on_delivery
+    if on and on.emails:
+        yield f"one mail for each window to {len(on.emails)} address{'es' * (len(on.emails) != 1)}"
+    if on and on.webhook:
+        yield (
+            f"one POST for each window to {urlsplit(on.webhook.url).hostname}, signed as Standard Webhooks say; we "
+            "give you the secret through another channel"
+        )
 
 
 def _notice_steps(export: CustomerExport) -> Iterator[Step]:
@@ -230,7 +243,11 @@ def _fields(schema: dict[str, Any], above: str) -> Iterator[dict[str, str]]:
     for key, field in schema.get("properties", {}).items():
         path, nested = f"{above}{key}", field.get("items", {})
         kinds = [field["type"]] if isinstance(field["type"], str) else field["type"]
-        kind = field.get("format") or " or ".join("list" if each == "array" else each for each in kinds)
+        named = {
+            "array": "list",
+            "string": {"date-time": "timestamp"}.get(fmt := field.get("format", ""), fmt) or "text",
+        }
+        kind = " or ".join(named.get(each, each) for each in kinds)
         examples = [json.dumps(each, ensure_ascii=False) for each in field.get("examples", [])[:1]]
         yield {"path": path, "type": kind, "meaning": field["description"], "example": "".join(examples)}
         yield from _fields(nested, f"{path}[].")

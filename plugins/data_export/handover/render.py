@@ -15,7 +15,7 @@ from data_export.handover.loading import kit_zip
 from data_export.wording import as_code, harmless, visible
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_SPECIAL = re.compile(r"([\\`*_{}\[\]<>()#+.!|~-])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>!|~&])")
 _LANGUAGES = {"sql": "sql", "py": "python", "sh": "sh"}
 _LONGEST = 1200  # characters of an address
 _BY_HAND = "Save each file below under its path, in the folder `loaders`. Each may be run as often as you like."
