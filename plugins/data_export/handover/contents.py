@@ -155,7 +155,7 @@ def _who_we_are(
             f"`ssh-keygen -y -f KEY > {half}` an existing key's; put {half} into {keys_dir()} or {customers_dir()}"
         )
     if config.kind == "sftp" and not handed.key_path:
-        still_open.append(f"OUR_PUBLIC_KEY and the user are those of connection {conn_id}: write them in by hand")
+        still_open.append(f"OUR_PUBLIC_KEY and OUR_USER are those of connection {conn_id}: write them in by hand")
     if not config.recipients() and not settings.network.egress:
         still_open.append(f"our addresses are not known: set network.egress in {place_of('network', 'egress')}")
     if settings.mail.contact is None:

@@ -48,8 +48,6 @@ def make_key_pair(folder: Path, name: str) -> KeyPair:
             if os.path.lexists(each):
                 raise ConfigError(_already(each, path))
         return _written(path, public, f"data-export-{name}")
-    except FileExistsError as error:
-        raise ConfigError(_already(Path(error.filename or path), path)) from None
     except OSError as error:
         fix = "name a folder that you may write to with --folder or DATA_EXPORT_KEYS_DIR"
         raise ConfigError(f"{folder}: no key can be written ({error.strerror}): {fix}") from None
@@ -76,7 +74,7 @@ def _written(path: Path, public: Path, comment: str) -> KeyPair:
 
 
 def _write(path: Path, data: bytes, mode: int) -> None:
-    """On disk before it returns: a public half that is sent must have its private one."""
+    """On disk before it returns: a public half that is sent must have its private one. Never another's file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:
         os.fchmod(descriptor, mode)  # whatever the umask

@@ -31,6 +31,7 @@ class Engine(NamedTuple):
     words: str
     commands: str = ""
     after: str = ""
+    language: str = "sh"
 
 
 def engines(given: Delivered, wanted: str | None = None) -> tuple[Engine, ...]:
@@ -144,7 +145,7 @@ def _python(given: Delivered) -> Engine:
         'orders, analyses = tables["work_order"], tables["analysis"]',
     )
     words = "In memory, with the columns of the views. Set `PYTHONPATH=loaders/python`, and run in Python:"
-    return Engine("python", "pandas, polars, pyarrow", words, "\n".join(lines))
+    return Engine("python", "pandas, polars, pyarrow", words, "\n".join(lines), language="python")
 
 
 #: Each folder of the kit, in the order of the sheet.

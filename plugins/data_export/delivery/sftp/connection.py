@@ -88,7 +88,7 @@ def handed_over(config: "SftpConfig") -> Handover:
         "host_keys": [_fingerprint(line) for line in (config.sftp_host_key or "").splitlines()],
         "direct": config.sftp_upload == "direct",
     }
-    server = shlex.quote(f"{values['user']}@{values['host'] or 'YOUR_SERVER'}:{config.sftp_remote_path.rstrip('/')}/")
+    server = shlex.quote(f"YOUR_USER@{values['host'] or 'YOUR_SERVER'}:{config.sftp_remote_path.rstrip('/')}/")
     port = f"-e 'ssh -p {config.sftp_port}' " if config.sftp_port != SFTP_PORT else ""
     return Handover(
         (OPENS, FOLDER, *PROBE, *renames),
