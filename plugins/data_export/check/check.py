@@ -13,7 +13,7 @@ from uuid import UUID
 
 from data_export.check.probe import check_by_probe, check_staging_by_probe
 from data_export.check.results import CheckResult, Results
-from data_export.check.steps import OPENS, RECIPIENT, SERVER
+from data_export.check.shared_steps import OPENS, RECIPIENT, SERVER
 from data_export.config.models import CustomerExport
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import CheckTarget

@@ -11,7 +11,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from data_export.check.results import CheckResult, Results
-from data_export.check.steps import COLONS, FOLDER, LOOK, REMOVE, REPLACE, WRITE
+from data_export.check.shared_steps import COLONS, FOLDER, LOOK, REMOVE, REPLACE, WRITE
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store, WithFolders, hours
 from data_export.errors import AccessDenied, DataExportError, TargetRefused, TargetUnavailable

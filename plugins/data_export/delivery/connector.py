@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
 from data_export.check.results import CheckResult
-from data_export.check.steps import OPENS, PROBE, Step
 from data_export.config.fields import SPELLED_WHOLE, quoted
 from data_export.delivery.base import LONGEST_LINK_HOURS, Destination, Store
+from data_export.delivery.handed_over import Handover
 from data_export.errors import ConfigError
 
 IfExists = Literal["replace", "keep", "revision"]
@@ -108,26 +108,6 @@ class Connections(Protocol):
     def default_conn_id(self, scheme: str) -> str:
         """The platform's connection for customers' targets of this scheme."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Handover:
-    """What the hand-over sheet says of a target: what `check` tries, what the owner sets up, how files are fetched."""
-
-    checks: Sequence[Step] = (OPENS, *PROBE)
-    #: Markdown for the owner, a template of Jinja that gets `values`; None where there is nothing to say.
-    template: Path | None = None
-    values: Mapping[str, Any] = field(default_factory=dict)
-    #: Copies the data files to the folder `{folder}`, as a command for a shell; empty: they are there already.
-    fetch: str = ""
-    #: Who we are to the owner, if the file says so, and what stands for it if not; empty: nobody is granted a right.
-    principal: str | None = None
-    placeholder: str = ""
-    #: What the owner calls the target and its folder, where that is not the address.
-    place: str = ""
-    root: str = ""
-    #: Our private key on the workers, whose public half the owner needs.
-    key_path: str | None = None
 
 
 class ConnectorConfig(BaseModel):

@@ -22,9 +22,10 @@ from data_export.config.fields import (
 )
 from data_export.delivery.abfs import config as abfs
 from data_export.delivery.base import Destination, Store
-from data_export.delivery.connector import Connections, ConnectorConfig, Handover, Scheme
+from data_export.delivery.connector import Connections, ConnectorConfig, Scheme
 from data_export.delivery.email.config import EmailConfig
 from data_export.delivery.gcs import config as gcs
+from data_export.delivery.handed_over import Handover
 from data_export.delivery.local import config as local
 from data_export.delivery.s3 import config as s3
 from data_export.delivery.sftp.config import SftpConfig

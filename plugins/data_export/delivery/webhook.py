@@ -19,7 +19,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from data_export.check.results import CheckResult, Results
-from data_export.check.steps import WEBHOOK
+from data_export.check.shared_steps import WEBHOOK
 from data_export.config.fields import quoted_address
 from data_export.errors import ConfigError, TargetRefused, TargetUnavailable
 

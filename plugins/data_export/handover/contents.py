@@ -1,6 +1,5 @@
 """What the hand-over sheet of an export says, put together from its customer file and the platform's settings."""
 
-import json
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,17 +8,16 @@ from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from data_export import layout
-from data_export.check.steps import MAIL, WEBHOOK, Step
+from data_export.check.shared_steps import MAIL, WEBHOOK, Step
 from data_export.config.models import CustomerExport
-from data_export.config.platform import ROOT, PlatformSettings, customers_dir, place_of
-from data_export.delivery.connector import Handover
+from data_export.config.platform import PlatformSettings, customers_dir, place_of
+from data_export.delivery.handed_over import Handover
 from data_export.handover.key_pair import keys_dir, public_half
-from data_export.handover.loading import Delivered, engines, kit
+from data_export.handover.loading import fields, loading
 from data_export.limits import limits_of
 from data_export.window import ExportWindow
 from data_export.wording import duration_in_words
 
-RECORD_SCHEMA = ROOT / "include" / "schemas" / "record.schema.json"
 _SITES_IN_TREE = 3
 _INTERVALS = {
     "hourly": "every hour, the hour before",
@@ -75,61 +73,78 @@ def make_sheet(
         expected: the next windows, at least one.
         engine: the one whose part of the loader kit the sheet has; None: all.
     """
-    config, zone = export.connector_config, ZoneInfo(export.timezone)
-    handed = config.handover()
-    limits = limits_of(name, export, settings.limits)
+    handed = export.connector_config.handover()
     principal, public_key, still_open = _who_we_are(export, settings, handed)
-    contact = settings.mail.contact or settings.mail.sender
-    address = config.address() or ""
-    bucket, _, folder = address.partition("://")[2].partition("/")
-    given = Delivered(
-        name,
-        handed.fetch.replace("{folder}", name),
-        _pattern(name, export),
-        export.timezone,
-        export.export_type == "work-orders-timeline",
-        export.file_format == "parquet",
-    )
     values = {
+        **handed.values,
         "name": name,
-        "platform": settings.mail.platform,
-        "contact": contact,
-        "sender": settings.mail.sender,
-        "made": f"{now.astimezone(zone):%Y-%m-%d}",
+        "made": f"{now.astimezone(ZoneInfo(export.timezone)):%Y-%m-%d}",
         "in_a_year": f"{now + timedelta(days=365):%Y-%m-%d}",
+        "principal": principal,
+        "public_key": public_key,
+        "egress": settings.network.egress,
+        **_of_mail(export, settings),
+        **_what(export),
+        **_where(export, handed, expected[0].window),
+        **_when(name, export, settings, expected),
+        "checks": [*handed.checks, *_notice_steps(export)],
+        "fields": [*fields()],
+        **loading(name, export, handed, engine),
+    }
+    return Sheet(values, handed, still_open)
+
+
+def _of_mail(export: CustomerExport, settings: PlatformSettings) -> dict[str, Any]:
+    config = export.connector_config
+    return {
+        "platform": settings.mail.platform,
+        "contact": settings.mail.contact or settings.mail.sender,
+        "sender": settings.mail.sender,
+        "mailed": bool(config.recipients()),
+        "hours": config.link_hours(settings.mail.link_ttl_hours),
+        "notices": [*_notices(export)],
+    }
+
+
+def _what(export: CustomerExport) -> dict[str, Any]:
+    config = export.connector_config
+    return {
         "export_type": export.export_type,
         "kind": _KINDS[export.export_type],
         "format": _FORMATS[export.encoding],
-        "parquet": given.is_parquet,
+        "parquet": export.file_format == "parquet",
         "images": export.export_images,
-        "mailed": bool(config.recipients()),
-        "hours": config.link_hours(settings.mail.link_ttl_hours),
+        "if_exists": config.if_exists,
+        "again": "" if config.recipients() else _AGAIN[config.if_exists],
+    }
+
+
+def _where(export: CustomerExport, handed: Handover, window: ExportWindow) -> dict[str, Any]:
+    address = export.connector_config.address() or ""
+    bucket, _, folder = address.partition("://")[2].partition("/")
+    return {
         "place": handed.place,
         "root": handed.root or address,
         "bucket": bucket,
         "folder": folder,
-        "if_exists": config.if_exists,
-        "again": "" if config.recipients() else _AGAIN[config.if_exists],
+        "sites": [{"id": str(site), "label": export.site_label(site)} for site in export.sites],
+        "tree": [*_tree(export, window)],
+    }
+
+
+def _when(
+    name: str, export: CustomerExport, settings: PlatformSettings, expected: Sequence[Expected]
+) -> dict[str, Any]:
+    limits, zone = limits_of(name, export, settings.limits), ZoneInfo(export.timezone)
+    return {
         "zone": export.timezone,
         "schedule": _schedule(export, limits.settle.total_seconds()),
         "first": _local(export.start, zone),
         "last": _local(export.end, zone) if export.end else "",
         "enabled": export.enabled,
         "late": duration_in_words(limits.late_after.total_seconds()),
-        "inbound": not config.recipients(),
-        "egress": settings.network.egress,
-        "principal": principal,
-        "public_key": public_key,
-        "notices": [*_notices(export)],
-        "checks": [*handed.checks, *_notice_steps(export)],
-        "sites": [{"id": str(site), "label": export.site_label(site)} for site in export.sites],
-        "tree": [*_tree(export, expected[0].window)],
         "files": [_file(name, export, each, zone) for each in expected],
-        "fields": [*fields()],
-        "engines": [each._asdict() for each in engines(given, engine)],
-        "kit": [{"path": path, "text": text.rstrip("\n")} for path, text in kit(engine)],
     }
-    return Sheet({**handed.values, **values}, handed, still_open)
 
 
 def _who_we_are(
@@ -224,30 +239,3 @@ def _tree(export: CustomerExport, window: ExportWindow) -> Iterator[str]:
     if export.manifest:
         folder, _, file = layout.manifest_key(export.export_type, window).rpartition("/")
         yield from (f"  {folder}/", f"    {file}")
-
-
-def _pattern(name: str, export: CustomerExport) -> str:
-    """Which files DuckDB loads; the folder of images is never looked into."""
-    ending = "parquet" if export.file_format == "parquet" else "json*"
-    if export.connector_config.recipients():
-        return f"{name}/*.{ending}"
-    return f"{name}/**/data/{export.export_type}/*.{ending}"
-
-
-def fields() -> Iterator[dict[str, str]]:
-    """Each field of a record by its path, from the schema that customers get."""
-    return _fields(json.loads(RECORD_SCHEMA.read_text(encoding="utf-8")), "")
-
-
-def _fields(schema: dict[str, Any], above: str) -> Iterator[dict[str, str]]:
-    for key, field in schema.get("properties", {}).items():
-        path, nested = f"{above}{key}", field.get("items", {})
-        kinds = [field["type"]] if isinstance(field["type"], str) else field["type"]
-        named = {
-            "array": "list",
-            "string": {"date-time": "timestamp"}.get(fmt := field.get("format", ""), fmt) or "text",
-        }
-        kind = " or ".join(named.get(each, each) for each in kinds)
-        examples = [json.dumps(each, ensure_ascii=False) for each in field.get("examples", [])[:1]]
-        yield {"path": path, "type": kind, "meaning": field["description"], "example": "".join(examples)}
-        yield from _fields(nested, f"{path}[].")

@@ -1,12 +1,16 @@
-"""How a customer loads the files: the loader kit by engine, with commands for this export's own files."""
+"""What the fields mean, and how a customer loads the files: the loader kit by engine, with commands for these files."""
 
 import io
+import json
 import zipfile
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from data_export.config.models import CustomerExport
 from data_export.config.platform import ROOT
+from data_export.delivery.handed_over import Handover
 
+RECORD_SCHEMA = ROOT / "include" / "schemas" / "record.schema.json"
 LOADERS = ROOT / "include" / "loaders"
 #: Of each file in the archive, so that the same kit gives the same bytes.
 _DATE = (2020, 1, 1, 0, 0, 0)
@@ -157,3 +161,46 @@ ENGINES: dict[str, Callable[[Delivered], Engine]] = {
     "spark": _spark,
     "python": _python,
 }
+
+
+def loading(name: str, export: CustomerExport, handed: Handover, engine: str | None) -> dict[str, Any]:
+    """What the templates show of loading: `engines` with their commands, and the files of the `kit`."""
+    given = Delivered(
+        name,
+        handed.fetch.replace("{folder}", name),
+        _pattern(name, export),
+        export.timezone,
+        export.export_type == "work-orders-timeline",
+        export.file_format == "parquet",
+    )
+    return {
+        "engines": [each._asdict() for each in engines(given, engine)],
+        "kit": [{"path": path, "text": text.rstrip("\n")} for path, text in kit(engine)],
+    }
+
+
+def _pattern(name: str, export: CustomerExport) -> str:
+    """Which files DuckDB loads; the folder of images is never looked into."""
+    ending = "parquet" if export.file_format == "parquet" else "json*"
+    if export.connector_config.recipients():
+        return f"{name}/*.{ending}"
+    return f"{name}/**/data/{export.export_type}/*.{ending}"
+
+
+def fields() -> Iterator[dict[str, str]]:
+    """Each field of a record by its path, from the schema that customers get."""
+    return _fields(json.loads(RECORD_SCHEMA.read_text(encoding="utf-8")), "")
+
+
+def _fields(schema: dict[str, Any], above: str) -> Iterator[dict[str, str]]:
+    for key, field in schema.get("properties", {}).items():
+        path, nested = f"{above}{key}", field.get("items", {})
+        kinds = [field["type"]] if isinstance(field["type"], str) else field["type"]
+        named = {
+            "array": "list",
+            "string": {"date-time": "timestamp"}.get(fmt := field.get("format", ""), fmt) or "text",
+        }
+        kind = " or ".join(named.get(each, each) for each in kinds)
+        examples = [json.dumps(each, ensure_ascii=False) for each in field.get("examples", [])[:1]]
+        yield {"path": path, "type": kind, "meaning": field["description"], "example": "".join(examples)}
+        yield from _fields(nested, f"{path}[].")

@@ -15,8 +15,8 @@ from data_export.config.load import load_customer
 from data_export.config.models import AnyExport
 from data_export.config.platform import ROOT, PlatformSettings, load_platform
 from data_export.errors import ConfigError
-from data_export.handover.contents import Expected, Sheet, fields, make_sheet
-from data_export.handover.loading import ENGINES, LOADERS, kit, kit_zip
+from data_export.handover.contents import Expected, Sheet, make_sheet
+from data_export.handover.loading import ENGINES, LOADERS, fields, kit, kit_zip
 from data_export.handover.render import html, markdown
 from data_export.window import ExportWindow
 from tests.customers import SITE, export

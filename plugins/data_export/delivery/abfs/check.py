@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_export.check.probe import check_by_probe
 from data_export.check.results import CheckResult, Results
-from data_export.check.steps import PROBE, REMOVE, REPLACE, Step
+from data_export.check.shared_steps import PROBE, REMOVE, REPLACE, Step
 from data_export.delivery.abfs.errors import asked
 from data_export.errors import AccessDenied, CredentialsRefused, DataExportError, PermanentError
 

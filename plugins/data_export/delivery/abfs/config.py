@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from data_export.check.results import CheckResult
 from data_export.delivery.base import Destination, Store
-from data_export.delivery.connector import Connections, Handover, Scheme, require_type
+from data_export.delivery.connector import Connections, Scheme, require_type
+from data_export.delivery.handed_over import Handover
 
 if TYPE_CHECKING:
     from data_export.delivery.abfs.account import Access
@@ -57,7 +58,7 @@ async def _check(target: Destination, folders: Sequence[str]) -> list[CheckResul
 
 
 def _handover(uri: str, own: Mapping[str, Any]) -> Handover:
-    from data_export.check.steps import OPENS
+    from data_export.check.shared_steps import OPENS
     from data_export.delivery.abfs.check import STEPS
 
     place, _, folder = uri.partition("://")[2].partition("/")

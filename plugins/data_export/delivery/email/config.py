@@ -8,7 +8,8 @@ from pydantic import Field, field_validator
 
 from data_export.config.fields import Email, Flag
 from data_export.delivery.base import LONGEST_LINK_HOURS
-from data_export.delivery.connector import ConnectorConfig, Handover, LinkHours
+from data_export.delivery.connector import ConnectorConfig, LinkHours
+from data_export.delivery.handed_over import Handover
 
 
 class EmailConfig(ConnectorConfig):
@@ -70,7 +71,7 @@ class EmailConfig(ConnectorConfig):
         return {"emails": target.replace(",", " ").split()} if "@" in target and "://" not in target else None
 
     def handover(self) -> Handover:
-        from data_export.check.steps import MAIL
+        from data_export.check.shared_steps import MAIL
 
         template = Path(__file__).parent / "templates" / "handover.md"
         return Handover(MAIL, template, {"emails": self.emails}, place="a mail with a link to the file")

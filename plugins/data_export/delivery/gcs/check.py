@@ -3,7 +3,7 @@
 import threading
 
 from data_export.check.results import CheckResult, Results
-from data_export.check.steps import Step
+from data_export.check.shared_steps import Step
 from data_export.delivery.gcs.errors import ROLES, explain
 from data_export.delivery.gcs.store import GcsStore
 from data_export.delivery.threads import run_blocking

@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field
 from data_export.check.results import CheckResult
 from data_export.config.fields import Plain
 from data_export.delivery.base import Store
-from data_export.delivery.connector import Connections, Handover, Scheme, in_a_cloud, require_type
+from data_export.delivery.connector import Connections, Scheme, in_a_cloud, require_type
+from data_export.delivery.handed_over import Handover
 from data_export.errors import CredentialsUnavailable
 
 _HOOKS = "airflow.providers.google.cloud.hooks.gcs."
@@ -86,7 +87,7 @@ async def _check(target: Any, folders: Sequence[str]) -> list[CheckResult]:
 
 
 def _handover(uri: str, own: Mapping[str, Any]) -> Handover:
-    from data_export.check.steps import OPENS
+    from data_export.check.shared_steps import OPENS
     from data_export.delivery.gcs.check import RIGHTS, STEPS
 
     return Handover(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from data_export.check.results import CheckResult, Results
-from data_export.check.steps import REMOVE, WRITE, Step
+from data_export.check.shared_steps import REMOVE, WRITE, Step
 from data_export.content import Content
 from data_export.delivery.retry import PreconditionFailed
 from data_export.delivery.s3.store import S3Store

@@ -11,7 +11,8 @@ from pydantic import BaseModel, Field, ValidationInfo, field_validator
 from data_export.check.results import CheckResult
 from data_export.config.fields import Plain
 from data_export.delivery.base import Store
-from data_export.delivery.connector import Connection, Connections, Handover, Scheme, in_a_cloud, require_type
+from data_export.delivery.connector import Connection, Connections, Scheme, in_a_cloud, require_type
+from data_export.delivery.handed_over import Handover
 from data_export.errors import ConfigError, CredentialsUnavailable
 
 _HOOK = "airflow.providers.amazon.aws.hooks.s3.S3Hook"
@@ -133,7 +134,7 @@ async def _check(target: Any, folders: Sequence[str]) -> list[CheckResult]:
 
 
 def _handover(uri: str, own: Mapping[str, Any]) -> Handover:
-    from data_export.check.steps import OPENS
+    from data_export.check.shared_steps import OPENS
     from data_export.delivery.s3.check import OTHER_STEPS, STEPS
 
     return Handover(

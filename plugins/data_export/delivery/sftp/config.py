@@ -22,7 +22,8 @@ from data_export.config.fields import (
     quoted_address,
 )
 from data_export.delivery.base import Destination
-from data_export.delivery.connector import Connections, ConnectorConfig, Handover
+from data_export.delivery.connector import Connections, ConnectorConfig
+from data_export.delivery.handed_over import Handover
 from data_export.delivery.sftp import SFTP_PORT, server_address, sftp_account, sftp_uri
 from data_export.wording import as_code
 
