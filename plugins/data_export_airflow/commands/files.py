@@ -120,7 +120,7 @@ def _delivered(name: str, window: str | None, start: str | None, end: str | None
     Raises:
         ConfigError: Airflow knows no such export, or a date is none.
     """
-    from data_export.config.load import customer_names
+    from data_export.config.folder import customer_names
     from data_export.config.models import dag_id
     from data_export.config.problems.explain import near
     from data_export.errors import ConfigError
