@@ -22,7 +22,6 @@ import httpx
 
 from data_export.config.load import load_named
 from data_export.config.models import CustomerExport, dag_id
-from data_export.scratch import remove_abandoned
 from data_export.window import ExportWindow
 from demo.data import DAYS, FIRST_DAY, build
 from demo.mailbox import mails_about
@@ -38,6 +37,13 @@ from tests.unit.deploy.compose_file import ROOT
 APIS = ("api-server", "execution-api")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 _HOURS = 4
+#: What each task does before it makes its own folder.
+_REMOVE = """
+import tempfile
+from pathlib import Path
+from data_export.scratch import remove_abandoned
+remove_abandoned(Path(tempfile.gettempdir()))
+"""
 
 
 class Staging:
@@ -94,7 +100,7 @@ class Trial:
     def prepare(self) -> None:
         """Waits for the exports' DAGs, and unpauses them."""
         wanted = set(map(dag_id, self.exports))
-        wait_for("the DAGs", lambda: self.fleet.api.dag_ids() >= wanted, 120)
+        wait_for("the DAGs", lambda: self.fleet.api.dag_ids() >= wanted, 300)
         for name in wanted:
             self.fleet.api.request("PATCH", f"/dags/{name}", json={"is_paused": False})
 
@@ -176,7 +182,7 @@ class Trial:
         self.fleet.kill("scheduler")
         self.wait(seconds / 2)
         self.fleet.start("scheduler")
-        wait_for("the first scheduler is back", lambda: self.fleet.healthy("scheduler"), 120, pause=2)
+        wait_for("the first scheduler is back", lambda: self.fleet.healthy("scheduler"), 300, pause=2)
         self.fleet.stop("scheduler-2")
 
     def staging_full(self, seconds: float) -> None:
@@ -220,7 +226,7 @@ class Trial:
             self.say(f"restart of {name}")
             self.fleet.stop(name)
             self.fleet.start(name)
-            wait_for(f"{name} is healthy", partial(self.fleet.healthy, name), 180, pause=2)
+            wait_for(f"{name} is healthy", partial(self.fleet.healthy, name), 300, pause=2)
 
     # What must be true at the end.
 
@@ -256,7 +262,7 @@ class Trial:
             folder = self.fleet.scratch(name)
             for path in (*folder.glob("data-export-*"), *folder.glob("images-*")):
                 os.utime(path, (0, 0))
-            remove_abandoned(folder)
+            self.fleet.run_python(name, _REMOVE)
             problems += [f"{path} is locked" for path in (*folder.glob("data-export-*"), *folder.glob("images-*"))]
         return problems
 
@@ -294,7 +300,7 @@ def long(trial: Trial, api_away: float, workers_away: float) -> None:
         return [partial(trial.kill, name) for name in names]
 
     def window_and(fault: Callable[[], None]) -> None:
-        wait_for("the fleet is well", trial.well, 300, pause=2)
+        wait_for("the fleet is well", trial.well, 600, pause=2)
         trial.trigger(1)
         trial.wait(trial.random.uniform(1, 10))
         fault()
@@ -319,6 +325,7 @@ def long(trial: Trial, api_away: float, workers_away: float) -> None:
     for fault in faults:
         window_and(fault)
     trial.finish(3600)
+    trial.say("every run is over")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

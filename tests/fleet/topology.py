@@ -86,7 +86,7 @@ class Fleet:
                 raise RuntimeError(f"init has ended with {code}; {self.log('init')}")
             for name in (*AIRFLOW, *self.workers):
                 self.start(name)
-            wait_for("the fleet is healthy", self._up, 240, pause=3)
+            wait_for("the fleet is healthy", self._up, 600, pause=3)
             self.api.sign_in()
             self._stack = stack.pop_all()
         return self
@@ -111,6 +111,11 @@ class Fleet:
             )
         self._guard.watch(process.pid)
         self.processes[name] = process
+
+    def run_python(self, name: str, code: str) -> None:
+        """Runs a few lines as the service's own processes run: their user, environment and folders."""
+        words = [*self._as_user(name), sys.executable, "-c", code]
+        subprocess.run(words, env=self.environment(name), cwd=ROOT, check=True)
 
     def kill(self, name: str) -> None:
         """Ends all processes of a service at once, as a crash of its machine does."""
