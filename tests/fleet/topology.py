@@ -201,15 +201,14 @@ class Fleet:
 
     def _place(self, name: str, text: str) -> str:
         """The text with this machine's addresses and folders."""
-        for old, new in {
+        places = {
             "@postgres/": f"@127.0.0.1:{self.postgres.port}/",
             "@redis:6379": f"@127.0.0.1:{self._ports['redis']}",
             "http://execution-api:8080": f"http://127.0.0.1:{self._ports['execution-api']}",
             "/opt/airflow": str(ROOT),
             "/tmp/": f"{self.home(name)}/tmp/",
-        }.items():
-            text = text.replace(old, new)
-        return text
+        }
+        return re.sub("|".join(map(re.escape, places)), lambda found: places[found[0]], text)
 
     def _words(self, name: str, command: list[str]) -> list[str]:
         words = [self._place(name, word) for word in command]
