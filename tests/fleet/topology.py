@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -124,6 +124,16 @@ class Fleet:
     def stop(self, name: str) -> None:
         """Asks a service to end, and waits."""
         self._signal(name, signal.SIGTERM)
+
+    def wind_down(self, seconds: float) -> None:
+        """Hands out no more tasks, and lets those that run end, so long at most."""
+        for name in ("scheduler", *self.workers):
+            if name in self.processes:
+                os.kill(self.processes[name].pid, signal.SIGTERM)
+        until = time.monotonic() + seconds
+        for name in self.workers:
+            with suppress(subprocess.TimeoutExpired):
+                self.processes[name].wait(max(0.0, until - time.monotonic()))
 
     def healthy(self, name: str | None = None) -> bool:
         """Whether the file's own health check succeeds for a service, or for all that run."""
