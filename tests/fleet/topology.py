@@ -100,7 +100,7 @@ class Fleet:
         """Starts a service as the file says; `scheduler-2` is a second one of the same kind."""
         with (self.state / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                [*self._as_user(name), *self._words(name, self._service(name)["command"])],
+                [*self._as_user(name), *self._more(name), *self._words(name, self._service(name)["command"])],
                 env=self.environment(name),
                 cwd=self.home(name) if name == "redis" else ROOT,
                 stdin=subprocess.DEVNULL,
@@ -173,7 +173,7 @@ class Fleet:
             ours["AIRFLOW__API__PORT"] = str(self._ports[name])
         key = "DATA_EXPORT_SIGNING_KEY"
         settings = self.platform.environment() | {key: self._service_env[key]}
-        return image | settings | {**self._settings} | self._placed(name, given) | ours | self.more.get(name, {})
+        return image | settings | {**self._settings} | self._placed(name, given) | ours
 
     def _user(self, name: str) -> int | None:
         """Each worker's own, where this process may choose; of a group that may read, as in the image."""
@@ -186,6 +186,10 @@ class Fleet:
         right = "+dac_read_search"
         words = ["setpriv", f"--reuid={user}", "--regid=0", "--clear-groups"]
         return [*words, f"--inh-caps={right}", f"--ambient-caps={right}", "--"]
+
+    def _more(self, name: str) -> list[str]:
+        """Set after the user is: a library that is loaded before would keep what is root's."""
+        return ["env", *(f"{key}={value}" for key, value in self.more.get(name, {}).items())]
 
     def _service(self, name: str) -> dict[str, Any]:
         service: dict[str, Any] = self.services[re.sub(r"-\d+$", "", name)]
