@@ -40,8 +40,8 @@ def mail_link(
     no staged data where there are none.
 
     Returns:
-        The receipt, with the recipients that the mail server refuses for good while others have their mail, and with the
-        staged file that the link leads to.
+        The receipt, with the recipients that the mail server refuses for good while others have their mail, and with
+        the staged file that the link leads to.
 
     Raises:
         RecipientsRefused: all of them are refused.
