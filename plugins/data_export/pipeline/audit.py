@@ -6,7 +6,7 @@ import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal
@@ -44,6 +44,9 @@ class Finding:
 
     def to_dict(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__slots__}
+
+    def with_fix(self, fix: str) -> "Finding":
+        return replace(self, fix=fix)
 
     def __str__(self) -> str:
         return f"{self.kind} {self.uri}: {self.found}{self.detail and f', {self.detail}'}"

@@ -5,8 +5,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
+from uuid import UUID
 
-from data_export.layout import MANIFESTS
+from data_export.config.models import CustomerExport
+from data_export.layout import MANIFESTS, data_key
+from data_export.window import ExportWindow
 
 Kind = Literal["data", "receipt", "manifest", "image list", "linked file", "image"]
 _REVISION = re.compile(r"\.r\d+(?=\.[a-z-]+(\.[a-z]+)?$)")
@@ -105,6 +108,38 @@ def _kind_of(key: str, *, by_mail: bool) -> tuple[Kind, str]:
     if key.startswith(f"{MANIFESTS}/"):
         return "manifest", ""
     return "image list" if key.endswith(".missing-images.txt") else "receipt", key.partition("/")[0]
+
+
+def fix_of(file: Expected, kind: Kind, found: str, export: CustomerExport, target_uri: str) -> str:
+    """What to do where a new run of the window cannot make it good; empty where it can.
+
+    A run delivers what the customer file and the source say today, within the rights and by the rules of any run.
+    """
+    wanted = {"receipt": "delivery_receipt", "image list": "delivery_receipt", "manifest": "manifest"}
+    if kind == "linked file":
+        return "clear the run: it mails another link"
+    if found == "unreadable":
+        return "let the export's identity read it"
+    if file.site_id and UUID(file.site_id) not in export.sites:
+        return "its site is no longer in the customer file"
+    if not file.newest:
+        return "restore it from a copy: a newer revision is next to it, and the source no longer has what this one held"
+    if kind in wanted and not getattr(export, wanted[kind]):
+        return f"{wanted[kind]} is false in the customer file now"
+    if kind == "image" and not export.export_images:
+        return "export_images is false in the customer file now"
+    if kind == "data" and not _is_named_so(file, export, target_uri):
+        return "the customer file says another name for it now: another format, type or folder"
+    rule = export.connector_config.if_exists
+    if found != "missing" and (rule == "keep" if kind == "data" else kind == "image" and rule != "replace"):
+        return f"if_exists is {rule}: remove it at the target, or set replace, and repair it then"
+    return ""
+
+
+def _is_named_so(file: Expected, export: CustomerExport, target_uri: str) -> bool:
+    window = ExportWindow.from_dict({"start": file.start, "end": file.end})
+    name = data_key(UUID(file.site_id), export.export_type, window, 1, export.encoding)
+    return _without_revision(file.uri) == target_uri + name
 
 
 def _without_revision(uri: str) -> str:
