@@ -15,7 +15,7 @@ from pydantic_core import PydanticCustomError
 
 from data_export.config.fields import NAME, Email, Flag
 from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock, window_days
-from data_export.config.sections import CustomerLimits, OnDelivery
+from data_export.config.sections import CustomerAudit, CustomerLimits, OnDelivery
 from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import CONNECTORS
 from data_export.layout import Encoding
@@ -80,6 +80,9 @@ class CustomerExport(BaseModel):
     )
     on_delivery: OnDelivery | None = Field(
         default=None, description="who hears that a window was delivered: mails, and a signed webhook"
+    )
+    audit: CustomerAudit | None = Field(
+        default=None, description="how the weekly audit looks for this export's files, where not as platform.yaml says"
     )
     on_invalid: Literal["fail", "quarantine"] = Field(
         default="fail", description="a record the format cannot express fails the run, or is set aside and counted"
