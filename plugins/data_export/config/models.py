@@ -168,6 +168,10 @@ class CustomerExport(BaseModel):
         """The sites in the order in which a combined file holds them."""
         return tuple(sorted(self.site_id))
 
+    def site_label(self, site: UUID | str) -> str:
+        """A site's name, or its uuid where it has none."""
+        return str(site)
+
     @property
     def encoding(self) -> Encoding:
         """How the data files are packed."""

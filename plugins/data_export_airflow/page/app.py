@@ -44,6 +44,7 @@ from data_export_airflow.metadata.overview import (
     at_a_glance,
     with_delivery,
 )
+from data_export_airflow.page import sheet
 from data_export_airflow.page.cache import Cached
 from data_export_airflow.page.detail import detail, files_of
 from data_export_airflow.page.search import Asked, SortKey, listing, permitted
@@ -227,7 +228,8 @@ async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Re
     except Exception:
         log.exception("%s cannot be answered", request.url.path)
         answer = JSONResponse({"detail": "The page cannot answer this: the API server's log says why."}, 500)
-    answer.headers.update(_HEADERS)
+    for name, value in _HEADERS.items():
+        answer.headers.setdefault(name, value)
     return answer
 
 
@@ -246,5 +248,6 @@ async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(title="Data exports", openapi_url=None, lifespan=_lifespan)
 app.include_router(router)
+app.include_router(sheet.router)
 app.middleware("http")(_guarded)
 app.mount("/", StaticFiles(directory=STATIC, html=True))

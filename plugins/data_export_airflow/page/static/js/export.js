@@ -6,7 +6,7 @@ import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
 import { about, files, lateWindows, missingImages, ranges, refused, retryNotice } from "./sections.js";
 import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords } from "./format.js";
-import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, retrying, showError, showTime } from "./shell.js";
+import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, outsideLink, retrying, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
 const REFRESH_MS = 15_000;
@@ -70,7 +70,9 @@ function show(data) {
 
 function head({ export: item, timezone }) {
   const parts = [item.export_type, item.interval, timezone, CONNECTORS[item.connector] ?? item.connector].filter(Boolean);
-  return h("p", { class: "meta" }, parts.join(" · "), h("span", { class: "links" }, airflowLink(dagPath(dagId), {}, "Grid"), airflowLink(`${dagPath(dagId)}/runs`, {}, "Runs")));
+  const sheet = new URL(`api/exports/${encodeURIComponent(dagId)}/sheet`, document.baseURI).href;
+  const handOver = outsideLink(sheet, { class: "button", title: "What the customer needs to set up the target and load the files; opens a page to send" }, "Hand-over sheet");
+  return h("p", { class: "meta" }, parts.join(" · "), h("span", { class: "links" }, handOver, airflowLink(dagPath(dagId), {}, "Grid"), airflowLink(`${dagPath(dagId)}/runs`, {}, "Runs")));
 }
 
 function facts({ export: item, totals, states, timezone }) {
