@@ -103,7 +103,7 @@ def quarantine_alert(receipt: Receipt, place: str, keep_days: int, link: str) ->
             ("Window", window_as_text(receipt.export_window)),
             ("Set aside", f"{place} (quarantine.json of each site, kept for {keep_days} days)"),
         ),
-        items=tuple(f"site {site.site_id}: {site.quarantined:,} work orders" for site in sites),
+        items=tuple(f"site {site.name or site.site_id}: {site.quarantined:,} work orders" for site in sites),
         fix="Correct the records at the source, then clear the run from `prepare` on; each line of the file says what "
         "is wrong with its record.",
         link=link,

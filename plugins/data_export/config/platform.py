@@ -3,14 +3,14 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, create_model, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
-from data_export.config.fields import ConnId, Email, Flag, Whole, quoted
+from data_export.config.fields import ConnId, Email, Flag, Whole, plain, quoted
 from data_export.config.problems.explain import explain, keys_of, model_at, near_key, unknown_key
 from data_export.config.problems.problems import MOST_PROBLEMS
 from data_export.config.reading.yaml_lines import Document, read_document, spell
@@ -130,6 +130,10 @@ class MailSettings(Section):
 
     smtp_conn_id: ConnId = Field(default="export_smtp", description="connection of the mail server")
     sender: Email = Field(alias="from", description="sender of the mails")
+    platform: Annotated[str, AfterValidator(plain)] = Field(
+        default="", max_length=80, description="name of the platform, in mails to customers"
+    )
+    contact: Email | None = Field(default=None, description="whom customers ask, in mails to them")
     link_ttl_hours: LinkHours = Field(default=12, description="hours a link works unless a customer file says")
 
 

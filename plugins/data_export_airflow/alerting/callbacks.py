@@ -82,14 +82,18 @@ def window_of(context: Mapping[str, Any]) -> ExportWindow | None:
 
 
 def site_of(context: Mapping[str, Any]) -> str:
-    """The site that a mapped task is for; empty where it is for all, or fails before it knows."""
+    """The site that a mapped task is for, `name (uuid)` where it has a name; empty where it is for all, or fails before
+    it knows."""
     site = getattr(context["task"], "site_id", "")
     if hasattr(site, "resolve"):  # no worker rendered it, so it is the place where the site will be
         try:
             site = site.resolve(context)
         except Exception as error:  # an alert that cannot say everything is better than none
             log.warning("the task's site cannot be read: %s", type(error).__name__)
-    return site if isinstance(site, str) else ""
+    if not isinstance(site, str):
+        return ""
+    label = getattr(context["task"], "site_label", site)
+    return site if label in (site, "") else f"{label} ({site})"
 
 
 def _reason(context: Mapping[str, Any]) -> tuple[str, str]:

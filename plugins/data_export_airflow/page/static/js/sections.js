@@ -30,7 +30,7 @@ export function files({ files: newest, windows, by_hand: ranges, timezone }, dag
 
 function table({ target, sites, more_sites: more }) {
   const rows = sites.map((site) =>
-    h("tr", {}, h("td", {}, address(site)), h("td", { class: "number" }, number(site.work_orders)), h("td", { class: "number" }, bytes(site.bytes)), h("td", { class: "number" }, site.revision ?? 1), h("td", {}, outcome(site)), h("td", { class: "digest" }, h("code", {}, site.sha256), copy(site.sha256, "checksum"))),
+    h("tr", {}, h("td", {}, site.name ? h("strong", { class: "site" }, site.name) : "", address(site)), h("td", { class: "number" }, number(site.work_orders)), h("td", { class: "number" }, bytes(site.bytes)), h("td", { class: "number" }, site.revision ?? 1), h("td", {}, outcome(site)), h("td", { class: "digest" }, h("code", {}, site.sha256), copy(site.sha256, "checksum"))),
   );
   const heads = [["File"], ["Work orders", "number"], ["Size", "number"], ["Revision", "number"], ["Outcome"], ["SHA-256"]];
   return h("div", {},
