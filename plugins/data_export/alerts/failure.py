@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass
 
 from data_export.alerts.alert import Alert, cause_of
+from data_export.alerts.guide import fix_of
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
@@ -28,6 +29,8 @@ class Failure:
     site: str = ""
     #: Whether the schedule or a backfill made the run, so that a backfill makes it again.
     has_interval: bool = True
+    #: Address of what is known of the error.
+    guide: str = ""
 
 
 def failure_alert(failure: Failure) -> Alert:
@@ -49,6 +52,7 @@ def failure_alert(failure: Failure) -> Alert:
         fix=fix_of(failure.error, failure.export),
         commands=_again(failure),
         link=failure.link,
+        guide=failure.guide,
     )
 
 
@@ -65,6 +69,7 @@ def maintenance_failure_alert(failure: Failure) -> Alert:
         fix="Correct what the reason says, or switch the step off in `maintenance` of platform.yaml. Nothing is to be "
         "run again: the next run removes what this one left.",
         link=failure.link,
+        guide=failure.guide,
     )
 
 
@@ -81,6 +86,7 @@ def watch_failure_alert(failure: Failure) -> Alert:
         fix="Correct what the reason says, such as staging, the customers folder or platform.yaml, or read the end of "
         "the task's log. Nothing is to be run again: the next look finds what this one missed.",
         link=failure.link,
+        guide=failure.guide,
     )
 
 
@@ -169,51 +175,3 @@ def _again(failure: Failure) -> tuple[str, ...]:
     if failure.has_interval:
         return (backfill_command(failure.export, failure.window, failure.window),)
     return (trigger_command(failure.dag_id, failure.window),)
-
-
-_RERUN = "Then clear the failed task with everything downstream: what was delivered is found and not sent again."
-_REPLAN = "Then clear `prepare` with everything downstream, since a run keeps the configuration it began with."
-_CHECK = "`python -m data_export_airflow check {export}` tries it without a run."
-_TRANSIENT = f"Every retry met this. Look at the server and the network between; {_CHECK} {_RERUN}"
-
-#: By the class of the error (`data_export.errors`).
-FIXES = {
-    "ConfigError": f"Correct the setting that the reason names. {_REPLAN}",
-    "BrokenFile": f"Correct the customer file; `python -m data_export_airflow validate` names every problem. {_REPLAN}",
-    "LimitExceeded": "Choose a window within the limit, or change `limits` in platform.yaml or the dates of the file.",
-    "ValueRejected": f"Correct the value at the source, which the reason names. {_RERUN}",
-    "SourceRejected": f"Correct the login, the rights or the queries of the source. {_CHECK} {_RERUN}",
-    "InvalidRecord": "Correct the record at the source, or set `on_invalid: quarantine` in the customer file to set "
-    f"such records aside. {_REPLAN}",
-    "AccessDenied": f"Have the right granted, or the key corrected. {_CHECK} {_RERUN} Where the customer file changes: "
-    + _REPLAN.removeprefix("Then "),
-    "HostKeyMismatch": "Ask the server's administrator for its host key: it was replaced, or somebody is in between. "
-    f"Correct `sftp_host_key` in the customer file, or `host_key` of the connection. {_REPLAN}",
-    "CredentialsRefused": f"Renew or correct the key, secret or token of the Airflow connection. {_CHECK} {_RERUN}",
-    "OverwriteRefused": "Have storage.objects.delete granted, or set `if_exists: keep` or `revision`. " + _REPLAN,
-    "TargetNotFound": f"Have the bucket or folder made, or correct its name in the customer file. {_CHECK} {_REPLAN}",
-    "TargetRefused": f"Change what the target does not take, as the reason says. {_REPLAN}",
-    "ObjectRefused": f"Change what this one object meets, as the reason says. {_CHECK} {_RERUN}",
-    "RecipientsRefused": "Correct `emails` in the customer file, or ask the server's administrator. The next run uses "
-    f"the corrected addresses; for this one: {_REPLAN.removeprefix('Then ')} That mails a new link to everybody.",
-    "StagedFileGone": "Clear `prepare` with everything downstream: the run's files were removed.",
-    "SignatureRejected": f"Look in Airflow's audit log who edited an XCom of the run. {_REPLAN}",
-    "TargetUnavailable": _TRANSIENT,
-    "SourceUnavailable": _TRANSIENT,
-    "CredentialsUnavailable": "Look at what the reason names: a secrets backend, Airflow's API server, or the "
-    f"metadata server of the workers' machines. {_CHECK} {_RERUN}",
-    "TargetFull": f"Have room made at the target. {_RERUN}",
-    "VerificationFailed": f"The target confirms other bytes than were sent: look at its disk and network. {_RERUN}",
-    "NotStarted": "Look at the workers: whether they run, have free slots, and reach Redis and the API server. "
-    f"{_RERUN}",
-    "WorkerLost": "Look at the worker for a restart, a full disk or too little memory; the task's log may end before "
-    f"it. {_RERUN}",
-    "AirflowTaskTimeout": "Look in the log at how far it came. Images that are copied are not copied again, so a "
-    "cleared task goes on from there; a window that is too big for one run is exported in several.",
-}
-_UNKNOWN = f"Read the end of the task's log. {_RERUN}"
-
-
-def fix_of(error: str, export: str) -> str:
-    """What to do about an error of this class, in a few sentences."""
-    return FIXES.get(error, _UNKNOWN).format(export=export)

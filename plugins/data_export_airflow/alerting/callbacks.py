@@ -4,13 +4,12 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from data_export.alerts.guide import kind_of
 from data_export.config.models import name_of
 from data_export.errors import DataExportError, line_of
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
-#: Key of the XCom in which a failed task keeps why.
-FAILURE = "failure"
 log = logging.getLogger(__name__)
 #: The XCom that holds why a try failed (`data_export_airflow.alerting.listeners`).
 FAILURE = "failure"
@@ -21,6 +20,7 @@ def on_failure(context: Mapping[str, Any]) -> None:
     """Alerts people to a task that failed for good. Runs in the worker or, where that died, in the dag-processor."""
     from data_export.alerts.failure import Failure, failure_alert, maintenance_failure_alert, watch_failure_alert
     from data_export_airflow.alerting.sender import AlertSender
+    from data_export_airflow.operators.links import error_address
 
     ti, task = context["ti"], context["task"]
     export = name_of(ti.dag_id)
@@ -36,6 +36,7 @@ def on_failure(context: Mapping[str, Any]) -> None:
         window=window,
         site=site_of(context),
         has_interval=not _by_hand(context),
+        guide=error_address(error),
     )
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
     of_service = maintenance_failure_alert if ti.dag_id == MAINTENANCE_DAG else watch_failure_alert
@@ -100,7 +101,7 @@ def _reason(context: Mapping[str, Any]) -> tuple[str, str]:
     """Class and line of the error; others' words are not shown, since they may hold a secret."""
     error = context.get("exception")
     if isinstance(error, DataExportError):
-        return type(error).__name__, line_of(error)
+        return kind_of(error), line_of(error)
     if type(error).__name__ == "AirflowTaskTimeout":  # not imported: that would cost every parse
         return "AirflowTaskTimeout", f"the task was still running after {context['task'].execution_timeout}, its limit"
     if isinstance(error, BaseException):
