@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from data_export.alerts.alert import Alert, cause_of
 from data_export.alerts.guide import fix_of
+from data_export.alerts.ledger import Recovered
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
@@ -149,6 +150,41 @@ def refused_alert(receipt: Receipt, link: str) -> Alert:
         fix=fix_of("RecipientsRefused", receipt.export),
         link=link,
     )
+
+
+def recovery_alert(name: str, export: str | None, recovered: Recovered, link: str) -> Alert:
+    """Says that an export delivers again, and what is still missing of what failed.
+
+    Args:
+        name: of the export, or of a DAG of the service.
+        export: None for a DAG of the service.
+    """
+    failed = f"{recovered.runs:,} failed run{'s' * (recovered.runs != 1)}"
+    missing = recovered.missing
+    what = f"data export {name}" if export else f"DAG {name}"
+    fix = "Nothing is to be done."
+    if missing:
+        fix = "These windows failed and are not delivered yet: run them again, as soon as their cause is gone."
+    return Alert(
+        occasion="recovery",
+        exports=(name,),
+        cause=cause_of("recovery", ""),
+        subject=f"{what[0].upper()}{what[1:]} {'delivers' if export else 'works'} again",
+        lead=f"The {what} {'has delivered' if export else 'has succeeded'} again after {failed}.",
+        items=shortened([f"{window_as_text(window)}: not delivered yet" for window in missing]),
+        fix=fix,
+        commands=(backfill_command(export, missing[0], missing[-1]),) if export and missing else (),
+        link=link,
+    )
+
+
+_MOST_ITEMS = 50
+
+
+def shortened(items: list[str]) -> tuple[str, ...]:
+    """The first ones, and how many are left out."""
+    more = len(items) - _MOST_ITEMS
+    return tuple(items) if more <= 0 else (*items[:_MOST_ITEMS], f"... and {more:,} more")
 
 
 def window_as_text(window: ExportWindow) -> str:

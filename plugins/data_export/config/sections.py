@@ -18,8 +18,9 @@ from data_export.config.fields import (
 )
 from data_export.config.moments import Day, check_cron
 
-#: What an alert can be about: a task that failed for good, a window that is overdue, records set aside.
-Occasion = Literal["failure", "late", "quarantine"]
+#: What an alert can be about: a task that failed for good, a window that is overdue, records set aside; that an export
+#: of which people know a failure delivers again.
+Occasion = Literal["failure", "late", "quarantine", "recovery"]
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
@@ -89,7 +90,9 @@ class NotifierSettings(Section):
         description="its arguments; Airflow renders templates such as {{ alert.text }}",
     )
     on: tuple[Occasion, ...] = Field(
-        default=("failure", "late", "quarantine"), min_length=1, description="which alerts it is called with"
+        default=("failure", "late", "quarantine", "recovery"),
+        min_length=1,
+        description="which alerts it is called with",
     )
 
 

@@ -14,6 +14,8 @@ log = logging.getLogger(__name__)
 #: The XCom that holds why a try failed (`data_export_airflow.alerting.listeners`).
 FAILURE = "failure"
 MAINTENANCE_DAG = "data_export_maintenance"
+#: DAG and task of the watch.
+WATCH = ("data_export_watch", "look")
 
 
 def on_failure(context: Mapping[str, Any]) -> None:
@@ -41,7 +43,31 @@ def on_failure(context: Mapping[str, Any]) -> None:
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
     of_service = maintenance_failure_alert if ti.dag_id == MAINTENANCE_DAG else watch_failure_alert
     alert = failure_alert(failure) if export else of_service(failure)
-    AlertSender(context).send_once(alert, _owner(task), occurrence, window if export else None)
+    known = ti.run_id if _has_recovery(ti.dag_id, ti.task_id) else ""
+    AlertSender(context).send_once(alert, _owner(task), occurrence, window if export else None, known)
+
+
+def _has_recovery(dag_id: str, task_id: str) -> bool:
+    """Whether a failure of the task is over with the next delivery; `notify` fails after it."""
+    return task_id != "notify" if name_of(dag_id) else (dag_id, task_id) == WATCH
+
+
+def tell_recovered(context: Mapping[str, Any], window: ExportWindow | None = None) -> None:
+    """Reports to whom failures were reported that the DAG's run has succeeded. Never raises: it has.
+
+    Args:
+        window: what an export delivered.
+    """
+    from data_export_airflow.alerting.sender import AlertSender
+
+    ti = context["ti"]
+    if not _has_recovery(ti.dag_id, ti.task_id):
+        return
+    try:
+        export = name_of(ti.dag_id)
+        AlertSender(context).send_recovered(export or ti.dag_id, export, window, ti.log_url)
+    except Exception:
+        log.exception("the recovery is not reported")
 
 
 def tell_left_out(context: Mapping[str, Any], receipt: Receipt, staging_prefix: str) -> None:

@@ -55,7 +55,8 @@ def as_note(state: str, reason: str) -> str:
     """Markdown: `Failed: task: error: message`, and where more is known of the error."""
     from data_export_airflow.operators.links import error_address
 
-    more = f" [About this error]({error_address(reason.split(': ')[1])})"
+    address = error_address(reason.split(": ")[1], "/data-exports/errors.html")
+    more = f" [About this error]({address})"
     return f"{state}{reason}"[: LONGEST_NOTE - len(more)] + more
 
 

@@ -36,10 +36,10 @@ def page_address(name: str) -> str:
     return f"{ui}/data-exports/export.html?dag={dag_id(name)}"
 
 
-def error_address(error: str) -> str:
-    """Of what is known of an error: on the page, or in the documentation where the UI's address is not known."""
+def error_address(error: str, otherwise: str = "docs/errors.md") -> str:
+    """Of what is known of an error: on the page, or `otherwise` where the UI's address is not known."""
     ui = conf.get("api", "base_url", fallback="").rstrip("/")
-    return f"{ui}/data-exports/errors.html#{anchor_of(error)}" if ui else f"docs/errors.md#{anchor_of(error)}"
+    return f"{f'{ui}/data-exports/errors.html' if ui else otherwise}#{anchor_of(error)}"
 
 
 def console_address(uri: str) -> str:
