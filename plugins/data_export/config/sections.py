@@ -19,9 +19,9 @@ from data_export.config.fields import (
 )
 from data_export.config.moments import Day, check_cron
 
-#: What an alert can be about: a task that failed for good, a window that is overdue, records set aside, and delivered
-#: files that are not at the target as they were delivered.
-Occasion = Literal["failure", "late", "quarantine", "audit"]
+#: What an alert can be about: a task that failed for good, a window that is overdue, records set aside, delivered files
+#: that are not at the target as they were delivered; that an export of which people know a failure delivers again.
+Occasion = Literal["failure", "late", "quarantine", "audit", "recovery"]
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
@@ -102,7 +102,9 @@ class NotifierSettings(Section):
         description="its arguments; Airflow renders templates such as {{ alert.text }}",
     )
     on: tuple[Occasion, ...] = Field(
-        default=("failure", "late", "quarantine", "audit"), min_length=1, description="which alerts it is called with"
+        default=("failure", "late", "quarantine", "audit", "recovery"),
+        min_length=1,
+        description="which alerts it is called with",
     )
 
 
