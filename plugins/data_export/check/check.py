@@ -59,7 +59,7 @@ def check_queries(
     if results[-1].ok:
         results[-1] = CheckResult("source: queries", True, said)
     for site_id in export.sites:
-        with results.step(f"source: site {site_id}", "known"):
+        with results.step(f"source: site {export.site_label(site_id)}", "known"):
             require_site(dsn, site_id, row_security)
     return results
 

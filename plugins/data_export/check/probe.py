@@ -104,7 +104,7 @@ _FIXES = (
     (r"AccessDenied|does not have|Forbidden", "grant whoever signs the right to read objects, s3:GetObject or "
      "storage.objects.get"),
 )  # fmt: skip
-_INSIDE = re.compile(r"[^.:]*|.*\.(local|localhost|internal|lan|svc|test)|.*\.vpce\.amazonaws\.com(\.cn)?")
+_INSIDE = re.compile(r"[^.:]*|.*\.(local|localhost|internal|lan|svc|test)|.*\.vpce\.amazonaws\.(com|com\.cn|eu)")
 
 
 async def _check_link(staging: Store, key: str, lifetime: timedelta) -> str:

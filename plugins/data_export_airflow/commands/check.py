@@ -69,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     if options.host_key:  # asks no Airflow, whose import alone takes a second
         return _show_host_keys(options.host_key, options)
 
-    from data_export.config.load import customer_names
+    from data_export.config.folder import customer_names
     from data_export.config.platform import customers_dir
 
     names = customer_names() if options.all else options.names

@@ -21,7 +21,7 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import Select, select
 from sqlalchemy.orm import Session
 
-from data_export import errors
+from data_export.alerts.guide import GUIDES, anchor_of
 from data_export.config.fields import SUFFIXES, name_meant
 from data_export.config.models import dag_id as dag_id_of
 from data_export.config.models import name_of
@@ -78,7 +78,8 @@ def by_reason(found: list[Failure]) -> list[dict[str, Any]]:
     return [
         {
             "error": error,
-            "meaning": _meaning(error),
+            "meaning": GUIDES[error].means if error in GUIDES else "",
+            "anchor": anchor_of(error),
             "runs": len({(failure.dag_id, failure.run_id) for failure in group}),
             "exports": len({failure.dag_id for failure in group}),
             "examples": [
@@ -125,12 +126,6 @@ def _failure(row: Any) -> Failure:
     error, message = harmless(kept["error"]), harmless(kept["message"], 2000)  # whoever may edit an XCom wrote them
     start = bound(row.conf, "from") or row.data_interval_start
     return Failure(row.dag_id, row.run_id, row.end_date, start, row.task_id, error, message)
-
-
-def _meaning(error: str) -> str:
-    """The first line of the error's own description; empty for errors that are not the service's."""
-    kind = getattr(errors, error, None)
-    return (kind.__doc__ or "").partition("\n")[0] if isinstance(kind, type) else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -274,6 +274,12 @@ def test_many_sites_are_all_named_and_the_layout_is_short(settings: PlatformSett
     assert text.count("  and 37 more, alike") == 1
 
 
+def test_sites_have_their_names(settings: PlatformSettings) -> None:
+    text = of(sftp().model_copy(update={"site_id": export(site_id={"Lyon *Sud*": SITE}).site_id}), settings)
+    assert f"- `{SITE}` Lyon \\*Sud\\*\n" in text
+    assert f"  {SITE}/    Lyon *Sud*\n" in text
+
+
 @pytest.mark.parametrize(
     ("value", "kept"),
     [("203.0.113.7", "203.0.113.7"), ("203.0.113.7/32", "203.0.113.7"), ("2001:db8::/64", "2001:db8::/64")],

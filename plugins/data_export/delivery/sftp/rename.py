@@ -79,7 +79,7 @@ async def _takes_place(session: SftpSession, path: str, rename: Callable[[str, s
 
     one, other = temporary_path(path), temporary_path(path)
     try:
-        if not (await create_empty(session, one) and await create_empty(session, other)):
+        if not (await session.create_empty(one) and await session.create_empty(other)):
             return False
         await session.ask(rename(one, other))
     except asyncssh.SFTPError as error:
@@ -102,20 +102,6 @@ async def ways_to_rename(session: SftpSession, path: str) -> str:
     )
     at_once = await _takes_place(session, path, session.client.posix_rename)
     return f"{new}; {'a file is replaced at once' if at_once else 'while a file is replaced its name is free a moment'}"
-
-
-async def create_empty(session: SftpSession, path: str) -> bool:
-    """Whether the file was not there and now is."""
-    import asyncssh
-
-    try:
-        file = await session.ask(session.client.open(path, "xb"))
-    except asyncssh.SFTPError as error:
-        if is_lost(error):
-            raise
-        return False
-    await session.ask(file.close())
-    return True
 
 
 async def _is_ours(session: SftpSession, claim: str) -> bool:

@@ -4,7 +4,7 @@ import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
-import { about, files, lateWindows, missingImages, ranges, refused, retryNotice } from "./sections.js";
+import { about, failed, files, lateWindows, missingImages, ranges, refused, retryNotice } from "./sections.js";
 import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords } from "./format.js";
 import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, outsideLink, retrying, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
@@ -53,6 +53,7 @@ function show(data) {
     lateUnknown(data),
     lateWindows(data),
     retryNotice(data),
+    failed(data, dagId),
     refused(data),
     facts(data),
     windowsCard(data),
