@@ -94,7 +94,7 @@ def _handover(uri: str, own: Mapping[str, Any]) -> Handover:
         (OPENS, *STEPS),
         Path(__file__).parent / "templates" / "handover.md",
         {"rights": RIGHTS},
-        fetch=f"gcloud storage rsync --recursive --exclude='(^|/)inputs/' {shlex.quote(uri)} {{folder}}",
+        fetch=f"gcloud storage rsync --recursive --exclude='.*/inputs/.*' {shlex.quote(uri)} {{folder}}",
         principal=own.get("impersonate"),
         placeholder="OUR_SERVICE_ACCOUNT",
     )
