@@ -59,6 +59,8 @@ class AuditReport:
     drifts: list[Drift] = field(default_factory=list)
     drift_files: int | None = None
     repairs: list[str] = field(default_factory=list)
+    #: Why nothing is repaired although it was asked for.
+    note: str = ""
     under_way: int = 0
 
     @property
@@ -101,6 +103,7 @@ class AuditReport:
             "findings": [finding.to_dict() for _, finding in self.findings[:LISTED]],
             "repairable_windows": len(self.repairable),
             "repairs": len(self.repairs),
+            "note": self.note,
             "drift": None
             if self.drift_files is None
             else {"files": self.drift_files, **totals, "windows": [one.to_dict() for one in self.drifts[:LISTED]]},
@@ -114,13 +117,14 @@ def audit_export(
     asked: AuditRequest,
     receipts: ReceiptsSince,
     is_under_way: Callable[[ExportWindow], bool],
-    run_again: RunAgain,
+    run_again: RunAgain | None,
 ) -> AuditReport:
     """Looks, writes nothing, and has Airflow run windows again where a repair is asked for.
 
     Args:
         receipts: what was delivered since a moment, the newest first.
         is_under_way: whether a run of the window is not over: what it has delivered is not in a receipt yet.
+        run_again: None where the export's DAG is paused: runs would wait, and surprise whoever unpauses it.
 
     Raises:
         DataExportError: the target, the source or a setting does not let it look.
@@ -201,7 +205,10 @@ def _drift(report: AuditReport, files: list[Expected], source: Source, target: D
             report.drifts.append(found)
 
 
-def _repair(report: AuditReport, run_again: RunAgain) -> None:
+def _repair(report: AuditReport, run_again: RunAgain | None) -> None:
+    if run_again is None:
+        report.note = "nothing is delivered again while the DAG is paused" if report.repairable else ""
+        return
     for (start, end), file in [*report.repairable.items()][:MOST_REPAIRS]:
         run_id = run_again(ExportWindow.from_dict({"start": start, "end": end}), file.dag_id, file.run_id)
         if run_id is not None:
@@ -220,7 +227,7 @@ def audit_in_task(name: str, asked: AuditRequest, ti: Any) -> dict[str, Any]:
             asked,
             partial(runs.receipts, name),
             lambda window: runs.state(name, window) in ("queued", "running"),
-            partial(runs.run_again, name) if runs.standing(name) == "active" else _paused,
+            partial(runs.run_again, name) if runs.standing(name) == "active" else None,
         )
     except DataExportError as error:
         log.warning("%s is not audited: %s", name, error)
@@ -230,7 +237,3 @@ def audit_in_task(name: str, asked: AuditRequest, ti: Any) -> dict[str, Any]:
     log.info("%s: %s", name, {key: value for key, value in found.items() if key != "findings"})
     ti.xcom_push(name, found)
     return {"lines": [*report.lines(_NAMED)], "repairs": len(report.repairs), "mark": report.mark()}
-
-
-def _paused(*_: Any) -> None:
-    """Runs of a paused DAG would wait, and come as a surprise when somebody unpauses it."""
