@@ -67,6 +67,7 @@ PATHS = (
     "exports/{}/receipts/1",
     "exports/{}/backfills",
     "exports/{}/check",
+    "exports/{}/audit",
 )
 
 

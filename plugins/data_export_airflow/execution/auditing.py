@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from data_export.config.load import load_named
-from data_export.config.models import CustomerExport
+from data_export.config.models import CustomerExport, dag_id
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.config.tenants import require_bounds
 from data_export.delivery.base import Destination
@@ -70,8 +70,8 @@ class AuditReport:
         return dict(sorted(found.items(), reverse=True))
 
     @property
-    def is_clean(self) -> bool:
-        return not self.findings
+    def damaged(self) -> int:
+        return sum(self.seen.counts.values()) - self.under_way
 
     def mark(self) -> str:
         """The same for the same findings, but another one where the files were delivered again in between."""
@@ -82,9 +82,8 @@ class AuditReport:
         """What was found, in words, at most so many findings."""
         for _, finding in self.findings[:most]:
             yield f"{finding}{finding.fix and f': {finding.fix}'}"
-        damaged = sum(self.seen.counts.values()) - self.under_way
-        if damaged > most:
-            yield f"and {damaged - most:,} more"
+        if self.damaged > most:
+            yield f"and {self.damaged - most:,} more"
 
     def to_dict(self) -> dict[str, Any]:
         """Small enough for an XCom."""
@@ -99,7 +98,7 @@ class AuditReport:
             "cut": seen.cut,
             "elsewhere": seen.elsewhere,
             "under_way": self.under_way,
-            "damaged": sum(seen.counts.values()) - self.under_way,
+            "damaged": self.damaged,
             "findings": [finding.to_dict() for _, finding in self.findings[:LISTED]],
             "repairable_windows": len(self.repairable),
             "repairs": len(self.repairs),
@@ -136,7 +135,9 @@ def audit_export(
     since = began - (timedelta(days=rules.days) if hours is None else timedelta(hours=hours))
     since = asked.since if asked.since is not None and hours is None else since
     delivered = expected(receipts(since), MOST)
-    target = _target(name, export, settings, by_mail=hours is not None)
+    # Of a link by mail the staging area, where the file waits.
+    staging, by_mail = settings.staging, hours is not None
+    target = store(staging.uri, staging.conn_id) if by_mail else destination(name, export, settings)
     look = AuditRules(asked.full, rules.sample, rules.minutes * 60, f"{name} {began.date()}")
     seen = audit(target, delivered, look, _images(export, settings), began)
     report = AuditReport(name, began, since, asked.full, seen)
@@ -147,11 +148,6 @@ def audit_export(
     if asked.repair if asked.repair is not None else rules.repair:
         _repair(report, run_again)
     return report
-
-
-def _target(name: str, export: CustomerExport, settings: PlatformSettings, *, by_mail: bool) -> Destination:
-    """The customer's; of a link by mail the staging area, where the file waits."""
-    return store(settings.staging.uri, settings.staging.conn_id) if by_mail else destination(name, export, settings)
 
 
 def _images(export: CustomerExport, settings: PlatformSettings) -> ImagesOf | None:
@@ -182,6 +178,7 @@ def _judge(
         if not fix and finding.detail.startswith("and no longer"):
             fix = "the platform has the image no longer"
         report.findings.append((file, finding.with_fix(fix)))
+    report.findings.sort(key=lambda found: (found[1].start, found[1].end, found[1].uri))
 
 
 def _sampled(delivered: Delivered, target: Destination, most: int | None) -> list[Expected]:
@@ -237,3 +234,26 @@ def audit_in_task(name: str, asked: AuditRequest, ti: Any) -> dict[str, Any]:
     log.info("%s: %s", name, {key: value for key, value in found.items() if key != "findings"})
     ti.xcom_push(name, found)
     return {"lines": [*report.lines(_NAMED)], "repairs": len(report.repairs), "mark": report.mark()}
+
+
+def audit_with_database(
+    name: str, export: CustomerExport, settings: PlatformSettings, asked: AuditRequest
+) -> AuditReport:
+    """The same where Airflow's database may be asked, as a command may."""
+    from data_export_airflow.metadata import backfills, receipts  # late: a worker has no database
+    from data_export_airflow.metadata.airflow_database import airflow_session
+
+    own = dag_id(name)
+
+    def delivered(since: datetime) -> Iterator[Delivery]:
+        with airflow_session() as session:
+            yield from receipts.newest_first(session, own, since)
+
+    def is_under_way(window: ExportWindow) -> bool:
+        with airflow_session() as session:
+            return backfills.is_under_way(session, own, window)
+
+    with airflow_session() as session:
+        paused = backfills.is_paused(session, own)
+    again = None if paused else partial(backfills.run_again, own)
+    return audit_export(name, export, settings, asked, delivered, is_under_way, again)
