@@ -1,4 +1,5 @@
 import { get } from "./api.js";
+import { AuditCard } from "./audit.js";
 import { Backfill, BackfillNotice } from "./backfill.js";
 import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
@@ -15,6 +16,7 @@ const dagId = query.get("dag") ?? "";
 let before = query.get("before");
 let calendar = null;
 const check = new CheckCard(dagId);
+const audit = new AuditCard(dagId);
 const backfills = new BackfillNotice(dagId, (all) => {
   if (all) announce("The backfill has ended.");
   if (!isBusy()) load();
@@ -61,6 +63,7 @@ function show(data) {
       bars("Work orders", data.windows, (totals) => totals.work_orders, number, data.timezone),
       bars("Data", data.windows, (totals) => totals.bytes, bytes, data.timezone)),
     check.element,
+    audit.element,
     files(data, dagId),
     missingImages(data),
     ranges(data, dagId),
@@ -149,11 +152,13 @@ const isBusy = () => byId("dialog").open || calendar?.anchor !== null || byId("e
 function refresh() {
   if (document.hidden) return;
   check.load();
+  audit.load();
   backfills.load();
   if (!isBusy()) load();
 }
 
 check.load();
+audit.load();
 backfills.load();
 setInterval(refresh, REFRESH_MS);
 await load();
