@@ -28,11 +28,18 @@ async function load() {
     others.catch(() => {}); // reported below, where it is awaited
     show(await get(`exports/${encodeURIComponent(dagId)}`, { before }));
     const { problems } = await others;
+    follow();
     showProblems(problems.filter((problem) => problem.dag_id === dagId));
   } catch (error) {
     showError(byId("export"), error);
   }
   document.body.dataset.ready = "true";
+}
+
+/** Once, to what a link from Airflow leads to. */
+function follow() {
+  if (document.body.dataset.ready) return;
+  byId(location.hash.slice(1))?.scrollIntoView();
 }
 
 function showProblems(problems) {
@@ -64,7 +71,7 @@ function show(data) {
       bars("Data", data.windows, (totals) => totals.bytes, bytes, data.timezone)),
     check.element,
     audit.element,
-    files(data, dagId),
+    files(data, dagId, query.get("run")),
     missingImages(data),
     ranges(data, dagId),
     about(data),
