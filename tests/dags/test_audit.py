@@ -95,7 +95,7 @@ def test_damage_is_found_and_the_windows_are_run_again(
     (mail,) = server.messages()
     assert mail["Subject"] == "Data exports have damaged files"
     assert "are being delivered again: acme, columns" in text_of(mail)
-    states = dict(db.execute(select(DagRun.dag_id, DagRun.state)).tuples())
+    states = {run.dag_id: run.state for run in db.scalars(select(DagRun))}
     assert {name: states[dag_id(name)] for name in made} == {"acme": "queued", "columns": "queued", "packed": "success"}
 
     for dag, _ in made.values():
