@@ -49,7 +49,7 @@ def up(workers: int) -> int:
                 _say(f"customer files: {customers}\nlogs: {state}/services")
                 try:
                     while True:
-                        _supervise(fleet)
+                        supervise(fleet)
                         time.sleep(_PAUSE)
                 except KeyboardInterrupt:
                     _say("stopping: tasks that run may end, for a minute")
@@ -60,7 +60,7 @@ def up(workers: int) -> int:
     return 0
 
 
-def _supervise(fleet: Fleet) -> None:
+def supervise(fleet: Fleet) -> None:
     """What has ended starts again, as Docker would start it, with a line that says so; the rest is looked at."""
     for name in [*fleet.processes]:
         if (code := fleet.processes[name].poll()) is not None:
@@ -70,7 +70,8 @@ def _supervise(fleet: Fleet) -> None:
     services = {name: _service(process.pid, healthy.get(name)) for name, process in fleet.processes.items()}
     STATUS.parent.mkdir(exist_ok=True)
     new = STATUS.with_suffix(".new")
-    new.write_text(json.dumps({"pid": os.getpid(), "url": fleet.url, "looked": time.time(), "services": services}))
+    own = {"pid": os.getpid(), "since": psutil.Process().create_time(), "url": fleet.url, "looked": time.time()}
+    new.write_text(json.dumps(own | {"services": services}))
     new.replace(STATUS)
 
 
@@ -118,7 +119,7 @@ def _read() -> dict[str, Any] | None:
     """What the fleet that is up wrote last; None where there is none."""
     with suppress(OSError, ValueError, psutil.Error):
         found: dict[str, Any] = json.loads(STATUS.read_text())
-        if "tests.fleet" in psutil.Process(found["pid"]).cmdline():
+        if psutil.Process(found["pid"]).create_time() == found["since"]:
             return found
     return None
 
@@ -141,7 +142,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     commands.add_parser("down")
     options = parser.parse_args(arguments)
     if options.command == "up":
-        return up(options.workers)
+        try:
+            return up(options.workers)
+        except KeyboardInterrupt:  # before all was up
+            _say("stopped")
+            return 1
     return {"status": status, "down": down}[options.command]()
 
 

@@ -231,7 +231,12 @@ class Fleet:
         return words
 
     def _prepare(self) -> None:
-        """What the images bring with them, and the volume of logs, which all may write."""
+        """What the images bring with them, and the volume of logs, which all may write.
+
+        Users of their own must reach their homes by no more than anybody's rights: `os.access`, by which Airflow looks
+        at the bundle, knows of no other.
+        """
+        self.state.parent.chmod(0o711)
         (self.state / "logs").mkdir()
         (self.state / "logs").chmod(0o775)
         entrypoint = self.state / "docker-entrypoint.sh"

@@ -68,6 +68,7 @@ PATHS = (
     "exports/{}/backfills",
     "exports/{}/check",
     "exports/{}/sheet",
+    "exports/{}/audit",
 )
 
 

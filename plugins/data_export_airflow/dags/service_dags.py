@@ -169,7 +169,7 @@ def _list_audited() -> list[list[str]]:
 def _report_audit(audited: Any) -> list[str]:
     from data_export_airflow.alerting.watch import report_audit  # late: parsing a DAG does not need it
 
-    found = {name: one for each in audited for name, one in (each or {}).items()}
+    found = {name: one for each in audited[:] for name, one in (each or {}).items()}
     return report_audit({**get_current_context()}, found)
 
 

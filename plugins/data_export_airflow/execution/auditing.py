@@ -10,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from data_export.config.load import load_named
-from data_export.config.models import CustomerExport
+from data_export.config.models import CustomerExport, dag_id
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.config.tenants import require_bounds
 from data_export.delivery.base import Destination
@@ -59,6 +59,8 @@ class AuditReport:
     drifts: list[Drift] = field(default_factory=list)
     drift_files: int | None = None
     repairs: list[str] = field(default_factory=list)
+    #: Why nothing is repaired although it was asked for.
+    note: str = ""
     under_way: int = 0
 
     @property
@@ -68,8 +70,8 @@ class AuditReport:
         return dict(sorted(found.items(), reverse=True))
 
     @property
-    def is_clean(self) -> bool:
-        return not self.findings
+    def damaged(self) -> int:
+        return sum(self.seen.counts.values()) - self.under_way
 
     def mark(self) -> str:
         """The same for the same findings, but another one where the files were delivered again in between."""
@@ -80,9 +82,8 @@ class AuditReport:
         """What was found, in words, at most so many findings."""
         for _, finding in self.findings[:most]:
             yield f"{finding}{finding.fix and f': {finding.fix}'}"
-        damaged = sum(self.seen.counts.values()) - self.under_way
-        if damaged > most:
-            yield f"and {damaged - most:,} more"
+        if self.damaged > most:
+            yield f"and {self.damaged - most:,} more"
 
     def to_dict(self) -> dict[str, Any]:
         """Small enough for an XCom."""
@@ -97,10 +98,11 @@ class AuditReport:
             "cut": seen.cut,
             "elsewhere": seen.elsewhere,
             "under_way": self.under_way,
-            "damaged": sum(seen.counts.values()) - self.under_way,
+            "damaged": self.damaged,
             "findings": [finding.to_dict() for _, finding in self.findings[:LISTED]],
             "repairable_windows": len(self.repairable),
             "repairs": len(self.repairs),
+            "note": self.note,
             "drift": None
             if self.drift_files is None
             else {"files": self.drift_files, **totals, "windows": [one.to_dict() for one in self.drifts[:LISTED]]},
@@ -114,13 +116,14 @@ def audit_export(
     asked: AuditRequest,
     receipts: ReceiptsSince,
     is_under_way: Callable[[ExportWindow], bool],
-    run_again: RunAgain,
+    run_again: RunAgain | None,
 ) -> AuditReport:
     """Looks, writes nothing, and has Airflow run windows again where a repair is asked for.
 
     Args:
         receipts: what was delivered since a moment, the newest first.
         is_under_way: whether a run of the window is not over: what it has delivered is not in a receipt yet.
+        run_again: None where the export's DAG is paused: runs would wait, and surprise whoever unpauses it.
 
     Raises:
         DataExportError: the target, the source or a setting does not let it look.
@@ -132,7 +135,9 @@ def audit_export(
     since = began - (timedelta(days=rules.days) if hours is None else timedelta(hours=hours))
     since = asked.since if asked.since is not None and hours is None else since
     delivered = expected(receipts(since), MOST)
-    target = _target(name, export, settings, by_mail=hours is not None)
+    # Of a link by mail the staging area, where the file waits.
+    staging, by_mail = settings.staging, hours is not None
+    target = store(staging.uri, staging.conn_id) if by_mail else destination(name, export, settings)
     look = AuditRules(asked.full, rules.sample, rules.minutes * 60, f"{name} {began.date()}")
     seen = audit(target, delivered, look, _images(export, settings), began)
     report = AuditReport(name, began, since, asked.full, seen)
@@ -143,11 +148,6 @@ def audit_export(
     if asked.repair if asked.repair is not None else rules.repair:
         _repair(report, run_again)
     return report
-
-
-def _target(name: str, export: CustomerExport, settings: PlatformSettings, *, by_mail: bool) -> Destination:
-    """The customer's; of a link by mail the staging area, where the file waits."""
-    return store(settings.staging.uri, settings.staging.conn_id) if by_mail else destination(name, export, settings)
 
 
 def _images(export: CustomerExport, settings: PlatformSettings) -> ImagesOf | None:
@@ -178,6 +178,7 @@ def _judge(
         if not fix and finding.detail.startswith("and no longer"):
             fix = "the platform has the image no longer"
         report.findings.append((file, finding.with_fix(fix)))
+    report.findings.sort(key=lambda found: (found[1].start, found[1].end, found[1].uri))
 
 
 def _sampled(delivered: Delivered, target: Destination, most: int | None) -> list[Expected]:
@@ -201,7 +202,10 @@ def _drift(report: AuditReport, files: list[Expected], source: Source, target: D
             report.drifts.append(found)
 
 
-def _repair(report: AuditReport, run_again: RunAgain) -> None:
+def _repair(report: AuditReport, run_again: RunAgain | None) -> None:
+    if run_again is None:
+        report.note = "nothing is delivered again while the DAG is paused" if report.repairable else ""
+        return
     for (start, end), file in [*report.repairable.items()][:MOST_REPAIRS]:
         run_id = run_again(ExportWindow.from_dict({"start": start, "end": end}), file.dag_id, file.run_id)
         if run_id is not None:
@@ -220,7 +224,7 @@ def audit_in_task(name: str, asked: AuditRequest, ti: Any) -> dict[str, Any]:
             asked,
             partial(runs.receipts, name),
             lambda window: runs.state(name, window) in ("queued", "running"),
-            partial(runs.run_again, name) if runs.standing(name) == "active" else _paused,
+            partial(runs.run_again, name) if runs.standing(name) == "active" else None,
         )
     except DataExportError as error:
         log.warning("%s is not audited: %s", name, error)
@@ -232,5 +236,24 @@ def audit_in_task(name: str, asked: AuditRequest, ti: Any) -> dict[str, Any]:
     return {"lines": [*report.lines(_NAMED)], "repairs": len(report.repairs), "mark": report.mark()}
 
 
-def _paused(*_: Any) -> None:
-    """Runs of a paused DAG would wait, and come as a surprise when somebody unpauses it."""
+def audit_with_database(
+    name: str, export: CustomerExport, settings: PlatformSettings, asked: AuditRequest
+) -> AuditReport:
+    """The same where Airflow's database may be asked, as a command may."""
+    from data_export_airflow.metadata import backfills, receipts  # late: a worker has no database
+    from data_export_airflow.metadata.airflow_database import airflow_session
+
+    own = dag_id(name)
+
+    def delivered(since: datetime) -> Iterator[Delivery]:
+        with airflow_session() as session:
+            yield from receipts.newest_first(session, own, since)
+
+    def is_under_way(window: ExportWindow) -> bool:
+        with airflow_session() as session:
+            return backfills.is_under_way(session, own, window)
+
+    with airflow_session() as session:
+        paused = backfills.is_paused(session, own)
+    again = None if paused else partial(backfills.run_again, own)
+    return audit_export(name, export, settings, asked, delivered, is_under_way, again)

@@ -237,7 +237,7 @@ async def _piece(blob: "BlobClient", start: int, etag: str | None) -> tuple[byte
 
     same: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
     try:
-        download = await blob.download_blob(start, _PIECE, max_concurrency=1, **same)
+        download = await blob.download_blob(start, _PIECE, max_concurrency=1, decompress=False, **same)
     except HttpResponseError as error:
         if error.status_code == 416 and start == 0:  # an empty blob has no first byte
             return b"", "", 0

@@ -1,4 +1,5 @@
 import { get } from "./api.js";
+import { AuditCard } from "./audit.js";
 import { Backfill, BackfillNotice } from "./backfill.js";
 import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
@@ -15,6 +16,7 @@ const dagId = query.get("dag") ?? "";
 let before = query.get("before");
 let calendar = null;
 const check = new CheckCard(dagId);
+const audit = new AuditCard(dagId);
 const backfills = new BackfillNotice(dagId, (all) => {
   if (all) announce("The backfill has ended.");
   if (!isBusy()) load();
@@ -26,11 +28,18 @@ async function load() {
     others.catch(() => {}); // reported below, where it is awaited
     show(await get(`exports/${encodeURIComponent(dagId)}`, { before }));
     const { problems } = await others;
+    follow();
     showProblems(problems.filter((problem) => problem.dag_id === dagId));
   } catch (error) {
     showError(byId("export"), error);
   }
   document.body.dataset.ready = "true";
+}
+
+/** Once, to what a link from Airflow leads to. */
+function follow() {
+  if (document.body.dataset.ready) return;
+  byId(location.hash.slice(1))?.scrollIntoView();
 }
 
 function showProblems(problems) {
@@ -61,7 +70,8 @@ function show(data) {
       bars("Work orders", data.windows, (totals) => totals.work_orders, number, data.timezone),
       bars("Data", data.windows, (totals) => totals.bytes, bytes, data.timezone)),
     check.element,
-    files(data, dagId),
+    audit.element,
+    files(data, dagId, query.get("run")),
     missingImages(data),
     ranges(data, dagId),
     about(data),
@@ -149,11 +159,13 @@ const isBusy = () => byId("dialog").open || calendar?.anchor !== null || byId("e
 function refresh() {
   if (document.hidden) return;
   check.load();
+  audit.load();
   backfills.load();
   if (!isBusy()) load();
 }
 
 check.load();
+audit.load();
 backfills.load();
 setInterval(refresh, REFRESH_MS);
 await load();
