@@ -74,6 +74,21 @@ def maintenance_failure_alert(failure: Failure) -> Alert:
     )
 
 
+def audit_failure_alert(failure: Failure) -> Alert:
+    """Says that nobody looks whether delivered files are still there; its `export` is its DAG."""
+    return Alert(
+        occasion="failure",
+        exports=(failure.export,),
+        cause=cause_of("failure", failure.error, failure.message),
+        subject=f"The audit of the data exports failed: {failure.error}",
+        lead=f"The DAG {failure.dag_id} has failed: files that are gone from targets, or damaged there, may not be "
+        "found until it succeeds. The exports themselves go on.",
+        facts=(("DAG", failure.dag_id), ("Task", failure.task), ("Reason", f"{failure.error}: {failure.message}")),
+        fix="Correct what the reason says, and clear the task or wait for the next audit, which looks at the same.",
+        link=failure.link,
+    )
+
+
 def watch_failure_alert(failure: Failure) -> Alert:
     """Says that nobody looks for late windows, since the watch itself has failed; its `export` is its DAG."""
     return Alert(

@@ -1,9 +1,10 @@
-"""The alerts of the watch: windows that are late, and files that are broken so that no window runs.
+"""The alerts of the watch and of the audit: windows that are late, customer files that are broken so that no window
+runs, and delivered files that are gone or damaged.
 
 One alert may speak of many exports, so that a scheduler that was down for a night is one mail and not a thousand.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from data_export.alerts.alert import Alert, cause_of
@@ -30,6 +31,7 @@ _FIXES = {
 
 
 LATE, BROKEN = cause_of("late", "late"), cause_of("late", "broken")
+DAMAGED = cause_of("audit", "damaged")
 
 
 def broken_cause(problems: Iterable[str]) -> str:
@@ -79,6 +81,31 @@ def broken_alert(problems: Mapping[str, Sequence[str]], ui: str, repeated: Mappi
         commands=("python -m data_export_airflow validate",),
         link=_link(names, ui),
         repeated=_repeated(names, repeated),
+    )
+
+
+def damaged_alert(damaged: Mapping[str, Sequence[str]], repaired: Collection[str], ui: str) -> Alert:
+    """Says which exports have files at their targets that are gone, or are not what was delivered.
+
+    Args:
+        damaged: by export, what was found, a line each.
+        repaired: the exports of which windows are delivered again.
+    """
+    names = tuple(damaged)
+    left = [name for name in names if name not in repaired]
+    whose = f"{names[0]} has" if len(names) == 1 else "have"
+    again = "Windows are being delivered again: " + ", ".join(sorted(repaired)) + ". " if repaired else ""
+    return Alert(
+        occasion="audit",
+        exports=names,
+        cause=DAMAGED,
+        subject=f"Data export{'s' * (len(names) != 1)} {whose} damaged files",
+        lead="The audit found files at the target that are gone, or are not what was delivered.",
+        items=shortened([f"{name}: {line}" for name, lines in damaged.items() for line in lines]),
+        fix=f"{again}Deliver the windows again, or, where the customer removes files once they are loaded, say so in "
+        "the customer file: audit: {enabled: false}, or {days: N} for how long they stay.",
+        commands=shortened([f"python -m data_export_airflow audit {name} --repair" for name in left]),
+        link=_link(names, ui),
     )
 
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, 
 
 from data_export.config.fields import NAME, Email, Flag
 from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock, window_days
-from data_export.config.sections import CustomerLimits, OnDelivery
+from data_export.config.sections import CustomerAudit, CustomerLimits, OnDelivery
 from data_export.config.sites import SiteIds, site_label
 from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import CONNECTORS
@@ -74,6 +74,9 @@ class CustomerExport(BaseModel):
     )
     on_delivery: OnDelivery | None = Field(
         default=None, description="who hears that a window was delivered: mails, and a signed webhook"
+    )
+    audit: CustomerAudit | None = Field(
+        default=None, description="how the weekly audit looks for this export's files, where not as platform.yaml says"
     )
     on_invalid: Literal["fail", "quarantine"] = Field(
         default="fail", description="a record the format cannot express fails the run, or is set aside and counted"

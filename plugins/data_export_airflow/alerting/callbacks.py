@@ -13,14 +13,20 @@ from data_export.window import ExportWindow
 log = logging.getLogger(__name__)
 #: The XCom that holds why a try failed (`data_export_airflow.alerting.listeners`).
 FAILURE = "failure"
-MAINTENANCE_DAG = "data_export_maintenance"
+MAINTENANCE_DAG, AUDIT_DAG = "data_export_maintenance", "data_export_audit"
 #: DAG and task of the watch.
 WATCH = ("data_export_watch", "look")
 
 
 def on_failure(context: Mapping[str, Any]) -> None:
     """Alerts people to a task that failed for good. Runs in the worker or, where that died, in the dag-processor."""
-    from data_export.alerts.failure import Failure, failure_alert, maintenance_failure_alert, watch_failure_alert
+    from data_export.alerts.failure import (
+        Failure,
+        audit_failure_alert,
+        failure_alert,
+        maintenance_failure_alert,
+        watch_failure_alert,
+    )
     from data_export_airflow.alerting.sender import AlertSender
     from data_export_airflow.operators.links import error_address
 
@@ -41,8 +47,8 @@ def on_failure(context: Mapping[str, Any]) -> None:
         guide=error_address(error),
     )
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
-    of_service = maintenance_failure_alert if ti.dag_id == MAINTENANCE_DAG else watch_failure_alert
-    alert = failure_alert(failure) if export else of_service(failure)
+    of_service = {MAINTENANCE_DAG: maintenance_failure_alert, AUDIT_DAG: audit_failure_alert}
+    alert = failure_alert(failure) if export else of_service.get(ti.dag_id, watch_failure_alert)(failure)
     known = ti.run_id if _has_recovery(ti.dag_id, ti.task_id) else ""
     AlertSender(context).send_once(alert, _owner(task), occurrence, window if export else None, known)
 

@@ -34,6 +34,8 @@ second is the import of Airflow itself.
 |---|---|---|---|
 | `validate`, `new` | 0.7 | 0.2 | 0.2 |
 | `check --host-key` | 3.8 | 1.6 | 0.2 |
+| `keys new`, `sheet` of interval once | | | 0.4 |
+| `sheet` | | | 1.7 |
 | `plan`, nothing changed | 3.5 | 1.6 | 0.3 |
 | `plan`, an export added | 3.5 | 1.6 | 1.4 |
 | `run` | 4.4 | 2.1 | 2.1 |

@@ -10,7 +10,8 @@ from uuid import UUID
 
 from airflow.sdk import DAG, Param, get_parsing_context
 
-from data_export.config.load import file_of, load_customers, owner_in
+from data_export.config.folder import file_of
+from data_export.config.load import load_customers, owner_in
 from data_export.config.models import CustomerExport, dag_id
 from data_export.config.platform import customers_dir, load_platform, shown
 from data_export.config.sections import LimitSettings

@@ -91,7 +91,8 @@ class Steps:
             if self.plan.export.delivery_receipt:
                 receipt = deliver_receipts(self.plan, receipt, target, staging)
             if self.plan.export.manifest:
-                deliver_manifest(self.plan, receipt, self._target())
+                manifest = deliver_manifest(self.plan, receipt, self._target())
+                receipt = receipt.model_copy(update={"documents": (*receipt.documents, manifest)})
         clean_up(self.plan, receipt, self.settings, staging, now)
         if self.plan.export.on_delivery:
             asyncio.run(record(receipt, self._staging(), now, self.plan.export.timezone))

@@ -44,6 +44,7 @@ class CloseExportOperator(PlannedOperator):
             "totals": {**receipt.totals()},
             "place": place,
             "console": steps.has_console,
+            "documents": [document.to_dict() for document in receipt.documents],
         }
         for outlet in self.outlets:
             if isinstance(outlet, Asset):
