@@ -209,7 +209,11 @@ def test_a_dag_of_ones_own_fails_as_the_customers_do_unless_it_says_otherwise() 
     assert (own.retries, own.pool, mapped.pool) == (1, "own", "own")
     with DAG("silent", schedule=None):
         mapped = ExtractOperator.partial(task_id="mapped", plan={}).expand(site_id=[""])
-    assert (mapped.retries, mapped.pool, mapped.map_index_template) == (8, "data_export_source", "{{ task.site_id }}")
+    assert (mapped.retries, mapped.pool, mapped.map_index_template) == (
+        8,
+        "data_export_source",
+        "{{ task.site_label }}",
+    )
     assert isinstance(mapped.retry_policy, ExportRetryPolicy)
     assert mapped.execution_timeout == timedelta(hours=6)
 
@@ -461,6 +465,8 @@ def test_an_alert_names_a_site_or_none(customers: Path) -> None:
     assert named(extract) == ""
     extract.site_id = str(PARIS)
     assert named(extract) == str(PARIS)
+    extract.plan = {"export": {"site_id": {"Paris Est": str(PARIS)}}}
+    assert (extract.site_label, named(extract)) == ("Paris Est", f"Paris Est ({PARIS})")
     mapped = ExtractOperator.partial(task_id="mapped", plan={}).expand(site_id=[""])
     assert (named(mapped), named(exporting(export="acme").get_task("close"))) == ("", "")
 

@@ -138,6 +138,25 @@ def test_the_calendar_is_walked_with_the_keyboard(installation: None, opened: Op
     shot(page, "page-calendar")
 
 
+def test_the_hand_over_sheet_opens_beside_the_page_and_has_its_style(
+    installation: None, opened: Opened, shot: Any
+) -> None:
+    page = opened(PAGES["export"])
+    with page.context.expect_page() as opening:
+        page.get_by_role("link", name="Hand-over sheet").click()
+    sheet = opening.value
+    expect(sheet.get_by_role("heading", level=1)).to_have_text("Data export acme-timeline: hand-over sheet")
+    expect(sheet.get_by_role("heading", name="What to set up")).to_be_visible()
+    assert sheet.evaluate("getComputedStyle(document.body).maxWidth") == "960px"
+    with sheet.expect_download() as saving:
+        sheet.get_by_role("link", name="loaders.zip").click()
+    assert saving.value.suggested_filename == "loaders.zip"
+    file = sheet.locator("details", has=sheet.get_by_text("loaders/duckdb/create.sql", exact=True))
+    file.locator("summary").click()
+    expect(file.locator("pre")).to_be_visible()
+    shot(sheet, "page-sheet")
+
+
 def test_a_range_is_said_as_on_the_command_line_and_runs_at_once_keep_to_the_limit(
     installation: None, opened: Opened
 ) -> None:

@@ -10,6 +10,7 @@ from data_export_airflow.metadata.guards import _NOTES, note_retries, note_retry
 from tests.page.history import SITE, History
 
 START, END = datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC)
+ABOUT = " [About this error](/data-exports/errors.html#"
 
 
 def receipt(orders: int) -> Receipt:
@@ -73,7 +74,9 @@ def test_a_failed_run_says_why_as_the_page_does(history: History, before: str | 
     run.note = before
     history.session.commit()
     on_dag_run_failed(run, "")
-    assert run.note == ("Failed: deliver: AccessDenied: grant storage.objects.create" if renewed else before)
+    assert run.note == (
+        f"Failed: deliver: AccessDenied: grant storage.objects.create{ABOUT}accessdenied)" if renewed else before
+    )
 
 
 def test_a_run_whose_task_is_tried_again_says_why_and_when(history: History) -> None:
@@ -83,7 +86,7 @@ def test_a_run_whose_task_is_tried_again_says_why_and_when(history: History) -> 
     _NOTES.submit(int).result()  # until what was submitted before is over
     history.session.expire_all()
     words = "deliver: TargetUnavailable: sftp.acme.example: refused (try 4 of 9 at 2025-03-17 00:01:30 UTC)"
-    assert run.note == f"Retrying: {words}"
+    assert run.note == f"Retrying: {words}{ABOUT}targetunavailable)"
     assert is_ours(run.note)
 
 

@@ -17,6 +17,7 @@ from data_export.config.platform import ROOT, PlatformSettings, load_platform, s
 from data_export.config.problems.explain import explain
 from data_export.config.reading.yaml_lines import Location, read_document
 from data_export.config.sections import Section
+from data_export.config.sites import keys_of_sites
 from data_export.errors import ConfigError
 
 _TARGET = re.compile(r"[a-z][a-z0-9]*://[^/\s@?#%]*/[^\s?#%]*")
@@ -147,9 +148,9 @@ def _leaving(export: CustomerExport, tenants: Mapping[str, Tenant]) -> Iterator[
         yield ("customer",), f"{problem}: name the customer whose sites these are, or add it there"
         return
     config, add = export.connector_config, f"of customer {export.customer} in {at}: correct it, or add it there"
-    for number, site in enumerate(export.site_id):
+    for key, site in zip(keys_of_sites(export.site_id), export.site_id, strict=True):
         if site not in tenant.sites:
-            yield ("site_id", number), f"{site} is not among the sites {add}"
+            yield ("site_id", key), f"{site} is not among the sites {add}"
     for key, allowed in (("conn_id", tenant.conn_ids), ("impersonate", tenant.impersonate)):
         value = getattr(config, key, None)
         if value is not None and not any(_glob(pattern, value) for pattern in allowed):

@@ -10,6 +10,7 @@ from airflow.sdk import BaseOperator, RetryDecision, RetryPolicy
 from airflow.sdk.definitions.context import Context
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
+from data_export.alerts.guide import kind_of
 from data_export.config.models import dag_id, name_of
 from data_export.config.problems.problems import BrokenFile, MissingFile
 from data_export.errors import PermanentError, TransientError
@@ -71,7 +72,7 @@ class ExportRetryPolicy(RetryPolicy):
             # Bounded before the power: a DAG of one's own may have thousands of retries.
             longest = min(_FIRST * 2 ** min(try_number - first, 16), _LONGEST)
             delay = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter keeps many tasks from returning at once
-            return RetryDecision.retry(delay=delay, reason=f"{type(exception).__name__}: {harmless(exception, 2000)}")
+            return RetryDecision.retry(delay=delay, reason=f"{kind_of(exception)}: {harmless(exception, 2000)}")
         if isinstance(exception, AirflowTaskTimeout) and _timed_out_before(first, try_number, context):
             return RetryDecision.fail(reason="the task ran into its time limit a second time")
         return RetryDecision.default()

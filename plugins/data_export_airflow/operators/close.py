@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset
 
-from data_export_airflow.alerting.callbacks import tell_left_out
+from data_export_airflow.alerting.callbacks import tell_left_out, tell_recovered
 from data_export_airflow.operators.base import PlannedOperator, Result
 
 if TYPE_CHECKING:
@@ -35,12 +35,14 @@ class CloseExportOperator(PlannedOperator):
         results = [self.sites] if isinstance(self.sites, dict) else self.sites
         receipt = steps.close(results)
         tell_left_out({**context}, receipt, steps.plan.staging_prefix)
+        tell_recovered({**context}, steps.plan.window)
         place = steps.plan.export.connector_config.identity()
         record = {
             "summary": receipt.summary(),
             "totals": {**receipt.totals()},
             "place": place,
             "console": steps.has_console,
+            "documents": [document.to_dict() for document in receipt.documents],
         }
         for outlet in self.outlets:
             if isinstance(outlet, Asset):

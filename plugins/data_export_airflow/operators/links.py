@@ -6,6 +6,7 @@ from urllib.parse import quote
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.configuration import conf
 
+from data_export.alerts.guide import anchor_of
 from data_export.config.models import dag_id
 from data_export.delivery.registry import SCHEMES
 
@@ -33,6 +34,12 @@ def page_address(name: str) -> str:
     """Of an export on the page "Data exports"."""
     ui = conf.get("api", "base_url", fallback="").rstrip("/")
     return f"{ui}/data-exports/export.html?dag={dag_id(name)}"
+
+
+def error_address(error: str, otherwise: str = "docs/errors.md") -> str:
+    """Of what is known of an error: on the page, or `otherwise` where the UI's address is not known."""
+    ui = conf.get("api", "base_url", fallback="").rstrip("/")
+    return f"{f'{ui}/data-exports/errors.html' if ui else otherwise}#{anchor_of(error)}"
 
 
 def console_address(uri: str) -> str:

@@ -12,6 +12,11 @@ from data_export.errors import AccessDenied, TargetNotFound
 if TYPE_CHECKING:
     from obstore.store import S3Store as ObjectStore
 
+_AMAZON = (
+    *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.amazonwebservices.eu"),
+    *("c2s.ic.gov", "sc2s.sgov.gov", "cloud.adc-e.uk", "csp.hci.ic.gov"),
+)
+
 
 def bucket_region(client: Any, bucket: str) -> str | None:
     """The bucket's region as S3 says it; None where it does not. Blocks.
@@ -93,8 +98,13 @@ def object_store(
 
 def is_amazon(client: Any) -> bool:
     """Whether the client speaks to AWS itself, not to another server with the same protocol."""
+    return _amazon_domain(client) is not None
+
+
+def _amazon_domain(client: Any) -> str | None:
+    """Domain of the partition of AWS (its own, China's, the European sovereign cloud's) that the client speaks to."""
     host = urlsplit(client.meta.endpoint_url).hostname or ""
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    return next((domain for domain in _AMAZON if host.endswith(f".{domain}")), None)
 
 
 def identity_of(client: Any, session: Any) -> str | None:
@@ -131,10 +141,10 @@ def signing_place(client: Any, region: str | None) -> tuple[str, str]:
     Another server than AWS says its region too, and compares it with the signature, but has one address.
     """
     known, endpoint = client.meta.region_name or "us-east-1", str(client.meta.endpoint_url)
+    endpoint = endpoint.replace(".aws-global.", f".{known}.")  # botocore's word in addresses of FIPS: no such host
     if not region or region == known:
         return known, endpoint
-    if is_amazon(client):
-        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    if domain := _amazon_domain(client):
         endpoint = endpoint.replace(known, region) if known in endpoint else f"https://s3.{region}.{domain}"
     return region, endpoint
 

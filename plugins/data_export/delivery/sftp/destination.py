@@ -13,7 +13,7 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key
 from data_export.delivery.sftp import sftp_account, sftp_uri
 from data_export.delivery.sftp.errors import TooManyAtOnce, is_lost, translate, unavailable
-from data_export.delivery.sftp.folders import Folders, missing_folders, remove_empty_folders
+from data_export.delivery.sftp.folders import Folders, files_below, missing_folders, remove_empty_folders
 from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver
 from data_export.delivery.sftp.login import SftpLogin
 from data_export.delivery.sftp.pool import Gate, SftpConnections
@@ -146,6 +146,13 @@ class SftpDestination:
                 if allowed == 1:
                     raise
                 await self._gate.learn(allowed, TooManyAtOnce(str(error)))
+
+    async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """What is in a folder and below it, by size; `prefix` ends in `/`."""
+        async with self._talk(prefix) as session, aclosing(files_below(session, self._path(prefix[:-1]))) as found:
+            async for name, attributes in found:
+                if attributes.size is not None:
+                    yield _stored(prefix + name, attributes.mtime, attributes.size)
 
     async def delete(self, key: str) -> None:
         path = self._path(key)

@@ -1,13 +1,17 @@
 """Folders of an SFTP server, made where they are missing."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
+from typing import TYPE_CHECKING, cast
 
 from data_export.delivery.sftp.errors import is_lost
-from data_export.delivery.sftp.leftovers import LeftOver
+from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX, LeftOver
 from data_export.delivery.sftp.session import SftpSession, diagnose
 from data_export.errors import AccessDenied, TargetFull, TargetRefused
+
+if TYPE_CHECKING:
+    import asyncssh
 
 
 class Folders:
@@ -95,3 +99,31 @@ async def remove_empty_folders(session: SftpSession, folders: Sequence[str]) -> 
     with suppress(asyncssh.SFTPError):
         for folder in folders:
             await session.ask(session.client.rmdir(folder))
+
+
+async def files_below(session: SftpSession, folder: str) -> "AsyncGenerator[tuple[str, asyncssh.SFTPAttrs], None]":
+    """Name below `folder` and attributes of each file, as the server lists them; nothing where there is no folder.
+
+    Unfinished files are left out, and names that are not UTF-8, which none of ours is.
+    """
+    import asyncssh
+
+    # Bytes, because a name that somebody else left there need not be UTF-8.
+    entries = cast("AsyncGenerator[asyncssh.SFTPName, None]", session.client.scandir(folder.encode() or b"."))
+    async with aclosing(entries):
+        while True:
+            try:
+                entry = await session.ask(anext(entries))
+            except (StopAsyncIteration, asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+                return
+            try:
+                name = cast("bytes", entry.filename).decode()
+            except UnicodeDecodeError:
+                continue
+            if name in (".", "..") or "/" in name or name.startswith(TEMPORARY_PREFIX):
+                continue
+            if entry.attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+                async for inner, attributes in files_below(session, f"{folder.rstrip('/')}/{name}"):
+                    yield f"{name}/{inner}", attributes
+            else:
+                yield name, entry.attrs
