@@ -28,7 +28,9 @@ class LoopThread:
 
     @staticmethod
     async def _cancel_all() -> None:
+        await asyncio.sleep(0)  # a connection just accepted is nobody's to close before its task has begun
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports that were closed last close their sockets now

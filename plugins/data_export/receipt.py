@@ -115,6 +115,9 @@ class SiteReceipt(_Step):
     """What one site's part of a run delivered; `work_orders`, `bytes` and `sha256` are of the file that is at `uri`."""
 
     site_id: UUID
+    name: str | None = Field(
+        default=None, exclude_if=lambda name: name is None, description="where the customer file names the site"
+    )
     work_orders: int
     quarantined: int
     bytes: int

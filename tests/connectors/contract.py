@@ -61,6 +61,8 @@ class DestinationContract:
     many = 300
     #: What a reader may meet while a file is replaced.
     while_replaced: tuple[type[Exception], ...] = (TransientError,)
+    #: What the second of two creators of one file is told.
+    second: tuple[type[Exception], ...] = (ObjectExists,)
 
     @pytest.fixture
     def connect(self) -> Connect:
@@ -216,7 +218,7 @@ class DestinationContract:
         )
         won = [isinstance(result, StoredObject) for result in results]
         assert sorted(won) == [False, True], results
-        assert isinstance(results[won.index(False)], ObjectExists)
+        assert isinstance(results[won.index(False)], self.second)
         assert stored(DATA_KEY) == random_bytes(size, 1 if won[0] else 2)
 
     async def test_a_write_broken_off_leaves_nothing_or_all(self, connect: Connect, tmp_path: Path) -> None:

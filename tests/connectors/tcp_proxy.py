@@ -18,6 +18,7 @@ class TcpProxy:
     def __init__(self, target: int) -> None:
         self.target = target
         self._writers: set[asyncio.StreamWriter] = set()
+        self._served: set[asyncio.Task[None]] = set()
         self.accepted = 0
         self.drop = 0
         self.allowed: int | None = None
@@ -34,8 +35,12 @@ class TcpProxy:
     async def __aexit__(self, *exc_info: object) -> None:
         self._server.close()
         self.holding = False
+        await asyncio.sleep(0)  # a connection just accepted has its handler now
+        for task in self._served:
+            task.cancel()
+        await asyncio.gather(*self._served, return_exceptions=True)
         self.cut()
-        await asyncio.sleep(0.02)  # lets the handlers see it and end
+        await asyncio.sleep(0)  # the transports close their sockets now
 
     def cut(self) -> None:
         """Resets every connection."""
@@ -43,6 +48,10 @@ class TcpProxy:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._served.add(task)
+        task.add_done_callback(self._served.discard)
         self.accepted += 1
         self._writers.add(writer)
         if self.drop or self.serving == self.allowed:

@@ -135,9 +135,9 @@ def test_the_note_of_a_run_says_what_it_delivered(delivered: Session) -> None:
     notes = [run["note"] for run in delivered.api.runs([dag_id(GS)])]
     assert len(notes) == 3
     for note in notes:
-        assert re.fullmatch(r"2 sites, [\d,]+ work orders, [\d.]+ kB, [\d,]+ images \(\d+ new\), \d+ missing", note), (
-            note
-        )
+        assert re.fullmatch(
+            r"2 sites, [\d,]+ work orders, [\d.]+ kB, [\d,]+ images \(\d+ new\), \d+ missing · \[Files\]\(.+\)", note
+        ), note
 
 
 def test_the_log_of_a_healthy_run_has_no_warning(delivered: Session) -> None:

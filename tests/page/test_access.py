@@ -51,6 +51,8 @@ SAME: dict[str, list[str]] = {
     f"exports/{THEIRS}": [f"dags/{THEIRS}/dagRuns"],
     f"exports/{OURS}/receipts/1": [f"dags/{OURS}/dagRuns", "assets/events"],
     f"exports/{THEIRS}/receipts/1": [f"dags/{THEIRS}/dagRuns", "assets/events"],
+    f"exports/{OURS}/sheet": [f"dags/{OURS}/dagRuns"],
+    f"exports/{THEIRS}/sheet": [f"dags/{THEIRS}/dagRuns"],
     f"exports/{OURS}/check": [
         f"dags/{OURS}/dagRuns",
         f"dags/{CHECK_DAG}/dagRuns",

@@ -2,6 +2,7 @@
 
 import re
 from datetime import date
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
@@ -18,9 +19,9 @@ from data_export.config.fields import (
 )
 from data_export.config.moments import Day, check_cron
 
-#: What an alert can be about: a task that failed for good, a window that is overdue, records set aside, and delivered
-#: files that are not at the target as they were delivered.
-Occasion = Literal["failure", "late", "quarantine", "audit"]
+#: What an alert can be about: a task that failed for good, a window that is overdue, records set aside, delivered files
+#: that are not at the target as they were delivered; that an export of which people know a failure delivers again.
+Occasion = Literal["failure", "late", "quarantine", "audit", "recovery"]
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
@@ -68,9 +69,20 @@ class OnDelivery(Section):
         return bool(self.emails or self.webhook)
 
 
-class NetworkSettings(Section):
-    """What the service may connect to."""
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value)).removesuffix("/32").removesuffix("/128")
+    except ValueError:
+        fix = "write an address such as 203.0.113.7, or a network such as 203.0.113.0/28"
+        raise ValueError(f"{quoted(value)} is not an address: {fix}") from None
 
+
+class NetworkSettings(Section):
+    """What the service may connect to, and from where it does."""
+
+    egress: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        default=(), description="addresses from which workers connect, which customers let in: for the hand-over sheet"
+    )
     private_webhooks: Flag = Field(
         default=False, description="whether webhooks may be at private addresses, for demo and tests only"
     )
@@ -90,7 +102,9 @@ class NotifierSettings(Section):
         description="its arguments; Airflow renders templates such as {{ alert.text }}",
     )
     on: tuple[Occasion, ...] = Field(
-        default=("failure", "late", "quarantine", "audit"), min_length=1, description="which alerts it is called with"
+        default=("failure", "late", "quarantine", "audit", "recovery"),
+        min_length=1,
+        description="which alerts it is called with",
     )
 
 

@@ -14,6 +14,7 @@ from data_export.config.platform import PlatformSettings
 from data_export.content import Content
 from data_export.delivery.base import Store
 from data_export.delivery.email.errors import masked
+from data_export.delivery.email.message import Letterhead
 from data_export.delivery.email.send import compose, send
 from data_export.errors import RecipientsRefused, StagedFileGone
 from data_export.layout import Encoding
@@ -49,6 +50,7 @@ def mail_link(
     """
     config = plan.export.connector_config
     recipients = config.recipients()
+    head = Letterhead(settings.mail.platform, settings.mail.contact, plan.export.timezone)
     lifetime = timedelta(hours=config.link_hours(settings.mail.link_ttl_hours) or settings.mail.link_ttl_hours)
 
     documents: list[Document] = []
@@ -60,7 +62,7 @@ def mail_link(
             pending = [recipient for recipient in recipients if recipient not in mailed]
             if pending:
                 link = await _offer(plan, receipt, staging, lifetime, documents)
-                messages = compose(receipt, link, now + lifetime, settings.mail.sender, pending)
+                messages = compose(receipt, link, now + lifetime, settings.mail.sender, pending, head)
                 await _send(messages, connect, mailed, recipients)
             return [masked(recipient) for recipient in recipients if recipient not in mailed]
 

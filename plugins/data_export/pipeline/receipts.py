@@ -9,6 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from data_export import layout
+from data_export.config.sites import names_of
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
@@ -49,7 +50,8 @@ def site_receipt(transformed: Transformed, images: ImagesCopied | None, delivere
 
 
 def make_receipt(plan: ExportPlan, target_uri: str, sites: Sequence[SiteReceipt], now: datetime) -> Receipt:
-    """The receipt of a run, its sites in the order of `site_id`."""
+    """The receipt of a run, its sites in the order of their uuids, with their names."""
+    names = names_of(plan.export.site_id)
     return Receipt(
         export=plan.name,
         export_type=plan.export.export_type,
@@ -57,7 +59,10 @@ def make_receipt(plan: ExportPlan, target_uri: str, sites: Sequence[SiteReceipt]
         connector=plan.export.scheme,
         target=target_uri,
         config_hash=plan.config_hash,
-        sites=sorted(sites, key=lambda site: site.site_id),
+        sites=[
+            site.model_copy(update={"name": names.get(site.site_id)})
+            for site in sorted(sites, key=lambda site: site.site_id)
+        ],
         delivered_at=now.astimezone(UTC).isoformat(timespec="seconds"),
     )
 

@@ -16,7 +16,8 @@ from data_export.alerts.alert import Alert
 from data_export.alerts.late import DAMAGED, LATE, broken_alert, broken_cause, damaged_alert, late_alert
 from data_export.alerts.ledger import was_alerted
 from data_export.alerts.watch import Late, Look, Report, Watched, look, remind_again
-from data_export.config.load import Loaded, file_of, load_customers, owner_in
+from data_export.config.folder import file_of
+from data_export.config.load import Loaded, load_customers, owner_in
 from data_export.config.models import AnyExport
 from data_export.config.platform import customers_dir
 from data_export.content import Content

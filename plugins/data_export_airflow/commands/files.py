@@ -73,11 +73,21 @@ def run_files(options: argparse.Namespace) -> int:
     if options.json:
         print(as_json([file.to_dict() for file in files]), file=options.out)
         return 0
+    named = any(file.site_name for file in files)
     rows = [
-        (_window(file), f"{file.work_orders:,}", f"{file.bytes:,}", file.outcome, file.sha256, file.uri)
+        (
+            _window(file),
+            *[file.site_name or file.site_id] * named,
+            f"{file.work_orders:,}",
+            f"{file.bytes:,}",
+            file.outcome,
+            file.sha256,
+            file.uri,
+        )
         for file in files
     ]
-    head, *table = columns(("WINDOW (UTC)", "WORK ORDERS", "BYTES", "OUTCOME", "SHA256", "ADDRESS"), rows)
+    heads = ("WINDOW (UTC)", *["SITE"] * named, "WORK ORDERS", "BYTES", "OUTCOME", "SHA256", "ADDRESS")
+    head, *table = columns(heads, rows)
     print(painted(joined(head), "dim", options.out), file=options.out)
     print(*map(joined, table), sep="\n", end="\n" * bool(table), file=options.out)
     windows = len({(file.start, file.end) for file in files})
@@ -194,7 +204,7 @@ def _delivered(name: str, window: str | None, start: str | None, end: str | None
     Raises:
         ConfigError: Airflow knows no such export, or a date is none.
     """
-    from data_export.config.load import customer_names
+    from data_export.config.folder import customer_names
     from data_export.config.models import dag_id
     from data_export.config.problems.explain import near
     from data_export.errors import ConfigError

@@ -7,7 +7,7 @@ from typing import Any
 from airflow.sdk import DAG, Param, get_current_context, task
 
 from data_export.config.fields import NAME
-from data_export.config.load import customer_names
+from data_export.config.folder import customer_names
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.config.sections import AlertSettings, AuditSettings, MaintenanceSettings
 from data_export.errors import CheckFailed, ConfigError

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_export.config.fields import NAME, quoted
 from data_export.errors import CheckFailed, ConfigError
+from data_export_airflow.alerting.callbacks import tell_recovered
 from data_export_airflow.operators.base import ExportOperator
 from data_export_airflow.operators.links import ExportPageLink
 
@@ -123,7 +124,9 @@ class WatchExportsOperator(ExportOperator):
     def execute(self, context: "Context") -> dict[str, Any]:
         from data_export_airflow.alerting.watch import watch  # late: parsing a DAG needs none of it
 
-        return {**watch({**context})}
+        found = {**watch({**context})}
+        tell_recovered({**context})
+        return found
 
 
 #: What `MaintenanceOperator` can do, in this order.

@@ -48,6 +48,7 @@ from data_export_airflow.metadata.failures import (
 from data_export_airflow.metadata.late import UNREADABLE
 from data_export_airflow.metadata.missing import MissingWindows
 from data_export_airflow.metadata.overview import Deliveries, ExportRow, Overview, at_a_glance, with_delivery
+from data_export_airflow.page import sheet
 from data_export_airflow.page.cache import Cached
 from data_export_airflow.page.detail import detail, files_of
 from data_export_airflow.page.search import Asked, SortKey, listing, permitted
@@ -237,7 +238,8 @@ async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Re
     except Exception:
         log.exception("%s cannot be answered", request.url.path)
         answer = JSONResponse({"detail": "The page cannot answer this: the API server's log says why."}, 500)
-    answer.headers.update(_HEADERS)
+    for name, value in _HEADERS.items():
+        answer.headers.setdefault(name, value)
     return answer
 
 
@@ -256,5 +258,6 @@ async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(title="Data exports", openapi_url=None, lifespan=_lifespan)
 app.include_router(router)
+app.include_router(sheet.router)
 app.middleware("http")(_guarded)
 app.mount("/", StaticFiles(directory=STATIC, html=True))

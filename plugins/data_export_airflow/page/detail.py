@@ -62,6 +62,7 @@ def detail(
         "max_active_runs": plan.max_active_runs,
         "missing_images": _missing_images(session, rows),
         "refused": _refused(session, [*rows, *by_hand]),
+        "unheard": _unheard(session, dag_id, [*rows, *by_hand]) if rights.reasons else [],
         "files": _files(session, [*rows, *by_hand]),
     }
 
@@ -120,6 +121,18 @@ def _refused(session: Session, rows: list[WindowRow]) -> list[dict[str, Any]]:
     ]
 
 
+def _unheard(session: Session, dag_id: str, rows: list[WindowRow]) -> list[dict[str, Any]]:
+    """The newest delivered windows whose notice was not taken, with the reason: the one task that fails no run."""
+    delivered = [row for row in rows if row.run_id and row.state in ("delivered", "empty")]
+    found = reasons(session, dag_id, [row.run_id for row in delivered if row.run_id])
+    missed = sorted(
+        (row for row in delivered if found.get(row.run_id or "", "").startswith("notify: ")), key=lambda row: row.start
+    )[-_LISTED:][::-1]
+    return [
+        {"start": row.start, "end": row.end, "run_id": row.run_id, "reason": found[row.run_id or ""]} for row in missed
+    ]
+
+
 def _newest_with(session: Session, rows: list[WindowRow], key: str) -> list[tuple[WindowRow, int, dict[str, Any]]]:
     """Windows with one of a receipt's sums, and their receipts, the newest first."""
     affected = [row for row in rows if row.event_id is not None and (row.totals or {}).get(key)]
@@ -140,7 +153,7 @@ def _files(session: Session, rows: list[WindowRow]) -> dict[str, Any] | None:
 def files_of(receipt: dict[str, Any]) -> dict[str, Any]:
     """Target, window and data files of a receipt, each file with its address in the provider's console, if any."""
     sites, has_console = receipt.get("sites", []), receipt.get("console", False)
-    keys = ("site_id", "uri", "bytes", "work_orders", "sha256", "outcome", "revision", "offered")
+    keys = ("site_id", "name", "uri", "bytes", "work_orders", "sha256", "outcome", "revision", "offered")
     return {
         "target": receipt.get("target"),
         "window": receipt.get("window"),

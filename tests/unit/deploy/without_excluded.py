@@ -14,6 +14,8 @@ from importlib.metadata import Distribution, distributions
 from pathlib import Path
 from types import ModuleType
 
+import importlib_metadata  # takes the standard library's place as the finder of what is installed
+
 ROOT = Path(__file__).parents[3]
 
 
@@ -41,17 +43,29 @@ class Absent(MetaPathFinder):
         return None
 
 
+def key(distribution: Distribution) -> str:
+    return distribution.metadata["Name"].lower().replace("_", "-").replace(".", "-")
+
+
 def absent() -> Absent:
-    installed = {each.metadata["Name"].lower().replace("_", "-").replace(".", "-"): each for each in distributions()}
+    installed = {key(each): each for each in distributions()}
     ours = listed()
     there = {name for key, each in installed.items() if key in ours for name in modules(each)}
     others = {name for key, each in installed.items() if key not in ours for name in modules(each)}
     return Absent(others - there)
 
 
+def hide_entry_points() -> None:
+    """Packages that are not listed offer nothing either: Airflow asks all of them for providers."""
+    finder, ours = importlib_metadata.MetadataPathFinder, listed()
+    find = finder.find_distributions
+    finder.find_distributions = staticmethod(lambda *context: (each for each in find(*context) if key(each) in ours))
+
+
 def main() -> int:
     asked = json.load(sys.stdin)
     sys.meta_path.insert(0, absent())
+    hide_entry_points()
     for name in asked["modules"]:
         import_module(name)
     from data_export_airflow.commands.cli import main as command

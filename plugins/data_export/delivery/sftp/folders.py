@@ -83,6 +83,23 @@ class Folders:
         return True
 
 
+async def one_view(session: SftpSession, other: SftpSession, path: str) -> str:
+    """What to add to the promises of a server whose connections do not see each other's new files; else nothing.
+
+    So is `rclone serve sftp --stdio` behind sshd: each connection has a server, and a cache, of its own.
+    """
+    await other.exists(path)
+    try:
+        if await session.create_empty(path) and await other.create_empty(path):
+            return (
+                "; its connections do not see each other's new files, so of two runs at once, or within minutes, both "
+                "may be told that their file is there, and one is lost: run one server for all connections"
+            )
+    finally:
+        await session.remove_quietly(path)
+    return ""
+
+
 async def missing_folders(session: SftpSession, folder: str) -> list[str]:
     """The folder and those above it that are not there, the deepest first."""
     missing: list[str] = []

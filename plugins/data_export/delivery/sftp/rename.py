@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ _TURNS = 5
 # A claim is held for two requests; one that lies there longer was left by a killed run.
 _LOOKS = 50
 _LOOK_PAUSE = 0.2
+# Longer than a server needs between letting two creators of one file in and knowing of both.
+_CLAIM_PAUSE = 0.1
 _log = logging.getLogger(__name__)
 
 
@@ -45,7 +48,7 @@ class Claims:
             return
         claim = claim_path(path)
         for look in range(_LOOKS):
-            if await create_empty(session, claim):
+            if await _is_ours(session, claim):
                 break
             await asyncio.sleep(_LOOK_PAUSE)
             if look == _LOOKS - 2:  # nobody needs that long for two requests
@@ -76,7 +79,7 @@ async def _takes_place(session: SftpSession, path: str, rename: Callable[[str, s
 
     one, other = temporary_path(path), temporary_path(path)
     try:
-        if not (await create_empty(session, one) and await create_empty(session, other)):
+        if not (await session.create_empty(one) and await session.create_empty(other)):
             return False
         await session.ask(rename(one, other))
     except asyncssh.SFTPError as error:
@@ -101,18 +104,30 @@ async def ways_to_rename(session: SftpSession, path: str) -> str:
     return f"{new}; {'a file is replaced at once' if at_once else 'while a file is replaced its name is free a moment'}"
 
 
-async def create_empty(session: SftpSession, path: str) -> bool:
-    """Whether the file was not there and now is."""
+async def _is_ours(session: SftpSession, claim: str) -> bool:
+    """Whether the claim was not there, and now is with our mark.
+
+    rclone's server lets two in who create one file at the same moment: the one that closes it last has claimed it.
+    """
     import asyncssh
 
+    mark = secrets.token_hex(16)
     try:
-        file = await session.ask(session.client.open(path, "xb"))
+        file = await session.ask(session.client.open(claim, "x"))
+        try:
+            await session.ask(file.write(mark))
+        finally:
+            await session.ask(file.close())
+        await asyncio.sleep(_CLAIM_PAUSE)
+        file = await session.ask(session.client.open(claim, "r"))
+        try:
+            return await session.ask(file.read()) == mark
+        finally:
+            await session.ask(file.close())
     except asyncssh.SFTPError as error:
         if is_lost(error):
             raise
         return False
-    await session.ask(file.close())
-    return True
 
 
 async def place_new(session: SftpSession, temporary: str, path: str, where: str, claims: Claims) -> None:

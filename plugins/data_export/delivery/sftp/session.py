@@ -94,6 +94,19 @@ class SftpSession:
             self._waiting -= 1
             self._heard = loop.time()
 
+    async def create_empty(self, path: str) -> bool:
+        """Whether the file was not there and now is."""
+        import asyncssh
+
+        try:
+            file = await self.ask(self.client.open(path, "xb"))
+        except asyncssh.SFTPError as error:
+            if is_lost(error):
+                raise
+            return False
+        await self.ask(file.close())
+        return True
+
     async def stat(self, path: str) -> "asyncssh.SFTPAttrs | None":
         """What the server says of a file or folder; None where there is none."""
         import asyncssh

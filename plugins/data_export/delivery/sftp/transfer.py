@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from data_export.content import CHUNK_BYTES, Content, Hasher
 from data_export.delivery.sftp.errors import is_lost, named
 from data_export.delivery.sftp.session import SftpSession, diagnose, room_error
-from data_export.errors import TargetFull, TargetNotFound, TargetRefused, TargetUnavailable, VerificationFailed
+from data_export.errors import ObjectRefused, TargetFull, TargetNotFound, TargetUnavailable, VerificationFailed
 
 if TYPE_CHECKING:
     import asyncssh
@@ -63,7 +63,7 @@ async def store(
 
     Raises:
         TargetFull, VerificationFailed: the server holds something else than what was sent.
-        TargetRefused: the server took the file away.
+        ObjectRefused: the server took the file away.
         DataExportError: see `diagnose`.
     """
     import asyncssh
@@ -151,7 +151,7 @@ async def _look_again(
         raise VerificationFailed(f"{where}: the server holds {found.size} bytes of {content.size} sent")
     if not await session.exists(folder):
         raise TargetUnavailable(f"{where}: its folder was removed while it was written")
-    raise TargetRefused(
+    raise ObjectRefused(
         f"{where}: the server took the file away as soon as it was written, as drop boxes and virus scanners do: for a "
         "drop box set `sftp_upload: direct` and `verify: none`"
     )

@@ -5,9 +5,9 @@ import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
-import { about, files, lateWindows, missingImages, ranges, refused, retryNotice } from "./sections.js";
+import { about, failed, files, lateWindows, missingImages, ranges, refused, retryNotice, unheard } from "./sections.js";
 import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords } from "./format.js";
-import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, retrying, showError, showTime } from "./shell.js";
+import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, outsideLink, retrying, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
 const REFRESH_MS = 15_000;
@@ -28,11 +28,18 @@ async function load() {
     others.catch(() => {}); // reported below, where it is awaited
     show(await get(`exports/${encodeURIComponent(dagId)}`, { before }));
     const { problems } = await others;
+    follow();
     showProblems(problems.filter((problem) => problem.dag_id === dagId));
   } catch (error) {
     showError(byId("export"), error);
   }
   document.body.dataset.ready = "true";
+}
+
+/** Once, to what a link from Airflow leads to. */
+function follow() {
+  if (document.body.dataset.ready) return;
+  byId(location.hash.slice(1))?.scrollIntoView();
 }
 
 function showProblems(problems) {
@@ -55,7 +62,9 @@ function show(data) {
     lateUnknown(data),
     lateWindows(data),
     retryNotice(data),
+    failed(data, dagId),
     refused(data),
+    unheard(data, dagId),
     facts(data),
     windowsCard(data),
     h("section", { class: "card trend", "aria-label": "Trend" },
@@ -63,7 +72,7 @@ function show(data) {
       bars("Data", data.windows, (totals) => totals.bytes, bytes, data.timezone)),
     check.element,
     audit.element,
-    files(data, dagId),
+    files(data, dagId, query.get("run")),
     missingImages(data),
     ranges(data, dagId),
     about(data),
@@ -73,7 +82,9 @@ function show(data) {
 
 function head({ export: item, timezone }) {
   const parts = [item.export_type, item.interval, timezone, CONNECTORS[item.connector] ?? item.connector].filter(Boolean);
-  return h("p", { class: "meta" }, parts.join(" · "), h("span", { class: "links" }, airflowLink(dagPath(dagId), {}, "Grid"), airflowLink(`${dagPath(dagId)}/runs`, {}, "Runs")));
+  const sheet = new URL(`api/exports/${encodeURIComponent(dagId)}/sheet`, document.baseURI).href;
+  const handOver = outsideLink(sheet, { class: "button", title: "What the customer needs to set up the target and load the files; opens a page to send" }, "Hand-over sheet");
+  return h("p", { class: "meta" }, parts.join(" · "), h("span", { class: "links" }, handOver, airflowLink(dagPath(dagId), {}, "Grid"), airflowLink(`${dagPath(dagId)}/runs`, {}, "Runs")));
 }
 
 function facts({ export: item, totals, states, timezone }) {
