@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from data_export.config.models import name_of
 from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.dags.service_dags import CHECK_DAG
+from data_export_airflow.metadata import failures as known
 from data_export_airflow.metadata import receipts
 from data_export_airflow.metadata.access import (
     ReadableDep,
@@ -36,15 +37,7 @@ from data_export_airflow.metadata.access import (
 )
 from data_export_airflow.metadata.backfills import under_way
 from data_export_airflow.metadata.exports import Volume, Volumes, totals
-from data_export_airflow.metadata.failures import (
-    Failure,
-    by_reason,
-    can_check,
-    failures_since,
-    last_audit,
-    last_check,
-    problems,
-)
+from data_export_airflow.metadata.failures import Failure, by_reason, failures_since, problems
 from data_export_airflow.metadata.late import UNREADABLE
 from data_export_airflow.metadata.missing import MissingWindows
 from data_export_airflow.metadata.overview import Deliveries, ExportRow, Overview, at_a_glance, with_delivery
@@ -176,15 +169,15 @@ def backfills_under_way(dag_id: str, session: SessionDep) -> dict[str, Any]:
 @router.get("/exports/{dag_id}/check", dependencies=[*of_an_export, *may_read_checks])
 def one_check(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, Any]:
     """What the last check of an export found."""
-    name, may_check = name_of(dag_id) or "", can_check(session) and may_run(user, CHECK_DAG)
-    return {"dag_id": CHECK_DAG, "export": name, "may_check": may_check, **last_check(session, name)}
+    name, may_check = name_of(dag_id) or "", known.can_check(session) and may_run(user, CHECK_DAG)
+    return {"dag_id": CHECK_DAG, "export": name, "may_check": may_check, **known.last_check(session, name)}
 
 
 @router.get("/exports/{dag_id}/audit", dependencies=[*of_an_export, *may_read_audits])
 def one_audit(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, Any]:
     """What the last audit of an export found."""
     name, may = name_of(dag_id) or "", may_run(user, AUDIT_DAG)
-    return {"dag_id": AUDIT_DAG, "export": name, "may": may, "result": last_audit(session, name)}
+    return {"dag_id": AUDIT_DAG, "export": name, "may": may, "result": known.last_audit(session, name)}
 
 
 @router.get("/fleet")
