@@ -8,6 +8,7 @@ import psycopg
 import pytest
 from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
+from airflow.models.xcom import XComModel
 from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
@@ -18,7 +19,7 @@ from data_export_airflow.execution.steps import run_export
 from demo.data import LYON, PARIS
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
-from tests.dags.test_operators import DAY, RANGE, customer_dag, customers, run, xcoms
+from tests.dags.test_operators import DAY, RANGE, customer_dag, customers, run
 
 __all__ = ["customers"]
 
@@ -35,10 +36,13 @@ def delivered(customers: Path, name: str = "acme", **values: Any) -> Path:
 
 
 def audited(db: Session, customers: Path, **conf: Any) -> dict[str, Any]:
-    dag = build_audit_dag()
-    assert run(dag, customers, run_conf=conf).state == "success"
+    """By export, what one run of the audit found."""
+    made = run(build_audit_dag(), customers, logical_date=None, run_conf=conf)
+    assert made.state == "success"
     db.expire_all()
-    return {name: value for name, value in xcoms(db, dag, "audit").items() if name != "return_value"}
+    wanted = (XComModel.dag_id == AUDIT_DAG, XComModel.task_id == "audit", XComModel.run_id == made.run_id)
+    found = db.execute(select(XComModel.key, XComModel.value).where(*wanted, XComModel.key != "return_value"))
+    return {row.key: row.value for row in found}
 
 
 def files(target: Path) -> dict[Path, bytes]:
