@@ -30,7 +30,7 @@ from tests.customers import GOOD
 
 ROOT = Path(__file__).parents[2]
 NAMES = [f"customer-{number}" for number in range(40)]
-OTHERS = {"config_errors.py", "data_export_check.py", "data_export_maintenance.py", "data_export_watch.py"}
+OTHERS = {"config_errors.py", *(f"data_export_{name}.py" for name in ("audit", "check", "maintenance", "watch"))}
 UUID_1 = str(UUID(int=1))
 
 
