@@ -12,8 +12,8 @@ from pathlib import Path
 import psutil
 
 from demo.guard import members
-from tests.fleet.faults import a_fleet
 from tests.fleet.topology import Fleet
+from tests.fleet.trial import a_fleet
 
 _SETTLE, _SECONDS = 90, 120
 _EVERY = {"30s": 30, "1m": 60}

@@ -8,8 +8,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tests.fleet.faults import Trial, a_fleet
 from tests.fleet.topology import Fleet, installed
+from tests.fleet.trial import Trial, a_fleet
 
 
 class CommandLines:

@@ -22,8 +22,9 @@ from demo.rest import wait_for
 from demo.targets import received
 from tests.fleet import __main__ as command
 from tests.fleet.conftest import CommandLines
-from tests.fleet.faults import Trial, short
+from tests.fleet.faults import short
 from tests.fleet.topology import Fleet
+from tests.fleet.trial import Trial
 
 pytestmark = pytest.mark.e2e
 EXPORT = "demo-timeline-gs"

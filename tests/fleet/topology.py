@@ -159,6 +159,8 @@ class Fleet:
             "AIRFLOW_HOME": str(home),
             "PYTHONPATH": f"{ROOT}/plugins",
             "AIRFLOW__CORE__DAGS_FOLDER": f"{ROOT}/dags",
+            # Here even if Python takes the machine's /tmp, as it does in a process that began on a full disk.
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_STORAGE_PATH": str(home / "tmp" / "airflow" / "dag_bundles"),
             "AIRFLOW__CORE__PLUGINS_FOLDER": f"{ROOT}/plugins",
             "AIRFLOW__LOGGING__BASE_LOG_FOLDER": f"{self.state}/logs",
             "DATA_EXPORT_CUSTOMERS_DIR": self.env["CUSTOMERS_DIR"],
