@@ -107,14 +107,12 @@ class SftpDestination:
 
     async def stat(self, key: str) -> StoredObject | None:
         """The object by its size; the protocol knows no checksum."""
-        import asyncssh
-
         path = self._path(key)
         async with self._talk(key) as session:
             found = await session.stat(path)
         if found is None:
             return None
-        if found.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+        if found.is_folder:
             raise TargetRefused(f"{self.uri}{key} is a folder where a file must be: remove or rename it")
         size = found.size
         if size is None:  # the server does not know it

@@ -48,7 +48,7 @@ class Folders:
         above = folder.rpartition("/")[0] or folder[: folder.startswith("/")]
         await self._make(session, above)
         try:
-            await session.ask(session.client.mkdir(folder))
+            await session.client.mkdir(folder)
         except asyncssh.SFTPError as error:
             if is_lost(error):
                 raise
@@ -74,7 +74,7 @@ class Folders:
             ) from error
         if found is None:
             return False
-        if found.type not in (asyncssh.FILEXFER_TYPE_DIRECTORY, asyncssh.FILEXFER_TYPE_UNKNOWN):
+        if found.has_kind and not found.is_folder:
             raise TargetRefused(f"{folder!r} of {self._uri} is a file where a folder must be: remove or rename it")
         return True
 
@@ -94,4 +94,4 @@ async def remove_empty_folders(session: SftpSession, folders: Sequence[str]) -> 
 
     with suppress(asyncssh.SFTPError):
         for folder in folders:
-            await session.ask(session.client.rmdir(folder))
+            await session.client.rmdir(folder)

@@ -6,16 +6,12 @@ import logging
 import re
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, cast
 
 from data_export.delivery.sftp.errors import is_lost
 from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.wire.packets import CREATING
 from data_export.wording import harmless
-
-if TYPE_CHECKING:
-    import asyncssh
 
 #: What unfinished files are called; no object's name may begin so.
 TEMPORARY_PREFIX = ".data-export-"
@@ -135,8 +131,11 @@ class LeftOver:
         if self._undated:
             probe = temporary_path(f"{folder.rstrip('/')}/tidy" if folder else "tidy")
             try:  # the server's clock counts: what it says of a file that is made now
-                async with session.client.open(probe, "xb"):
-                    modified = (await session.ask(session.client.stat(probe))).mtime
+                handle = await session.client.open(probe, CREATING)
+                try:
+                    modified = (await session.client.stat(probe)).mtime
+                finally:
+                    await session.client.close(handle)
             except asyncssh.SFTPError as error:
                 if is_lost(error):
                     raise
@@ -160,28 +159,24 @@ class LeftOver:
     async def _look(self, session: SftpSession, folder: str) -> None:
         import asyncssh
 
-        # Bytes, because a name that somebody else left there need not be UTF-8.
-        entries = cast("AsyncGenerator[asyncssh.SFTPName, None]", session.client.scandir(folder.encode() or b"."))
         lead = f"{folder.rstrip('/')}/" if folder else ""
         aside: list[tuple[int, str]] = []
         found = 0
         try:
-            async with aclosing(entries):
-                while True:
-                    entry = await session.ask(anext(entries))
-                    if not isinstance(entry.filename, bytes) or not (name := _name_of_ours(entry.filename)):
-                        continue
-                    modified = entry.attrs.mtime
-                    self._by_object[_stem_of_left(lead + name)].add(lead + name)
-                    if name.endswith(".old"):
-                        aside.append((modified or 0, name))
-                    elif modified is not None:
-                        self._undated.append((lead + name, modified))
-                    found += 1
-                    if found == _MOST_FOUND:
+            async with aclosing(session.client.scandir(folder or ".")) as pages:
+                async for page in pages:
+                    for listed, attributes in page:
+                        # Bytes, because a name that somebody else left there need not be UTF-8.
+                        if not (name := _name_of_ours(listed)):
+                            continue
+                        self._by_object[_stem_of_left(lead + name)].add(lead + name)
+                        if name.endswith(".old"):
+                            aside.append((attributes.mtime or 0, name))
+                        elif attributes.mtime is not None:
+                            self._undated.append((lead + name, attributes.mtime))
+                        found += 1
+                    if found >= _MOST_FOUND:
                         break
-        except StopAsyncIteration:
-            pass
         except asyncssh.SFTPError as error:
             if is_lost(error):
                 raise
@@ -200,7 +195,7 @@ class LeftOver:
             await self._remove(session, aside)
             return
         with suppress(asyncssh.SFTPError):  # its run was alive, or another puts it back too
-            await session.ask(session.client.rename(aside, path))
+            await session.client.rename(aside, path)
             self._by_object[_stem_of_left(aside)].discard(aside)
             self.cleaned += 1
             _log.warning("%s was moved aside by a run that was killed: it has its name back", harmless(path))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from data_export.delivery.sftp.errors import is_lost, name_refused
 from data_export.delivery.sftp.leftovers import LeftOver, aside_path, claim_path, temporary_path
 from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.wire.packets import CREATING, READING
 from data_export.errors import ObjectExists, OverwriteRefused, TargetRefused, TargetUnavailable
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ async def _takes_place(session: SftpSession, path: str, rename: Callable[[str, s
     try:
         if not (await create_empty(session, one) and await create_empty(session, other)):
             return False
-        await session.ask(rename(one, other))
+        await rename(one, other)
     except asyncssh.SFTPError as error:
         if is_lost(error):
             raise
@@ -109,12 +110,12 @@ async def create_empty(session: SftpSession, path: str) -> bool:
     import asyncssh
 
     try:
-        file = await session.ask(session.client.open(path, "xb"))
+        handle = await session.client.open(path, CREATING)
     except asyncssh.SFTPError as error:
         if is_lost(error):
             raise
         return False
-    await session.ask(file.close())
+    await session.client.close(handle)
     return True
 
 
@@ -125,19 +126,19 @@ async def _is_ours(session: SftpSession, claim: str) -> bool:
     """
     import asyncssh
 
-    mark = secrets.token_hex(16)
+    client, mark = session.client, secrets.token_hex(16).encode()
     try:
-        file = await session.ask(session.client.open(claim, "x"))
+        handle = await client.open(claim, CREATING)
         try:
-            await session.ask(file.write(mark))
+            await client.write(handle, 0, mark)
         finally:
-            await session.ask(file.close())
+            await client.close(handle)
         await asyncio.sleep(_CLAIM_PAUSE)
-        file = await session.ask(session.client.open(claim, "r"))
+        handle = await client.open(claim, READING)
         try:
-            return await session.ask(file.read()) == mark
+            return await client.read(handle, 0, 2 * len(mark)) == mark
         finally:
-            await session.ask(file.close())
+            await client.close(handle)
     except asyncssh.SFTPError as error:
         if is_lost(error):
             raise
@@ -161,7 +162,7 @@ async def place_new(session: SftpSession, temporary: str, path: str, where: str,
         if not session.is_openssh and await session.exists(path):
             raise taken
         try:
-            await session.ask(session.client.rename(temporary, path))
+            await session.client.rename(temporary, path)
         except asyncssh.SFTPError as error:
             raise await _why(session, error, temporary, path, where, taken) from error
 
@@ -182,7 +183,7 @@ async def place_over(
     import asyncssh
 
     try:
-        return await session.ask(session.client.posix_rename(temporary, path))
+        return await session.client.posix_rename(temporary, path)
     except asyncssh.SFTPOpUnsupported:
         pass
     except asyncssh.SFTPError as error:
@@ -205,7 +206,7 @@ async def _swap(
     aside = aside_path(path)
     try:
         try:
-            await session.ask(session.client.rename(path, aside))
+            await session.client.rename(path, aside)
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             pass  # another run moved it aside
         except asyncssh.SFTPError as error:
@@ -226,7 +227,7 @@ async def _put_back(session: SftpSession, aside: str, path: str, left_over: Left
     with suppress(asyncssh.Error, OSError):  # on a broken connection; then it lies there until the next try
         if not await session.exists(path):
             with suppress(asyncssh.SFTPError):
-                await session.ask(session.client.rename(aside, path))
+                await session.client.rename(aside, path)
         if await session.exists(path):
             await left_over.drop(session, aside)
 

@@ -2,24 +2,23 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from data_export.delivery.sftp.errors import is_lost, translate, unavailable
 from data_export.delivery.sftp.login import SftpLogin, connect
+from data_export.delivery.sftp.wire.client import SftpClient
+from data_export.delivery.sftp.wire.packets import Attributes
 from data_export.errors import DataExportError, TargetRefused
 
 if TYPE_CHECKING:
     import asyncssh
 
-T = TypeVar("T")
-
 _CLEAN_UP_SECONDS = 5
 
 
 class SftpSession:
-    """Requests go through `ask`; when none of them is answered for `stall_timeout` seconds, the connection is cut.
+    """When no request of `client` is answered for `stall_timeout` seconds, the connection is cut.
 
     Any answer counts, so that a slow line with many requests waiting is not taken for a dead server.
     """
@@ -27,7 +26,7 @@ class SftpSession:
     def __init__(
         self,
         connection: "asyncssh.SSHClientConnection",
-        client: "asyncssh.SFTPClient",
+        client: SftpClient,
         user: str,
         stall_timeout: float,
         writes: asyncio.Semaphore,
@@ -41,12 +40,10 @@ class SftpSession:
         self._failure_is_missing: bool | None = None
         #: Its own sftp-server since 8.5: sshd may hand over to another's, such as `rclone serve sftp --stdio`.
         self.is_openssh = (
-            "OpenSSH" in str(connection.get_extra_info("server_version", "")) and client.limits.max_open_handles > 0
+            "OpenSSH" in str(connection.get_extra_info("server_version", "")) and client.limits.handles > 0
         )
         self._connection = connection
         self._stall_timeout = stall_timeout
-        self._waiting = 0
-        self._heard = 0.0
         self._watch = asyncio.create_task(self._watch_for_silence())
 
     @classmethod
@@ -66,7 +63,7 @@ class SftpSession:
         connection = await connect(login, connect_timeout)
         try:
             async with asyncio.timeout(connect_timeout):
-                client = await connection.start_sftp_client()
+                client = await SftpClient.start(connection)
         except BaseException as error:
             connection.abort()
             if isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError):
@@ -82,24 +79,12 @@ class SftpSession:
     def alive(self) -> bool:
         return not (self._watch.done() or self._connection.is_closed())
 
-    async def ask(self, request: Awaitable[T]) -> T:
-        """The answer to a request."""
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            self._heard = loop.time()
-        self._waiting += 1
-        try:
-            return await request
-        finally:
-            self._waiting -= 1
-            self._heard = loop.time()
-
-    async def stat(self, path: str) -> "asyncssh.SFTPAttrs | None":
+    async def stat(self, path: str) -> Attributes | None:
         """What the server says of a file or folder; None where there is none."""
         import asyncssh
 
         try:
-            return await self.ask(self.client.stat(path))
+            return await self.client.stat(path)
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             return None
         except asyncssh.SFTPFailure:
@@ -112,9 +97,9 @@ class SftpSession:
         import asyncssh
 
         if self._failure_is_missing is None:
-            await self.ask(self.client.stat("."))
+            await self.client.stat(".")
             try:
-                await self.ask(self.client.stat(f"data-export-{secrets.token_hex(8)}"))
+                await self.client.stat(f"data-export-{secrets.token_hex(8)}")
             except asyncssh.SFTPFailure:
                 self._failure_is_missing = True
             except asyncssh.SFTPError as error:
@@ -130,7 +115,7 @@ class SftpSession:
         import asyncssh
 
         try:
-            return bool((await self.ask(self.client.lstat(path))).type == asyncssh.FILEXFER_TYPE_SYMLINK)
+            return (await self.client.lstat(path)).is_link
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             return False
 
@@ -150,7 +135,7 @@ class SftpSession:
         import asyncssh
 
         try:
-            await self.ask(self.client.remove(path))
+            await self.client.remove(path)
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             return
         except asyncssh.SFTPFailure:
@@ -173,10 +158,9 @@ class SftpSession:
         self._connection.abort()
 
     async def _watch_for_silence(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._stall_timeout / 4)
-            if self._waiting and loop.time() - self._heard > self._stall_timeout:
+            if self.client.silent_seconds > self._stall_timeout:
                 self.stalled = True
                 self._connection.abort()
                 return
@@ -208,11 +192,11 @@ async def room_error(session: SftpSession, where: str, folder: str, needed: int)
     import asyncssh
 
     try:
-        system: asyncssh.SFTPVFSAttrs = await session.ask(session.client.statvfs(folder))
+        system = await session.client.statvfs(folder)
     except (asyncssh.Error, OSError):
         return None
     if system.flags & _READ_ONLY:
         return translate(asyncssh.SFTPWriteProtect("read-only file system"), where, session.user)
-    if system.bavail * system.frsize < needed or (system.files and not system.favail):
+    if system.free_bytes < needed or (system.files and not system.free_files):
         return translate(asyncssh.SFTPNoSpaceOnFilesystem("no space"), where, session.user)
     return None
