@@ -74,12 +74,11 @@ class Fetcher:
         return Content(path, hasher.digests(), _content_type(image.key))
 
     async def _into_memory(self, image: StoredObject) -> Content:
-        chunks = [chunk async for chunk in self._read(image)]
-        only_md5 = image.digests.crc32c is None and image.digests.md5 is not None
-        return Content.of_bytes(b"".join(chunks), _content_type(image.key), md5=only_md5)
+        data = b"".join([chunk async for chunk in self._read(image)])
+        return Content.of_bytes(data, _content_type(image.key), **_proof_of(image))
 
     async def _into_file(self, image: StoredObject, path: Path) -> Content:
-        hasher = Hasher(md5=image.digests.crc32c is None and image.digests.md5 is not None)
+        hasher = Hasher(**_proof_of(image))
         with path.open("wb") as file:
             async for chunk in self._read(image):
                 await asyncio.to_thread(file.write, chunk)
@@ -101,6 +100,12 @@ class Fetcher:
                 f"{self._source.uri}{image.key} reads as {content.digests}, but the store says {image.digests}"
             )
         return content
+
+
+def _proof_of(image: StoredObject) -> dict[str, bool]:
+    """Which digests beside crc32c are computed to compare the image with what its store says."""
+    known = image.digests
+    return {"md5": known.crc32c is None and known.md5 is not None, "sha256": known.crc32c is None}
 
 
 def _content_type(key: str) -> str:

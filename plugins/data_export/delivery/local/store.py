@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Self
+from typing import BinaryIO, Self
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -68,9 +68,18 @@ class LocalStore:
             raise TargetRefused(
                 f"{path}: names that begin with {_PARTIAL!r} are kept for unfinished files: choose another"
             )
-        if not path.parent.resolve().is_relative_to(self._root.resolve()):
+        if self._leaves(key):
             raise TargetRefused(f"{path}: a symbolic link leads out of {self._root}: remove it")
         return path
+
+    def _leaves(self, key: str) -> bool:
+        """Whether a link on the way to the key leads out of the root."""
+        folder, above = str(self._root), key.rpartition("/")[0]
+        for name in above.split("/") if above else ():
+            folder += f"/{name}"
+            if os.path.islink(folder):  # noqa: PTH114 - a Path for each folder of each image costs more than the look
+                return not Path(self._root, above).resolve().is_relative_to(self._root.resolve())
+        return False
 
     async def stat(self, key: str) -> StoredObject | None:
         return await asyncio.to_thread(self._stat, key)
@@ -121,10 +130,11 @@ class LocalStore:
     async def read(self, key: str) -> AsyncIterator[bytes]:
         path = self._path(key)
         with _named(str(path)):
-            file = await asyncio.to_thread(path.open, "rb")
+            file, chunk = await asyncio.to_thread(_open, path)
             with file:
-                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
+                while chunk:
                     yield chunk
+                    chunk = await asyncio.to_thread(file.read, CHUNK_BYTES) if len(chunk) == CHUNK_BYTES else b""
 
     async def delete(self, key: str) -> None:
         path = self._path(key)
@@ -180,6 +190,16 @@ class LocalStore:
                 "gs:// or s3://"
             )
         return f"{self._link_base_url.rstrip('/')}/{quote(key)}"
+
+
+def _open(path: Path) -> tuple[BinaryIO, bytes]:
+    """The file with its first chunk, which is all of a small one: a thread costs more than the read."""
+    file = path.open("rb")
+    try:
+        return file, file.read(CHUNK_BYTES)
+    except BaseException:
+        file.close()
+        raise
 
 
 def _write(path: Path, chunks: Iterator[bytes]) -> Digests:

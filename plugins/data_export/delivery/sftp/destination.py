@@ -168,6 +168,18 @@ class SftpDestination:
             async with self._talk(folder) as session:
                 await remove_empty_folders(session, missing)
 
+    async def files_in(self, folder: str) -> AsyncIterator[Sequence[StoredObject]]:
+        """Without what cannot be read as a plain name; links are left out, as their own size says nothing."""
+        path = self._path(folder)
+        with suppress(TargetNotFound):
+            async with self._talk(folder) as session, aclosing(self._left_over.pages(session, path)) as pages:
+                async for page in pages:
+                    yield [
+                        _stored(f"{folder}/{name.decode()}", found.mtime, found.size)
+                        for name, found in page
+                        if found.is_file and found.size is not None and name.isascii()
+                    ]
+
     async def tidy(self, folders: Sequence[str]) -> int:
         """Looks at no folder below these: images are in one, and data files in one for each type."""
         removed = 0

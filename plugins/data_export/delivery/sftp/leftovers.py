@@ -6,11 +6,12 @@ import logging
 import re
 import secrets
 from collections import defaultdict
+from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from data_export.delivery.sftp.errors import is_lost
 from data_export.delivery.sftp.session import SftpSession
-from data_export.delivery.sftp.wire.packets import CREATING
+from data_export.delivery.sftp.wire.packets import CREATING, Attributes
 from data_export.wording import harmless
 
 #: What unfinished files are called; no object's name may begin so.
@@ -67,6 +68,11 @@ def _name_of_ours(listed: bytes) -> str | None:
     return name if original not in ("", ".", "..") and name.startswith(_stem(original)) else None
 
 
+def _lead(folder: str) -> str:
+    """What names in the folder begin with."""
+    return f"{folder.rstrip('/')}/" if folder else ""
+
+
 def _stem_of_left(left: str) -> str:
     return left[: left.rfind("/") + 1 + _STEM_LENGTH]
 
@@ -83,6 +89,8 @@ class LeftOver:
     def __init__(self) -> None:
         self._looking = asyncio.Lock()
         self._looked_at: set[str] = set()
+        self._listed: set[str] = set()
+        self._aside: dict[str, list[tuple[int, str]]] = defaultdict(list)
         self._by_object: dict[str, set[str]] = defaultdict(set)
         self._undated: list[tuple[str, int]] = []
         #: How many files were removed, or have their name back.
@@ -159,31 +167,39 @@ class LeftOver:
     async def _look(self, session: SftpSession, folder: str) -> None:
         import asyncssh
 
-        lead = f"{folder.rstrip('/')}/" if folder else ""
-        aside: list[tuple[int, str]] = []
-        found = 0
         try:
-            async with aclosing(session.client.scandir(folder or ".")) as pages:
-                async for page in pages:
-                    for listed, attributes in page:
-                        # Bytes, because a name that somebody else left there need not be UTF-8.
-                        if not (name := _name_of_ours(listed)):
-                            continue
-                        self._by_object[_stem_of_left(lead + name)].add(lead + name)
-                        if name.endswith(".old"):
-                            aside.append((attributes.mtime or 0, name))
-                        elif attributes.mtime is not None:
-                            self._undated.append((lead + name, attributes.mtime))
-                        found += 1
-                    if found >= _MOST_FOUND:
-                        break
+            if folder not in self._listed:
+                async with aclosing(self.pages(session, folder)) as pages:
+                    async for _ in pages:
+                        pass
         except asyncssh.SFTPError as error:
             if is_lost(error):
                 raise
             # A drop box may take files without ever listing them: then nothing can be cleaned.
-
-        for _, name in sorted(aside, reverse=True):  # of several only the newest gets the name back
+        lead = _lead(folder)
+        for _, name in sorted(self._aside.pop(folder, ()), reverse=True):  # only the newest gets the name back
             await self._put_back(session, lead + name, lead + name[_STEM_LENGTH + _TOKEN_LENGTH + 1 : -4])
+
+    async def pages(self, session: SftpSession, folder: str) -> AsyncGenerator[list[tuple[bytes, Attributes]], None]:
+        """The names in the folder as `SftpSession.pages`; what other runs left among them is remembered on the way."""
+        found = 0
+        async with aclosing(session.pages(folder)) as pages:
+            async for page in pages:
+                for listed, attributes in page:
+                    # Bytes, because a name that somebody else left there need not be UTF-8.
+                    if found < _MOST_FOUND and (name := _name_of_ours(listed)):
+                        found += 1
+                        self._note(folder, name, attributes.mtime)
+                yield page
+        self._listed.add(folder)
+
+    def _note(self, folder: str, name: str, modified: int | None) -> None:
+        left = _lead(folder) + name
+        self._by_object[_stem_of_left(left)].add(left)
+        if name.endswith(".old"):
+            self._aside[folder].append((modified or 0, name))
+        elif modified is not None:
+            self._undated.append((left, modified))
 
     async def _put_back(self, session: SftpSession, aside: str, path: str) -> None:
         """Removes what was moved aside where another file has its name; else its run may just be about to place one."""

@@ -139,6 +139,9 @@ async def _is_ours(session: SftpSession, claim: str) -> bool:
             return await client.read(handle, 0, 2 * len(mark)) == mark
         finally:
             await client.close(handle)
+    except asyncio.CancelledError:
+        await session.remove_quietly(claim)
+        raise
     except asyncssh.SFTPError as error:
         if is_lost(error):
             raise

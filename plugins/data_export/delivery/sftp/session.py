@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     import asyncssh
 
 _CLEAN_UP_SECONDS = 5
+_PAGES_AHEAD = 8
 
 
 class SftpSession:
@@ -107,6 +109,10 @@ class SftpSession:
                     raise
                 self._failure_is_missing = False
         return self._failure_is_missing is True
+
+    def pages(self, folder: str) -> AsyncGenerator[list[tuple[bytes, Attributes]], None]:
+        """What is in the folder; see `SftpClient.scandir`."""
+        return self.client.scandir(folder or ".", ahead=_PAGES_AHEAD if self.is_openssh else 1)
 
     async def exists(self, path: str) -> bool:
         return await self.stat(path) is not None

@@ -157,7 +157,7 @@ class _Blocks:
 
 async def _send(session: SftpSession, handle: bytes, content: Content, where: str) -> _Blocks:
     """Sends the file's blocks, without waiting for the last of them."""
-    blocks, hasher, offset = _Blocks(session), Hasher(), 0
+    blocks, hasher, offset = _Blocks(session), Hasher(sha256=content.digests.crc32c is None), 0
     for block in content.chunks(min(session.client.limits.write, _BLOCK_BYTES)):
         if blocks.error is not None:
             break

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -102,17 +103,28 @@ class SftpClient:
     def statvfs(self, path: str) -> Answer[FileSystem]:
         return self._extended(b"statvfs@openssh.com", _name(path), packets.read_file_system)
 
-    async def scandir(self, path: str) -> AsyncGenerator[list[tuple[bytes, Attributes]], None]:
-        """The names in a folder, as many at a time as the server sends (OpenSSH: 100), `.` and `..` among them."""
+    async def scandir(self, path: str, ahead: int = 1) -> AsyncGenerator[list[tuple[bytes, Attributes]], None]:
+        """The names in a folder, as many at a time as the server sends (OpenSSH: 100), `.` and `..` among them.
+
+        Args:
+            ahead: so many pages are asked for at once; more than one only where the server works in order.
+        """
         import asyncssh
 
         handle = await self._ask(packets.OPENDIR, packets.HANDLE, packets.read_handle, _name(path))
+        pages: deque[Answer[list[tuple[bytes, Attributes]]]] = deque()
         try:
-            while names := await self._ask(packets.READDIR, packets.NAME, Reader.names, text(handle)):
-                yield names
+            while True:
+                while len(pages) < ahead:
+                    pages.append(self._ask(packets.READDIR, packets.NAME, Reader.names, text(handle)))
+                if not (page := await pages.popleft()):
+                    return
+                yield page
         except asyncssh.SFTPEOFError:
             pass
         finally:
+            for answer in pages:
+                answer.cancel()
             self.close(handle).add_done_callback(_forget)
 
     def exit(self) -> None:
