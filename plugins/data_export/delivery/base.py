@@ -132,6 +132,15 @@ class WithFolderListing(Protocol):
 
 
 @runtime_checkable
+class WithGlance(Protocol):
+    """What a store adds whose `stat` costs as much as to read the object."""
+
+    async def glance(self, key: str) -> StoredObject | None:
+        """As `stat`, by size and time only: whoever reads the object next computes its digests then."""
+        ...
+
+
+@runtime_checkable
 class WithLeftOvers(Protocol):
     """What a destination adds where a killed run leaves more behind than nothing: a server keeps no half of an object,
     or forgets it by itself, everywhere else."""

@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from data_export.content import Content, Digests, Hasher
-from data_export.delivery.base import Destination, ServerSideCopy, StoredObject
+from data_export.delivery.base import Destination, ServerSideCopy, StoredObject, WithGlance
 from data_export.delivery.connector import IfExists
 from data_export.errors import (
     AccessDenied,
@@ -62,6 +62,7 @@ class Settler:
         sent: Callable[[str, int], None],
     ) -> None:
         self._source = source
+        self._glance = source.glance if isinstance(source, WithGlance) else source.stat
         self._destination = destination
         self._fetcher = fetcher
         self._rules = rules
@@ -89,7 +90,7 @@ class Settler:
 
     async def _settle(self, image: ListedImage) -> Settled:
         there = None
-        if not self._seen.lacks(image) or (here := await self._source.stat(image.source_key)) is None:
+        if not self._seen.lacks(image) or (here := await self._glance(image.source_key)) is None:
             here, there = await self.look(image)
         if here is not None and here.encoding is not None:
             return await self._settle_unpacked(image, here, there)

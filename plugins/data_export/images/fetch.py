@@ -11,7 +11,7 @@ from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from data_export.content import CHUNK_BYTES, Content, Hasher
+from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.delivery.base import Destination, StoredObject
 from data_export.errors import ConfigError, ObjectRefused, VerificationFailed
 from data_export.images.bounds import ByteBudget, CopyLimits
@@ -105,7 +105,8 @@ class Fetcher:
 def _proof_of(image: StoredObject) -> dict[str, bool]:
     """Which digests beside crc32c are computed to compare the image with what its store says."""
     known = image.digests
-    return {"md5": known.crc32c is None and known.md5 is not None, "sha256": known.crc32c is None}
+    others = known if known.crc32c is None else Digests(known.size)
+    return {"md5": others.md5 is not None, "sha256": others.sha256 is not None}
 
 
 def _content_type(key: str) -> str:

@@ -11,14 +11,14 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Self
 from urllib.parse import quote
 from uuid import uuid4
 
 from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key, checked_prefix
-from data_export.delivery.threads import chunks_until, run_blocking
+from data_export.delivery.threads import at_hand, chunks_until, run_blocking
 from data_export.errors import (
     AccessDenied,
     DataExportError,
@@ -96,6 +96,15 @@ class LocalStore:
             return None
         return StoredObject(key, hasher.digests(), modified)
 
+    async def glance(self, key: str) -> StoredObject | None:
+        path = self._path(key)
+        try:
+            with _named(str(path)):
+                found = path.stat()
+        except TargetNotFound:
+            return None
+        return StoredObject(key, Digests(found.st_size), datetime.fromtimestamp(found.st_mtime, UTC))
+
     async def create(self, key: str, content: Content) -> StoredObject:
         return await run_blocking(lambda stop: self._store(key, content, stop, replace=False))
 
@@ -130,11 +139,14 @@ class LocalStore:
     async def read(self, key: str) -> AsyncIterator[bytes]:
         path = self._path(key)
         with _named(str(path)):
-            file, chunk = await asyncio.to_thread(_open, path)
+            if (whole := at_hand(path)) is not None:
+                if whole:
+                    yield whole
+                return
+            file = await asyncio.to_thread(path.open, "rb")
             with file:
-                while chunk:
+                while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                     yield chunk
-                    chunk = await asyncio.to_thread(file.read, CHUNK_BYTES) if len(chunk) == CHUNK_BYTES else b""
 
     async def delete(self, key: str) -> None:
         path = self._path(key)
@@ -190,16 +202,6 @@ class LocalStore:
                 "gs:// or s3://"
             )
         return f"{self._link_base_url.rstrip('/')}/{quote(key)}"
-
-
-def _open(path: Path) -> tuple[BinaryIO, bytes]:
-    """The file with its first chunk, which is all of a small one: a thread costs more than the read."""
-    file = path.open("rb")
-    try:
-        return file, file.read(CHUNK_BYTES)
-    except BaseException:
-        file.close()
-        raise
 
 
 def _write(path: Path, chunks: Iterator[bytes]) -> Digests:

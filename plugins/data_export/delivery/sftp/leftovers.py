@@ -11,7 +11,7 @@ from contextlib import aclosing, suppress
 
 from data_export.delivery.sftp.errors import is_lost
 from data_export.delivery.sftp.session import SftpSession
-from data_export.delivery.sftp.wire.packets import CREATING, Attributes
+from data_export.delivery.sftp.wire.packets import Attributes
 from data_export.wording import harmless
 
 #: What unfinished files are called; no object's name may begin so.
@@ -118,9 +118,10 @@ class LeftOver:
 
         For at most half a minute; what is left then is found again by another run.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_SECONDS):
-                await self._clean(session, path, server_time)
+        if _stem(path) in self._by_object or self._undated:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._clean(session, path, server_time)
 
     async def _clean(self, session: SftpSession, path: str, server_time: int | None) -> None:
         for left in tuple(self._by_object.pop(_stem(path), ())):
@@ -133,23 +134,15 @@ class LeftOver:
 
     async def tidy(self, session: SftpSession, folder: str) -> int:
         """Cleans a folder that nothing is written to now; returns how many files went or have their name back."""
-        import asyncssh
 
         await self.look(session, folder)
         if self._undated:
             probe = temporary_path(f"{folder.rstrip('/')}/tidy" if folder else "tidy")
-            try:  # the server's clock counts: what it says of a file that is made now
-                handle = await session.client.open(probe, CREATING)
-                try:
-                    modified = (await session.client.stat(probe)).mtime
-                finally:
-                    await session.client.close(handle)
-            except asyncssh.SFTPError as error:
-                if is_lost(error):
-                    raise
+            # The server's clock counts: what it says of a file that is made now.
+            if not await session.create(probe) or (made := await session.stat(probe)) is None:
                 return self.cleaned  # nothing may be written here now, so nothing is removed by its age
             await self.drop(session, probe)
-            await self.after_write(session, probe, modified)
+            await self.after_write(session, probe, made.mtime)
             return self.cleaned - 1  # without the probe
         return self.cleaned
 

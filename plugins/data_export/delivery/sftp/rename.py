@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from data_export.delivery.sftp.errors import is_lost, name_refused
 from data_export.delivery.sftp.leftovers import LeftOver, aside_path, claim_path, temporary_path
 from data_export.delivery.sftp.session import SftpSession
-from data_export.delivery.sftp.wire.packets import CREATING, READING
+from data_export.delivery.sftp.wire.packets import READING
 from data_export.errors import ObjectExists, OverwriteRefused, TargetRefused, TargetUnavailable
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ async def _takes_place(session: SftpSession, path: str, rename: Callable[[str, s
 
     one, other = temporary_path(path), temporary_path(path)
     try:
-        if not (await create_empty(session, one) and await create_empty(session, other)):
+        if not (await session.create(one) and await session.create(other)):
             return False
         await rename(one, other)
     except asyncssh.SFTPError as error:
@@ -105,20 +105,6 @@ async def ways_to_rename(session: SftpSession, path: str) -> str:
     return f"{new}; {'a file is replaced at once' if at_once else 'while a file is replaced its name is free a moment'}"
 
 
-async def create_empty(session: SftpSession, path: str) -> bool:
-    """Whether the file was not there and now is."""
-    import asyncssh
-
-    try:
-        handle = await session.client.open(path, CREATING)
-    except asyncssh.SFTPError as error:
-        if is_lost(error):
-            raise
-        return False
-    await session.client.close(handle)
-    return True
-
-
 async def _is_ours(session: SftpSession, claim: str) -> bool:
     """Whether the claim was not there, and now is with our mark.
 
@@ -128,11 +114,8 @@ async def _is_ours(session: SftpSession, claim: str) -> bool:
 
     client, mark = session.client, secrets.token_hex(16).encode()
     try:
-        handle = await client.open(claim, CREATING)
-        try:
-            await client.write(handle, 0, mark)
-        finally:
-            await client.close(handle)
+        if not await session.create(claim, mark):
+            return False
         await asyncio.sleep(_CLAIM_PAUSE)
         handle = await client.open(claim, READING)
         try:

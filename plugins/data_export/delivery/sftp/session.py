@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 from data_export.delivery.sftp.errors import is_lost, translate, unavailable
 from data_export.delivery.sftp.login import SftpLogin, connect
 from data_export.delivery.sftp.wire.client import SftpClient
-from data_export.delivery.sftp.wire.packets import Attributes
+from data_export.delivery.sftp.wire.packets import CREATING, Attributes
 from data_export.errors import DataExportError, TargetRefused
 
 if TYPE_CHECKING:
@@ -116,6 +116,23 @@ class SftpSession:
 
     async def exists(self, path: str) -> bool:
         return await self.stat(path) is not None
+
+    async def create(self, path: str, data: bytes = b"") -> bool:
+        """Makes a small file; whether it was not there and now is."""
+        import asyncssh
+
+        try:
+            handle = await self.client.open(path, CREATING)
+            try:
+                if data:
+                    await self.client.write(handle, 0, data)
+            finally:
+                await self.client.close(handle)
+        except asyncssh.SFTPError as error:
+            if is_lost(error):
+                raise
+            return False
+        return True
 
     async def is_link(self, path: str) -> bool:
         import asyncssh

@@ -3,7 +3,7 @@
 from data_export.content import Content
 from data_export.delivery.sftp.errors import TooManyAtOnce, named
 from data_export.delivery.sftp.leftovers import LeftOver, temporary_path
-from data_export.delivery.sftp.rename import Claims, create_empty, overwrite_refused, place_new, place_over
+from data_export.delivery.sftp.rename import Claims, overwrite_refused, place_new, place_over
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, open_file, store
 from data_export.delivery.sftp.wire.packets import CREATING, WRITING, Attributes
@@ -119,6 +119,6 @@ async def _takes_plain_names(session: SftpSession, temporary: str) -> bool:
     folder, slash, name = temporary.rpartition("/")
     plain = f"{folder}{slash}{name.lstrip('.')}"
     try:
-        return await create_empty(session, plain)
+        return await session.create(plain)
     finally:
         await session.remove_quietly(plain)

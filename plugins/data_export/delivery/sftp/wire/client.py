@@ -182,9 +182,8 @@ class SftpClient:
     def _take(self, packet: bytes) -> None:
         import asyncssh
 
-        kind = packet[0]
-        number, reader = (_HELLO, Reader(packet, 1)) if kind == packets.VERSION else _numbered(packet)
-        answer, expected, read = self._waiting.pop(number)
+        kind, reader = packet[0], Reader(packet, 1)
+        answer, expected, read = self._waiting.pop(_HELLO if kind == packets.VERSION else reader.u32())
         if answer.done():  # nobody waits any more
             return
         found = None
@@ -259,10 +258,6 @@ def _nothing(_reader: Reader) -> Any: ...
 
 def _name(path: str) -> bytes:
     return text(path.encode())
-
-
-def _numbered(packet: bytes) -> tuple[int, Reader]:
-    return int.from_bytes(packet[1:5], "big"), Reader(packet, 5)
 
 
 def _forget(answer: Answer[Any]) -> None:
