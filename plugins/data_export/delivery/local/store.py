@@ -59,8 +59,7 @@ class LocalStore:
             await asyncio.to_thread(self._root.mkdir, parents=True, exist_ok=True)
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        pass
+    async def __aexit__(self, *exc_info: object) -> None: ...
 
     def _path(self, key: str) -> Path:
         path = self._root / checked_key(key)
@@ -74,11 +73,11 @@ class LocalStore:
 
     def _leaves(self, key: str) -> bool:
         """Whether a link on the way to the key leads out of the root."""
-        folder, above = str(self._root), key.rpartition("/")[0]
-        for name in above.split("/") if above else ():
+        folder, *names = str(self._root), *key.split("/")[:-1]
+        for name in names:
             folder += f"/{name}"
             if os.path.islink(folder):  # noqa: PTH114 - a Path for each folder of each image costs more than the look
-                return not Path(self._root, above).resolve().is_relative_to(self._root.resolve())
+                return not Path(self._root, *names).resolve().is_relative_to(self._root.resolve())
         return False
 
     async def stat(self, key: str) -> StoredObject | None:
@@ -98,12 +97,9 @@ class LocalStore:
 
     async def glance(self, key: str) -> StoredObject | None:
         path = self._path(key)
-        try:
-            with _named(str(path)):
-                found = path.stat()
-        except TargetNotFound:
-            return None
-        return StoredObject(key, Digests(found.st_size), datetime.fromtimestamp(found.st_mtime, UTC))
+        with suppress(TargetNotFound), _named(str(path)):
+            return _listed(key, path.stat())
+        return None
 
     async def create(self, key: str, content: Content) -> StoredObject:
         return await run_blocking(lambda stop: self._store(key, content, stop, replace=False))
@@ -156,20 +152,19 @@ class LocalStore:
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
         checked_prefix(prefix)
         with _named(self.uri + prefix):
-            for path in await asyncio.to_thread(self._walk, prefix):
+            for key in await asyncio.to_thread(self._walk, prefix):
                 with suppress(FileNotFoundError):  # removed since
-                    status = path.stat()
-                    modified = datetime.fromtimestamp(status.st_mtime, UTC)
-                    yield StoredObject(path.relative_to(self._root).as_posix(), Digests(status.st_size), modified)
+                    yield _listed(key, os.stat(f"{self._root}/{key}"))  # noqa: PTH116 - a Path costs more than it
 
-    def _walk(self, prefix: str) -> Sequence[Path]:
-        top = self._root / prefix.rpartition("/")[0]
-        return sorted(
-            path
+    def _walk(self, prefix: str) -> Sequence[str]:
+        top, lead = self._root / prefix.rpartition("/")[0], len(f"{str(self._root).rstrip('/')}/")
+        keys = (
+            f"{folder.rstrip('/')}/{name}"[lead:]
             for folder, _, names in os.walk(top)
-            for path in (Path(folder, name) for name in names if not name.startswith(_PARTIAL))
-            if path.relative_to(self._root).as_posix().startswith(prefix)
+            for name in names
+            if not name.startswith(_PARTIAL)
         )
+        return sorted(key for key in keys if key.startswith(prefix))
 
     @asynccontextmanager
     async def folder_for_a_while(self, folder: str) -> AsyncIterator[None]:
@@ -202,6 +197,10 @@ class LocalStore:
                 "gs:// or s3://"
             )
         return f"{self._link_base_url.rstrip('/')}/{quote(key)}"
+
+
+def _listed(key: str, status: os.stat_result) -> StoredObject:
+    return StoredObject(key, Digests(status.st_size), datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 def _write(path: Path, chunks: Iterator[bytes]) -> Digests:

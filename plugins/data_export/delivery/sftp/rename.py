@@ -64,14 +64,10 @@ class Claims:
     async def _are_needed(self, session: SftpSession, path: str) -> bool:
         async with self._asking:
             if self._needed is None:
-                self._needed = await _rename_replaces(session, path)
+                self._needed = await _takes_place(session, path, session.client.rename)
                 if self._needed:
                     _log.warning("the SFTP server's rename takes the place of files: new names are claimed first")
         return self._needed
-
-
-async def _rename_replaces(session: SftpSession, path: str) -> bool:
-    return await _takes_place(session, path, session.client.rename)
 
 
 async def _takes_place(session: SftpSession, path: str, rename: Callable[[str, str], Awaitable[None]]) -> bool:
@@ -98,7 +94,7 @@ async def ways_to_rename(session: SftpSession, path: str) -> str:
     new = (
         "a rename takes the place of a file, against the protocol: exports claim each new name first, which binds our "
         "own runs only, so no other program may write the same names"
-        if await _rename_replaces(session, path)
+        if await _takes_place(session, path, session.client.rename)
         else "a rename never takes the place of a file, so of two runs at once one gets a new name"
     )
     at_once = await _takes_place(session, path, session.client.posix_rename)

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 Answer = asyncio.Future[T]
 
-_LONGEST_PACKET = 4 << 20
 # So much is handed to asyncssh at once, so that it encrypts while more is read from disk.
 _FULL_BYTES = 512 << 10
 _NO_ATTRIBUTES = u32(0)
@@ -31,7 +30,7 @@ class SftpClient:
     def __init__(self) -> None:
         self.limits = Limits()
         self._loop = asyncio.get_running_loop()
-        self._heard = 0.0
+        self._heard = self._loop.time()
         self._offers: dict[bytes, bytes] = {}
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._waiting: dict[int, tuple[Answer[Any], int, Callable[[Reader], Any]]] = {}
@@ -48,7 +47,10 @@ class SftpClient:
         """
         client = cls()
         await connection.create_session(lambda: cast("Any", client), subsystem="sftp", encoding=None)
-        client._offers = await client._begin()
+        hello: Answer[dict[bytes, bytes]] = client._loop.create_future()
+        client._waiting[_HELLO] = (hello, packets.VERSION, packets.read_offers)
+        client._send((u32(5), bytes((packets.INIT,)), u32(3)))
+        client._offers = await hello
         if client._offers.get(b"limits@openssh.com") == b"1":
             client.limits = await client._extended(b"limits@openssh.com", b"", packets.read_limits)
         return client
@@ -131,18 +133,11 @@ class SftpClient:
         if self._channel is not None:
             self._channel.close()
 
-    def _begin(self) -> Answer[dict[bytes, bytes]]:
-        answer: Answer[dict[bytes, bytes]] = self._loop.create_future()
-        self._waiting[_HELLO] = (answer, packets.VERSION, packets.read_offers)
-        self._heard = self._loop.time()
-        self._send((u32(5), bytes((packets.INIT,)), u32(3)))
-        return answer
-
     def _extended(self, name: bytes, rest: bytes, read: Callable[[Reader], T] | None = None) -> Answer[T]:
         if name not in self._offers:
             import asyncssh
 
-            return self._failed(asyncssh.SFTPOpUnsupported(f"{name.decode()} is not offered"))
+            return _failed(asyncssh.SFTPOpUnsupported(f"{name.decode()} is not offered"))
         kind = packets.STATUS if read is None else packets.EXTENDED_REPLY
         return self._ask(packets.EXTENDED, kind, read or _nothing, text(name), rest)
 
@@ -151,7 +146,7 @@ class SftpClient:
         if self._channel is None:
             import asyncssh
 
-            return self._failed(asyncssh.SFTPNoConnection("Connection not open"))
+            return _failed(asyncssh.SFTPNoConnection("Connection not open"))
         number = self._number = (self._number + 1) & 0xFFFFFFFF
         if not self._waiting:
             self._heard = self._loop.time()
@@ -159,11 +154,6 @@ class SftpClient:
         self._waiting[number] = (answer, kind, read)
         length = 5 + sum(map(len, parts))
         self._send((struct.pack(">IBI", length, request, number), *parts))
-        return answer
-
-    def _failed(self, error: Exception) -> Answer[Any]:
-        answer: Answer[Any] = self._loop.create_future()
-        answer.set_exception(error)
         return answer
 
     def _send(self, parts: tuple[bytes, ...]) -> None:
@@ -213,21 +203,11 @@ class SftpClient:
             return
         self._heard = self._loop.time()
         self._received += data
-        at, end = 0, len(self._received)
         try:
-            while end - at >= 4:
-                length = int.from_bytes(self._received[at : at + 4], "big")
-                if not 5 <= length <= _LONGEST_PACKET:
-                    raise ValueError(length)
-                if end - at < 4 + length:
-                    break
-                packet = bytes(self._received[at + 4 : at + 4 + length])
-                at += 4 + length
+            for packet in packets.whole(self._received):
                 self._take(packet)
         except (ValueError, KeyError):  # no packet, or the answer to no request
             self._end("the server does not keep to the protocol")
-            return
-        del self._received[:at]
 
     def connection_lost(self, error: Exception | None) -> None:
         self._end(str(error or "Connection closed"))
@@ -251,6 +231,12 @@ class SftpClient:
 
     session_started = exit_status_received = exit_signal_received = pause_writing = resume_writing = _ignore
     xon_xoff_requested = _ignore
+
+
+def _failed(error: Exception) -> Answer[Any]:
+    answer: Answer[Any] = asyncio.get_running_loop().create_future()
+    answer.set_exception(error)
+    return answer
 
 
 def _nothing(_reader: Reader) -> Any: ...

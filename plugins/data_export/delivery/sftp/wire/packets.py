@@ -17,6 +17,7 @@ READING, WRITING, CREATING = 0x01, 0x02 | 0x08 | 0x10, 0x02 | 0x08 | 0x20
 _SIZE, _OWNER, _MODE, _TIMES, _MORE = 0x01, 0x02, 0x04, 0x08, 0x80000000
 #: A flag of later versions, which a server of Huawei's sets all the same.
 _HARMLESS = 0x20
+_LONGEST_PACKET = 4 << 20
 _U32 = struct.Struct(">I")
 u32 = _U32.pack
 
@@ -124,6 +125,25 @@ class Reader:
             name, _ = self.text(), self.text()
             found.append((name, self.attributes()))
         return found
+
+
+def whole(received: bytearray) -> list[bytes]:
+    """Takes from the front of what was received the packets that are whole, without their lengths.
+
+    Raises:
+        ValueError: what comes is no packet.
+    """
+    found, at = [], 0
+    while len(received) - at >= 4:
+        length = _U32.unpack_from(received, at)[0]
+        if not 5 <= length <= _LONGEST_PACKET:
+            raise ValueError(f"a packet of {length} bytes")
+        if len(received) - at < 4 + length:
+            break
+        found.append(bytes(received[at + 4 : at + 4 + length]))
+        at += 4 + length
+    del received[:at]
+    return found
 
 
 def read_handle(reader: Reader) -> bytes:
