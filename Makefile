@@ -7,10 +7,10 @@ export PYTHONPATH := $(CURDIR)/plugins:$(CURDIR)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ls answer up fleet fleet-faults test kills check format lock sbom schema commands validate bench clean
+.PHONY: help install demo ls answer up fleet fleet-status fleet-down fleet-faults test kills check format lock sbom schema commands validate bench clean
 
 help: ## show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
 
 install: $(STAMP) ## create .venv from the pinned requirements
 $(STAMP): requirements.txt requirements-dev.txt requirements-uv.txt
@@ -34,7 +34,13 @@ up: $(STAMP) ## start everything and keep it running; Ctrl-C stops it
 	@$(BIN)/python -m demo up
 
 fleet: $(STAMP) ## run the compose file's services as plain processes, with three workers; Ctrl-C stops them
-	@$(BIN)/python -m tests.fleet 3
+	@$(BIN)/python -m tests.fleet up 3
+
+fleet-status: $(STAMP) ## show what of `make fleet` runs, and how it does
+	@$(BIN)/python -m tests.fleet status
+
+fleet-down: $(STAMP) ## stop what `make fleet` runs; tasks may end first
+	@$(BIN)/python -m tests.fleet down
 
 fleet-faults: $(STAMP) ## nightly: strike a fleet with every fault while it exports; SEED=, ARGS=--short; takes hours
 	@$(BIN)/python -m tests.fleet.faults $(if $(SEED),--seed $(SEED)) $(ARGS)

@@ -28,6 +28,7 @@ from uuid import UUID
 import psutil
 import psycopg
 
+from data_export.config.load import load_customers
 from data_export.config.models import dag_id
 from data_export_airflow.dags.shards import shard_files
 from demo.airflow import BUNDLE
@@ -136,6 +137,7 @@ def measure_files(folder: Path) -> dict[str, float]:
                 "dags-folder", None, lazy, {}, 1.0, set(), session, files_parsed={("dags-folder", name)}
             )
 
+    read_seconds = cpu_seconds(load_customers)  # once, by the bundle's look, in the process that the forks are of
     parses, peaks, first, again = [], [], [], []
     fork = multiprocessing.get_context("fork")
     for file in (folder / name for name in shard_files(SHARDS)):
@@ -150,7 +152,7 @@ def measure_files(folder: Path) -> dict[str, float]:
         again.append(cpu_seconds(lambda file=file, dags=dags: store(file, dags)))
     return {
         "parse": max(parses),
-        "parse_all": sum(parses),
+        "parse_all": read_seconds + sum(parses),
         "store": max(again),
         "store_all": sum(again),
         "store_new": max(first),

@@ -23,6 +23,8 @@ COMMANDS: dict[str, Sequence[str]] = {
     "validate": ("validate",),
     "new": ("new", "other"),
     "plan": ("plan", "--no-source"),
+    "sheet": ("sheet", NAME),
+    "keys new": ("keys", "new", "bench-key", "--folder", "{keys}"),
     "check --host-key": ("check", "--host-key", "127.0.0.1:1"),
     "check": ("check", NAME),
     "run": ("run", "{file}", "--from", "2025-03-16", "--to", "2025-03-17"),
@@ -44,7 +46,8 @@ def main() -> None:
         print("| command | " + ("first, CPU s | " if options.first else "") + "then, CPU s | seconds |")
         print("|---|---|---|" + ("---|" if options.first else ""))
         for name in options.names or COMMANDS:
-            arguments = [part.format(file=Path(scratch) / "customers" / f"{NAME}.yaml") for part in COMMANDS[name]]
+            places = {"file": Path(scratch) / "customers" / f"{NAME}.yaml", "keys": Path(scratch) / "keys"}
+            arguments = [part.format(**places) for part in COMMANDS[name]]
             first = ""
             if options.first:
                 with tempfile.TemporaryDirectory(prefix="data-export-bytecode-") as bytecode:

@@ -73,6 +73,8 @@ def session(customers: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         # Once a year: a look by the clock would come between what a test prepares and what it looks for.
         "DATA_EXPORT_ALERTS__WATCH_SCHEDULE": "0 0 1 1 *",
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([BUNDLE, own]),
+        # Airflow makes the password of the second, who has the fewest rights with which one can change a run.
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "admin:admin,somebody:user",
     }
     with running(state, print, settings, port=0) as session:
         yield session

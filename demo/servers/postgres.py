@@ -107,6 +107,10 @@ class PostgresServer:
         if (self.data / "postmaster.pid").exists():  # not just stopped by somebody else before us
             raise RuntimeError(f"PostgreSQL does not stop: {_tail(self.folder / 'output')}")
 
+    def restart(self) -> None:
+        """Ends every connection, and starts anew on the same port."""
+        self._run("pg_ctl", "restart", "-D", str(self.data), "-l", str(self.folder / "log"), "-m", "fast", "-w")
+
     def _initialise(self) -> None:
         if (self.data / "PG_VERSION").exists():
             return

@@ -5,7 +5,7 @@ digests, never data, local paths or secrets.
 """
 
 import re
-from typing import Any, Literal
+from typing import Any, Literal, Self
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -115,6 +115,9 @@ class SiteReceipt(_Step):
     """What one site's part of a run delivered; `work_orders`, `bytes` and `sha256` are of the file that is at `uri`."""
 
     site_id: UUID
+    name: str | None = Field(
+        default=None, exclude_if=lambda name: name is None, description="where the customer file names the site"
+    )
     work_orders: int
     quarantined: int
     bytes: int
@@ -130,6 +133,18 @@ class SiteReceipt(_Step):
     _same_if_plain = model_validator(mode="before")(records_of_plain)
 
 
+class Document(_Step):
+    """A receipt, list or manifest that the run left at the target, for the audit."""
+
+    uri: str
+    bytes: int
+    sha256: str
+
+    @classmethod
+    def of(cls, uri: str, digests: Digests) -> Self:
+        return cls(uri=uri, bytes=digests.size, sha256=digests.sha256 or "")
+
+
 class Receipt(_Step):
     """What a run delivered; the run's result, its asset event and, where asked for, an object at the target."""
 
@@ -143,6 +158,9 @@ class Receipt(_Step):
     delivered_at: str = Field(description="ISO 8601 in UTC")
     refused_recipients: list[str] = Field(
         default_factory=list, description="mail only: whom the mail server refuses for good, masked"
+    )
+    documents: tuple[Document, ...] = Field(
+        default=(), exclude=True, description="of the asset event only: what else is at the target"
     )
 
     @property

@@ -84,9 +84,10 @@ def _flat(export: AnyExport) -> dict[str, Any]:
     """Values by key, `connector_config.` before the nested ones; a key without value is not there."""
     values: dict[str, Any] = {}
     for key, value in export.model_dump(mode="json", exclude_none=True).items():
-        nested = {f"{key}.{inner}": each for inner, each in value.items()} if isinstance(value, dict) else {key: value}
-        values |= nested
-    return values | {"site_id": sorted(values["site_id"])}  # whose order means nothing
+        is_section = isinstance(value, dict) and key != "site_id"
+        values |= {f"{key}.{inner}": each for inner, each in value.items()} if is_section else {key: value}
+    sites = values["site_id"]  # whose order means nothing
+    return values | {"site_id": dict(sorted(sites.items())) if isinstance(sites, dict) else sorted(sites)}
 
 
 def _secrets(export: AnyExport) -> dict[str, str]:

@@ -10,10 +10,20 @@ from typing import Any
 
 from airflow.dag_processing.bundles.local import LocalDagBundle
 
+from data_export.config.folder import Stamp, stamp
 from data_export.config.load import Loaded, load_customers
 from data_export.config.models import CustomerExport
 from data_export.config.platform import customers_dir, platform_file
-from data_export_airflow.dags.shards import MOST, complete, contents, is_complete, shard_files, shard_of
+from data_export_airflow.dags.shards import (
+    MOST,
+    broken_files,
+    complete,
+    contents,
+    is_complete,
+    shard_files,
+    shard_of,
+    show_broken,
+)
 from data_export_airflow.metadata.airflow_database import request_parsing
 
 #: Name of the file that shows the problems of customer files.
@@ -99,6 +109,7 @@ class CustomerFilesBundle(LocalDagBundle):
         changes, files, now = self._watch.look(), shard_files(self._shards), time.monotonic()
         wanted = {_ERRORS} if changes.problems or changes.platform else set()
         wanted |= set(files) if changes.platform else {shard_of(name, files) for name in changes.names}
+        wanted |= show_broken(self._folder, broken_files(self._watch.broken()))
         due = {file for file, when in self._again.items() if when <= now}
         for file in due:
             del self._again[file]
@@ -106,9 +117,6 @@ class CustomerFilesBundle(LocalDagBundle):
         if wanted | due:
             log.info("customer files changed: parsing %s", ", ".join(sorted(wanted | due)))
             request_parsing(self.name, wanted | due)
-
-
-_Stamp = tuple[int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,24 +132,25 @@ class Changes:
 
 
 class FolderWatch:
-    """Compares looks at the customers' folder and at platform.yaml.
-
-    A look costs one `stat` for each file (15 ms for 5,000), and only where one of them differs are the files read.
-    """
+    """Compares looks at the customers' folder and at platform.yaml; `load_customers` says what a look costs."""
 
     def __init__(self) -> None:
-        self._platform: _Stamp | None = None
-        self._stamps: dict[str, _Stamp | None] = {}
+        self._platform: Stamp | None = None
         self._loaded: Loaded | None = None
+
+    def broken(self) -> dict[str, list[str]]:
+        """What is wrong with customer files as of the last look: lines by name of the file."""
+        lines: dict[str, list[str]] = {}
+        for problem in self._loaded.problems if self._loaded else ():
+            if problem.is_error and problem.path != customers_dir():
+                lines.setdefault(problem.path.name, []).append(str(problem))
+        return lines
 
     def look(self) -> Changes:
         """What changed since the look before; nothing at the first. Never raises."""
-        platform, stamps, before = _stamp(platform_file()), _stamps(customers_dir()), self._loaded
-        if before is not None and (platform, stamps) == (self._platform, self._stamps):
-            return Changes()
-        now, new_platform = load_customers(), platform != self._platform
-        self._platform, self._stamps, self._loaded = platform, stamps, now
-        if before is None:
+        platform, now, before = stamp(platform_file()), load_customers(), self._loaded
+        new_platform, self._platform, self._loaded = platform != self._platform, platform, now
+        if before is None or (before is now and not new_platform):
             return Changes()
         old, new = _states(before), _states(now)
         names = frozenset(name for name in old.keys() | new.keys() if old.get(name) != new.get(name))
@@ -153,19 +162,3 @@ def _states(loaded: Loaded) -> dict[str, tuple[CustomerExport | None, tuple[str,
     errors = loaded.errors()
     names = loaded.exports.keys() | errors.keys()
     return {name: (loaded.exports.get(name), tuple(errors.get(name, ()))) for name in names}
-
-
-def _stamps(folder: Path) -> dict[str, _Stamp | None]:
-    try:
-        return {path.name: _stamp(path) for path in folder.iterdir()}
-    except OSError:
-        return {}
-
-
-def _stamp(path: Path) -> _Stamp | None:
-    """Changes with the file, also where a link leads to another one, as when a ConfigMap is updated."""
-    try:
-        stat = path.stat()
-    except (OSError, ValueError):
-        return None
-    return stat.st_mtime_ns, stat.st_size, stat.st_ino

@@ -14,7 +14,7 @@ from sqlalchemy.exc import OperationalError
 
 from data_export.errors import ConfigError
 from data_export_airflow.commands.cli import main
-from data_export_airflow.execution.checking import check_pools
+from data_export_airflow.execution.checking import check_pools, check_queue
 from data_export_airflow.operators.base import POOLS, slots_that_fit
 from demo.servers.sftp import SftpServer
 from tests.customers import GOOD
@@ -158,6 +158,33 @@ def test_pools_leave_room_for_other_tasks(monkeypatch: pytest.MonkeyPatch) -> No
         assert "give the pool 3 " in delivery.detail
     for at_once, fits in ((1, 1), (2, 1), (4, 3), (12, 9), (100, 16)):
         assert slots_that_fit("data_export_delivery", at_once) == fits
+
+
+@pytest.mark.parametrize(
+    ("seconds", "times", "fault"),
+    [
+        ("180", "100000", None),
+        ("180", "480", None),
+        ("600", "144", None),
+        (
+            "600",
+            "2",
+            "within 30 minutes are failed, whatever their retries: set [scheduler] num_stuck_in_queued_retries",
+        ),
+        ("180", "479", "num_stuck_in_queued_retries to 480 or more"),
+        ("7200", "1000", "a lost message is noticed only after 7200 s: set [scheduler] task_queued_timeout to 180"),
+    ],
+)
+def test_limits_of_the_queue_cost_no_run(
+    monkeypatch: pytest.MonkeyPatch, seconds: str, times: str, fault: str | None
+) -> None:
+    assert check_queue() == []  # the tests' Airflow has no queue
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    monkeypatch.setenv("AIRFLOW__SCHEDULER__TASK_QUEUED_TIMEOUT", seconds)
+    monkeypatch.setenv("AIRFLOW__SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES", times)
+    (found,) = check_queue()
+    assert (found.step, found.ok) == ("queue", fault is None)
+    assert (fault or f"after {seconds} s") in found.detail
 
 
 def test_pools_are_not_told_where_airflows_database_may_not_be_asked(monkeypatch: pytest.MonkeyPatch) -> None:

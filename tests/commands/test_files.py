@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.models.dag import DagModel
+from airflow.models.dagrun import DagRun
+from sqlalchemy import delete, select, update
 
 from data_export.layout import data_key
 from data_export.window import ExportWindow
@@ -134,3 +137,74 @@ def test_mailed_links_have_no_target(
     (history.customers / "acme.yaml").write_text(mailed)
     assert main(["verify", "acme", "--from", "2025-03-16", "--to", "2025-03-17"]) == 1
     assert "there is no target to verify" in capsys.readouterr().err
+
+
+SINCE = ("--since", "2025-03-01")
+
+
+def test_an_audit_says_what_is_damaged_and_has_it_run_again(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    gone, changed, _ = (
+        deliver(history, acme, target, FIRST + days * DAY, FIRST + (days + 1) * DAY, b"1\n") for days in range(3)
+    )
+    clean = listed(capsys, *SINCE, command="audit")
+    assert (clean["objects"], clean["damaged"], clean["read"]) == (3, 0, 3)  # all were written after 2025
+    gone.unlink()
+    changed.write_bytes(b"2\n")
+    assert main(["audit", "acme", *SINCE]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].endswith(f"missing        file://{gone}")
+    assert lines[2].startswith("2025-03-17 00:00 to 2025-03-18 00:00  data  other content")
+    assert lines[3:] == ["3 objects, 2 damaged; read 2, 0 images", "to deliver 2 windows again: add --repair"]
+    found = listed(capsys, *SINCE, "--repair", command="audit", code=1)
+    assert (found["damaged"], found["repairs"]) == (2, 2)
+    history.session.expire_all()
+    states = {run.logical_date: run.state for run in history.session.scalars(select(DagRun))}
+    assert [states[FIRST + days * DAY] for days in range(3)] == ["queued", "queued", "success"]
+    # They are not over, so what they deliver is in no receipt yet.
+    found = listed(capsys, *SINCE, "--repair", command="audit")
+    assert (found["damaged"], found["under_way"], found["repairs"]) == (0, 2, 0)
+    assert not gone.exists()  # it reads only
+
+
+def test_a_forgotten_run_is_made_anew_for_its_range(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n").unlink()
+    history.session.execute(delete(DagRun))
+    history.session.commit()
+    found = listed(capsys, *SINCE, "--repair", command="audit", code=1)
+    assert found["repairs"] == 1
+    (run,) = history.session.scalars(select(DagRun))
+    assert (run.run_id, run.conf["from"]) == ("audit__2025-03-16_00:00:00_2025-03-17_00:00:00", FIRST.isoformat())
+
+
+def test_a_paused_export_is_audited_but_not_run(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n").unlink()
+    history.session.execute(update(DagModel).values(is_paused=True))
+    history.session.commit()
+    assert main(["audit", "acme", *SINCE, "--repair"]) == 1
+    assert capsys.readouterr().out.splitlines()[-1] == "nothing is delivered again while the DAG is paused"
+    assert {*history.session.scalars(select(DagRun.state))} == {"success"}
+
+
+@pytest.mark.parametrize(
+    ("changed", "fix"),
+    [
+        ("if_exists: keep", "if_exists is keep: remove it at the target, or set replace"),
+        ("if_exists: revision", ""),
+    ],
+)
+def test_what_no_run_can_make_good_is_said(
+    history: History, acme: str, target: Path, changed: str, fix: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n").write_bytes(b"22")
+    file = history.customers / "acme.yaml"
+    file.write_text((FILE % target).replace("export_images: false", f"export_images: false, {changed}"))
+    (found,) = listed(capsys, *SINCE, command="audit", code=1)["findings"]
+    assert found["found"] == "other content"
+    assert found["fix"].startswith(fix)
+    assert bool(found["fix"]) == bool(fix)

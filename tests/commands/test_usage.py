@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from data_export_airflow.commands.cli import main
+from tests.customers import GOOD
 
 
 @pytest.mark.parametrize(
@@ -96,7 +97,15 @@ def test_a_database_that_is_none_is_one_line_and_all_that_is_said(tmp_path: Path
 
 @pytest.mark.parametrize(
     "arguments",
-    [["validate", "{folder}"], ["new", "x", "--target", "s3://b"], ["plan"], ["check", "--host-key", "127.0.0.1:1"]],
+    [
+        ["validate", "{folder}"],
+        ["new", "x", "--target", "s3://b"],
+        ["plan"],
+        ["check", "--host-key", "127.0.0.1:1"],
+        ["keys", "new", "x", "--folder", "{folder}/keys"],
+        ["sheet", "once"],
+        ["sheet", "nobody"],
+    ],
 )
 def test_what_needs_no_airflow_does_not_load_it(tmp_path: Path, arguments: list[str]) -> None:
     """Its import alone takes a second, and `validate` runs in hooks where it is not installed."""
@@ -107,6 +116,9 @@ def test_what_needs_no_airflow_does_not_load_it(tmp_path: Path, arguments: list[
     for command in (["init", "-q"], ["-c", "user.name=a", "-c", "user.email=a@b.example", "commit", "-q", "-m", "x"]):
         subprocess.run(["git", "-C", str(tmp_path), *command, *["--allow-empty"] * ("commit" in command)], check=True)
     given = [part.format(folder=tmp_path) for part in arguments]
+    if arguments[0] == "sheet":
+        once = (GOOD % "once").replace("daily", "once")
+        (tmp_path / "once.yaml").write_text(f"{once}end_date: 2025-03-20\n")
     environment = os.environ | {"DATA_EXPORT_CUSTOMERS_DIR": str(tmp_path)}
     done = subprocess.run(
         [sys.executable, "-c", code, *given], env=environment, capture_output=True, text=True, check=False

@@ -30,6 +30,7 @@ from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
 from demo.servers.smtp import SmtpServer
 from demo.servers.strict import StrictS3
+from tests.connectors.announced import config_of, not_announced
 from tests.connectors.s3.stores import client_of, key_session, s3_store
 
 QUICK = Patience(tries=2, first_pause=0.01, longest_pause=0.02, connect=5, answer=20)
@@ -139,7 +140,12 @@ class TestGcs:
         assert "on bucket customer to exports@platform.example" in failed[f"target: {missing}"]
 
     def test_a_bucket_that_is_right_passes_and_stays_empty(self, gcs: GcsServer) -> None:
-        assert failures(check_target(self.store(gcs.url), check=GS)) == {}
+        results = check_target(self.store(gcs.url), check=GS)
+        assert failures(results) == {}
+        assert (
+            not_announced(results, config_of("cloud_storage", storage_uri="gs://customer/", export_images=True))
+            == set()
+        )
         client = Client("demo", AnonymousCredentials(), client_options={"api_endpoint": gcs.url})
         assert list(client.list_blobs("customer")) == []
         client.close()
@@ -168,7 +174,11 @@ class TestS3:
         client.close()
 
     def test_a_bucket_that_is_right_passes_and_stays_empty(self, s3: S3Server, bucket: str, raw: Any) -> None:
-        assert failures(check_target(self.store(s3.url, bucket), check=S3)) == {}
+        results = check_target(self.store(s3.url, bucket), ["a", "b"], S3)
+        assert failures(results) == {}
+        assert (
+            not_announced(results, config_of("cloud_storage", storage_uri="s3://bucket/", export_images=True)) == set()
+        )
         assert raw.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
         assert raw.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
 
@@ -212,6 +222,7 @@ class TestMail:
                 ["bob@customer.example", "eve@customer.example", "dan@customer.example"],
             )
             assert list(failures(results)) == ["mail: recipient 2"]
+            assert not_announced(results, config_of("email", emails=["bob@customer.example"])) == set()
             assert "e***@customer.example" in str(failures(results))
             assert "eve@" not in "".join(map(row, results))
             assert list(server.messages()) == []

@@ -20,14 +20,17 @@ from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
 from data_export.errors import TargetNotFound
 from data_export.images import CopyLimits, copy_images, source_key_of
 from data_export.receipt import ImagesCopied
+from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
 from demo.servers.gcs import GcsServer
 from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
+from demo.servers.strict import s3_error
 from tests.connectors.gcs.stores import gcs_store
 from tests.connectors.s3.stores import client_of, key_session, s3_store
 
 SITE = UUID("433a60f6-9756-473e-b1e9-9e89e24bb787")
 COUNT = 30
+LOST = str(UUID(int=99))
 SOURCE_KEY = source_key_of("{site_id}/{input_id}{file_extension}", SITE)
 
 
@@ -156,3 +159,30 @@ async def test_a_missing_target_bucket_is_not_taken_for_a_missing_image(places, 
         await source.create(SOURCE_KEY(input_id, ".png"), Content.of_bytes(b"image"))
         with pytest.raises(TargetNotFound, match="gs://absent-bucket/exports/: no such bucket or folder: create it"):
             await copy_images(listed, site_id=SITE, source=source, source_key=SOURCE_KEY, destination=target)
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_an_image_that_the_store_lists_and_has_lost_fails_alone(places, tmp_path, count):
+    """As Ceph does where the data of an object are gone: HEAD finds it, GET and copies do not."""
+
+    async def lost(request: Exchange, forward: Forward) -> Answer:
+        from_lost = LOST in request.headers.get("x-amz-copy-source", "")
+        if from_lost or (request.method == "GET" and LOST in request.path):
+            return s3_error(404, "NoSuchKey", "The specified key does not exist.")
+        return await forward(request)
+
+    ids = [LOST, *(str(UUID(int=n)) for n in range(1, count))]
+    listed = tmp_path / "images.parquet"
+    pq.write_table(pa.table({"input_id": ids, "file_extension": pa.array([".png"] * count, pa.string())}), listed)
+    with FaultProxy(places._s3.url, lost) as proxy:
+        for to in ("s3", "gs", "file"):
+            async with places.make("s3") as filled:
+                for input_id in ids:
+                    await filled.create(SOURCE_KEY(input_id, ".png"), Content.of_bytes(b"image"))
+            place = s3_store(proxy.url, f"s3://{filled.root.bucket}/elsewhere/") if to == "s3" else places.make(to)
+            async with s3_store(proxy.url, filled.uri) as source, place as target:
+                copied = await copy_images(
+                    listed, site_id=SITE, source=source, source_key=SOURCE_KEY, destination=target
+                )
+            assert (copied.copied, copied.failed) == (count - 1, 1), to
+            assert "is damaged: the store knows it" in copied.failures[0]

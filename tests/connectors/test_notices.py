@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from data_export.config.models import EXPORT, CustomerExport
+from data_export.config.platform import MailSettings
 from data_export.config.sections import OnDelivery
 from data_export.delivery import webhook
 from data_export.delivery.local.store import LocalStore
@@ -28,6 +29,9 @@ from tests.pipeline.staged_run import NOW, export_to
 
 SECRET = "whsec_" + base64.b64encode(bytes(range(32))).decode()
 OTHER_SECRET = "whsec_" + base64.b64encode(bytes(range(1, 33))).decode()
+MAIL = MailSettings.model_validate(
+    {"from": "exports@platform.example", "platform": "Inspecto", "contact": "data@platform.example"}
+)
 DOC = Path(__file__).parents[2] / "docs" / "notices.md"
 
 
@@ -243,13 +247,13 @@ class Noticing:
         self.staging = LocalStore(folder / "staging")
         self.on = noticed(url).on_delivery
         self.server = server
-        self.means = Means("exports@platform.example", self.connect, lambda _on: SECRET, private=True)
+        self.means = Means(MAIL, self.connect, lambda _on: SECRET, private=True)
 
     def connect(self) -> smtplib.SMTP:
         return smtplib.SMTP(self.server.host, self.server.port, timeout=10)
 
-    def deliver(self, sha256: str = "ab" * 32) -> None:
-        asyncio.run(record(receipt(sha256), self.staging, NOW))
+    def deliver(self, sha256: str = "ab" * 32, timezone: str = "UTC") -> None:
+        asyncio.run(record(receipt(sha256), self.staging, NOW, timezone))
 
     def send(self, later: timedelta = timedelta(), on: OnDelivery | None = None) -> int:
         return asyncio.run(send_left("acme", on or self.on, self.staging, self.means, NOW + later))
@@ -258,6 +262,7 @@ class Noticing:
 def receipt(sha256: str) -> Receipt:
     site = {
         "site_id": "433a60f6-9756-473e-b1e9-9e89e24bb787",
+        "name": "Lille Nord",
         "work_orders": 3,
         "quarantined": 0,
         "bytes": 9,
@@ -299,6 +304,23 @@ def test_each_window_is_one_webhook_and_one_mail_with_the_receipt(noticing: Noti
     noticing.deliver("cd" * 32)
     assert noticing.send() == 1
     assert receiver.requests[1][0]["webhook-id"] != headers["webhook-id"]
+
+
+def test_a_notice_speaks_the_customers_language(noticing: Noticing) -> None:
+    noticing.deliver(timezone="Europe/Paris")
+    noticing.send()
+    (mail,) = noticing.server.messages()
+    assert mail["Reply-To"] == "data@platform.example"
+    assert mail["Subject"] == ("Inspecto export delivered: acme, 2025-03-16 01:00 to 2025-03-17 01:00 (Europe/Paris)")
+    body = mail.get_body(["plain"])
+    assert body is not None
+    text = body.get_content()
+    for said in (
+        "; 2025-03-16 00:00 to 2025-03-17 00:00 UTC)",
+        "Lille Nord: gs://acme/x.json",
+        "Write to data@platform",
+    ):
+        assert said in text, said
 
 
 def test_it_is_repeated_with_one_id_and_given_up_after_a_day_once(noticing: Noticing, receiver: Receiver) -> None:

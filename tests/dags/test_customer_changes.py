@@ -1,11 +1,16 @@
 """The watch of the customers' folder: what a change concerns, and that nothing makes it fail."""
 
+import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
-from data_export_airflow import bundle
+from data_export.config import folder as config_folder
+from data_export.config import load
+from data_export.config.load import load_customers
 from data_export_airflow.bundle import Changes, FolderWatch
 from tests.customers import GOOD
 
@@ -28,9 +33,42 @@ def looked(folder: Path) -> FolderWatch:
     return seen
 
 
-def test_nothing_changed_reads_nothing(looked: FolderWatch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle, "load_customers", None)
-    assert looked.look() == Changes()
+def test_nothing_changed_reads_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_folder, "_SETTLED_NS", 0)
+    loaded = load_customers()
+    monkeypatch.setattr(load, "load_all", None)
+    watch = FolderWatch()
+    assert watch.look() == watch.look() == Changes()
+    assert load_customers() is loaded
+
+
+@pytest.mark.parametrize("change", ["same size", "removed", "platform", "tenants", "setting", "just written"])
+def test_what_was_read_before_is_read_again_where_anything_differs(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, change: str
+) -> None:
+    for name in ("PLATFORM", "TENANTS"):
+        monkeypatch.setenv(f"DATA_EXPORT_{name}_FILE", str(tmp_path / name))
+    if change != "just written":
+        monkeypatch.setattr(config_folder, "_SETTLED_NS", 0)
+    loaded = load_customers()
+    changes: dict[str, Callable[[], object]] = {
+        "same size": lambda: (folder / "beta.yaml").write_text(GOOD % "zeta"),
+        "removed": (folder / "beta.yaml").unlink,
+        "platform": lambda: (tmp_path / "PLATFORM").write_text("targets: {allow_local: true}\n"),
+        "tenants": lambda: (tmp_path / "TENANTS").write_text("{}\n"),
+        "setting": lambda: monkeypatch.setenv("DATA_EXPORT_TARGETS__ALLOW_LOCAL", "true"),
+        "just written": lambda: None,
+    }
+    changes[change]()
+    assert load_customers() is not loaded
+
+
+def test_a_file_that_could_not_be_read_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(config_folder, "_SETTLED_NS", 0)
+    monkeypatch.setattr(os, "open", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
+    assert load_customers().exports == {}
+    monkeypatch.undo()
+    assert len(load_customers(folder).exports) == 2
 
 
 def test_a_file_that_comes_changes_and_goes(looked: FolderWatch, folder: Path) -> None:

@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import pendulum
 import pytest
@@ -143,8 +144,8 @@ def test_links_survive_the_trip_to_the_server_and_are_filled_by_the_run(
     links = {task_id: stored.get_task(task_id).extra_links for task_id in ("prepare", "deliver", "close")}
     assert {task: sorted(names) for task, names in links.items()} == {
         "prepare": ["Data export"],
-        "deliver": ["Data export", "Delivered file"],
-        "close": ["Data export"],
+        "deliver": ["Data export", "Delivered file", "Files"],
+        "close": ["Data export", "Files"],
     }
 
     done = run(dag, customers, logical_date=None, run_conf=RANGE)
@@ -157,6 +158,9 @@ def test_links_survive_the_trip_to_the_server_and_are_filled_by_the_run(
     page = "https://airflow.example/data-exports/export.html?dag=data_export__acme"
     assert (shown("prepare", "Data export"), shown("close", "Data export")) == (page, page)
     assert shown("deliver", "Delivered file") == ""  # a folder has no console
+    until = "2025-03-17T00%3A00%3A00%2B00%3A00"
+    files = f"{page}&run={quote(done.run_id, safe='')}&before={until}#files-title"
+    assert (shown("deliver", "Files"), shown("close", "Files")) == (files, files)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +213,11 @@ def test_a_dag_of_ones_own_fails_as_the_customers_do_unless_it_says_otherwise() 
     assert (own.retries, own.pool, mapped.pool) == (1, "own", "own")
     with DAG("silent", schedule=None):
         mapped = ExtractOperator.partial(task_id="mapped", plan={}).expand(site_id=[""])
-    assert (mapped.retries, mapped.pool, mapped.map_index_template) == (8, "data_export_source", "{{ task.site_id }}")
+    assert (mapped.retries, mapped.pool, mapped.map_index_template) == (
+        8,
+        "data_export_source",
+        "{{ task.site_label }}",
+    )
     assert isinstance(mapped.retry_policy, ExportRetryPolicy)
     assert mapped.execution_timeout == timedelta(hours=6)
 
@@ -461,6 +469,8 @@ def test_an_alert_names_a_site_or_none(customers: Path) -> None:
     assert named(extract) == ""
     extract.site_id = str(PARIS)
     assert named(extract) == str(PARIS)
+    extract.plan = {"export": {"site_id": {"Paris Est": str(PARIS)}}}
+    assert (extract.site_label, named(extract)) == ("Paris Est", f"Paris Est ({PARIS})")
     mapped = ExtractOperator.partial(task_id="mapped", plan={}).expand(site_id=[""])
     assert (named(mapped), named(exporting(export="acme").get_task("close"))) == ("", "")
 

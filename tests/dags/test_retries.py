@@ -4,6 +4,7 @@ import os
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,8 @@ from airflow.sdk.execution_time.context import TaskStateStoreAccessor
 from sqlalchemy import select
 
 from data_export import errors
-from data_export.config.problems.problems import BrokenFile, ConfigProblem
+from data_export.config.load import load_named
+from data_export.config.problems.problems import BrokenFile, ConfigProblem, MissingFile
 from data_export_airflow.operators import DeliverOperator
 from data_export_airflow.operators.base import RETRIES, ExportRetryPolicy
 from tests.page.history import History
@@ -46,7 +48,7 @@ class Task:
         # The id is a new one after a clear.
         scope = TaskScope(dag_id=self._row.dag_id, run_id=self._row.run_id, task_id="deliver", map_index=0)
         store = TaskStateStoreAccessor(ti_id=self._row.id, scope=scope)
-        context: Any = {"task": self._row.task, "task_state_store": store}
+        context: Any = {"ti": self._row, "task": self._row.task, "task_state_store": store}
         decision = POLICY.evaluate(error, self._row.try_number, self._row.max_tries, context)
         self.delay = decision.retry_delay
         self._row.try_number += 1
@@ -106,9 +108,20 @@ def test_a_broken_file_is_read_again_while_it_may_be_half_written(
     assert (decision.action, decision.reason) == (action, f"{told}{file}:1: is empty")
 
 
-def test_a_file_that_is_gone_is_not_waited_for(tmp_path: Path) -> None:
-    gone = BrokenFile([ConfigProblem(tmp_path / "acme.yaml", None, None, "there is no such customer file")])
-    assert POLICY.evaluate(gone, 1, RETRIES).action is RetryAction.FAIL
+@pytest.mark.parametrize(
+    ("dag", "action"),
+    [("data_export__acme_gs", RetryAction.RETRY), ("my_own_dag", RetryAction.FAIL), (None, RetryAction.FAIL)],
+)
+def test_a_file_that_is_gone_is_waited_for_where_it_just_was(
+    dag: str | None, action: RetryAction, tmp_path: Path
+) -> None:
+    """In the export's own DAG, which goes too if the file was removed; elsewhere the name may be misspelt."""
+    with pytest.raises(MissingFile) as gone:
+        load_named("acme-gs", tmp_path)
+    context: Any = {"ti": SimpleNamespace(dag_id=dag), "task": SimpleNamespace(retries=RETRIES)} if dag else None
+    decision = POLICY.evaluate(gone.value, 1, RETRIES, context)
+    assert decision.action is action
+    assert "there is no export acme-gs: correct the name, or put its file back" in str(decision.reason)
 
 
 @pytest.fixture

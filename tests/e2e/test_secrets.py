@@ -1,9 +1,11 @@
 """No secret is where people or Airflow's users can read it: task and server logs, the whole metadata database."""
 
+import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import asyncssh
@@ -11,11 +13,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
+from data_export.config.load import load_named
 from data_export.config.models import dag_id
 from data_export.window import ExportWindow
+from demo.data import LYON
 from demo.mailbox import link_of, mails_about
-from demo.rest import wait_for
+from demo.rest import AirflowApi, wait_for
 from demo.session import Session
+from demo.targets import received
 
 pytestmark = pytest.mark.e2e
 
@@ -38,6 +43,43 @@ connector_config:
   sftp_remote_path: /exports
   export_images: false
 """
+
+
+ELSEWHERE = "s3://demo-customer/somebody-else/"
+SIGNED = "SignatureRejected: the {what} of run {{run}} is not what an earlier task of this run signed"
+
+
+def _to_elsewhere(plan: dict[str, Any]) -> dict[str, Any]:
+    plan["export"]["connector_config"]["storage_uri"] = ELSEWHERE
+    return plan
+
+
+def _of_another(plan: dict[str, Any]) -> dict[str, Any]:
+    plan["export"]["site_id"] = [str(LYON)]
+    return plan
+
+
+#: Whose XCom of which key is rewritten, which task then runs again, how, and what it says. The last tasks come first:
+#: one that runs again loses its own XComs.
+EDITS: dict[str, tuple[str, str, str, Callable[[Any], Any], str]] = {
+    "another receipt": (
+        "deliver", "return_value", "close", lambda value: value | {"uri": ELSEWHERE}, SIGNED.format(what="delivered")
+    ),
+    "no images": (
+        "copy_images", "return_value", "deliver", lambda _: None, "SignatureRejected: the images of site .* not copied"
+    ),
+    "another file": (
+        "transform", "return_value", "deliver", lambda value: value | {"data_key": "runs/another"},
+        SIGNED.format(what="transformed"),
+    ),
+    "no plan": ("prepare", "plan", "deliver", lambda _: "s3://", SIGNED.format(what="plan")),
+    "another's rows": (
+        "extract", "return_value", "transform", lambda value: value | {"site_id": str(LYON)},
+        SIGNED.format(what="extracted"),
+    ),
+    "another's site": ("prepare", "plan", "extract", _of_another, SIGNED.format(what="plan")),
+    "another target": ("prepare", "plan", "extract", _to_elsewhere, SIGNED.format(what="plan")),
+}  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -117,3 +159,63 @@ def _rows(connection: psycopg.Connection) -> Iterator[tuple[str, bytes]]:
         query = sql.SQL("SELECT t::text FROM {} AS t").format(sql.Identifier(table))
         for (row,) in connection.execute(query):
             yield table, row.encode()
+
+
+class TestSomebodyRewritesARun:
+    """A user of Airflow without admin rights edits what tasks hand on, by its REST API, and has a task run again."""
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def user(cls, exported: Session) -> Iterator[AirflowApi]:
+        password = json.loads((exported.airflow.home / "passwords.json").read_text())["somebody"]
+        api = AirflowApi(exported.airflow.url, "somebody", password)
+        api.sign_in()
+        yield api
+        api.close()
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def path(cls, exported: Session) -> str:
+        """Of the run's task instances."""
+        dag = dag_id("demo-states-s3")
+        return f"/dags/{dag}/dagRuns/{exported.api.runs([dag])[0]['dag_run_id']}/taskInstances"
+
+    @pytest.mark.parametrize("edit", EDITS)
+    def test_the_task_fails_and_nothing_is_written(
+        self, exported: Session, user: AirflowApi, path: str, customers: Path, edit: str
+    ) -> None:
+        task, key, step, change, words = EDITS[edit]
+        export = load_named("demo-states-s3", customers)
+        config = export.connector_config.model_copy(update={"storage_uri": ELSEWHERE})
+        target = received(exported.platform, export)
+        elsewhere = received(exported.platform, export.model_copy(update={"connector_config": config}))
+        assert target is not None
+        assert elsewhere is not None
+        written = target.written()
+        index = -1 if task == "prepare" else 0
+        entry = f"{path}/{task}/xcomEntries/{key}"
+        value = user.request("GET", entry, params={"map_index": index, "stringify": False})["value"]
+        changed = change(json.loads(json.dumps(value)))
+        user.request("PATCH", entry, json={"value": changed, "map_index": index})
+        try:
+            reason = reason_after_clear(user, path, step)
+        finally:
+            user.request("PATCH", entry, json={"value": value, "map_index": index})
+        _, _, dag, _, run, _ = path.split("/")
+        assert re.search(words.format(run=re.escape(f"{dag} {run}")), reason), reason
+        assert target.written() == written
+        assert elsewhere.names() == []
+
+
+def reason_after_clear(user: AirflowApi, path: str, step: str) -> str:
+    """Why the step fails, run again by itself."""
+    _, _, dag, _, run, _ = path.split("/")
+    body = {"dry_run": False, "dag_run_id": run, "task_ids": [step], "only_failed": False}
+    user.request("POST", f"/dags/{dag}/clearTaskInstances", json=body)
+
+    def ended() -> list[dict[str, Any]]:
+        found = [each for each in user.task_instances(dag, run) if each["task_id"] == step]
+        return found if {each["state"] for each in found} == {"failed"} else []
+
+    (instance, *_) = wait_for(f"{step} fails", ended, 120, pause=1)
+    return user.reason(instance)

@@ -9,20 +9,19 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx
 
 from data_export.config.load import load_named
 from data_export.config.models import CustomerExport, dag_id
-from data_export.scratch import remove_abandoned
 from data_export.window import ExportWindow
 from demo.data import DAYS, FIRST_DAY, build
 from demo.mailbox import mails_about
@@ -37,7 +36,14 @@ from tests.unit.deploy.compose_file import ROOT
 
 APIS = ("api-server", "execution-api")
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
-_HOURS = 6
+_HOURS = 4
+#: What each task does before it makes its own folder.
+_REMOVE = """
+import tempfile
+from pathlib import Path
+from data_export.scratch import remove_abandoned
+remove_abandoned(Path(tempfile.gettempdir()))
+"""
 
 
 class Staging:
@@ -94,7 +100,7 @@ class Trial:
     def prepare(self) -> None:
         """Waits for the exports' DAGs, and unpauses them."""
         wanted = set(map(dag_id, self.exports))
-        wait_for("the DAGs", lambda: self.fleet.api.dag_ids() >= wanted, 120)
+        wait_for("the DAGs", lambda: self.fleet.api.dag_ids() >= wanted, 300)
         for name in wanted:
             self.fleet.api.request("PATCH", f"/dags/{name}", json={"is_paused": False})
 
@@ -123,55 +129,81 @@ class Trial:
             return {run: states.get(run, "gone") for run in self.runs}
         return dict.fromkeys(self.runs, "unknown")
 
+    def wait(self, seconds: float) -> None:
+        """Lets the time pass; what ends meanwhile starts again."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            self.supervise()
+            time.sleep(min(left, 2))
+
+    def well(self) -> bool:
+        """Whether all that runs is healthy; what has ended starts again."""
+        self.supervise()
+        return self.fleet.healthy()
+
     def supervise(self) -> None:
         for name, process in [*self.fleet.processes.items()]:
-            if (code := process.poll()) is not None and name != "init":
+            if (code := process.poll()) is not None:
                 self.say(f"{name} has ended with {code}: started again")
                 self.fleet.start(name)
 
     # The faults.
 
-    def kill(self, *names: str, seconds: float = 0) -> None:
-        """Kills services, and starts them some seconds later."""
+    def kill(self, *names: str, seconds: float = 0, meanwhile: Sequence[Callable[[], None]] = ()) -> None:
+        """Kills services, and starts them some seconds later; other faults may strike meanwhile, spread over them."""
         for name in names:
             self.say(f"kill -9 {name}" + (f", away for {seconds:.0f} s" if seconds else ""))
             self.fleet.kill(name)
-        time.sleep(seconds)
+        back, pause = time.monotonic() + seconds, seconds / (len(meanwhile) + 1)
+        for number, fault in enumerate(meanwhile, 1):
+            self.wait(back - seconds + number * pause - time.monotonic())
+            fault()
+        self.wait(back - time.monotonic())
         for name in names:
+            self.say(f"{name} is back")
             self.fleet.start(name)
+
+    def restart_database(self) -> None:
+        """Ends scheduler, dag-processor and triggerer, too, as it does everywhere."""
+        self.say("restart of Airflow's database")
+        self.fleet.postgres.restart()
+
+    def lose_queue(self) -> None:
+        """Redis dies, and its disk with it."""
+        self.say("kill -9 redis, and its data are gone")
+        self.fleet.kill("redis")
+        shutil.rmtree(self.fleet.home("redis") / "appendonlydir")
+        self.fleet.start("redis")
 
     def two_schedulers(self, seconds: float) -> None:
         self.say(f"a second scheduler for {seconds:.0f} s, and the first one killed meanwhile")
         self.fleet.start("scheduler-2")
-        time.sleep(seconds / 2)
+        self.wait(seconds / 2)
         self.fleet.kill("scheduler")
-        time.sleep(seconds / 2)
+        self.wait(seconds / 2)
         self.fleet.start("scheduler")
-        wait_for("the first scheduler is back", lambda: self.fleet.healthy("scheduler"), 120, pause=2)
+        wait_for("the first scheduler is back", lambda: self.fleet.healthy("scheduler"), 300, pause=2)
         self.fleet.stop("scheduler-2")
 
     def staging_full(self, seconds: float) -> None:
         self.say(f"staging is full for {seconds:.0f} s")
         self.staging.full = True
-        time.sleep(seconds)
+        self.wait(seconds)
         self.staging.full = False
 
     def worker_full(self, seconds: float) -> None:
-        """A worker whose scratch has no byte left."""
+        """A worker's disk without a byte left."""
         name = self.random.choice(self.fleet.workers)
-        folder = self.fleet.scratch(name)
-        if os.getuid() or subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "full", folder]).returncode:
-            self.say("a worker's full disk: not tried, since only root may mount a small one")
+        if name not in self.fleet.disks:
+            self.say("a worker's full disk: not tried, since only root may give it one of its own")
             return
-        try:
-            self.say(f"the disk of {name} is full for {seconds:.0f} s")
-            with suppress(OSError), (folder / "filler").open("wb") as file:
-                while True:
-                    file.write(bytes(4096))
-                    file.flush()
-            time.sleep(seconds)
-        finally:
-            subprocess.run(["umount", "--lazy", folder], check=True)
+        self.say(f"the disk of {name} is full for {seconds:.0f} s")
+        filler = self.fleet.scratch(name) / "filler"
+        with suppress(OSError), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        self.wait(seconds)
+        filler.unlink()
 
     def wrong_clock(self, seconds: float) -> None:
         """A worker whose clock is an hour ahead or behind."""
@@ -183,7 +215,7 @@ class Trial:
         self.fleet.kill(name)
         self.fleet.more[name] = {"LD_PRELOAD": str(FAKETIME), "FAKETIME": offset, "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
         self.fleet.start(name)
-        time.sleep(seconds)
+        self.wait(seconds)
         self.fleet.kill(name)
         del self.fleet.more[name]
         self.fleet.start(name)
@@ -194,7 +226,7 @@ class Trial:
             self.say(f"restart of {name}")
             self.fleet.stop(name)
             self.fleet.start(name)
-            wait_for(f"{name} is healthy", lambda name=name: self.fleet.healthy(name), 180, pause=2)
+            wait_for(f"{name} is healthy", partial(self.fleet.healthy, name), 300, pause=2)
 
     # What must be true at the end.
 
@@ -230,7 +262,7 @@ class Trial:
             folder = self.fleet.scratch(name)
             for path in (*folder.glob("data-export-*"), *folder.glob("images-*")):
                 os.utime(path, (0, 0))
-            remove_abandoned(folder)
+            self.fleet.run_python(name, _REMOVE)
             problems += [f"{path} is locked" for path in (*folder.glob("data-export-*"), *folder.glob("images-*"))]
         return problems
 
@@ -256,25 +288,44 @@ def short(trial: Trial) -> None:
 
 
 def long(trial: Trial, api_away: float, workers_away: float) -> None:
-    """All faults, in the order of the seed, each while windows are under way."""
-    faults: list[Callable[[], None]] = [
-        *(lambda name=name: trial.kill(name) for name in (*AIRFLOW, *trial.fleet.workers, "redis")),
-        lambda: trial.kill(*APIS, seconds=api_away),
-        lambda: trial.kill(*trial.fleet.workers, seconds=workers_away),
-        lambda: trial.two_schedulers(30),
+    """All faults, in the order of the seed, each while windows are under way.
+
+    What has nothing to do with workers strikes while they are away, so that the whole takes little more than that.
+    """
+
+    def shuffled(*faults: Callable[[], None]) -> list[Callable[[], None]]:
+        return trial.random.sample(faults, len(faults))
+
+    def kills(*names: str) -> list[Callable[[], None]]:
+        return [partial(trial.kill, name) for name in names]
+
+    def window_and(fault: Callable[[], None]) -> None:
+        wait_for("the fleet is well", trial.well, 600, pause=2)
+        trial.trigger(1)
+        trial.wait(trial.random.uniform(1, 10))
+        fault()
+
+    others = shuffled(
+        *kills(*AIRFLOW, "redis"), trial.restart_database, trial.lose_queue, lambda: trial.two_schedulers(30)
+    )
+    without_workers = [partial(window_and, fault) for fault in others]
+    without_api = shuffled(*kills("scheduler", "redis", trial.random.choice(trial.fleet.workers)))
+    faults = shuffled(
+        *kills(*trial.fleet.workers),
+        lambda: trial.kill(*APIS, seconds=api_away, meanwhile=without_api),
+        lambda: trial.kill(*trial.fleet.workers, seconds=workers_away, meanwhile=without_workers),
+        trial.lose_queue,
+        trial.restart_database,
         lambda: trial.staging_full(30),
         lambda: trial.worker_full(30),
         lambda: trial.wrong_clock(60),
         trial.rolling_upgrade,
-    ]
-    trial.random.shuffle(faults)
+    )
     trial.prepare()
     for fault in faults:
-        wait_for("the API server is back", lambda: trial.fleet.healthy("api-server"), 180, pause=2)
-        trial.trigger(1)
-        time.sleep(trial.random.uniform(1, 10))
-        fault()
+        window_and(fault)
     trial.finish(3600)
+    trial.say("every run is over")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -19,6 +20,7 @@ from demo.expected import expected_file
 from demo.guard import members
 from demo.rest import wait_for
 from demo.targets import received
+from tests.fleet import __main__ as command
 from tests.fleet.conftest import CommandLines
 from tests.fleet.faults import Trial, short
 from tests.fleet.topology import Fleet
@@ -84,6 +86,28 @@ def test_health_checks_cost_less_than_a_fifth_of_a_second_a_minute(fleet: Fleet)
     for name, seconds in fleet.check_seconds.items():
         interval = fleet.services[name.partition("-1")[0]]["healthcheck"]["interval"]
         assert seconds * {"30s": 2, "1m": 1}[interval] < 0.2, name
+
+
+def test_what_has_ended_starts_again_and_status_shows_it(
+    fleet: Fleet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(command, "STATUS", tmp_path / "fleet.json")
+    assert command.main(["status"]) == 1
+    os.kill(fleet.processes["triggerer"].pid, signal.SIGKILL)
+    fleet.processes["triggerer"].wait()
+    command.supervise(fleet)
+    command.main(["status"])
+    shown = capsys.readouterr().out
+    assert "triggerer has ended with -9, starting it again" in shown
+    rows = {words[0]: words for line in shown.splitlines() if (words := line.split())}
+    assert rows.keys() >= fleet.processes.keys()
+    assert all(rows[name][1] == str(process.pid) for name, process in fleet.processes.items())
+    assert rows["scheduler"][3] == "healthy"
+    if os.getuid() == 0:
+        assert (rows["worker-1"][2], rows["scheduler"][2]) == ("50001", "root")
+    wait_for("all are healthy", fleet.healthy, 120, pause=2)
+    command.supervise(fleet)
+    assert command.main(["status"]) == 0
 
 
 def test_an_api_server_that_is_away_costs_no_try(fleet: Fleet) -> None:

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Self
@@ -67,6 +67,8 @@ class Fleet:
         self.postgres = PostgresServer(state / "postgres", durable=False)
         #: By service, the CPU seconds of its last health check.
         self.check_seconds: dict[str, float] = {}
+        #: The workers whose scratch is a disk of their own: all of them, where this process may mount one.
+        self.disks: set[str] = set()
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:
@@ -74,13 +76,17 @@ class Fleet:
             stack.enter_context(self.postgres)
             stack.callback(self.api.close)
             self._prepare()
+            for name in self.workers:
+                if _mounted(self.scratch(name), self._user(name)):
+                    self.disks.add(name)
+                    stack.callback(_unmount, self.scratch(name))
             self.start("redis")
             self.start("init")
             if code := self.processes.pop("init").wait(300):
                 raise RuntimeError(f"init has ended with {code}; {self.log('init')}")
             for name in (*AIRFLOW, *self.workers):
                 self.start(name)
-            wait_for("the fleet is healthy", self.healthy, 240, pause=3)
+            wait_for("the fleet is healthy", self._up, 600, pause=3)
             self.api.sign_in()
             self._stack = stack.pop_all()
         return self
@@ -94,16 +100,22 @@ class Fleet:
         """Starts a service as the file says; `scheduler-2` is a second one of the same kind."""
         with (self.state / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                self._words(name, self._service(name)["command"]),
+                [*self._as_user(name), *self._more(name), *self._words(name, self._service(name)["command"])],
                 env=self.environment(name),
-                cwd=self._home(name) if name == "redis" else ROOT,
+                cwd=self.home(name) if name == "redis" else ROOT,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                umask=0o002,  # logs are written by all, whose users have their group in common
             )
         self._guard.watch(process.pid)
         self.processes[name] = process
+
+    def run_python(self, name: str, code: str) -> None:
+        """Runs a few lines as the service's own processes run: their user, environment and folders."""
+        words = [*self._as_user(name), sys.executable, "-c", code]
+        subprocess.run(words, env=self.environment(name), cwd=ROOT, check=True)
 
     def kill(self, name: str) -> None:
         """Ends all processes of a service at once, as a crash of its machine does."""
@@ -112,6 +124,16 @@ class Fleet:
     def stop(self, name: str) -> None:
         """Asks a service to end, and waits."""
         self._signal(name, signal.SIGTERM)
+
+    def wind_down(self, seconds: float) -> None:
+        """Hands out no more tasks, and lets those that run end, so long at most."""
+        for name in ("scheduler", *self.workers):
+            if name in self.processes:
+                os.kill(self.processes[name].pid, signal.SIGTERM)
+        until = time.monotonic() + seconds
+        for name in self.workers:
+            with suppress(subprocess.TimeoutExpired):
+                self.processes[name].wait(max(0.0, until - time.monotonic()))
 
     def healthy(self, name: str | None = None) -> bool:
         """Whether the file's own health check succeeds for a service, or for all that run."""
@@ -127,7 +149,7 @@ class Fleet:
         given = self._service(name).get("environment", {})
         if name == "redis":
             return self._placed(name, given) | {"PATH": f"{self.state}:{os.environ['PATH']}"}
-        home = self._home(name)
+        home = self.home(name)
         image = {  # what Airflow's image and ours set, and where this machine has it
             "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
             "LANG": "C.UTF-8",
@@ -151,7 +173,23 @@ class Fleet:
             ours["AIRFLOW__API__PORT"] = str(self._ports[name])
         key = "DATA_EXPORT_SIGNING_KEY"
         settings = self.platform.environment() | {key: self._service_env[key]}
-        return image | settings | {**self._settings} | self._placed(name, given) | ours | self.more.get(name, {})
+        return image | settings | {**self._settings} | self._placed(name, given) | ours
+
+    def _user(self, name: str) -> int | None:
+        """Each worker's own, where this process may choose; of a group that may read, as in the image."""
+        return 50001 + self.workers.index(name) if name in self.workers and os.getuid() == 0 else None
+
+    def _as_user(self, name: str) -> list[str]:
+        """What to put before a command. The one right kept lets it read code below a private folder, such as root's."""
+        if (user := self._user(name)) is None:
+            return []
+        right = "+dac_read_search"
+        words = ["setpriv", f"--reuid={user}", "--regid=0", "--clear-groups"]
+        return [*words, f"--inh-caps={right}", f"--ambient-caps={right}", "--"]
+
+    def _more(self, name: str) -> list[str]:
+        """Set after the user is: a library that is loaded before would keep what is root's."""
+        return ["env", *(f"{key}={value}" for key, value in self.more.get(name, {}).items())]
 
     def _service(self, name: str) -> dict[str, Any]:
         service: dict[str, Any] = self.services[re.sub(r"-\d+$", "", name)]
@@ -159,12 +197,17 @@ class Fleet:
 
     def scratch(self, name: str) -> Path:
         """Where the service's tasks have their scratch folders."""
-        return self._home(name) / "tmp"
+        return self.home(name) / "tmp"
 
-    def _home(self, name: str) -> Path:
+    def home(self, name: str) -> Path:
+        """The folder that is the service's alone."""
         home = self.state / "homes" / name
-        (home / "tmp").mkdir(parents=True, exist_ok=True)
-        (home / "airflow.cfg").touch()
+        if not home.exists():
+            (home / "tmp").mkdir(parents=True)
+            (home / "airflow.cfg").touch()
+            if (user := self._user(name)) is not None:
+                for path in (home, home / "tmp", home / "airflow.cfg"):
+                    os.chown(path, user, 0)
         return home
 
     def _placed(self, name: str, values: Mapping[str, str]) -> dict[str, str]:
@@ -172,15 +215,14 @@ class Fleet:
 
     def _place(self, name: str, text: str) -> str:
         """The text with this machine's addresses and folders."""
-        for old, new in {
+        places = {
             "@postgres/": f"@127.0.0.1:{self.postgres.port}/",
             "@redis:6379": f"@127.0.0.1:{self._ports['redis']}",
             "http://execution-api:8080": f"http://127.0.0.1:{self._ports['execution-api']}",
             "/opt/airflow": str(ROOT),
-            "/tmp/": f"{self._home(name)}/tmp/",
-        }.items():
-            text = text.replace(old, new)
-        return text
+            "/tmp/": f"{self.home(name)}/tmp/",
+        }
+        return re.sub("|".join(map(re.escape, places)), lambda found: places[found[0]], text)
 
     def _words(self, name: str, command: list[str]) -> list[str]:
         words = [self._place(name, word) for word in command]
@@ -189,7 +231,14 @@ class Fleet:
         return words
 
     def _prepare(self) -> None:
-        """What the images of PostgreSQL and Redis bring with them."""
+        """What the images bring with them, and the volume of logs, which all may write.
+
+        Users of their own must reach their homes by no more than anybody's rights: `os.access`, by which Airflow looks
+        at the bundle, knows of no other.
+        """
+        self.state.parent.chmod(0o711)
+        (self.state / "logs").mkdir()
+        (self.state / "logs").chmod(0o775)
         entrypoint = self.state / "docker-entrypoint.sh"
         entrypoint.write_text(_ENTRYPOINT)
         entrypoint.chmod(0o755)
@@ -206,9 +255,13 @@ class Fleet:
         done = subprocess.run(test, env=self.environment(name), cwd=ROOT, capture_output=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         self.check_seconds[name] = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
-        if code := self.processes[name].poll():
-            raise RuntimeError(f"{name} has ended with {code}: {self.log(name)}")
         return done.returncode == 0
+
+    def _up(self) -> bool:
+        for name, process in self.processes.items():
+            if code := process.poll():
+                raise RuntimeError(f"{name} has ended with {code}: {self.log(name)}")
+        return self.healthy()
 
     def _signal(self, name: str, number: signal.Signals) -> None:
         from demo.guard import members
@@ -216,9 +269,22 @@ class Fleet:
         process = self.processes.pop(name)
         for each in members([process.pid]) if number is signal.SIGKILL else [process.pid]:
             os.kill(each, number)
-        process.wait(60)
+        process.wait(900)  # the file's `stop_grace_period` of workers
         while members([process.pid]):
             time.sleep(0.1)
+
+
+def _mounted(folder: Path, user: int | None) -> bool:
+    """Makes the folder a disk of 64 MB of the user's, if that is possible."""
+    if user is None:
+        return False
+    options = f"size=64m,uid={user},gid=0,mode=0750"
+    done = subprocess.run(["mount", "-t", "tmpfs", "-o", options, "scratch", folder], capture_output=True)
+    return done.returncode == 0
+
+
+def _unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def installed() -> bool:

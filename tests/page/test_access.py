@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from data_export.lateness import Due
 from data_export.window import ExportWindow
+from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.dags.service_dags import CHECK_DAG
 from tests.page.history import History
 
@@ -50,10 +51,17 @@ SAME: dict[str, list[str]] = {
     f"exports/{THEIRS}": [f"dags/{THEIRS}/dagRuns"],
     f"exports/{OURS}/receipts/1": [f"dags/{OURS}/dagRuns", "assets/events"],
     f"exports/{THEIRS}/receipts/1": [f"dags/{THEIRS}/dagRuns", "assets/events"],
+    f"exports/{OURS}/sheet": [f"dags/{OURS}/dagRuns"],
+    f"exports/{THEIRS}/sheet": [f"dags/{THEIRS}/dagRuns"],
     f"exports/{OURS}/check": [
         f"dags/{OURS}/dagRuns",
         f"dags/{CHECK_DAG}/dagRuns",
         f"dags/{CHECK_DAG}/dagRuns/~/taskInstances/~/xcomEntries",
+    ],
+    f"exports/{OURS}/audit": [
+        f"dags/{OURS}/dagRuns",
+        f"dags/{AUDIT_DAG}/dagRuns",
+        f"dags/{AUDIT_DAG}/dagRuns/~/taskInstances/~/xcomEntries",
     ],
 }
 
@@ -97,6 +105,8 @@ def exports(history: History) -> None:
     history.look(datetime.now(UTC), {name: [Due(window, TODAY - DAY)] for name, window in windows.items()})
     run = history.run(CHECK_DAG, TODAY, TODAY, "failed", run_id="manual", run_type="manual", logical_date=None)
     history.result(run, "check", "ours", {"ok": False, "steps": [{"step": "list", "ok": False, "detail": STEP}]})
+    run = history.run(AUDIT_DAG, TODAY, TODAY, "failed", run_id="manual", run_type="manual", logical_date=None)
+    history.result(run, "audit", "ours", {"at": str(TODAY), "damaged": 0, "findings": [{"uri": STEP}]}, state="success")
 
 
 def test_the_page_refuses_what_airflow_refuses(users: dict[str, TestClient]) -> None:

@@ -67,6 +67,8 @@ PATHS = (
     "exports/{}/receipts/1",
     "exports/{}/backfills",
     "exports/{}/check",
+    "exports/{}/sheet",
+    "exports/{}/audit",
 )
 
 
@@ -119,7 +121,34 @@ def test_an_export_alone_may_not_be_known(as_user: AsUser, history: History) -> 
 def test_another_teams_export_is_forbidden(as_user: AsUser, two_teams: tuple[str, str], path: str) -> None:
     url = f"/data-exports/api/{path.format(two_teams[1])}"
     assert as_user("viewer").get(url).status_code == 403
-    assert as_user("viewer", ["blue"]).get(url).status_code in (200, 404)
+    assert as_user("viewer", ["blue"]).get(url).status_code in (200, 404, 409)
+
+
+def test_the_sheet_is_a_page_of_its_own_that_runs_nothing(as_user: AsUser, history: History) -> None:
+    url = f"/data-exports/api/exports/{history.export('ours')}/sheet"
+    found = as_user("viewer").get(url)
+    assert (found.status_code, found.headers["Content-Type"]) == (200, "text/html; charset=utf-8")
+    policy = found.headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert "gs://customer-bucket/ours/" in found.text
+    saved = as_user("viewer").get(f"{url}?format=markdown")
+    assert saved.headers["Content-Disposition"] == 'attachment; filename="ours.md"'
+    assert saved.text.startswith("# Data export ours: hand-over sheet")
+
+
+@pytest.mark.parametrize("text", [f'site_id: ["{MARKUP}"]\n', None])
+def test_a_file_that_is_broken_or_gone_has_no_sheet_and_is_not_quoted(
+    as_user: AsUser, history: History, text: str | None
+) -> None:
+    dag = history.export("ours")
+    file = history.customers / "ours.yaml"
+    file.write_text(text) if text else file.unlink()
+    found = as_user("viewer").get(f"/data-exports/api/exports/{dag}/sheet")
+    assert found.status_code == 409
+    assert "`python -m data_export_airflow sheet ours` says what to change" in found.json()["detail"]
+    assert str(history.customers) not in found.text
+    assert "img" not in found.text
 
 
 def test_a_receipt_is_read_through_its_own_export_only(as_user: AsUser, two_teams: tuple[str, str]) -> None:

@@ -2,8 +2,10 @@
 
 from datetime import UTC, datetime, timedelta
 
+from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.dags.service_dags import CHECK_DAG
-from data_export_airflow.metadata.failures import can_check, last_check
+from data_export_airflow.metadata.failures import audits, can_check, last_audit, last_check
+from data_export_airflow.metadata.overview import standing
 from tests.page.history import History
 
 NOW = datetime(2026, 3, 10, 1, tzinfo=UTC)
@@ -50,3 +52,24 @@ def test_there_may_be_no_dag_that_checks(history: History) -> None:
     assert can_check(history.session) is False
     history.export("acme")
     assert can_check(history.session) is True
+
+
+def test_the_newest_audit_of_each_export_counts(history: History) -> None:
+    history.export("acme")
+    for day, damaged in ((1, 3), (2, 0), (3, 2)):
+        at = NOW + timedelta(days=day)
+        run = history.run(
+            AUDIT_DAG, at, at, "running", run_id=f"scheduled-{day}", run_type="manual", logical_date=None, began=at
+        )
+        found = {"at": at.isoformat(), "damaged": damaged, "repairs": 1, "findings": []}
+        history.result(run, "audit", "acme", found, 0, "success")
+        history.result(run, "audit", "other", found | {"damaged": 0}, 1, "success")
+    history.session.commit()
+    last = last_audit(history.session, "acme")
+    assert last is not None
+    assert (last["run_id"], last["damaged"]) == ("scheduled-3", 2)
+    assert last_audit(history.session, "nobody") is None
+    said = "the audit of 2026-03-13 found 2 missing or damaged, 1 run cleared to repair"
+    assert audits(history.session) == {"acme": said}
+    rows = {row["name"]: row for row in standing(history.session, NOW)[0]}
+    assert (rows["acme"]["audit"], rows["acme"]["reason"]) == (said, said)

@@ -35,7 +35,8 @@ def test_failures_of_the_last_day_are_grouped_by_reason(history: History) -> Non
         ("TargetFull", 1, 1),
         ("Unknown", 1, 1),
     ]
-    assert groups[0]["meaning"].startswith("Credentials")
+    assert groups[0]["meaning"].startswith("A server refuses a key")
+    assert [group["anchor"] for group in groups] == ["accessdenied", "targetfull", "other-errors"]
     assert "worker was lost" in groups[2]["examples"][0]["message"]
 
 

@@ -40,7 +40,7 @@ class Runs(StagedRuns):
             self.deliver(plan, stage(self.staging, plan, self.folder, data, None, site))
             for site, data in ((SITE, one), (OTHER, other))
         ]
-        return deliver_manifest(plan, make_receipt(plan, self.target.uri, sites, NOW), self.target)
+        return deliver_manifest(plan, make_receipt(plan, self.target.uri, sites, NOW), self.target).uri
 
 
 def read(store: MemoryStore, key: str = KEY) -> dict[str, dict[str, Any]]:

@@ -1,5 +1,6 @@
 """Scratch folders: gone with their task, or with the next one where it was killed; never those of living processes."""
 
+import logging
 import os
 import subprocess
 import sys
@@ -69,3 +70,15 @@ def test_no_task_waits_long_for_what_others_left(tmpdir: Path) -> None:
         made_old(folder)
     assert [remove_abandoned(tmpdir), remove_abandoned(tmpdir)] == [50, 10]
     assert remove_abandoned(tmpdir / "no-such-folder") == 0
+
+
+def test_what_is_removed_is_logged_and_alarms_nobody(tmpdir: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The task that finds it has nothing to do with it, and nobody has anything to do."""
+    caplog.set_level(logging.DEBUG, logger="data_export.scratch")
+    assert remove_abandoned(tmpdir) == 0
+    made = tmpdir / "images-left"
+    made.mkdir()
+    made_old(made)
+    assert remove_abandoned(tmpdir) == 1
+    words = f"removed 1 scratch folders that killed tasks left in {tmpdir}"
+    assert caplog.record_tuples == [("data_export.scratch", logging.INFO, words)]

@@ -58,6 +58,8 @@ class Alert:
     #: Commands that make it good, each on its own line.
     commands: tuple[str, ...] = ()
     link: str = ""
+    #: Address of what is known of the error (docs/errors.md).
+    guide: str = ""
     #: When this was last sent, and how often it has happened since.
     repeated: str = ""
 
@@ -70,6 +72,7 @@ class Alert:
             "text": as_text(self),
             "fix": self.fix,
             "link": self.link,
+            "guide": self.guide,
         }
 
 
@@ -83,6 +86,7 @@ def as_text(alert: Alert) -> str:
         [f"- {item}" for item in alert.items],
         [alert.link],
         [alert.fix],
+        [f"About this error: {alert.guide}"] * bool(alert.guide),
         ["On the command line:"] * bool(alert.commands),
         [f"    {command}" for command in alert.commands],
     ]

@@ -5,6 +5,8 @@ import shlex
 from dataclasses import dataclass
 
 from data_export.alerts.alert import Alert, cause_of
+from data_export.alerts.guide import fix_of
+from data_export.alerts.ledger import Recovered
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
@@ -28,6 +30,8 @@ class Failure:
     site: str = ""
     #: Whether the schedule or a backfill made the run, so that a backfill makes it again.
     has_interval: bool = True
+    #: Address of what is known of the error.
+    guide: str = ""
 
 
 def failure_alert(failure: Failure) -> Alert:
@@ -49,6 +53,7 @@ def failure_alert(failure: Failure) -> Alert:
         fix=fix_of(failure.error, failure.export),
         commands=_again(failure),
         link=failure.link,
+        guide=failure.guide,
     )
 
 
@@ -64,6 +69,22 @@ def maintenance_failure_alert(failure: Failure) -> Alert:
         facts=(("DAG", failure.dag_id), ("Task", failure.task), ("Reason", f"{failure.error}: {failure.message}")),
         fix="Correct what the reason says, or switch the step off in `maintenance` of platform.yaml. Nothing is to be "
         "run again: the next run removes what this one left.",
+        link=failure.link,
+        guide=failure.guide,
+    )
+
+
+def audit_failure_alert(failure: Failure) -> Alert:
+    """Says that nobody looks whether delivered files are still there; its `export` is its DAG."""
+    return Alert(
+        occasion="failure",
+        exports=(failure.export,),
+        cause=cause_of("failure", failure.error, failure.message),
+        subject=f"The audit of the data exports failed: {failure.error}",
+        lead=f"The DAG {failure.dag_id} has failed: files that are gone from targets, or damaged there, may not be "
+        "found until it succeeds. The exports themselves go on.",
+        facts=(("DAG", failure.dag_id), ("Task", failure.task), ("Reason", f"{failure.error}: {failure.message}")),
+        fix="Correct what the reason says, and clear the task or wait for the next audit, which looks at the same.",
         link=failure.link,
     )
 
@@ -81,6 +102,7 @@ def watch_failure_alert(failure: Failure) -> Alert:
         fix="Correct what the reason says, such as staging, the customers folder or platform.yaml, or read the end of "
         "the task's log. Nothing is to be run again: the next look finds what this one missed.",
         link=failure.link,
+        guide=failure.guide,
     )
 
 
@@ -103,7 +125,7 @@ def quarantine_alert(receipt: Receipt, place: str, keep_days: int, link: str) ->
             ("Window", window_as_text(receipt.export_window)),
             ("Set aside", f"{place} (quarantine.json of each site, kept for {keep_days} days)"),
         ),
-        items=tuple(f"site {site.site_id}: {site.quarantined:,} work orders" for site in sites),
+        items=tuple(f"site {site.name or site.site_id}: {site.quarantined:,} work orders" for site in sites),
         fix="Correct the records at the source, then clear the run from `prepare` on; each line of the file says what "
         "is wrong with its record.",
         link=link,
@@ -145,6 +167,41 @@ def refused_alert(receipt: Receipt, link: str) -> Alert:
     )
 
 
+def recovery_alert(name: str, export: str | None, recovered: Recovered, link: str) -> Alert:
+    """Says that an export delivers again, and what is still missing of what failed.
+
+    Args:
+        name: of the export, or of a DAG of the service.
+        export: None for a DAG of the service.
+    """
+    failed = f"{recovered.runs:,} failed run{'s' * (recovered.runs != 1)}"
+    missing = recovered.missing
+    what = f"data export {name}" if export else f"DAG {name}"
+    fix = "Nothing is to be done."
+    if missing:
+        fix = "These windows failed and are not delivered yet: run them again, as soon as their cause is gone."
+    return Alert(
+        occasion="recovery",
+        exports=(name,),
+        cause=cause_of("recovery", ""),
+        subject=f"{what[0].upper()}{what[1:]} {'delivers' if export else 'works'} again",
+        lead=f"The {what} {'has delivered' if export else 'has succeeded'} again after {failed}.",
+        items=shortened([f"{window_as_text(window)}: not delivered yet" for window in missing]),
+        fix=fix,
+        commands=(backfill_command(export, missing[0], missing[-1]),) if export and missing else (),
+        link=link,
+    )
+
+
+_MOST_ITEMS = 50
+
+
+def shortened(items: list[str]) -> tuple[str, ...]:
+    """The first ones, and how many are left out."""
+    more = len(items) - _MOST_ITEMS
+    return tuple(items) if more <= 0 else (*items[:_MOST_ITEMS], f"... and {more:,} more")
+
+
 def window_as_text(window: ExportWindow) -> str:
     """`2025-03-16 00:00 to 2025-03-17 00:00 UTC`."""
     start, end = (f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00") for moment in (window.start, window.end))
@@ -169,51 +226,3 @@ def _again(failure: Failure) -> tuple[str, ...]:
     if failure.has_interval:
         return (backfill_command(failure.export, failure.window, failure.window),)
     return (trigger_command(failure.dag_id, failure.window),)
-
-
-_RERUN = "Then clear the failed task with everything downstream: what was delivered is found and not sent again."
-_REPLAN = "Then clear `prepare` with everything downstream, since a run keeps the configuration it began with."
-_CHECK = "`python -m data_export_airflow check {export}` tries it without a run."
-_TRANSIENT = f"Every retry met this. Look at the server and the network between; {_CHECK} {_RERUN}"
-
-#: By the class of the error (`data_export.errors`).
-FIXES = {
-    "ConfigError": f"Correct the setting that the reason names. {_REPLAN}",
-    "BrokenFile": f"Correct the customer file; `python -m data_export_airflow validate` names every problem. {_REPLAN}",
-    "LimitExceeded": "Choose a window within the limit, or change `limits` in platform.yaml or the dates of the file.",
-    "ValueRejected": f"Correct the value at the source, which the reason names. {_RERUN}",
-    "SourceRejected": f"Correct the login, the rights or the queries of the source. {_CHECK} {_RERUN}",
-    "InvalidRecord": "Correct the record at the source, or set `on_invalid: quarantine` in the customer file to set "
-    f"such records aside. {_REPLAN}",
-    "AccessDenied": f"Have the right granted, or the key corrected. {_CHECK} {_RERUN} Where the customer file changes: "
-    + _REPLAN.removeprefix("Then "),
-    "HostKeyMismatch": "Ask the server's administrator for its host key: it was replaced, or somebody is in between. "
-    f"Correct `sftp_host_key` in the customer file, or `host_key` of the connection. {_REPLAN}",
-    "CredentialsRefused": f"Renew or correct the key, secret or token of the Airflow connection. {_CHECK} {_RERUN}",
-    "OverwriteRefused": "Have storage.objects.delete granted, or set `if_exists: keep` or `revision`. " + _REPLAN,
-    "TargetNotFound": f"Have the bucket or folder made, or correct its name in the customer file. {_CHECK} {_REPLAN}",
-    "TargetRefused": f"Change what the target does not take, as the reason says. {_REPLAN}",
-    "ObjectRefused": f"Change what this one object meets, as the reason says. {_CHECK} {_RERUN}",
-    "RecipientsRefused": "Correct `emails` in the customer file, or ask the server's administrator. The next run uses "
-    f"the corrected addresses; for this one: {_REPLAN.removeprefix('Then ')} That mails a new link to everybody.",
-    "StagedFileGone": "Clear `prepare` with everything downstream: the run's files were removed.",
-    "SignatureRejected": f"Look in Airflow's audit log who edited an XCom of the run. {_REPLAN}",
-    "TargetUnavailable": _TRANSIENT,
-    "SourceUnavailable": _TRANSIENT,
-    "CredentialsUnavailable": "Look at what the reason names: a secrets backend, Airflow's API server, or the "
-    f"metadata server of the workers' machines. {_CHECK} {_RERUN}",
-    "TargetFull": f"Have room made at the target. {_RERUN}",
-    "VerificationFailed": f"The target confirms other bytes than were sent: look at its disk and network. {_RERUN}",
-    "NotStarted": "Look at the workers: whether they run, have free slots, and reach Redis and the API server. "
-    f"{_RERUN}",
-    "WorkerLost": "Look at the worker for a restart, a full disk or too little memory; the task's log may end before "
-    f"it. {_RERUN}",
-    "AirflowTaskTimeout": "Look in the log at how far it came. Images that are copied are not copied again, so a "
-    "cleared task goes on from there; a window that is too big for one run is exported in several.",
-}
-_UNKNOWN = f"Read the end of the task's log. {_RERUN}"
-
-
-def fix_of(error: str, export: str) -> str:
-    """What to do about an error of this class, in a few sentences."""
-    return FIXES.get(error, _UNKNOWN).format(export=export)

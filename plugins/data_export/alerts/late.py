@@ -1,17 +1,17 @@
-"""The alerts of the watch: windows that are late, and files that are broken so that no window runs.
+"""The alerts of the watch and of the audit: windows that are late, customer files that are broken so that no window
+runs, and delivered files that are gone or damaged.
 
 One alert may speak of many exports, so that a scheduler that was down for a night is one mail and not a thousand.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
 from data_export.alerts.alert import Alert, cause_of
-from data_export.alerts.failure import backfill_command, window_as_text
+from data_export.alerts.failure import backfill_command, shortened, window_as_text
 from data_export.alerts.watch import Late
 from data_export.config.models import dag_id
 
-_MOST_ITEMS = 50
 _STATES = {
     "none": "no run was made",
     "queued": "its run is queued",
@@ -31,6 +31,7 @@ _FIXES = {
 
 
 LATE, BROKEN = cause_of("late", "late"), cause_of("late", "broken")
+DAMAGED = cause_of("audit", "damaged")
 
 
 def broken_cause(problems: Iterable[str]) -> str:
@@ -55,7 +56,7 @@ def late_alert(late: Sequence[Late], ui: str, repeated: Mapping[str, str]) -> Al
         cause=LATE,
         subject=f"Data export{'s' * (len(names) != 1)} {whose} late",
         lead="These windows are over, and their data was not delivered in time.",
-        items=_shortened([f"{entry.export}: {window_as_text(entry.window)}: {_STATES[entry.run]}" for entry in late]),
+        items=shortened([f"{entry.export}: {window_as_text(entry.window)}: {_STATES[entry.run]}" for entry in late]),
         fix=" ".join(text for state, text in _FIXES.items() if state in seen),
         commands=_commands(late),
         link=_link(names, ui),
@@ -75,11 +76,36 @@ def broken_alert(problems: Mapping[str, Sequence[str]], ui: str, repeated: Mappi
         lead="The customer file is broken, so that no window of the export runs."
         if one
         else "These customer files are broken, so that no window of their exports runs.",
-        items=_shortened([line for lines in problems.values() for line in lines]),
+        items=shortened([line for lines in problems.values() for line in lines]),
         fix="Fix the file: the export goes on within a minute. Windows that are missing then get an alert too.",
         commands=("python -m data_export_airflow validate",),
         link=_link(names, ui),
         repeated=_repeated(names, repeated),
+    )
+
+
+def damaged_alert(damaged: Mapping[str, Sequence[str]], repaired: Collection[str], ui: str) -> Alert:
+    """Says which exports have files at their targets that are gone, or are not what was delivered.
+
+    Args:
+        damaged: by export, what was found, a line each.
+        repaired: the exports of which windows are delivered again.
+    """
+    names = tuple(damaged)
+    left = [name for name in names if name not in repaired]
+    whose = f"{names[0]} has" if len(names) == 1 else "have"
+    again = "Windows are being delivered again: " + ", ".join(sorted(repaired)) + ". " if repaired else ""
+    return Alert(
+        occasion="audit",
+        exports=names,
+        cause=DAMAGED,
+        subject=f"Data export{'s' * (len(names) != 1)} {whose} damaged files",
+        lead="The audit found files at the target that are gone, or are not what was delivered.",
+        items=shortened([f"{name}: {line}" for name, lines in damaged.items() for line in lines]),
+        fix=f"{again}Deliver the windows again, or, where the customer removes files once they are loaded, say so in "
+        "the customer file: audit: {enabled: false}, or {days: N} for how long they stay.",
+        commands=shortened([f"python -m data_export_airflow audit {name} --repair" for name in left]),
+        link=_link(names, ui),
     )
 
 
@@ -90,12 +116,7 @@ def _commands(late: Sequence[Late]) -> tuple[str, ...]:
         windows = sorted((entry.window for entry in entries if entry.run == "none"), key=lambda window: window.start)
         if windows:
             commands.append(backfill_command(name, windows[0], windows[-1]))
-    return _shortened(commands)
-
-
-def _shortened(items: list[str]) -> tuple[str, ...]:
-    more = len(items) - _MOST_ITEMS
-    return tuple(items) if more <= 0 else (*items[:_MOST_ITEMS], f"... and {more:,} more")
+    return shortened(commands)
 
 
 def _link(names: Sequence[str], ui: str) -> str:

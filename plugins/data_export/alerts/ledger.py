@@ -1,19 +1,23 @@
 """Which alerts were sent lately: small objects in staging, shared by all workers.
 
 Below `alerts/<export>/`: `<cause>/<day>/mail` where that day's mail was sent, `<cause>/<day>/<occurrence>` each time it
-happened, `told/<window>` for each window whose failure was alerted. Below `alerts/.alike/`: the places of a cause
-that many exports share. Days are UTC. Whoever creates `mail` or a place first sends; the store's create-only write
-decides between two workers.
+happened, `told/<window>` for each window whose failure was alerted, `open/` the failed runs that people know of until
+the export delivers again, `recovered/<day>` where that was reported on that day. Below `alerts/.alike/`: the places of
+a cause that many exports share. Days are UTC. Whoever creates `mail` or a place first sends; the store's create-only
+write decides between two workers.
 """
 
+import asyncio
 import hashlib
+import json
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import date, datetime, timedelta
+from typing import Self
 
 from data_export.content import Content
 from data_export.delivery.base import Store
-from data_export.errors import ObjectExists
+from data_export.errors import ObjectExists, TargetNotFound
 from data_export.layout import ALIKE_PREFIX, alerts_prefix
 from data_export.pipeline.staging import remove_older
 from data_export.window import ExportWindow
@@ -112,3 +116,115 @@ def _claim(key: str, entries: list[list[str]], today: date) -> SendClaim:
     last = max(mails)
     since = [name for day, name in entries if name != _MAIL and last <= day]
     return SendClaim(key, date.fromisoformat(last), len(since) - 1)  # that mail was about one of them
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A failed run that people know of: `people` were sent an alert, and notifiers if `notified`."""
+
+    run: str
+    cause: str
+    #: None where the run failed before it had one.
+    window: ExportWindow | None
+    people: tuple[str, ...] = ()
+    notified: bool = False
+    delivered: bool = False
+
+    @property
+    def key(self) -> str:
+        """Of its own for who was alerted and for mere repeats, so that neither takes the other's place."""
+        digest = hashlib.sha256(f"{self.run}\n{self.cause}".encode()).hexdigest()[:32]
+        return f"open/{digest}{'-known' * bool(self.people or self.notified)}"
+
+    def written(self) -> Content:
+        window = self.window and self.window.to_dict()
+        return Content.of_bytes(json.dumps(asdict(self) | {"window": window}).encode(), "application/json")
+
+    @classmethod
+    def read(cls, text: bytes) -> Self:
+        values = json.loads(text)
+        window = values["window"] and ExportWindow.from_dict(values["window"])
+        return cls(**values | {"window": window, "people": tuple(values["people"])})
+
+
+@dataclass(frozen=True, slots=True)
+class Recovered:
+    """The right to report that an export delivers again; `missing` are windows that failed and are not delivered."""
+
+    key: str
+    failures: tuple[Known, ...]
+
+    @property
+    def runs(self) -> int:
+        return len({failure.run for failure in self.failures})
+
+    @property
+    def people(self) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(person for failure in self.failures for person in failure.people))
+
+    @property
+    def missing(self) -> tuple[ExportWindow, ...]:
+        windows = {failure.window for failure in self.failures if failure.window and not failure.delivered}
+        return tuple(sorted(windows, key=lambda window: window.start))
+
+
+async def note_known(store: Store, export: str, failure: Known) -> None:
+    """Remembers a failure that people know of until the export delivers again."""
+    await store.replace(alerts_prefix(export) + failure.key, failure.written())
+
+
+async def take_recovered(store: Store, export: str, window: ExportWindow | None, now: datetime) -> Recovered | None:
+    """What people knew of the export's failures, now that a run has delivered this window; None where there is nothing
+    to report: people know of none, a window newer than this one has failed, or this day's recovery was reported.
+
+    Once a day, so that an export that fails and delivers in turn is no storm. Whoever gets an answer calls
+    `note_recovered`, or `give_back_recovered` where nobody was reached.
+    """
+    prefix = alerts_prefix(export)
+    failures = [
+        failure if failure.delivered or not _covers(window, failure.window) else replace(failure, delivered=True)
+        for failure in await _known(store, prefix)
+    ]
+    left = [failure.window.start for failure in failures if failure.window and not failure.delivered]
+    is_over = not left or (window is not None and window.start > max(left))
+    recovered = Recovered(f"{prefix}recovered/{now.date()}", tuple(failures))
+    if is_over and (recovered.people or any(failure.notified for failure in failures)):
+        with suppress(ObjectExists):
+            await store.create(recovered.key, Content.of_bytes(b""))
+            return recovered
+    for failure in failures:
+        if failure.delivered:
+            await note_known(store, export, failure)
+    return None
+
+
+async def note_recovered(store: Store, export: str, recovered: Recovered, now: datetime) -> None:
+    """Lets go of the failures; the next one of the same causes is reported at once, since people think it is over."""
+    prefix = alerts_prefix(export)
+    keys = {prefix + failure.key for failure in recovered.failures}
+    keys |= {f"{prefix}{failure.cause}/{now.date()}/{_MAIL}" for failure in recovered.failures}
+    for key in keys:
+        await store.delete(key)
+
+
+async def give_back_recovered(store: Store, recovered: Recovered) -> None:
+    """Lets the next delivery report it, since nobody was reached."""
+    await store.delete(recovered.key)
+
+
+def _covers(window: ExportWindow | None, failed: ExportWindow | None) -> bool:
+    return failed is None or (window is not None and window.start <= failed.start and failed.end <= window.end)
+
+
+async def _known(store: Store, prefix: str) -> list[Known]:
+    at_once = asyncio.Semaphore(store.concurrency)
+
+    async def read(key: str) -> Known | None:
+        async with at_once:
+            try:
+                return Known.read(b"".join([chunk async for chunk in store.read(key)]))
+            except (TargetNotFound, ValueError, TypeError, KeyError):  # taken meanwhile, or of another version
+                return None
+
+    keys = [stored.key async for stored in store.list(f"{prefix}open/")]
+    return [failure for failure in await asyncio.gather(*map(read, keys)) if failure is not None]

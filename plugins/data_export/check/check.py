@@ -13,6 +13,7 @@ from uuid import UUID
 
 from data_export.check.probe import check_by_probe, check_staging_by_probe
 from data_export.check.results import CheckResult, Results
+from data_export.check.shared_steps import OPENS, RECIPIENT, SERVER
 from data_export.config.models import CustomerExport
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import CheckTarget
@@ -27,7 +28,6 @@ from data_export.window import ExportWindow
 _TLS = """SELECT COALESCE(version, ''), COALESCE(cipher, ''), inet_server_addr() IS NULL
 FROM (SELECT) AS one LEFT JOIN pg_stat_ssl ON pid = pg_backend_pid() AND ssl"""
 _SSL_MODE = re.compile(r"(?:^|[\s?&])sslmode\s*=\s*'?([\w-]+)")
-_OPENS = "name, key and login accepted"
 _PATIENCE = 10  # seconds for what is only good to know
 
 
@@ -59,7 +59,7 @@ def check_queries(
     if results[-1].ok:
         results[-1] = CheckResult("source: queries", True, said)
     for site_id in export.sites:
-        with results.step(f"source: site {site_id}", "known"):
+        with results.step(f"source: site {export.site_label(site_id)}", "known"):
             require_site(dsn, site_id, row_security)
     return results
 
@@ -127,10 +127,10 @@ def check_staging(staging: Store, link_lifetime: timedelta | None) -> list[Check
 
     async def run() -> None:
         async with staging:
-            results.append(CheckResult(f"staging: {_OPENS}", True, staging.uri))
+            results.append(CheckResult(OPENS.of("staging"), True, staging.uri))
             results.extend(await check_staging_by_probe(staging, link_lifetime))
 
-    return _opened(results, f"staging: {_OPENS}", run)
+    return _opened(results, OPENS.of("staging"), run)
 
 
 async def _by_probe(target: Destination, folders: Sequence[str]) -> list[CheckResult]:
@@ -148,10 +148,10 @@ def check_target(target: Destination, folders: Sequence[str] = (), check: CheckT
 
     async def run() -> None:
         async with target:
-            results.append(CheckResult(f"target: {_OPENS}", True, target.uri))
+            results.append(CheckResult(OPENS.of("target"), True, target.uri))
             results.extend(await check(target, folders))
 
-    return _opened(results, f"target: {_OPENS}", run)
+    return _opened(results, OPENS.of("target"), run)
 
 
 def check_mail(
@@ -163,11 +163,11 @@ def check_mail(
 ) -> list[CheckResult]:
     """Whether the mail server takes our login, sender and each recipient; the transaction is reset, no mail is sent."""
     results = Results()
-    with results.step(f"{what}: server and login accepted", sender):
+    with results.step(SERVER.of(what), sender):
         client = connected(connect)
     if results[-1].ok:
         for number, recipient in enumerate(recipients, 1):
-            with results.step(f"{what}: recipient {number}", "accepted"):
+            with results.step(f"{RECIPIENT.of(what)} {number}", "accepted"):
                 offer_recipient(client, sender, recipient, listed_in)
         with suppress(OSError):
             client.quit()

@@ -11,6 +11,7 @@ from ipaddress import ip_address
 from urllib.parse import urlsplit
 
 from data_export.check.results import CheckResult, Results
+from data_export.check.shared_steps import COLONS, FOLDER, LOOK, REMOVE, REPLACE, WRITE
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store, WithFolders, hours
 from data_export.errors import AccessDenied, DataExportError, TargetRefused, TargetUnavailable
@@ -33,13 +34,13 @@ async def check_by_probe(place: Destination, what: str, folders: Sequence[str] =
     async with AsyncExitStack() as for_a_while:
         if isinstance(place, WithFolders):
             for folder in folders:
-                with made.step(f"{what}: folder {folder}", "is there or can be made"):
+                with made.step(f"{FOLDER.of(what)} {folder}", "is there or can be made"):
                     await for_a_while.enter_async_context(place.folder_for_a_while(folder))
         results = Results()
         if key := await _write(place, what, results):
             results[1:1] = made  # where nothing can be written they only repeat that
-            await results.tried(f"{what}: look", key, place.stat(key))
-            await results.tried(f"{what}: replace", key, place.replace(key, _SECOND))
+            await results.tried(LOOK.of(what), key, place.stat(key))
+            await results.tried(REPLACE.of(what), key, place.replace(key, _SECOND))
             await _remove(place, what, key, results, must_remove=False)
     return results
 
@@ -48,24 +49,20 @@ async def check_staging_by_probe(staging: Store, link_lifetime: timedelta | None
     """The same for the platform's own store, which must let us remove, and whose links must open while they live."""
     results = Results()
     if key := await _write(staging, "staging", results):
-        await results.tried("staging: look", key, staging.stat(key))
+        await results.tried(LOOK.of("staging"), key, staging.stat(key))
         if link_lifetime is not None:
             with results.step("staging: link", ""):
                 found = await _check_link(staging, key, link_lifetime)
             if results[-1].ok:
                 results[-1] = CheckResult("staging: link", True, found)
-        await results.tried("staging: replace", key, staging.replace(key, _SECOND))
+        await results.tried(REPLACE.of("staging"), key, staging.replace(key, _SECOND))
         await _remove(staging, "staging", key, results, must_remove=True)
     return results
 
 
 async def _write(place: Destination, what: str, results: Results) -> str | None:
     """The name that could be written, if any; one without colons where those are what the server refuses."""
-    stem, step, colons = (
-        f"data-export-check-{secrets.token_hex(4)}",
-        f"{what}: write and check",
-        f"{what}: names with ':'",
-    )
+    stem, step, colons = f"data-export-check-{secrets.token_hex(4)}", WRITE.of(what), COLONS.of(what)
     dated, plain = f"{stem}_{_PERIOD}.json", f"{stem}.json"
     if await results.tried(step, dated, place.create(dated, _FIRST)):
         results.append(CheckResult(colons, True, dated))
@@ -78,7 +75,7 @@ async def _write(place: Destination, what: str, results: Results) -> str | None:
 
 
 async def _remove(place: Destination, what: str, key: str, results: Results, must_remove: bool) -> None:
-    step = f"{what}: remove"
+    step = REMOVE.of(what)
     try:
         await place.delete(key)
     except DataExportError as error:
@@ -107,7 +104,7 @@ _FIXES = (
     (r"AccessDenied|does not have|Forbidden", "grant whoever signs the right to read objects, s3:GetObject or "
      "storage.objects.get"),
 )  # fmt: skip
-_INSIDE = re.compile(r"[^.:]*|.*\.(local|localhost|internal|lan|svc|test)|.*\.vpce\.amazonaws\.com(\.cn)?")
+_INSIDE = re.compile(r"[^.:]*|.*\.(local|localhost|internal|lan|svc|test)|.*\.vpce\.amazonaws\.(com|com\.cn|eu)")
 
 
 async def _check_link(staging: Store, key: str, lifetime: timedelta) -> str:

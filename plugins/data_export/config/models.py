@@ -11,17 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 from uuid import UUID
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, create_model, field_validator
-from pydantic_core import PydanticCustomError
 
 from data_export.config.fields import NAME, Email, Flag
 from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock, window_days
-from data_export.config.sections import CustomerLimits, OnDelivery
+from data_export.config.sections import CustomerAudit, CustomerLimits, OnDelivery
+from data_export.config.sites import SiteIds, site_label
 from data_export.delivery.connector import ConnectorConfig
 from data_export.delivery.registry import CONNECTORS
 from data_export.layout import Encoding
 
 ExportType = Literal["work-orders-timeline", "work-orders-states"]
-MAX_SITES = 1024  # a run has one mapped task per site, of which Airflow makes no more
 _DAG_PREFIX = "data_export__"
 
 
@@ -38,12 +37,7 @@ class CustomerExport(BaseModel):
         },
     )
 
-    site_id: tuple[UUID, ...] = Field(
-        min_length=1,
-        max_length=MAX_SITES,
-        description="sites to export, one or more uuids",
-        json_schema_extra={"uniqueItems": True},
-    )
+    site_id: SiteIds = Field(description="sites to export, one or more uuids, or names and their uuids")
     export_type: ExportType = Field(
         default="work-orders-timeline", description="all inputs of each work item, or only the last created (states)"
     )
@@ -81,6 +75,9 @@ class CustomerExport(BaseModel):
     on_delivery: OnDelivery | None = Field(
         default=None, description="who hears that a window was delivered: mails, and a signed webhook"
     )
+    audit: CustomerAudit | None = Field(
+        default=None, description="how the weekly audit looks for this export's files, where not as platform.yaml says"
+    )
     on_invalid: Literal["fail", "quarantine"] = Field(
         default="fail", description="a record the format cannot express fails the run, or is set aside and counted"
     )
@@ -88,24 +85,6 @@ class CustomerExport(BaseModel):
         default="deliver",
         description="an image that cannot be read or stored is counted and the data delivered, or it fails the run",
     )
-
-    @field_validator("site_id", mode="before")
-    @classmethod
-    def _not_too_many(cls, value: object) -> object:
-        """Before any of them is looked at: pydantic itself counts the right ones only."""
-        if isinstance(value, list) and len(value) > MAX_SITES:
-            raise PydanticCustomError("too_long", "too many sites", {"max_length": MAX_SITES})
-        return value
-
-    @field_validator("site_id")
-    @classmethod
-    def _distinct(cls, value: tuple[UUID, ...]) -> tuple[UUID, ...]:
-        seen: set[UUID] = set()
-        for site in value:
-            if site in seen:
-                raise ValueError(f"names site {site} twice: remove one")
-            seen.add(site)
-        return value
 
     @field_validator("compression")
     @classmethod
@@ -164,6 +143,10 @@ class CustomerExport(BaseModel):
     def sites(self) -> tuple[UUID, ...]:
         """The sites in the order in which a combined file holds them."""
         return tuple(sorted(self.site_id))
+
+    def site_label(self, site: UUID | str) -> str:
+        """A site's name, or its uuid where it has none."""
+        return site_label(self.site_id, site)
 
     @property
     def encoding(self) -> Encoding:

@@ -3,18 +3,25 @@
 import json
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, ValidationError, create_model, field_validator
+from pydantic import AfterValidator, ConfigDict, Field, ValidationError, create_model, field_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
-from data_export.config.fields import ConnId, Email, Flag, Whole, quoted
+from data_export.config.fields import ConnId, Email, Flag, Whole, plain, quoted
 from data_export.config.problems.explain import explain, keys_of, model_at, near_key, unknown_key
 from data_export.config.problems.problems import MOST_PROBLEMS
 from data_export.config.reading.yaml_lines import Document, read_document, spell
-from data_export.config.sections import AlertSettings, LimitSettings, MaintenanceSettings, NetworkSettings, Section
+from data_export.config.sections import (
+    AlertSettings,
+    AuditSettings,
+    LimitSettings,
+    MaintenanceSettings,
+    NetworkSettings,
+    Section,
+)
 from data_export.delivery.connector import LinkHours
 from data_export.delivery.registry import SCHEMES, StoreUri, store_uri
 from data_export.errors import ConfigError
@@ -102,7 +109,13 @@ class _Targets(Section):
     """Connections used when a customer file names none."""
 
     allow_local: Flag = Field(default=False, description="whether storage_uri may be file://, for demo and tests")
-
+    principals: dict[ConnId, Annotated[str, AfterValidator(plain)]] = Field(
+        default_factory=dict,
+        description="who customers grant rights to, by the connection that acts: for the hand-over sheet",
+    )
+    keys_folder: Annotated[str, AfterValidator(plain)] = Field(
+        default="/opt/airflow/keys", description="folder of our SFTP keys, as workers see it"
+    )
     allow_http: Flag = Field(
         default=False, description="whether a target's endpoint on another machine may be http://, without TLS"
     )
@@ -130,6 +143,10 @@ class MailSettings(Section):
 
     smtp_conn_id: ConnId = Field(default="export_smtp", description="connection of the mail server")
     sender: Email = Field(alias="from", description="sender of the mails")
+    platform: Annotated[str, AfterValidator(plain)] = Field(
+        default="", max_length=80, description="name of the platform, in mails to customers"
+    )
+    contact: Email | None = Field(default=None, description="whom customers ask, in mails to them")
     link_ttl_hours: LinkHours = Field(default=12, description="hours a link works unless a customer file says")
 
 
@@ -148,6 +165,7 @@ class PlatformSettings(BaseSettings):
     network: NetworkSettings = Field(default=NetworkSettings(), description="what the service may connect to")
     alerts: AlertSettings = Field(default=AlertSettings(), description="who is alerted")
     maintenance: MaintenanceSettings = Field(default=MaintenanceSettings(), description="what is cleaned, and when")
+    audit: AuditSettings = Field(default=AuditSettings(), description="what is looked for at targets, and when")
 
     @classmethod
     def settings_customise_sources(

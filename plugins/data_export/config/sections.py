@@ -2,6 +2,7 @@
 
 import re
 from datetime import date
+from ipaddress import ip_network
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, SecretStr
@@ -18,8 +19,9 @@ from data_export.config.fields import (
 )
 from data_export.config.moments import Day, check_cron
 
-#: What an alert can be about: a task that failed for good, a window that is overdue, records set aside.
-Occasion = Literal["failure", "late", "quarantine"]
+#: What an alert can be about: a task that failed for good, a window that is overdue, records set aside, delivered files
+#: that are not at the target as they were delivered; that an export of which people know a failure delivers again.
+Occasion = Literal["failure", "late", "quarantine", "audit", "recovery"]
 _DOTTED = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", re.ASCII)
 
 
@@ -67,9 +69,20 @@ class OnDelivery(Section):
         return bool(self.emails or self.webhook)
 
 
-class NetworkSettings(Section):
-    """What the service may connect to."""
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value)).removesuffix("/32").removesuffix("/128")
+    except ValueError:
+        fix = "write an address such as 203.0.113.7, or a network such as 203.0.113.0/28"
+        raise ValueError(f"{quoted(value)} is not an address: {fix}") from None
 
+
+class NetworkSettings(Section):
+    """What the service may connect to, and from where it does."""
+
+    egress: tuple[Annotated[str, AfterValidator(_network)], ...] = Field(
+        default=(), description="addresses from which workers connect, which customers let in: for the hand-over sheet"
+    )
     private_webhooks: Flag = Field(
         default=False, description="whether webhooks may be at private addresses, for demo and tests only"
     )
@@ -89,7 +102,9 @@ class NotifierSettings(Section):
         description="its arguments; Airflow renders templates such as {{ alert.text }}",
     )
     on: tuple[Occasion, ...] = Field(
-        default=("failure", "late", "quarantine"), min_length=1, description="which alerts it is called with"
+        default=("failure", "late", "quarantine", "audit", "recovery"),
+        min_length=1,
+        description="which alerts it is called with",
     )
 
 
@@ -121,6 +136,45 @@ class MaintenanceSettings(Section):
     database_days: Annotated[int, Field(ge=30, le=3650), SPELLED_WHOLE] | None = Field(
         default=365, description="days that Airflow's database keeps its history; null: for ever"
     )
+
+
+_AuditDays = Annotated[int, Field(ge=1, le=3650), SPELLED_WHOLE]
+
+
+class AuditSettings(Section):
+    """What the DAG `data_export_audit` looks at: delivered files, and whether they are still at the target."""
+
+    schedule: Annotated[str, AfterValidator(check_cron)] = Field(
+        default="0 6 * * 0", description="cron expression in UTC: when data_export_audit runs"
+    )
+    enabled: Flag = Field(default=True, description="whether exports are audited whose files say nothing else")
+    days: _AuditDays = Field(default=90, description="what was delivered within so many days is looked for")
+    sample: Whole = Field(
+        default=20, ge=0, le=100_000, description="data files of each export that are read, with their images"
+    )
+    minutes: Whole = Field(default=30, ge=1, le=1440, description="how long the audit of one export may take")
+    repair: Flag = Field(
+        default=False,
+        description="whether windows with damaged or missing files are delivered again, by their own runs",
+    )
+    drift: Flag = Field(
+        default=False, description="whether sampled windows are extracted again and compared; nothing is delivered"
+    )
+
+
+class CustomerAudit(Section):
+    """`audit` of a customer file: what differs from the platform's for this target."""
+
+    enabled: Flag | None = Field(
+        default=None, description="false where the customer removes files from the target once they are loaded"
+    )
+    days: _AuditDays | None = Field(default=None, description="how long files stay at the target, at least")
+    repair: Flag | None = Field(default=None, description="whether windows with damaged files are delivered again")
+    drift: Flag | None = Field(default=None, description="whether sampled windows are compared with the source")
+
+    def over(self, platform: AuditSettings) -> AuditSettings:
+        """The platform's settings with what the customer file says otherwise."""
+        return platform.model_copy(update=self.model_dump(exclude_none=True))
 
 
 _CENTURY = 36_525  # in days

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from data_export.config.load import listed, load_all, load_customers, local_refusal, warnings_of
+from data_export.config.folder import listed
+from data_export.config.load import load_all, load_customers, local_refusal, warnings_of
 from data_export.config.models import EXPORT, AnyExport
 from data_export.config.problems.diagnose import diagnose
 from data_export.config.problems.problems import ConfigProblem

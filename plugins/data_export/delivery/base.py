@@ -104,6 +104,15 @@ class Store(Destination, Protocol):
 
 
 @runtime_checkable
+class Listing(Protocol):
+    """What a destination adds that can say what it holds; a `Store` always can."""
+
+    def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """As `Store.list`; on a server with folders, `prefix` is one of these and ends in `/`."""
+        ...
+
+
+@runtime_checkable
 class WithFolders(Protocol):
     """What a destination adds whose folders must be made, and stay when they are empty."""
 

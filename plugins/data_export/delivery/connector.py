@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from data_export.check.results import CheckResult
 from data_export.config.fields import SPELLED_WHOLE, quoted
 from data_export.delivery.base import LONGEST_LINK_HOURS, Destination, Store
+from data_export.delivery.handed_over import Handover
 from data_export.errors import ConfigError
 
 IfExists = Literal["replace", "keep", "revision"]
@@ -178,6 +179,10 @@ class ConnectorConfig(BaseModel):
 
         return await check_by_probe(target, "target", folders)
 
+    def handover(self) -> Handover:
+        """What the sheet for the customer says of the target; it never holds a secret."""
+        return Handover()
+
     def parallel_transfers(self, at_once: int, sites: int) -> int:
         """How many of `sites` may be delivered at once where the platform allows `at_once`."""
         return at_once
@@ -211,6 +216,9 @@ OpenStore = Callable[[str, str, Connections, Mapping[str, Any]], Store]
 CheckTarget = Callable[[Destination, Sequence[str]], Awaitable[list[CheckResult]]]
 
 
+HandoverOf = Callable[[str, Mapping[str, Any]], Handover]
+
+
 @dataclass(frozen=True, slots=True)
 class Scheme:
     """A kind of object store, named by the scheme of its addresses: `gs://bucket/folder/`."""
@@ -220,6 +228,8 @@ class Scheme:
     open: OpenStore
     #: The steps of `check` on a customer's bucket; None writes and removes a small object.
     check: CheckTarget | None = None
+    #: What the hand-over sheet says of a folder at an address, with the keys that only this scheme has.
+    handover: HandoverOf = lambda _uri, _own: Handover()
     #: The keys of `connector_config` that only this scheme takes, each with what to do where they stand with another.
     own_keys: Mapping[str, str] = field(default_factory=dict)
     #: Whether the connection may name another server, so that equal addresses may be different places.

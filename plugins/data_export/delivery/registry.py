@@ -6,7 +6,7 @@ line in `SCHEMES`, and its own keys, if it has some, a base of `CloudStorageConf
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, ClassVar
+from typing import Annotated, Any, ClassVar
 
 from pydantic import AfterValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
@@ -25,6 +25,7 @@ from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import Connections, ConnectorConfig, Scheme
 from data_export.delivery.email.config import EmailConfig
 from data_export.delivery.gcs import config as gcs
+from data_export.delivery.handed_over import Handover
 from data_export.delivery.local import config as local
 from data_export.delivery.s3 import config as s3
 from data_export.delivery.sftp.config import SftpConfig
@@ -132,8 +133,14 @@ class CloudStorageBase(ConnectorConfig):
 
     def open(self, connections: Connections, transfers: int) -> Destination:
         scheme = self.scheme
-        own = {key: getattr(self, key, None) for key in scheme.own_keys}
-        return scheme.open(self.storage_uri, self.conn_id or connections.default_conn_id(scheme.name), connections, own)
+        conn_id = self.conn_id or connections.default_conn_id(scheme.name)
+        return scheme.open(self.storage_uri, conn_id, connections, self._own_keys())
+
+    def handover(self) -> Handover:
+        return self.scheme.handover(self.storage_uri, self._own_keys())
+
+    def _own_keys(self) -> dict[str, Any]:
+        return {key: getattr(self, key, None) for key in self.scheme.own_keys}
 
     async def check(self, target: Destination, folders: Sequence[str]) -> list[CheckResult]:
         check = self.scheme.check

@@ -19,6 +19,7 @@ from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from urllib.parse import urlsplit
 
 from data_export.check.results import CheckResult, Results
+from data_export.check.shared_steps import WEBHOOK
 from data_export.config.fields import quoted_address
 from data_export.errors import ConfigError, TargetRefused, TargetUnavailable
 
@@ -85,7 +86,7 @@ def post(url: str, secret: str, message_id: str, body: bytes, *, private: bool =
 def check_webhook(url: str, secret: str, *, private: bool = False) -> list[CheckResult]:
     """Whether the secret is one and the host public and, over TLS, the one it says; nothing is sent."""
     results = Results()
-    with results.step("notice: webhook", f"TLS with {urlsplit(url).hostname}"):
+    with results.step(WEBHOOK.of("notice"), f"TLS with {urlsplit(url).hostname}"):
         _keys(secret)
         parts = urlsplit(checked_url(url))
         host, port = parts.hostname or "", parts.port or 443

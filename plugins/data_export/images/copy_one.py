@@ -10,10 +10,12 @@ from typing import Literal, NamedTuple
 from data_export.content import Content, Digests, Hasher
 from data_export.delivery.base import Destination, ServerSideCopy, StoredObject, WithGlance
 from data_export.delivery.connector import IfExists
+from data_export.delivery.retry import NoSuchObject
 from data_export.errors import (
     AccessDenied,
     CredentialsRefused,
     DataExportError,
+    ObjectRefused,
     OverwriteRefused,
     TargetNotFound,
     VerificationFailed,
@@ -107,6 +109,11 @@ class Settler:
         except TargetNotFound as error:
             if await self._source.stat(image.source_key) is None:
                 return Settled("missing")
+            if isinstance(error, NoSuchObject):
+                raise ObjectRefused(
+                    f"{self._source.uri}{image.source_key} is damaged: the store knows it, and does not find it when "
+                    f"it is read ({error}): store it again"
+                ) from error
             raise TargetNotFound(  # a server-side copy may blame the image, which is there
                 f"{self._destination.uri}: no such bucket or folder: create it, or correct the address in the customer "
                 f"file ({error})"
@@ -148,13 +155,13 @@ class Settler:
         return bool(same)
 
     async def _create(self, image: ListedImage, here: StoredObject) -> None:
-        refusal = None
+        refusal: DataExportError | None = None
         if self._server_side is not None:
             try:
                 stored = await self._server_side.copy_from(self._source, image.source_key, image.key)
             except CredentialsRefused:
                 raise
-            except AccessDenied as error:
+            except (AccessDenied, NoSuchObject) as error:  # which may mean the target's bucket
                 refusal = error
             else:
                 if stored.digests.matches(here.digests) is False:
@@ -166,7 +173,7 @@ class Settler:
         if refusal is not None:
             self._streams_instead(refusal)
 
-    def _streams_instead(self, refusal: AccessDenied) -> None:
+    def _streams_instead(self, refusal: DataExportError) -> None:
         """Gives up copies by the server where these are refused: an image refused by itself is no reason to."""
         self._streamed_instead += 1
         if self._server_side is not None and self._streamed_instead > max(1, self._copied_by_server):

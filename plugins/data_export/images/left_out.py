@@ -9,6 +9,7 @@ from data_export.errors import (
     HostKeyMismatch,
     ObjectRefused,
     TargetFull,
+    TargetNotFound,
     TargetRefused,
     TransientError,
     line_of,
@@ -38,6 +39,8 @@ class Failures:
         self._aside: list[tuple[ListedImage, DataExportError]] = []
         #: By the key of an image that is or was set aside: how many were copied when its first try began.
         self._copied_before: dict[str, int] = {}
+        #: Whether the bucket is missing, or the name of one image is refused so, shows when others are copied.
+        self._not_found: list[tuple[ListedImage, DataExportError]] = []
         self._refusal: DataExportError | None = None
         self._in_a_row = 0
         self._again = False
@@ -67,6 +70,11 @@ class Failures:
         if not _may_be_of_one(error):
             raise error
         self._in_a_row += 1
+        if isinstance(error, TargetNotFound):
+            self._not_found.append((image, error))
+            if self._in_a_row >= _FAULTS_IN_A_ROW:
+                raise error
+            return
         if isinstance(error, TransientError):
             self._aside.append((image, error))
             self._copied_before.setdefault(image.key, copied_before)
@@ -100,6 +108,10 @@ class Failures:
                 raise self._aside[0][1]
             for image, fault in self._aside:
                 self._final(image, fault)
+        for image, refusal in self._not_found:
+            if not (self._copied or self._found):
+                raise refusal
+            self._final(image, refusal)
         if self._refusal is not None and self.count > 1 and not (self._copied or self._found):
             raise self._refusal
 
@@ -118,4 +130,4 @@ class Failures:
 def _may_be_of_one(error: DataExportError) -> bool:
     if isinstance(error, TargetFull | CredentialsRefused | HostKeyMismatch):
         return False
-    return isinstance(error, TransientError | AccessDenied | TargetRefused)
+    return isinstance(error, TransientError | AccessDenied | TargetNotFound | TargetRefused)

@@ -14,12 +14,13 @@ from data_export.config.platform import PlatformSettings
 from data_export.content import Content
 from data_export.delivery.base import Store
 from data_export.delivery.email.errors import masked
+from data_export.delivery.email.message import Letterhead
 from data_export.delivery.email.send import compose, send
 from data_export.errors import RecipientsRefused, StagedFileGone
 from data_export.layout import Encoding
 from data_export.pipeline.staging import download
 from data_export.plan import ExportPlan
-from data_export.receipt import Receipt
+from data_export.receipt import Document, Receipt
 from data_export.scratch import scratch
 from data_export.transform.encoding import MEDIA_TYPES, join
 
@@ -40,7 +41,8 @@ def mail_link(
     no staged data where there are none.
 
     Returns:
-        The receipt, with the recipients that the mail server refuses for good while others have their mail.
+        The receipt, with the recipients that the mail server refuses for good while others have their mail, and with
+        the staged file that the link leads to.
 
     Raises:
         RecipientsRefused: all of them are refused.
@@ -48,7 +50,10 @@ def mail_link(
     """
     config = plan.export.connector_config
     recipients = config.recipients()
+    head = Letterhead(settings.mail.platform, settings.mail.contact, plan.export.timezone)
     lifetime = timedelta(hours=config.link_hours(settings.mail.link_ttl_hours) or settings.mail.link_ttl_hours)
+
+    documents: list[Document] = []
 
     async def run() -> list[str]:
         async with staging:
@@ -56,12 +61,12 @@ def mail_link(
             await mailed.look()
             pending = [recipient for recipient in recipients if recipient not in mailed]
             if pending:
-                link = await _offer(plan, receipt, staging, lifetime)
-                messages = compose(receipt, link, now + lifetime, settings.mail.sender, pending)
+                link = await _offer(plan, receipt, staging, lifetime, documents)
+                messages = compose(receipt, link, now + lifetime, settings.mail.sender, pending, head)
                 await _send(messages, connect, mailed, recipients)
             return [masked(recipient) for recipient in recipients if recipient not in mailed]
 
-    return receipt.model_copy(update={"refused_recipients": asyncio.run(run())})
+    return receipt.model_copy(update={"refused_recipients": asyncio.run(run()), "documents": tuple(documents)})
 
 
 async def _send(
@@ -85,7 +90,9 @@ async def _send(
         _log.warning("others have their mail, but %s", refusal)
 
 
-async def _offer(plan: ExportPlan, receipt: Receipt, staging: Store, lifetime: timedelta) -> str:
+async def _offer(
+    plan: ExportPlan, receipt: Receipt, staging: Store, lifetime: timedelta, documents: list[Document]
+) -> str:
     """A link to the sites' records one after the other, in the order of `site_id`."""
     encoding = plan.export.encoding
     file_name = layout.link_file_name(plan.name, plan.export.export_type, plan.window, encoding)
@@ -93,7 +100,9 @@ async def _offer(plan: ExportPlan, receipt: Receipt, staging: Store, lifetime: t
     try:
         with scratch() as folder:
             path = await _joined(staging, receipt, folder, encoding)
-            await staging.replace(key, Content.of_file(path, MEDIA_TYPES[encoding]))
+            content = Content.of_file(path, MEDIA_TYPES[encoding])
+            await staging.replace(key, content)
+            documents.append(Document.of(staging.uri + key, content.digests))
     except StagedFileGone:  # a repeat after the run's success, for those who were refused: the file is there already
         if await staging.stat(key) is None:
             raise

@@ -17,7 +17,7 @@ from data_export.delivery.base import Destination
 from data_export.delivery.deliver import deliver
 from data_export.errors import OverwriteRefused, TargetNotFound
 from data_export.plan import ExportPlan
-from data_export.receipt import RECORDS, Receipt, SiteReceipt
+from data_export.receipt import RECORDS, Document, Receipt, SiteReceipt
 
 SCHEMA_FILE = ROOT / "include" / "schemas" / "manifest.schema.json"
 _LONGEST = 8 << 20  # bytes of an earlier manifest that are read; a thousand sites have about one MB
@@ -84,21 +84,22 @@ class Manifest(_Part):
         return self.model_dump(exclude={"written_at"}) == other.model_dump(exclude={"written_at"})
 
 
-def deliver_manifest(plan: ExportPlan, receipt: Receipt, target: Destination) -> str:
-    """Leaves the window's manifest at the target and returns its address; one that says the same is left alone.
+def deliver_manifest(plan: ExportPlan, receipt: Receipt, target: Destination) -> Document:
+    """Leaves the window's manifest at the target and returns what is there; one that says the same is left alone.
 
     A new one replaces the earlier. Under `if_exists: revision`, and where the target lets us create only, it becomes
     the next revision instead.
     """
 
-    async def run() -> str:
+    async def run() -> Document:
         async with target:
-            number, earlier = await _newest(plan, target)
+            number, text = await _newest(plan, target)
+            earlier = _understood(text)
             manifest = _made(plan, receipt, target.uri, earlier)
-            if earlier is not None and manifest.says_the_same(earlier):
-                return target.uri + _key(plan, number)
-            text = manifest.model_dump_json(indent=1).encode() + b"\n"
-            return await _write(plan, target, number, Content.of_bytes(text, "application/json"))
+            if text is not None and earlier is not None and manifest.says_the_same(earlier):
+                return Document.of(target.uri + _key(plan, number), Content.of_bytes(text).digests)
+            content = Content.of_bytes(manifest.model_dump_json(indent=1).encode() + b"\n", "application/json")
+            return Document.of(await _write(plan, target, number, content), content.digests)
 
     return asyncio.run(run())
 
@@ -115,8 +116,8 @@ async def _write(plan: ExportPlan, target: Destination, newest: int, content: Co
     return target.uri + (await deliver(target, key_of, content, "revision")).key
 
 
-async def _newest(plan: ExportPlan, target: Destination) -> tuple[int, Manifest | None]:
-    """Number and content of the newest manifest of the window; 0 if there is none, and None if it is not readable."""
+async def _newest(plan: ExportPlan, target: Destination) -> tuple[int, bytes | None]:
+    """Number and text of the newest manifest of the window; 0 if there is none, and None if it is too long."""
     number = 0
     while number < _REVISIONS and (stored := await target.stat(_key(plan, number + 1))) is not None:
         number += 1
@@ -124,10 +125,16 @@ async def _newest(plan: ExportPlan, target: Destination) -> tuple[int, Manifest 
     if not number or size > _LONGEST:
         return number, None
     try:
-        text = b"".join([chunk async for chunk in target.read(_key(plan, number))])
-        return number, Manifest.model_validate_json(text)
-    except (ValidationError, TargetNotFound):  # another version's, not ours, or gone
+        return number, b"".join([chunk async for chunk in target.read(_key(plan, number))])
+    except TargetNotFound:  # it is gone
         return number, None
+
+
+def _understood(text: bytes | None) -> Manifest | None:
+    try:
+        return Manifest.model_validate_json(text) if text else None
+    except ValidationError:  # another version's, or not ours
+        return None
 
 
 def _key(plan: ExportPlan, revision: int) -> str:

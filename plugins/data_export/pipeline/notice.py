@@ -17,10 +17,11 @@ from typing import Any, NamedTuple, Self
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from data_export import layout
+from data_export.config.platform import MailSettings
 from data_export.config.sections import OnDelivery
 from data_export.content import Content
 from data_export.delivery.base import Store
-from data_export.delivery.email.message import message
+from data_export.delivery.email.message import Letterhead, message
 from data_export.delivery.email.send import send
 from data_export.delivery.webhook import post
 from data_export.errors import DataExportError, TargetNotFound, TargetRefused, TargetUnavailable
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 class Means(NamedTuple):
     """What sending needs of this installation."""
 
-    sender: str
+    mail: MailSettings
     connect: Callable[[], smtplib.SMTP]
     #: The webhook's secret by its reference.
     secret: Callable[[OnDelivery], str]
@@ -51,24 +52,24 @@ class Notice(BaseModel):
     since: datetime
     receipt: Receipt | None
     done: list[str] = []
+    timezone: str = "UTC"
 
     @classmethod
-    def of(cls, receipt: Receipt, now: datetime) -> Self:
+    def of(cls, receipt: Receipt, now: datetime, timezone: str = "UTC") -> Self:
         """A notice of the same files of the same window has the same id."""
         files = [f"{site.uri} {site.records_sha256 or site.sha256}" for site in receipt.sites]
         text = json.dumps([receipt.export, receipt.export_type, receipt.window, files])
-        return cls(
-            id=f"msg_{hashlib.sha256(text.encode()).hexdigest()[:32]}", since=now.astimezone(UTC), receipt=receipt
-        )
+        notice_id = f"msg_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+        return cls(id=notice_id, since=now.astimezone(UTC), receipt=receipt, timezone=timezone)
 
     def body(self) -> bytes:
         """What the webhook is sent: the same bytes with each repeat."""
         return b"" if self.receipt is None else self.receipt.model_dump_json().encode()
 
 
-async def record(receipt: Receipt, staging: Store, now: datetime) -> None:
+async def record(receipt: Receipt, staging: Store, now: datetime, timezone: str = "UTC") -> None:
     """Keeps the notice of a delivery, unless these files of the window have had theirs. Never raises."""
-    notice = Notice.of(receipt, now)
+    notice = Notice.of(receipt, now, timezone)
     key = layout.notice_key(receipt.export, notice.id)
     try:
         async with staging:
@@ -135,7 +136,7 @@ def _sent(notice: Notice, on: OnDelivery, means: Means) -> tuple[Notice, list[st
         except DataExportError as error:
             faults.append(str(error))
     waiting = {_mark(address): address for address in on.emails if _mark(address) not in done}
-    mails = {mark: _mail(notice, address, means.sender) for mark, address in waiting.items()}
+    mails = {mark: _mail(notice, address, means.mail) for mark, address in waiting.items()}
     if mails:
         marks = {str(mail["Message-ID"]): mark for mark, mail in mails.items()}
         try:
@@ -149,18 +150,26 @@ def _mark(address: str) -> str:
     return hashlib.sha256(address.lower().encode()).hexdigest()
 
 
-def _mail(notice: Notice, recipient: str, sender: str) -> EmailMessage:
+def _mail(notice: Notice, recipient: str, mail: MailSettings) -> EmailMessage:
     receipt = notice.receipt
     if receipt is None:
         raise ValueError("a notice without a receipt has been sent")
-    window = f"{receipt.window['start']} to {receipt.window['end']}"
-    files = [f"  {site.uri} ({site.work_orders:,} work orders, {site.outcome})" for site in receipt.sites[:_SHOWN]]
+    head = Letterhead(mail.platform, mail.contact, notice.timezone)
+    window, utc = head.window(receipt.export_window), Letterhead().window(receipt.export_window)
+    named = [f"{site.name}: " if site.name else "" for site in receipt.sites]
+    files = [
+        f"  {name}{site.uri} ({site.work_orders:,} work orders, {site.outcome})"
+        for name, site in zip(named[:_SHOWN], receipt.sites[:_SHOWN], strict=True)
+    ]
     files += [f"  and {len(receipt.sites) - _SHOWN} more, see the receipt"] * (len(receipt.sites) > _SHOWN)
-    lines = [f"Data of {window} (UTC, end exclusive) has arrived: {receipt.summary()}.", "", *files, ""]
-    text = "\n".join([*lines, "The receipt is attached."])
+    also = "" if window == utc else f"; {utc}"
+    lines = [f"Data of {window} (end exclusive{also}) has arrived: {receipt.summary()}.", "", *files, ""]
+    lines += ["The receipt is attached.", *([f"Questions? Write to {mail.contact}."] if mail.contact else [])]
+    text = "\n".join(lines)
     message_id = f"{notice.id}.{_mark(recipient)[:16]}"
     html = f"<pre>{escape(text)}</pre>"
-    composed = message(f"Data delivered: {receipt.export}, {window}", sender, recipient, message_id, text, html)
+    subject = f"{mail.platform or 'Data'} export delivered: {receipt.export}, {window}"
+    composed = message(subject, mail.sender, recipient, message_id, text, html, mail.contact)
     attached: dict[str, Any] = {"maintype": "application", "subtype": "json", "filename": "receipt.json"}
     composed.add_attachment(notice.body(), **attached)
     return composed

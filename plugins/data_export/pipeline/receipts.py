@@ -9,13 +9,14 @@ from typing import Any
 from pydantic import ValidationError
 
 from data_export import layout
+from data_export.config.sites import names_of
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
 from data_export.errors import OverwriteRefused, TargetNotFound
 from data_export.pipeline.staging import download
 from data_export.plan import ExportPlan
-from data_export.receipt import DataFile, Delivered, ImagesCopied, Receipt, SiteReceipt, Transformed
+from data_export.receipt import DataFile, Delivered, Document, ImagesCopied, Receipt, SiteReceipt, Transformed
 from data_export.scratch import scratch
 
 _log = logging.getLogger(__name__)
@@ -49,7 +50,8 @@ def site_receipt(transformed: Transformed, images: ImagesCopied | None, delivere
 
 
 def make_receipt(plan: ExportPlan, target_uri: str, sites: Sequence[SiteReceipt], now: datetime) -> Receipt:
-    """The receipt of a run, its sites in the order of `site_id`."""
+    """The receipt of a run, its sites in the order of their uuids, with their names."""
+    names = names_of(plan.export.site_id)
     return Receipt(
         export=plan.name,
         export_type=plan.export.export_type,
@@ -57,27 +59,37 @@ def make_receipt(plan: ExportPlan, target_uri: str, sites: Sequence[SiteReceipt]
         connector=plan.export.scheme,
         target=target_uri,
         config_hash=plan.config_hash,
-        sites=sorted(sites, key=lambda site: site.site_id),
+        sites=[
+            site.model_copy(update={"name": names.get(site.site_id)})
+            for site in sorted(sites, key=lambda site: site.site_id)
+        ],
         delivered_at=now.astimezone(UTC).isoformat(timespec="seconds"),
     )
 
 
 def deliver_receipts(plan: ExportPlan, receipt: Receipt, target: Destination, staging: Store) -> Receipt:
-    """Delivers each site's part next to its data file, and returns the receipt with the addresses of what went with it.
+    """Delivers each site's part next to its data file, and returns the receipt with what went with it, and where.
 
     A receipt that says the same of the same file is left alone, so that a repeated window changes nothing at the
     target. A target that lets us create but not replace keeps the receipt of the first delivery.
     """
 
+    documents: list[Document] = []
+
     async def run() -> list[SiteReceipt]:
         async with target, staging:
-            return [await _deliver_site(plan, receipt, site, target, staging) for site in receipt.sites]
+            return [await _deliver_site(plan, receipt, site, target, staging, documents) for site in receipt.sites]
 
-    return receipt.model_copy(update={"sites": asyncio.run(run())})
+    return receipt.model_copy(update={"sites": asyncio.run(run()), "documents": tuple(documents)})
 
 
 async def _deliver_site(
-    plan: ExportPlan, receipt: Receipt, site: SiteReceipt, target: Destination, staging: Store
+    plan: ExportPlan,
+    receipt: Receipt,
+    site: SiteReceipt,
+    target: Destination,
+    staging: Store,
+    documents: list[Document],
 ) -> SiteReceipt:
     names = (site.site_id, receipt.export_type, plan.window, site.revision)
     key, list_key = layout.receipt_key(*names), layout.missing_images_key(*names)
@@ -86,33 +98,37 @@ async def _deliver_site(
         images = site.images.model_copy(update={"missing_list": target.uri + list_key})
         site = site.model_copy(update={"images": images})
     part = receipt.model_copy(update={"sites": [site]})
-    if await _says_the_same(target, key, part):
+    if same := await _text_that_says_the_same(target, key, part):
+        documents.append(Document.of(target.uri + key, Content.of_bytes(same).digests))
         return site
     if staged_list:
         with scratch() as folder:
             path = await download(staging, staged_list.removeprefix(staging.uri), folder / "missing-images.txt")
-            await _replace(target, list_key, Content.of_file(path, "text/plain; charset=utf-8"))
+            documents += await _replace(target, list_key, Content.of_file(path, "text/plain; charset=utf-8"))
     text = part.model_dump_json(indent=2).encode() + b"\n"
-    await _replace(target, key, Content.of_bytes(text, "application/json"))
+    documents += await _replace(target, key, Content.of_bytes(text, "application/json"))
     return site
 
 
-async def _replace(target: Destination, key: str, content: Content) -> None:
+async def _replace(target: Destination, key: str, content: Content) -> list[Document]:
     try:
         await deliver(target, lambda _revision: key, content, "replace")
+        return [Document.of(target.uri + key, content.digests)]
     except OverwriteRefused as refusal:
         _log.warning("the earlier receipt stays: %s", refusal)
+        return []
 
 
-async def _says_the_same(target: Destination, key: str, receipt: Receipt) -> bool:
+async def _text_that_says_the_same(target: Destination, key: str, receipt: Receipt) -> bytes | None:
     stored = await target.stat(key)
     if stored is None or stored.digests.size > _LONGEST:
-        return False
+        return None
     try:
-        earlier = Receipt.model_validate_json(b"".join([chunk async for chunk in target.read(key)]))
+        text = b"".join([chunk async for chunk in target.read(key)])
+        earlier = Receipt.model_validate_json(text)
     except (ValidationError, TargetNotFound):  # another version's, not ours, or gone
-        return False
-    return _lasting(earlier) == _lasting(receipt)
+        return None
+    return text if _lasting(earlier) == _lasting(receipt) else None
 
 
 def _lasting(receipt: Receipt) -> dict[str, Any]:

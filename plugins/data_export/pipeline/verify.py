@@ -29,6 +29,7 @@ class DeliveredFile:
     outcome: str
     revision: int
     delivered_at: str
+    site_name: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -64,6 +65,7 @@ def files_of(receipt: dict[str, Any]) -> Iterator[DeliveredFile]:
             outcome=site["outcome"],
             revision=int(site.get("revision", 1)),
             delivered_at=receipt.get("delivered_at", ""),
+            site_name=site.get("name") or "",
         )
 
 

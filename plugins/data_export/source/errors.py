@@ -73,6 +73,8 @@ def _advice(state: str) -> str:
             ": the source is a standby that ended the query to go on replaying: set hot_standby_feedback = on there, "
             "or raise its max_standby_streaming_delay"
         )
+    if state == "55000":
+        return ": if it is a materialized view, run REFRESH MATERIALIZED VIEW at the source"
     if state in _TIME_LIMITS:
         return ": the source ends long transactions: lift the limit for the login that exports use"
     return ""

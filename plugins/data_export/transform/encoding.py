@@ -133,6 +133,16 @@ def decoded(path: Path, encoding: Encoding) -> Iterator[bytes | memoryview]:
             raise ValueError(f"it is damaged or not {encoding} ({type(error).__name__})") from None
 
 
+def lines_of(path: Path, encoding: Encoding) -> Iterator[bytes]:
+    """The records of a file one by one, each without its line end; raises as `decoded` does."""
+    rest = b""
+    for text in decoded(path, encoding):
+        *whole, rest = (rest + text).split(b"\n")
+        yield from whole
+    if rest:
+        yield rest
+
+
 def _gunzipped(path: Path) -> Iterator[bytes]:
     try:
         with gzip.open(path) as file:

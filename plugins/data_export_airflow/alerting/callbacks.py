@@ -4,23 +4,31 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from data_export.alerts.guide import kind_of
 from data_export.config.models import name_of
 from data_export.errors import DataExportError, line_of
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
-#: Key of the XCom in which a failed task keeps why.
-FAILURE = "failure"
 log = logging.getLogger(__name__)
 #: The XCom that holds why a try failed (`data_export_airflow.alerting.listeners`).
 FAILURE = "failure"
-MAINTENANCE_DAG = "data_export_maintenance"
+MAINTENANCE_DAG, AUDIT_DAG = "data_export_maintenance", "data_export_audit"
+#: DAG and task of the watch.
+WATCH = ("data_export_watch", "look")
 
 
 def on_failure(context: Mapping[str, Any]) -> None:
     """Alerts people to a task that failed for good. Runs in the worker or, where that died, in the dag-processor."""
-    from data_export.alerts.failure import Failure, failure_alert, maintenance_failure_alert, watch_failure_alert
+    from data_export.alerts.failure import (
+        Failure,
+        audit_failure_alert,
+        failure_alert,
+        maintenance_failure_alert,
+        watch_failure_alert,
+    )
     from data_export_airflow.alerting.sender import AlertSender
+    from data_export_airflow.operators.links import error_address
 
     ti, task = context["ti"], context["task"]
     export = name_of(ti.dag_id)
@@ -36,11 +44,36 @@ def on_failure(context: Mapping[str, Any]) -> None:
         window=window,
         site=site_of(context),
         has_interval=not _by_hand(context),
+        guide=error_address(error),
     )
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
-    of_service = maintenance_failure_alert if ti.dag_id == MAINTENANCE_DAG else watch_failure_alert
-    alert = failure_alert(failure) if export else of_service(failure)
-    AlertSender(context).send_once(alert, _owner(task), occurrence, window if export else None)
+    of_service = {MAINTENANCE_DAG: maintenance_failure_alert, AUDIT_DAG: audit_failure_alert}
+    alert = failure_alert(failure) if export else of_service.get(ti.dag_id, watch_failure_alert)(failure)
+    known = ti.run_id if _has_recovery(ti.dag_id, ti.task_id) else ""
+    AlertSender(context).send_once(alert, _owner(task), occurrence, window if export else None, known)
+
+
+def _has_recovery(dag_id: str, task_id: str) -> bool:
+    """Whether a failure of the task is over with the next delivery; `notify` fails after it."""
+    return task_id != "notify" if name_of(dag_id) else (dag_id, task_id) == WATCH
+
+
+def tell_recovered(context: Mapping[str, Any], window: ExportWindow | None = None) -> None:
+    """Reports to whom failures were reported that the DAG's run has succeeded. Never raises: it has.
+
+    Args:
+        window: what an export delivered.
+    """
+    from data_export_airflow.alerting.sender import AlertSender
+
+    ti = context["ti"]
+    if not _has_recovery(ti.dag_id, ti.task_id):
+        return
+    try:
+        export = name_of(ti.dag_id)
+        AlertSender(context).send_recovered(export or ti.dag_id, export, window, ti.log_url)
+    except Exception:
+        log.exception("the recovery is not reported")
 
 
 def tell_left_out(context: Mapping[str, Any], receipt: Receipt, staging_prefix: str) -> None:
@@ -82,21 +115,25 @@ def window_of(context: Mapping[str, Any]) -> ExportWindow | None:
 
 
 def site_of(context: Mapping[str, Any]) -> str:
-    """The site that a mapped task is for; empty where it is for all, or fails before it knows."""
+    """The site that a mapped task is for, `name (uuid)` where it has a name; empty where it is for all, or fails before
+    it knows."""
     site = getattr(context["task"], "site_id", "")
     if hasattr(site, "resolve"):  # no worker rendered it, so it is the place where the site will be
         try:
             site = site.resolve(context)
         except Exception as error:  # an alert that cannot say everything is better than none
             log.warning("the task's site cannot be read: %s", type(error).__name__)
-    return site if isinstance(site, str) else ""
+    if not isinstance(site, str):
+        return ""
+    label = getattr(context["task"], "site_label", site)
+    return site if label in (site, "") else f"{label} ({site})"
 
 
 def _reason(context: Mapping[str, Any]) -> tuple[str, str]:
     """Class and line of the error; others' words are not shown, since they may hold a secret."""
     error = context.get("exception")
     if isinstance(error, DataExportError):
-        return type(error).__name__, line_of(error)
+        return kind_of(error), line_of(error)
     if type(error).__name__ == "AirflowTaskTimeout":  # not imported: that would cost every parse
         return "AirflowTaskTimeout", f"the task was still running after {context['task'].execution_timeout}, its limit"
     if isinstance(error, BaseException):

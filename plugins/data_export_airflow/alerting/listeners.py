@@ -10,6 +10,7 @@ from airflow.models.xcom import XComModel
 from sqlalchemy import select
 from sqlalchemy.orm import object_session
 
+from data_export.alerts.guide import kind_of
 from data_export.config.models import name_of
 from data_export.errors import DataExportError, line_of
 from data_export.receipt import Receipt, is_summary
@@ -35,7 +36,11 @@ def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
         )
     )
     if value is not None:
-        dag_run.note = Receipt.model_validate(value).summary()
+        from data_export_airflow.operators.links import files_address  # late: every process loads this module
+
+        receipt = Receipt.model_validate(value)
+        address = files_address(receipt.export, dag_run.run_id, receipt.export_window.end)
+        dag_run.note = f"{receipt.summary()}{_LINK}[Files]({address})"
 
 
 @hookimpl
@@ -47,14 +52,25 @@ def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
     if name_of(dag_run.dag_id) is None or session is None or not is_ours(dag_run.note):
         return
     if reason := reasons(session, dag_run.dag_id, [dag_run.run_id]).get(dag_run.run_id):
-        dag_run.note = f"{FAILED}{reason}"[:LONGEST_NOTE]
+        dag_run.note = as_note(FAILED, reason)
+
+
+def as_note(state: str, reason: str) -> str:
+    """Markdown: `Failed: task: error: message`, and where more is known of the error."""
+    from data_export_airflow.operators.links import error_address
+
+    address = error_address(reason.split(": ")[1], "/data-exports/errors.html")
+    more = f"{_LINK}[About this error]({address})"
+    return f"{state}{reason}"[: LONGEST_NOTE - len(more)] + more
 
 
 def is_ours(note: str | None) -> bool:
     """Whether a run's note may be renewed: there is none, or no person wrote it."""
-    return not note or is_summary(note) or _REASON.fullmatch(note) is not None
+    return not note or is_summary(note.partition(_LINK)[0]) or _REASON.fullmatch(note) is not None
 
 
+#: Between what a note says and where it leads, in Markdown.
+_LINK = " · "
 FAILED, RETRYING = "Failed: ", "Retrying: "
 #: Airflow keeps as many characters.
 LONGEST_NOTE = 1000
@@ -73,7 +89,7 @@ def on_task_instance_failed(task_instance: Any, error: BaseException | str | Non
     name = name_of(task_instance.dag_id)
     if not isinstance(error, BaseException) or name is None:
         return
-    kind = type(error).__name__
+    kind = kind_of(error)
     message = line_of(error) if isinstance(error, DataExportError) else "see the task's log"
     task_instance.xcom_push(FAILURE, {"error": kind, "message": message})
     if isinstance(error, DataExportError):
@@ -81,4 +97,6 @@ def on_task_instance_failed(task_instance: Any, error: BaseException | str | Non
         window, site = window_of(context), site_of(context)
         where = [name, f"window {window}" if window else "", f"site {site}" if site else ""]
         log.info("::endgroup::")  # of Airflow's "Post Execute", which the UI shows folded
-        log.error("%s: %s (%s)", kind, message, ", ".join(filter(None, where)))
+        from data_export_airflow.operators.links import error_address  # late: every process loads this module
+
+        log.error("%s: %s (%s); see %s", kind, message, ", ".join(filter(None, where)), error_address(kind))

@@ -8,7 +8,21 @@ from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
 
 from data_export.alerts.alert import LISTED_IN, Alert, compose
-from data_export.alerts.ledger import MOST_ALIKE, Place, SendClaim, claim_send, give_back, note_alerted, take_place
+from data_export.alerts.failure import recovery_alert
+from data_export.alerts.ledger import (
+    MOST_ALIKE,
+    Known,
+    Place,
+    SendClaim,
+    claim_send,
+    give_back,
+    give_back_recovered,
+    note_alerted,
+    note_known,
+    note_recovered,
+    take_place,
+    take_recovered,
+)
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import Store
 from data_export.delivery.email.send import send
@@ -47,42 +61,68 @@ class AlertSender:
     def recipients(self, owner: str | None) -> tuple[str, ...]:
         return (*([owner] if owner else []), *self.settings.alerts.emails)
 
-    def send_once(self, alert: Alert, owner: str | None, occurrence: str, window: ExportWindow | None = None) -> bool:
+    def send_once(
+        self, alert: Alert, owner: str | None, occurrence: str, window: ExportWindow | None = None, run: str = ""
+    ) -> bool:
         """Sends one export's alert, unless it was sent this day; whether it is sent now, or was.
 
-        Where the ledger is not reached it is sent in any case: better twice than never.
+        Where the ledger is not reached it is sent in any case: better twice than never. With a `run` it is a failure,
+        and the next delivery is reported to the same people as a recovery.
         """
         (export,) = alert.exports
         claims = self.claims({export: Noted(alert.cause, [occurrence])})
-        sent = True
+        sent, known = True, Known(run, alert.cause, window)
         if export in claims:
             claim = claims[export]
             alert = replace(alert, repeated=claim.spoken() if claim else "")
             place = self._place(alert) if alert.occasion == "failure" else None
-            sent = export in self._send_to_all(alert, owner, place)
+            reached, people = self._send_to_all(alert, owner, place)
+            sent = export in reached
+            known = replace(known, people=tuple(people), notified=place is None or place.number > 0)
             if not sent:
                 self.give_back([claim, place])
         else:
             log.info("%s: this alert was sent today already", export)
-        if sent and window is not None:
-            self.ledger(lambda staging: note_alerted(staging, export, window))
+        if sent:
+            self.ledger(lambda staging: self._note(staging, export, known))
         return sent
+
+    async def _note(self, staging: Store, export: str, known: Known) -> None:
+        if known.window is not None:
+            await note_alerted(staging, export, known.window)
+        if known.run:
+            await note_known(staging, export, known)
+
+    def send_recovered(self, name: str, export: str | None, window: ExportWindow | None, link: str) -> None:
+        """Reports that an export delivers again to whom its failures were reported; once a day, if there were any."""
+        recovered = self.ledger(lambda staging: take_recovered(staging, name, window, self.now))
+        if recovered is None:
+            return
+        alert = recovery_alert(name, export, recovered, link)
+        sent = self.send([(alert, recovered.people)]) if recovered.people else set()
+        if any(failure.notified for failure in recovered.failures):
+            sent |= self.notify(alert)
+        if sent or not recovered.people:
+            self.ledger(lambda staging: note_recovered(staging, name, recovered, self.now))
+        else:
+            self.ledger(lambda staging: give_back_recovered(staging, recovered))
 
     def _place(self, alert: Alert) -> Place | None:
         return self.ledger(lambda staging: take_place(staging, alert.cause, self.now))
 
-    def _send_to_all(self, alert: Alert, owner: str | None, place: Place | None) -> set[str]:
-        """Alerts the owner, and the platform's people and notifiers unless so many exports have failed alike today."""
+    def _send_to_all(self, alert: Alert, owner: str | None, place: Place | None) -> tuple[set[str], Collection[str]]:
+        """Alerts the owner, and the platform's people and notifiers unless so many exports have failed alike today;
+        who was reached, and to whom it went."""
         number = 1 if place is None else place.number
         listed = {address.lower() for address in self.settings.alerts.emails}
         if 0 < number < MOST_ALIKE:
-            return self.send([(alert, self.recipients(owner))]) | self.notify(alert)
+            return self.send([(alert, self.recipients(owner))]) | self.notify(alert), self.recipients(owner)
         own = [(alert, [owner])] if owner and owner.lower() not in listed else []
         if number == 0:
             log.info("the platform's list was alerted about %d exports with this cause today", MOST_ALIKE)
-            return self.send(own) if own else set()
+            return (self.send(own), [str(owner)]) if own else (set(), ())
         last = replace(alert, repeated=f"{alert.repeated} {_LAST_ALIKE}".strip())
-        return self.send([*own, (last, self.settings.alerts.emails)]) | self.notify(last)
+        return self.send([*own, (last, self.settings.alerts.emails)]) | self.notify(last), self.recipients(owner)
 
     def claims(self, noted: Mapping[str, Noted]) -> dict[str, SendClaim | None]:
         """By export, for those whose alert is to be sent now; None as a claim where the ledger is not reached."""

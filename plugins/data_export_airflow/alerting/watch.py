@@ -13,10 +13,11 @@ from airflow.sdk.configuration import conf
 from croniter import croniter
 
 from data_export.alerts.alert import Alert
-from data_export.alerts.late import LATE, broken_alert, broken_cause, late_alert
+from data_export.alerts.late import DAMAGED, LATE, broken_alert, broken_cause, damaged_alert, late_alert
 from data_export.alerts.ledger import was_alerted
 from data_export.alerts.watch import Late, Look, Report, Watched, look, remind_again
-from data_export.config.load import Loaded, file_of, load_customers, owner_in
+from data_export.config.folder import file_of
+from data_export.config.load import Loaded, load_customers, owner_in
 from data_export.config.models import AnyExport
 from data_export.config.platform import customers_dir
 from data_export.content import Content
@@ -64,6 +65,18 @@ def watch(context: Mapping[str, Any]) -> dict[str, Any]:
     _measure(late, known, len(watched), len(broken), sender.now)
     report = Report.of(sender.now, _next_look(context, sender), late, unknown)
     return {"watched": len(watched), "late": len(late), "broken": len(broken), **report.to_dict()}
+
+
+def report_audit(context: Mapping[str, Any], found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Alerts of what an audit found, each finding once; returns the exports that have damaged files.
+
+    Args:
+        found: by export, its `mark`, `lines` and number of `repairs` (`AuditExportsOperator`).
+    """
+    damaged = {name: one for name, one in found.items() if one.get("lines")}
+    ui = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
+    AlertSummary(AlertSender(context), load_customers().exports, ui).damaged(damaged)
+    return sorted(damaged)
 
 
 def _look_at_all(
@@ -170,8 +183,20 @@ class AlertSummary:
         today = [str(self.sender.now.date())]
         self._send({name: Noted(broken_cause(lines), today) for name, lines in problems.items()}, alert)
 
-    def _send(self, noted: Mapping[str, Noted], alert_of: _AlertOf) -> list[str]:
+    def damaged(self, found: Mapping[str, Mapping[str, Any]]) -> None:
+        """Sends the alert of files that an audit found damaged; the same findings cause one alert, not one a week."""
+
+        def alert(names: Collection[str], _: dict[str, str]) -> Alert:
+            repaired = [name for name in names if found[name]["repairs"]]
+            return damaged_alert({name: found[name]["lines"] for name in names}, repaired, self.ui)
+
+        self._send({name: Noted(one["mark"], [DAMAGED]) for name, one in found.items()}, alert, once=True)
+
+    def _send(self, noted: Mapping[str, Noted], alert_of: _AlertOf, *, once: bool = False) -> list[str]:
+        """With `once`, what was alerted on an earlier day is not repeated."""
         claims = self.sender.claims(noted)
+        if once:
+            claims = {name: claim for name, claim in claims.items() if claim is None or claim.last is None}
         if not claims:
             return []
         repeated = {name: claim.spoken() for name, claim in claims.items() if claim}

@@ -1,8 +1,12 @@
-"""`check`: everything an export needs, tried before its first window."""
+"""`validate` and `check`: whether customer files are right, and whether all that an export needs is there.
+
+`validate` needs neither network nor Airflow.
+"""
 
 import argparse
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -10,6 +14,42 @@ from data_export_airflow.commands.output import Progress, as_json, painted
 
 if TYPE_CHECKING:
     from data_export.check.results import CheckResult
+
+
+def add_validate(commands: Any) -> None:
+    parser = commands.add_parser("validate", help="list every problem of every customer file")
+    parser.add_argument(
+        "files",
+        nargs="*",
+        type=Path,
+        metavar="FILE",
+        help="customer files, or folders of them; default: the customers folder. A file is compared with all files "
+        "of its folder: no two may write the same objects",
+    )
+    parser.add_argument(
+        "--json", action="store_true", help="print a list of objects: file, line, key, severity, message"
+    )
+    parser.set_defaults(command=run_validate)
+
+
+def run_validate(options: argparse.Namespace) -> int:
+    from data_export.config.platform import customers_dir
+    from data_export.config.problems.problems import once
+    from data_export.config.validate import check_files
+
+    loaded = check_files(options.files or [customers_dir()])
+    said = once(loaded.problems)
+    errors = sum(problem.is_error for problem in said)
+    if options.json:
+        print(as_json([problem.to_dict() for problem in loaded.problems]), file=options.out)
+        return 1 if errors else 0
+    for problem in said:
+        place, colon, message = str(problem).partition(": ")
+        colour = "red" if problem.is_error else "yellow"
+        print(f"{painted(place, colour, options.out)}{colon}{message}", file=options.out)
+    right, others = len(loaded.right), f", {errors} error{'s' * (errors != 1)} in others" if errors else ", no errors"
+    print(f"{right} customer file{'s' * (right != 1)} {'is' if right == 1 else 'are'} right{others}", file=options.out)
+    return 1 if errors else 0
 
 
 def add(commands: Any) -> None:
@@ -29,7 +69,7 @@ def run(options: argparse.Namespace) -> int:
     if options.host_key:  # asks no Airflow, whose import alone takes a second
         return _show_host_keys(options.host_key, options)
 
-    from data_export.config.load import customer_names
+    from data_export.config.folder import customer_names
     from data_export.config.platform import customers_dir
 
     names = customer_names() if options.all else options.names

@@ -9,10 +9,22 @@ from contextlib import redirect_stdout
 from typing import TextIO
 
 from data_export.errors import DataExportError
-from data_export_airflow.commands import backfill, check, files, init, new, plan, run, status, validate
+from data_export_airflow.commands import backfill, check, files, handover, init, new, plan, run, status
 
 PROGRAM = "python -m data_export_airflow"
-COMMANDS = (new, validate, plan, check, status, files, backfill, run, init)
+#: What adds each command, in the order of the help.
+COMMANDS = (
+    new.add,
+    check.add_validate,
+    plan.add,
+    handover.add,
+    check.add,
+    status.add,
+    files.add,
+    backfill.add,
+    run.add,
+    init.add,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -55,6 +67,6 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(prog=PROGRAM, description="What a data engineer does without the Airflow UI.")
     made.set_defaults(command=None)
     commands = made.add_subparsers(metavar="COMMAND", title="commands")
-    for command in COMMANDS:
-        command.add(commands)
+    for add in COMMANDS:
+        add(commands)
     return made

@@ -1,4 +1,4 @@
-"""`files` and `verify`: what was delivered, by the receipts, and whether it still is where they say."""
+"""`files`, `verify` and `audit`: what was delivered, by the receipts, and whether it still is where they say."""
 
 import argparse
 import sys
@@ -11,6 +11,7 @@ from data_export_airflow.commands.output import Progress, as_json, columns, inst
 
 if TYPE_CHECKING:
     from data_export.pipeline.verify import DeliveredFile, Verified
+    from data_export_airflow.execution.auditing import AuditReport
 
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _NEWEST = 10
@@ -38,6 +39,24 @@ def add(commands: Any) -> None:
     _add_range(verify, needed=True)
     verify.add_argument("--sizes", action="store_true", help="read nothing back: compare presence and size only")
     verify.set_defaults(command=run_verify)
+    audit = commands.add_parser(
+        "audit",
+        help="look whether all that was delivered is at the target: data files, images, receipts, manifests",
+        description="What the DAG data_export_audit does, for one export and from here. It reads only: presence and "
+        "size of all, and the content of what was written after its delivery and of a sample. Exit code 1 where "
+        "something is missing or damaged.",
+    )
+    audit.add_argument("name", metavar="NAME", help="export, by the name of its file")
+    audit.add_argument("--since", metavar="DATE", help="what was delivered since then; default: audit.days")
+    audit.add_argument("--full", action="store_true", help="read every file and look at every image")
+    audit.add_argument(
+        "--drift", action="store_true", help="extract windows again and count what the source has changed since"
+    )
+    audit.add_argument(
+        "--repair", action="store_true", help="have Airflow run the windows again that a run can make good"
+    )
+    audit.add_argument("--json", action="store_true", help="print one object")
+    audit.set_defaults(command=run_audit)
 
 
 def _add_range(parser: argparse.ArgumentParser, *, needed: bool) -> None:
@@ -54,11 +73,21 @@ def run_files(options: argparse.Namespace) -> int:
     if options.json:
         print(as_json([file.to_dict() for file in files]), file=options.out)
         return 0
+    named = any(file.site_name for file in files)
     rows = [
-        (_window(file), f"{file.work_orders:,}", f"{file.bytes:,}", file.outcome, file.sha256, file.uri)
+        (
+            _window(file),
+            *[file.site_name or file.site_id] * named,
+            f"{file.work_orders:,}",
+            f"{file.bytes:,}",
+            file.outcome,
+            file.sha256,
+            file.uri,
+        )
         for file in files
     ]
-    head, *table = columns(("WINDOW (UTC)", "WORK ORDERS", "BYTES", "OUTCOME", "SHA256", "ADDRESS"), rows)
+    heads = ("WINDOW (UTC)", *["SITE"] * named, "WORK ORDERS", "BYTES", "OUTCOME", "SHA256", "ADDRESS")
+    head, *table = columns(heads, rows)
     print(painted(joined(head), "dim", options.out), file=options.out)
     print(*map(joined, table), sep="\n", end="\n" * bool(table), file=options.out)
     windows = len({(file.start, file.end) for file in files})
@@ -97,6 +126,61 @@ def run_verify(options: argparse.Namespace) -> int:
     return 0 if all(one.ok or one.found == "elsewhere" for one in found) else 1
 
 
+def run_audit(options: argparse.Namespace) -> int:
+    with Progress(f"auditing {options.name}"):
+        from data_export.config.load import load_named
+        from data_export.config.platform import load_platform
+        from data_export_airflow.execution.auditing import AuditRequest, audit_with_database
+        from data_export_airflow.metadata.airflow_database import airflow_database
+
+        export = load_named(options.name)
+        since = _moment(options.since, export.timezone)
+        asked = AuditRequest(since, options.full, repair=options.repair, drift=options.drift)
+        with airflow_database():
+            report = audit_with_database(options.name, export, load_platform(), asked)
+    if options.json:
+        print(as_json(report.to_dict()), file=options.out)
+    else:
+        print(*_audited(report, options), sep="\n", file=options.out)
+    return 0 if report.damaged == 0 else 1
+
+
+def _audited(report: "AuditReport", options: argparse.Namespace) -> Iterator[str]:
+    """What is damaged, what has drifted, and the counts."""
+    rows = [
+        (
+            f"{instant(one.start)} to {instant(one.end)}",
+            one.kind,
+            one.found,
+            f"{one.uri}{one.detail and f': {one.detail}'}",
+        )
+        for _, one in report.findings
+    ]
+    if rows:
+        head, *table = columns(("WINDOW (UTC)", "WHAT", "FOUND", "ADDRESS"), rows)
+        yield painted(joined(head), "dim", options.out)
+        for cells, (_, one) in zip(table, report.findings, strict=True):
+            cells[2] = painted(cells[2], "red", options.out)
+            yield joined(cells) + (f": {one.fix}" if one.fix else "")
+    for drift in report.drifts:
+        window = f"{instant(drift.start)} to {instant(drift.end)}, site {drift.site_id}"
+        counts = f"{drift.added:,} added, {drift.changed:,} changed, {drift.gone:,} gone since its delivery"
+        yield f"{window}: {drift.unknown or counts}"
+    seen = report.seen
+    looked = f"read {seen.read:,}, {_count(seen.images, 'image')}"
+    yield f"{_count(seen.objects, 'object')}, {report.damaged:,} damaged; {looked}"
+    for number, words in (
+        (seen.left, "not looked at: the time was over"),
+        (seen.elsewhere, "at another target, left out"),
+    ):
+        if number:
+            yield f"{_count(number, 'object')} {words}"
+    if report.repairs:
+        yield f"{_count(len(report.repairs), 'run')} cleared, to deliver again: {', '.join(report.repairs[:_NEWEST])}"
+    elif report.note or (report.repairable and not options.repair):
+        yield report.note or f"to deliver {_count(len(report.repairable), 'window')} again: add --repair"
+
+
 def _verdict(found: "list[Verified]", options: argparse.Namespace) -> Iterator[str]:
     """What is not as it should be, and the counts."""
     wrong = [one for one in found if not one.ok]
@@ -120,7 +204,7 @@ def _delivered(name: str, window: str | None, start: str | None, end: str | None
     Raises:
         ConfigError: Airflow knows no such export, or a date is none.
     """
-    from data_export.config.load import customer_names
+    from data_export.config.folder import customer_names
     from data_export.config.models import dag_id
     from data_export.config.problems.explain import near
     from data_export.errors import ConfigError

@@ -20,12 +20,17 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    """Also warns of limits of the queue that cost runs: they are settings, which only a person can change."""
+    from data_export_airflow.execution.checking import check_queue
     from data_export_airflow.metadata.airflow_database import airflow_database, create_pool, tasks_at_once
     from data_export_airflow.operators.base import POOLS, slots_that_fit
 
     with airflow_database():
         slots = {name: slots_that_fit(name, tasks_at_once()) for name in POOLS}
         made = {name: create_pool(name, slots[name], description) for name, (_, description) in POOLS.items()}
+    for result in check_queue():
+        if not result.ok:
+            print(f"{result.step}: {result.detail}", file=sys.stderr)
     if options.json:
         pools = [{"pool": name, "slots": slots[name], "created": created} for name, created in made.items()]
         print(as_json(pools), file=options.out)

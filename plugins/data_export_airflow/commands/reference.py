@@ -1,11 +1,15 @@
-"""The page of all commands: `python -m data_export_airflow.commands.reference` writes it anew."""
+"""The pages of all commands and of all errors: `python -m data_export_airflow.commands.reference` writes them anew."""
 
 import argparse
+from html import escape
 
+from data_export.alerts.guide import GUIDES, anchor_of
 from data_export.config.platform import ROOT
 from data_export_airflow.commands.cli import PROGRAM, parser
 
 FILE = ROOT / "docs" / "commands.md"
+ERRORS_FILE = ROOT / "docs" / "errors.md"
+ERRORS_PAGE = ROOT / "plugins" / "data_export_airflow" / "page" / "static" / "errors.html"
 _HEAD = """\
 <!-- Made by `make commands` from the commands themselves: do not edit. -->
 # Commands
@@ -30,6 +34,8 @@ second is the import of Airflow itself.
 |---|---|---|---|
 | `validate`, `new` | 0.7 | 0.2 | 0.2 |
 | `check --host-key` | 3.8 | 1.6 | 0.2 |
+| `keys new`, `sheet` of interval once | | | 0.4 |
+| `sheet` | | | 1.7 |
 | `plan`, nothing changed | 3.5 | 1.6 | 0.3 |
 | `plan`, an export added | 3.5 | 1.6 | 1.4 |
 | `run` | 4.4 | 2.1 | 2.1 |
@@ -66,5 +72,69 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
+def errors() -> str:
+    """Markdown: docs/errors.md."""
+    head = (
+        "<!-- Made by `make commands` from the errors themselves: do not edit. -->\n# Errors\n\n"
+        "The word before the colon, as in `AccessDenied: ...`, is one of these. Logs, notes of runs, the page\n"
+        "and alerts link to it as Airflow shows it, at `/data-exports/errors.html`; the anchors are the same and stay."
+    )
+    parts = [head]
+    for name, guide in GUIDES.items():
+        fix = guide.fix.format(export="NAME")
+        parts.append(f"## {name}\n\n{guide.means}\n\n- **Fails**: {guide.fails}.\n- **What to do**: {fix}")
+    return "\n\n".join(parts) + "\n"
+
+
+def errors_page() -> str:
+    """HTML: errors.html of the page, which works without a script and without signing in."""
+    parts = []
+    for name, guide in GUIDES.items():
+        fails, means, fix = map(_html, (guide.fails, guide.means, guide.fix.format(export="NAME")))
+        parts.append(
+            f'  <section class="card" id="{anchor_of(name)}" aria-labelledby="{anchor_of(name)}-title">\n'
+            f'    <h2 id="{anchor_of(name)}-title">{name}</h2>\n    <p>{means}</p>\n'
+            f"    <dl><dt>Fails</dt><dd>{fails}</dd><dt>What to do</dt><dd>{fix}</dd></dl>\n  </section>"
+        )
+    links = " ".join(f'<a href="#{anchor_of(name)}">{name}</a>' for name in GUIDES)
+    return _PAGE.format(links=links, sections="\n".join(parts))
+
+
+def _html(text: str) -> str:
+    parts = escape(text).split("`")  # every other one is code
+    return "".join(f"<code>{part}</code>" if number % 2 else part for number, part in enumerate(parts))
+
+
+_PAGE = """\
+<!doctype html>
+<!-- Made by `make commands` from the errors themselves: do not edit. -->
+<html lang="en">
+<head>
+  <meta charset="utf-8">
+  <meta name="viewport" content="width=device-width, initial-scale=1">
+  <title>Data exports: errors</title>
+  <script src="js/theme.js"></script>
+  <link rel="stylesheet" href="css/base.css">
+  <link rel="stylesheet" href="css/export.css">
+  <link rel="icon" href="icon.svg">
+</head>
+<body>
+  <header class="page-head">
+    <h1>Data exports: errors</h1>
+    <nav aria-label="Views"><a href="./">Exports</a><a href="fleet.html">Fleet</a></nav>
+  </header>
+  <main class="errors">
+  <p>The word before the colon, as in <code>AccessDenied: ...</code>, is one of these.</p>
+  <p class="all">{links}</p>
+{sections}
+  </main>
+  <script type="module" src="js/errors.js"></script>
+</body>
+</html>
+"""
+
+
 if __name__ == "__main__":
     FILE.write_text(reference(), encoding="utf-8")
+    ERRORS_FILE.write_text(errors(), encoding="utf-8")
+    ERRORS_PAGE.write_text(errors_page(), encoding="utf-8")

@@ -65,7 +65,7 @@ def _named(names: Iterable[str], exports: list[dict[str, Any]]) -> list[dict[str
     Raises:
         ConfigError: Airflow knows no export of that name.
     """
-    from data_export.config.load import customer_names
+    from data_export.config.folder import customer_names
     from data_export.config.problems.explain import near
     from data_export.errors import ConfigError
 

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence, Set
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 from airflow.sdk import DAG, Param, get_parsing_context
 
-from data_export.config.load import file_of, load_customers, owner_in
+from data_export.config.folder import file_of
+from data_export.config.load import load_customers, owner_in
 from data_export.config.models import CustomerExport, dag_id
 from data_export.config.platform import customers_dir, load_platform, shown
 from data_export.config.sections import LimitSettings
@@ -192,7 +194,7 @@ def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) ->
         f"- **Target**: {export.connector_config.describe()}",
         f"- **Images**: {'copied next to the data' if export.export_images else 'not exported'}",
         f"- **Windows**: {export.interval}, from {export.start_date}{until}, cut in {export.timezone}",
-        f"- **Sites**: {', '.join(f'`{site}`' for site in export.sites)}",
+        f"- **Sites**: {', '.join(_as_site(export, site) for site in export.sites)}",
         f"- **Owner**: {as_code(export.owner) if export.owner else 'nobody but the list of platform.yaml'}",
         f"- **Customer file**: `{shown(customers_dir() / f'{name}.yaml')}`",
         f"- **Configuration**: {as_code(_settings(export), 2000)}",
@@ -208,6 +210,11 @@ def describe(name: str, export: CustomerExport, problems: Sequence[str] = ()) ->
         "is in no window: the watch alerts about it, and *Trigger* with `from` and `to` exports it.",
     ]
     return "\n".join(lines)
+
+
+def _as_site(export: CustomerExport, site: UUID) -> str:
+    name = export.site_label(site)
+    return f"`{site}`" if name == str(site) else f"{as_code(name)} (`{site}`)"
 
 
 def _settings(export: CustomerExport) -> str:

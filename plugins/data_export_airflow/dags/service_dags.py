@@ -1,4 +1,4 @@
-"""The DAGs of the service itself: the check, from the workers' network with their keys, watch and maintenance."""
+"""The DAGs of the service itself: the check, from the workers' network with their keys, watch, audit, maintenance."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -7,13 +7,15 @@ from typing import Any
 from airflow.sdk import DAG, Param, get_current_context, task
 
 from data_export.config.fields import NAME
-from data_export.config.load import customer_names
+from data_export.config.folder import customer_names
 from data_export.config.platform import PlatformSettings, load_platform
-from data_export.config.sections import AlertSettings, MaintenanceSettings
+from data_export.config.sections import AlertSettings, AuditSettings, MaintenanceSettings
 from data_export.errors import CheckFailed, ConfigError
-from data_export_airflow.alerting.callbacks import MAINTENANCE_DAG, on_failure
+from data_export_airflow.alerting.callbacks import AUDIT_DAG, MAINTENANCE_DAG, on_failure
+from data_export_airflow.operators.base import DELIVERY_POOL
 from data_export_airflow.operators.service import (
     MAINTENANCE_STEPS,
+    AuditExportsOperator,
     CheckExportOperator,
     MaintenanceOperator,
     SendNoticesOperator,
@@ -23,6 +25,7 @@ from data_export_airflow.operators.service import (
 
 CHECK_DAG, CHECK_TASK = "data_export_check", "check"
 WATCH_DAG, WATCH_TASK = "data_export_watch", "look"
+AUDIT_TASK = "audit"
 _MOST_SHOWN = 500  # more make a list that nobody reads, stored anew whenever a file comes or goes
 _MOST = 1024  # Airflow's core.max_map_length: more would fail without a word of why
 _DOC = """Tries everything that an export needs (source, staging, images, target or mail), and leaves nothing behind.
@@ -108,6 +111,66 @@ def build_maintenance_dag() -> DAG:
         for step in MAINTENANCE_STEPS:
             MaintenanceOperator(task_id=step, step=step, on_failure_callback=on_failure)
     return dag
+
+
+_DOC = """Looks, as often as `audit.schedule` of platform.yaml says, whether what was delivered is still at the targets:
+by a listing and a sample, or everything with `full`. It reads only. With `repair` it clears the runs of damaged
+windows, so that they deliver again; with `drift` it counts what the source has changed since. The page *Data exports*
+shows what it found, and `report` alerts the owners, once for each finding."""
+
+
+def build_audit_dag() -> DAG:
+    """`list_exports`, then `audit` for each, or for some where Airflow cannot map over so many, then `report`."""
+    flag: dict[str, Any] = {"type": ["null", "boolean"]}
+    with DAG(
+        AUDIT_DAG,
+        schedule=_setting(lambda settings: settings.audit.schedule, AuditSettings().schedule),
+        start_date=datetime(2025, 1, 1),  # noqa: DTZ001 - Airflow reads it as UTC
+        catchup=False,
+        max_active_runs=1,
+        max_active_tasks=4,  # it is never in a hurry
+        is_paused_upon_creation=False,
+        tags={"data-export", "audit"},
+        doc_md=_DOC,
+        params={
+            "export": _which_export(),
+            "since": Param(None, type=["null", "string"], description="delivered since; empty: audit.days"),
+            "full": Param(False, type="boolean", description="read every file and look at every image"),
+            "repair": Param(None, **flag, description="run damaged windows again; empty: as the settings say"),
+            "drift": Param(None, **flag, description="compare with the source; empty: as the settings say"),
+        },
+    ) as dag:
+        batches: Any = task(task_id="list_exports")(_list_audited)()
+        asked = {name: f"{{{{ params.{name} }}}}" for name in ("since", "full", "repair", "drift")}
+        audits: Any = AuditExportsOperator.partial(
+            task_id=AUDIT_TASK, pool=DELIVERY_POOL, on_failure_callback=on_failure, **asked
+        ).expand(exports=batches)
+        task(task_id="report", trigger_rule="all_done")(_report_audit)(audits.output)
+    return dag
+
+
+def _list_audited() -> list[list[str]]:
+    """One export each, so that the grid shows them one by one, or more in each where there are too many."""
+    from data_export.config.load import load_customers
+
+    wanted, settings = get_current_context()["params"]["export"], load_platform().audit
+    exports = load_customers().exports
+    chosen = [
+        name
+        for name, export in sorted(exports.items())
+        if name == wanted
+        or (not wanted and export.enabled and (export.audit.over(settings) if export.audit else settings).enabled)
+    ]
+    if wanted and not chosen:
+        raise ConfigError(f"there is no export {checked_name(wanted)}, or its file is broken: correct the name")
+    return [chosen[first::_MOST] for first in range(min(_MOST, len(chosen)))]
+
+
+def _report_audit(audited: Any) -> list[str]:
+    from data_export_airflow.alerting.watch import report_audit  # late: parsing a DAG does not need it
+
+    found = {name: one for each in audited[:] for name, one in (each or {}).items()}
+    return report_audit({**get_current_context()}, found)
 
 
 def _setting(choose: Callable[[PlatformSettings], str], default: str) -> str:

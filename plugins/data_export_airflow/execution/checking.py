@@ -1,5 +1,6 @@
 """Checks an export before its first window: the core's steps with clients from Airflow connections."""
 
+import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -91,6 +92,7 @@ def _steps(name: str, export: AnyExport, settings: PlatformSettings, shared: Sha
     yield from _notices(name, export, settings)
     yield from _alerts(export, settings)
     yield _Step("pools", "pools", check_pools)
+    yield _Step("queue", "queue", check_queue)
 
 
 def _files(name: str, export: AnyExport, settings: PlatformSettings) -> list[CheckResult]:
@@ -212,3 +214,30 @@ def check_pools() -> list[CheckResult]:
             continue
         results.append(CheckResult(f"pool {name}", False, told))
     return results
+
+
+#: A lost queue is noticed this soon, and workers may be away this long.
+_QUEUE_LOST_SECONDS, _WORKERS_AWAY_HOURS = 600, 24
+
+
+def check_queue() -> list[CheckResult]:
+    """Whether the loss of the workers' queue is noticed soon, and tasks outlive workers that are away for a day.
+
+    A task that waited that long counts as failed, whatever its retries say. Without a queue there is no result.
+    """
+    from data_export_airflow.metadata.airflow_database import queue_limits
+
+    if (limits := queue_limits()) is None:
+        return []
+    seconds, times = limits
+    needed = math.ceil(_WORKERS_AWAY_HOURS * 3600 / seconds)
+    if seconds > _QUEUE_LOST_SECONDS:
+        told = f"a lost message is noticed only after {seconds:.0f} s: set [scheduler] task_queued_timeout to 180"
+    elif times < needed:
+        told = (
+            f"tasks that no worker begins within {seconds * (times + 1) / 60:.0f} minutes are failed, whatever their "
+            f"retries: set [scheduler] num_stuck_in_queued_retries to {needed} or more, for a day"
+        )
+    else:
+        return [CheckResult("queue", True, f"a lost message is noticed after {seconds:.0f} s")]
+    return [CheckResult("queue", False, told)]

@@ -91,10 +91,11 @@ class Steps:
             if self.plan.export.delivery_receipt:
                 receipt = deliver_receipts(self.plan, receipt, target, staging)
             if self.plan.export.manifest:
-                deliver_manifest(self.plan, receipt, self._target())
+                manifest = deliver_manifest(self.plan, receipt, self._target())
+                receipt = receipt.model_copy(update={"documents": (*receipt.documents, manifest)})
         clean_up(self.plan, receipt, self.settings, staging, now)
         if self.plan.export.on_delivery:
-            asyncio.run(record(receipt, self._staging(), now))
+            asyncio.run(record(receipt, self._staging(), now, self.plan.export.timezone))
         return receipt
 
     def notify(self) -> int:
@@ -135,7 +136,7 @@ def notice_means(name: str, settings: PlatformSettings) -> Means:
     def connect() -> smtplib.SMTP:  # late: a webhook alone needs no mail server
         return smtp_factory(settings.mail.smtp_conn_id)()
 
-    return Means(settings.mail.sender, connect, secret, settings.network.private_webhooks)
+    return Means(settings.mail, connect, secret, settings.network.private_webhooks)
 
 
 def send_left_of_all(settings: PlatformSettings, now: datetime) -> None:

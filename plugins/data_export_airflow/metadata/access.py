@@ -11,6 +11,7 @@ from airflow.models.dag import DagModel
 from fastapi import Depends, HTTPException
 
 from data_export.config.models import name_of
+from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.dags.service_dags import CHECK_DAG
 
 
@@ -72,9 +73,10 @@ def _is_export(_: GetUserDep, dag_id: str) -> None:
 #: For routes of one export: 404 where the path names none, 403 where its runs are not for this user.
 of_an_export = [Depends(_is_export), Depends(requires_access_dag("GET", DagAccessEntity.RUN))]
 may_read_receipts = Depends(requires_access_asset("GET"))
-may_read_checks = [
-    Depends(requires_access_dag("GET", entity, CHECK_DAG)) for entity in (DagAccessEntity.RUN, DagAccessEntity.XCOM)
-]
+may_read_checks, may_read_audits = (
+    [Depends(requires_access_dag("GET", entity, dag)) for entity in (DagAccessEntity.RUN, DagAccessEntity.XCOM)]
+    for dag in (CHECK_DAG, AUDIT_DAG)
+)
 
 
 def forbid_unless(may: bool, what: str) -> None:

@@ -88,6 +88,16 @@ def tasks_at_once() -> int:
     return int(conf.getint("core", "parallelism"))
 
 
+def queue_limits() -> tuple[float, int] | None:
+    """Seconds after which a task that no worker has begun is queued anew, and how often; None without a queue."""
+    from airflow.configuration import conf
+
+    if "Celery" not in conf.get_mandatory_value("core", "executor"):
+        return None
+    seconds = conf.getfloat("scheduler", "task_queued_timeout")
+    return seconds, int(conf.getint("scheduler", "num_stuck_in_queued_retries"))
+
+
 def create_pool(name: str, slots: int, description: str) -> bool:
     """Whether the pool was made; one that is there stays as it is, with the slots that somebody may have changed."""
     from airflow.models.pool import Pool

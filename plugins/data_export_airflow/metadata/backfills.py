@@ -1,4 +1,4 @@
-"""Airflow's backfills: which are under way, what one would run, and making it."""
+"""Airflow's backfills: which are under way, what one would run, and making it; and having one window run again."""
 
 from datetime import datetime
 from typing import Any, NamedTuple
@@ -110,6 +110,50 @@ def create(
     except (AirflowException, ValueError) as error:
         raise ConfigError(str(error)) from None
     return backfill.id
+
+
+def is_under_way(session: Session, dag_id: str, window: ExportWindow) -> bool:
+    """Whether the window's own run is not over."""
+    own = (DagRun.dag_id == dag_id, DagRun.logical_date == window.start, DagRun._state.in_(_ACTIVE))
+    return session.scalar(select(DagRun.id).where(*own).limit(1)) is not None
+
+
+def run_again(dag_id: str, window: ExportWindow, of_dag: str, run_id: str) -> str | None:
+    """Clears the run that delivered a window, or makes one where Airflow has forgotten it or it was another DAG's.
+
+    Returns the run's id; None where it is not over. As `TaskRuns.run_again`, for who may ask the database.
+    """
+    # late: loading it takes a second
+    from airflow.api.common.trigger_dag import trigger_dag
+    from airflow.api_fastapi.common.dagbag import create_dag_bag, get_dag_for_run, resolve_run_on_latest_version
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    fresh = f"audit__{window.stamp}"
+    with create_session() as session:
+        found = {
+            run.run_id: run
+            for run in session.scalars(
+                select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id.in_([run_id, fresh]))
+            )
+        }
+        run = (found.get(run_id) if of_dag == dag_id else None) or found.get(fresh)
+        if run is None:
+            conf = {"from": window.start.isoformat(), "to": window.end.isoformat()}
+            trigger_dag(
+                dag_id,
+                run_id=fresh,
+                conf=conf,
+                session=session,
+                run_type=DagRunType.MANUAL,
+                triggered_by=DagRunTriggeredByType.CLI,
+            )
+            return fresh
+        if run._state in _ACTIVE:
+            return None
+        dag = get_dag_for_run(create_dag_bag(), dag_run=run, session=session)
+        latest = resolve_run_on_latest_version(None, dag_id, session)
+        dag.clear(run_id=run.run_id, run_on_latest_version=latest, session=session)
+        return str(run.run_id)
 
 
 def is_paused(session: Session, dag_id: str) -> bool:

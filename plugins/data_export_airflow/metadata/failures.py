@@ -1,8 +1,9 @@
-"""What went wrong: why runs failed, which customer files are broken, and what checks found.
+"""What went wrong: why runs failed, which customer files are broken, and what checks and audits found.
 
 Why a run failed is in the errors that the workers kept (`data_export_airflow.alerting.listeners`). Broken files are in
-the import error of `dags/config_errors.py`, as the dag-processor last reported them. It is read, not the files: it
-costs nothing at 5,000 files, agrees with what Airflow runs, and works where the API server has no customer files.
+the import errors of their names and of `dags/config_errors.py`, as the dag-processor last reported them. These are
+read, not the files: that costs nothing at 5,000 files, agrees with what Airflow runs, and works where the API server
+has no customer files.
 """
 
 import re
@@ -17,17 +18,17 @@ from airflow.models.dag import DagModel
 from airflow.models.dagrun import DagRun
 from airflow.models.errors import ParseImportError
 from airflow.models.taskinstance import TaskInstance
-from airflow.models.xcom import XComModel
-from sqlalchemy import Select, select
+from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
-from data_export import errors
+from data_export.alerts.guide import GUIDES, anchor_of
 from data_export.config.fields import SUFFIXES, name_meant
 from data_export.config.models import dag_id as dag_id_of
 from data_export.config.models import name_of
 from data_export.wording import harmless
-from data_export_airflow.alerting.callbacks import FAILURE
-from data_export_airflow.dags.service_dags import CHECK_DAG, CHECK_TASK
+from data_export_airflow.alerting.callbacks import AUDIT_DAG, FAILURE
+from data_export_airflow.dags.service_dags import AUDIT_TASK, CHECK_DAG, CHECK_TASK
 from data_export_airflow.metadata.exports import bound, ours
 
 NO_REASON = "no reason kept: the worker was lost, the task timed out, or somebody marked it failed"
@@ -78,7 +79,8 @@ def by_reason(found: list[Failure]) -> list[dict[str, Any]]:
     return [
         {
             "error": error,
-            "meaning": _meaning(error),
+            "meaning": GUIDES[error].means if error in GUIDES else "",
+            "anchor": anchor_of(error),
             "runs": len({(failure.dag_id, failure.run_id) for failure in group}),
             "exports": len({failure.dag_id for failure in group}),
             "examples": [
@@ -127,12 +129,6 @@ def _failure(row: Any) -> Failure:
     return Failure(row.dag_id, row.run_id, row.end_date, start, row.task_id, error, message)
 
 
-def _meaning(error: str) -> str:
-    """The first line of the error's own description; empty for errors that are not the service's."""
-    kind = getattr(errors, error, None)
-    return (kind.__doc__ or "").partition("\n")[0] if isinstance(kind, type) else ""
-
-
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One line of the report; `dag_id` is None where it is about the folder."""
@@ -145,9 +141,9 @@ class Problem:
 
 def problems(session: Session) -> list[Problem]:
     """Every problem, in order of files."""
-    texts = session.scalars(
-        select(ParseImportError.stacktrace).where(ParseImportError.filename.endswith(SOURCE_FILE, autoescape=True))
-    )
+    names = (SOURCE_FILE, *(f"{suffix}.py" for suffix in SUFFIXES))
+    is_ours = or_(*(ParseImportError.filename.endswith(name, autoescape=True) for name in names))
+    texts = session.scalars(select(ParseImportError.stacktrace).where(is_ours).order_by(ParseImportError.filename))
     return [problem for text in texts for problem in parse(text or "")]
 
 
@@ -176,6 +172,36 @@ def last_check(session: Session, name: str) -> dict[str, Any]:
         and {"run_id": found.run_id, "map_index": found.map_index, "at": found.timestamp, **found.value},
         "running": _is_running(session, name),
     }
+
+
+def last_audit(session: Session, name: str) -> dict[str, Any] | None:
+    """The newest result of `data_export_audit` for an export; None where it was never audited."""
+    found = session.execute(
+        select(XComModel.run_id, XComModel.map_index, XComModel.value)
+        .where(XComModel.key == name, XComModel.dag_id == AUDIT_DAG, XComModel.task_id == AUDIT_TASK)
+        .order_by(XComModel.timestamp.desc())
+        .limit(1)
+    ).first()
+    return {"run_id": found.run_id, "map_index": found.map_index, **found.value} if found else None
+
+
+def audits(session: Session) -> dict[str, str]:
+    """By export, in words, what its last audit found missing or damaged; without those that are as they were."""
+    ours_only = (XComModel.dag_id == AUDIT_DAG, XComModel.task_id == AUDIT_TASK, XComModel.key != XCOM_RETURN_KEY)
+    newest = select(XComModel.key, func.max(XComModel.timestamp).label("at")).where(*ours_only).group_by(XComModel.key)
+    last = newest.subquery()
+    columns = (XComModel.key, *(XComModel.value[name].label(name) for name in ("at", "damaged", "repairs")))
+    rows = session.execute(
+        select(*columns)
+        .join(last, (XComModel.key == last.c.key) & (XComModel.timestamp == last.c.at))
+        .where(*ours_only)
+    )
+    return {row.key: _in_words(row.at, row.damaged, row.repairs) for row in rows if row.damaged}
+
+
+def _in_words(at: str, damaged: int, repairs: int) -> str:
+    again = f", {repairs:,} run{'s' * (repairs != 1)} cleared to repair" if repairs else ""
+    return f"the audit of {at[:10]} found {damaged:,} missing or damaged{again}"
 
 
 def can_check(session: Session) -> bool:

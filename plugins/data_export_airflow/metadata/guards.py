@@ -16,7 +16,7 @@ from sqlalchemy.orm import Mapper, Session, object_session
 
 from data_export.config.models import name_of
 from data_export.errors import ConfigError
-from data_export_airflow.alerting.listeners import LONGEST_NOTE, RETRYING, is_ours
+from data_export_airflow.alerting.listeners import RETRYING, as_note, is_ours
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
 log = logging.getLogger(__name__)
@@ -127,6 +127,6 @@ def note_retry(dag_id: str, run_id: str) -> None:
             retry = retries(session, dag_id).get((dag_id, run_id))
             run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
             if retry is not None and run is not None and is_ours(run.note):
-                run.note = f"{RETRYING}{retry.words}"[:LONGEST_NOTE]
+                run.note = as_note(RETRYING, retry.words)
     except Exception:
         log.exception("%s, run %s: the note that a task is tried again cannot be written", dag_id, run_id)

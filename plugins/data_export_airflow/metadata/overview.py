@@ -13,7 +13,7 @@ from data_export.delivery.registry import kinds
 from data_export.wording import duration_in_words
 from data_export_airflow.dags.factory import INVALID_TAG
 from data_export_airflow.metadata.exports import Newest, newest, ranges_by_hand
-from data_export_airflow.metadata.failures import problems, reasons
+from data_export_airflow.metadata.failures import audits, problems, reasons
 from data_export_airflow.metadata.late import Lateness, LateNow, Retry, late_now, retries
 from data_export_airflow.metadata.missing import Missing, MissingWindows
 from data_export_airflow.metadata.receipts import Delivery, Receipts, RunKey
@@ -104,7 +104,12 @@ def standing(session: Session, now: datetime) -> tuple[list[dict[str, Any]], str
         if problem.dag_id is not None:
             line = "" if problem.line is None else f":{problem.line}"
             broken.setdefault(problem.dag_id, f"{problem.file}{line}: {problem.message}")
-    known = {row.dag_id: with_delivery(row, delivered) | {"reason": _reason(session, row, broken)} for row in rows}
+    damaged = audits(session)
+    known = {
+        row.dag_id: with_delivery(row, delivered)
+        | {"reason": _reason(session, row, broken) or damaged.get(row.name), "audit": damaged.get(row.name)}
+        for row in rows
+    }
     for dag_id in broken.keys() - known:
         nothing = {key: None for key in (*_OF_DAG, *OF_RUNS, "delivered_at", "totals") if key != "delivered_key"}
         known[dag_id] = nothing | {
@@ -112,6 +117,7 @@ def standing(session: Session, now: datetime) -> tuple[list[dict[str, Any]], str
             "name": name_of(dag_id),
             "state": "broken",
             "reason": broken[dag_id],
+            "audit": None,
         }
     return sorted(known.values(), key=lambda row: str(row["name"])), late_unknown
 

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session
 
 from data_export.config.models import name_of
+from data_export.pipeline.expected import Delivery as DeliveredBy
 from data_export_airflow.metadata.assets import asset_of
 
 PREFIX = "data_export__"
@@ -129,6 +130,21 @@ def of_windows(
     for begin in range(0, len(ordered), _READ):
         some = receipts(session, ordered[begin : begin + _READ])
         yield from (some[event_id] for event_id in ordered[begin : begin + _READ])
+
+
+def newest_first(session: Session, dag_id: str, since: datetime) -> Iterator[DeliveredBy]:
+    """Every receipt since a moment, also earlier ones of the same window, with the run that brought it."""
+    statement = (
+        select(AssetEvent.id)
+        .where(AssetEvent.asset_id.in_(_assets(dag_id)), AssetEvent.timestamp >= since)
+        .order_by(AssetEvent.timestamp.desc())
+    )
+    ids = [*session.scalars(statement)]
+    columns = select(AssetEvent.id, AssetEvent.extra, AssetEvent.source_dag_id, AssetEvent.source_run_id)
+    for begin in range(0, len(ids), _READ):
+        rows = {row.id: row for row in session.execute(columns.where(AssetEvent.id.in_(ids[begin : begin + _READ])))}
+        for row in (rows[id_] for id_ in ids[begin : begin + _READ] if id_ in rows):
+            yield DeliveredBy(row.extra or {}, row.source_dag_id or "", row.source_run_id or "")
 
 
 def _assets(dag_id: str) -> Any:

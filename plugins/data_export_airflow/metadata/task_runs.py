@@ -1,20 +1,25 @@
 """What a task may ask Airflow about the runs of other DAGs."""
 
 from collections.abc import Collection, Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import TriggerDagRun
 from airflow.sdk.execution_time.context import InletEventsAccessor
 
 from data_export.alerts.watch import RunState, Standing
 from data_export.config.models import dag_id
 from data_export.config.precedence import LastDelivery
+from data_export.pipeline.expected import Delivery
 from data_export.window import ExportWindow
 from data_export_airflow.metadata.assets import asset_of
 
 _NOT_FOUND = 404
 _EVENTS = 100
+_RECEIPTS = 20  # whole receipts at once: one may list a thousand sites
+_TICK = timedelta(microseconds=1)
 
 
 class TaskRuns:
@@ -58,6 +63,51 @@ class TaskRuns:
         events = InletEventsAccessor(asset_name=asset.name, asset_uri=asset.uri).limit(1)
         newest = next((event.extra for event in events.ascending(False)), None)
         return LastDelivery.of(newest, next(iter(events.ascending())).timestamp) if newest else None
+
+    def receipts(self, export: str, since: datetime) -> Iterator[Delivery]:
+        """What was delivered since, the newest first; a few receipts are held at once."""
+        asset = asset_of(export)
+        events = InletEventsAccessor(asset_name=asset.name, asset_uri=asset.uri).limit(_RECEIPTS).ascending(False)
+        events, before = events.after(since.isoformat()), None
+        while True:
+            found = list(events)
+            for event in found:
+                yield Delivery(event.extra or {}, event.source_dag_id or "", event.source_run_id or "")
+            if len(found) < _RECEIPTS:
+                return
+            # Inclusive: as many events at one instant as are asked for at once would be found for ever.
+            before = found[-1].timestamp if found[-1].timestamp != before else found[-1].timestamp - _TICK
+            events = events.before(before.isoformat())
+
+    def run_again(self, export: str, window: ExportWindow, of_dag: str, run_id: str) -> str | None:
+        """Has Airflow run a window again, as a person would: clears the run that delivered it.
+
+        A run that Airflow has forgotten, or that was of another DAG, gets a new one of the export's own, for this
+        range. Returns the run's id; None where the window's run is not over.
+
+        Raises:
+            AirflowRuntimeError: Airflow refuses.
+        """
+        own, fresh = dag_id(export), f"audit__{window.stamp}"
+        for one in (run_id, fresh) if of_dag == own and run_id else (fresh,):
+            state = self._state_of(own, one)
+            if state in ("queued", "running"):
+                return None
+            if state is not None or one == fresh:
+                conf = {"from": window.start.isoformat(), "to": window.end.isoformat()} if state is None else None
+                ask = TriggerDagRun(dag_id=own, run_id=one, conf=conf, reset_dag_run=True, logical_date=None)
+                task_runner.SUPERVISOR_COMMS.send(ask)
+                return one
+        raise AssertionError("unreachable: the last is made anew")
+
+    def _state_of(self, of_dag: str, run_id: str) -> str | None:
+        """None where Airflow has no such run."""
+        try:
+            return str(self._ti.get_dagrun_state(of_dag, run_id))
+        except AirflowRuntimeError as error:
+            if (error.error.detail or {}).get("status_code") == _NOT_FOUND:
+                return None
+            raise
 
     def _count(self, export: str, window: ExportWindow, state: str) -> int:
         return int(self._ti.get_dr_count(dag_id(export), logical_dates=[window.start], states=[state]))

@@ -3,7 +3,12 @@
 from data_export_airflow.operators.close import CloseExportOperator, NotifyOperator
 from data_export_airflow.operators.deliver_file import DeliverFileOperator
 from data_export_airflow.operators.prepare import PrepareExportOperator
-from data_export_airflow.operators.service import CheckExportOperator, SendNoticesOperator, WatchExportsOperator
+from data_export_airflow.operators.service import (
+    CheckExportOperator,
+    MaintenanceOperator,
+    SendNoticesOperator,
+    WatchExportsOperator,
+)
 from data_export_airflow.operators.site import (
     CopyImagesOperator,
     DeliverOperator,
@@ -19,6 +24,7 @@ __all__ = [
     "DeliverFileOperator",
     "DeliverOperator",
     "ExtractOperator",
+    "MaintenanceOperator",
     "NotifyOperator",
     "PrepareExportOperator",
     "SendNoticesOperator",

@@ -3,15 +3,16 @@
 import random
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, RetryDecision, RetryPolicy
 from airflow.sdk.definitions.context import Context
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
-from data_export.config.models import name_of
-from data_export.config.problems.problems import BrokenFile
+from data_export.alerts.guide import kind_of
+from data_export.config.models import dag_id, name_of
+from data_export.config.problems.problems import BrokenFile, MissingFile
 from data_export.errors import PermanentError, TransientError
 from data_export.wording import harmless
 from data_export_airflow.operators.links import ExportPageLink
@@ -50,7 +51,9 @@ class ExportRetryPolicy(RetryPolicy):
     """Permanent faults fail at once; transient ones wait twice as long each time, with jitter; others as Airflow does.
 
     A customer file that broke a moment ago counts as transient: it may be half written, and a backfill must not lose
-    windows to that. A task that runs into its time limit is tried once more: what it has delivered is not sent again.
+    windows to that. So does one that is missing, in the export's own DAG, which goes a moment later if the file was
+    removed: its run then waits, and goes on when the file is back. A task that runs into its time limit is tried once
+    more: what it has delivered is not sent again.
 
     After a clear, tries and time limits count from the start again; Airflow's own `try_number` goes on counting.
     The reason, class and line of the error, is logged and kept on the task instance, from where the page and the run's
@@ -61,15 +64,15 @@ class ExportRetryPolicy(RetryPolicy):
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        half_written = isinstance(exception, BrokenFile) and _is_being_edited(exception)
-        if isinstance(exception, PermanentError) and not half_written:
+        changing = _is_being_edited(exception) or _was_just_there(exception, context)
+        if isinstance(exception, PermanentError) and not changing:
             return RetryDecision.fail(reason=str(exception))
         first = _first_try(try_number, max_tries, context)
-        if isinstance(exception, TransientError) or half_written:
+        if isinstance(exception, TransientError) or changing:
             # Bounded before the power: a DAG of one's own may have thousands of retries.
             longest = min(_FIRST * 2 ** min(try_number - first, 16), _LONGEST)
             delay = longest * random.uniform(0.5, 1)  # noqa: S311 - jitter keeps many tasks from returning at once
-            return RetryDecision.retry(delay=delay, reason=f"{type(exception).__name__}: {harmless(exception, 2000)}")
+            return RetryDecision.retry(delay=delay, reason=f"{kind_of(exception)}: {harmless(exception, 2000)}")
         if isinstance(exception, AirflowTaskTimeout) and _timed_out_before(first, try_number, context):
             return RetryDecision.fail(reason="the task ran into its time limit a second time")
         return RetryDecision.default()
@@ -90,10 +93,17 @@ def _timed_out_before(first: int, try_number: int, context: Context | None) -> b
     return isinstance(before, int) and first <= before < try_number
 
 
-def _is_being_edited(broken: BrokenFile) -> bool:
-    """Whether one of its files changed within the last minutes; not one that is missing, nor one of the future."""
+def _was_just_there(exception: BaseException, context: Context | None) -> bool:
+    """Whether it is a missing customer file, in the DAG that Airflow has from this file."""
+    return isinstance(exception, MissingFile) and context is not None and context["ti"].dag_id == dag_id(exception.name)
+
+
+def _is_being_edited(exception: BaseException) -> bool:
+    """Whether a file that broke changed within the last minutes; not one of the future."""
+    if not isinstance(exception, BrokenFile):
+        return False
     try:
-        changed = max(problem.path.stat().st_mtime for problem in broken.problems)
+        changed = max(problem.path.stat().st_mtime for problem in exception.problems)
     except OSError:
         return False
     return abs(time.time() - changed) < _EDITED.total_seconds()
@@ -179,6 +189,7 @@ class PlannedOperator(ExportOperator):
         super().__init__(**kwargs)
         self.plan = plan
         self.shown_export = ""
+        self.shown_until: datetime | None = None
 
     def steps(self, context: Context) -> "SealedSteps":
         """The steps of the run that signed this plan.
@@ -191,4 +202,5 @@ class PlannedOperator(ExportOperator):
 
         steps = SealedSteps(self.plan, {**context})
         self.shown_export = steps.plan.name if name_of(context["ti"].dag_id) == steps.plan.name else ""
+        self.shown_until = steps.plan.window.end
         return steps

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import Asset
 
-from data_export_airflow.alerting.callbacks import tell_left_out
+from data_export_airflow.alerting.callbacks import tell_left_out, tell_recovered
 from data_export_airflow.operators.base import PlannedOperator, Result
+from data_export_airflow.operators.links import ExportPageLink, FilesLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,6 +25,7 @@ class CloseExportOperator(PlannedOperator):
 
     template_fields: Sequence[str] = (*PlannedOperator.template_fields, "sites")
     template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json", "sites": "json"}
+    operator_extra_links = (FilesLink(), ExportPageLink())
 
     def __init__(self, *, plan: Any, sites: Any, **kwargs: Any) -> None:
         super().__init__(plan=plan, **kwargs)
@@ -35,12 +37,14 @@ class CloseExportOperator(PlannedOperator):
         results = [self.sites] if isinstance(self.sites, dict) else self.sites
         receipt = steps.close(results)
         tell_left_out({**context}, receipt, steps.plan.staging_prefix)
+        tell_recovered({**context}, steps.plan.window)
         place = steps.plan.export.connector_config.identity()
         record = {
             "summary": receipt.summary(),
             "totals": {**receipt.totals()},
             "place": place,
             "console": steps.has_console,
+            "documents": [document.to_dict() for document in receipt.documents],
         }
         for outlet in self.outlets:
             if isinstance(outlet, Asset):

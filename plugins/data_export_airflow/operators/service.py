@@ -1,14 +1,16 @@
-"""The bodies of the DAGs of the service itself: the check of exports, the watch for late windows, maintenance."""
+"""The bodies of the DAGs of the service itself: the check of exports, the watch for late windows, the audit of what was
+delivered, maintenance."""
 
 import logging
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
 from data_export.config.fields import NAME, quoted
 from data_export.errors import CheckFailed, ConfigError
+from data_export_airflow.alerting.callbacks import tell_recovered
 from data_export_airflow.operators.base import ExportOperator
 from data_export_airflow.operators.links import ExportPageLink
 
@@ -122,7 +124,9 @@ class WatchExportsOperator(ExportOperator):
     def execute(self, context: "Context") -> dict[str, Any]:
         from data_export_airflow.alerting.watch import watch  # late: parsing a DAG needs none of it
 
-        return {**watch({**context})}
+        found = {**watch({**context})}
+        tell_recovered({**context})
+        return found
 
 
 #: What `MaintenanceOperator` can do, in this order.
@@ -168,6 +172,61 @@ class MaintenanceOperator(ExportOperator):
         return done
 
 
+class AuditExportsOperator(ExportOperator):
+    """Looks at what exports have delivered, one after the other: is it at the target, and as it was delivered?
+
+    Reads only. Returns, by export, what an alert says; the whole result is the XCom of the export's name, which the
+    page and `status` show. A target that cannot be reached fails nothing: the result says so.
+
+    :param exports: names of customer files, without folder and suffix (templated)
+    :param since: looks at what was delivered since then; empty: as the settings say (templated)
+    :param full: reads every file and looks at every image, not only a sample (templated)
+    :param repair: has Airflow run the damaged windows again; empty: as the settings say (templated)
+    :param drift: extracts windows again and counts what the source has changed since; empty: as the settings say
+        (templated)
+    """
+
+    template_fields: Sequence[str] = ("exports", "since", "full", "repair", "drift")
+
+    def __init__(
+        self,
+        *,
+        exports: Any,
+        since: Any = None,
+        full: Any = False,
+        repair: Any = None,
+        drift: Any = None,
+        retries: int | None = 1,
+        map_index_template: str | None = "{{ task.exports[0] }}",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(retries=retries, map_index_template=map_index_template, **kwargs)
+        self.exports, self.since, self.full, self.repair, self.drift = exports, since, full, repair, drift
+
+    def execute(self, context: "Context") -> dict[str, dict[str, Any]]:
+        from data_export_airflow.execution.auditing import AuditRequest, audit_in_task  # late: parsing needs none of it
+
+        since, flags = _given(self.since), [_flag(each) for each in (self.full, self.repair, self.drift)]
+        asked = AuditRequest(since, bool(flags[0]), flags[1], flags[2])
+        return {name: audit_in_task(checked_name(name), asked, context["ti"]) for name in self.exports}
+
+
+def _given(since: Any) -> datetime | None:
+    text = str(since or "")
+    try:
+        found = None if text in ("", "None") else datetime.fromisoformat(text)
+    except ValueError:
+        raise ConfigError(f"since={quoted(text)} is not an instant: write e.g. 2025-03-16") from None
+    return found and (found if found.tzinfo else found.replace(tzinfo=UTC))
+
+
+def _flag(value: Any) -> bool | None:
+    text = str(value).lower()
+    if text not in ("true", "false", "none", ""):
+        raise ConfigError(f"{quoted(text)} is neither true nor false: write one of these")
+    return None if text in ("none", "") else text == "true"
+
+
 class SendNoticesOperator(ExportOperator):
     """Sends again what is left of the notices of `on_delivery`; fails where one was given up after a day.
 
@@ -184,8 +243,6 @@ class SendNoticesOperator(ExportOperator):
         super().__init__(retries=retries, execution_timeout=execution_timeout, **kwargs)
 
     def execute(self, context: "Context") -> None:
-        from datetime import UTC, datetime
-
         from data_export.config.platform import load_platform
         from data_export_airflow.execution.steps import send_left_of_all  # late: parsing a DAG needs none of it
 

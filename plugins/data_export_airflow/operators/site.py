@@ -8,8 +8,9 @@ from airflow.sdk import TriggerRule, XComArg, task_group
 from airflow.sdk.exceptions import AirflowSkipException
 
 from data_export.config.sections import LimitSettings
+from data_export.config.sites import site_label
 from data_export_airflow.operators.base import DELIVERY_POOL, LONGEST_TRANSFER, SOURCE_POOL, PlannedOperator, Result
-from data_export_airflow.operators.links import DeliveredFileLink, ExportPageLink
+from data_export_airflow.operators.links import DeliveredFileLink, ExportPageLink, FilesLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -19,16 +20,24 @@ _RESULT = "return_value"  # the key of what a task returns
 
 
 class SiteOperator(PlannedOperator):
-    """Base of the steps of one site. The grid shows each mapped task by its site.
+    """Base of the steps of one site. The grid shows each mapped task by its site's name.
 
     :param site_id: the site, one of those that `PrepareExportOperator` returns (templated)
     """
 
     template_fields: Sequence[str] = (*PlannedOperator.template_fields, "site_id")
 
-    def __init__(self, *, site_id: Any, map_index_template: str | None = "{{ task.site_id }}", **kwargs: Any) -> None:
+    def __init__(
+        self, *, site_id: Any, map_index_template: str | None = "{{ task.site_label }}", **kwargs: Any
+    ) -> None:
         super().__init__(map_index_template=map_index_template, **kwargs)
         self.site_id = site_id
+
+    @property
+    def site_label(self) -> str:
+        """The site's name, or its uuid where the customer file names none."""
+        export = self.plan.get("export") if isinstance(self.plan, dict) else None
+        return site_label(export.get("site_id") if isinstance(export, dict) else None, str(self.site_id))
 
 
 class ExtractOperator(SiteOperator):
@@ -106,7 +115,7 @@ class DeliverOperator(SiteOperator):
 
     template_fields: Sequence[str] = (*SiteOperator.template_fields, "transformed", "images")
     template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json", "transformed": "json", "images": "json"}
-    operator_extra_links = (DeliveredFileLink(), ExportPageLink())
+    operator_extra_links = (DeliveredFileLink(), FilesLink(), ExportPageLink())
     default_pool = DELIVERY_POOL
 
     def __init__(

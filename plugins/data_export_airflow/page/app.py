@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from starlette.staticfiles import StaticFiles
 
 from data_export.config.models import name_of
+from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.dags.service_dags import CHECK_DAG
 from data_export_airflow.metadata import receipts
 from data_export_airflow.metadata.access import (
@@ -26,6 +27,7 @@ from data_export_airflow.metadata.access import (
     RightsDep,
     RightsOnOneDep,
     forbid_unless,
+    may_read_audits,
     may_read_checks,
     may_read_receipts,
     may_run,
@@ -34,16 +36,19 @@ from data_export_airflow.metadata.access import (
 )
 from data_export_airflow.metadata.backfills import under_way
 from data_export_airflow.metadata.exports import Volume, Volumes, totals
-from data_export_airflow.metadata.failures import Failure, by_reason, can_check, failures_since, last_check, problems
+from data_export_airflow.metadata.failures import (
+    Failure,
+    by_reason,
+    can_check,
+    failures_since,
+    last_audit,
+    last_check,
+    problems,
+)
 from data_export_airflow.metadata.late import UNREADABLE
 from data_export_airflow.metadata.missing import MissingWindows
-from data_export_airflow.metadata.overview import (
-    Deliveries,
-    ExportRow,
-    Overview,
-    at_a_glance,
-    with_delivery,
-)
+from data_export_airflow.metadata.overview import Deliveries, ExportRow, Overview, at_a_glance, with_delivery
+from data_export_airflow.page import sheet
 from data_export_airflow.page.cache import Cached
 from data_export_airflow.page.detail import detail, files_of
 from data_export_airflow.page.search import Asked, SortKey, listing, permitted
@@ -176,6 +181,13 @@ def one_check(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, A
     return {"dag_id": CHECK_DAG, "export": name, "may_check": may_check, **last_check(session, name)}
 
 
+@router.get("/exports/{dag_id}/audit", dependencies=[*of_an_export, *may_read_audits])
+def one_audit(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, Any]:
+    """What the last audit of an export found."""
+    found = last_audit(session, name := name_of(dag_id) or "")
+    return {"dag_id": AUDIT_DAG, "export": name, "may": may_run(user, AUDIT_DAG), "result": found}
+
+
 @router.get("/fleet")
 def fleet(readable: ReadableDep, rights: RightsDep, found: OverviewDep) -> dict[str, Any]:
     """Late now, of the exports that the user may read."""
@@ -227,7 +239,8 @@ async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Re
     except Exception:
         log.exception("%s cannot be answered", request.url.path)
         answer = JSONResponse({"detail": "The page cannot answer this: the API server's log says why."}, 500)
-    answer.headers.update(_HEADERS)
+    for name, value in _HEADERS.items():
+        answer.headers.setdefault(name, value)
     return answer
 
 
@@ -246,5 +259,6 @@ async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(title="Data exports", openapi_url=None, lifespan=_lifespan)
 app.include_router(router)
+app.include_router(sheet.router)
 app.middleware("http")(_guarded)
 app.mount("/", StaticFiles(directory=STATIC, html=True))

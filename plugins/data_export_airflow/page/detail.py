@@ -140,7 +140,7 @@ def _files(session: Session, rows: list[WindowRow]) -> dict[str, Any] | None:
 def files_of(receipt: dict[str, Any]) -> dict[str, Any]:
     """Target, window and data files of a receipt, each file with its address in the provider's console, if any."""
     sites, has_console = receipt.get("sites", []), receipt.get("console", False)
-    keys = ("site_id", "uri", "bytes", "work_orders", "sha256", "outcome", "revision", "offered")
+    keys = ("site_id", "name", "uri", "bytes", "work_orders", "sha256", "outcome", "revision", "offered")
     return {
         "target": receipt.get("target"),
         "window": receipt.get("window"),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from data_export.alerts.guide import kind_of
 from data_export.errors import ConfigError, DataExportError
 
 if TYPE_CHECKING:
@@ -121,7 +122,7 @@ def error_class(error: BaseException | str | None) -> str:
     """The class of the service's own errors and of Python's; others are `other`, since anybody may make more."""
     if not isinstance(error, BaseException):
         return "WorkerLost"
-    name = type(error).__name__
+    name = kind_of(error)
     known = isinstance(error, DataExportError) or type(error).__module__ == "builtins" or name == "AirflowTaskTimeout"
     return name if known else "other"
 

@@ -17,6 +17,7 @@ from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.faults import FaultProxy
 from tests.connectors.abfs.refusals import Refuses
 from tests.connectors.abfs.stores import store_at
+from tests.connectors.announced import config_of, not_announced
 from tests.connectors.contract import DATA_KEY, IMAGE_KEY
 
 
@@ -108,6 +109,8 @@ async def test_check_leaves_nothing(server: AbfsServer, container: str) -> None:
     async with store_at(server.url, container) as store:
         results = await check_abfs(store)
         assert all(result.ok for result in results), results
+        config = config_of("cloud_storage", storage_uri="abfs://exports@account/", export_images=True)
+        assert not_announced(results, config) == set()
         assert {"target: container", "target: list", "target: remove"} <= {result.step for result in results}
         assert [one async for one in store.list("")] == []
 

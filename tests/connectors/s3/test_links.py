@@ -1,11 +1,13 @@
 """Links for a while, by whose credentials sign them."""
 
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import boto3
 import pytest
+from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 
 from data_export.delivery.s3.sign import signed_link
@@ -39,6 +41,25 @@ class TestLinks:
         link = signed_link(session.client("s3"), session, "staging", "ap-south-1", "a", timedelta(hours=1), "a.json")
         assert urlsplit(link).netloc.endswith("s3.ap-south-1.amazonaws.com")
         assert "/ap-south-1/s3/aws4_request" in parse_qs(urlsplit(link).query)["X-Amz-Credential"][0]
+
+    @pytest.mark.parametrize(
+        ("connection", "options", "bucket", "host"),
+        [
+            ("us-east-1", {"use_fips_endpoint": True}, "us-east-1", "s3-fips.us-east-1.amazonaws.com"),
+            ("us-east-1", {"use_fips_endpoint": True}, "us-west-2", "s3-fips.us-west-2.amazonaws.com"),
+            ("eu-west-1", {"use_dualstack_endpoint": True}, "us-west-2", "s3.dualstack.us-west-2.amazonaws.com"),
+            ("eu-west-1", {"s3": {"use_accelerate_endpoint": True}}, "eu-west-3", "s3.eu-west-3.amazonaws.com"),
+            ("us-gov-west-1", {}, "us-gov-east-1", "s3.us-gov-east-1.amazonaws.com"),
+            ("cn-north-1", {}, "cn-northwest-1", "s3.cn-northwest-1.amazonaws.com.cn"),
+            ("eusc-de-east-1", {}, "eusc-de-west-1", "s3.eusc-de-west-1.amazonaws.eu"),
+        ],
+    )
+    def test_of_amazons_other_addresses(self, connection: str, options: dict[str, Any], bucket: str, host: str) -> None:
+        session = boto3.Session("key", "secret", region_name=connection)
+        with closing(session.client("s3", config=Config(**options))) as client:
+            link = signed_link(client, session, "staging", bucket, "a", timedelta(hours=1), "a.json")
+        assert (urlsplit(link).hostname or "").removeprefix("staging.") == host
+        assert f"/{bucket}/s3/aws4_request" in parse_qs(urlsplit(link).query)["X-Amz-Credential"][0]
 
     async def test_more_than_seven_days_are_refused(self, store: S3Store) -> None:
         with pytest.raises(PermanentError, match="169 hours: set link_ttl_hours to at most 168"):

@@ -15,6 +15,7 @@ from data_export.delivery.sftp.leftovers import aside_path
 from demo.servers.foreign import ProftpdServer, RcloneServer
 from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer
+from tests.connectors.announced import not_announced
 from tests.connectors.sftp.logins import Server, login_of
 from tests.connectors.sftp.unruly import Unruly
 
@@ -28,7 +29,9 @@ def failures(results: list[CheckResult]) -> dict[str, str]:
 
 def checked(server: Server, root: str = "exports") -> list[CheckResult]:
     config = SftpConfig(conn_id="customer", sftp_remote_path="/x", export_images=True)
-    return check_target(SftpDestination(login_of(server), f"{server.base}{root}"), FOLDERS, config.check)
+    results = check_target(SftpDestination(login_of(server), f"{server.base}{root}"), FOLDERS, config.check)
+    assert not_announced(results, config) == set()
+    return results
 
 
 def left(folder: Path) -> list[str]:

@@ -10,13 +10,10 @@ from uuid import UUID
 
 import pytest
 
-from data_export import errors
 from data_export.alerts.alert import Alert, as_text, compose
-from data_export.alerts.failure import FIXES, Failure, failure_alert, fix_of, quarantine_alert
+from data_export.alerts.failure import Failure, failure_alert, quarantine_alert
 from data_export.alerts.late import broken_alert, broken_cause, late_alert
 from data_export.alerts.watch import Late
-from data_export.config.problems.problems import BrokenFile
-from data_export.errors import DataExportError
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
@@ -88,18 +85,15 @@ def test_sites_of_one_run_that_fail_alike_are_one_cause() -> None:
     )
 
 
-def test_every_error_of_the_service_has_a_fix() -> None:
-    def below(kind: type[DataExportError]) -> set[type[DataExportError]]:
-        return {kind} | {found for child in kind.__subclasses__() for found in below(child)}
-
-    bases = {errors.DataExportError, errors.PermanentError, errors.TransientError, errors.ObjectExists}
-    by_hand = {errors.CheckFailed}  # of a DAG that only a person starts, who sees it
-    ours = {kind for kind in below(DataExportError) - bases - by_hand if kind.__module__ == "data_export.errors"}
-    elsewhere = {BrokenFile.__name__, "AirflowTaskTimeout", "NotStarted", "WorkerLost"}
-    assert {kind.__name__ for kind in ours} | elsewhere == set(FIXES)
-    assert "log" in fix_of("ZeroDivisionError", "acme")
-    for error in FIXES:
-        assert "{" not in fix_of(error, "acme")
+def test_an_alert_links_to_what_is_known_of_its_error() -> None:
+    alert = failure_alert(replace(FAILURE, guide="https://airflow.example/data-exports/errors.html#accessdenied"))
+    assert alert.guide in as_text(alert)
+    assert alert.to_dict()["guide"] == alert.guide
+    (mail, *_) = mails(alert)
+    html = mail.get_body(["html"])
+    assert html is not None
+    assert f'href="{alert.guide}"' in html.get_content()
+    assert "About this error" not in as_text(replace(alert, guide=""))
 
 
 def test_each_recipient_gets_one_mail_and_sees_no_other() -> None:

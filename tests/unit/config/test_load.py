@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from data_export.config import load
+from data_export.config.folder import file_of
 from data_export.config.load import load_customer, load_customers, load_named
 from data_export.config.models import dag_id, name_of
 from data_export.config.problems.problems import BrokenFile
@@ -115,7 +116,7 @@ def test_a_broken_file_is_an_exports_whatever_its_name_is(folder: Path) -> None:
     (folder / "acme2.yml").write_text("x")
     (folder / "-.yaml").write_text("x")
     assert [problem.name for problem in load_customers(folder).problems] == [None, "zebra-1", "acme", "acme2"]
-    assert [load.file_of(name, folder).name for name in ("acme", "zebra-1", "no")] == [
+    assert [file_of(name, folder).name for name in ("acme", "zebra-1", "no")] == [
         "acme.yaml",
         "Zebra_1.yaml",
         "no.yaml",

@@ -111,7 +111,9 @@ def test_a_connection_is_prepared_for_every_id(
     settings = PlatformSettings()
     assert settings.mail.sender == env["DATA_EXPORT_MAIL__FROM"]
     ids = {settings.source.conn_id, settings.source.images_conn_id, settings.staging.conn_id}
-    ids |= {settings.targets.gs_conn_id, settings.targets.s3_conn_id, settings.mail.smtp_conn_id}
+    targets = settings.targets.model_dump()
+    ids |= {settings.mail.smtp_conn_id, *(targets[key] for key in targets if key.endswith("_conn_id"))}
+    assert len(ids) == 7
     prepared = {
         name.removeprefix("AIRFLOW_CONN_").lower(): env[name] for name in env if name.startswith("AIRFLOW_CONN")
     }

@@ -5,11 +5,13 @@ import random
 
 import pytest
 
+from data_export.delivery.retry import NoSuchObject
 from data_export.errors import (
     AccessDenied,
     CredentialsRefused,
     ObjectRefused,
     TargetFull,
+    TargetNotFound,
     TargetRefused,
     TargetUnavailable,
     VerificationFailed,
@@ -209,6 +211,8 @@ async def test_an_image_that_comes_and_goes_fails_alone(world):
         ObjectRefused("is archived"),
         AccessDenied("quarantined"),
         TargetRefused("file type not allowed"),
+        NoSuchObject("the store lists it only"),
+        TargetNotFound("a folder by that name"),
         TargetUnavailable("the virus scanner resets the connection"),
         VerificationFailed("not there after it was stored"),
     ],

@@ -103,6 +103,20 @@ CHANGED = {
         "ALTER TABLE input DISABLE ROW LEVEL SECURITY",
         'row-level security policy for table "input".*BYPASSRLS',
     ),
+    # What only shows when it is read, not when it is planned.
+    "a view that was never filled": (
+        "ALTER TABLE input RENAME TO raw; CREATE MATERIALIZED VIEW input AS TABLE raw WITH NO DATA;"
+        "GRANT SELECT ON input TO checker",
+        "DROP MATERIALIZED VIEW input; ALTER TABLE raw RENAME TO input",
+        "has not been populated .*REFRESH MATERIALIZED VIEW",
+    ),
+    "a view of a function that reads what we may not": (
+        "ALTER TABLE input RENAME TO raw; REVOKE SELECT ON raw FROM checker;"
+        "CREATE FUNCTION raw_inputs() RETURNS SETOF raw LANGUAGE plpgsql AS 'BEGIN RETURN QUERY TABLE raw; END';"
+        "CREATE VIEW input AS SELECT * FROM raw_inputs(); GRANT SELECT ON input TO checker",
+        "DROP VIEW input; DROP FUNCTION raw_inputs; ALTER TABLE raw RENAME TO input; GRANT SELECT ON input TO checker",
+        "permission denied for table raw .*GRANT SELECT ON raw TO",
+    ),
 }
 
 

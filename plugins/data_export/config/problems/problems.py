@@ -93,3 +93,11 @@ class BrokenFile(ConfigError):
 
     def __str__(self) -> str:
         return "; ".join(map(str, self.problems))
+
+
+class MissingFile(ConfigError):
+    """There is no file of this export; `name` is the export's."""
+
+    def __init__(self, name: str, message: str) -> None:
+        super().__init__(message)
+        self.name = name

@@ -1,12 +1,15 @@
 """What `abfs://` says of itself, and how an Airflow connection becomes its client."""
 
 import re
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from data_export.check.results import CheckResult
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import Connections, Scheme, require_type
+from data_export.delivery.handed_over import Handover
 
 if TYPE_CHECKING:
     from data_export.delivery.abfs.account import Access
@@ -54,10 +57,28 @@ async def _check(target: Destination, folders: Sequence[str]) -> list[CheckResul
     return await check_abfs(cast("AbfsStore", target))
 
 
+def _handover(uri: str, own: Mapping[str, Any]) -> Handover:
+    from data_export.check.shared_steps import OPENS
+    from data_export.delivery.abfs.check import STEPS
+
+    place, _, folder = uri.partition("://")[2].partition("/")
+    container, _, account = place.partition("@")
+    pattern = shlex.quote(f"{folder}*/data/*")
+    return Handover(
+        (OPENS, *STEPS),
+        Path(__file__).parent / "templates" / "handover.md",
+        {"container": container, "account": account},
+        fetch=f"az storage blob download-batch --account-name {account} --source {container} --pattern {pattern} "
+        "--destination {folder} --auth-mode login",
+        placeholder="OUR_APPLICATION_ID",
+    )
+
+
 SCHEME = Scheme(
     "abfs",
     _open,
-    check=_check,
+    _check,
+    _handover,
     bucket=f"{_CONTAINER}@{_ACCOUNT}",
     bucket_rule="write abfs://container@account/folder/, the container in 3 to 63 of a-z, 0-9 and single '-', the "
     "account in 3 to 24 of a-z and 0-9",

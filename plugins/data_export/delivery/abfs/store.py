@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 from data_export.content import Content, Digests
 from data_export.delivery.abfs.account import LinkSigner
 from data_export.delivery.abfs.errors import asked
-from data_export.delivery.abfs.write import BlockWriter, headers_of, whole
+from data_export.delivery.abfs.write import BlockWriter, from_metadata, headers_of, to_metadata, whole
 from data_export.delivery.base import Destination, StoredObject, encoding_of
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
@@ -20,7 +20,6 @@ from data_export.errors import (
     ObjectExists,
     ObjectRefused,
     OverwriteRefused,
-    TargetNotFound,
     TargetUnavailable,
     VerificationFailed,
 )
@@ -44,8 +43,7 @@ class AbfsStore:
     of each request's body; size, MD5, sha256 and crc32c of the whole are kept with the object. Needed are the rights of
     Storage Blob Data Contributor, or of a SAS token `racwdl`. Memory: 8 pieces of 4 MiB, however many are written.
 
-    Blocks of an object that will not be finished are seen by nobody, and Azure drops them after a week; nothing drops
-    them earlier without making the object.
+    Blocks of an object that will not be finished are seen by nobody, and Azure alone drops them, after a week.
     """
 
     concurrency = 32
@@ -178,13 +176,16 @@ class AbfsStore:
         return self.access.delegates or self.access.key is not None
 
     async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
-        source = cast("AbfsStore", source)  # `can_copy_from` was asked
-        blob, where = self.blob(key), self.root.address(key)
-        there = await source.stat(source_key)
-        if there is None:
-            raise TargetNotFound(f"{source.root.address(source_key)}: there is no such blob")
+        source, blob = cast("AbfsStore", source), self.blob(key)  # `can_copy_from` was asked
+        where, origin = self.root.address(key), source.root.address(source_key)
+        original = await self.ask(origin, source.blob(source_key).get_blob_properties)
+        there, settings = source._object(original), original.content_settings
         if there.digests.size > _COPIED_AT_ONCE:
             raise AccessDenied(f"{where}: Azure copies at most {_COPIED_AT_ONCE >> 20} MiB at once")
+        if settings.cache_control or settings.content_disposition or settings.content_language:
+            raise AccessDenied(f"{origin} has headers of the platform's own, which Azure would copy along")
+        # What is named here takes the place of the source's own metadata, which are not for customers.
+        only = to_metadata(there.digests) | {"data_export_size": str(there.digests.size)}
         link = await source.sign(source_key, _COPY_LINK, "copy")
 
         async def landed() -> StoredObject | None:
@@ -196,8 +197,15 @@ class AbfsStore:
 
             await asked(
                 self.patience.whole(there.digests.size),
-                f"{where}: copy of {source.root.address(source_key)}",
-                lambda: blob.start_copy_from_url(link, requires_sync=True, match_condition=MatchConditions.IfMissing),
+                f"{where}: copy of {origin}",
+                lambda: blob.start_copy_from_url(
+                    link,
+                    metadata=only,
+                    requires_sync=True,
+                    source_etag=original.etag,
+                    source_match_condition=MatchConditions.IfNotModified,
+                    match_condition=MatchConditions.IfMissing,
+                ),
             )
             found = await self.stat(key)
             if found is None or found.digests.matches(there.digests) is False:
@@ -210,13 +218,8 @@ class AbfsStore:
         key, settings = self.root.key(blob.name), blob.content_settings
         if _is_folder(blob):
             raise ObjectRefused(f"{self.root.address(key)}: a folder has the name (hierarchical namespace): remove it")
-        metadata = {name.lower(): value for name, value in (blob.metadata or {}).items()}
-        digests = Digests(
-            blob.size,
-            metadata.get("sha256"),
-            base64.b64encode(settings.content_md5).decode() if settings.content_md5 else None,
-            metadata.get("crc32c"),
-        )
+        md5 = base64.b64encode(settings.content_md5).decode() if settings.content_md5 else None
+        digests = Digests(blob.size, md5=md5, **from_metadata(blob.metadata))
         return StoredObject(key, digests, blob.last_modified, encoding_of(settings.content_encoding))
 
 
@@ -234,7 +237,7 @@ async def _piece(blob: "BlobClient", start: int, etag: str | None) -> tuple[byte
 
     same: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
     try:
-        download = await blob.download_blob(start, _PIECE, max_concurrency=1, **same)
+        download = await blob.download_blob(start, _PIECE, max_concurrency=1, decompress=False, **same)
     except HttpResponseError as error:
         if error.status_code == 416 and start == 0:  # an empty blob has no first byte
             return b"", "", 0

@@ -2,8 +2,10 @@
 
 import asyncio
 import base64
+import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from data_export.content import Content, Digests, Hasher
@@ -48,12 +50,33 @@ def headers_of(content: Content, digests: Digests) -> dict[str, Any]:
     """What is kept with the object."""
     from azure.storage.blob import ContentSettings
 
-    kept = {"sha256": digests.sha256, "crc32c": digests.crc32c}
     return {
         "content_settings": ContentSettings(
             content_type=content.content_type, content_md5=bytearray(base64.b64decode(digests.md5 or ""))
         ),
-        "metadata": {name: value for name, value in kept.items() if value},
+        "metadata": to_metadata(replace(digests, records_sha256=content.digests.records_sha256)),
+    }
+
+
+# A prefix of our own: image stores and copying tools keep checksums too, under names and in spellings of theirs.
+_PREFIX = "data_export_"
+_WELL_FORMED = {
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+    "crc32c": re.compile(r"[A-Za-z0-9+/]{6}=="),
+    "records_sha256": re.compile(r"[0-9a-f]{64}"),
+}
+
+
+def to_metadata(digests: Digests) -> dict[str, str]:
+    """Digests to keep with the object; its MD5 is one of Azure's own properties."""
+    return {_PREFIX + name: value for name in _WELL_FORMED if (value := getattr(digests, name)) is not None}
+
+
+def from_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
+    """The digests that `to_metadata` kept; none of an object that somebody else made."""
+    found = {name.lower(): value for name, value in (metadata or {}).items()}
+    return {
+        name: value for name, form in _WELL_FORMED.items() if form.fullmatch(value := found.get(_PREFIX + name, ""))
     }
 
 

@@ -1,6 +1,7 @@
 """`connector_config` of the email connector."""
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar, Self
 
 from pydantic import Field, field_validator
@@ -8,6 +9,7 @@ from pydantic import Field, field_validator
 from data_export.config.fields import Email, Flag
 from data_export.delivery.base import LONGEST_LINK_HOURS
 from data_export.delivery.connector import ConnectorConfig, LinkHours
+from data_export.delivery.handed_over import Handover
 
 
 class EmailConfig(ConnectorConfig):
@@ -67,6 +69,12 @@ class EmailConfig(ConnectorConfig):
     @classmethod
     def keys_of(cls, target: str) -> dict[str, str | list[str]] | None:
         return {"emails": target.replace(",", " ").split()} if "@" in target and "://" not in target else None
+
+    def handover(self) -> Handover:
+        from data_export.check.shared_steps import MAIL
+
+        template = Path(__file__).parent / "templates" / "handover.md"
+        return Handover(MAIL, template, {"emails": self.emails}, place="a mail with a link to the file")
 
     def recipients(self) -> tuple[str, ...]:
         return self.emails

@@ -2,30 +2,39 @@
 
 import hashlib
 import logging
+import re
 import smtplib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import datetime
 from email.message import EmailMessage
 from pathlib import Path
 from typing import NoReturn
 from urllib.parse import urlsplit
 
 from data_export.delivery.email.errors import NotOverThisConnection, explained_connection, explained_mail
-from data_export.delivery.email.message import message, render
+from data_export.delivery.email.message import Letterhead, message, render
 from data_export.errors import DataExportError, PermanentError, TargetUnavailable
 from data_export.receipt import Receipt
 from data_export.wording import size_in_words
 
 _TEMPLATES = Path(__file__).with_name("templates")
 CUSTOMER_LIST = "`emails` in the customer file"
+# Codes of an address or mailbox, RFC 3463.
+_OF_ADDRESS = re.compile(r"\([45]\d\d [45]\.[12]\.")
+_PLAIN = Letterhead()
 _log = logging.getLogger(__name__)
 
 
 def compose(
-    receipt: Receipt, link: str, expires_at: datetime, sender: str, recipients: Sequence[str]
+    receipt: Receipt,
+    link: str,
+    expires_at: datetime,
+    sender: str,
+    recipients: Sequence[str],
+    head: Letterhead = _PLAIN,
 ) -> list[EmailMessage]:
-    """One mail for each recipient, who sees no other, in text and HTML; times are UTC.
+    """One mail for each recipient, who sees no other, in text and HTML; times are in the customer's zone and in UTC.
 
     The Message-ID says what is offered to whom (export, window, content, the link without its signature, recipient): a
     mail composed again for the same run has the same one, so mailboxes recognise it.
@@ -33,10 +42,12 @@ def compose(
     Args:
         expires_at: when the link stops working; aware.
     """
-    values = _values(receipt, link, expires_at)
+    values = _values(receipt, link, expires_at, head)
     text, html = (render(_TEMPLATES / name, values, size=size_in_words) for name in ("link.txt", "link.html"))
     return [
-        message(str(values["subject"]), sender, recipient, _message_id(receipt, link, recipient), text, html)
+        message(
+            str(values["subject"]), sender, recipient, _message_id(receipt, link, recipient), text, html, head.contact
+        )
         for recipient in recipients
     ]
 
@@ -91,14 +102,16 @@ def _raise(errors: list[DataExportError]) -> NoReturn:
     raise (kinds.pop() if len(kinds) == 1 else PermanentError)(text)
 
 
-def _values(receipt: Receipt, link: str, expires_at: datetime) -> dict[str, object]:
+def _values(receipt: Receipt, link: str, expires_at: datetime, head: Letterhead) -> dict[str, object]:
     window, totals = receipt.export_window, receipt.totals()
     start, end = (f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in (window.start, window.end))
     return {
-        "subject": f"Data export {receipt.export}: {window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC",
+        "subject": f"{head.platform or 'Data'} export {receipt.export}: {head.window(window)}",
+        "head": head,
         "receipt": receipt,
         "link": link,
-        "until": f"{expires_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC",
+        "until": head.moment(expires_at.replace(second=0)),
+        "local": "" if head.timezone == "UTC" else head.window(window),
         "start": start,
         "end": end,
         "work_orders": totals["work_orders"],
@@ -164,12 +177,21 @@ class _Sending:
             self._anew()
         try:
             self._send(mail)
-        except NotOverThisConnection:
-            if not self._taken:
+        except DataExportError as error:
+            if isinstance(error, NotOverThisConnection) and not self._taken:
                 self.reaches = self._client.sock is not None
+            if not self._may_be_of_connection(error):
                 raise
             self._anew()
             self._send(mail)
+
+    def _may_be_of_connection(self, error: DataExportError) -> bool:
+        """Whether the mail was surely not taken, and rather for the number of mails that this connection had.
+
+        Servers say so at any step and with any code, a few of them with one for good.
+        """
+        answered = self._client.sock is not None and not _OF_ADDRESS.search(str(error))
+        return self._taken > 0 and (answered or isinstance(error, NotOverThisConnection))
 
     def _send(self, mail: EmailMessage) -> None:
         try:

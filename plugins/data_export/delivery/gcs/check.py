@@ -3,13 +3,23 @@
 import threading
 
 from data_export.check.results import CheckResult, Results
+from data_export.check.shared_steps import Step
 from data_export.delivery.gcs.errors import ROLES, explain
 from data_export.delivery.gcs.store import GcsStore
 from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied
 
-_NEEDED = ("storage.objects.create", "storage.objects.list", "storage.objects.get", "storage.buckets.get")
-_REPLACE = "storage.objects.delete"
+_BUCKET = Step("bucket is there", "finds the bucket")
+_NEEDED = (
+    Step("storage.objects.create", "asks whether we may write data files and images"),
+    Step("storage.objects.list", "asks whether we may find what is already there"),
+    Step("storage.objects.get", "asks whether we may compare the size and checksum of what was written"),
+    Step("storage.buckets.get", "asks whether we may tell a wrong name of the bucket from a missing right"),
+)
+_REPLACE = Step("storage.objects.delete", "asks whether we may replace a file whose content changed; not required")
+#: What the sheet for the customer announces; the rights that it asks for are those that are needed.
+STEPS = (_BUCKET, *_NEEDED, _REPLACE)
+RIGHTS = tuple(step.name for step in _NEEDED)
 
 
 async def check_gcs(target: GcsStore) -> Results:
@@ -21,20 +31,23 @@ async def check_gcs(target: GcsStore) -> Results:
     bucket, results = target.root.bucket, Results()
 
     def ask(_: threading.Event) -> tuple[list[str], str]:
-        found: list[str] = target.blocking_client().bucket(bucket).test_iam_permissions([*_NEEDED, _REPLACE])
+        asked = [*RIGHTS, _REPLACE.name]
+        found: list[str] = target.blocking_client().bucket(bucket).test_iam_permissions(asked)
         return found, target.account() or "the account of the Airflow connection"
 
-    with results.step("target: bucket is there", bucket):
+    with results.step(_BUCKET.of("target"), bucket):
         try:
             granted, account = await run_blocking(ask)
         except Exception as error:
             raise explain(error, bucket, target.uri) from None
     if not results[-1].ok:
         return results
-    for permission in _NEEDED:
-        with results.step(f"target: {permission}", "granted"):
-            if permission not in granted:
-                raise AccessDenied(f"grant {ROLES[permission]} on bucket {bucket} to {account}")
-    replace = "granted" if _REPLACE in granted else "not granted: changed content then needs if_exists keep or revision"
-    results.append(CheckResult(f"target: {_REPLACE}", True, replace))
+    for step in _NEEDED:
+        with results.step(step.of("target"), "granted"):
+            if step.name not in granted:
+                raise AccessDenied(f"grant {ROLES[step.name]} on bucket {bucket} to {account}")
+    replace = (
+        "granted" if _REPLACE.name in granted else "not granted: changed content then needs if_exists keep or revision"
+    )
+    results.append(CheckResult(_REPLACE.of("target"), True, replace))
     return results

@@ -1,8 +1,10 @@
 """`gs://`: its own keys of `connector_config`, and how its client is made from an Airflow connection."""
 
 import os
+import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, Field
@@ -11,6 +13,7 @@ from data_export.check.results import CheckResult
 from data_export.config.fields import Plain
 from data_export.delivery.base import Store
 from data_export.delivery.connector import Connections, Scheme, in_a_cloud, require_type
+from data_export.delivery.handed_over import Handover
 from data_export.errors import CredentialsUnavailable
 
 _HOOKS = "airflow.providers.google.cloud.hooks.gcs."
@@ -83,10 +86,25 @@ async def _check(target: Any, folders: Sequence[str]) -> list[CheckResult]:
     return await check_gcs(target)  # what `_open` made
 
 
+def _handover(uri: str, own: Mapping[str, Any]) -> Handover:
+    from data_export.check.shared_steps import OPENS
+    from data_export.delivery.gcs.check import RIGHTS, STEPS
+
+    return Handover(
+        (OPENS, *STEPS),
+        Path(__file__).parent / "templates" / "handover.md",
+        {"rights": RIGHTS},
+        fetch=f"gcloud storage rsync --recursive --exclude='.*/inputs/.*' {shlex.quote(uri)} {{folder}}",
+        principal=own.get("impersonate"),
+        placeholder="OUR_SERVICE_ACCOUNT",
+    )
+
+
 SCHEME = Scheme(
     "gs",
     _open,
     _check,
+    _handover,
     own_keys={"impersonate": "put a role into the Airflow connection"},
     console="https://console.cloud.google.com/storage/browser/_details/{bucket}/{key}",
 )

@@ -85,6 +85,8 @@ class LocalStore:
 
     def _stat(self, key: str) -> StoredObject | None:
         path = self._path(key)
+        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
+            raise TargetRefused(f"{path} is a folder, a pipe or a device where a file must be: remove it")
         hasher = Hasher()
         try:
             with _named(str(path)), path.open("rb") as file:

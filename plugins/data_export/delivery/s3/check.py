@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from data_export.check.results import CheckResult, Results
+from data_export.check.shared_steps import REMOVE, WRITE, Step
 from data_export.content import Content
 from data_export.delivery.retry import PreconditionFailed
 from data_export.delivery.s3.store import S3Store
@@ -10,6 +11,21 @@ from data_export.delivery.s3.write import send_parts
 from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused
 
 _PROBE = "data-export-check"
+_IDENTITY = Step("identity", "asks AWS who we are")
+_LIST = Step("s3:ListBucket", "lists the folder")
+_GET = Step("s3:GetObject", "looks at one object")
+_PUT = Step("s3:PutObject", "begins an upload in each folder of the export; nothing is shown or kept")
+_ABORT = Step("s3:AbortMultipartUpload", "gives that upload up")
+_PARTS = Step("write in parts", "writes that file once more, in parts")
+#: What the sheet for the customer announces; `OTHER_STEPS` only where the server is not Amazon's.
+STEPS = (_IDENTITY, _LIST, _GET, _PUT, _ABORT)
+OTHER_STEPS = (
+    WRITE._replace(tries=f"writes a small file, `{_PROBE}`"),
+    _PARTS,
+    Step("checksums", "says if the server does not compare checksums"),
+    Step("conditions", "says if the server lets a second writer replace a file"),
+    REMOVE,
+)
 _DATA = Content.of_bytes(b"{}\n", "application/json", md5=True)
 _WAY_OUT = {
     "checksums": "does not compare x-amz-checksum-sha256 ({said}): an md5 goes along, and bytes that its ETag does not "
@@ -38,9 +54,9 @@ async def check_s3(target: S3Store, folders: Sequence[str] = ()) -> Results:
             return
 
     if identity := await target.identity():
-        results.append(CheckResult("target: identity", True, identity))
-    if await results.tried("target: s3:ListBucket", "granted", list_one()):
-        await results.tried("target: s3:GetObject", "granted", target.stat(keys[0]))
+        results.append(CheckResult(_IDENTITY.of("target"), True, identity))
+    if await results.tried(_LIST.of("target"), "granted", list_one()):
+        await results.tried(_GET.of("target"), "granted", target.stat(keys[0]))
     for folder in folders or ("",):
         await _check_s3_writing(target, results, folder)
     if not target.dialect.complete and all(result.ok for result in results):
@@ -52,14 +68,12 @@ async def _check_s3_writing(target: S3Store, results: Results, folder: str) -> N
     key, place = (f"{folder}/{_PROBE}", f" in {folder}") if folder else (_PROBE, "")
     address, name = target.root.address(key), {"Bucket": target.root.bucket, "Key": target.root.name(key)}
     options = name | target.grants.to_request()
-    with results.step(f"target: s3:PutObject{place}", "granted"):
-        begun = await target.called(address, "s3:PutObject", lambda client: client.create_multipart_upload(**options))
+    with results.step(f"{_PUT.of('target')}{place}", "granted"):
+        begun = await target.called(address, _PUT.name, lambda client: client.create_multipart_upload(**options))
     if results[-1].ok:
         upload = name | {"UploadId": begun["UploadId"]}
-        with results.step(f"target: s3:AbortMultipartUpload{place}", "granted"):
-            await target.called(
-                address, "s3:AbortMultipartUpload", lambda client: client.abort_multipart_upload(**upload)
-            )
+        with results.step(f"{_ABORT.of('target')}{place}", "granted"):
+            await target.called(address, _ABORT.name, lambda client: client.abort_multipart_upload(**upload))
 
 
 async def _check_server(target: S3Store, results: Results) -> None:
@@ -70,7 +84,7 @@ async def _check_server(target: S3Store, results: Results) -> None:
     await _create(target, results)
     if not results[-1].ok:
         return
-    with results.step("target: write in parts", "granted"):
+    with results.step(_PARTS.of("target"), "granted"):
         await _second_in_parts(target)
     for feature, said in target.dialect.lacking.items():
         if feature in _WAY_OUT:
@@ -80,11 +94,11 @@ async def _check_server(target: S3Store, results: Results) -> None:
         await target.delete(_PROBE)
     except DataExportError as error:
         left = f"remove {target.root.address(_PROBE)} there: we may not ({error})"
-        results.append(CheckResult("target: remove", isinstance(error, AccessDenied), left))
+        results.append(CheckResult(REMOVE.of("target"), isinstance(error, AccessDenied), left))
 
 
 async def _create(target: S3Store, results: Results) -> None:
-    with results.step("target: write and check", target.root.address(_PROBE)):
+    with results.step(WRITE.of("target"), target.root.address(_PROBE)):
         try:
             await target.create(_PROBE, _DATA)
         except ObjectExists:  # of an earlier check, which was not let to remove it

@@ -1,7 +1,9 @@
 """`s3://`: how its client is made from an Airflow connection."""
 
 import os
+import shlex
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
@@ -10,6 +12,7 @@ from data_export.check.results import CheckResult
 from data_export.config.fields import Plain
 from data_export.delivery.base import Store
 from data_export.delivery.connector import Connection, Connections, Scheme, in_a_cloud, require_type
+from data_export.delivery.handed_over import Handover
 from data_export.errors import ConfigError, CredentialsUnavailable
 
 _HOOK = "airflow.providers.amazon.aws.hooks.s3.S3Hook"
@@ -130,10 +133,24 @@ async def _check(target: Any, folders: Sequence[str]) -> list[CheckResult]:
     return await check_s3(target, folders)  # what `_open` made
 
 
+def _handover(uri: str, own: Mapping[str, Any]) -> Handover:
+    from data_export.check.shared_steps import OPENS
+    from data_export.delivery.s3.check import OTHER_STEPS, STEPS
+
+    return Handover(
+        (OPENS, *STEPS, *(step._replace(tries=f"only if it is not Amazon's: {step.tries}") for step in OTHER_STEPS)),
+        Path(__file__).parent / "templates" / "handover.md",
+        own,
+        fetch=f"aws s3 sync {shlex.quote(uri)} {{folder}} --exclude '*/inputs/*'",
+        placeholder="OUR_ROLE_OR_USER",
+    )
+
+
 SCHEME = Scheme(
     "s3",
     _open,
     _check,
+    _handover,
     own_keys={
         "sse": "have the bucket encrypt by default",
         "sse_kms_key_id": "have the bucket encrypt by default",

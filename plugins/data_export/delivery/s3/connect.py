@@ -6,11 +6,16 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from data_export.delivery.retry import Patience
-from data_export.delivery.s3.errors import CREDENTIALS, code_of
-from data_export.errors import AccessDenied, TargetNotFound
+from data_export.delivery.s3.errors import explain, status_of
+from data_export.errors import AccessDenied, CredentialsRefused, TargetNotFound
 
 if TYPE_CHECKING:
     from obstore.store import S3Store as ObjectStore
+
+_AMAZON = (
+    *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.amazonwebservices.eu"),
+    *("c2s.ic.gov", "sc2s.sgov.gov", "cloud.adc-e.uk", "csp.hci.ic.gov"),
+)
 
 
 def bucket_region(client: Any, bucket: str) -> str | None:
@@ -26,6 +31,8 @@ def bucket_region(client: Any, bucket: str) -> str | None:
         region: str | None = client.head_bucket(Bucket=bucket).get("BucketRegion")
     except ClientError as error:
         answer = error.response["ResponseMetadata"]
+        if error.operation_name != "HeadBucket":  # the role of the connection cannot be assumed
+            raise
         if answer["HTTPStatusCode"] == 404:
             raise TargetNotFound(
                 f"s3://{bucket}/: there is no bucket {bucket}: create it or correct the address"
@@ -48,8 +55,24 @@ def _refuse_credentials(client: Any, bucket: str) -> None:
     try:
         client.list_objects_v2(Bucket=bucket, MaxKeys=1)
     except ClientError as error:
-        if code_of(error) in CREDENTIALS:
+        if isinstance(explain(error, bucket, "", ""), CredentialsRefused):
             raise
+
+
+def cause_of(error: Exception, session: Any) -> Exception:
+    """What keeps credentials from being renewed, of which obstore says only that it is so; else the error itself.
+
+    Blocks: asks for them once more.
+    """
+    from obstore.exceptions import UnauthenticatedError
+
+    if session is None or not isinstance(error, UnauthenticatedError) or status_of(error):
+        return error
+    try:
+        session.get_credentials().get_frozen_credentials()
+    except Exception as cause:
+        return cause
+    return error
 
 
 def object_store(
@@ -93,8 +116,13 @@ def object_store(
 
 def is_amazon(client: Any) -> bool:
     """Whether the client speaks to AWS itself, not to another server with the same protocol."""
+    return _amazon_domain(client) is not None
+
+
+def _amazon_domain(client: Any) -> str | None:
+    """Domain of the partition of AWS (its own, China's, the European sovereign cloud's) that the client speaks to."""
     host = urlsplit(client.meta.endpoint_url).hostname or ""
-    return host.endswith((".amazonaws.com", ".amazonaws.com.cn"))
+    return next((domain for domain in _AMAZON if host.endswith(f".{domain}")), None)
 
 
 def identity_of(client: Any, session: Any) -> str | None:
@@ -131,10 +159,10 @@ def signing_place(client: Any, region: str | None) -> tuple[str, str]:
     Another server than AWS says its region too, and compares it with the signature, but has one address.
     """
     known, endpoint = client.meta.region_name or "us-east-1", str(client.meta.endpoint_url)
+    endpoint = endpoint.replace(".aws-global.", f".{known}.")  # botocore's word in addresses of FIPS: no such host
     if not region or region == known:
         return known, endpoint
-    if is_amazon(client):
-        domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
+    if domain := _amazon_domain(client):
         endpoint = endpoint.replace(known, region) if known in endpoint else f"https://s3.{region}.{domain}"
     return region, endpoint
 

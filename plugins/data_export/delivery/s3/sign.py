@@ -34,11 +34,13 @@ def signed_link(
         )
     # The default for us-east-1 is still version 2, which objects encrypted by KMS refuse.
     region, endpoint = signing_place(client, region)
+    # An address by its region is no accelerated one, which botocore refuses to make of it.
+    plain = (client.meta.config.s3 or {}) | {"use_accelerate_endpoint": False}
     signer = session.client(
         "s3",
         region_name=region,
         endpoint_url=endpoint,
-        config=client.meta.config.merge(Config(signature_version="s3v4", region_name=region)),
+        config=client.meta.config.merge(Config(signature_version="s3v4", region_name=region, s3=plain)),
     )
     try:
         link: str = signer.generate_presigned_url(

@@ -23,8 +23,8 @@ from data_export.config.fields import (
 )
 from data_export.delivery.base import Destination
 from data_export.delivery.connector import Connections, ConnectorConfig
+from data_export.delivery.handed_over import Handover
 from data_export.delivery.sftp import SFTP_PORT, server_address, sftp_account, sftp_uri
-from data_export.errors import DataExportError
 from data_export.wording import as_code
 
 if TYPE_CHECKING:
@@ -233,17 +233,15 @@ class SftpConfig(ConnectorConfig):
         )
 
     async def check(self, target: Destination, folders: Sequence[str]) -> list[CheckResult]:
-        from data_export.delivery.sftp.destination import SftpDestination
+        from data_export.delivery.sftp.connection import check_renaming
 
         results = await super().check(target, folders)
-        written = any(result.ok for result in results if result.step == "target: write and check")
-        if written and self.sftp_upload == "rename" and isinstance(target, SftpDestination):
-            step = "target: rename"
-            try:
-                results.append(CheckResult(step, True, await target.ways_to_rename()))
-            except DataExportError as error:
-                results.append(CheckResult(step, False, str(error)))
-        return results
+        return results + (await check_renaming(target, results) if self.sftp_upload == "rename" else [])
+
+    def handover(self) -> Handover:
+        from data_export.delivery.sftp.connection import handed_over
+
+        return handed_over(self)
 
     def _login(self, connections: Connections) -> "SftpLogin":
         from data_export.delivery.sftp.login import SftpLogin

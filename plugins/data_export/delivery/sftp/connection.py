@@ -1,14 +1,27 @@
-"""The login that an Airflow connection brings."""
+"""The login that an Airflow connection brings, what its server is asked first, and what its owner sets up."""
 
+import base64
+import hashlib
+import shlex
+from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from data_export.check.results import CheckResult
+from data_export.check.shared_steps import FOLDER, OPENS, PROBE, WRITE, Step
 from data_export.config.fields import host_keys
+from data_export.delivery.base import Destination
 from data_export.delivery.connector import Connections, require_type
+from data_export.delivery.handed_over import Handover
 from data_export.delivery.sftp import SFTP_PORT
 from data_export.delivery.sftp.login import SftpLogin
-from data_export.errors import ConfigError
+from data_export.errors import ConfigError, DataExportError
 
+if TYPE_CHECKING:
+    from data_export.delivery.sftp.config import SftpConfig
+
+_RENAME = Step("rename", "renames one file onto another, which shows how the server does that")
 _SFTP_TEXTS = ("host_key", "private_key", "key_file", "private_key_passphrase")
 
 
@@ -51,3 +64,46 @@ def _text_of(conn_id: str, extra: dict[str, Any], key: str) -> str | None:
     if value is not None and not isinstance(value, str):
         raise ConfigError(f"Airflow connection {conn_id!r} has a {key} in its extra that is no text: put it in quotes")
     return value
+
+
+async def check_renaming(target: Destination, results: Sequence[CheckResult]) -> list[CheckResult]:
+    """What the server makes of a rename, once a file could be written."""
+    from data_export.delivery.sftp.destination import SftpDestination
+
+    if not isinstance(target, SftpDestination) or not any(one.ok for one in results if one.step == WRITE.of("target")):
+        return []
+    try:
+        return [CheckResult(_RENAME.of("target"), True, await target.ways_to_rename())]
+    except DataExportError as error:
+        return [CheckResult(_RENAME.of("target"), False, str(error))]
+
+
+def handed_over(config: "SftpConfig") -> Handover:
+    """Of a server that an Airflow connection names the owner knows the address; it is not looked up."""
+    renames = (_RENAME,) if config.sftp_upload == "rename" else ()
+    values = {
+        "user": config.sftp_username or "OUR_USER",
+        "host": config.sftp_host or "",
+        "port": config.sftp_port,
+        "path": config.sftp_remote_path,
+        "host_keys": [_fingerprint(line) for line in (config.sftp_host_key or "").splitlines()],
+        "direct": config.sftp_upload == "direct",
+    }
+    server = shlex.quote(f"YOUR_USER@{values['host'] or 'YOUR_SERVER'}:{config.sftp_remote_path.rstrip('/')}/")
+    port = f"-e 'ssh -p {config.sftp_port}' " if config.sftp_port != SFTP_PORT else ""
+    return Handover(
+        (OPENS, FOLDER, *PROBE, *renames),
+        Path(__file__).parent / "templates" / "handover.md",
+        values,
+        fetch=f"rsync -a {port}--exclude inputs/ --exclude '.data-export-*' {server} {{folder}}",
+        place=f"your SFTP server {values['host']}, folder {config.sftp_remote_path}".replace(" ,", ","),
+        root=f"{config.sftp_remote_path.rstrip('/')}/",
+        key_path=None if config.conn_id else config.sftp_private_key_path,
+    )
+
+
+def _fingerprint(line: str) -> str:
+    """`ssh-ed25519 SHA256:...`, as `ssh-keygen -l` shows a public key."""
+    kind, text = line.split()[:2]
+    digest = hashlib.sha256(base64.b64decode(text)).digest()
+    return f"{kind} SHA256:{base64.b64encode(digest).decode().rstrip('=')}"

@@ -13,8 +13,8 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key
 from data_export.delivery.sftp import sftp_account, sftp_uri
 from data_export.delivery.sftp.errors import TooManyAtOnce, is_lost, translate, unavailable
-from data_export.delivery.sftp.folders import Folders, missing_folders, remove_empty_folders
-from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver
+from data_export.delivery.sftp.folders import Folders, files_below, missing_folders, one_view, remove_empty_folders
+from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver, temporary_path
 from data_export.delivery.sftp.login import SftpLogin
 from data_export.delivery.sftp.pool import Gate, SftpConnections
 from data_export.delivery.sftp.rename import ways_to_rename
@@ -81,14 +81,12 @@ class SftpDestination:
         return sftp_uri(sftp_account(login.username, login.host, login.port), self._root)
 
     async def __aenter__(self) -> Self:
-        open_session = partial(
-            SftpSession.open,
-            *(self._login, self._connect_timeout, self._stall_timeout, asyncio.Semaphore(_WRITES)),
-        )
+        timeouts = self._connect_timeout, self._stall_timeout
+        self._open_session = partial(SftpSession.open, self._login, *timeouts, asyncio.Semaphore(_WRITES))
         self._left_over = LeftOver()
         self._writer = Writer(self.uri, self._left_over, direct=self._upload == "direct", verify=self._verify)
         self._folders = Folders(self.uri, self._left_over)
-        self._connections = SftpConnections(open_session, self._limit, -(-self.concurrency // self._limit))
+        self._connections = SftpConnections(self._open_session, self._limit, -(-self.concurrency // self._limit))
         self._gate = Gate(self.concurrency, self._connections.narrow)
         try:
             if (files := await self._connections.open()) is not None:
@@ -145,6 +143,13 @@ class SftpDestination:
                     raise
                 await self._gate.learn(allowed, TooManyAtOnce(str(error)))
 
+    async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
+        """What is in a folder and below it, by size; `prefix` ends in `/`."""
+        async with self._talk(prefix) as session, aclosing(files_below(session, self._path(prefix[:-1]))) as found:
+            async for name, attributes in found:
+                if attributes.size is not None:
+                    yield _stored(prefix + name, attributes.mtime, attributes.size)
+
     async def delete(self, key: str) -> None:
         path = self._path(key)
         async with self._talk(key) as session:
@@ -198,9 +203,11 @@ class SftpDestination:
             for folder in missing:
                 self._folders.forget(folder)
             await self._folders.ready(session, root)
+            path, other = self._path("data-export-check"), await self._open_session()
             try:
-                return await ways_to_rename(session, self._path("data-export-check"))
+                return await ways_to_rename(session, path) + await one_view(session, other, temporary_path(path))
             finally:
+                await other.close()
                 await remove_empty_folders(session, missing)
 
     def _path(self, key: str) -> str:

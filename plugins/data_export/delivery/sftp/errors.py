@@ -88,6 +88,6 @@ def translate(error: BaseException, where: str, user: str) -> DataExportError:
     return TargetUnavailable(f"{where}: the server answers {named(error)!r}")
 
 
-def name_refused(where: str) -> TargetRefused:
+def name_refused(where: str) -> ObjectRefused:
     hint = " (Windows servers refuse ':', which every data file's name has)" if ":" in where.rpartition("/")[2] else ""
-    return TargetRefused(f"{where}: the server refuses this name{hint}: ask for a server or folder that takes it")
+    return ObjectRefused(f"{where}: the server refuses this name{hint}: ask for a server or folder that takes it")

@@ -1,12 +1,13 @@
 """Folders of an SFTP server, made where they are missing."""
 
 import asyncio
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing, suppress
 
 from data_export.delivery.sftp.errors import is_lost
-from data_export.delivery.sftp.leftovers import LeftOver
+from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX, LeftOver
 from data_export.delivery.sftp.session import SftpSession, diagnose
+from data_export.delivery.sftp.wire.packets import Attributes
 from data_export.errors import AccessDenied, TargetFull, TargetRefused
 
 
@@ -79,6 +80,23 @@ class Folders:
         return True
 
 
+async def one_view(session: SftpSession, other: SftpSession, path: str) -> str:
+    """What to add to the promises of a server whose connections do not see each other's new files; else nothing.
+
+    So is `rclone serve sftp --stdio` behind sshd: each connection has a server, and a cache, of its own.
+    """
+    await other.exists(path)
+    try:
+        if await session.create(path) and await other.create(path):
+            return (
+                "; its connections do not see each other's new files, so of two runs at once, or within minutes, both "
+                "may be told that their file is there, and one is lost: run one server for all connections"
+            )
+    finally:
+        await session.remove_quietly(path)
+    return ""
+
+
 async def missing_folders(session: SftpSession, folder: str) -> list[str]:
     """The folder and those above it that are not there, the deepest first."""
     missing: list[str] = []
@@ -95,3 +113,31 @@ async def remove_empty_folders(session: SftpSession, folders: Sequence[str]) -> 
     with suppress(asyncssh.SFTPError):
         for folder in folders:
             await session.client.rmdir(folder)
+
+
+async def files_below(session: SftpSession, folder: str) -> AsyncGenerator[tuple[str, Attributes], None]:
+    """Name below `folder` and attributes of each file, as the server lists them; nothing where there is no folder.
+
+    Unfinished files are left out, and names that are not UTF-8, which none of ours is.
+    """
+    import asyncssh
+
+    pages = session.pages(folder)
+    async with aclosing(pages):
+        while True:
+            try:
+                page = await anext(pages)
+            except (StopAsyncIteration, asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
+                return
+            for listed, attributes in page:
+                try:
+                    name = listed.decode()
+                except UnicodeDecodeError:
+                    continue
+                if name in (".", "..") or "/" in name or name.startswith(TEMPORARY_PREFIX):
+                    continue
+                if attributes.is_folder:
+                    async for inner, of_inner in files_below(session, f"{folder.rstrip('/')}/{name}"):
+                        yield f"{name}/{inner}", of_inner
+                else:
+                    yield name, attributes

@@ -12,7 +12,7 @@ from data_export.content import Content, Hasher
 from data_export.delivery.sftp.errors import is_lost, named
 from data_export.delivery.sftp.session import SftpSession, diagnose, room_error
 from data_export.delivery.sftp.wire.packets import READING, Attributes
-from data_export.errors import TargetFull, TargetNotFound, TargetRefused, TargetUnavailable, VerificationFailed
+from data_export.errors import ObjectRefused, TargetFull, TargetNotFound, TargetUnavailable, VerificationFailed
 
 # What OpenSSH takes in one request (255 KiB); servers that allow more would have us hold more.
 _BLOCK_BYTES = 261_120
@@ -55,7 +55,7 @@ async def store(
 
     Raises:
         TargetFull, VerificationFailed: the server holds something else than what was sent.
-        TargetRefused: the server took the file away.
+        ObjectRefused: the server took the file away.
         DataExportError: see `diagnose`.
     """
     import asyncssh
@@ -194,7 +194,7 @@ async def _look_again(session: SftpSession, path: str, content: Content, where: 
         raise VerificationFailed(f"{where}: the server holds {found.size} bytes of {content.size} sent")
     if not await session.exists(folder):
         raise TargetUnavailable(f"{where}: its folder was removed while it was written")
-    raise TargetRefused(
+    raise ObjectRefused(
         f"{where}: the server took the file away as soon as it was written, as drop boxes and virus scanners do: for a "
         "drop box set `sftp_upload: direct` and `verify: none`"
     )

@@ -8,6 +8,7 @@ from uuid import UUID
 import pytest
 
 from data_export.delivery.email.errors import masked
+from data_export.delivery.email.message import Letterhead
 from data_export.delivery.email.send import compose
 from data_export.receipt import Receipt, SiteReceipt
 
@@ -85,6 +86,29 @@ def test_each_recipient_gets_a_mail_and_sees_no_other() -> None:
     assert RECIPIENTS[1] not in messages[0].as_string()
     assert received(messages[0])["Subject"] == "Data export acme: 2025-03-16 00:00 to 2025-03-17 00:00 UTC"
     assert messages[0]["From"] == "exports@platform.example"
+
+
+def test_a_customer_reads_who_writes_in_their_zone_and_whom_to_ask() -> None:
+    sites = [site.model_copy(update={"name": f"Site <{number}>"}) for number, site in enumerate(receipt().sites)]
+    head = Letterhead("Inspecto", "data@platform.example", "Europe/Paris")
+    (mail, _) = compose(receipt(sites=sites), LINK, EXPIRES, "exports@platform.example", RECIPIENTS, head)
+    subject = received(mail)["Subject"].strip()  # a long one begins on the next line
+    assert subject == "Inspecto export acme: 2025-03-16 01:00 to 2025-03-17 01:00 (Europe/Paris)"
+    assert mail["Reply-To"] == "data@platform.example"
+    text, html = parts(mail)
+    for said in (
+        "Your Inspecto data export acme is ready",
+        "2025-03-16 01:00 to 2025-03-17 01:00 (Europe/Paris), end excluded",
+        "from 2025-03-16 00:00:00 UTC to 2025-03-17 00:00:00 UTC (excluded)",
+        "2025-03-17 13:30 (Europe/Paris)",
+        "sent by a program of Inspecto",
+        "data@platform.example",
+    ):
+        assert said in text, said
+        assert said in html, said
+    assert "Site <1>" in text
+    assert "Site &lt;1&gt;" in html
+    assert mail["Message-ID"] == composed()[0]["Message-ID"]  # or a repeat after an upgrade were another mail
 
 
 def test_message_id_is_that_of_the_offer() -> None:

@@ -1,12 +1,13 @@
 import { get } from "./api.js";
+import { AuditCard } from "./audit.js";
 import { Backfill, BackfillNotice } from "./backfill.js";
 import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
-import { about, files, lateWindows, missingImages, ranges, refused, retryNotice } from "./sections.js";
+import { about, failed, files, lateWindows, missingImages, ranges, refused, retryNotice } from "./sections.js";
 import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords } from "./format.js";
-import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, retrying, showError, showTime } from "./shell.js";
+import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, outsideLink, retrying, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
 const REFRESH_MS = 15_000;
@@ -15,6 +16,7 @@ const dagId = query.get("dag") ?? "";
 let before = query.get("before");
 let calendar = null;
 const check = new CheckCard(dagId);
+const audit = new AuditCard(dagId);
 const backfills = new BackfillNotice(dagId, (all) => {
   if (all) announce("The backfill has ended.");
   if (!isBusy()) load();
@@ -26,11 +28,18 @@ async function load() {
     others.catch(() => {}); // reported below, where it is awaited
     show(await get(`exports/${encodeURIComponent(dagId)}`, { before }));
     const { problems } = await others;
+    follow();
     showProblems(problems.filter((problem) => problem.dag_id === dagId));
   } catch (error) {
     showError(byId("export"), error);
   }
   document.body.dataset.ready = "true";
+}
+
+/** Once, to what a link from Airflow leads to. */
+function follow() {
+  if (document.body.dataset.ready) return;
+  byId(location.hash.slice(1))?.scrollIntoView();
 }
 
 function showProblems(problems) {
@@ -53,6 +62,7 @@ function show(data) {
     lateUnknown(data),
     lateWindows(data),
     retryNotice(data),
+    failed(data, dagId),
     refused(data),
     facts(data),
     windowsCard(data),
@@ -60,7 +70,8 @@ function show(data) {
       bars("Work orders", data.windows, (totals) => totals.work_orders, number, data.timezone),
       bars("Data", data.windows, (totals) => totals.bytes, bytes, data.timezone)),
     check.element,
-    files(data, dagId),
+    audit.element,
+    files(data, dagId, query.get("run")),
     missingImages(data),
     ranges(data, dagId),
     about(data),
@@ -70,7 +81,9 @@ function show(data) {
 
 function head({ export: item, timezone }) {
   const parts = [item.export_type, item.interval, timezone, CONNECTORS[item.connector] ?? item.connector].filter(Boolean);
-  return h("p", { class: "meta" }, parts.join(" · "), h("span", { class: "links" }, airflowLink(dagPath(dagId), {}, "Grid"), airflowLink(`${dagPath(dagId)}/runs`, {}, "Runs")));
+  const sheet = new URL(`api/exports/${encodeURIComponent(dagId)}/sheet`, document.baseURI).href;
+  const handOver = outsideLink(sheet, { class: "button", title: "What the customer needs to set up the target and load the files; opens a page to send" }, "Hand-over sheet");
+  return h("p", { class: "meta" }, parts.join(" · "), h("span", { class: "links" }, handOver, airflowLink(dagPath(dagId), {}, "Grid"), airflowLink(`${dagPath(dagId)}/runs`, {}, "Runs")));
 }
 
 function facts({ export: item, totals, states, timezone }) {
@@ -146,11 +159,13 @@ const isBusy = () => byId("dialog").open || calendar?.anchor !== null || byId("e
 function refresh() {
   if (document.hidden) return;
   check.load();
+  audit.load();
   backfills.load();
   if (!isBusy()) load();
 }
 
 check.load();
+audit.load();
 backfills.load();
 setInterval(refresh, REFRESH_MS);
 await load();

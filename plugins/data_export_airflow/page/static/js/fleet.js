@@ -1,7 +1,7 @@
 import { get } from "./api.js";
 import { byId, h } from "./dom.js";
 import { bytes, coming, duration, instant, number, plural, span } from "./format.js";
-import { CONNECTORS, airflowLink, exportPage, lateUnknown, runPath, showError, showTime } from "./shell.js";
+import { CONNECTORS, airflowLink, errorPage, exportPage, lateUnknown, runPath, showError, showTime } from "./shell.js";
 
 const REFRESH_MS = 60_000;
 
@@ -52,7 +52,7 @@ function late(data) {
 function again({ retrying: found, retrying_count: count }) {
   if (!count) return "";
   const rows = found.map(({ dag_id: dag, name, retry }) =>
-    h("tr", {}, h("th", { scope: "row" }, h("a", { href: exportPage(dag) }, name)), h("td", {}, retry.error || "–"), h("td", { class: "number" }, `${retry.number} of ${retry.tries}`), h("td", { class: "instant" }, retry.at ? coming(retry.at) : "under way"), h("td", {}, airflowLink(runPath(dag, retry.run_id), {}, retry.task_id), h("p", { class: "reason" }, retry.message))),
+    h("tr", {}, h("th", { scope: "row" }, h("a", { href: exportPage(dag) }, name)), h("td", {}, retry.error ? h("a", { href: errorPage(retry.error) }, retry.error) : "–"), h("td", { class: "number" }, `${retry.number} of ${retry.tries}`), h("td", { class: "instant" }, retry.at ? coming(retry.at) : "under way"), h("td", {}, airflowLink(runPath(dag, retry.run_id), {}, retry.task_id), h("p", { class: "reason" }, retry.message))),
   );
   const more = count > found.length ? h("p", { class: "soft" }, h("a", { href: "./?state=retrying" }, `show all ${number(count)}`)) : "";
   return card("Retrying", "retrying", plural(count, "export"), table([["Export"], ["Reason"], ["Try", "number"], ["Next"], ["Task"]], rows), more);
@@ -67,6 +67,7 @@ function failures(data) {
   const groups = found.map((group) =>
     h("li", {}, h("details", {},
       h("summary", {}, h("strong", {}, group.error), h("span", { class: "soft" }, ` ${plural(group.runs, "run")} of ${plural(group.exports, "export")}`), group.meaning ? h("span", { class: "meaning" }, group.meaning) : ""),
+      h("p", { class: "what-to-do" }, h("a", { href: `errors.html#${group.anchor}` }, "What to do about it")),
       h("ul", { class: "bare" }, group.examples.map((each) => h("li", {}, h("a", { href: exportPage(each.dag_id) }, each.name), " ", airflowLink(runPath(each.dag_id, each.run_id), {}, `run of ${instant(each.window_start)}`), h("p", { class: "reason" }, each.message)))))),
   );
   return whole(`${plural(runs, "run")}, by reason`, h("ul", { class: "bare groups" }, groups));

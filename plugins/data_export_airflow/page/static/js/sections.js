@@ -1,28 +1,31 @@
 import { get } from "./api.js";
 import { announce, h } from "./dom.js";
 import { bytes, coming, instant, number, plural, span } from "./format.js";
-import { airflowLink, outsideLink, runPath } from "./shell.js";
+import { airflowLink, outsideLink, reason, runPath } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
 const SHOWN_REFUSED = 3;
+const SHOWN_FAILED = 3;
 
 const OUTCOMES = { created: "written", unchanged: "already there", replaced: "replaced", revision: "written as a new revision", kept: "kept", staged: "mailed as a link" };
 
-/** Where the files of a window are: of the newest, until another is chosen. */
-export function files({ files: newest, windows, by_hand: ranges, timezone }, dagId) {
+/** Where the files of a window are: of the newest or of the run that a link names, until another is chosen. */
+export function files({ files: newest, windows, by_hand: ranges, timezone }, dagId, run) {
   if (!newest) return "";
   const delivered = [...new Map([...windows, ...ranges].filter((row) => row.event_id !== null).map((row) => [row.event_id, row])).values()];
   delivered.sort((one, other) => other.end.localeCompare(one.end));
+  const asked = delivered.find((row) => row.run_id === run);
   const body = h("div", { "aria-live": "polite" }, table(newest));
-  const show = async (event) => {
+  const show = async (id) => {
     try {
-      body.replaceChildren(table(await get(`exports/${encodeURIComponent(dagId)}/files/${event.target.value}`)));
+      body.replaceChildren(table(await get(`exports/${encodeURIComponent(dagId)}/files/${id}`)));
     } catch (error) {
       body.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
     }
   };
-  const option = (row) => h("option", { value: row.event_id, selected: row.event_id === newest.event_id }, span(...(row.by_hand ?? [row.start, row.end]), timezone));
-  const choice = h("label", {}, h("span", { class: "soft" }, "Window "), h("select", { onchange: show }, delivered.map(option)));
+  const option = (row) => h("option", { value: row.event_id, selected: row.event_id === (asked ?? newest).event_id }, span(...(row.by_hand ?? [row.start, row.end]), timezone));
+  const choice = h("label", {}, h("span", { class: "soft" }, "Window "), h("select", { onchange: (event) => show(event.target.value) }, delivered.map(option)));
+  if (asked && asked.event_id !== newest.event_id) show(asked.event_id);
   return h("section", { class: "card files", "aria-labelledby": "files-title" },
     h("div", { class: "card-head" }, h("h2", { id: "files-title" }, "Where the files are"), choice),
     body);
@@ -30,7 +33,7 @@ export function files({ files: newest, windows, by_hand: ranges, timezone }, dag
 
 function table({ target, sites, more_sites: more }) {
   const rows = sites.map((site) =>
-    h("tr", {}, h("td", {}, address(site)), h("td", { class: "number" }, number(site.work_orders)), h("td", { class: "number" }, bytes(site.bytes)), h("td", { class: "number" }, site.revision ?? 1), h("td", {}, outcome(site)), h("td", { class: "digest" }, h("code", {}, site.sha256), copy(site.sha256, "checksum"))),
+    h("tr", {}, h("td", {}, site.name ? h("strong", { class: "site" }, site.name) : "", address(site)), h("td", { class: "number" }, number(site.work_orders)), h("td", { class: "number" }, bytes(site.bytes)), h("td", { class: "number" }, site.revision ?? 1), h("td", {}, outcome(site)), h("td", { class: "digest" }, h("code", {}, site.sha256), copy(site.sha256, "checksum"))),
   );
   const heads = [["File"], ["Work orders", "number"], ["Size", "number"], ["Revision", "number"], ["Outcome"], ["SHA-256"]];
   return h("div", {},
@@ -94,8 +97,20 @@ export function retryNotice({ export: { dag_id: dag, retry }, timezone }) {
   const when = retry.at ? `at ${instant(retry.at, timezone)} (${coming(retry.at)})` : "is under way";
   return h("section", { class: "notice warning", "aria-labelledby": "retry-title" },
     h("strong", { id: "retry-title" }, "Retrying"), ` ${retry.task_id}: try ${retry.number} of ${retry.tries} ${when}. `,
-    retry.error ? h("span", { class: "reason" }, `${retry.error}: ${retry.message} `) : "",
+    retry.error ? h("span", { class: "reason" }, reason(`${retry.error}: ${retry.message} `)) : "",
     airflowLink(runPath(dag, retry.run_id), {}, "Open the run"));
+}
+
+/** Why the newest windows failed, with what to do about it. */
+export function failed({ windows, timezone }, dagId) {
+  const found = windows.filter((row) => row.state === "failed" && row.reason).reverse();
+  if (!found.length) return "";
+  const line = (row) => h("li", {}, airflowLink(runPath(dagId, row.run_id), {}, span(row.start, row.end, timezone)), " ", h("span", { class: "reason" }, reason(row.reason)));
+  const rest = found.slice(SHOWN_FAILED).map(line);
+  return h("section", { class: "notice failed", "aria-labelledby": "failed-title" },
+    h("strong", { id: "failed-title" }, "Failed windows"),
+    h("ul", {}, found.slice(0, SHOWN_FAILED).map(line)),
+    rest.length ? h("details", {}, h("summary", {}, plural(rest.length, "more window")), h("ul", {}, rest)) : "");
 }
 
 /** Windows with refused recipients, newest first. */
@@ -127,7 +142,7 @@ export function missingImages({ missing_images: found, timezone }) {
 export function ranges({ by_hand: found, timezone }, dagId) {
   if (!found.length) return "";
   const rows = found.map((row) =>
-    h("tr", {}, h("td", {}, airflowLink(runPath(dagId, row.run_id), {}, span(row.start, row.end, timezone))), h("td", {}, WINDOW_STATES[row.state]), h("td", { class: "number" }, number(row.totals?.work_orders)), h("td", { class: "number" }, bytes(row.totals?.bytes)), h("td", { class: "reason" }, row.reason ?? "")),
+    h("tr", {}, h("td", {}, airflowLink(runPath(dagId, row.run_id), {}, span(row.start, row.end, timezone))), h("td", {}, WINDOW_STATES[row.state]), h("td", { class: "number" }, number(row.totals?.work_orders)), h("td", { class: "number" }, bytes(row.totals?.bytes)), h("td", { class: "reason" }, reason(row.reason))),
   );
   return h("section", { class: "card", "aria-labelledby": "ranges-title" },
     h("h2", { id: "ranges-title" }, "Ranges run by hand"),

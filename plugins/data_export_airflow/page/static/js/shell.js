@@ -24,7 +24,7 @@ export const STATES = {
   hidden: ["Not shown", "your Airflow user may see the DAG, but not its runs"],
 };
 
-export const CONNECTORS = { gs: "Cloud Storage", s3: "S3", sftp: "SFTP", email: "Email", file: "Local folder" };
+export const CONNECTORS = { gs: "Cloud Storage", s3: "S3", abfs: "Azure Blob Storage", sftp: "SFTP", email: "Email", file: "Local folder" };
 
 export function badge(state) {
   const [label, meaning] = STATES[state] ?? [state, ""];
@@ -42,6 +42,13 @@ export function retrying({ retry }) {
   if (!retry) return null;
   const when = retry.at ? coming(retry.at) : "under way";
   return h("span", { class: "warn retry", title: [retry.task_id, retry.message].filter(Boolean).join(": ") }, ` ${retry.error ? `${retry.error}, ` : ""}try ${retry.number} of ${retry.tries} ${when}`);
+}
+
+/** A reason, `error: message` or `task: error: message`, with a link to what is known of the error. */
+export function reason(text) {
+  const found = /^((?:[\w.-]+: )?)([A-Z]\w+)(: .*)$/s.exec(text ?? "");
+  if (!found) return text ?? "";
+  return [found[1], h("a", { href: errorPage(found[2]), title: "About this error" }, found[2]), found[3]];
 }
 
 /** Why late windows are not known, and the fix; empty if they are known. */
@@ -76,6 +83,8 @@ export function outsideLink(href, attributes, ...children) {
 
 export const runPath = (dagId, runId) => `dags/${encodeURIComponent(dagId)}/runs/${encodeURIComponent(runId)}`;
 export const dagPath = (dagId) => `dags/${encodeURIComponent(dagId)}`;
+/** Errors that have no section of their own lead to the one for others (errors.js). */
+export const errorPage = (name) => `errors.html#${name.toLowerCase()}`;
 export const exportPage = (dagId) => `export.html?dag=${encodeURIComponent(dagId)}`;
 
 export function open(path, event) {
