@@ -2,9 +2,10 @@
 
     PYTHONPATH=plugins python -m benchmarks.sftp_file [--bytes 2147483648] [--rtt-ms 0] [--rounds 5] [--read-back]
 
-Every contender sends the same local file, then again, when nothing has changed. We compute the file's digests first, as
-the step before does, and compare them with what is sent. With `--read-back` what arrived is read again and compared:
-by us with `verify: read-back`, by rclone with `rclone check --download`; the server offers no checksums.
+Every contender sends the same local file, then again, when nothing has changed. We are given the file's digests, as by
+the step before, and compare them with what is sent; again, we read the file at the target and compare, where the others
+trust its size and time. With `--read-back` what arrived is read again the first time too: by us with
+`verify: read-back`, by rclone with `rclone check --download`; the server offers no checksums.
 """
 
 import argparse
@@ -16,6 +17,7 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.images import Server, Spent, Work, far_away, prepare, run
+from data_export.content import Content, Digests
 from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer
 
@@ -25,7 +27,8 @@ _PIECE = 64 << 20
 def ours(work: Work, file: Path, target: str, *, read_back: bool) -> list[str]:
     verify = "read-back" if read_back else "size"
     login = (work.port, work.server.username, work.key, work.server.host_key)
-    return [sys.executable, "-m", "benchmarks.sftp_file", "--ours", *map(str, (file, *login, target, verify))]
+    digests = file.parent.with_suffix(".digests").read_text().split()
+    return [sys.executable, "-m", "benchmarks.sftp_file", "--ours", *map(str, (file, *login, target, verify, *digests))]
 
 
 def rclone(work: Work, file: Path, target: str, *, read_back: bool) -> list[str]:
@@ -50,14 +53,15 @@ def lftp(work: Work, file: Path, target: str, **_: bool) -> list[str]:
 CONTENDERS: dict[str, Callable[..., list[str]]] = {"this service": ours, "rclone": rclone, "lftp": lftp}
 
 
-async def send(file: str, port: str, username: str, key: str, host_key: str, target: str, verify: str) -> None:
+async def send(
+    file: str, port: str, username: str, key: str, host_key: str, target: str, verify: str, sha256: str, crc32c: str
+) -> None:
     """What the `deliver` task does."""
-    from data_export.content import Content
     from data_export.delivery.deliver import deliver
     from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
 
     login = SftpLogin("127.0.0.1", username, host_key, int(port), private_key_path=key)
-    content = Content.of_file(Path(file))
+    content = Content(Path(file), Digests(Path(file).stat().st_size, sha256, crc32c=crc32c))
     async with SftpDestination(login, target, verify=verify) as destination:  # type: ignore[arg-type] # from ours
         print(await deliver(destination, lambda _: Path(file).name, content, "replace"))
 
@@ -106,6 +110,8 @@ def main() -> None:
             with file.open("wb") as out:
                 for left in range(options.bytes, 0, -_PIECE):
                     out.write(piece[:left])
+            digests = Content.of_file(file).digests
+            file.parent.with_suffix(".digests").write_text(f"{digests.sha256} {digests.crc32c}")
             race(work, file, options.rounds, read_back=options.read_back)
 
 

@@ -17,7 +17,7 @@ from uuid import uuid4
 
 from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.delivery.base import StoredObject
-from data_export.delivery.keys import checked_key, checked_prefix
+from data_export.delivery.keys import checked_key, checked_prefix, leaves
 from data_export.delivery.threads import at_hand, chunks_until, run_blocking
 from data_export.errors import (
     AccessDenied,
@@ -67,18 +67,9 @@ class LocalStore:
             raise TargetRefused(
                 f"{path}: names that begin with {_PARTIAL!r} are kept for unfinished files: choose another"
             )
-        if self._leaves(key):
+        if leaves(self._root, key):
             raise TargetRefused(f"{path}: a symbolic link leads out of {self._root}: remove it")
         return path
-
-    def _leaves(self, key: str) -> bool:
-        """Whether a link on the way to the key leads out of the root."""
-        folder, *names = str(self._root), *key.split("/")[:-1]
-        for name in names:
-            folder += f"/{name}"
-            if os.path.islink(folder):  # noqa: PTH114 - a Path for each folder of each image costs more than the look
-                return not Path(self._root, *names).resolve().is_relative_to(self._root.resolve())
-        return False
 
     async def stat(self, key: str) -> StoredObject | None:
         return await asyncio.to_thread(self._stat, key)

@@ -21,13 +21,7 @@ from data_export.delivery.sftp.rename import ways_to_rename
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, read
 from data_export.delivery.sftp.upload import Writer
-from data_export.errors import (
-    DataExportError,
-    TargetFull,
-    TargetNotFound,
-    TargetRefused,
-    TargetUnavailable,
-)
+from data_export.errors import DataExportError, TargetFull, TargetNotFound, TargetRefused, TargetUnavailable
 
 __all__ = ["SftpDestination", "SftpLogin"]
 

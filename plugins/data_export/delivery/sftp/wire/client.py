@@ -7,6 +7,7 @@ from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from data_export.delivery.sftp.wire import packets
+from data_export.delivery.sftp.wire.cork import leave_out_ignored
 from data_export.delivery.sftp.wire.packets import Attributes, FileSystem, Limits, Reader, text, u32
 
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class SftpClient:
         Raises:
             asyncssh.ChannelOpenError, asyncssh.SFTPError: the server does not offer SFTP.
         """
+        leave_out_ignored(connection)
         client = cls()
         await connection.create_session(lambda: cast("Any", client), subsystem="sftp", encoding=None)
         hello: Answer[dict[bytes, bytes]] = client._loop.create_future()
