@@ -4,6 +4,7 @@ import asyncio
 import struct
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from data_export.delivery.sftp.wire import packets
@@ -129,7 +130,8 @@ class SftpClient:
         finally:
             for answer in pages:
                 answer.cancel()
-            self.close(handle).add_done_callback(_forget)
+            with suppress(asyncssh.SFTPError):
+                await self.close(handle)
 
     def exit(self) -> None:
         if self._channel is not None:
@@ -246,9 +248,3 @@ def _nothing(_reader: Reader) -> Any: ...
 
 def _name(path: str) -> bytes:
     return text(path.encode())
-
-
-def _forget(answer: Answer[Any]) -> None:
-    """Takes note of an answer that nobody waits for, so that no error of it is reported as overlooked."""
-    if not answer.cancelled():
-        answer.exception()
