@@ -176,16 +176,15 @@ def backfills_under_way(dag_id: str, session: SessionDep) -> dict[str, Any]:
 @router.get("/exports/{dag_id}/check", dependencies=[*of_an_export, *may_read_checks])
 def one_check(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, Any]:
     """What the last check of an export found."""
-    name = name_of(dag_id) or ""
-    may_check = can_check(session) and may_run(user, CHECK_DAG)
+    name, may_check = name_of(dag_id) or "", can_check(session) and may_run(user, CHECK_DAG)
     return {"dag_id": CHECK_DAG, "export": name, "may_check": may_check, **last_check(session, name)}
 
 
 @router.get("/exports/{dag_id}/audit", dependencies=[*of_an_export, *may_read_audits])
 def one_audit(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, Any]:
     """What the last audit of an export found."""
-    found = last_audit(session, name := name_of(dag_id) or "")
-    return {"dag_id": AUDIT_DAG, "export": name, "may": may_run(user, AUDIT_DAG), "result": found}
+    name, may = name_of(dag_id) or "", may_run(user, AUDIT_DAG)
+    return {"dag_id": AUDIT_DAG, "export": name, "may": may, "result": last_audit(session, name)}
 
 
 @router.get("/fleet")

@@ -5,7 +5,7 @@ import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
-import { about, failed, files, lateWindows, missingImages, ranges, refused, retryNotice } from "./sections.js";
+import { about, failed, files, lateWindows, missingImages, ranges, refused, retryNotice, unheard } from "./sections.js";
 import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords } from "./format.js";
 import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, outsideLink, retrying, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
@@ -64,6 +64,7 @@ function show(data) {
     retryNotice(data),
     failed(data, dagId),
     refused(data),
+    unheard(data, dagId),
     facts(data),
     windowsCard(data),
     h("section", { class: "card trend", "aria-label": "Trend" },

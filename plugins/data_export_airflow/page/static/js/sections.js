@@ -125,6 +125,18 @@ export function refused({ refused: found, timezone }) {
     rest.length ? h("details", {}, h("summary", {}, plural(rest.length, "more window")), h("ul", {}, rest)) : "");
 }
 
+/** Delivered windows whose notice the customer's system did not take, newest first. */
+export function unheard({ unheard: found, timezone }, dagId) {
+  if (!found.length) return "";
+  const line = (row) => h("li", {}, airflowLink(runPath(dagId, row.run_id), {}, span(row.start, row.end, timezone)), " ", h("span", { class: "reason" }, reason(row.reason)));
+  const rest = found.slice(SHOWN_REFUSED).map(line);
+  return h("section", { class: "notice warning", "aria-labelledby": "unheard-title" },
+    h("strong", { id: "unheard-title" }, "The notice was not taken"),
+    " when these windows were delivered. It is repeated for a day; if it is given up, an alert says so.",
+    h("ul", {}, found.slice(0, SHOWN_REFUSED).map(line)),
+    rest.length ? h("details", {}, h("summary", {}, plural(rest.length, "more window")), h("ul", {}, rest)) : "");
+}
+
 /** Images that receipts list as missing at the source, newest windows first. */
 export function missingImages({ missing_images: found, timezone }) {
   if (!found.length) return "";
