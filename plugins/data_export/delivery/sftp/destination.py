@@ -21,13 +21,7 @@ from data_export.delivery.sftp.rename import ways_to_rename
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, read
 from data_export.delivery.sftp.upload import Writer
-from data_export.errors import (
-    DataExportError,
-    TargetFull,
-    TargetNotFound,
-    TargetRefused,
-    TargetUnavailable,
-)
+from data_export.errors import DataExportError, TargetFull, TargetNotFound, TargetRefused, TargetUnavailable
 
 __all__ = ["SftpDestination", "SftpLogin"]
 
@@ -105,14 +99,12 @@ class SftpDestination:
 
     async def stat(self, key: str) -> StoredObject | None:
         """The object by its size; the protocol knows no checksum."""
-        import asyncssh
-
         path = self._path(key)
         async with self._talk(key) as session:
             found = await session.stat(path)
         if found is None:
             return None
-        if found.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+        if found.is_folder:
             raise TargetRefused(f"{self.uri}{key} is a folder where a file must be: remove or rename it")
         size = found.size
         if size is None:  # the server does not know it
@@ -174,6 +166,18 @@ class SftpDestination:
         finally:
             async with self._talk(folder) as session:
                 await remove_empty_folders(session, missing)
+
+    async def files_in(self, folder: str) -> AsyncIterator[Sequence[StoredObject]]:
+        """Without what cannot be read as a plain name; links are left out, as their own size says nothing."""
+        path = self._path(folder)
+        with suppress(TargetNotFound):
+            async with self._talk(folder) as session, aclosing(self._left_over.pages(session, path)) as pages:
+                async for page in pages:
+                    yield [
+                        _stored(f"{folder}/{name.decode()}", found.mtime, found.size)
+                        for name, found in page
+                        if found.is_file and found.size is not None and name.isascii()
+                    ]
 
     async def tidy(self, folders: Sequence[str]) -> int:
         """Looks at no folder below these: images are in one, and data files in one for each type."""
