@@ -239,8 +239,7 @@ async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Re
     except Exception:
         log.exception("%s cannot be answered", request.url.path)
         answer = JSONResponse({"detail": "The page cannot answer this: the API server's log says why."}, 500)
-    for name, value in _HEADERS.items():
-        answer.headers.setdefault(name, value)
+    answer.headers.update({name: answer.headers.get(name, value) for name, value in _HEADERS.items()})
     return answer
 
 
