@@ -45,8 +45,10 @@ from data_export_airflow.page.cache import Cached
 from data_export_airflow.page.detail import detail, files_of
 from data_export_airflow.page.search import Asked, SortKey, listing, permitted
 
+STATIC = FilePath(__file__).parent / "static"
 #: How old an answer may be, and how old one may be that is shown while the next is made.
-_SECONDS, _STALE, _FLEET_SECONDS, _FLEET_STALE = 10.0, 60.0, 30.0, 300.0
+_SECONDS, _STALE = 10.0, 60.0
+_FLEET_SECONDS, _FLEET_STALE = 30.0, 300.0
 _LATE_LISTED = 50
 
 #: The page loads nothing but its own files, and only Airflow frames it.
@@ -56,6 +58,7 @@ _HEADERS = {
     "Cache-Control": "no-cache",  # asked again each time; answered without content where nothing changed
 }
 
+log = logging.getLogger(__name__)
 router = APIRouter(prefix="/api")
 _missing = MissingWindows()
 _volumes = Volumes()
@@ -225,9 +228,10 @@ async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Re
     except TimeoutError:
         answer = JSONResponse({"detail": "Airflow's database is too slow to answer now: try again in a minute."}, 503)
     except Exception:
-        logging.getLogger(__name__).exception("%s cannot be answered", request.url.path)
+        log.exception("%s cannot be answered", request.url.path)
         answer = JSONResponse({"detail": "The page cannot answer this: the API server's log says why."}, 500)
-    answer.headers.update({name: answer.headers.get(name, value) for name, value in _HEADERS.items()})
+    for name, value in _HEADERS.items():
+        answer.headers.setdefault(name, value)
     return answer
 
 
@@ -248,4 +252,4 @@ app = FastAPI(title="Data exports", openapi_url=None, lifespan=_lifespan)
 app.include_router(router)
 app.include_router(sheet.router)
 app.middleware("http")(_guarded)
-app.mount("/", StaticFiles(directory=FilePath(__file__).parent / "static", html=True))
+app.mount("/", StaticFiles(directory=STATIC, html=True))
