@@ -1,9 +1,11 @@
 """Seconds to deliver many images over SFTP, beside the tools that people use for it.
 
-    PYTHONPATH=plugins python -m benchmarks.images [--images 5000] [--bytes 102400] [--rtt-ms 0]
+    PYTHONPATH=plugins python -m benchmarks.images [--images 5000] [--bytes 102400] [--rtt-ms 0] [--rounds 5]
+                                                  [--only "this service" rclone lftp]
 
-Every contender sends the same local files to a folder of its own on one server, then again, when nothing has changed.
-Seconds are those of the whole process. What arrived is counted and compared in size; a contender that is not installed
+Every contender sends the same local files to a folder of its own on one server, then again, when nothing has changed;
+in each round all of them in turn, and the table has the medians. Seconds and MB of memory are those of the whole
+process, its start and imports included. What arrived is counted and compared in size; a contender that is not installed
 is named. The server is OpenSSH where it is installed; `--rtt-ms` puts a network of that round trip before it.
 """
 
@@ -20,6 +22,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
+from statistics import median
+from typing import NamedTuple
 from uuid import UUID
 
 from demo.servers.loop_thread import LoopThread
@@ -166,15 +170,34 @@ def prepare(folder: Path, server: Server, port: int, count: int, size: int) -> W
     return Work(folder / "images", listed, server, port, key, known_hosts)
 
 
-def run(command: list[str]) -> tuple[float, float]:
-    """Seconds by the clock, and of the client's CPU."""
-    began, used = time.perf_counter(), os.times()
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | {"LC_ALL": "C"})
-    if done.returncode:
-        sys.exit(f"{command[0]} failed: {(done.stderr or done.stdout)[-2000:]}")
-    now = os.times()
-    cpu = now.children_user + now.children_system - used.children_user - used.children_system
-    return time.perf_counter() - began, cpu
+class Spent(NamedTuple):
+    """Seconds by the clock, seconds of CPU, and the most memory in MB, of one process and its children."""
+
+    wall: float
+    cpu: float
+    memory: float
+
+
+def run(command: list[str]) -> Spent:
+    began, memory = time.perf_counter(), 0
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | {"LC_ALL": "C"})
+        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
+            memory = max(memory, _memory_of(process.pid))
+            time.sleep(0.01)
+        process.returncode = os.waitstatus_to_exitcode(ended[1])
+        if process.returncode:
+            said.seek(0)
+            sys.exit(f"{command[0]} failed: {said.read()[-2000:]}")
+    return Spent(time.perf_counter() - began, ended[2].ru_utime + ended[2].ru_stime, memory / 1024)
+
+
+def _memory_of(pid: int) -> int:
+    """KiB at the most until now; what `wait4` says has this program's own memory in it."""
+    with suppress(OSError, ValueError):
+        status = Path(f"/proc/{pid}/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) if "VmHWM" in status else 0
+    return 0
 
 
 def check(folder: Path, count: int, size: int) -> None:
@@ -183,22 +206,29 @@ def check(folder: Path, count: int, size: int) -> None:
         sys.exit(f"{folder}: {len(sizes)} of {count} images arrived whole")
 
 
-def race(work: Work, count: int, size: int) -> None:
-    reference: list[float] = []
-    print(f"{'':22}{'first s':>9}{'ratio':>7}{'CPU s':>7}{'MB/s':>8}{'again s':>9}{'ratio':>7}")
-    for number, (name, command) in enumerate(CONTENDERS.items()):
-        folder = f"target-{number}"
-        arguments = command(work, f"{work.server.base}{folder}")
-        if shutil.which(arguments[0]) is None:
+def race(work: Work, count: int, size: int, rounds: int, only: list[str]) -> None:
+    times: dict[str, list[tuple[Spent, Spent]]] = {name: [] for name in only}
+    for _ in range(rounds):
+        for number, name in enumerate(only):
+            folder = f"target-{number}"
+            arguments = CONTENDERS[name](work, f"{work.server.base}{folder}")
+            if shutil.which(arguments[0]) is None:
+                continue
+            times[name].append((run(arguments), run(arguments)))
+            check(work.server.root / folder, count, size)
+            shutil.rmtree(work.server.root / folder)
+    print(f"{'':22}{'first s':>9}{'ratio':>7}{'CPU s':>7}{'MB':>6}{'MB/s':>8}{'again s':>9}{'ratio':>7}{'CPU s':>7}")
+    reference: tuple[Spent, Spent] | None = None
+    for name, measured in times.items():
+        if not measured:
             print(f"{name:22}  not installed")
             continue
-        (first, cpu), (again, _) = run(arguments), run(arguments)
-        check(work.server.root / folder, count, size)
-        shutil.rmtree(work.server.root / folder)
-        reference = reference or [first, again]
+        first, again = (Spent(*map(median, zip(*side, strict=True))) for side in zip(*measured, strict=True))
+        reference = reference or (first, again)
         print(
-            f"{name:22}{first:9.1f}{first / reference[0]:7.2f}{cpu:7.1f}{count * size / first / 1e6:8.1f}"
-            f"{again:9.1f}{again / reference[1]:7.2f}"
+            f"{name:22}{first.wall:9.2f}{first.wall / reference[0].wall:7.2f}{first.cpu:7.2f}{first.memory:6.0f}"
+            f"{count * size / first.wall / 1e6:8.1f}"
+            f"{again.wall:9.2f}{again.wall / reference[1].wall:7.2f}{again.cpu:7.2f}"
         )
 
 
@@ -207,15 +237,19 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=5_000)
     parser.add_argument("--bytes", type=int, default=100 << 10)
     parser.add_argument("--rtt-ms", type=float, default=0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
     options = parser.parse_args()
     kind = OpensshServer if OpensshServer.installed() else SftpServer
     with tempfile.TemporaryDirectory() as name, kind(Path(name) / "server") as server:
         print(
-            f"{options.images:,} images of {options.bytes:,} bytes, {kind.__name__}, {options.rtt_ms:g} ms round trip"
+            f"{options.images:,} images of {options.bytes:,} bytes, {kind.__name__}, {options.rtt_ms:g} ms round trip, "
+            f"medians of {options.rounds}"
         )
         with far_away(server.port, options.rtt_ms / 1000) as port:
             port = port if options.rtt_ms else server.port
-            race(prepare(Path(name), server, port, options.images, options.bytes), options.images, options.bytes)
+            work = prepare(Path(name), server, port, options.images, options.bytes)
+            race(work, options.images, options.bytes, options.rounds, options.only)
 
 
 if __name__ == "__main__":

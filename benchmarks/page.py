@@ -32,7 +32,7 @@ import httpx
 import psycopg
 from playwright.sync_api import Page, sync_playwright
 
-from benchmarks.page_history import add_exports, add_runs
+from benchmarks.page_history import add_exports, add_look, add_runs
 from data_export.config.models import dag_id
 from demo.airflow import USER, Airflow
 from demo.platform import Secrets
@@ -134,6 +134,7 @@ class Installation:
             first = month
         with connection.transaction():
             connection.execute(UNUSUAL, {"last": last})
+        add_look(connection, "data_export__fleet%", last - 3 * DAY, last, DAY)
         connection.execute("VACUUM ANALYZE")
 
     @contextmanager

@@ -38,6 +38,41 @@ INSERT INTO task_outlet_asset_reference (asset_id, dag_id, task_id, created_at, 
 SELECT a.id, c.dag_id, 'close', now(), now() FROM copies AS c JOIN asset AS a ON a.name = 'data_export/' || c.export;
 """
 
+#: A look of the watch, which the page takes late windows from: those without a run, two hours after their ends.
+_LOOK = """
+CREATE TEMP TABLE look ON COMMIT DROP AS
+SELECT json_build_object('at', extract(epoch FROM now())::bigint, 'next', extract(epoch FROM now())::bigint + 31536000,
+    'unknown', '[]'::json, 'windows', coalesce(json_object_agg(name, spans), '{}')) AS value
+FROM (
+    SELECT replace(substr(d.dag_id, 14), '_', '-') AS name, json_agg(json_build_array(
+        extract(epoch FROM w)::bigint, extract(epoch FROM w + %(step)s::interval)::bigint,
+        extract(epoch FROM w + %(step)s::interval)::bigint + 7200, 1) ORDER BY w) AS spans
+    FROM dag AS d
+    CROSS JOIN generate_series(%(first)s::timestamptz, %(last)s::timestamptz - interval '1 second', %(step)s) AS w
+    LEFT JOIN dag_run AS r ON r.dag_id = d.dag_id AND r.logical_date = w
+    WHERE d.dag_id LIKE %(pattern)s AND NOT d.is_paused AND r.id IS NULL
+    GROUP BY d.dag_id
+) AS late;
+
+INSERT INTO dag_run (dag_id, run_id, run_type, state, logical_date, run_after, queued_at, start_date, end_date, conf)
+SELECT 'data_export_watch', 'look__1', 'scheduled', 'success', now(), now(), now(), now(), now(), '{}';
+
+INSERT INTO task_instance (id, task_id, dag_id, run_id, map_index, try_number, pool, pool_slots, state)
+SELECT gen_random_uuid(), 'look', 'data_export_watch', 'look__1', -1, 1, 'default_pool', 1, 'success';
+
+INSERT INTO xcom (dag_run_id, task_id, map_index, key, dag_id, run_id, timestamp, value)
+SELECT r.id, 'look', -1, 'return_value', r.dag_id, r.run_id, now(), look.value::jsonb
+FROM dag_run AS r CROSS JOIN look WHERE r.dag_id = 'data_export_watch' AND r.run_id = 'look__1';
+"""
+
+
+def add_look(
+    connection: psycopg.Connection[Any], pattern: str, first: datetime, last: datetime, step: timedelta
+) -> None:
+    """What the watch found of the windows of `[first, last)`: those without a run are late; for a year."""
+    with connection.transaction():
+        _run(connection, _LOOK, {"pattern": pattern, "first": first, "last": last, "step": step})
+
 
 def add_exports(connection: psycopg.Connection[Any], template: str, first: int, last: int) -> None:
     """Copies the DAG `template` to `fleet-<first>` up to `fleet-<last>`, as rows only: nothing can run them."""

@@ -38,20 +38,24 @@ class Digests:
 
 
 class Hasher:
-    """Computes the `Digests` of a stream in one pass; md5, the slowest by far, only on request."""
+    """Computes the `Digests` of a stream in one pass; md5, the slowest by far, only on request, sha256 unless refused.
 
-    def __init__(self, *, md5: bool = False) -> None:
+    A crc32c costs a fifteenth of a sha256.
+    """
+
+    def __init__(self, *, md5: bool = False, sha256: bool = True) -> None:
         import google_crc32c  # C implementation; imported late because not every use of the core needs it
 
         self._size = 0
-        self._sha256 = hashlib.sha256()
+        self._sha256 = hashlib.sha256() if sha256 else None
         self._md5 = hashlib.md5(usedforsecurity=False) if md5 else None
         self._extend = google_crc32c.extend
         self._crc32c = 0
 
     def update(self, chunk: bytes | bytearray | memoryview) -> None:
         self._size += len(chunk)
-        self._sha256.update(chunk)
+        if self._sha256 is not None:
+            self._sha256.update(chunk)
         if self._md5 is not None:
             self._md5.update(chunk)
         self._crc32c = self._extend(self._crc32c, bytes(chunk))
@@ -59,7 +63,7 @@ class Hasher:
     def digests(self) -> Digests:
         return Digests(
             self._size,
-            self._sha256.hexdigest(),
+            None if self._sha256 is None else self._sha256.hexdigest(),
             None if self._md5 is None else base64.b64encode(self._md5.digest()).decode(),
             base64.b64encode(struct.pack(">I", self._crc32c)).decode(),
         )
@@ -78,8 +82,10 @@ class Content:
     sent: Callable[[int], None] | None = field(default=None, compare=False, repr=False)
 
     @classmethod
-    def of_bytes(cls, data: bytes, content_type: str = "application/octet-stream", *, md5: bool = False) -> Self:
-        hasher = Hasher(md5=md5)
+    def of_bytes(
+        cls, data: bytes, content_type: str = "application/octet-stream", *, md5: bool = False, sha256: bool = True
+    ) -> Self:
+        hasher = Hasher(md5=md5, sha256=sha256)
         hasher.update(data)
         return cls(data, hasher.digests(), content_type)
 

@@ -13,8 +13,17 @@ from airflow.dag_processing.bundles.local import LocalDagBundle
 from data_export.config.folder import Stamp, stamp
 from data_export.config.load import Loaded, load_customers
 from data_export.config.models import CustomerExport
-from data_export.config.platform import platform_file
-from data_export_airflow.dags.shards import MOST, complete, contents, is_complete, shard_files, shard_of
+from data_export.config.platform import customers_dir, platform_file
+from data_export_airflow.dags.shards import (
+    MOST,
+    broken_files,
+    complete,
+    contents,
+    is_complete,
+    shard_files,
+    shard_of,
+    show_broken,
+)
 from data_export_airflow.metadata.airflow_database import request_parsing
 
 #: Name of the file that shows the problems of customer files.
@@ -100,6 +109,7 @@ class CustomerFilesBundle(LocalDagBundle):
         changes, files, now = self._watch.look(), shard_files(self._shards), time.monotonic()
         wanted = {_ERRORS} if changes.problems or changes.platform else set()
         wanted |= set(files) if changes.platform else {shard_of(name, files) for name in changes.names}
+        wanted |= show_broken(self._folder, broken_files(self._watch.broken()))
         due = {file for file, when in self._again.items() if when <= now}
         for file in due:
             del self._again[file]
@@ -127,6 +137,14 @@ class FolderWatch:
     def __init__(self) -> None:
         self._platform: Stamp | None = None
         self._loaded: Loaded | None = None
+
+    def broken(self) -> dict[str, list[str]]:
+        """What is wrong with customer files as of the last look: lines by name of the file."""
+        lines: dict[str, list[str]] = {}
+        for problem in self._loaded.problems if self._loaded else ():
+            if problem.is_error and problem.path != customers_dir():
+                lines.setdefault(problem.path.name, []).append(str(problem))
+        return lines
 
     def look(self) -> Changes:
         """What changed since the look before; nothing at the first. Never raises."""

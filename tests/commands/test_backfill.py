@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -20,6 +21,7 @@ from data_export.config.load import load_named
 from data_export.config.models import dag_id
 from data_export.config.platform import load_platform
 from data_export.limits import limits_of
+from data_export_airflow.commands import backfill as backfill_command
 from data_export_airflow.commands.cli import main
 from data_export_airflow.dags.factory import build_dag
 from tests.unit.source_kit import SITE, SourceDatabase
@@ -195,6 +197,13 @@ def test_what_failed_is_not_passed_over_in_silence(
     assert "  note      1 that failed is left out: add --reprocess failed\n" in capsys.readouterr().out
     assert backfill("--dry-run", "--reprocess", "failed", start=start) == 0
     assert "left out" not in capsys.readouterr().out
+
+
+def test_a_window_without_a_run_of_its_own_is_not_said_to_be_left_out() -> None:
+    """One that failed in a run by hand is created; only what is not is left out."""
+    states = Counter({"failed": 1, "never run": 1})
+    assert backfill_command._again("none", states, runs=2) is None
+    assert "1 that failed is left out" in str(backfill_command._again("none", states, runs=1))
 
 
 def test_json_is_one_object_and_asks_nothing(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:

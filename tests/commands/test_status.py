@@ -78,11 +78,12 @@ def test_late_windows_are_counted(history: History, acme: str, state: str, windo
     assert overview._reason(history.session, late, {}) == said
 
 
+@pytest.mark.parametrize("listed_as", ["config_errors.py", "globex.yaml.py"])
 def test_a_file_that_never_made_a_dag_is_broken(
-    history: History, acme: str, capsys: pytest.CaptureFixture[str]
+    history: History, acme: str, listed_as: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = "include/customers/globex.yaml:3: interval: 'dayly' is not known: use daily"
-    error = ParseImportError(filename="config_errors.py", bundle_name="x", stacktrace=f"1 problem\n{line}")
+    error = ParseImportError(filename=listed_as, bundle_name="x", stacktrace=f"1 problem\n{line}")
     history.session.add(error)
     history.session.commit()
     exports = {export["name"]: export for export in shown(capsys, code=1)["exports"]}

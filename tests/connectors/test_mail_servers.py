@@ -109,10 +109,22 @@ class TestMailsOverOneConnection:
         assert len(sent) == 60
         assert server.connections == 12
 
-    def test_a_server_that_does_not_close(self, server: Scripted) -> None:
-        server.said["MAIL"] = after_five(server, "452 4.5.3 too many messages")
+    @pytest.mark.parametrize("step", ["MAIL", "RCPT", "DATA", "AFTER"])
+    @pytest.mark.parametrize(
+        "answer", ["452 4.5.3 too many messages", "451 4.7.0 limit", "550 5.7.0 too many in this session", "503 enough"]
+    )
+    def test_a_server_that_does_not_close(self, server: Scripted, step: str, answer: str) -> None:
+        usual = "354 go on" if step == "DATA" else "250 OK"
+        server.said[step] = lambda _argument, memory: answer if memory["MAILS"] >= 5 else usual
         send(mails(12), server.connect)
         assert len(server.taken) == 12
+        assert server.connections == 3
+
+    def test_for_a_wrong_address_no_connection_is_made(self, server: Scripted) -> None:
+        server.said["RCPT"] = lambda to, _: "550 5.1.1 no such user" if "user1" in to else "250 OK"
+        with pytest.raises(RecipientsRefused):
+            send(mails(3), server.connect)
+        assert server.connections == 1
 
     def test_an_answer_that_is_lost_is_not_sent_twice_and_others_go_on(self, server: Scripted) -> None:
         server.said["AFTER"] = lambda recipient, memory: "close" if "user3" in recipient else "250 OK"

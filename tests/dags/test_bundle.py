@@ -25,12 +25,12 @@ from sqlalchemy import delete, select
 from data_export.config.models import dag_id
 from data_export_airflow import bundle
 from data_export_airflow.bundle import Changes, CustomerFilesBundle, FolderWatch
-from data_export_airflow.dags.shards import MOST, shard_files, shard_of
+from data_export_airflow.dags.shards import MOST, MOST_BROKEN, broken_files, shard_files, shard_of
 from tests.customers import GOOD
 
 ROOT = Path(__file__).parents[2]
 NAMES = [f"customer-{number}" for number in range(40)]
-OTHERS = {"config_errors.py", "data_export_check.py", "data_export_maintenance.py", "data_export_watch.py"}
+OTHERS = {"config_errors.py", *(f"data_export_{name}.py" for name in ("audit", "check", "maintenance", "watch"))}
 UUID_1 = str(UUID(int=1))
 
 
@@ -208,12 +208,54 @@ def test_a_change_is_asked_for_and_once_more_later(
         watching.refresh()
     assert "not noticed" in caplog.text
     watching.refresh()
-    assert taken() == {file, "config_errors.py"}
+    assert taken() == {file, "config_errors.py", "sftp.yaml.py"}
 
     platform = customers.parent / "platform.yaml"
     platform.write_text(platform.read_text() + "# changed\n")
     watching.refresh()
-    assert taken() == {*shard_files(8), "config_errors.py"}
+    assert taken() - {"sftp.yaml.py"} == {*shard_files(8), "config_errors.py"}
+
+
+def import_errors(made: CustomerFilesBundle) -> dict[str, str]:
+    """As the dag-processor finds them, by the name under which Airflow lists them."""
+    found = {}
+    for file in sorted(listed(made.path) - {*shard_files(MOST)}):
+        found |= BundleDagBag(made.path / file, bundle_path=made.path, bundle_name=made.name).import_errors
+    return found
+
+
+def test_a_broken_file_is_an_import_error_of_its_own_name(dags: Path, customers: Path) -> None:
+    made = CustomerFilesBundle(name="dags-folder", path=str(dags), shards=2)
+    with warnings.catch_warnings(action="ignore"):
+        initdb()
+    (customers / "right.yaml").write_text(GOOD % "right")
+    (customers / "acme.yaml").write_text("interval: \"''' \\\" \n")
+    (customers / "Größe 2.yml").write_text("interval: daily\n")
+    (customers / "line\nend.yaml").write_text("interval: daily\n")  # no name for a DAG file
+    made.refresh()
+    errors = import_errors(made)
+    assert errors.keys() == {"acme.yaml.py", "Größe 2.yml.py", "config_errors.py"}
+    assert f"{customers}/acme.yaml:1: " in errors["acme.yaml.py"]
+    assert [line for line in errors["config_errors.py"].splitlines() if "/acme.yaml" in line or "right" in line] == []
+    assert "line\\nend.yaml" in errors["config_errors.py"]
+    worker = CustomerFilesBundle(name="dags-folder", path=str(dags), shards=2)
+    worker.initialize()  # each task that starts on this machine does that, and has not read the customer files
+    assert import_errors(made) == errors
+    for name in ("Größe 2.yml", "line\nend.yaml"):
+        (customers / name).unlink()
+    (customers / "acme.yaml").write_text("interval: hourly\n")
+    made.refresh()
+    again = import_errors(made)
+    assert again.keys() == {"acme.yaml.py"}
+    (customers / "acme.yaml").write_text(GOOD % "acme")
+    made.refresh()
+    assert import_errors(made) == {}
+
+
+def test_of_thousands_of_broken_files_the_first_have_an_import_error_of_their_own() -> None:
+    files = broken_files({f"{number:04}.yaml": ["no"] for number in range(5000)})
+    assert len(files) == MOST_BROKEN
+    assert "0000.yaml.py" in files
 
 
 def swap_generation(mount: Path, number: int, files: dict[str, str]) -> None:

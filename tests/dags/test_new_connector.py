@@ -19,6 +19,8 @@ from data_export.delivery.base import Store
 from data_export.delivery.connector import Connections, ConnectorConfig, Scheme
 from data_export.delivery.local.store import LocalStore
 from data_export.delivery.registry import CONNECTORS, SCHEMES, kinds
+from data_export.handover.contents import Expected, make_sheet
+from data_export.handover.render import markdown
 from data_export.review import consequences, sample_objects
 from data_export.window import ExportWindow
 from data_export_airflow.connections.clients import destination
@@ -102,6 +104,13 @@ class TestConnectorType:
     def test_plan_shows_the_names_at_the_target(self) -> None:
         assert sample_objects("acme", pigeon(), WINDOW).data.startswith(f"pigeon://Acme/{SITE}/data/")
 
+    def test_the_customer_gets_a_sheet(self) -> None:
+        made = make_sheet("acme", pigeon(), load_platform(), [Expected(WINDOW, None)], WINDOW.end, "duckdb")
+        text = markdown(made)
+        assert "| Where | `pigeon://Acme/` |" in text
+        assert "`write and check`" in text
+        assert "## What to set up" not in text
+
     def test_a_moved_target_and_its_own_consequences_are_said(self) -> None:
         assert any("new target" in words for words in consequences(pigeon("one"), pigeon("two")))
         assert "pigeons need to be fed" in consequences(pigeon(), pigeon(export_images=True))
@@ -133,6 +142,10 @@ class TestConnectorType:
 
 
 class TestScheme:
+    def test_the_customer_gets_a_sheet(self) -> None:
+        made = make_sheet("acme", moon(), load_platform(), [Expected(WINDOW, None)], WINDOW.end, "duckdb")
+        assert "| Where | `moon://bucket/x/` |" in markdown(made)
+
     def test_a_customer_file_takes_it(self) -> None:
         assert moon().scheme == "moon"
         assert EXPORT.validate_json(moon().model_dump_json()) == moon()

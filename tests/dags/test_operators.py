@@ -7,6 +7,7 @@ from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from urllib.parse import quote
 
 import pendulum
 import pytest
@@ -143,8 +144,8 @@ def test_links_survive_the_trip_to_the_server_and_are_filled_by_the_run(
     links = {task_id: stored.get_task(task_id).extra_links for task_id in ("prepare", "deliver", "close")}
     assert {task: sorted(names) for task, names in links.items()} == {
         "prepare": ["Data export"],
-        "deliver": ["Data export", "Delivered file"],
-        "close": ["Data export"],
+        "deliver": ["Data export", "Delivered file", "Files"],
+        "close": ["Data export", "Files"],
     }
 
     done = run(dag, customers, logical_date=None, run_conf=RANGE)
@@ -157,6 +158,9 @@ def test_links_survive_the_trip_to_the_server_and_are_filled_by_the_run(
     page = "https://airflow.example/data-exports/export.html?dag=data_export__acme"
     assert (shown("prepare", "Data export"), shown("close", "Data export")) == (page, page)
     assert shown("deliver", "Delivered file") == ""  # a folder has no console
+    until = "2025-03-17T00%3A00%3A00%2B00%3A00"
+    files = f"{page}&run={quote(done.run_id, safe='')}&before={until}#files-title"
+    assert (shown("deliver", "Files"), shown("close", "Files")) == (files, files)
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,17 @@ def test_what_is_still_missing_is_named_with_the_command(server: SmtpServer) -> 
     assert "backfill acme --from 2025-03-14T00:00:00+00:00 --to 2025-03-17T00:00:00+00:00 --reprocess failed" in text
 
 
+def test_what_was_run_by_hand_is_run_by_hand_again(server: SmtpServer) -> None:
+    on_failure(context(run=14))
+    by_hand = context(run=15) | {"params": {"from": "2025-03-15T06:00:00+00:00", "to": "2025-03-15T09:00:00+00:00"}}
+    on_failure(by_hand)
+    delivered(17)
+    text = text_of(recoveries(server)[0])
+    assert "2025-03-15 06:00 to 2025-03-15 09:00 UTC: not delivered yet" in text
+    assert "backfill acme --from 2025-03-14T00:00:00+00:00 --to 2025-03-15T00:00:00+00:00" in text
+    assert '"from": "2025-03-15T06:00:00+00:00", "to": "2025-03-15T09:00:00+00:00"' in text
+
+
 def test_one_range_may_deliver_all_that_failed(server: SmtpServer) -> None:
     for day in (14, 16):
         on_failure(context(run=day))

@@ -135,9 +135,9 @@ def test_the_note_of_a_run_says_what_it_delivered(delivered: Session) -> None:
     notes = [run["note"] for run in delivered.api.runs([dag_id(GS)])]
     assert len(notes) == 3
     for note in notes:
-        assert re.fullmatch(r"2 sites, [\d,]+ work orders, [\d.]+ kB, [\d,]+ images \(\d+ new\), \d+ missing", note), (
-            note
-        )
+        assert re.fullmatch(
+            r"2 sites, [\d,]+ work orders, [\d.]+ kB, [\d,]+ images \(\d+ new\), \d+ missing · \[Files\]\(.+\)", note
+        ), note
 
 
 def test_the_log_of_a_healthy_run_has_no_warning(delivered: Session) -> None:
@@ -155,6 +155,25 @@ def test_the_log_of_a_healthy_run_has_no_warning(delivered: Session) -> None:
     assert [event for event in told if "images are missing at gs://platform-images/" not in event] == []
     scheduler = (delivered.airflow.logs / "scheduler.log").read_text()
     assert re.findall(r"^.*\[error +\].*data_export__demo_.*$", scheduler, re.MULTILINE) == []
+
+
+def test_a_deleted_file_is_found_by_the_audit_and_comes_back(
+    delivered: Session, exports: dict[str, CustomerExport]
+) -> None:
+    name, api = "demo-timeline-sftp", delivered.api
+    export, target = exports[name], _target(delivered, exports[name])
+    key = data_key(export.sites[0], export.export_type, _window(DAYS[0]))
+    content = target.read(key)
+    folder = delivered.platform.sftp.root / export.connector_config.sftp_remote_path.strip("/")
+    (folder / key).unlink()
+    run_id = api.trigger("data_export_audit", export=name, repair=True)
+    wait_for("the audit is over", lambda: api.run("data_export_audit", run_id)["state"] == "success", 120, pause=2)
+    wait_for("the file is back", (folder / key).exists, 120, pause=1)
+    assert target.read(key) == content
+    again = api.trigger("data_export_audit", export=name, full=True)
+    wait_for("the next audit is over", lambda: api.run("data_export_audit", again)["state"] == "success", 120, pause=2)
+    found = api.request("GET", f"/dags/data_export_audit/dagRuns/{again}/taskInstances/report/xcomEntries/return_value")
+    assert found["value"] in ([], "[]")
 
 
 def _window(day: datetime) -> ExportWindow:

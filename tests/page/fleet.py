@@ -98,7 +98,7 @@ def _day_of_main(history: History, back: int) -> None:
         orders = 0 if back % 41 == 7 else 180 + (back * 37) % 90 + (60 if back < 60 else 0)
         missing = {20: 2, 34: 250}.get(back, 0)
         kept = {"outcome": "kept", "offered": OFFERED, "images_kept": 3} if back == 1 else {}
-        _delivered(history, MAIN, back, orders, images_missing=missing, **kept)
+        _delivered(history, MAIN, back, orders, images_missing=missing, name="Lille Nord", **kept)
 
 
 def _delivered(history: History, dag: str, back: int, orders: int, **sums: Any) -> None:

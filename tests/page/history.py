@@ -45,6 +45,7 @@ def _receipt(
     name: str,
     window: ExportWindow,
     orders: int,
+    /,
     images_missing: int = 0,
     images_kept: int = 0,
     refused: tuple[str, ...] = (),

@@ -11,11 +11,12 @@ from playwright.sync_api import Page, expect
 
 from data_export.config.models import dag_id
 from data_export.wording import windows_in_words
+from data_export_airflow.operators.links import files_address
 from tests.page import fleet
 from tests.page.conftest import Opened, empty
 from tests.page.history import History
 
-PAGES = {"list": "", "export": f"export.html?dag={fleet.MAIN}", "fleet": "fleet.html"}
+PAGES = {"list": "", "export": f"export.html?dag={fleet.MAIN}", "fleet": "fleet.html", "errors": "errors.html"}
 RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]}
 
 
@@ -242,3 +243,32 @@ def test_a_narrow_window_scrolls_in_its_tables_only(installation: None, opened: 
     page = opened(PAGES[name], width=390, height=800)
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     shot(page, f"narrow-{name}", full_page=True)
+
+
+def test_why_a_window_failed_leads_to_what_to_do_about_it(installation: None, opened: Opened) -> None:
+    page = opened(PAGES["export"])
+    failed = page.get_by_role("region", name="Failed windows").get_by_role("listitem")
+    expect(failed).to_contain_text("deliver: AccessDenied: gs://acme-bi/exports: 403")
+    failed.get_by_role("link", name="AccessDenied").focus()
+    page.keyboard.press("Enter")
+    section = page.get_by_role("region", name="AccessDenied")
+    expect(section).to_be_in_viewport()
+    expect(section).to_contain_text("Have the right granted")
+    assert page.evaluate("document.querySelector(':target').id") == "accessdenied"
+    page = opened("errors.html#zerodivisionerror")
+    expect(page).to_have_url(re.compile("#other-errors$"))
+    expect(page.get_by_role("region", name="Other errors")).to_be_in_viewport()
+
+
+def test_a_link_of_a_run_leads_to_its_files(installation: None, opened: Opened) -> None:
+    start = fleet.TODAY - 40 * fleet.DAY
+    address = files_address("acme-timeline", f"scheduled__{start.isoformat()}", start + fleet.DAY)
+    page = opened(address.removeprefix("/data-exports/"))
+    files = page.get_by_role("region", name="Where the files are")
+    expect(files).to_be_in_viewport()
+    expect(files.get_by_role("combobox")).to_contain_text(f"{start:%Y-%m-%d}")
+    row = files.get_by_role("row").last
+    expect(row).to_contain_text(f"{start:%Y-%m-%d}_00:00:00.json")
+    expect(row).to_contain_text("Lille Nord")
+    expect(row).to_contain_text("ab" * 32)
+    expect(row.get_by_role("button", name="Copy address")).to_be_visible()

@@ -110,6 +110,17 @@ def test_the_end_of_a_backfill_is_seen_at_once(history: History, opened: Opened,
     expect(page.get_by_role("status")).to_have_text("The backfill has ended.")
 
 
+def test_a_notice_that_was_not_taken_is_on_the_page(history: History, opened: Opened) -> None:
+    dag = history.export("acme", start=f"{fleet.TODAY - 9 * fleet.DAY:%Y-%m-%d}")
+    run = history.run(dag, fleet.TODAY - 3 * fleet.DAY, fleet.TODAY - 2 * fleet.DAY)
+    history.result(run, "notify", "failure", {"error": "TargetUnavailable", "message": f"answers {MARKUP}"})
+    page = opened(f"export.html?dag={dag}")
+    notice = page.get_by_role("region", name="The notice was not taken")
+    expect(notice.get_by_role("listitem")).to_have_count(1)
+    expect(notice).to_contain_text(f"notify: TargetUnavailable: answers {MARKUP}")
+    assert faults(page) == []
+
+
 def test_text_of_customers_is_never_markup(history: History, opened: Opened) -> None:
     fleet.fill(history, days=3)
     run = history.run(fleet.MAIN, fleet.TODAY - 9 * fleet.DAY, fleet.TODAY - 8 * fleet.DAY, "failed")

@@ -30,6 +30,22 @@ def test_a_failed_window_whose_worker_was_lost_says_so(history: History, daily: 
     assert "the worker was lost" in first["reason"]
 
 
+def test_a_notice_that_was_not_taken_is_shown_beside_what_was_delivered(history: History, daily: str) -> None:
+    runs = [history.run(daily, START + day * DAY, START + (day + 1) * DAY) for day in range(3)]
+    failure = {"error": "TargetUnavailable", "message": "hooks.acme.example answers 503"}
+    history.result(runs[0], "notify", "failure", failure)
+    history.result(runs[2], "notify", "failure", failure)
+    failed = history.run(daily, START + 3 * DAY, START + 4 * DAY, "failed")
+    history.result(failed, "deliver", "failure", failure)
+    found = shown(history, daily)
+    assert [row["state"] for row in found["windows"][:3]] == ["delivered"] * 3
+    assert [(row["start"], row["run_id"]) for row in found["unheard"]] == [
+        (START + 2 * DAY, runs[2].run_id),
+        (START, runs[0].run_id),
+    ]
+    assert found["unheard"][0]["reason"] == "notify: TargetUnavailable: hooks.acme.example answers 503"
+
+
 def test_where_the_files_are_and_which_images_were_missing(history: History, daily: str) -> None:
     history.run(daily, START, START + DAY, sums={"images_missing": 2})
     history.run(daily, START + DAY, START + 2 * DAY)

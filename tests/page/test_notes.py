@@ -1,6 +1,7 @@
 """The note of a run, in Airflow's own tables."""
 
 from datetime import UTC, datetime
+from urllib.parse import quote
 
 import pytest
 
@@ -10,7 +11,7 @@ from data_export_airflow.metadata.guards import _NOTES, note_retries, note_retry
 from tests.page.history import SITE, History
 
 START, END = datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC)
-ABOUT = " [About this error](/data-exports/errors.html#"
+ABOUT = " · [About this error](/data-exports/errors.html#"
 
 
 def receipt(orders: int) -> Receipt:
@@ -50,7 +51,12 @@ def test_a_note_of_ours_is_renewed_and_one_of_a_person_stays(
     run.note = before
     history.session.commit()
     on_dag_run_success(run, "")
-    assert run.note == (receipt(7).summary() if renewed else before)
+    files = (
+        "/data-exports/export.html?dag=data_export__acme&run={}&before=2025-03-17T00%3A00%3A00%2B00%3A00#files-title"
+    )
+    noted = f"{receipt(7).summary()} · [Files]({files.format(quote(run.run_id, safe=''))})"
+    assert run.note == (noted if renewed else before)
+    assert is_ours(run.note) == (renewed or not before)
 
 
 def test_a_summary_is_known_by_its_words() -> None:

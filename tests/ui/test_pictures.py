@@ -84,7 +84,7 @@ def test_the_import_errors(page: Page, keep: Keep, delivered: Session, customers
     wait_for("its error goes", lambda: not any(name in error for error in delivered.api.import_errors()), 60)
     page.goto(delivered.airflow.url)
     page.get_by_text("Dag Import Error").first.click(timeout=30_000)
-    page.get_by_role("dialog").get_by_text("config_errors.py").click()
+    page.get_by_role("dialog").get_by_text("broken.yaml.py").click()
     expect(page.get_by_text("broken.yaml").first).to_be_visible()
     keep("import-errors")
     (customers / f"{name}.yaml").write_text(text)

@@ -2,11 +2,13 @@
 
 import json
 import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from data_export.alerts.alert import Alert, cause_of
 from data_export.alerts.guide import fix_of
 from data_export.alerts.ledger import Recovered
+from data_export.config.models import dag_id
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
@@ -86,6 +88,7 @@ def audit_failure_alert(failure: Failure) -> Alert:
         facts=(("DAG", failure.dag_id), ("Task", failure.task), ("Reason", f"{failure.error}: {failure.message}")),
         fix="Correct what the reason says, and clear the task or wait for the next audit, which looks at the same.",
         link=failure.link,
+        guide=failure.guide,
     )
 
 
@@ -188,9 +191,17 @@ def recovery_alert(name: str, export: str | None, recovered: Recovered, link: st
         lead=f"The {what} {'has delivered' if export else 'has succeeded'} again after {failed}.",
         items=shortened([f"{window_as_text(window)}: not delivered yet" for window in missing]),
         fix=fix,
-        commands=(backfill_command(export, missing[0], missing[-1]),) if export and missing else (),
+        commands=_deliver(export, missing) if export else (),
         link=link,
     )
+
+
+def _deliver(export: str, missing: Mapping[ExportWindow, bool]) -> tuple[str, ...]:
+    """One backfill for the windows of the schedule, and a run by hand for each range that was run by hand."""
+    windows = [window for window, by_hand in missing.items() if not by_hand]
+    commands = [backfill_command(export, windows[0], windows[-1])] if windows else []
+    commands += [trigger_command(dag_id(export), window) for window, by_hand in missing.items() if by_hand]
+    return shortened(commands)
 
 
 _MOST_ITEMS = 50

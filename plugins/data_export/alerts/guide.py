@@ -104,7 +104,7 @@ GUIDES = {
     ),
     "ObjectRefused": Guide(
         AT_ONCE,
-        "One object is archived, or larger than the server takes. An image alone fails no run, a data file does.",
+        "One object is archived, damaged, infected or too large. An image alone fails no run, a data file does.",
         f"Change what this one object meets, as the reason says. {_CHECK} {_RERUN}",
     ),
     "TargetUnavailable": Guide(

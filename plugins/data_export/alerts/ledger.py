@@ -129,6 +129,8 @@ class Known:
     people: tuple[str, ...] = ()
     notified: bool = False
     delivered: bool = False
+    #: Whether no backfill makes the run again.
+    by_hand: bool = False
 
     @property
     def key(self) -> str:
@@ -149,7 +151,7 @@ class Known:
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """The right to report that an export delivers again; `missing` are windows that failed and are not delivered."""
+    """The right to report that an export delivers again, after these failures."""
 
     key: str
     failures: tuple[Known, ...]
@@ -163,9 +165,10 @@ class Recovered:
         return tuple(dict.fromkeys(person for failure in self.failures for person in failure.people))
 
     @property
-    def missing(self) -> tuple[ExportWindow, ...]:
-        windows = {failure.window for failure in self.failures if failure.window and not failure.delivered}
-        return tuple(sorted(windows, key=lambda window: window.start))
+    def missing(self) -> dict[ExportWindow, bool]:
+        """Windows that failed and are not delivered, oldest first, and whether their run was by hand."""
+        found = {each.window: each.by_hand for each in self.failures if each.window and not each.delivered}
+        return dict(sorted(found.items(), key=lambda item: item[0].start))
 
 
 async def note_known(store: Store, export: str, failure: Known) -> None:

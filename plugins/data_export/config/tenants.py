@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated
 from uuid import UUID
@@ -43,7 +44,7 @@ def _target(value: str) -> str:
 
 def _domain(value: str) -> str:
     with suppress(UnicodeError):
-        value = ".".join(part if part == "*" else part.encode("idna").decode() for part in value.lower().split("."))
+        value = _ascii(value.lower())
     if not _DOMAIN.fullmatch(value):
         raise ValueError(f"{quoted(value)} is not a domain: write acme.example, or *.acme.example for those below it")
     return value
@@ -154,7 +155,8 @@ def _leaving(export: CustomerExport, tenants: Mapping[str, Tenant]) -> Iterator[
     for key, allowed in (("conn_id", tenant.conn_ids), ("impersonate", tenant.impersonate)):
         value = getattr(config, key, None)
         if value is not None and not any(_glob(pattern, value) for pattern in allowed):
-            yield ("connector_config", key), f"{quoted_address(value)} is not among the {_plural(key)} {add}"
+            plural = key.replace("_id", "_ids")
+            yield ("connector_config", key), f"{quoted_address(value)} is not among the {plural} {add}"
     address = config.bounded_address()
     if address is not None and not any(_is_below(address, target) for target in tenant.targets):
         yield ("connector_config", config.target_key), f"{quoted_address(address)} is not among the targets {add}"
@@ -169,10 +171,6 @@ def _leaving(export: CustomerExport, tenants: Mapping[str, Tenant]) -> Iterator[
             yield location, f"{domain} is not among the email_domains {add}"
 
 
-def _plural(key: str) -> str:
-    return "conn_ids" if key == "conn_id" else key
-
-
 def _of_domain(domain: str, allowed: str) -> bool:
     return domain.endswith(allowed[1:]) if allowed.startswith("*.") else domain == allowed
 
@@ -185,7 +183,19 @@ def _parts(address: str) -> list[str]:
     """Scheme and server in small letters, since neither tells them apart, then the folders as they are."""
     scheme, _, rest = address.partition("://")
     server, _, path = rest.partition("/")
-    return [scheme.lower(), server.lower().removesuffix(_SFTP_PORT).rstrip("."), *path.rstrip("/").split("/")]
+    return [scheme.lower(), _server(server.lower()), *path.rstrip("/").split("/")]
+
+
+def _server(server: str) -> str:
+    """One spelling of a server: IDN as `xn--`, an IPv6 address at its shortest, without SFTP's usual port."""
+    address, bracket, port = (server := server.removesuffix(_SFTP_PORT).rstrip(".")).removeprefix("[").partition("]")
+    with suppress(ValueError):
+        return f"[{IPv6Address(address).compressed}]{port}" if bracket else _ascii(server)
+    return server
+
+
+def _ascii(host: str) -> str:
+    return ".".join(part if part.isascii() else part.encode("idna").decode() for part in host.split("."))
 
 
 def _is_below(address: str, target: str) -> bool:

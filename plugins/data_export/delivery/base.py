@@ -126,6 +126,30 @@ class WithFolders(Protocol):
 
 
 @runtime_checkable
+class WithFolderListing(Protocol):
+    """What a destination adds where the names in a folder cost less than a look at each of them."""
+
+    def files_in(self, folder: str) -> AsyncIterator[Sequence[StoredObject]]:
+        """Pages of the files in the folder, by size and time; none where the folder is missing.
+
+        What is no plain file, or whose size the server does not say, is left out: only a look decides.
+
+        Raises:
+            AccessDenied: the server does not list the folder.
+        """
+        ...
+
+
+@runtime_checkable
+class WithGlance(Protocol):
+    """What a store adds whose `stat` costs as much as to read the object."""
+
+    async def glance(self, key: str) -> StoredObject | None:
+        """As `stat`, by size and time only: whoever reads the object next computes its digests then."""
+        ...
+
+
+@runtime_checkable
 class WithLeftOvers(Protocol):
     """What a destination adds where a killed run leaves more behind than nothing: a server keeps no half of an object,
     or forgets it by itself, everywhere else."""

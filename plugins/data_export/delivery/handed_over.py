@@ -21,6 +21,8 @@ class Handover:
     #: Who we are to the owner, if the file says so, and what stands for it if not; empty: nobody is granted a right.
     principal: str | None = None
     placeholder: str = ""
+    #: What the sheet cannot know, with what to do about it.
+    still_open: Sequence[str] = ()
     #: What the owner calls the target and its folder, where that is not the address.
     place: str = ""
     root: str = ""

@@ -1,6 +1,8 @@
 """Keys stay below their root, whoever made them."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -68,3 +70,13 @@ class BucketRoot:
     def address(self, key: str) -> str:
         """What messages call the object."""
         return self.uri + key
+
+
+def leaves(root: Path, key: str) -> bool:
+    """Whether a symbolic link on the way to the key leads out of the local folder `root`."""
+    folder, *names = str(root), *key.split("/")[:-1]
+    for name in names:
+        folder += f"/{name}"
+        if os.path.islink(folder):  # noqa: PTH114 - a Path for each folder of each image costs more than the look
+            return not Path(root, *names).resolve().is_relative_to(root.resolve())
+    return False

@@ -153,7 +153,7 @@ def _who_we_are(
     """Our principal, our public key, and what is open about them and the rest of our side."""
     config = export.connector_config
     conn_id = getattr(config, "conn_id", None) or settings.targets.conn_id_of(config.kind)
-    ours, still_open = settings.targets.principals.get(conn_id, ""), []
+    ours, still_open = settings.targets.principals.get(conn_id, ""), [*handed.still_open]
     principal = handed.principal or ours or handed.placeholder
     if principal and principal == handed.placeholder:
         where = place_of("targets", "principals")
@@ -169,8 +169,6 @@ def _who_we_are(
             f"OUR_PUBLIC_KEY is the public half of {handed.key_path}: `keys new` makes both, and "
             f"`ssh-keygen -y -f KEY > {half}` an existing key's; put {half} into {keys_dir()} or {customers_dir()}"
         )
-    if config.kind == "sftp" and not handed.key_path:
-        still_open.append(f"OUR_PUBLIC_KEY and OUR_USER are those of connection {conn_id}: write them in by hand")
     if not config.recipients() and not settings.network.egress:
         still_open.append(f"our addresses are not known: set network.egress in {place_of('network', 'egress')}")
     if settings.mail.contact is None:

@@ -91,14 +91,10 @@ def _duckdb(given: Delivered) -> Engine:
         *([f'{run} -c "{_FIRST_TIME_RIGHT}"'] if given.is_timeline else []),
         f'{run} -c "FROM missing_window"',
     ]
-    copied = "copies the data files, without the images, to the folder"
-    words = (
-        f"The newest state of each work order in five minutes, with DuckDB 1.3 or newer. The second command {copied} "
-        f"`{given.folder}`."
-        if given.fetch
-        else f"The newest state of each work order in five minutes, with DuckDB 1.3 or newer. Save the files that the "
-        f"mails lead to in the folder `{given.folder}` first."
-    )
+    first = f"The second command copies the data files, without the images, to the folder `{given.folder}`."
+    if not given.fetch:
+        first = f"Save the data files in the folder `{given.folder}` first."
+    words = f"The newest state of each work order in five minutes, with DuckDB 1.3 or newer. {first}"
     repeat = "Repeat the copy and the load" if given.fetch else "Repeat the load"
     after = (
         f"{repeat} for every delivery: what is loaded already is not loaded twice, in any order. `work_order`, "

@@ -25,6 +25,7 @@ from data_export.images.copy_one import DEFAULT_RULES, CopyRules, Settled, Settl
 from data_export.images.fetch import Fetcher
 from data_export.images.left_out import Failures
 from data_export.images.listing import ImageList, ListedImage
+from data_export.images.seen import Seen
 from data_export.receipt import ImagesCopied
 from data_export.scratch import scratch
 
@@ -50,9 +51,9 @@ async def copy_images(
 
     An image that is there (see `CopyRules`) is not sent again, so that a repeated or killed copy sends what is missing
     and no more. An image that cannot be read or stored is counted with its reason and the others go on, see `Failures`.
-    Both sides are asked for each image, at once and many at a time: a listing would read the years of images that this
-    list does not name. Images go from server to server where both sides can, otherwise through this process: memory,
-    local disk and tasks (`destination.concurrency`) are bounded by `limits`, whatever their number.
+    Both sides are asked for each image, at once and many at a time, except for what a listing shows, see `Seen`. Images
+    go from server to server where both sides can, otherwise through this process: memory, local disk and tasks
+    (`destination.concurrency`) are bounded by `limits`, whatever their number.
 
     Args:
         images: columns `input_id` (uuid text) and `file_extension` (text, null for none); read in batches.
@@ -73,7 +74,10 @@ async def copy_images(
     ):
         copier = _Copier(destination.uri, limits, len(listed), missing, Failures(last_try=last_try))
         fetcher = Fetcher(source, limits, folder)
-        settler = Settler(source, destination, fetcher, rules, copier.under_way.__setitem__)
+        seen = Seen()
+        if (first := next(iter(listed), None)) is not None:
+            await seen.look(source, destination, first, len(listed))
+        settler = Settler(source, destination, fetcher, rules, seen, copier.under_way.__setitem__)
         await copier.run(iter(listed), settler, destination.concurrency, progress)
     return copier.result(site_id, source.uri)
 

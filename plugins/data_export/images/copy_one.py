@@ -8,7 +8,7 @@ from functools import partial
 from typing import Literal, NamedTuple
 
 from data_export.content import Content, Digests, Hasher
-from data_export.delivery.base import Destination, ServerSideCopy, StoredObject
+from data_export.delivery.base import Destination, ServerSideCopy, StoredObject, WithGlance
 from data_export.delivery.connector import IfExists
 from data_export.delivery.retry import NoSuchObject
 from data_export.errors import (
@@ -22,6 +22,7 @@ from data_export.errors import (
 )
 from data_export.images.fetch import Fetcher
 from data_export.images.listing import ListedImage
+from data_export.images.seen import Seen, is_older
 
 _log = logging.getLogger(__name__)
 
@@ -59,12 +60,15 @@ class Settler:
         destination: Destination,
         fetcher: Fetcher,
         rules: CopyRules,
+        seen: Seen,
         sent: Callable[[str, int], None],
     ) -> None:
         self._source = source
+        self._glance = source.glance if isinstance(source, WithGlance) else source.stat
         self._destination = destination
         self._fetcher = fetcher
         self._rules = rules
+        self._seen = seen
         self._sent = sent
         self._refusal_logged = False
         self._server_side: ServerSideCopy | None = None
@@ -78,7 +82,18 @@ class Settler:
             ObjectExists: another run was quicker, or the answer to our own write was lost; settle it again.
             DataExportError: any other error of either side.
         """
-        here, there = await self.look(image)
+        if self._seen.is_same(image) and not self._rules.read_back:
+            return Settled("already_there")
+        try:
+            return await self._settle(image)
+        except DataExportError:
+            self._seen.distrust()
+            raise
+
+    async def _settle(self, image: ListedImage) -> Settled:
+        there = None
+        if not self._seen.lacks(image) or (here := await self._glance(image.source_key)) is None:
+            here, there = await self.look(image)
         if here is not None and here.encoding is not None:
             return await self._settle_unpacked(image, here, there)
         if there is not None and (here is None or await self._is_same(here, there)):
@@ -132,7 +147,7 @@ class Settler:
         same = there.digests.matches(here.digests)
         if same is not None:
             return same
-        if not (self._rules.read_back or _is_older(there, here)):
+        if not (self._rules.read_back or is_older(there, here)):
             return True
         same = (await _digests(self._destination, there)).matches(here.digests)
         if same is None:  # the source knows no checksum either
@@ -180,13 +195,6 @@ class Settler:
             return Settled("kept")
         _log.warning("%s%s differed from its source and was replaced", self._destination.uri, image.key)
         return Settled("copied", content.size)
-
-
-def _is_older(there: StoredObject, here: StoredObject) -> bool:
-    """Whether the target's file was written before the source's image, in whole seconds, as in SFTP."""
-    if there.modified is None or here.modified is None:
-        return False
-    return there.modified < here.modified.replace(microsecond=0)
 
 
 async def _digests(store: Destination, stored: StoredObject) -> Digests:

@@ -11,7 +11,7 @@ from tempfile import NamedTemporaryFile
 from urllib.parse import urlsplit
 from uuid import UUID
 
-from data_export.content import CHUNK_BYTES, Content, Hasher
+from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.delivery.base import Destination, StoredObject
 from data_export.errors import ConfigError, ObjectRefused, VerificationFailed
 from data_export.images.bounds import ByteBudget, CopyLimits
@@ -74,12 +74,11 @@ class Fetcher:
         return Content(path, hasher.digests(), _content_type(image.key))
 
     async def _into_memory(self, image: StoredObject) -> Content:
-        chunks = [chunk async for chunk in self._read(image)]
-        only_md5 = image.digests.crc32c is None and image.digests.md5 is not None
-        return Content.of_bytes(b"".join(chunks), _content_type(image.key), md5=only_md5)
+        data = b"".join([chunk async for chunk in self._read(image)])
+        return Content.of_bytes(data, _content_type(image.key), **_proof_of(image))
 
     async def _into_file(self, image: StoredObject, path: Path) -> Content:
-        hasher = Hasher(md5=image.digests.crc32c is None and image.digests.md5 is not None)
+        hasher = Hasher(**_proof_of(image))
         with path.open("wb") as file:
             async for chunk in self._read(image):
                 await asyncio.to_thread(file.write, chunk)
@@ -101,6 +100,13 @@ class Fetcher:
                 f"{self._source.uri}{image.key} reads as {content.digests}, but the store says {image.digests}"
             )
         return content
+
+
+def _proof_of(image: StoredObject) -> dict[str, bool]:
+    """Which digests beside crc32c are computed to compare the image with what its store says."""
+    known = image.digests
+    others = known if known.crc32c is None else Digests(known.size)
+    return {"md5": others.md5 is not None, "sha256": others.sha256 is not None}
 
 
 def _content_type(key: str) -> str:

@@ -97,14 +97,13 @@ def _of(delivery: Delivery) -> Iterator[Expected]:
             **common,
         )
     for document in receipt.get("documents") or ():
-        uri, by_mail = document["uri"], receipt.get("connector") == "email"
-        kind, site_id = _kind_of(uri.removeprefix(receipt["target"]), by_mail=by_mail)
+        uri, target = document["uri"], receipt["target"]
+        # What is not below the target is in the staging area, where a mailed link leads to.
+        kind, site_id = _kind_of(uri.removeprefix(target)) if uri.startswith(target) else ("linked file", "")
         yield Expected(kind, uri, int(document["bytes"]), document["sha256"], site_id=site_id, **common)
 
 
-def _kind_of(key: str, *, by_mail: bool) -> tuple[Kind, str]:
-    if by_mail:
-        return "linked file", ""
+def _kind_of(key: str) -> tuple[Kind, str]:
     if key.startswith(f"{MANIFESTS}/"):
         return "manifest", ""
     return "image list" if key.endswith(".missing-images.txt") else "receipt", key.partition("/")[0]

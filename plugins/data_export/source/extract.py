@@ -94,6 +94,7 @@ class _Reader:
         rows = dict.fromkeys(TABLES, 0)
         steps = (self.moment.reach_end, self.moment.wait_for_writers)
         with open_source(self.dsn, row_security=self.row_security, before=steps) as source, ExitStack() as stack:
+            self.moment.require_same_server(source)
             query = self.queries.snapshot(source.found(self.queries.columns()), Orders(without=without))
             writers = {table: stack.enter_context(_writer(self.folder, table)) for table in TABLES}
             # Closed at once when a write fails: the query ends before its connection does.

@@ -43,9 +43,11 @@ SELECT pg_is_in_recovery(), clock_timestamp(),
         FROM pg_subscription LEFT JOIN pg_stat_subscription ON subid = pg_subscription.oid
         WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         GROUP BY pg_subscription.oid
-    ) AS subscriptions)
+    ) AS subscriptions),
+    pg_postmaster_start_time()
 FROM pg_current_snapshot() AS shown
 """
+_WHICH_SERVER = Query("SELECT pg_postmaster_start_time()", ())
 _QUERY = Query(_PRIMARY_OR_STANDBY, ((0, len(_PRIMARY_OR_STANDBY), Path("source"), False),))
 
 
@@ -62,6 +64,7 @@ class _State:
     timeout: float | None  # seconds without a message after which the receiver gives up; 0 is never
     sent_at: datetime | None  # the sender's clock in its last message, where all that it had by then is replayed
     subscribed_until: datetime | None  # the same of the publishers of logical replication; None where there are none
+    server: datetime  # when it was started, to the microsecond: which of several it is
 
     @property
     def seen_until(self) -> datetime:
@@ -96,6 +99,20 @@ class Moment:
         self._settle = settle
         self._writers_seconds = writers_seconds
         self.warning: str | None = None
+        self._servers: set[object] = set()
+
+    def require_same_server(self, source: Source) -> None:
+        """To be called in the transaction that reads.
+
+        Raises:
+            SourceUnavailable: another server was asked for its moment.
+        """
+        if self._servers and self._servers != {source.value(_WHICH_SERVER)}:
+            raise SourceUnavailable(
+                "source: one server was asked which moment it shows, and another is to be read: a pooler splits one "
+                "connection over several servers, or the server was replaced just now: the task tries again; connect "
+                "to one server, or to a pooler that keeps a session on one (docs/deploy.md)"
+            )
 
     def reach_end(self, source: Source) -> None:
         """Waits for the window's end; sets `warning` where a standby can only be as far as the server that it follows.
@@ -171,7 +188,9 @@ class Moment:
             except SourceRejected as error:  # a relative of PostgreSQL without these functions
                 self._warn(f"the source does not say which moment it shows: {error}")
                 return
-            yield _State(*row), time.monotonic() - begun
+            state = _State(*row)
+            self._servers.add(state.server)
+            yield state, time.monotonic() - begun
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

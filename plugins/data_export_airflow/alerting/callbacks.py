@@ -27,6 +27,7 @@ def on_failure(context: Mapping[str, Any]) -> None:
         maintenance_failure_alert,
         watch_failure_alert,
     )
+    from data_export.alerts.ledger import Known
     from data_export_airflow.alerting.sender import AlertSender
     from data_export_airflow.operators.links import error_address
 
@@ -49,8 +50,10 @@ def on_failure(context: Mapping[str, Any]) -> None:
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
     of_service = {MAINTENANCE_DAG: maintenance_failure_alert, AUDIT_DAG: audit_failure_alert}
     alert = failure_alert(failure) if export else of_service.get(ti.dag_id, watch_failure_alert)(failure)
-    known = ti.run_id if _has_recovery(ti.dag_id, ti.task_id) else ""
-    AlertSender(context).send_once(alert, _owner(task), occurrence, window if export else None, known)
+    window = window if export else None
+    known = Known(ti.run_id, alert.cause, window, by_hand=_by_hand(context))
+    known_until_recovery = known if _has_recovery(ti.dag_id, ti.task_id) else None
+    AlertSender(context).send_once(alert, _owner(task), occurrence, window, known_until_recovery)
 
 
 def _has_recovery(dag_id: str, task_id: str) -> bool:

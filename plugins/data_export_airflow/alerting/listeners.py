@@ -36,7 +36,11 @@ def on_dag_run_success(dag_run: DagRun, msg: str) -> None:
         )
     )
     if value is not None:
-        dag_run.note = Receipt.model_validate(value).summary()
+        from data_export_airflow.operators.links import files_address  # late: every process loads this module
+
+        receipt = Receipt.model_validate(value)
+        address = files_address(receipt.export, dag_run.run_id, receipt.export_window.end)
+        dag_run.note = f"{receipt.summary()}{_LINK}[Files]({address})"
 
 
 @hookimpl
@@ -56,15 +60,17 @@ def as_note(state: str, reason: str) -> str:
     from data_export_airflow.operators.links import error_address
 
     address = error_address(reason.split(": ")[1], "/data-exports/errors.html")
-    more = f" [About this error]({address})"
+    more = f"{_LINK}[About this error]({address})"
     return f"{state}{reason}"[: LONGEST_NOTE - len(more)] + more
 
 
 def is_ours(note: str | None) -> bool:
     """Whether a run's note may be renewed: there is none, or no person wrote it."""
-    return not note or is_summary(note) or _REASON.fullmatch(note) is not None
+    return not note or is_summary(note.partition(_LINK)[0]) or _REASON.fullmatch(note) is not None
 
 
+#: Between what a note says and where it leads, in Markdown.
+_LINK = " · "
 FAILED, RETRYING = "Failed: ", "Retrying: "
 #: Airflow keeps as many characters.
 LONGEST_NOTE = 1000

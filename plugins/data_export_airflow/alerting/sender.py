@@ -62,35 +62,41 @@ class AlertSender:
         return (*([owner] if owner else []), *self.settings.alerts.emails)
 
     def send_once(
-        self, alert: Alert, owner: str | None, occurrence: str, window: ExportWindow | None = None, run: str = ""
+        self,
+        alert: Alert,
+        owner: str | None,
+        occurrence: str,
+        window: ExportWindow | None = None,
+        known: Known | None = None,
     ) -> bool:
         """Sends one export's alert, unless it was sent this day; whether it is sent now, or was.
 
-        Where the ledger is not reached it is sent in any case: better twice than never. With a `run` it is a failure,
-        and the next delivery is reported to the same people as a recovery.
+        Where the ledger is not reached it is sent in any case: better twice than never. `known` is a failure, of which
+        the next delivery is a recovery, reported to the same people.
         """
         (export,) = alert.exports
         claims = self.claims({export: Noted(alert.cause, [occurrence])})
-        sent, known = True, Known(run, alert.cause, window)
+        sent = True
         if export in claims:
             claim = claims[export]
             alert = replace(alert, repeated=claim.spoken() if claim else "")
             place = self._place(alert) if alert.occasion == "failure" else None
             reached, people = self._send_to_all(alert, owner, place)
             sent = export in reached
-            known = replace(known, people=tuple(people), notified=place is None or place.number > 0)
+            if known is not None:
+                known = replace(known, people=tuple(people), notified=place is None or place.number > 0)
             if not sent:
                 self.give_back([claim, place])
         else:
             log.info("%s: this alert was sent today already", export)
         if sent:
-            self.ledger(lambda staging: self._note(staging, export, known))
+            self.ledger(lambda staging: self._note(staging, export, window, known))
         return sent
 
-    async def _note(self, staging: Store, export: str, known: Known) -> None:
-        if known.window is not None:
-            await note_alerted(staging, export, known.window)
-        if known.run:
+    async def _note(self, staging: Store, export: str, window: ExportWindow | None, known: Known | None) -> None:
+        if window is not None:
+            await note_alerted(staging, export, window)
+        if known is not None:
             await note_known(staging, export, known)
 
     def send_recovered(self, name: str, export: str | None, window: ExportWindow | None, link: str) -> None:

@@ -162,7 +162,8 @@ def _text(found: "Forecast", now: "datetime", out: TextIO) -> Iterator[str]:
 
 def _again(reprocess: str, states: Counter[str], runs: int) -> str | None:
     """What another `--reprocess` would run, where this one leaves windows as they are that somebody may mean."""
-    failed = sum(number for state, number in states.items() if state.startswith("failed"))
+    left_out = states.total() - runs  # a window that failed in a run by hand has no run of its own, and gets one
+    failed = min(left_out, sum(number for state, number in states.items() if state.startswith("failed")))
     if failed and reprocess == "none":
         return f"{failed:,} that failed {'is' if failed == 1 else 'are'} left out: add --reprocess failed"
     others = sum(number for state, number in states.items() if state.startswith(("delivered", "empty")))

@@ -1,5 +1,6 @@
 """The DAG files that share the exports: which export is in which file, and the folder that holds them."""
 
+import re
 from collections.abc import Mapping, Sequence, Set
 from hashlib import blake2b
 from os import getpid
@@ -84,6 +85,49 @@ def complete(folder: Path, wanted: Mapping[str, str | Path]) -> None:
         path.unlink()
 
 
+#: So many broken customer files have a DAG file of their own, under whose name Airflow lists what is wrong with them.
+MOST_BROKEN = 100
+_BROKEN = re.compile(r"[\w@+ .-]{1,200}\.ya?ml\.py")
+_BROKEN_TEXT = '''"""Shows what is wrong with a customer file as an import error of its name; written by the bundle."""
+
+from data_export_airflow.dags.config_errors import broken_file
+
+globals().update(broken_file({problems!r}))
+'''
+
+
+def broken_files(problems: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """By name, `acme.yaml.py`, the text of the DAG files of broken customer files: of the first ones, if many are.
+
+    Args:
+        problems: by name of the customer file, its lines.
+    """
+    shown = [name for name in sorted(problems) if is_of_broken(f"{name}.py")][:MOST_BROKEN]
+    return {f"{name}.py": _BROKEN_TEXT.format(problems=[*problems[name]]) for name in shown}
+
+
+def is_of_broken(name: str) -> bool:
+    """Whether a DAG file shows what is wrong with a customer file; the dag-processor alone makes and removes these."""
+    return _BROKEN.fullmatch(name) is not None
+
+
+def show_broken(folder: Path, wanted: Mapping[str, str]) -> set[str]:
+    """Makes the folder hold just these of the DAG files of broken files; returns the names of those that are new.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    there = {path.name: path for path in folder.iterdir() if is_of_broken(path.name)}
+    for name in there.keys() - wanted.keys():
+        there[name].unlink(missing_ok=True)
+    changed = {name for name, text in wanted.items() if not _holds(folder / name, text)}
+    for name in changed:
+        temporary = folder / f".{name}.{getpid()}"
+        temporary.write_text(wanted[name])
+        temporary.replace(folder / name)
+    return changed
+
+
 def _missing(folder: Path, wanted: Mapping[str, str | Path]) -> list[str]:
     return [name for name, what in wanted.items() if not _holds(folder / name, what)]
 
@@ -99,4 +143,5 @@ def _holds(path: Path, what: str | Path) -> bool:
 
 def _unwanted(folder: Path, wanted: Mapping[str, str | Path]) -> list[Path]:
     """What must go; a folder that is not a link is Python's own, of compiled files."""
-    return [path for path in folder.iterdir() if path.name not in wanted and (path.is_symlink() or not path.is_dir())]
+    others = [path for path in folder.iterdir() if path.name not in wanted and not is_of_broken(path.name)]
+    return [path for path in others if path.is_symlink() or not path.is_dir()]

@@ -1,8 +1,9 @@
 """What went wrong: why runs failed, which customer files are broken, and what checks and audits found.
 
 Why a run failed is in the errors that the workers kept (`data_export_airflow.alerting.listeners`). Broken files are in
-the import error of `dags/config_errors.py`, as the dag-processor last reported them. It is read, not the files: it
-costs nothing at 5,000 files, agrees with what Airflow runs, and works where the API server has no customer files.
+the import errors of their names and of `dags/config_errors.py`, as the dag-processor last reported them. These are
+read, not the files: that costs nothing at 5,000 files, agrees with what Airflow runs, and works where the API server
+has no customer files.
 """
 
 import re
@@ -18,7 +19,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.errors import ParseImportError
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
-from sqlalchemy import Select, func, select
+from sqlalchemy import Select, func, or_, select
 from sqlalchemy.orm import Session
 
 from data_export.alerts.guide import GUIDES, anchor_of
@@ -140,9 +141,9 @@ class Problem:
 
 def problems(session: Session) -> list[Problem]:
     """Every problem, in order of files."""
-    texts = session.scalars(
-        select(ParseImportError.stacktrace).where(ParseImportError.filename.endswith(SOURCE_FILE, autoescape=True))
-    )
+    names = (SOURCE_FILE, *(f"{suffix}.py" for suffix in SUFFIXES))
+    is_ours = or_(*(ParseImportError.filename.endswith(name, autoescape=True) for name in names))
+    texts = session.scalars(select(ParseImportError.stacktrace).where(is_ours).order_by(ParseImportError.filename))
     return [problem for text in texts for problem in parse(text or "")]
 
 

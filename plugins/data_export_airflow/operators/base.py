@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, RetryDecision, RetryPolicy
@@ -189,6 +189,7 @@ class PlannedOperator(ExportOperator):
         super().__init__(**kwargs)
         self.plan = plan
         self.shown_export = ""
+        self.shown_until: datetime | None = None
 
     def steps(self, context: Context) -> "SealedSteps":
         """The steps of the run that signed this plan.
@@ -201,4 +202,5 @@ class PlannedOperator(ExportOperator):
 
         steps = SealedSteps(self.plan, {**context})
         self.shown_export = steps.plan.name if name_of(context["ti"].dag_id) == steps.plan.name else ""
+        self.shown_until = steps.plan.window.end
         return steps

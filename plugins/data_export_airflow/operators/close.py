@@ -8,6 +8,7 @@ from airflow.sdk import Asset
 
 from data_export_airflow.alerting.callbacks import tell_left_out, tell_recovered
 from data_export_airflow.operators.base import PlannedOperator, Result
+from data_export_airflow.operators.links import ExportPageLink, FilesLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -24,6 +25,7 @@ class CloseExportOperator(PlannedOperator):
 
     template_fields: Sequence[str] = (*PlannedOperator.template_fields, "sites")
     template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json", "sites": "json"}
+    operator_extra_links = (FilesLink(), ExportPageLink())
 
     def __init__(self, *, plan: Any, sites: Any, **kwargs: Any) -> None:
         super().__init__(plan=plan, **kwargs)

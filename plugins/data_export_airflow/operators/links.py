@@ -1,7 +1,8 @@
 """Buttons on a task's page. Airflow asks for the address on the worker, after the task, and keeps it as an XCom."""
 
+from datetime import datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from airflow.sdk import BaseOperatorLink
 from airflow.sdk.configuration import conf
@@ -30,10 +31,27 @@ class ExportPageLink(BaseOperatorLink):
         return page_address(operator.shown_export) if operator.shown_export else ""
 
 
+class FilesLink(BaseOperatorLink):
+    """Opens the files of this run on the page, each with its address to copy; empty as `ExportPageLink`."""
+
+    name = "Files"
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        if not operator.shown_export:
+            return ""
+        return files_address(operator.shown_export, ti_key.run_id, operator.shown_until)
+
+
 def page_address(name: str) -> str:
     """Of an export on the page "Data exports"."""
     ui = conf.get("api", "base_url", fallback="").rstrip("/")
     return f"{ui}/data-exports/export.html?dag={dag_id(name)}"
+
+
+def files_address(name: str, run_id: str, until: datetime | None) -> str:
+    """Of what a run delivered, on the page; `until` is where its window ends."""
+    period = {"before": until.isoformat()} if until else {}
+    return f"{page_address(name)}&{urlencode({'run': run_id, **period})}#files-title"
 
 
 def error_address(error: str, otherwise: str = "docs/errors.md") -> str:

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from data_export.config.sections import LimitSettings
 from data_export.config.sites import site_label
 from data_export_airflow.operators.base import DELIVERY_POOL, LONGEST_TRANSFER, SOURCE_POOL, PlannedOperator, Result
-from data_export_airflow.operators.links import DeliveredFileLink, ExportPageLink
+from data_export_airflow.operators.links import DeliveredFileLink, ExportPageLink, FilesLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -115,7 +115,7 @@ class DeliverOperator(SiteOperator):
 
     template_fields: Sequence[str] = (*SiteOperator.template_fields, "transformed", "images")
     template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json", "transformed": "json", "images": "json"}
-    operator_extra_links = (DeliveredFileLink(), ExportPageLink())
+    operator_extra_links = (DeliveredFileLink(), FilesLink(), ExportPageLink())
     default_pool = DELIVERY_POOL
 
     def __init__(

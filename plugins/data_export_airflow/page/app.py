@@ -21,6 +21,7 @@ from starlette.staticfiles import StaticFiles
 from data_export.config.models import name_of
 from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.dags.service_dags import CHECK_DAG
+from data_export_airflow.metadata import failures as faults
 from data_export_airflow.metadata import receipts
 from data_export_airflow.metadata.access import (
     ReadableDep,
@@ -36,15 +37,6 @@ from data_export_airflow.metadata.access import (
 )
 from data_export_airflow.metadata.backfills import under_way
 from data_export_airflow.metadata.exports import Volume, Volumes, totals
-from data_export_airflow.metadata.failures import (
-    Failure,
-    by_reason,
-    can_check,
-    failures_since,
-    last_audit,
-    last_check,
-    problems,
-)
 from data_export_airflow.metadata.late import UNREADABLE
 from data_export_airflow.metadata.missing import MissingWindows
 from data_export_airflow.metadata.overview import Deliveries, ExportRow, Overview, at_a_glance, with_delivery
@@ -81,9 +73,9 @@ def _overview() -> Overview:
         return at_a_glance(session, datetime.now(UTC), _missing)
 
 
-def _failures() -> list[Failure]:
+def _failures() -> list[faults.Failure]:
     with create_session() as session:
-        return failures_since(session, datetime.now(UTC) - timedelta(days=1))
+        return faults.failures_since(session, datetime.now(UTC) - timedelta(days=1))
 
 
 def _volume() -> dict[date, Volume]:
@@ -124,7 +116,7 @@ def list_problems(user: GetUserDep, readable: ReadableDep, session: SessionDep) 
     """The problems of broken customer files; none for users who may not see import errors."""
     if not may_see_import_errors(user):
         return {"problems": []}
-    found = [problem for problem in problems(session) if problem.dag_id is None or problem.dag_id in readable]
+    found = [problem for problem in faults.problems(session) if problem.dag_id is None or problem.dag_id in readable]
     return {"problems": [asdict(problem) for problem in found]}
 
 
@@ -176,16 +168,15 @@ def backfills_under_way(dag_id: str, session: SessionDep) -> dict[str, Any]:
 @router.get("/exports/{dag_id}/check", dependencies=[*of_an_export, *may_read_checks])
 def one_check(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, Any]:
     """What the last check of an export found."""
-    name = name_of(dag_id) or ""
-    may_check = can_check(session) and may_run(user, CHECK_DAG)
-    return {"dag_id": CHECK_DAG, "export": name, "may_check": may_check, **last_check(session, name)}
+    name, may_check = name_of(dag_id) or "", faults.can_check(session) and may_run(user, CHECK_DAG)
+    return {"dag_id": CHECK_DAG, "export": name, "may_check": may_check, **faults.last_check(session, name)}
 
 
 @router.get("/exports/{dag_id}/audit", dependencies=[*of_an_export, *may_read_audits])
 def one_audit(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, Any]:
     """What the last audit of an export found."""
-    found = last_audit(session, name := name_of(dag_id) or "")
-    return {"dag_id": AUDIT_DAG, "export": name, "may": may_run(user, AUDIT_DAG), "result": found}
+    name, may = name_of(dag_id) or "", may_run(user, AUDIT_DAG)
+    return {"dag_id": AUDIT_DAG, "export": name, "may": may, "result": faults.last_audit(session, name)}
 
 
 @router.get("/fleet")
@@ -209,11 +200,11 @@ def fleet(readable: ReadableDep, rights: RightsDep, found: OverviewDep) -> dict[
 
 @router.get("/failures")
 def failures_by_reason(
-    readable: ReadableDep, rights: RightsDep, found: Annotated[list[Failure], Depends(failures)]
+    readable: ReadableDep, rights: RightsDep, found: Annotated[list[faults.Failure], Depends(failures)]
 ) -> dict[str, Any]:
     """Failed within a day, of the exports that the user may read."""
     forbid_unless(rights.runs and rights.reasons, "DAG runs, task instances and XComs")
-    return {"failures": by_reason([failure for failure in found if failure.dag_id in readable])}
+    return {"failures": faults.by_reason([failure for failure in found if failure.dag_id in readable])}
 
 
 @router.get("/volume")

@@ -62,6 +62,7 @@ def detail(
         "max_active_runs": plan.max_active_runs,
         "missing_images": _missing_images(session, rows),
         "refused": _refused(session, [*rows, *by_hand]),
+        "unheard": _unheard(session, dag_id, [*rows, *by_hand]) if rights.reasons else [],
         "files": _files(session, [*rows, *by_hand]),
     }
 
@@ -117,6 +118,18 @@ def _refused(session: Session, rows: list[WindowRow]) -> list[dict[str, Any]]:
     return [
         {"start": row.start, "end": row.end, "recipients": receipt.get("refused_recipients", [])}
         for row, _, receipt in _newest_with(session, rows, "refused_recipients")
+    ]
+
+
+def _unheard(session: Session, dag_id: str, rows: list[WindowRow]) -> list[dict[str, Any]]:
+    """The newest delivered windows whose notice was not taken, with the reason: the one task that fails no run."""
+    delivered = [row for row in rows if row.run_id and row.state in ("delivered", "empty")]
+    found = reasons(session, dag_id, [row.run_id for row in delivered if row.run_id])
+    missed = sorted(
+        (row for row in delivered if found.get(row.run_id or "", "").startswith("notify: ")), key=lambda row: row.start
+    )[-_LISTED:][::-1]
+    return [
+        {"start": row.start, "end": row.end, "run_id": row.run_id, "reason": found[row.run_id or ""]} for row in missed
     ]
 
 

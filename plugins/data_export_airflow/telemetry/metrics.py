@@ -60,6 +60,7 @@ STEPS = {
     "CheckExportOperator": "check",
     "WatchExportsOperator": "watch",
     "SendNoticesOperator": "notices",
+    "AuditExportsOperator": "audit",
     "MaintenanceOperator": "maintenance",
 }
 #: Exports that are named at a time. OpenTelemetry drops what is beyond 2,000 label values of a metric.

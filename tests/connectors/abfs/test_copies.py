@@ -1,17 +1,26 @@
 """Copies that Azure makes by itself, from one container to another."""
 
+import gzip
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from azure.storage.blob import BlobServiceClient, ContentSettings
 
 from data_export.content import Content
 from data_export.delivery.abfs.store import AbfsStore
+from data_export.delivery.local.store import LocalStore
 from data_export.errors import AccessDenied, ObjectExists, TargetNotFound
+from data_export.images import copy_images, source_key_of
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from tests.connectors.abfs.stores import usual_store
+from tests.connectors.contract import SITE, read_all
+
+PICTURE = b"\x89PNG" + b"pixels" * 1000
 
 
 @pytest.fixture
@@ -74,3 +83,25 @@ async def test_our_digests_go_along(service: BlobServiceClient, source: AbfsStor
         await target.copy_from(source, "a", "image.png")
     with pytest.raises(TargetNotFound):
         await target.copy_from(source, "absent", "b")
+
+
+async def test_images_that_are_stored_as_gzip_arrive_as_images(
+    server: AbfsServer, container: str, tmp_path: Path
+) -> None:
+    name, ids = f"images-{uuid4().hex}", [str(UUID(int=n)) for n in range(4)]
+    server.create_bucket(name)
+    listed = tmp_path / "images.parquet"
+    pq.write_table(pa.table({"input_id": ids, "file_extension": pa.array([".png"] * 4, pa.string())}), listed)
+    key_of = source_key_of("{site_id}/{input_id}{file_extension}", SITE)
+    stored = [(gzip.compress(PICTURE), "gzip"), (PICTURE, "gzip"), (gzip.compress(PICTURE), "X-GZIP"), (b"?", "br")]
+    with BlobServiceClient(f"{server.url}/{ACCOUNT}", KEY) as service:
+        for input_id, (data, encoding) in zip(ids, stored, strict=True):
+            blob = service.get_blob_client(name, f"exports/{key_of(input_id, '.png')}")
+            blob.upload_blob(data, content_settings=ContentSettings(content_encoding=encoding))
+    for place in (usual_store(server.url, container), LocalStore(tmp_path / "files")):
+        async with usual_store(server.url, name) as source, place as target:
+            for copied, there in ((3, 0), (0, 3)):
+                result = await copy_images(listed, site_id=SITE, source=source, source_key=key_of, destination=target)
+                assert (result.copied, result.already_there, result.failed) == (copied, there, 1), result
+            for input_id in ids[:3]:
+                assert await read_all(target, f"{SITE}/inputs/{input_id}.png") == PICTURE

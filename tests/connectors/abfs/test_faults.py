@@ -1,15 +1,16 @@
 """Faults on the way to Azure, through real requests."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from azure.storage.blob import BlobServiceClient
 
 from data_export.content import Content
-from data_export.errors import ObjectExists, TargetUnavailable, VerificationFailed
+from data_export.errors import DataExportError, ObjectExists, TargetUnavailable, VerificationFailed
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
-from demo.servers.faults import FaultProxy
+from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
 from tests.connectors.abfs.refusals import Refuses
 from tests.connectors.abfs.stores import store_at
 from tests.connectors.contract import DATA_KEY, random_bytes, read_all
@@ -147,3 +148,43 @@ async def test_a_server_that_is_not_there(container: str) -> None:
     async with store_at("http://127.0.0.1:9", container) as store:
         with pytest.raises(TargetUnavailable, match="the connection failed"):
             await store.stat(DATA_KEY)
+
+
+MALFORMED: dict[str, Callable[[Answer], None]] = {
+    **{
+        f"{header} {value}": lambda answer, header=header, value=value: answer.headers.__setitem__(header, value)
+        for header in ("Last-Modified", "Content-MD5", "x-ms-blob-type", "Content-Length", "Content-Range")
+        for value in ("garbage", "-1")
+    },
+    **{f"no {header}": lambda answer, header=header: answer.headers.pop(header, None) for header in ("ETag", "Date")},
+    **{
+        f"body {body!r}": lambda answer, body=body: setattr(answer, "body", body)
+        for body in (b"", b"<html>sign in</html>", b"\xff\xfe", b"<EnumerationResults><Blobs><Blob/></Blobs>")
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("how", MALFORMED)
+async def test_no_bare_error_reaches_anybody(server: AbfsServer, container: str, how: str) -> None:
+    spoilt = False
+
+    async def rules(request: Exchange, forward: Forward) -> Answer:
+        answer = await forward(request)
+        if spoilt:
+            MALFORMED[how](answer)
+        return answer
+
+    with FaultProxy(server.url, rules) as proxy:
+        async with store_at(proxy.url, container) as store:
+            await store.create("there", Content.of_bytes(b"x"))
+            spoilt = True
+            for operation in (
+                store.stat("there"),
+                anext(store.list(""), None),
+                read_all(store, "there"),
+                store.create("a", Content.of_bytes(b"x")),
+                store.replace("there", Content.of_bytes(b"y")),
+                store.copy_from(store, "there", "b"),
+            ):
+                with suppress(DataExportError):
+                    await operation

@@ -1,10 +1,12 @@
 """What a retry cannot mend is told at once, with its fix."""
 
 from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
 import pytest
+from botocore.credentials import DeferredRefreshableCredentials
 from botocore.exceptions import ClientError
 from botocore.retries.standard import ThrottledRetryableChecker
 
@@ -14,6 +16,7 @@ from data_export.delivery.s3.store import S3Store
 from data_export.errors import (
     AccessDenied,
     CredentialsRefused,
+    CredentialsUnavailable,
     DataExportError,
     ObjectRefused,
     OverwriteRefused,
@@ -27,6 +30,7 @@ from demo.servers.faults import FaultProxy
 from demo.servers.strict import s3_error
 from tests.connectors.contract import Stored, read_all
 from tests.connectors.s3.stores import s3_store
+from tests.connectors.s3.test_links import role_session
 
 DENIED = "User: arn:aws:iam::1:user/exporter is not authorized to perform: s3:PutObject"
 
@@ -188,8 +192,61 @@ async def test_other_refusals(
         (403, "InvalidSignature", CredentialsRefused),
         (403, "AccountSuspended", CredentialsRefused),
         (403, "StorageCapExceeded", TargetFull),
+        (400, "BucketQuotaExceeded", TargetFull),
+        (400, "QpsLimitExceeded", TargetUnavailable),
+        (403, "RequestQuotaExceeded", TargetUnavailable),
+        (420, "EnhanceYourCalm", TargetUnavailable),
+        (307, "TemporaryRedirect", TargetUnavailable),
+        (403, "OptInRequired", CredentialsRefused),
+        (400, "IncompleteSignature", CredentialsRefused),
+        (403, "SecurityTokenExpired", CredentialsRefused),
+        (403, "InactiveAccessKeyId", CredentialsRefused),
+        (400, "ExpiredRequest", CredentialsRefused),
+        (401, "AccessDenied", CredentialsRefused),
+        (400, "AuthorizationHeaderMalformed", CredentialsRefused),
+        (400, "VirusDetected", ObjectRefused),
+        (451, "UnavailableForLegalReasons", ObjectRefused),
+        (403, "ObjectLocked", AccessDenied),
     ],
 )
 def test_codes_of_other_servers(status: int, code: str, becomes: type[DataExportError]) -> None:
     answer: Any = {"Error": {"Code": code, "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": status}}
     assert type(explain(ClientError(answer, "PutObject"), "b", "s3://b/k", "s3:PutObject")) is becomes
+
+
+def test_a_refusal_for_another_reason_is_not_told_as_a_missing_right() -> None:
+    answer: Any = {"Error": {"Code": "ObjectLocked", "Message": ""}, "ResponseMetadata": {"HTTPStatusCode": 403}}
+    said = str(explain(ClientError(answer, "PutObject"), "b", "s3://b/k", "s3:PutObject"))
+    assert said == "s3://b/k: S3 denies s3:PutObject on bucket b (ObjectLocked): ask the bucket's owner why"
+
+
+@pytest.mark.parametrize("size", [1, 9 << 20])
+@pytest.mark.parametrize(
+    ("status", "code", "becomes", "words"),
+    [
+        (403, "AccessDenied", CredentialsRefused, r"the role .* cannot be assumed \(AccessDenied not for you\)"),
+        (400, "Throttling", CredentialsUnavailable, r"cannot be had now \(Throttling not for you\): try again"),
+    ],
+)
+async def test_a_role_that_cannot_be_assumed(
+    proxy: FaultProxy, bucket: str, status: int, code: str, becomes: type[DataExportError], words: str, size: int
+) -> None:
+    """From the beginning, and when its credentials are to be renewed in the middle."""
+    answer: Any = {
+        "Error": {"Code": code, "Message": "not for you"},
+        "ResponseMetadata": {"HTTPStatusCode": status, "HTTPHeaders": {}},
+    }
+
+    def refuse() -> None:
+        raise ClientError(answer, "AssumeRole")
+
+    deferred = boto3.Session(region_name="eu-west-3")
+    deferred._session._credentials = DeferredRefreshableCredentials(refuse, "sts-assume-role")
+    with pytest.raises(becomes, match=words):
+        await s3_store(proxy.url, f"s3://{bucket}/", deferred).__aenter__()
+    session = role_session(timedelta(hours=1))
+    async with s3_store(proxy.url, f"s3://{bucket}/", session) as store:
+        lent = session._session._credentials
+        lent._refresh_using, lent._expiry_time = refuse, datetime.now(UTC)
+        with pytest.raises(becomes, match=words):
+            await store.create("a", Content.of_bytes(bytes(size)))

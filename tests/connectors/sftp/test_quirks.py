@@ -322,3 +322,4 @@ async def test_a_connection_that_ends_every_25_files_is_resumed(
             listed, site_id=SITE, source=source, source_key=SOURCE_KEY, destination=destination, last_try=False
         )
     assert copied.copied + copied.already_there == 120
+    assert not left_over(server)

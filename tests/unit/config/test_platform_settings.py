@@ -88,7 +88,7 @@ def test_notifiers_are_not_imported_and_keep_their_arguments_to_themselves(file:
     (notifier,) = load_platform().alerts.notifiers
     assert notifier.class_path == "no.such.Notifier"
     assert notifier.kwargs["hook"] == "s3cret"
-    assert notifier.on == ("failure", "late", "quarantine", "recovery")
+    assert notifier.on == ("failure", "late", "quarantine", "audit", "recovery")
     assert "s3cret" not in repr(load_platform())
 
 

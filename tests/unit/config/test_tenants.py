@@ -17,7 +17,14 @@ SITE, OTHER = "433a60f6-9756-473e-b1e9-9e89e24bb787", "533a60f6-9756-473e-b1e9-9
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBKmDUYdhbUUG9vTjPLPwTbYPn2AtXoAhVrMMGCZV9xu"
 ACME: dict[str, Any] = {
     "sites": [SITE],
-    "targets": ["gs://acme-*/", "s3://shared/acme/", "sftp://sftp.acme.example/in/", "sftp://[::1]:2222/~/x"],
+    "targets": [
+        "gs://acme-*/",
+        "s3://shared/acme/",
+        "sftp://sftp.acme.example/in/",
+        "sftp://[::1]:2222/~/x",
+        "sftp://MÜNCHEN.example/in/",
+        "sftp://[2001:DB8:0:0::0001]:22/in/",
+    ],
     "conn_ids": ["acme_*"],
     "impersonate": ["acme@platform.example"],
     "email_domains": ["acme.example", "*.acme.example", "münchen.example"],
@@ -85,6 +92,9 @@ def to(uri: str) -> dict[str, Any]:
         values("sftp"),
         values("sftp", sftp_host="SFTP.acme.example", sftp_remote_path="/in"),
         values("sftp", sftp_host="::1", sftp_port=2222, sftp_remote_path="x/y"),
+        values("sftp", sftp_host="0:0:0:0:0:0:0:1", sftp_port=2222, sftp_remote_path="x/y"),
+        values("sftp", sftp_host="2001:db8::1"),
+        values("sftp", sftp_host="xn--mnchen-3ya.example"),
         values(customer="other", site_id=[OTHER], storage_uri="gs://other/x/"),
     ],
 )
@@ -116,6 +126,8 @@ def test_what_is_within_the_bounds_passes(folder: Path, file: dict[str, Any]) ->
         (values("email", emails=["a@evilacme.example"]), "is not among the email_domains"),
         (values("sftp", sftp_host="evil.example"), "is not among the targets"),
         (values("sftp", sftp_port=2222), "is not among the targets"),
+        (values("sftp", sftp_host="2001:db8::2"), "is not among the targets"),
+        (values("sftp", sftp_host="xn--mnchen-3ya.evil"), "is not among the targets"),
         (values("sftp", sftp_remote_path="in/x"), "is not among the targets"),
         (values("sftp", sftp_remote_path="/inner"), "is not among the targets"),
         (values("sftp", sftp_remote_path="/"), "is not among the targets"),

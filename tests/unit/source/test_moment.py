@@ -14,6 +14,7 @@ import psycopg
 import pytest
 
 from data_export.errors import SourceUnavailable
+from data_export.source.database import open_source
 from data_export.source.extract import extract
 from data_export.source.moment import Moment
 from data_export.window import ExportWindow
@@ -269,6 +270,18 @@ def test_a_transaction_of_the_primary_is_waited_for_on_the_standby(
         assert not extracting.done()
         writer.commit()
         assert extracting.result(30)["work_order"] == before + 1
+
+
+def test_the_moment_of_one_server_says_nothing_of_another(primary: SourceDatabase, standby: SourceDatabase) -> None:
+    """As poolers make one connection of several servers, transaction by transaction."""
+    moment = Moment(WINDOW)
+    with open_source(primary.dsn, before=(moment.reach_end, moment.wait_for_writers)) as source:
+        moment.require_same_server(source)
+    with (
+        open_source(standby.dsn) as other,
+        pytest.raises(SourceUnavailable, match="a pooler splits one connection over several servers"),
+    ):
+        moment.require_same_server(other)
 
 
 @pytest.fixture

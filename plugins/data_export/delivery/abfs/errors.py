@@ -130,8 +130,15 @@ async def asked(seconds: float, where: str, call: Callable[[], Awaitable[T]]) ->
             return await call()
     except TimeoutError:
         raise TargetUnavailable(f"{where}: no answer within {seconds:g} s") from None
+    except DataExportError:  # some are ValueErrors and OSErrors too
+        raise
     except (AzureError, OSError) as error:
         raise translated(error, where) from None
+    except (LookupError, ValueError, TypeError, AttributeError) as error:
+        raise TargetUnavailable(
+            f"{where}: the answer is not one of Azure ({type(error).__name__}): is there a proxy or a sign-in page in "
+            "between?"
+        ) from None
 
 
 def translated(error: Exception, where: str) -> DataExportError:

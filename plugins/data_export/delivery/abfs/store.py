@@ -33,7 +33,6 @@ T = TypeVar("T")
 
 _PIECE = 4 << 20  # of a bigger object's upload, and of a download
 _COPIED_AT_ONCE = 256 << 20  # the most that Copy Blob From URL takes
-_COPY_LINK = timedelta(hours=1)
 
 
 class AbfsStore:
@@ -158,10 +157,9 @@ class AbfsStore:
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
         name, token = self.root.prefix + checked_prefix(prefix), None
         while True:
-            blobs, token = await self.ask(self.uri, partial(_page, self.container, name, token))
-            for blob in blobs:
-                if not _is_folder(blob):
-                    yield self._object(blob)
+            found, token = await self.ask(self.uri, partial(_page, self.container, name, token, self._object))
+            for one in found:
+                yield one
             if not token:
                 return
 
@@ -186,7 +184,7 @@ class AbfsStore:
             raise AccessDenied(f"{origin} has headers of the platform's own, which Azure would copy along")
         # What is named here takes the place of the source's own metadata, which are not for customers.
         only = to_metadata(there.digests) | {"data_export_size": str(there.digests.size)}
-        link = await source.sign(source_key, _COPY_LINK, "copy")
+        link = await source.sign(source_key, timedelta(hours=1), "copy")
 
         async def landed() -> StoredObject | None:
             found = await self.stat(key)
@@ -202,7 +200,7 @@ class AbfsStore:
                     link,
                     metadata=only,
                     requires_sync=True,
-                    source_etag=original.etag,
+                    source_etag=original.etag or "*",
                     source_match_condition=MatchConditions.IfNotModified,
                     match_condition=MatchConditions.IfMissing,
                 ),
@@ -218,15 +216,19 @@ class AbfsStore:
         key, settings = self.root.key(blob.name), blob.content_settings
         if _is_folder(blob):
             raise ObjectRefused(f"{self.root.address(key)}: a folder has the name (hierarchical namespace): remove it")
+        if not isinstance(blob.size, int):
+            raise TargetUnavailable(f"{self.root.address(key)}: the answer of Azure has no size: is there a proxy?")
         md5 = base64.b64encode(settings.content_md5).decode() if settings.content_md5 else None
         digests = Digests(blob.size, md5=md5, **from_metadata(blob.metadata))
         return StoredObject(key, digests, blob.last_modified, encoding_of(settings.content_encoding))
 
 
-async def _page(container: "ContainerClient", prefix: str, token: str | None) -> tuple[list[Any], str | None]:
+async def _page(
+    container: "ContainerClient", prefix: str, token: str | None, made: Any
+) -> tuple[list[Any], str | None]:
     pages: Any = container.list_blobs(name_starts_with=prefix or None, include=["metadata"]).by_page(token)
     async for page in pages:
-        return [blob async for blob in page], pages.continuation_token
+        return [made(blob) async for blob in page if not _is_folder(blob)], pages.continuation_token
     return [], None
 
 
@@ -237,7 +239,7 @@ async def _piece(blob: "BlobClient", start: int, etag: str | None) -> tuple[byte
 
     same: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
     try:
-        download = await blob.download_blob(start, _PIECE, max_concurrency=1, **same)
+        download = await blob.download_blob(start, _PIECE, max_concurrency=1, decompress=False, **same)
     except HttpResponseError as error:
         if error.status_code == 416 and start == 0:  # an empty blob has no first byte
             return b"", "", 0

@@ -97,7 +97,7 @@ class BlockWriter:
                 await self._commit(blob, where, blocks, headers_of(content, digests), only_new, landed)
                 return
             except BlocksGone:
-                if only_new and await blob.exists():
+                if only_new and await asked(self._patience.answer, where, blob.exists):
                     raise ObjectExists(f"{where}: another writer of the name was quicker") from None
                 if last:
                     raise

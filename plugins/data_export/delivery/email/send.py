@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import re
 import smtplib
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -19,6 +20,8 @@ from data_export.wording import size_in_words
 
 _TEMPLATES = Path(__file__).with_name("templates")
 CUSTOMER_LIST = "`emails` in the customer file"
+# Codes of an address or mailbox, RFC 3463.
+_OF_ADDRESS = re.compile(r"\([45]\d\d [45]\.[12]\.")
 _PLAIN = Letterhead()
 _log = logging.getLogger(__name__)
 
@@ -174,12 +177,21 @@ class _Sending:
             self._anew()
         try:
             self._send(mail)
-        except NotOverThisConnection:
-            if not self._taken:
+        except DataExportError as error:
+            if isinstance(error, NotOverThisConnection) and not self._taken:
                 self.reaches = self._client.sock is not None
+            if not self._may_be_of_connection(error):
                 raise
             self._anew()
             self._send(mail)
+
+    def _may_be_of_connection(self, error: DataExportError) -> bool:
+        """Whether the mail was surely not taken, and rather for the number of mails that this connection had.
+
+        Servers say so at any step and with any code, a few of them with one for good.
+        """
+        answered = self._client.sock is not None and not _OF_ADDRESS.search(str(error))
+        return self._taken > 0 and (answered or isinstance(error, NotOverThisConnection))
 
     def _send(self, mail: EmailMessage) -> None:
         try:

@@ -17,8 +17,8 @@ from uuid import uuid4
 
 from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.delivery.base import StoredObject
-from data_export.delivery.keys import checked_key, checked_prefix
-from data_export.delivery.threads import chunks_until, run_blocking
+from data_export.delivery.keys import checked_key, checked_prefix, leaves
+from data_export.delivery.threads import at_hand, chunks_until, run_blocking
 from data_export.errors import (
     AccessDenied,
     DataExportError,
@@ -59,8 +59,7 @@ class LocalStore:
             await asyncio.to_thread(self._root.mkdir, parents=True, exist_ok=True)
         return self
 
-    async def __aexit__(self, *exc_info: object) -> None:
-        pass
+    async def __aexit__(self, *exc_info: object) -> None: ...
 
     def _path(self, key: str) -> Path:
         path = self._root / checked_key(key)
@@ -68,7 +67,7 @@ class LocalStore:
             raise TargetRefused(
                 f"{path}: names that begin with {_PARTIAL!r} are kept for unfinished files: choose another"
             )
-        if not path.parent.resolve().is_relative_to(self._root.resolve()):
+        if leaves(self._root, key):
             raise TargetRefused(f"{path}: a symbolic link leads out of {self._root}: remove it")
         return path
 
@@ -88,6 +87,12 @@ class LocalStore:
         except TargetNotFound:
             return None
         return StoredObject(key, hasher.digests(), modified)
+
+    async def glance(self, key: str) -> StoredObject | None:
+        path = self._path(key)
+        with suppress(TargetNotFound), _named(str(path)):
+            return _listed(key, path.stat())
+        return None
 
     async def create(self, key: str, content: Content) -> StoredObject:
         return await run_blocking(lambda stop: self._store(key, content, stop, replace=False))
@@ -123,6 +128,10 @@ class LocalStore:
     async def read(self, key: str) -> AsyncIterator[bytes]:
         path = self._path(key)
         with _named(str(path)):
+            if (whole := at_hand(path)) is not None:
+                if whole:
+                    yield whole
+                return
             file = await asyncio.to_thread(path.open, "rb")
             with file:
                 while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
@@ -136,20 +145,19 @@ class LocalStore:
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
         checked_prefix(prefix)
         with _named(self.uri + prefix):
-            for path in await asyncio.to_thread(self._walk, prefix):
+            for key in await asyncio.to_thread(self._walk, prefix):
                 with suppress(FileNotFoundError):  # removed since
-                    status = path.stat()
-                    modified = datetime.fromtimestamp(status.st_mtime, UTC)
-                    yield StoredObject(path.relative_to(self._root).as_posix(), Digests(status.st_size), modified)
+                    yield _listed(key, os.stat(f"{self._root}/{key}"))  # noqa: PTH116 - a Path costs more than it
 
-    def _walk(self, prefix: str) -> Sequence[Path]:
-        top = self._root / prefix.rpartition("/")[0]
-        return sorted(
-            path
+    def _walk(self, prefix: str) -> Sequence[str]:
+        top, lead = self._root / prefix.rpartition("/")[0], len(f"{str(self._root).rstrip('/')}/")
+        keys = (
+            f"{folder.rstrip('/')}/{name}"[lead:]
             for folder, _, names in os.walk(top)
-            for path in (Path(folder, name) for name in names if not name.startswith(_PARTIAL))
-            if path.relative_to(self._root).as_posix().startswith(prefix)
+            for name in names
+            if not name.startswith(_PARTIAL)
         )
+        return sorted(key for key in keys if key.startswith(prefix))
 
     @asynccontextmanager
     async def folder_for_a_while(self, folder: str) -> AsyncIterator[None]:
@@ -182,6 +190,10 @@ class LocalStore:
                 "gs:// or s3://"
             )
         return f"{self._link_base_url.rstrip('/')}/{quote(key)}"
+
+
+def _listed(key: str, status: os.stat_result) -> StoredObject:
+    return StoredObject(key, Digests(status.st_size), datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 def _write(path: Path, chunks: Iterator[bytes]) -> Digests:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from data_export.delivery.retry import Patience
-from data_export.delivery.s3.errors import CREDENTIALS, code_of
-from data_export.errors import AccessDenied, TargetNotFound
+from data_export.delivery.s3.errors import explain, status_of
+from data_export.errors import AccessDenied, CredentialsRefused, TargetNotFound
 
 if TYPE_CHECKING:
     from obstore.store import S3Store as ObjectStore
@@ -31,6 +31,8 @@ def bucket_region(client: Any, bucket: str) -> str | None:
         region: str | None = client.head_bucket(Bucket=bucket).get("BucketRegion")
     except ClientError as error:
         answer = error.response["ResponseMetadata"]
+        if error.operation_name != "HeadBucket":  # the role of the connection cannot be assumed
+            raise
         if answer["HTTPStatusCode"] == 404:
             raise TargetNotFound(
                 f"s3://{bucket}/: there is no bucket {bucket}: create it or correct the address"
@@ -53,8 +55,24 @@ def _refuse_credentials(client: Any, bucket: str) -> None:
     try:
         client.list_objects_v2(Bucket=bucket, MaxKeys=1)
     except ClientError as error:
-        if code_of(error) in CREDENTIALS:
+        if isinstance(explain(error, bucket, "", ""), CredentialsRefused):
             raise
+
+
+def cause_of(error: Exception, session: Any) -> Exception:
+    """What keeps credentials from being renewed, of which obstore says only that it is so; else the error itself.
+
+    Blocks: asks for them once more.
+    """
+    from obstore.exceptions import UnauthenticatedError
+
+    if session is None or not isinstance(error, UnauthenticatedError) or status_of(error):
+        return error
+    try:
+        session.get_credentials().get_frozen_credentials()
+    except Exception as cause:
+        return cause
+    return error
 
 
 def object_store(

@@ -2,11 +2,13 @@
 
 import re
 
+from data_export.delivery.connector import in_a_cloud
 from data_export.delivery.retry import NoSuchObject, PreconditionFailed
 from data_export.errors import (
     AccessDenied,
     ConfigError,
     CredentialsRefused,
+    CredentialsUnavailable,
     DataExportError,
     ObjectRefused,
     TargetFull,
@@ -22,67 +24,43 @@ class Lacking(TargetRefused):
     """A server of S3's protocol does not know a header or an operation."""
 
 
-_PASSING = {
-    "ConditionalRequestConflict",
-    "InternalError",
-    "NoSuchUpload",
-    "OperationAborted",
-    "RequestTimeout",
-    "RequestTimeoutException",
-    "ServiceUnavailable",
-    # What the AWS libraries take for throttling, some of it with status 400: botocore's retries.standard.
-    "BandwidthLimitExceeded",
-    "EC2ThrottledException",
-    "LimitExceededException",
-    "PriorRequestNotComplete",
-    "ProvisionedThroughputExceededException",
-    "RequestLimitExceeded",
-    "RequestThrottled",
-    "RequestThrottledException",
-    "SlowDown",
-    "ThrottledException",
-    "Throttling",
-    "ThrottlingException",
-    "TooManyRequests",
-    "TooManyRequestsException",
-    "TransactionInProgressException",
-}
-# And what other servers call it.
-_BUSY = re.compile("Throttl|RateLimit|RateExceeded|SlowDown|Busy|TooManyConnections|NotInitialized")
-#: Codes about whoever asks, not about what is asked for, and what to do.
-_OTHER_KEY = "correct its key"
-_EXPIRED = "its session token has expired: renew it, or use a role or an access key that does not expire"
-_DISABLED = "the account is disabled or not signed up: ask its owner"
-_CLOCK = "the clock of this worker is wrong: set it, by NTP"
-CREDENTIALS = {
-    "AccountProblem": _DISABLED,
-    "AccountSuspended": _DISABLED,
-    "AllAccessDisabled": _DISABLED,
-    "AuthFailure": _OTHER_KEY,
-    "ExpiredToken": _EXPIRED,
-    "ExpiredTokenException": _EXPIRED,
-    "InvalidAccessKeyId": "correct its login, the id of the access key",
-    "InvalidClientTokenId": "correct its login, the id of the access key",
-    "InvalidSecurity": _OTHER_KEY,
-    "InvalidSignature": "correct its password, the secret of the access key",
-    "InvalidToken": "correct its session token",
-    "MissingAuthenticationToken": _OTHER_KEY,
-    "MissingSecurityHeader": _OTHER_KEY,
-    "NotSignedUp": _DISABLED,
-    "RequestExpired": _CLOCK,
-    "RequestTimeTooSkewed": _CLOCK,
-    "SignatureDoesNotMatch": "correct its password, the secret of the access key",
-    "TokenRefreshRequired": _EXPIRED,
-    "Unauthorized": _OTHER_KEY,
-    "UnauthorizedAccess": _OTHER_KEY,
-    "UnrecognizedClientException": _OTHER_KEY,
-    "UserSuspended": _DISABLED,
-}
+# What passes, whatever its status: what the AWS libraries take for throttling (botocore's retries.standard), some of it
+# with status 400, and what other servers call it.
+_PASSING = re.compile(
+    "ConditionalRequestConflict|InternalError|NoSuchUpload|OperationAborted|RequestTimeout|ServiceUnavailable"
+    "|BandwidthLimit|LimitExceeded|LimitReached|PriorRequestNotComplete|ThroughputExceeded|SlowDown|TooManyRequests"
+    "|TransactionInProgress|Throttl|RateLimit|RateExceeded|RateTooHigh|Qps|RequestQuota|Busy|TooManyConnections"
+    "|NotInitialized|RetryLater|TemporaryRedirect|Quorum"
+)
+# Codes about whoever asks, not about what is asked for, and what to do; AWS and others have more than anybody lists.
+_LOGIN = (
+    (re.compile("AccessKey|InvalidClientTokenId"), "correct its login, the id of the access key"),
+    (re.compile("Signature"), "correct its password, the secret of the access key"),
+    (re.compile("TimeTooSkewed|RequestExpired|ExpiredRequest"), "the clock of this worker is wrong: set it, by NTP"),
+    (
+        re.compile("Expired|TokenRefresh"),
+        "its session token has expired: renew it, or use a role or an access key that does not expire",
+    ),
+    (
+        re.compile("Account|Disable|Suspended|SignedUp|OptIn"),
+        "the account is disabled or not signed up: ask its owner",
+    ),
+    (
+        re.compile(
+            "AuthFailure|AuthorizationHeaderMalformed|Credential|Payer|(Invalid|Missing)Security|Token"
+            "|Unauthorized(Access)?$|UnrecognizedClient"
+        ),
+        "correct its key, or renew it",
+    ),
+)
 _ARCHIVED = {"BlobArchived", "InvalidObjectState", "ObjectNotInActiveTierError"}
+_ROLE = ("AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "GetRoleCredentials", "GetSessionToken")
 _TOO_LARGE = {"EntityTooLarge", "MaxMessageLengthExceeded"}
 _DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
-_FULL = {"CapExceeded", "StorageCapExceeded", "QuotaExceeded", "XMinioStorageFull", "XMinioAdminBucketQuotaExceeded"}
+_FULL = re.compile("CapExceeded|(?<!Request)QuotaExceeded|StorageFull|InsufficientStorage|DiskFull")
+_OF_ONE = re.compile("KeyTooLong|InvalidObjectName|Virus|Malware|Infected|LegalReasons")
 _ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
+_DENIED = {"", "AccessDenied", "AccessForbidden", "Forbidden", "UnauthorizedOperation"}
 _KEY_RIGHT = re.compile(r"kms:\w+")
 _GRANT_KEY = "grant kms:GenerateDataKey and kms:Decrypt on it, in its policy too where it is another account's"
 _STATUS = re.compile(r"status code: (\d{3})")
@@ -102,6 +80,8 @@ def explain(error: Exception, bucket: str, address: str, permission: str) -> Dat
         return error
     answer = _of_botocore(error) or _of_obstore(error)
     if answer is not None:
+        if getattr(error, "operation_name", "") in _ROLE:
+            return _of_role(*answer, address)
         return _of_status(*answer, bucket, address, permission)
     return _without_answer(error, address)
 
@@ -151,7 +131,7 @@ def _of_status(status: int, code: str, message: str, bucket: str, address: str, 
     said = harmless(f"{code} {message}") or f"status {status}"
     if code == "NoSuchBucket":
         return TargetNotFound(f"{address}: there is no bucket {bucket}: create it or correct the address")
-    if code in _ELSEWHERE or status == 301:
+    if (code in _ELSEWHERE and (code != "AuthorizationHeaderMalformed" or "region" in message)) or status == 301:
         return TargetRefused(
             f"{address}: bucket {bucket} is in another region ({said}): set region_name in the Airflow connection"
         )
@@ -163,10 +143,10 @@ def _of_status(status: int, code: str, message: str, bucket: str, address: str, 
                 f"{address}: the server does not encrypt ({said}): remove sse, or have that set up there"
             )
         return Lacking(f"{address}: the server lacks what the request needs, such as If-None-Match ({said})")
-    if code in _PASSING or _BUSY.search(code) or status in (408, 409, 429) or status >= 500:
+    if _PASSING.search(code) or status in (408, 409, 420, 429) or status >= 500:
         return TargetUnavailable(f"{address}: S3 answers {said}: try again")
     if status in (401, 403):
-        return _denied(said, bucket, address, permission)
+        return _denied(code, said, bucket, address, permission)
     if status == 404:
         return NoSuchObject(f"{address}: no such object")
     if status == 412:
@@ -176,21 +156,24 @@ def _of_status(status: int, code: str, message: str, bucket: str, address: str, 
 
 def _of_code(status: int, code: str, said: str, address: str) -> DataExportError | None:
     """What a code alone says, whatever its status."""
-    if code in CREDENTIALS:
-        return CredentialsRefused(
-            f"{address}: S3 refuses the credentials of the Airflow connection ({said}): {CREDENTIALS[code]}"
-        )
+    if status in (400, 401, 403) and not _PASSING.search(code):
+        fixes = [fix for codes, fix in _LOGIN if codes.search(code) or (status == 401 and code in _DENIED)]
+        if fixes:
+            refused = f"{address}: S3 refuses the credentials of the Airflow connection ({said})"
+            return CredentialsRefused(f"{refused}: {fixes[0 if code not in _DENIED else -1]}")
     if code in _ARCHIVED:
         return ObjectRefused(f"{address} is archived ({said}): restore it to a class that can be read at once")
     if code in _TOO_LARGE or status == 413:
         return ObjectRefused(f"{address} is larger than the server takes ({said}): have its limit raised")
+    if _OF_ONE.search(code) or status == 451:
+        return ObjectRefused(f"{address} is refused by the server for what it is ({said})")
     if code in _DAMAGED:
         return VerificationFailed(f"{address}: other bytes arrived than were announced ({said})")
     if code.startswith("KMS."):
         return _of_key(code, said, address)
     if code == "AccessControlListNotSupported":
         return TargetRefused(f"{address}: the bucket has no ACLs ({said}): remove acl from the customer file")
-    if code in _FULL or status == 507:
+    if _FULL.search(code) or status == 507:
         return TargetFull(f"{address}: S3 has no room ({said}): make room or raise the quota")
     return None
 
@@ -206,7 +189,18 @@ def _of_key(code: str, said: str, address: str) -> DataExportError:
     return TargetRefused(f"{address}: the KMS key cannot be used ({said}): correct sse_kms_key_id, or the bucket's key")
 
 
-def _denied(said: str, bucket: str, address: str, permission: str) -> AccessDenied:
+def _of_role(status: int, code: str, message: str, address: str) -> DataExportError:
+    """What the service that lends a role's credentials says."""
+    said = harmless(f"{code} {message}") or f"status {status}"
+    if _PASSING.search(code) or code == "IDPCommunicationError" or status >= 500:
+        return CredentialsUnavailable(f"{address}: the role's credentials cannot be had now ({said}): try again")
+    return CredentialsRefused(
+        f"{address}: the role of the Airflow connection cannot be assumed ({said}): correct role_arn and "
+        "assume_role_kwargs in its extra, or let the role trust this identity"
+    )
+
+
+def _denied(code: str, said: str, bucket: str, address: str, permission: str) -> AccessDenied:
     if "explicit deny" in said:
         return AccessDenied(
             f"{address}: a policy forbids {permission} on bucket {bucket} ({said}), which no grant overrides: ask the "
@@ -215,6 +209,10 @@ def _denied(said: str, bucket: str, address: str, permission: str) -> AccessDeni
     if right := _KEY_RIGHT.search(said):
         return AccessDenied(
             f"{address}: the identity of the Airflow connection lacks {right[0]} on the KMS key ({said}): {_GRANT_KEY}"
+        )
+    if code not in _DENIED:
+        return AccessDenied(
+            f"{address}: S3 denies {permission} on bucket {bucket} ({said}): ask the bucket's owner why"
         )
     hidden = " with s3:ListBucket, without which S3 hides whether an object exists" if "Get" in permission else ""
     return AccessDenied(
@@ -246,5 +244,6 @@ def _without_answer(error: Exception, address: str) -> DataExportError:
     if isinstance(error, EndpointResolutionError):
         return ConfigError(f"{address}: no server at this address: correct endpoint_url in the Airflow connection")
     if isinstance(error, BotoCoreError):
-        return AccessDenied(f"{address}: AWS credentials cannot be had ({kind}): fill in the Airflow connection")
+        kind_of = CredentialsUnavailable if in_a_cloud() else AccessDenied
+        return kind_of(f"{address}: AWS credentials cannot be had ({kind}): fill in the Airflow connection")
     raise error

@@ -11,7 +11,7 @@ from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, StoredObject, encoding_of
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed
-from data_export.delivery.s3.connect import bucket_region, identity_of, is_amazon, object_store, same_server
+from data_export.delivery.s3.connect import bucket_region, cause_of, identity_of, is_amazon, object_store, same_server
 from data_export.delivery.s3.dialect import Dialect, Grants, dialect_of
 from data_export.delivery.s3.errors import Lacking, explain
 from data_export.delivery.s3.multipart import give_up_older
@@ -62,8 +62,8 @@ class S3Store:
         grants: Grants | None = None,
     ) -> None:
         self.root = BucketRoot.parse(uri, "s3")
-        self._make_client = client
-        self._make_session = session
+        self._make_client, self._make_session = client, session
+        self._session: Any = None
         self.patience = patience or Patience()
         self.grants = grants or Grants()
         self.dialect = Dialect(complete=True)
@@ -236,7 +236,8 @@ class S3Store:
         try:
             return await request()
         except Exception as error:
-            problem = explain(error, self.root.bucket, address, permission)
+            cause = await asyncio.to_thread(cause_of, error, self._session)
+            problem = explain(cause, self.root.bucket, address, permission)
             if self.dialect.learn(error, known):
                 self._adapt()
                 problem = Lacking(str(problem))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from data_export.delivery.sftp.config import SftpConfig
 
 _RENAME = Step("rename", "renames one file onto another, which shows how the server does that")
+_BY_HAND = "OUR_PUBLIC_KEY and OUR_USER are those of connection {}: write them in by hand"
 _SFTP_TEXTS = ("host_key", "private_key", "key_file", "private_key_passphrase")
 
 
@@ -98,6 +99,7 @@ def handed_over(config: "SftpConfig") -> Handover:
         fetch=f"rsync -a {port}--exclude inputs/ --exclude '.data-export-*' {server} {{folder}}",
         place=f"your SFTP server {values['host']}, folder {config.sftp_remote_path}".replace(" ,", ","),
         root=f"{config.sftp_remote_path.rstrip('/')}/",
+        still_open=[_BY_HAND.format(config.conn_id)] if config.conn_id else (),
         key_path=None if config.conn_id else config.sftp_private_key_path,
     )
 

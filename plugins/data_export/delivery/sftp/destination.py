@@ -13,21 +13,15 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key
 from data_export.delivery.sftp import sftp_account, sftp_uri
 from data_export.delivery.sftp.errors import TooManyAtOnce, is_lost, translate, unavailable
-from data_export.delivery.sftp.folders import Folders, files_below, missing_folders, remove_empty_folders
-from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver
+from data_export.delivery.sftp.folders import Folders, files_below, missing_folders, one_view, remove_empty_folders
+from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver, temporary_path
 from data_export.delivery.sftp.login import SftpLogin
 from data_export.delivery.sftp.pool import Gate, SftpConnections
 from data_export.delivery.sftp.rename import ways_to_rename
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, read
 from data_export.delivery.sftp.upload import Writer
-from data_export.errors import (
-    DataExportError,
-    TargetFull,
-    TargetNotFound,
-    TargetRefused,
-    TargetUnavailable,
-)
+from data_export.errors import DataExportError, TargetFull, TargetNotFound, TargetRefused, TargetUnavailable
 
 __all__ = ["SftpDestination", "SftpLogin"]
 
@@ -81,14 +75,12 @@ class SftpDestination:
         return sftp_uri(sftp_account(login.username, login.host, login.port), self._root)
 
     async def __aenter__(self) -> Self:
-        open_session = partial(
-            SftpSession.open,
-            *(self._login, self._connect_timeout, self._stall_timeout, asyncio.Semaphore(_WRITES)),
-        )
+        timeouts = self._connect_timeout, self._stall_timeout
+        self._open_session = partial(SftpSession.open, self._login, *timeouts, asyncio.Semaphore(_WRITES))
         self._left_over = LeftOver()
         self._writer = Writer(self.uri, self._left_over, direct=self._upload == "direct", verify=self._verify)
         self._folders = Folders(self.uri, self._left_over)
-        self._connections = SftpConnections(open_session, self._limit, -(-self.concurrency // self._limit))
+        self._connections = SftpConnections(self._open_session, self._limit, -(-self.concurrency // self._limit))
         self._gate = Gate(self.concurrency, self._connections.narrow)
         try:
             if (files := await self._connections.open()) is not None:
@@ -107,14 +99,12 @@ class SftpDestination:
 
     async def stat(self, key: str) -> StoredObject | None:
         """The object by its size; the protocol knows no checksum."""
-        import asyncssh
-
         path = self._path(key)
         async with self._talk(key) as session:
             found = await session.stat(path)
         if found is None:
             return None
-        if found.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
+        if found.is_folder:
             raise TargetRefused(f"{self.uri}{key} is a folder where a file must be: remove or rename it")
         size = found.size
         if size is None:  # the server does not know it
@@ -177,6 +167,18 @@ class SftpDestination:
             async with self._talk(folder) as session:
                 await remove_empty_folders(session, missing)
 
+    async def files_in(self, folder: str) -> AsyncIterator[Sequence[StoredObject]]:
+        """Without what cannot be read as a plain name; links are left out, as their own size says nothing."""
+        path = self._path(folder)
+        with suppress(TargetNotFound):
+            async with self._talk(folder) as session, aclosing(self._left_over.pages(session, path)) as pages:
+                async for page in pages:
+                    yield [
+                        _stored(f"{folder}/{name.decode()}", found.mtime, found.size)
+                        for name, found in page
+                        if found.is_file and found.size is not None and name.isascii()
+                    ]
+
     async def tidy(self, folders: Sequence[str]) -> int:
         """Looks at no folder below these: images are in one, and data files in one for each type."""
         removed = 0
@@ -195,9 +197,11 @@ class SftpDestination:
             for folder in missing:
                 self._folders.forget(folder)
             await self._folders.ready(session, root)
+            path, other = self._path("data-export-check"), await self._open_session()
             try:
-                return await ways_to_rename(session, self._path("data-export-check"))
+                return await ways_to_rename(session, path) + await one_view(session, other, temporary_path(path))
             finally:
+                await other.close()
                 await remove_empty_folders(session, missing)
 
     def _path(self, key: str) -> str:

@@ -16,14 +16,26 @@ from data_export.wording import harmless
 _REASON_CHARACTERS = 120
 _LONGEST_WORDS = 500
 # Version 3 has no code for a full disk, but servers other than OpenSSH say it in words.
-_FULL = re.compile(r"no space|disk full|quota(?! of (open|file|handle|transfer|connection))", re.IGNORECASE)
+_FULL = re.compile(
+    r"no space|(not enough|insufficient)( \w+)? space|(disk|storage|volume) (is )?full|storage limit"
+    r"|quota(?! of (open|file|handle|transfer|connection))",
+    re.IGNORECASE,
+)
 # Limits of files or transfers at once come as "Failure" or even "Permission denied", with words only.
 _TOO_MANY = re.compile(
     r"too many|(max(imum)?|limit|exceed)\w*\W.*(transfer|open|file handle|handles|session|concurrent|simultaneous)"
-    r"|(transfer|open file|handle|session|concurrent|simultaneous)\w*\W.*(limit|exceed|maximum)",
+    r"|(transfer|open file|handle|session|concurrent|simultaneous)\w*\W.*(limit|exceed|maximum)"
+    r"|\b(no|out of|unable)\b.*\bhandles?\b|(upload|transfer)s? (slot|at a time|at once)",
     re.IGNORECASE,
 )
-_TOO_LARGE = re.compile(r"file (is )?too (large|big)|file size limit|exceeds? the max\w* file size", re.IGNORECASE)
+_TOO_LARGE = re.compile(
+    r"file (is )?too (large|big)|file size.*(limit|exceed)|size limit|exceeds? the max\w* file size", re.IGNORECASE
+)
+# What servers with a scanner or a filter say of one file, as "Failure" or "Permission denied".
+_OF_ONE = re.compile(
+    r"virus|malware|infected|file (type|extension)|extension not allowed|rejected by policy", re.IGNORECASE
+)
+_BUSY = re.compile(r"rate limit|\bbusy\b|try again|temporarily|being used by another process", re.IGNORECASE)
 
 
 class TooManyAtOnce(TargetUnavailable):
@@ -69,23 +81,37 @@ def translate(error: BaseException, where: str, user: str) -> DataExportError:
         return unavailable(where, error)
     if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath | asyncssh.SFTPNotADirectory):
         return TargetNotFound(f"{where}: no such file or folder on the server")
-    if _TOO_LARGE.search(str(error)):
-        return ObjectRefused(f"{where} is larger than the server takes ({named(error)}): have its limit raised")
-    if is_too_many(error):
-        return TooManyAtOnce(f"{where}: the server allows fewer files or transfers at once ({named(error)})")
+    if problem := _by_words(error, where, user):
+        return problem
     if isinstance(error, asyncssh.SFTPPermissionDenied | asyncssh.SFTPCannotDelete):
         return AccessDenied(
             f"{where}: the server denies user {user!r} access ({named(error)}): ask for read and write rights there"
         )
     if isinstance(error, asyncssh.SFTPWriteProtect):
         return AccessDenied(f"{where}: the server's file system is read-only: ask its administrator to change that")
-    if isinstance(error, asyncssh.SFTPNoSpaceOnFilesystem | asyncssh.SFTPQuotaExceeded) or _FULL.search(str(error)):
-        return TargetFull(f"{where}: disk or quota of user {user!r} is full on the server: make room there")
     if isinstance(error, asyncssh.SFTPBadMessage | asyncssh.SFTPInvalidFilename | asyncssh.SFTPInvalidParameter):
         return name_refused(where)
     if isinstance(error, asyncssh.SFTPOpUnsupported):
         return TargetRefused(f"{where}: the server does not offer this operation ({named(error)})")
     return TargetUnavailable(f"{where}: the server answers {named(error)!r}")
+
+
+def _by_words(error: BaseException, where: str, user: str) -> DataExportError | None:
+    """What a server says in words, whatever its code."""
+    import asyncssh
+
+    said = str(error)[:_LONGEST_WORDS]
+    if _OF_ONE.search(said):
+        return ObjectRefused(f"{where} is refused by the server for what it is ({named(error)})")
+    if _TOO_LARGE.search(said):
+        return ObjectRefused(f"{where} is larger than the server takes ({named(error)}): have its limit raised")
+    if is_too_many(error):
+        return TooManyAtOnce(f"{where}: the server allows fewer files or transfers at once ({named(error)})")
+    if isinstance(error, asyncssh.SFTPNoSpaceOnFilesystem | asyncssh.SFTPQuotaExceeded) or _FULL.search(said):
+        return TargetFull(f"{where}: disk or quota of user {user!r} is full on the server: make room there")
+    if _BUSY.search(said):
+        return TargetUnavailable(f"{where}: the server answers {named(error)!r}")
+    return None
 
 
 def name_refused(where: str) -> ObjectRefused:

@@ -3,15 +3,12 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, cast
 
 from data_export.delivery.sftp.errors import is_lost
 from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX, LeftOver
 from data_export.delivery.sftp.session import SftpSession, diagnose
+from data_export.delivery.sftp.wire.packets import Attributes
 from data_export.errors import AccessDenied, TargetFull, TargetRefused
-
-if TYPE_CHECKING:
-    import asyncssh
 
 
 class Folders:
@@ -52,7 +49,7 @@ class Folders:
         above = folder.rpartition("/")[0] or folder[: folder.startswith("/")]
         await self._make(session, above)
         try:
-            await session.ask(session.client.mkdir(folder))
+            await session.client.mkdir(folder)
         except asyncssh.SFTPError as error:
             if is_lost(error):
                 raise
@@ -78,9 +75,26 @@ class Folders:
             ) from error
         if found is None:
             return False
-        if found.type not in (asyncssh.FILEXFER_TYPE_DIRECTORY, asyncssh.FILEXFER_TYPE_UNKNOWN):
+        if found.has_kind and not found.is_folder:
             raise TargetRefused(f"{folder!r} of {self._uri} is a file where a folder must be: remove or rename it")
         return True
+
+
+async def one_view(session: SftpSession, other: SftpSession, path: str) -> str:
+    """What to add to the promises of a server whose connections do not see each other's new files; else nothing.
+
+    So is `rclone serve sftp --stdio` behind sshd: each connection has a server, and a cache, of its own.
+    """
+    await other.exists(path)
+    try:
+        if await session.create(path) and await other.create(path):
+            return (
+                "; its connections do not see each other's new files, so of two runs at once, or within minutes, both "
+                "may be told that their file is there, and one is lost: run one server for all connections"
+            )
+    finally:
+        await session.remove_quietly(path)
+    return ""
 
 
 async def missing_folders(session: SftpSession, folder: str) -> list[str]:
@@ -98,32 +112,32 @@ async def remove_empty_folders(session: SftpSession, folders: Sequence[str]) -> 
 
     with suppress(asyncssh.SFTPError):
         for folder in folders:
-            await session.ask(session.client.rmdir(folder))
+            await session.client.rmdir(folder)
 
 
-async def files_below(session: SftpSession, folder: str) -> "AsyncGenerator[tuple[str, asyncssh.SFTPAttrs], None]":
+async def files_below(session: SftpSession, folder: str) -> AsyncGenerator[tuple[str, Attributes], None]:
     """Name below `folder` and attributes of each file, as the server lists them; nothing where there is no folder.
 
     Unfinished files are left out, and names that are not UTF-8, which none of ours is.
     """
     import asyncssh
 
-    # Bytes, because a name that somebody else left there need not be UTF-8.
-    entries = cast("AsyncGenerator[asyncssh.SFTPName, None]", session.client.scandir(folder.encode() or b"."))
-    async with aclosing(entries):
+    pages = session.pages(folder)
+    async with aclosing(pages):
         while True:
             try:
-                entry = await session.ask(anext(entries))
+                page = await anext(pages)
             except (StopAsyncIteration, asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
                 return
-            try:
-                name = cast("bytes", entry.filename).decode()
-            except UnicodeDecodeError:
-                continue
-            if name in (".", "..") or "/" in name or name.startswith(TEMPORARY_PREFIX):
-                continue
-            if entry.attrs.type == asyncssh.FILEXFER_TYPE_DIRECTORY:
-                async for inner, attributes in files_below(session, f"{folder.rstrip('/')}/{name}"):
-                    yield f"{name}/{inner}", attributes
-            else:
-                yield name, entry.attrs
+            for listed, attributes in page:
+                try:
+                    name = listed.decode()
+                except UnicodeDecodeError:
+                    continue
+                if name in (".", "..") or "/" in name or name.startswith(TEMPORARY_PREFIX):
+                    continue
+                if attributes.is_folder:
+                    async for inner, of_inner in files_below(session, f"{folder.rstrip('/')}/{name}"):
+                        yield f"{name}/{inner}", of_inner
+                else:
+                    yield name, attributes

@@ -8,14 +8,11 @@ import secrets
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
-from typing import TYPE_CHECKING, cast
 
 from data_export.delivery.sftp.errors import is_lost
 from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.wire.packets import Attributes
 from data_export.wording import harmless
-
-if TYPE_CHECKING:
-    import asyncssh
 
 #: What unfinished files are called; no object's name may begin so.
 TEMPORARY_PREFIX = ".data-export-"
@@ -71,6 +68,11 @@ def _name_of_ours(listed: bytes) -> str | None:
     return name if original not in ("", ".", "..") and name.startswith(_stem(original)) else None
 
 
+def _lead(folder: str) -> str:
+    """What names in the folder begin with."""
+    return f"{folder.rstrip('/')}/" if folder else ""
+
+
 def _stem_of_left(left: str) -> str:
     return left[: left.rfind("/") + 1 + _STEM_LENGTH]
 
@@ -87,6 +89,8 @@ class LeftOver:
     def __init__(self) -> None:
         self._looking = asyncio.Lock()
         self._looked_at: set[str] = set()
+        self._listed: set[str] = set()
+        self._aside: dict[str, list[tuple[int, str]]] = defaultdict(list)
         self._by_object: dict[str, set[str]] = defaultdict(set)
         self._undated: list[tuple[str, int]] = []
         #: How many files were removed, or have their name back.
@@ -114,9 +118,10 @@ class LeftOver:
 
         For at most half a minute; what is left then is found again by another run.
         """
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK_SECONDS):
-                await self._clean(session, path, server_time)
+        if _stem(path) in self._by_object or self._undated:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_LOOK_SECONDS):
+                    await self._clean(session, path, server_time)
 
     async def _clean(self, session: SftpSession, path: str, server_time: int | None) -> None:
         for left in tuple(self._by_object.pop(_stem(path), ())):
@@ -129,20 +134,15 @@ class LeftOver:
 
     async def tidy(self, session: SftpSession, folder: str) -> int:
         """Cleans a folder that nothing is written to now; returns how many files went or have their name back."""
-        import asyncssh
 
         await self.look(session, folder)
         if self._undated:
             probe = temporary_path(f"{folder.rstrip('/')}/tidy" if folder else "tidy")
-            try:  # the server's clock counts: what it says of a file that is made now
-                async with session.client.open(probe, "xb"):
-                    modified = (await session.ask(session.client.stat(probe))).mtime
-            except asyncssh.SFTPError as error:
-                if is_lost(error):
-                    raise
+            # The server's clock counts: what it says of a file that is made now.
+            if not await session.create(probe) or (made := await session.stat(probe)) is None:
                 return self.cleaned  # nothing may be written here now, so nothing is removed by its age
             await self.drop(session, probe)
-            await self.after_write(session, probe, modified)
+            await self.after_write(session, probe, made.mtime)
             return self.cleaned - 1  # without the probe
         return self.cleaned
 
@@ -160,35 +160,39 @@ class LeftOver:
     async def _look(self, session: SftpSession, folder: str) -> None:
         import asyncssh
 
-        # Bytes, because a name that somebody else left there need not be UTF-8.
-        entries = cast("AsyncGenerator[asyncssh.SFTPName, None]", session.client.scandir(folder.encode() or b"."))
-        lead = f"{folder.rstrip('/')}/" if folder else ""
-        aside: list[tuple[int, str]] = []
-        found = 0
         try:
-            async with aclosing(entries):
-                while True:
-                    entry = await session.ask(anext(entries))
-                    if not isinstance(entry.filename, bytes) or not (name := _name_of_ours(entry.filename)):
-                        continue
-                    modified = entry.attrs.mtime
-                    self._by_object[_stem_of_left(lead + name)].add(lead + name)
-                    if name.endswith(".old"):
-                        aside.append((modified or 0, name))
-                    elif modified is not None:
-                        self._undated.append((lead + name, modified))
-                    found += 1
-                    if found == _MOST_FOUND:
-                        break
-        except StopAsyncIteration:
-            pass
+            if folder not in self._listed:
+                async with aclosing(self.pages(session, folder)) as pages:
+                    async for _ in pages:
+                        pass
         except asyncssh.SFTPError as error:
             if is_lost(error):
                 raise
             # A drop box may take files without ever listing them: then nothing can be cleaned.
-
-        for _, name in sorted(aside, reverse=True):  # of several only the newest gets the name back
+        lead = _lead(folder)
+        for _, name in sorted(self._aside.pop(folder, ()), reverse=True):  # only the newest gets the name back
             await self._put_back(session, lead + name, lead + name[_STEM_LENGTH + _TOKEN_LENGTH + 1 : -4])
+
+    async def pages(self, session: SftpSession, folder: str) -> AsyncGenerator[list[tuple[bytes, Attributes]], None]:
+        """The names in the folder as `SftpSession.pages`; what other runs left among them is remembered on the way."""
+        found = 0
+        async with aclosing(session.pages(folder)) as pages:
+            async for page in pages:
+                for listed, attributes in page:
+                    # Bytes, because a name that somebody else left there need not be UTF-8.
+                    if found < _MOST_FOUND and (name := _name_of_ours(listed)):
+                        found += 1
+                        self._note(folder, name, attributes.mtime)
+                yield page
+        self._listed.add(folder)
+
+    def _note(self, folder: str, name: str, modified: int | None) -> None:
+        left = _lead(folder) + name
+        self._by_object[_stem_of_left(left)].add(left)
+        if name.endswith(".old"):
+            self._aside[folder].append((modified or 0, name))
+        elif modified is not None:
+            self._undated.append((left, modified))
 
     async def _put_back(self, session: SftpSession, aside: str, path: str) -> None:
         """Removes what was moved aside where another file has its name; else its run may just be about to place one."""
@@ -200,7 +204,7 @@ class LeftOver:
             await self._remove(session, aside)
             return
         with suppress(asyncssh.SFTPError):  # its run was alive, or another puts it back too
-            await session.ask(session.client.rename(aside, path))
+            await session.client.rename(aside, path)
             self._by_object[_stem_of_left(aside)].discard(aside)
             self.cleaned += 1
             _log.warning("%s was moved aside by a run that was killed: it has its name back", harmless(path))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from data_export.delivery.sftp import SFTP_PORT, server_address
 from data_export.delivery.sftp.errors import named, unavailable
 from data_export.delivery.sftp.host_keys import have_a_name, mismatch, pinned_keys, shown_key, why_no_key_fits
+from data_export.delivery.sftp.wire.cork import Network
 from data_export.errors import AccessDenied, ConfigError, DataExportError, TargetRefused
 from data_export.wording import harmless
 
@@ -111,6 +112,7 @@ async def _connect_once(
             login.port,
             config=None,  # nobody's ~/.ssh/config, agent or known_hosts decides for a customer
             agent_path=None,
+            tunnel=Network(),
             gss_host=None,
             client_factory=Client,
             username=login.username,

@@ -121,7 +121,7 @@ class SftpConnections:
             looking around.
         """
         session = await self._connected(self._lines[0])
-        if not (handles := session.client.limits.max_open_handles):
+        if not (handles := session.client.limits.handles):
             return None
         self._share = min(self._share, max(1, handles - 1))
         return self._share * len(self._lines)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from data_export.delivery.sftp.errors import is_lost, name_refused
 from data_export.delivery.sftp.leftovers import LeftOver, aside_path, claim_path, temporary_path
 from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.wire.packets import READING
 from data_export.errors import ObjectExists, OverwriteRefused, TargetRefused, TargetUnavailable
 
 if TYPE_CHECKING:
@@ -63,14 +64,10 @@ class Claims:
     async def _are_needed(self, session: SftpSession, path: str) -> bool:
         async with self._asking:
             if self._needed is None:
-                self._needed = await _rename_replaces(session, path)
+                self._needed = await _takes_place(session, path, session.client.rename)
                 if self._needed:
                     _log.warning("the SFTP server's rename takes the place of files: new names are claimed first")
         return self._needed
-
-
-async def _rename_replaces(session: SftpSession, path: str) -> bool:
-    return await _takes_place(session, path, session.client.rename)
 
 
 async def _takes_place(session: SftpSession, path: str, rename: Callable[[str, str], Awaitable[None]]) -> bool:
@@ -79,9 +76,9 @@ async def _takes_place(session: SftpSession, path: str, rename: Callable[[str, s
 
     one, other = temporary_path(path), temporary_path(path)
     try:
-        if not (await session.create_empty(one) and await session.create_empty(other)):
+        if not (await session.create(one) and await session.create(other)):
             return False
-        await session.ask(rename(one, other))
+        await rename(one, other)
     except asyncssh.SFTPError as error:
         if is_lost(error):
             raise
@@ -97,7 +94,7 @@ async def ways_to_rename(session: SftpSession, path: str) -> str:
     new = (
         "a rename takes the place of a file, against the protocol: exports claim each new name first, which binds our "
         "own runs only, so no other program may write the same names"
-        if await _rename_replaces(session, path)
+        if await _takes_place(session, path, session.client.rename)
         else "a rename never takes the place of a file, so of two runs at once one gets a new name"
     )
     at_once = await _takes_place(session, path, session.client.posix_rename)
@@ -111,19 +108,19 @@ async def _is_ours(session: SftpSession, claim: str) -> bool:
     """
     import asyncssh
 
-    mark = secrets.token_hex(16)
+    client, mark = session.client, secrets.token_hex(16).encode()
     try:
-        file = await session.ask(session.client.open(claim, "x"))
-        try:
-            await session.ask(file.write(mark))
-        finally:
-            await session.ask(file.close())
+        if not await session.create(claim, mark):
+            return False
         await asyncio.sleep(_CLAIM_PAUSE)
-        file = await session.ask(session.client.open(claim, "r"))
+        handle = await client.open(claim, READING)
         try:
-            return await session.ask(file.read()) == mark
+            return await client.read(handle, 0, 2 * len(mark)) == mark
         finally:
-            await session.ask(file.close())
+            await client.close(handle)
+    except asyncio.CancelledError:
+        await session.remove_quietly(claim)
+        raise
     except asyncssh.SFTPError as error:
         if is_lost(error):
             raise
@@ -147,7 +144,7 @@ async def place_new(session: SftpSession, temporary: str, path: str, where: str,
         if not session.is_openssh and await session.exists(path):
             raise taken
         try:
-            await session.ask(session.client.rename(temporary, path))
+            await session.client.rename(temporary, path)
         except asyncssh.SFTPError as error:
             raise await _why(session, error, temporary, path, where, taken) from error
 
@@ -168,7 +165,7 @@ async def place_over(
     import asyncssh
 
     try:
-        return await session.ask(session.client.posix_rename(temporary, path))
+        return await session.client.posix_rename(temporary, path)
     except asyncssh.SFTPOpUnsupported:
         pass
     except asyncssh.SFTPError as error:
@@ -191,7 +188,7 @@ async def _swap(
     aside = aside_path(path)
     try:
         try:
-            await session.ask(session.client.rename(path, aside))
+            await session.client.rename(path, aside)
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             pass  # another run moved it aside
         except asyncssh.SFTPError as error:
@@ -212,7 +209,7 @@ async def _put_back(session: SftpSession, aside: str, path: str, left_over: Left
     with suppress(asyncssh.Error, OSError):  # on a broken connection; then it lies there until the next try
         if not await session.exists(path):
             with suppress(asyncssh.SFTPError):
-                await session.ask(session.client.rename(aside, path))
+                await session.client.rename(aside, path)
         if await session.exists(path):
             await left_over.drop(session, aside)
 

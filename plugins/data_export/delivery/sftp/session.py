@@ -2,24 +2,25 @@
 
 import asyncio
 import secrets
-from collections.abc import Awaitable
+from collections.abc import AsyncGenerator
 from contextlib import suppress
-from typing import TYPE_CHECKING, Self, TypeVar
+from typing import TYPE_CHECKING, Self
 
 from data_export.delivery.sftp.errors import is_lost, translate, unavailable
 from data_export.delivery.sftp.login import SftpLogin, connect
+from data_export.delivery.sftp.wire.client import SftpClient
+from data_export.delivery.sftp.wire.packets import CREATING, Attributes
 from data_export.errors import DataExportError, TargetRefused
 
 if TYPE_CHECKING:
     import asyncssh
 
-T = TypeVar("T")
-
 _CLEAN_UP_SECONDS = 5
+_PAGES_AHEAD = 8
 
 
 class SftpSession:
-    """Requests go through `ask`; when none of them is answered for `stall_timeout` seconds, the connection is cut.
+    """When no request of `client` is answered for `stall_timeout` seconds, the connection is cut.
 
     Any answer counts, so that a slow line with many requests waiting is not taken for a dead server.
     """
@@ -27,7 +28,7 @@ class SftpSession:
     def __init__(
         self,
         connection: "asyncssh.SSHClientConnection",
-        client: "asyncssh.SFTPClient",
+        client: SftpClient,
         user: str,
         stall_timeout: float,
         writes: asyncio.Semaphore,
@@ -41,12 +42,10 @@ class SftpSession:
         self._failure_is_missing: bool | None = None
         #: Its own sftp-server since 8.5: sshd may hand over to another's, such as `rclone serve sftp --stdio`.
         self.is_openssh = (
-            "OpenSSH" in str(connection.get_extra_info("server_version", "")) and client.limits.max_open_handles > 0
+            "OpenSSH" in str(connection.get_extra_info("server_version", "")) and client.limits.handles > 0
         )
         self._connection = connection
         self._stall_timeout = stall_timeout
-        self._waiting = 0
-        self._heard = 0.0
         self._watch = asyncio.create_task(self._watch_for_silence())
 
     @classmethod
@@ -66,7 +65,7 @@ class SftpSession:
         connection = await connect(login, connect_timeout)
         try:
             async with asyncio.timeout(connect_timeout):
-                client = await connection.start_sftp_client()
+                client = await SftpClient.start(connection)
         except BaseException as error:
             connection.abort()
             if isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError):
@@ -82,37 +81,12 @@ class SftpSession:
     def alive(self) -> bool:
         return not (self._watch.done() or self._connection.is_closed())
 
-    async def ask(self, request: Awaitable[T]) -> T:
-        """The answer to a request."""
-        loop = asyncio.get_running_loop()
-        if not self._waiting:
-            self._heard = loop.time()
-        self._waiting += 1
-        try:
-            return await request
-        finally:
-            self._waiting -= 1
-            self._heard = loop.time()
-
-    async def create_empty(self, path: str) -> bool:
-        """Whether the file was not there and now is."""
-        import asyncssh
-
-        try:
-            file = await self.ask(self.client.open(path, "xb"))
-        except asyncssh.SFTPError as error:
-            if is_lost(error):
-                raise
-            return False
-        await self.ask(file.close())
-        return True
-
-    async def stat(self, path: str) -> "asyncssh.SFTPAttrs | None":
+    async def stat(self, path: str) -> Attributes | None:
         """What the server says of a file or folder; None where there is none."""
         import asyncssh
 
         try:
-            return await self.ask(self.client.stat(path))
+            return await self.client.stat(path)
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             return None
         except asyncssh.SFTPFailure:
@@ -125,9 +99,9 @@ class SftpSession:
         import asyncssh
 
         if self._failure_is_missing is None:
-            await self.ask(self.client.stat("."))
+            await self.client.stat(".")
             try:
-                await self.ask(self.client.stat(f"data-export-{secrets.token_hex(8)}"))
+                await self.client.stat(f"data-export-{secrets.token_hex(8)}")
             except asyncssh.SFTPFailure:
                 self._failure_is_missing = True
             except asyncssh.SFTPError as error:
@@ -136,14 +110,35 @@ class SftpSession:
                 self._failure_is_missing = False
         return self._failure_is_missing is True
 
+    def pages(self, folder: str) -> AsyncGenerator[list[tuple[bytes, Attributes]], None]:
+        """What is in the folder; see `SftpClient.scandir`."""
+        return self.client.scandir(folder or ".", ahead=_PAGES_AHEAD if self.is_openssh else 1)
+
     async def exists(self, path: str) -> bool:
         return await self.stat(path) is not None
+
+    async def create(self, path: str, data: bytes = b"") -> bool:
+        """Makes a small file; whether it was not there and now is."""
+        import asyncssh
+
+        try:
+            handle = await self.client.open(path, CREATING)
+            try:
+                if data:
+                    await self.client.write(handle, 0, data)
+            finally:
+                await self.client.close(handle)
+        except asyncssh.SFTPError as error:
+            if is_lost(error):
+                raise
+            return False
+        return True
 
     async def is_link(self, path: str) -> bool:
         import asyncssh
 
         try:
-            return bool((await self.ask(self.client.lstat(path))).type == asyncssh.FILEXFER_TYPE_SYMLINK)
+            return (await self.client.lstat(path)).is_link
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             return False
 
@@ -163,7 +158,7 @@ class SftpSession:
         import asyncssh
 
         try:
-            await self.ask(self.client.remove(path))
+            await self.client.remove(path)
         except (asyncssh.SFTPNoSuchFile, asyncssh.SFTPNoSuchPath):
             return
         except asyncssh.SFTPFailure:
@@ -186,10 +181,9 @@ class SftpSession:
         self._connection.abort()
 
     async def _watch_for_silence(self) -> None:
-        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self._stall_timeout / 4)
-            if self._waiting and loop.time() - self._heard > self._stall_timeout:
+            if self.client.silent_seconds > self._stall_timeout:
                 self.stalled = True
                 self._connection.abort()
                 return
@@ -221,11 +215,11 @@ async def room_error(session: SftpSession, where: str, folder: str, needed: int)
     import asyncssh
 
     try:
-        system: asyncssh.SFTPVFSAttrs = await session.ask(session.client.statvfs(folder))
+        system = await session.client.statvfs(folder)
     except (asyncssh.Error, OSError):
         return None
     if system.flags & _READ_ONLY:
         return translate(asyncssh.SFTPWriteProtect("read-only file system"), where, session.user)
-    if system.bavail * system.frsize < needed or (system.files and not system.favail):
+    if system.free_bytes < needed or (system.files and not system.free_files):
         return translate(asyncssh.SFTPNoSpaceOnFilesystem("no space"), where, session.user)
     return None

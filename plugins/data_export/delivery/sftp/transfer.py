@@ -2,31 +2,30 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable
+from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Any, Literal
 
-from data_export.content import CHUNK_BYTES, Content, Hasher
+from data_export.content import Content, Hasher
 from data_export.delivery.sftp.errors import is_lost, named
 from data_export.delivery.sftp.session import SftpSession, diagnose, room_error
+from data_export.delivery.sftp.wire.packets import READING, Attributes
 from data_export.errors import ObjectRefused, TargetFull, TargetNotFound, TargetUnavailable, VerificationFailed
-
-if TYPE_CHECKING:
-    import asyncssh
 
 # What OpenSSH takes in one request (255 KiB); servers that allow more would have us hold more.
 _BLOCK_BYTES = 261_120
+# Blocks of one file that are asked for before the first is here.
+_READS = 4
 # Pauses before further looks at a file that is not there yet, or not whole.
 _LATE_SECONDS = (0.3, 1.0, 3.0)
 Verify = Literal["size", "read-back", "none"]
 _log = logging.getLogger(__name__)
 
 
-async def open_file(
-    session: SftpSession, path: str, mode: str, content: Content, where: str
-) -> "asyncssh.SFTPClientFile":
-    """Opens the file for `store`, `xb` one that must not exist and `wb` one that may.
+async def open_file(session: SftpSession, path: str, flags: int, content: Content, where: str) -> bytes:
+    """The handle of the file for `store`; see `SftpClient.open` for the flags.
 
     Raises:
         TargetNotFound: its folder is missing.
@@ -36,7 +35,7 @@ async def open_file(
 
     folder = path.rpartition("/")[0] or "."
     try:
-        return await session.ask(session.client.open(path, mode, block_size=0))
+        return await session.client.open(path, flags)
     except asyncssh.SFTPError as error:
         if type(error) is asyncssh.SFTPFailure and not await session.exists(folder):
             raise TargetNotFound(f"{where}: its folder is missing on the server") from error
@@ -44,15 +43,8 @@ async def open_file(
 
 
 async def store(
-    session: SftpSession,
-    file: "asyncssh.SFTPClientFile",
-    path: str,
-    content: Content,
-    *,
-    verify: Verify,
-    where: str,
-    final: str,
-) -> "asyncssh.SFTPAttrs":
+    session: SftpSession, handle: bytes, path: str, content: Content, *, verify: Verify, where: str, final: str
+) -> Attributes:
     """Writes the file, synced to disk where the server offers that, and proves that all of it is there.
 
     Args:
@@ -69,14 +61,11 @@ async def store(
     import asyncssh
 
     try:
-        try:
-            await _send(session, file, content, where)
-            await _sync(session, file, path, content, where)
-        finally:
-            await session.ask(file.close())
+        found = await (_fill_at_once if session.is_openssh else _fill)(session, handle, path, content, where)
         if verify == "none":
-            return asyncssh.SFTPAttrs(size=content.size)
-        found = await _look_again(session, path, content, where, final)
+            return Attributes(size=content.size)
+        if found is None or found.size != content.size:
+            found = await _look_again(session, path, content, where, final)
         if verify == "read-back" or found.size is None:
             await _read_back(session, path, content, where)
             found.size = content.size
@@ -87,14 +76,47 @@ async def store(
         raise await diagnose(session, error, where, path.rpartition("/")[0] or ".", content.size) from error
 
 
-async def _sync(session: SftpSession, file: "asyncssh.SFTPClientFile", path: str, content: Content, where: str) -> None:
-    """Has the server sync the file to disk; one that offers it and cannot is asked once only."""
+async def _fill(session: SftpSession, handle: bytes, path: str, content: Content, where: str) -> None:
+    """Writes, syncs and closes the file, one after the other: a server may work on requests side by side."""
+    try:
+        await (await _send(session, handle, content, where)).arrived()
+        if not session.fsync_fails:
+            await _sync(session, session.client.fsync(handle), path, content, where)
+    finally:
+        await session.client.close(handle)
+
+
+async def _fill_at_once(
+    session: SftpSession, handle: bytes, path: str, content: Content, where: str
+) -> Attributes | None:
+    """As `_fill`, and says what the server then holds: OpenSSH works on requests in their order, so none waits."""
     import asyncssh
 
-    if session.fsync_fails:
-        return
+    client = session.client
     try:
-        await session.ask(file.fsync())
+        blocks = await _send(session, handle, content, where)
+    except BaseException:
+        await client.close(handle)
+        raise
+    synced = None if session.fsync_fails else client.fsync(handle)
+    closed, found = client.close(handle), client.stat(path)
+    answers: tuple[asyncio.Future[Any], ...] = (closed, found) if synced is None else (synced, closed, found)
+    await asyncio.gather(*answers, return_exceptions=True)
+    await blocks.arrived()
+    if synced is not None:
+        await _sync(session, synced, path, content, where)
+    await closed
+    with suppress(asyncssh.SFTPNoSuchFile):
+        return await found
+    return None
+
+
+async def _sync(session: SftpSession, synced: Awaitable[None], path: str, content: Content, where: str) -> None:
+    """Waits until the server has synced the file to disk; one that offers it and cannot is asked once only."""
+    import asyncssh
+
+    try:
+        await synced
     except asyncssh.SFTPOpUnsupported:
         session.fsync_fails = True
     except asyncssh.SFTPError as error:
@@ -105,33 +127,54 @@ async def _sync(session: SftpSession, file: "asyncssh.SFTPClientFile", path: str
         _log.warning("%s: the server cannot sync files to disk (%s): going on without", where, named(error))
 
 
-async def _send(session: SftpSession, file: "asyncssh.SFTPClientFile", content: Content, where: str) -> None:
-    hasher = Hasher()
-    offset = 0
-    try:
-        async with asyncio.TaskGroup() as group:
-            for block in content.chunks(min(session.client.limits.max_write_len, _BLOCK_BYTES)):
-                await session.writes.acquire()
-                group.create_task(_write(session, file, block, offset))
-                offset += len(block)
-                if isinstance(content.source, Path):  # bytes in memory are what their digests say
-                    hasher.update(block)
-    except ExceptionGroup as failures:
-        raise failures.exceptions[0] from None
-    if isinstance(content.source, Path) and content.digests.matches(hasher.digests()) is False:
-        raise VerificationFailed(f"{where}: the file to send is not the one that was announced: it changed meanwhile")
+class _Blocks:
+    """The blocks of one file that are under way; each holds a place of `SftpSession.writes` until it is answered."""
+
+    def __init__(self, session: SftpSession) -> None:
+        self._session = session
+        self._under_way: set[asyncio.Future[None]] = set()
+        self.error: BaseException | None = None
+
+    async def send(self, handle: bytes, block: bytes, offset: int) -> None:
+        await self._session.writes.acquire()
+        answer = self._session.client.write(handle, offset, block)
+        self._under_way.add(answer)
+        answer.add_done_callback(self._answered)
+
+    def _answered(self, answer: asyncio.Future[None]) -> None:
+        self._session.writes.release()
+        self._under_way.discard(answer)
+        if not answer.cancelled():
+            self.error = self.error or answer.exception()
+
+    async def arrived(self) -> None:
+        """Waits for all of them; raises the first error that one met."""
+        if self._under_way:
+            await asyncio.wait(self._under_way)
+        if self.error is not None:
+            raise self.error
 
 
-async def _write(session: SftpSession, file: "asyncssh.SFTPClientFile", block: bytes, offset: int) -> None:
-    try:
-        await session.ask(file.write(block, offset))
-    finally:
-        session.writes.release()
+async def _send(session: SftpSession, handle: bytes, content: Content, where: str) -> _Blocks:
+    """Sends the file's blocks, without waiting for the last of them."""
+    blocks, hasher, offset = _Blocks(session), Hasher(sha256=content.digests.crc32c is None), 0
+    for block in content.chunks(min(session.client.limits.write, _BLOCK_BYTES)):
+        if blocks.error is not None:
+            break
+        await blocks.send(handle, block, offset)
+        offset += len(block)
+        if isinstance(content.source, Path):  # bytes in memory are what their digests say
+            hasher.update(block)
+    else:
+        if isinstance(content.source, Path) and content.digests.matches(hasher.digests()) is False:
+            await blocks.arrived()
+            raise VerificationFailed(
+                f"{where}: the file to send is not the one that was announced: it changed meanwhile"
+            )
+    return blocks
 
 
-async def _look_again(
-    session: SftpSession, path: str, content: Content, where: str, final: str
-) -> "asyncssh.SFTPAttrs":
+async def _look_again(session: SftpSession, path: str, content: Content, where: str, final: str) -> Attributes:
     """The server's account of the whole file, which it may give a little late; its size may be unknown.
 
     A full disk may cut a file silently, so that the size is looked at even where a checksum is compared.
@@ -169,20 +212,37 @@ async def _read_back(session: SftpSession, path: str, content: Content, where: s
 
 
 async def read(session: SftpSession, path: str) -> AsyncGenerator[bytes, None]:
-    """The file's bytes from the beginning, 1 MiB at a time, its blocks asked for side by side."""
+    """The file's bytes from the beginning, at most 255 KiB at a time, several blocks asked for at once."""
     import asyncssh
 
+    client = session.client
     try:
-        file = await session.ask(session.client.open(path, "rb"))
+        handle = await client.open(path, READING)
     except asyncssh.SFTPFailure as error:
         if await session.stat(path) is None:
             raise asyncssh.SFTPNoSuchFile(named(error)) from error
         raise
+    block, asked, ahead = min(client.limits.read, _BLOCK_BYTES), 0, deque[asyncio.Future[bytes]]()
     try:
         while True:
-            chunk: bytes = await session.ask(file.read(CHUNK_BYTES))
-            if not chunk:
+            while len(ahead) < _READS:
+                ahead.append(client.read(handle, asked, block))
+                asked += block
+            chunk = b""
+            with suppress(asyncssh.SFTPEOFError):
+                chunk = await ahead[0]
+                while (
+                    chunk
+                    and len(chunk) < block
+                    and (more := await client.read(handle, asked - len(ahead) * block + len(chunk), block - len(chunk)))
+                ):  # a server may give less than it was asked for
+                    chunk += more
+            ahead.popleft()
+            if chunk:
+                yield chunk
+            if len(chunk) < block:
                 return
-            yield chunk
     finally:
-        await session.ask(file.close())
+        for answer in ahead:
+            answer.cancel()
+        await client.close(handle)

@@ -1,13 +1,12 @@
 """Writes one file on an SFTP server: beside its final name and then renamed, or directly."""
 
-from typing import TYPE_CHECKING
-
 from data_export.content import Content
 from data_export.delivery.sftp.errors import TooManyAtOnce, named
 from data_export.delivery.sftp.leftovers import LeftOver, temporary_path
 from data_export.delivery.sftp.rename import Claims, overwrite_refused, place_new, place_over
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, open_file, store
+from data_export.delivery.sftp.wire.packets import CREATING, WRITING, Attributes
 from data_export.errors import (
     AccessDenied,
     DataExportError,
@@ -16,9 +15,6 @@ from data_export.errors import (
     TargetRefused,
     TargetUnavailable,
 )
-
-if TYPE_CHECKING:
-    import asyncssh
 
 
 class Writer:
@@ -41,7 +37,7 @@ class Writer:
 
     async def write(
         self, session: SftpSession, key: str, path: str, content: Content, *, replace: bool, alone: bool
-    ) -> "asyncssh.SFTPAttrs":
+    ) -> Attributes:
         """
         Args:
             alone: no other file of ours is being written.
@@ -56,7 +52,7 @@ class Writer:
 
     async def _aside(
         self, session: SftpSession, where: str, path: str, content: Content, *, replace: bool, alone: bool
-    ) -> "asyncssh.SFTPAttrs":
+    ) -> Attributes:
         temporary = temporary_path(path)
         try:
             file = await self._open_aside(session, temporary, content, where, alone)
@@ -76,13 +72,13 @@ class Writer:
 
     async def _open_aside(
         self, session: SftpSession, temporary: str, content: Content, where: str, alone: bool
-    ) -> "asyncssh.SFTPClientFile":
+    ) -> bytes:
         """Opens the unfinished file; what such a name is refused for may be a limit of open files, or its dot."""
         import asyncssh
 
         folder = temporary.rpartition("/")[0]
         try:
-            file = await open_file(session, temporary, "xb", content, where)
+            file = await open_file(session, temporary, CREATING, content, where)
         except (AccessDenied, TargetNotFound, TargetRefused, TargetUnavailable) as error:
             cause = error.__cause__
             if isinstance(error, TooManyAtOnce) or not session.alive:
@@ -103,9 +99,9 @@ class Writer:
 
     async def _directly(
         self, session: SftpSession, where: str, path: str, content: Content, *, replace: bool, alone: bool
-    ) -> "asyncssh.SFTPAttrs":
+    ) -> Attributes:
         try:
-            file = await open_file(session, path, "wb" if replace else "xb", content, where)
+            file = await open_file(session, path, WRITING if replace else CREATING, content, where)
         except DataExportError as error:
             if not replace and await session.exists(path):
                 raise ObjectExists(f"{where} is there already") from error
@@ -123,6 +119,6 @@ async def _takes_plain_names(session: SftpSession, temporary: str) -> bool:
     folder, slash, name = temporary.rpartition("/")
     plain = f"{folder}{slash}{name.lstrip('.')}"
     try:
-        return await session.create_empty(plain)
+        return await session.create(plain)
     finally:
         await session.remove_quietly(plain)

@@ -5,8 +5,8 @@ import time
 import asyncssh
 import pytest
 
-from data_export.delivery.sftp.errors import is_too_many, translate
-from data_export.errors import TargetFull
+from data_export.delivery.sftp.errors import TooManyAtOnce, is_too_many, translate
+from data_export.errors import ObjectRefused, TargetFull, TargetUnavailable
 
 
 @pytest.mark.parametrize("said", ["transfer quota exceeded", "user quota limit exceeded for this transfer"])
@@ -16,8 +16,30 @@ def test_a_full_quota_is_no_limit_of_open_files(said: str) -> None:
     assert isinstance(translate(error, "sftp://host/file", "user"), TargetFull)
 
 
-@pytest.mark.parametrize("word", ["limit ", "max open ", "transfer ", "session maximu "])
+@pytest.mark.parametrize(
+    ("said", "becomes"),
+    [
+        ("No more file handles", TooManyAtOnce),
+        ("unable to allocate handle", TooManyAtOnce),
+        ("Only 3 uploads at a time are allowed", TooManyAtOnce),
+        ("There is not enough space on the disk", TargetFull),
+        ("Quota exceeded", TargetFull),
+        ("account over quota", TargetFull),
+        ("storage limit reached", TargetFull),
+        ("maximum file size exceeded", ObjectRefused),
+        ("Infected file rejected", ObjectRefused),
+        ("file extension not allowed", ObjectRefused),
+        ("Server busy, try again later", TargetUnavailable),
+        ("it is being used by another process", TargetUnavailable),
+    ],
+)
+@pytest.mark.parametrize("code", [asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied])
+def test_words_count_whatever_the_code(said: str, becomes: type[Exception], code: type[asyncssh.SFTPError]) -> None:
+    assert type(translate(code(said), "sftp://host/file", "user")) is becomes
+
+
+@pytest.mark.parametrize("word", ["file size ", "no handl", "limit ", "max open ", "transfer ", "session maximu "])
 def test_endless_words_take_no_time(word: str) -> None:
     began = time.monotonic()
-    is_too_many(asyncssh.SFTPFailure(word * 40_000))
+    translate(asyncssh.SFTPFailure(word * 40_000), "sftp://host/file", "user")
     assert time.monotonic() - began < 1

@@ -9,12 +9,13 @@ import pytest
 from data_export.delivery.sftp import pool as sftp_connections
 from data_export.delivery.sftp.pool import SftpConnections
 from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.wire.packets import Limits
 from data_export.errors import AccessDenied, HostKeyMismatch, TargetUnavailable
 
 
 class _Session:
     alive = True
-    client = SimpleNamespace(limits=SimpleNamespace(max_open_handles=0))
+    client = SimpleNamespace(limits=Limits())
 
     async def close(self) -> None:
         self.alive = False

@@ -5,3 +5,4 @@ const show = () => {
 };
 window.addEventListener("hashchange", show);
 show();
+document.body.dataset.ready = "true";

@@ -5,7 +5,7 @@ import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
-import { about, failed, files, lateWindows, missingImages, ranges, refused, retryNotice } from "./sections.js";
+import { about, failed, files, lateWindows, missingImages, ranges, refused, retryNotice, unheard } from "./sections.js";
 import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords } from "./format.js";
 import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, outsideLink, retrying, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
@@ -28,11 +28,18 @@ async function load() {
     others.catch(() => {}); // reported below, where it is awaited
     show(await get(`exports/${encodeURIComponent(dagId)}`, { before }));
     const { problems } = await others;
+    follow();
     showProblems(problems.filter((problem) => problem.dag_id === dagId));
   } catch (error) {
     showError(byId("export"), error);
   }
   document.body.dataset.ready = "true";
+}
+
+/** Once, to what a link from Airflow leads to. */
+function follow() {
+  if (document.body.dataset.ready) return;
+  byId(location.hash.slice(1))?.scrollIntoView();
 }
 
 function showProblems(problems) {
@@ -57,6 +64,7 @@ function show(data) {
     retryNotice(data),
     failed(data, dagId),
     refused(data),
+    unheard(data, dagId),
     facts(data),
     windowsCard(data),
     h("section", { class: "card trend", "aria-label": "Trend" },
@@ -64,7 +72,7 @@ function show(data) {
       bars("Data", data.windows, (totals) => totals.bytes, bytes, data.timezone)),
     check.element,
     audit.element,
-    files(data, dagId),
+    files(data, dagId, query.get("run")),
     missingImages(data),
     ranges(data, dagId),
     about(data),

@@ -67,7 +67,7 @@ function failures(data) {
   const groups = found.map((group) =>
     h("li", {}, h("details", {},
       h("summary", {}, h("strong", {}, group.error), h("span", { class: "soft" }, ` ${plural(group.runs, "run")} of ${plural(group.exports, "export")}`), group.meaning ? h("span", { class: "meaning" }, group.meaning) : ""),
-      h("p", {}, h("a", { href: `errors.html#${group.anchor}` }, "What to do about it")),
+      h("p", { class: "what-to-do" }, h("a", { href: `errors.html#${group.anchor}` }, "What to do about it")),
       h("ul", { class: "bare" }, group.examples.map((each) => h("li", {}, h("a", { href: exportPage(each.dag_id) }, each.name), " ", airflowLink(runPath(each.dag_id, each.run_id), {}, `run of ${instant(each.window_start)}`), h("p", { class: "reason" }, each.message)))))),
   );
   return whole(`${plural(runs, "run")}, by reason`, h("ul", { class: "bare groups" }, groups));

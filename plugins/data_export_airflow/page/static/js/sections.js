@@ -9,21 +9,23 @@ const SHOWN_FAILED = 3;
 
 const OUTCOMES = { created: "written", unchanged: "already there", replaced: "replaced", revision: "written as a new revision", kept: "kept", staged: "mailed as a link" };
 
-/** Where the files of a window are: of the newest, until another is chosen. */
-export function files({ files: newest, windows, by_hand: ranges, timezone }, dagId) {
+/** Where the files of a window are: of the newest or of the run that a link names, until another is chosen. */
+export function files({ files: newest, windows, by_hand: ranges, timezone }, dagId, run) {
   if (!newest) return "";
   const delivered = [...new Map([...windows, ...ranges].filter((row) => row.event_id !== null).map((row) => [row.event_id, row])).values()];
   delivered.sort((one, other) => other.end.localeCompare(one.end));
+  const asked = delivered.find((row) => row.run_id === run);
   const body = h("div", { "aria-live": "polite" }, table(newest));
-  const show = async (event) => {
+  const show = async (id) => {
     try {
-      body.replaceChildren(table(await get(`exports/${encodeURIComponent(dagId)}/files/${event.target.value}`)));
+      body.replaceChildren(table(await get(`exports/${encodeURIComponent(dagId)}/files/${id}`)));
     } catch (error) {
       body.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
     }
   };
-  const option = (row) => h("option", { value: row.event_id, selected: row.event_id === newest.event_id }, span(...(row.by_hand ?? [row.start, row.end]), timezone));
-  const choice = h("label", {}, h("span", { class: "soft" }, "Window "), h("select", { onchange: show }, delivered.map(option)));
+  const option = (row) => h("option", { value: row.event_id, selected: row.event_id === (asked ?? newest).event_id }, span(...(row.by_hand ?? [row.start, row.end]), timezone));
+  const choice = h("label", {}, h("span", { class: "soft" }, "Window "), h("select", { onchange: (event) => show(event.target.value) }, delivered.map(option)));
+  if (asked && asked.event_id !== newest.event_id) show(asked.event_id);
   return h("section", { class: "card files", "aria-labelledby": "files-title" },
     h("div", { class: "card-head" }, h("h2", { id: "files-title" }, "Where the files are"), choice),
     body);
@@ -120,6 +122,18 @@ export function refused({ refused: found, timezone }) {
     h("strong", { id: "refused-title" }, "The mail server refused recipients"),
     " permanently; the others have their link. Correct ", h("code", {}, "emails"), " in the customer file.",
     h("ul", {}, lines.slice(0, SHOWN_REFUSED)),
+    rest.length ? h("details", {}, h("summary", {}, plural(rest.length, "more window")), h("ul", {}, rest)) : "");
+}
+
+/** Delivered windows whose notice the customer's system did not take, newest first. */
+export function unheard({ unheard: found, timezone }, dagId) {
+  if (!found.length) return "";
+  const line = (row) => h("li", {}, airflowLink(runPath(dagId, row.run_id), {}, span(row.start, row.end, timezone)), " ", h("span", { class: "reason" }, reason(row.reason)));
+  const rest = found.slice(SHOWN_REFUSED).map(line);
+  return h("section", { class: "notice warning", "aria-labelledby": "unheard-title" },
+    h("strong", { id: "unheard-title" }, "The notice was not taken"),
+    " when these windows were delivered. It is repeated for a day; if it is given up, an alert says so.",
+    h("ul", {}, found.slice(0, SHOWN_REFUSED).map(line)),
     rest.length ? h("details", {}, h("summary", {}, plural(rest.length, "more window")), h("ul", {}, rest)) : "");
 }
 

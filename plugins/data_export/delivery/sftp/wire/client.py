@@ -1,0 +1,250 @@
+"""A client of SFTP version 3: each request is a future, and any number may be sent before the first is answered."""
+
+import asyncio
+import struct
+from collections import deque
+from collections.abc import AsyncGenerator, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
+
+from data_export.delivery.sftp.wire import packets
+from data_export.delivery.sftp.wire.cork import leave_out_ignored
+from data_export.delivery.sftp.wire.packets import Attributes, FileSystem, Limits, Reader, text, u32
+
+if TYPE_CHECKING:
+    import asyncssh
+
+T = TypeVar("T")
+Answer = asyncio.Future[T]
+
+# So much is handed to asyncssh at once, so that it encrypts while more is read from disk.
+_FULL_BYTES = 512 << 10
+_NO_ATTRIBUTES = u32(0)
+_HELLO = -1  # in place of the number that the first packet has not
+
+
+class SftpClient:
+    """Requests that are made in one turn of the loop leave in one piece. Each may raise `asyncssh.SFTPError`.
+
+    For asyncssh it is the session on the channel, of which it calls the methods at the end.
+    """
+
+    def __init__(self) -> None:
+        self.limits = Limits()
+        self._loop = asyncio.get_running_loop()
+        self._heard = self._loop.time()
+        self._offers: dict[bytes, bytes] = {}
+        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self._waiting: dict[int, tuple[Answer[Any], int, Callable[[Reader], Any]]] = {}
+        self._number = 0
+        self._held: list[bytes] = []
+        self._held_bytes = 0
+        self._received = bytearray()
+
+    @classmethod
+    async def start(cls, connection: "asyncssh.SSHClientConnection") -> Self:
+        """
+        Raises:
+            asyncssh.ChannelOpenError, asyncssh.SFTPError: the server does not offer SFTP.
+        """
+        leave_out_ignored(connection)
+        client = cls()
+        await connection.create_session(lambda: cast("Any", client), subsystem="sftp", encoding=None)
+        hello: Answer[dict[bytes, bytes]] = client._loop.create_future()
+        client._waiting[_HELLO] = (hello, packets.VERSION, packets.read_offers)
+        client._send((u32(5), bytes((packets.INIT,)), u32(3)))
+        client._offers = await hello
+        if client._offers.get(b"limits@openssh.com") == b"1":
+            client.limits = await client._extended(b"limits@openssh.com", b"", packets.read_limits)
+        return client
+
+    @property
+    def silent_seconds(self) -> float:
+        """How long the server has left requests without any answer."""
+        return self._loop.time() - self._heard if self._waiting else 0
+
+    def open(self, path: str, flags: int) -> Answer[bytes]:
+        """The file's handle; `flags` is READING, WRITING, or CREATING, which fails where there is a file."""
+        return self._ask(packets.OPEN, packets.HANDLE, packets.read_handle, _name(path), u32(flags), _NO_ATTRIBUTES)
+
+    def read(self, handle: bytes, offset: int, length: int) -> Answer[bytes]:
+        where = struct.pack(">QI", offset, length)
+        return self._ask(packets.READ, packets.DATA, Reader.text, text(handle), where)
+
+    def write(self, handle: bytes, offset: int, block: bytes) -> Answer[None]:
+        where = struct.pack(">QI", offset, len(block))
+        return self._ask(packets.WRITE, packets.STATUS, _nothing, text(handle), where, block)
+
+    def fsync(self, handle: bytes) -> Answer[None]:
+        return self._extended(b"fsync@openssh.com", text(handle))
+
+    def close(self, handle: bytes) -> Answer[None]:
+        return self._ask(packets.CLOSE, packets.STATUS, _nothing, text(handle))
+
+    def fstat(self, handle: bytes) -> Answer[Attributes]:
+        return self._ask(packets.FSTAT, packets.ATTRS, Reader.attributes, text(handle))
+
+    def stat(self, path: str) -> Answer[Attributes]:
+        return self._ask(packets.STAT, packets.ATTRS, Reader.attributes, _name(path))
+
+    def lstat(self, path: str) -> Answer[Attributes]:
+        return self._ask(packets.LSTAT, packets.ATTRS, Reader.attributes, _name(path))
+
+    def remove(self, path: str) -> Answer[None]:
+        return self._ask(packets.REMOVE, packets.STATUS, _nothing, _name(path))
+
+    def mkdir(self, path: str) -> Answer[None]:
+        return self._ask(packets.MKDIR, packets.STATUS, _nothing, _name(path), _NO_ATTRIBUTES)
+
+    def rmdir(self, path: str) -> Answer[None]:
+        return self._ask(packets.RMDIR, packets.STATUS, _nothing, _name(path))
+
+    def rename(self, path: str, new: str) -> Answer[None]:
+        return self._ask(packets.RENAME, packets.STATUS, _nothing, _name(path), _name(new))
+
+    def posix_rename(self, path: str, new: str) -> Answer[None]:
+        return self._extended(b"posix-rename@openssh.com", _name(path) + _name(new))
+
+    def statvfs(self, path: str) -> Answer[FileSystem]:
+        return self._extended(b"statvfs@openssh.com", _name(path), packets.read_file_system)
+
+    async def scandir(self, path: str, ahead: int = 1) -> AsyncGenerator[list[tuple[bytes, Attributes]], None]:
+        """The names in a folder, as many at a time as the server sends (OpenSSH: 100), `.` and `..` among them.
+
+        Args:
+            ahead: so many pages are asked for at once; more than one only where the server works in order.
+        """
+        import asyncssh
+
+        handle = await self._ask(packets.OPENDIR, packets.HANDLE, packets.read_handle, _name(path))
+        pages: deque[Answer[list[tuple[bytes, Attributes]]]] = deque()
+        try:
+            while True:
+                while len(pages) < ahead:
+                    pages.append(self._ask(packets.READDIR, packets.NAME, Reader.names, text(handle)))
+                if not (page := await pages.popleft()):
+                    return
+                yield page
+        except asyncssh.SFTPEOFError:
+            pass
+        finally:
+            for answer in pages:
+                answer.cancel()
+            with suppress(asyncssh.SFTPError):
+                await self.close(handle)
+
+    def exit(self) -> None:
+        if self._channel is not None:
+            self._channel.close()
+
+    def _extended(self, name: bytes, rest: bytes, read: Callable[[Reader], T] | None = None) -> Answer[T]:
+        if name not in self._offers:
+            import asyncssh
+
+            return _failed(asyncssh.SFTPOpUnsupported(f"{name.decode()} is not offered"))
+        kind = packets.STATUS if read is None else packets.EXTENDED_REPLY
+        return self._ask(packets.EXTENDED, kind, read or _nothing, text(name), rest)
+
+    def _ask(self, request: int, kind: int, read: Callable[[Reader], Any], *parts: bytes) -> Answer[Any]:
+        """Sends a request; its answer is of `kind`, or a status that says why not."""
+        if self._channel is None:
+            import asyncssh
+
+            return _failed(asyncssh.SFTPNoConnection("Connection not open"))
+        number = self._number = (self._number + 1) & 0xFFFFFFFF
+        if not self._waiting:
+            self._heard = self._loop.time()
+        answer: Answer[Any] = self._loop.create_future()
+        self._waiting[number] = (answer, kind, read)
+        length = 5 + sum(map(len, parts))
+        self._send((struct.pack(">IBI", length, request, number), *parts))
+        return answer
+
+    def _send(self, parts: tuple[bytes, ...]) -> None:
+        if not self._held:
+            self._loop.call_soon(self._flush)
+        self._held += parts
+        self._held_bytes += sum(map(len, parts))
+        if self._held_bytes >= _FULL_BYTES:
+            self._flush()
+
+    def _flush(self) -> None:
+        held, self._held, self._held_bytes = self._held, [], 0
+        if held and self._channel is not None and not self._channel.is_closing():
+            self._channel.write(b"".join(held))
+
+    def _take(self, packet: bytes) -> None:
+        import asyncssh
+
+        kind, reader = packet[0], Reader(packet, 1)
+        answer, expected, read = self._waiting.pop(_HELLO if kind == packets.VERSION else reader.u32())
+        if answer.done():  # nobody waits any more
+            return
+        found = None
+        try:
+            if kind == packets.STATUS:
+                error = packets.failure(reader)
+                if error is None and expected != kind:
+                    error = asyncssh.SFTPBadMessage("the server says OK and no more")
+            elif kind != expected:
+                error = asyncssh.SFTPBadMessage(f"Unexpected response type: {kind}")
+            else:
+                error, found = None, read(reader)
+        except (ValueError, struct.error) as broken:
+            error = asyncssh.SFTPBadMessage(f"the server's answer cannot be read ({broken})")
+        if error is None:
+            answer.set_result(found)
+        else:
+            answer.set_exception(error)
+
+    # What asyncssh calls.
+
+    def connection_made(self, channel: "asyncssh.SSHClientChannel[bytes]") -> None:
+        self._channel = channel
+
+    def data_received(self, data: bytes, stream: object) -> None:
+        if stream is not None:  # what a server writes to its standard error
+            return
+        self._heard = self._loop.time()
+        self._received += data
+        try:
+            for packet in packets.whole(self._received):
+                self._take(packet)
+        except (ValueError, KeyError):  # no packet, or the answer to no request
+            self._end("the server does not keep to the protocol")
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._end(str(error or "Connection closed"))
+
+    def eof_received(self) -> bool:
+        self._end("Connection closed")
+        return False
+
+    def _end(self, why: str) -> None:
+        import asyncssh
+
+        channel, self._channel = self._channel, None
+        waiting, self._waiting = self._waiting, {}
+        for answer, _, _ in waiting.values():
+            if not answer.done():
+                answer.set_exception(asyncssh.SFTPConnectionLost(why))
+        if channel is not None:
+            channel.close()
+
+    def _ignore(self, *_: object) -> None: ...
+
+    session_started = exit_status_received = exit_signal_received = pause_writing = resume_writing = _ignore
+    xon_xoff_requested = _ignore
+
+
+def _failed(error: Exception) -> Answer[Any]:
+    answer: Answer[Any] = asyncio.get_running_loop().create_future()
+    answer.set_exception(error)
+    return answer
+
+
+def _nothing(_reader: Reader) -> Any: ...
+
+
+def _name(path: str) -> bytes:
+    return text(path.encode())

@@ -1,0 +1,90 @@
+"""What a listing of each side shows, so that not every image is looked for by itself."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import aclosing, suppress
+from typing import Any, cast
+
+from data_export.delivery.base import Destination, Store, StoredObject, WithFolderListing
+from data_export.errors import DataExportError
+from data_export.images.listing import ListedImage
+
+# A page of 100 names costs the server and us about as much as ten looks; a folder may hold years of images that this
+# list does not name. At most about 20 MiB of names are held.
+_NAMES_FOR_AN_IMAGE = 10
+_MOST_NAMES = 50_000
+_LONGEST_SECONDS = 30.0
+
+
+class Seen:
+    """The images that the target's folder held when the copy began, as far as it paid to list them.
+
+    A listing is a moment older than a look: whoever creates what it `lacks` must fail where it is there by now, and
+    then calls `distrust`.
+    """
+
+    def __init__(self) -> None:
+        #: By the image's name: the target's file, or None once the source was seen to hold the same.
+        self._there: dict[str, StoredObject | None] = {}
+        self._is_whole = False
+        self._source_folder = ""
+
+    async def look(self, source: Destination, destination: Destination, image: ListedImage, total: int) -> None:
+        """Lists the target's folder of `image`, and the source's where any is there.
+
+        What cannot be listed is looked at one by one, so that errors are raised where they concern an image.
+        """
+        most = min(_NAMES_FOR_AN_IMAGE * total, _MOST_NAMES)
+        if not isinstance(destination, WithFolderListing) or total < 2:
+            return
+        with suppress(DataExportError, TimeoutError):
+            async with asyncio.timeout(_LONGEST_SECONDS):
+                self._is_whole = await _take(destination.files_in(image.key.rpartition("/")[0]), most, self._found)
+        self._source_folder = image.source_key.removesuffix(image.name)
+        if self._there and self._source_folder != image.source_key and hasattr(source, "list"):
+            listing = cast("Store", source).list(self._source_folder)
+            with suppress(DataExportError, TimeoutError):
+                async with asyncio.timeout(_LONGEST_SECONDS):
+                    await _take(listing, most, self._compare)
+
+    def is_same(self, image: ListedImage) -> bool:
+        """Whether both sides were seen to hold the same."""
+        return self._there.get(image.name, image) is None and image.source_key == self._source_folder + image.name
+
+    def lacks(self, image: ListedImage) -> bool:
+        """Whether the target was seen not to hold the image."""
+        return self._is_whole and image.name not in self._there
+
+    def distrust(self) -> None:
+        """From now on only a look says what is not there."""
+        self._is_whole = False
+
+    def _found(self, page: Iterable[StoredObject]) -> int:
+        before = len(self._there)
+        self._there.update((stored.key.rpartition("/")[2], stored) for stored in page)
+        return len(self._there) - before
+
+    def _compare(self, here: StoredObject) -> int:
+        name = here.key.removeprefix(self._source_folder)
+        there = self._there.get(name)
+        if there is not None and there.digests.matches(here.digests) is None and not is_older(there, here):
+            self._there[name] = None
+        return 1
+
+
+async def _take(listing: AsyncIterator[Any], most: int, take: Callable[[Any], int]) -> bool:
+    """Whether the listing ended before more than `most` were taken."""
+    taken = 0
+    async with aclosing(cast("Any", listing)) as pages:
+        async for page in pages:
+            taken += take(page)
+            if taken > most:
+                return False
+    return True
+
+
+def is_older(there: StoredObject, here: StoredObject) -> bool:
+    """Whether the target's file was written before the source's image, in whole seconds, as in SFTP."""
+    if there.modified is None or here.modified is None:
+        return False
+    return there.modified < here.modified.replace(microsecond=0)

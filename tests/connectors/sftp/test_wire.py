@@ -1,0 +1,54 @@
+"""What the client makes of servers that speak the protocol, and of those that do not."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from data_export.delivery.sftp.destination import SftpDestination
+from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.wire.packets import CREATING
+from data_export.errors import TargetRefused
+from demo.servers.openssh import OpensshServer
+from tests.connectors.sftp.logins import login_of
+
+pytestmark = pytest.mark.skipif(
+    not OpensshServer.installed(), reason="no /usr/sbin/sshd on this machine: install openssh-server to run these"
+)
+
+
+@pytest.mark.parametrize(("options", "known"), [("", True), ("-P limits", False)])
+async def test_openssh_is_known_by_the_limits_that_it_tells(tmp_path: Path, options: str, known: bool) -> None:
+    with OpensshServer(tmp_path, sftp_options=options) as server:
+        session = await SftpSession.open(login_of(server), 15, 15, asyncio.Semaphore(8))
+        assert session.is_openssh == known
+        assert (session.client.limits.handles > 0) == known
+        client, path = session.client, f"{server.base}file"
+        handle = await client.open(path, CREATING)
+        asked = [client.write(handle, 1000 * number, bytes(1000)) for number in range(200)]
+        closed, found = client.close(handle), client.stat(path)
+        await asyncio.gather(*asked, closed)
+        assert (await found).size == 200_000
+        await session.close()
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "true",
+        "printf 'Welcome, there is no SFTP here'",
+        r"printf '\0\0\0\5\2\0\0\0\2'",
+        r"printf '\0\0\0\5\145\0\0\0\1'",
+    ],
+    ids=["nothing", "a banner", "version 2", "an answer before the first request"],
+)
+async def test_a_server_that_does_not_speak_it(tmp_path: Path, said: str) -> None:
+    with OpensshServer(tmp_path, subsystem=said) as server, pytest.raises(TargetRefused, match="not use SFTP"):
+        async with SftpDestination(login_of(server), "target"):
+            pass
+
+
+async def test_what_a_server_says_on_the_side_is_no_answer(tmp_path: Path) -> None:
+    with OpensshServer(tmp_path, subsystem="echo aside >&2; exec /usr/lib/openssh/sftp-server") as server:
+        async with SftpDestination(login_of(server), "target") as destination:
+            assert await destination.stat("nothing") is None
