@@ -46,7 +46,14 @@ def site_label(sites: object, site: UUID | str) -> str:
     """
     if isinstance(sites, Mapping):
         return next((str(name) for name, uuid in sites.items() if uuid == str(site)), str(site))
-    return names_of(sites).get(UUID(str(site)), str(site))
+    names = names_of(sites)
+    return names.get(UUID(str(site)), str(site)) if names else str(site)
+
+
+def label_in(plan: object, site: str) -> str:
+    """`site_label` by a plan as it travels between tasks; the uuid where it is no plan."""
+    export = plan.get("export") if isinstance(plan, Mapping) else None
+    return site_label(export.get("site_id") if isinstance(export, Mapping) else None, site)
 
 
 def names_of(sites: object) -> Mapping[UUID, str]:

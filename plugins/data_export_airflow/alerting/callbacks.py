@@ -6,6 +6,7 @@ from typing import Any
 
 from data_export.alerts.guide import kind_of
 from data_export.config.models import name_of
+from data_export.config.sites import label_in
 from data_export.errors import DataExportError, line_of
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
@@ -120,16 +121,20 @@ def window_of(context: Mapping[str, Any]) -> ExportWindow | None:
 def site_of(context: Mapping[str, Any]) -> str:
     """The site that a mapped task is for, `name (uuid)` where it has a name; empty where it is for all, or fails before
     it knows."""
-    site = getattr(context["task"], "site_id", "")
-    if hasattr(site, "resolve"):  # no worker rendered it, so it is the place where the site will be
-        try:
-            site = site.resolve(context)
-        except Exception as error:  # an alert that cannot say everything is better than none
-            log.warning("the task's site cannot be read: %s", type(error).__name__)
+    site, plan = (_rendered(context, getattr(context["task"], name, "")) for name in ("site_id", "plan"))
     if not isinstance(site, str):
         return ""
-    label = getattr(context["task"], "site_label", site)
-    return site if label in (site, "") else f"{label} ({site})"
+    label = label_in(plan, site)
+    return site if label == site else f"{label} ({site})"
+
+
+def _rendered(context: Mapping[str, Any], value: Any) -> Any:
+    """The value; of one that no worker rendered, and is the place where it will be, what lies there."""
+    try:
+        return value.resolve(context) if hasattr(value, "resolve") else value
+    except Exception as error:  # an alert that cannot say everything is better than none
+        log.warning("what the task is for cannot be read: %s", type(error).__name__)
+        return None
 
 
 def _reason(context: Mapping[str, Any]) -> tuple[str, str]:

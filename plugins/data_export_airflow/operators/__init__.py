@@ -4,6 +4,7 @@ from data_export_airflow.operators.close import CloseExportOperator, NotifyOpera
 from data_export_airflow.operators.deliver_file import DeliverFileOperator
 from data_export_airflow.operators.prepare import PrepareExportOperator
 from data_export_airflow.operators.service import (
+    AuditExportsOperator,
     CheckExportOperator,
     MaintenanceOperator,
     SendNoticesOperator,
@@ -18,6 +19,7 @@ from data_export_airflow.operators.site import (
 )
 
 __all__ = [
+    "AuditExportsOperator",
     "CheckExportOperator",
     "CloseExportOperator",
     "CopyImagesOperator",

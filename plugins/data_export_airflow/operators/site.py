@@ -8,7 +8,7 @@ from airflow.sdk import TriggerRule, XComArg, task_group
 from airflow.sdk.exceptions import AirflowSkipException
 
 from data_export.config.sections import LimitSettings
-from data_export.config.sites import site_label
+from data_export.config.sites import label_in
 from data_export_airflow.operators.base import DELIVERY_POOL, LONGEST_TRANSFER, SOURCE_POOL, PlannedOperator, Result
 from data_export_airflow.operators.links import DeliveredFileLink, ExportPageLink, FilesLink
 
@@ -36,8 +36,7 @@ class SiteOperator(PlannedOperator):
     @property
     def site_label(self) -> str:
         """The site's name, or its uuid where the customer file names none."""
-        export = self.plan.get("export") if isinstance(self.plan, dict) else None
-        return site_label(export.get("site_id") if isinstance(export, dict) else None, str(self.site_id))
+        return label_in(self.plan, str(self.site_id))
 
 
 class ExtractOperator(SiteOperator):
