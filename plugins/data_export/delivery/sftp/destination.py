@@ -106,9 +106,9 @@ class SftpDestination:
             return None
         if found.is_folder:
             raise TargetRefused(f"{self.uri}{key} is a folder where a file must be: remove or rename it")
-        size = found.size
+        size = found.size or 0
         if not size:  # the server does not know it; some say 0 then
-            with suppress(*([] if size is None else [PermissionError])):
+            with suppress(*([] if found.size is None else [PermissionError])):
                 size = sum([len(chunk) async for chunk in self.read(key)])
         return _stored(key, found.mtime, size)
 
