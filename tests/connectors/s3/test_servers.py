@@ -328,6 +328,24 @@ async def test_what_no_header_of_ours_explains_is_not_done_without(
         assert store.dialect.lacking == {}
 
 
+async def test_a_body_that_is_cut_on_its_way_is_sent_again_and_teaches_nothing(place: Place, stored: Stored) -> None:
+    words = "You did not provide the number of bytes specified by the Content-Length HTTP header"
+    place.proxy.answer(400, s3_error(400, "IncompleteBody", words).body, method="PUT")
+    async with place.store() as store:
+        await store.create("a", SMALL)
+        assert store.dialect.lacking == {}
+    assert stored("a") == SMALL.source
+
+
+async def test_a_policy_is_no_header_that_a_server_lacks(place: Place) -> None:
+    words = "Policy Condition failed: x-amz-meta-owner"
+    place.rules.refused["Content-Type"] = named(403, "AccessDenied", words)
+    async with place.store() as store:
+        with pytest.raises(AccessDenied, match="Condition failed"):
+            await store.create("a", SMALL)
+        assert store.dialect.lacking == {}
+
+
 async def test_bytes_that_a_server_finds_damaged_are_no_checksum_that_it_lacks(place: Place) -> None:
     place.rules.refused[CHECKSUM] = named(
         400, "XAmzContentChecksumMismatch", "The provided 'x-amz-checksum' header does not match what was computed."

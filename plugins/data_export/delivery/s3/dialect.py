@@ -5,16 +5,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_export.delivery.s3.errors import DAMAGED, said_by
+from data_export.delivery.s3.errors import DAMAGED, PASSING, said_by
 from data_export.wording import harmless
 
 # How servers say it: 501, 411 (they want no chunks), or 400, 403, 405 with one of many codes that names the header.
 _STATUSES = (400, 403, 405, 411, 501)
 _UNNAMED = ("NotImplemented", "MissingContentLength")
 _VAGUE = ("", "BadRequest", "InvalidArgument", "InvalidRequest", "MethodNotAllowed")
-# A header by its name, and what an unnamed refusal is about that is none of ours to give up.
-_HEADER = re.compile(r"x-amz-[a-z]|if-[a-z]+-|content-md5", re.IGNORECASE)
-_ELSE = re.compile(rf"{_HEADER.pattern}|encrypt|\bkms\b|\bacls?\b|ownership", re.IGNORECASE)
+# A header of ours by its whole name, and what an unnamed refusal is about that is none of ours to give up.
+_ASKED = re.compile(r"x-amz-(sdk-)?checksum|x-amz-(trailer|tagging)|if-none-match", re.IGNORECASE)
+_ELSE = re.compile(r"x-amz-[a-z]|if-[a-z]+-|content-md5|encrypt|\bkms\b|\bacls?\b|ownership", re.IGNORECASE)
 _NAMED = {
     "checksums": re.compile(r"checksum|trailer|x-amz-sdk|content-length|aws-chunked", re.IGNORECASE),
     "tags": re.compile(r"tagging", re.IGNORECASE),
@@ -61,9 +61,11 @@ class Dialect:
         named = [feature for feature, words in _NAMED.items() if words.search(said)]
         vague = status in (411, 501) or code in _UNNAMED or (status in (400, 405) and code in _VAGUE)
         unnamed = vague and not named and not _ELSE.search(said)
-        if self.complete or status not in _STATUSES or not (named or unnamed) or code in DAMAGED:
+        if self.complete or status not in _STATUSES or not (named or unnamed):
             return False
-        if status == 403 and ("explicit deny" in said or not _HEADER.search(said)):
+        if code in DAMAGED or PASSING.search(code):  # what went wrong on the way, in words that hold a header's name
+            return False
+        if status == 403 and ("explicit deny" in said or not _ASKED.search(said)):
             return False
         for feature in named or suspects:
             if feature not in known:

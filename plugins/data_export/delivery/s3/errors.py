@@ -26,8 +26,8 @@ class Lacking(TargetRefused):
 
 # What passes, whatever its status: what the AWS libraries take for throttling (botocore's retries.standard), some of it
 # with status 400, and what other servers call it.
-_PASSING = re.compile(
-    "ConditionalRequestConflict|InternalError|NoSuchUpload|OperationAborted|RequestTimeout|ServiceUnavailable"
+PASSING = re.compile(
+    "ConditionalRequestConflict|IncompleteBody|InternalError|NoSuchUpload|OperationAborted|RequestTimeout|ServiceUnavailable"
     "|BandwidthLimit|LimitExceeded|LimitReached|PriorRequestNotComplete|ThroughputExceeded|SlowDown|TooManyRequests"
     "|TransactionInProgress|Throttl|RateLimit|RateExceeded|RateTooHigh|Qps|RequestQuota|Busy|TooManyConnections"
     "|NotInitialized|RetryLater|TemporaryRedirect|Quorum"
@@ -149,7 +149,7 @@ def _of_status(status: int, code: str, message: str, bucket: str, address: str, 
         return TargetRefused(f"{address}: the server does not do what the customer file asks for ({said}): {fixes[0]}")
     if code == "NotImplemented" or status in (405, 411, 501):
         return Lacking(f"{address}: the server lacks what the request needs, such as If-None-Match ({said})")
-    if _PASSING.search(code) or status in (408, 409, 420, 429) or status >= 500:
+    if PASSING.search(code) or status in (408, 409, 420, 429) or status >= 500:
         return TargetUnavailable(f"{address}: S3 answers {said}: try again")
     if status in (401, 403):
         return _denied(code, said, bucket, address, permission)
@@ -164,7 +164,7 @@ def _of_code(status: int, code: str, said: str, address: str) -> DataExportError
     """What a code alone says, whatever its status."""
     if code.startswith("KMS."):
         return _of_key(code, said, address)
-    if status in (400, 401, 403) and not _PASSING.search(code):
+    if status in (400, 401, 403) and not PASSING.search(code):
         fixes = [fix for codes, fix in _LOGIN if codes.search(code) or (status == 401 and code in _DENIED)]
         if fixes:
             refused = f"{address}: S3 refuses the credentials of the Airflow connection ({said})"
@@ -196,7 +196,7 @@ def _of_key(code: str, said: str, address: str) -> DataExportError:
 def _of_role(status: int, code: str, message: str, address: str) -> DataExportError:
     """What the service that lends a role's credentials says."""
     said = harmless(f"{code} {message}") or f"status {status}"
-    if _PASSING.search(code) or code == "IDPCommunicationError" or status >= 500:
+    if PASSING.search(code) or code == "IDPCommunicationError" or status >= 500:
         return CredentialsUnavailable(f"{address}: the role's credentials cannot be had now ({said}): try again")
     return CredentialsRefused(
         f"{address}: the role of the Airflow connection cannot be assumed ({said}): correct role_arn and "
