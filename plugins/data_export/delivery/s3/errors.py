@@ -63,9 +63,9 @@ _ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintExceptio
 _DENIED = {"", "AccessDenied", "AccessForbidden", "Forbidden", "UnauthorizedOperation"}
 # What a server says that has no ACLs, does not encrypt, or does not know the key, and what to do.
 _GRANTS = (
-    (re.compile("x-amz-acl|AccessControlListNot|AclWithObject"), "remove acl: the bucket has no ACLs"),
-    (re.compile("key-?id", re.IGNORECASE), "correct sse_kms_key_id"),
-    (re.compile("x-amz-server-side|KMS|encrypt", re.IGNORECASE), "remove sse, or have that encryption set up there"),
+    (re.compile(r"x-amz-acl|AccessControlListNot|AclWithObject|\bACLs?\b"), "remove acl: the bucket has no ACLs"),
+    (re.compile("key-?id|KeyNotFound", re.IGNORECASE), "correct sse_kms_key_id"),
+    (re.compile("x-amz-server-side|KMS|encrypt", re.IGNORECASE), "correct or remove sse, or have it set up there"),
 )
 _KEY_RIGHT = re.compile(r"kms:\w+")
 _POLICY = re.compile("constraint|policy", re.IGNORECASE)
@@ -184,7 +184,7 @@ def _of_code(status: int, code: str, said: str, address: str) -> DataExportError
 
 def _of_key(code: str, said: str, address: str) -> DataExportError:
     """What S3 passes on from the key management service."""
-    if re.search("Thrott|Limit|Internal|Timeout|KeyUnavailable", code):
+    if re.search("Thrott|Limit|Internal|Timeout|Unavailable", code):
         return TargetUnavailable(f"{address}: the key service answers {said}: try again")
     if "AccessDenied" in code:
         return AccessDenied(f"{address}: the KMS key may not be used ({said}): {_GRANT_KEY}")
