@@ -148,6 +148,11 @@ def _host_key(line: str) -> str:
             "is not a public host key: write its type and base64 text, e.g. `ssh-ed25519 AAAA...`, "
             "without a host name before it"
         )
+    end = 0
+    while end < len(blob):  # its fields, each behind its length
+        end += 4 + int.from_bytes(blob[end : end + 4], "big")
+    if end > len(blob):
+        raise ValueError("is cut, or broken in two by a blank: write the whole key on one line")
     if any(_KEY_TYPE.search(word) or word.startswith("AAAA") for word in comment.split()):
         raise ValueError("has more than one key on a line: write a list, with one key in each item")
     return f"{kind} {encoded}"
@@ -194,11 +199,8 @@ Email = Annotated[str, AfterValidator(_email), WithJsonSchema({"type": "string",
 ConnId = Annotated[str, AfterValidator(_conn_id)]
 Host = Annotated[str, AfterValidator(_host)]
 _TEXT = {"type": "string"}
-HostKeys = Annotated[
-    str,
-    BeforeValidator(host_keys),
-    WithJsonSchema({"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}),
-]
+_TEXTS = {"type": "array", "items": _TEXT, "minItems": 1}
+HostKeys = Annotated[str, BeforeValidator(host_keys), WithJsonSchema({"anyOf": [_TEXT, _TEXTS]})]
 
 
 _BOOLEAN = "true|True|TRUE|false|False|FALSE"

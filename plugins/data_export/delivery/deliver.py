@@ -91,20 +91,22 @@ async def _create_or_compare(
     read: ReadBack,
 ) -> Literal["created", "same", "different"]:
     """Creates the object where there is none, else says whether it holds the same."""
+    said = ""
     for _ in range(_LOOKS):
         stored = await destination.stat(key)
         if stored is None:
             await before_write()
             try:
                 await destination.create(key, content)
-            except ObjectExists:
+            except ObjectExists as error:
+                said = f" ({error})"
                 continue  # another run was quicker, or the answer to our own write was lost: compare
             return "created"
         try:
             return "same" if await _holds(destination, stored, content, read) else "different"
         except TargetNotFound:
             continue  # removed between our look and our reading
-    raise TargetUnavailable(f"{destination.uri}{key} comes and goes while it is delivered: try again")
+    raise TargetUnavailable(f"{destination.uri}{key} comes and goes while it is delivered{said}: try again")
 
 
 async def _holds(destination: Destination, stored: StoredObject, content: Content, read: ReadBack) -> bool:

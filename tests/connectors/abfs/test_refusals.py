@@ -52,6 +52,9 @@ CODES = [
     (404, "", TargetNotFound, "correct the address"),
     (409, "BlobArchived", ObjectRefused, "archive"),
     (409, "PathConflict", TargetRefused, "folder"),
+    (412, "LeaseLost", OverwriteRefused, "break it"),
+    (409, "LeaseIdMismatchWithBlobOperation", OverwriteRefused, "break it"),
+    (412, "SomethingNew", TargetRefused, "412 SomethingNew"),
     (400, "InvalidHeaderValue", TargetRefused, "api_version"),
     (409, "SomethingNew", TargetRefused, "409 SomethingNew"),
 ]

@@ -13,6 +13,7 @@ from data_export.content import Content
 from data_export.delivery.gcs.store import GcsStore
 from data_export.errors import (
     AccessDenied,
+    ObjectExists,
     ObjectRefused,
     OverwriteRefused,
     TargetNotFound,
@@ -143,6 +144,37 @@ async def test_a_policy_of_the_organisation_is_no_object_that_is_there(store: Gc
         proxy.answer(412, body, method="POST", path=UPLOAD)
         with pytest.raises(TargetRefused, match="a policy of the organisation of bucket"):
             await store.create("a", Content.of_bytes(b"x"))
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (gcs_error(412, "Key k1 is not enabled, current state is: DISABLED", "").body, "not enabled, current state"),
+        (gcs_error(412, "Bucket is being deleted", "failedPrecondition").body, "the state of bucket"),
+        (b"<Error><Code>OrgPolicy</Code><Message>Constraint x violated</Message></Error>", "a policy of the organ"),
+        (b'{"error": {"code": 412, "message": "Request violates a deny policy"}}', "a policy of the organisation"),
+    ],
+)
+async def test_another_412_is_no_object_that_is_there(
+    store: GcsStore, proxy: FaultProxy, body: bytes, words: str
+) -> None:
+    proxy.answer(412, body, method="POST", path=UPLOAD)
+    with pytest.raises(TargetRefused, match=words):
+        await store.create("a", Content.of_bytes(b"x"))
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"Precondition Failed",
+        b'{"error": {"message": "At least one of the pre-conditions you specified did not hold."}}',
+    ],
+)
+async def test_our_own_condition_is_known_in_any_words(store: GcsStore, proxy: FaultProxy, body: bytes) -> None:
+    proxy.answer(412, body, method="POST", path=UPLOAD)
+    with pytest.raises(ObjectExists):
+        await store.create("a", Content.of_bytes(b"x"))
 
 
 async def test_an_object_over_the_size_limit(store: GcsStore, proxy: FaultProxy) -> None:

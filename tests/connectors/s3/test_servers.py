@@ -73,6 +73,9 @@ WORDINGS = {
     "B2": named(400, "InvalidRequest", "Unsupported header 'x-amz-checksum-sha256' received for this API call."),
     "argument": named(400, "InvalidArgument", "Invalid argument.", ArgumentName="x-amz-checksum-sha256"),
     "trailers": named(400, "InvalidRequest", "STREAMING-UNSIGNED-PAYLOAD-TRAILER is not supported: x-amz-trailer"),
+    "forbidden": named(403, "AccessDenied", "Header x-amz-checksum-sha256 is not allowed here"),
+    "vague": named(400, "InvalidArgument", "Invalid Argument"),
+    "method": named(405, "MethodNotAllowed", "The specified method is not allowed against this resource."),
     "length": named(411, "MissingContentLength", "You must provide the Content-Length HTTP header."),
 }
 
@@ -169,9 +172,10 @@ async def test_amazon_s_own_refusals_are_not_learnt_from(place: Place) -> None:
         named(501, "NotImplemented", IMPLIES, Header="If-None-Match"),
         named(501, "NotImplemented", IMPLIES),
         named(400, "InvalidArgument", "Unsupported header", ArgumentName="if-none-match"),
+        Answer(400),
         None,
     ],
-    ids=["named", "unnamed", "argument", "ignored"],
+    ids=["named", "unnamed", "argument", "vague", "ignored"],
 )
 def unconditional(place: Place, request: pytest.FixtureRequest) -> Place:
     if request.param is None:
@@ -259,12 +263,97 @@ async def test_a_server_without_tags_copies_all_the_same(place: Place, stored: S
     assert stored("b") == SMALL.source
 
 
-async def test_a_server_that_copies_nothing_has_images_streamed(place: Place) -> None:
-    place.rules.refused["x-amz-copy-source"] = named(501, "NotImplemented", "no copies here")
+@pytest.mark.parametrize(
+    ("header", "refusal"),
+    [
+        ("x-amz-copy-source", named(501, "NotImplemented", "no copies here")),
+        ("x-amz-copy-source", named(405, "MethodNotAllowed", "no")),
+        ("x-amz-copy-source", named(400, "InvalidRequest", "no")),
+        ("x-amz-copy-source-if", named(501, "NotImplemented", IMPLIES, Header="x-amz-copy-source-if-match")),
+        ("x-amz-metadata-directive", named(400, "InvalidArgument", "no", ArgumentName="x-amz-metadata-directive")),
+    ],
+)
+async def test_a_server_that_copies_nothing_has_images_streamed(place: Place, header: str, refusal: Answer) -> None:
+    """And is asked for all the rest as before."""
+    place.rules.refused[header] = refusal
     async with place.store() as store:
         await store.create("a", SMALL)
         with pytest.raises(AccessDenied, match="does not copy by itself"):
             await store.copy_from(store, "a", "b")
+        assert store.dialect.lacking == {}
+
+
+@pytest.mark.parametrize("status", [400, 403, 501])
+async def test_a_look_that_asks_for_checksums_in_vain_asks_without(
+    place: Place, raw: Any, bucket: str, status: int
+) -> None:
+    raw.put_object(Bucket=bucket, Key="exports/ü/a", Body=b"somebody else's")
+
+    class Looks(Poor):
+        async def __call__(self, request: Exchange, forward: Forward) -> Answer:
+            return (
+                Answer(status) if "x-amz-checksum-mode" in request.headers else await super().__call__(request, forward)
+            )
+
+    place.proxy._rules = Looks()
+    async with place.store() as store:
+        found = await store.stat("a")
+    assert found is not None
+    assert found.digests.md5 is not None
+
+
+@pytest.mark.parametrize(
+    ("grants", "refusal", "words"),
+    [
+        (Grants(), named(400, "InvalidRequest", "the object is not one we like"), "not one we like"),
+        (Grants(), named(501, "NotImplemented", IMPLIES), "implies functionality"),
+        (Grants(acl="private"), named(501, "NotImplemented", IMPLIES, Header="x-amz-acl"), "remove acl"),
+        (Grants(acl="private"), named(400, "InvalidArgument", "no", ArgumentName="x-amz-acl"), "remove acl"),
+        (Grants(acl="private"), named(400, "InvalidBucketAclWithObjectOwnership", "BucketOwnerEnforced"), "remove acl"),
+        (Grants("aws:kms"), named(501, "NotImplemented", "but KMS is not configured"), "remove sse"),
+        (Grants("aws:kms"), named(501, "NotImplemented", IMPLIES, Header="x-amz-server-side-encryption"), "remove sse"),
+        (Grants("aws:kms"), named(400, "InvalidArgument", "no", ArgumentName="x-amz-server-side-encryption"), "sse"),
+        (Grants("aws:kms", "x"), named(400, "InvalidArgument", "Invalid KMS keyId"), "correct sse_kms_key_id"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("content", [SMALL, BIG], ids=["small", "big"])
+async def test_what_no_header_of_ours_explains_is_not_done_without(
+    place: Place, grants: Grants, refusal: Answer, words: str, content: Content
+) -> None:
+    """Else the next write would have a weaker promise for nothing."""
+    place.rules.refused["x-amz-(acl|server-side)" if grants != Grants() else "Content-Type"] = refusal
+    async with place.store(grants) as store:
+        with pytest.raises(TargetRefused, match=words):
+            await store.create("a", content)
+        assert store.dialect.lacking == {}
+
+
+async def test_a_body_that_is_cut_on_its_way_is_sent_again_and_teaches_nothing(place: Place, stored: Stored) -> None:
+    words = "You did not provide the number of bytes specified by the Content-Length HTTP header"
+    place.proxy.answer(400, s3_error(400, "IncompleteBody", words).body, method="PUT")
+    async with place.store() as store:
+        await store.create("a", SMALL)
+        assert store.dialect.lacking == {}
+    assert stored("a") == SMALL.source
+
+
+async def test_a_policy_is_no_header_that_a_server_lacks(place: Place) -> None:
+    words = "Policy Condition failed: x-amz-meta-owner"
+    place.rules.refused["Content-Type"] = named(403, "AccessDenied", words)
+    async with place.store() as store:
+        with pytest.raises(AccessDenied, match="Condition failed"):
+            await store.create("a", SMALL)
+        assert store.dialect.lacking == {}
+
+
+async def test_bytes_that_a_server_finds_damaged_are_no_checksum_that_it_lacks(place: Place) -> None:
+    place.rules.refused[CHECKSUM] = named(
+        400, "XAmzContentChecksumMismatch", "The provided 'x-amz-checksum' header does not match what was computed."
+    )
+    async with place.store() as store:
+        with pytest.raises(VerificationFailed, match="other bytes arrived"):
+            await store.create("a", SMALL)
+        assert store.dialect.lacking == {}
 
 
 class TestGrants:
@@ -314,6 +403,10 @@ class TestGrants:
             (400, "KMS.KMSInvalidStateException", "arn:x is pending deletion.", TargetRefused, "enable"),
             (400, "KMS.AccessDeniedException", "no", AccessDenied, "kms:GenerateDataKey"),
             (400, "KMS.ThrottlingException", "rate", TargetUnavailable, "try again"),
+            (503, "KMS.KMSServiceUnavailable", "sorry", TargetUnavailable, "try again"),
+            (400, "KMSKeyNotFound", "no such key", TargetRefused, "correct sse_kms_key_id"),
+            (400, "InvalidRequest", "Bucket does not take ACLs", TargetRefused, "remove acl"),
+            (400, "InvalidArgument", "requires x-amz-server-side-encryption: aws:kms", TargetRefused, "correct or rem"),
             (400, "AccessControlListNotSupported", "The bucket does not allow ACLs", TargetRefused, "remove acl"),
             (501, "NotImplemented", "Server side encryption specified but KMS is not configured", TargetRefused, "sse"),
         ],

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import asyncssh
@@ -13,7 +14,7 @@ import pytest
 from data_export.content import Content
 from data_export.delivery.deliver import deliver
 from data_export.delivery.local.store import LocalStore
-from data_export.delivery.sftp import transfer
+from data_export.delivery.sftp import leftovers, transfer
 from data_export.delivery.sftp.destination import SftpDestination
 from data_export.delivery.sftp.errors import TooManyAtOnce
 from data_export.errors import AccessDenied, TargetFull, TargetRefused, TargetUnavailable, VerificationFailed
@@ -145,8 +146,34 @@ class TestDropBox:
             with pytest.raises(TargetUnavailable):
                 await destination.create(DATA_KEY, SMALL)
 
+    @pytest.mark.parametrize("verify", ["size", "read-back"])
+    @pytest.mark.parametrize("moved", [False, True])
+    async def test_one_that_takes_the_file_a_little_later_is_known_too(
+        self, server: SftpServer, unruly: type[Unruly], monkeypatch: pytest.MonkeyPatch, verify: Any, moved: bool
+    ) -> None:
+        """Away, or to another name, between our look and the rename or the reading."""
+        monkeypatch.setattr(leftovers, "_SWAP_SECONDS", 0.01)
+        taken = []
 
-@pytest.mark.parametrize("late", ["not there yet", "empty at first", "without a size", "never whole"])
+        def stat(self: Unruly, path: bytes) -> asyncssh.SFTPAttrs:
+            found = Unruly.stat(self, path)
+            if path.endswith(b".tmp"):
+                taken.append(path)
+                file = Path(self.map_path(path).decode())
+                file.rename(f"{file}.received") if moved else file.unlink()
+            return found
+
+        unruly.stat = stat  # type: ignore[method-assign] # the drop box
+        async with target(server, verify=verify) as destination:
+            with pytest.raises(TargetRefused, match="for a drop box set"):
+                await deliver(destination, lambda _: DATA_KEY, SMALL, "replace")
+        assert len(taken) == 1
+
+
+LATE = ["not there yet", "empty at first", "without a size", "empty for ever", "never whole"]
+
+
+@pytest.mark.parametrize("late", LATE)
 @pytest.mark.parametrize("upload", ["rename", "direct"])
 async def test_what_a_server_says_of_a_new_file_may_come_late(
     server: SftpServer, unruly: type[Unruly], late: str, upload: str
@@ -160,16 +187,17 @@ async def test_what_a_server_says_of_a_new_file_may_come_late(
         looks[path] = looks.get(path, 0) + 1
         if late == "without a size":
             return asyncssh.SFTPAttrs(type=found.type, mtime=found.mtime, atime=found.mtime)
-        if looks[path] < 3 or late == "never whole":
+        if looks[path] < 3 or late in ("empty for ever", "never whole"):
             if late == "not there yet":
                 raise asyncssh.SFTPNoSuchFile("no")
-            return asyncssh.SFTPAttrs(size=0, type=found.type, mtime=found.mtime, atime=found.mtime)
+            size = int(late == "never whole")
+            return asyncssh.SFTPAttrs(size=size, type=found.type, mtime=found.mtime, atime=found.mtime)
         return found
 
     unruly.stat = stat  # type: ignore[method-assign] # the fault
     async with target(server, upload=upload) as destination:
         if late == "never whole":
-            with pytest.raises(VerificationFailed):
+            with pytest.raises(VerificationFailed, match="changes files as it takes them"):
                 await destination.create(DATA_KEY, SMALL)
             return
         assert (await destination.create(DATA_KEY, SMALL)).digests.size == SMALL.size
@@ -181,10 +209,13 @@ async def test_what_a_server_says_of_a_new_file_may_come_late(
         assert (await deliver(destination, lambda _: DATA_KEY, SMALL, "replace")).outcome == "unchanged"
 
 
-async def test_a_size_that_is_not_known_does_not_hide_a_cut_file(server: SftpServer, unruly: type[Unruly]) -> None:
+@pytest.mark.parametrize("size", [None, 0])
+async def test_a_size_that_is_not_known_does_not_hide_a_cut_file(
+    server: SftpServer, unruly: type[Unruly], size: int | None
+) -> None:
     def stat(self: Unruly, path: bytes) -> asyncssh.SFTPAttrs:
         found = Unruly.stat(self, path)
-        return asyncssh.SFTPAttrs(type=found.type, mtime=found.mtime, atime=found.mtime)
+        return asyncssh.SFTPAttrs(size=size, type=found.type, mtime=found.mtime, atime=found.mtime)
 
     unruly.stat, unruly.lost_after = stat, 0  # type: ignore[method-assign] # the fault
     async with target(server) as destination:

@@ -3,7 +3,7 @@
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import asyncssh
@@ -12,6 +12,7 @@ import pytest
 from data_export.content import Content
 from data_export.delivery.base import StoredObject
 from data_export.delivery.deliver import deliver
+from data_export.delivery.sftp import leftovers
 from data_export.delivery.sftp import rename as sftp_rename
 from data_export.delivery.sftp.leftovers import aside_path, claim_path, temporary_path
 from data_export.errors import ObjectExists, OverwriteRefused, TargetUnavailable
@@ -198,6 +199,30 @@ async def test_a_run_that_was_killed_in_between_costs_no_file(server: SftpServer
         await destination.create(f"{DATA_KEY}-2", SMALL)
     assert place.read_bytes() == b"newest"
     assert not left_over(server)
+
+
+async def test_what_else_is_listed_does_not_keep_the_name_from_a_file(
+    server: SftpServer, unruly: type[Unruly], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither more unfinished files than are remembered, nor a folder that takes longer to list than we look."""
+    put_old(place)
+    monkeypatch.setattr(leftovers, "_MOST_FOUND", 5)
+    monkeypatch.setattr(leftovers, "_LOOK_SECONDS", 1.5)
+
+    async def endless(self: Unruly, path: bytes) -> AsyncIterator[asyncssh.SFTPName]:
+        for number in range(200):
+            yield asyncssh.SFTPName(temporary_path(f"{number}").encode(), attrs=asyncssh.SFTPAttrs(mtime=1))
+        yield asyncssh.SFTPName(aside.name.encode(), attrs=asyncssh.SFTPAttrs(mtime=1))
+        for number in range(200):
+            yield asyncssh.SFTPName(f"{number}.json".encode(), attrs=asyncssh.SFTPAttrs(mtime=1))
+        await asyncio.sleep(60)
+
+    aside = server.root / aside_path(f"target/{DATA_KEY}")
+    place.rename(aside)
+    unruly.scandir = endless  # type: ignore[method-assign,assignment] # the folder
+    async with target(server) as destination:
+        await destination.create(f"{DATA_KEY}-2", SMALL)
+    assert place.read_bytes() == OLD
 
 
 async def test_of_two_new_files_one_wins_where_rename_replaces(

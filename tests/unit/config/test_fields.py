@@ -12,7 +12,7 @@ from data_export.config.fields import Host, host_keys, no_placeholder, path_insi
 from data_export.delivery.registry import store_uri
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA" + "A" * 44
-OTHER = "ecdsa-sha2-nistp256 " + base64.b64encode(b"\0\0\0\x13ecdsa-sha2-nistp256" + b"k" * 80).decode()
+OTHER = "ecdsa-sha2-nistp256 " + base64.b64encode(b"\0\0\0\x13ecdsa-sha2-nistp256\0\0\0\x50" + b"k" * 80).decode()
 TRICKS = {
     "parent": "a/../../b",
     "parent at the end": "a/..",
@@ -147,6 +147,9 @@ def test_a_host_key_is_stored_without_its_comment(value: str) -> None:
         f"# node a\n{KEY} root@a\n\n# node b\n{OTHER} root@b\n",
         [f"{KEY} a", OTHER, KEY],
         [f"{KEY}\n{OTHER}"],
+        f"\r\n# node a\r\n{KEY} root@a\r\n\r\n  # node b\r\n{OTHER}\r\n",
+        f"{KEY}\r{OTHER}",
+        ["", f"\t{KEY}\troot@a", "# node b", OTHER],
     ],
 )
 def test_of_several_host_keys_none_is_dropped(value: object) -> None:
@@ -193,6 +196,13 @@ def test_a_host_that_servers_have(name: str) -> None:
         (f"@cert-authority *.example {KEY}", "@cert-authority, which is not supported"),
         (f"@revoked * {KEY}", "which is not supported"),
         (f"{KEY}\n@revoked * {KEY}", "which is not supported"),
+        (KEY[:-4], "is cut, or broken in two"),
+        (f"{KEY[:-8]} {KEY[-8:]}", "is cut, or broken in two"),
+        (f"|1|c2FsdA==|aGFzaA== {KEY}", "without a host name before it"),
+        (f"{KEY}\n|1|c2FsdA==|aGFzaA== {OTHER}", "without a host name before it"),
+        (f"{KEY}\\n{OTHER}", "is not a public host key"),
+        (f"{KEY};{OTHER}", "is not a public host key"),
+        ("ssh-ed25519-cert-v01@openssh.com AAAAIHNzaC1lZDI1NTE5LWNlcnQtdjAxQG9wZW5zc2guY29t", "is not a public host"),
         ("# only a comment", "is not a public host key"),
         ([], "is not a public host key"),
         ([KEY, 7], "a list of texts"),

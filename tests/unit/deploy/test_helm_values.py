@@ -144,3 +144,32 @@ def test_an_export_with_larger_windows_gets_more() -> None:
 
 def test_each_step_that_moves_data_has_its_size() -> None:
     assert {*settings()["SIZES"]} == {"extract", "transform", "copy_images", "deliver"}
+
+
+@needs_client
+def test_a_pod_has_no_secret_of_airflows_admin() -> None:
+    """As a worker of compose: whoever takes a task over forges no token, opens no database and decrypts nothing."""
+    from kubernetes.client import models as k8s
+
+    secrets = {
+        name
+        for name in compose(filled_env())["services"]["api-server"]["environment"]
+        if re.search("FERNET_KEY|SECRET_KEY|JWT_SECRET|SQL_ALCHEMY_CONN", name)
+    }
+    assert len(secrets) == 4
+    of_chart = ["AIRFLOW_CONN_AIRFLOW_DB", "AIRFLOW__CORE__SQL_ALCHEMY_CONN", "AIRFLOW__CORE__FERNET_KEY_CMD"]
+    kept = ["AIRFLOW__CORE__EXECUTOR", "AIRFLOW_CONN_EXPORT_SOURCE"]
+    given = [k8s.V1EnvVar(name=name, value="x") for name in (*secrets, *of_chart, *kept)]
+    pod = k8s.V1Pod(
+        metadata=k8s.V1ObjectMeta(),
+        spec=k8s.V1PodSpec(
+            containers=[k8s.V1Container(name="base", env=given), k8s.V1Container(name="git-sync", env=given)],
+            init_containers=[k8s.V1Container(name="wait", env=given)],
+        ),
+    )
+    hook = settings()["pod_mutation_hook"]
+    hook(pod)
+    hook(pod)
+    for container in (*pod.spec.containers, *pod.spec.init_containers):
+        assert [each.name for each in container.env] == [*kept, "CONNECTION_CHECK_MAX_COUNT"]
+        assert container.env[-1].value == "0"

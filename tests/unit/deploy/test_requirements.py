@@ -17,7 +17,13 @@ from demo.run import DAYS, NAMES
 from demo.verify import missing
 from tests.unit.deploy.compose_file import ROOT
 
-LOCKS = ("requirements.txt", "requirements-dev.txt", "requirements-uv.txt")
+LOCKS = (
+    "requirements.txt",
+    "requirements-dev.txt",
+    "requirements-uv.txt",
+    ".ci/seaweedfs.txt",
+    ".ci/openlineage.txt",
+)
 EXCLUDED = re.findall(r"^([a-z][\w-]*)", (ROOT / "requirements-excluded.txt").read_text(), re.MULTILINE)
 
 
@@ -33,9 +39,10 @@ def test_every_package_is_locked_to_one_version_and_its_files(lock: str) -> None
 
 def test_locks_are_installed_by_hash_everywhere() -> None:
     """And as they are: whatever else a package asks for is left out on purpose."""
-    makefile, dockerfile = (ROOT / "Makefile").read_text(), (ROOT / "Dockerfile").read_text()
-    installs = [line for line in (makefile + dockerfile).splitlines() if "pip install" in line]
-    assert len(installs) == 4
+    texts = [(ROOT / name).read_text() for name in ("Makefile", "Dockerfile", ".ci/run")]
+    installs = [line for line in "".join(texts).splitlines() if "pip install" in line]
+    assert len(installs) == 6
+    assert re.findall(r"npm install .* (\S+@\S+) &&", texts[2]) == ["azurite@3.35.0"]
     assert all("--require-hashes" in line for line in installs)
     assert all("--no-deps" in line for line in installs if "uv pip" in line)
 

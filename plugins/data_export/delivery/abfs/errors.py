@@ -216,7 +216,9 @@ def _by_status(status: int, where: str, code: str) -> DataExportError:
         return AccessDenied(f"{where}: {named}: {_ROLE}")
     if status == 404:
         return TargetNotFound(f"{where}: {named}: correct the address, or host of its Airflow connection")
-    if status == 412:
+    if "Lease" in code:
+        return OverwriteRefused(f"{where}: {named}: somebody holds a lease on it: break it, or {_HELD}")
+    if status == 412 and (not code or "ConditionNotMet" in code):
         return PreconditionFailed(f"{where}: {named}: it has changed meanwhile")
     fix = "remove api_version from the connection's extra, or correct its host" if "Header" in code else "look it up"
     return TargetRefused(f"{where}: {named}: {fix}")

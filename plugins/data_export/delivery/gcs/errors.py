@@ -32,6 +32,9 @@ _THROTTLED = ("rateLimitExceeded", "userRateLimitExceeded")
 _DELETE = "storage.objects.delete"
 # Reasons of a 403: https://cloud.google.com/storage/docs/json_api/v1/status-codes#403-forbidden
 _MAY_BE_RIGHTS = ("", "forbidden", "insufficientPermissions")
+# What says 412 of our own conditions: the JSON interface, the XML one, and servers in between without a word.
+_OURS = re.compile(r"^no reason given$|pre-?condition|conditions? (you specified|did not|not met)", re.IGNORECASE)
+_POLICY = re.compile(r"constraint|polic(y|ies)|\bkms\b|cryptokey", re.IGNORECASE)
 _PROTECTED = ("retentionPolicyNotMet", "objectUnderActiveHold")
 
 
@@ -133,12 +136,14 @@ def _of_status(status: int, body: str, bucket: str, address: str, reads: bool, o
 
 
 def _condition(said: str, reason: str, bucket: str, address: str) -> DataExportError:
-    """Organisation policies answer with the status of our own preconditions."""
-    if reason in ("", "conditionNotMet") and "constraint" not in said.lower() and "policy" not in said.lower():
+    """Organisation policies, and keys that are not enabled, answer with the status of our own preconditions."""
+    ours = reason == "conditionNotMet" or (not reason and _OURS.search(said))
+    if ours and not _POLICY.search(said):
         return PreconditionFailed(f"{address} is there already")
+    who = "a policy of the organisation of bucket" if _POLICY.search(f"{reason} {said}") else "the state of bucket"
     return TargetRefused(
-        f"{address}: a policy of the organisation of bucket {bucket} forbids it ({said}): have its administrator "
-        "change that, or name a bucket that it does not concern"
+        f"{address}: {who} {bucket} forbids it ({said}): have its administrator change that, or name a bucket that it "
+        "does not concern"
     )
 
 

@@ -5,16 +5,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_export.delivery.s3.errors import said_by
+from data_export.delivery.s3.errors import DAMAGED, PASSING, said_by
 from data_export.wording import harmless
 
-# How servers say it: 501, 411 (they want no chunks), or 400 with one of many codes that names the header.
+# How servers say it: 501, 411 (they want no chunks), or 400, 403, 405 with one of many codes that names the header.
+_STATUSES = (400, 403, 405, 411, 501)
 _UNNAMED = ("NotImplemented", "MissingContentLength")
+_VAGUE = ("", "BadRequest", "InvalidArgument", "InvalidRequest", "MethodNotAllowed")
+# A header of ours by its whole name, and what an unnamed refusal is about that is none of ours to give up.
+_ASKED = re.compile(r"x-amz-(sdk-)?checksum|x-amz-(trailer|tagging)|if-none-match", re.IGNORECASE)
+_ELSE = re.compile(r"x-amz-[a-z]|if-[a-z]+-|content-md5|encrypt|\bkms\b|\bacls?\b|ownership", re.IGNORECASE)
 _NAMED = {
     "checksums": re.compile(r"checksum|trailer|x-amz-sdk|content-length|aws-chunked", re.IGNORECASE),
     "tags": re.compile(r"tagging", re.IGNORECASE),
     "conditions": re.compile(r"if-none-match|condition", re.IGNORECASE),
 }
+#: What a write asks for.
+SUSPECTS = ("checksums", "conditions")
 
 
 @dataclass
@@ -30,6 +37,8 @@ class Dialect:
     #: AWS itself, whose refusals are about us.
     complete: bool = False
     lacking: dict[str, str] = field(default_factory=dict)
+    #: What of it no server has named.
+    guessed: set[str] = field(default_factory=set)
     #: Whether a second writer of one name was seen to be refused; None where nobody has tried.
     refuses_second: bool | None = None
 
@@ -40,25 +49,37 @@ class Dialect:
         """What is known to lack, as a request begins."""
         return frozenset(self.lacking)
 
-    def learn(
-        self, error: Exception, known: frozenset[str], suspects: Sequence[str] = ("checksums", "conditions")
-    ) -> bool:
+    def learn(self, error: Exception, known: frozenset[str], suspects: Sequence[str] = ()) -> bool:
         """Whether the refusal is about a feature that this server lacks, which no request asks for from now on.
 
         Args:
             known: what was, when the request began; what another has learnt since explains this refusal too.
-            suspects: where the server does not say which, in the order in which they are given up.
+            suspects: what the request asked for, in the order in which it is given up where the server names none;
+                it is to be asked for again, by `forget`, where that was of no use.
         """
         status, code, said = said_by(error)
         named = [feature for feature, words in _NAMED.items() if words.search(said)]
-        unnamed = status in (411, 501) or code in _UNNAMED
-        if self.complete or status not in (400, 405, 411, 501) or not (named or unnamed) or code == "BadDigest":
+        vague = status in (411, 501) or code in _UNNAMED or (status in (400, 405) and code in _VAGUE)
+        unnamed = vague and not named and not _ELSE.search(said)
+        if self.complete or status not in _STATUSES or not (named or unnamed):
+            return False
+        if code in DAMAGED or PASSING.search(code):  # what went wrong on the way, in words that hold a header's name
+            return False
+        if status == 403 and ("explicit deny" in said or not _ASKED.search(said)):
             return False
         for feature in named or suspects:
             if feature not in known:
                 self.lacking.setdefault(feature, harmless(said) or f"status {status}")
+                if unnamed:
+                    self.guessed.add(feature)
                 return True
         return False
+
+    def forget(self, known: frozenset[str]) -> None:
+        """Asks again for what was given up since then without a word of it: the server refuses the request anyway."""
+        for feature in self.guessed - known:
+            self.lacking.pop(feature, None)
+        self.guessed &= known
 
 
 _FOUND: dict[tuple[str, str], Dialect] = {}

@@ -26,8 +26,8 @@ class Lacking(TargetRefused):
 
 # What passes, whatever its status: what the AWS libraries take for throttling (botocore's retries.standard), some of it
 # with status 400, and what other servers call it.
-_PASSING = re.compile(
-    "ConditionalRequestConflict|InternalError|NoSuchUpload|OperationAborted|RequestTimeout|ServiceUnavailable"
+PASSING = re.compile(
+    "ConditionalRequestConflict|IncompleteBody|InternalError|NoSuchUpload|OperationAborted|RequestTimeout|ServiceUnavailable"
     "|BandwidthLimit|LimitExceeded|LimitReached|PriorRequestNotComplete|ThroughputExceeded|SlowDown|TooManyRequests"
     "|TransactionInProgress|Throttl|RateLimit|RateExceeded|RateTooHigh|Qps|RequestQuota|Busy|TooManyConnections"
     "|NotInitialized|RetryLater|TemporaryRedirect|Quorum"
@@ -56,12 +56,20 @@ _LOGIN = (
 _ARCHIVED = {"BlobArchived", "InvalidObjectState", "ObjectNotInActiveTierError"}
 _ROLE = ("AssumeRole", "AssumeRoleWithSAML", "AssumeRoleWithWebIdentity", "GetRoleCredentials", "GetSessionToken")
 _TOO_LARGE = {"EntityTooLarge", "MaxMessageLengthExceeded"}
-_DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
+DAMAGED = {"BadDigest", "InvalidDigest", "XAmzContentChecksumMismatch", "XAmzContentSHA256Mismatch"}
 _FULL = re.compile("CapExceeded|(?<!Request)QuotaExceeded|StorageFull|InsufficientStorage|DiskFull")
 _OF_ONE = re.compile("KeyTooLong|InvalidObjectName|Virus|Malware|Infected|LegalReasons")
 _ELSEWHERE = {"AuthorizationHeaderMalformed", "IllegalLocationConstraintException", "PermanentRedirect"}
 _DENIED = {"", "AccessDenied", "AccessForbidden", "Forbidden", "UnauthorizedOperation"}
+# What a server says that has no ACLs, does not encrypt, or does not know the key, and what to do.
+_GRANTS = (
+    (re.compile(r"x-amz-acl|AccessControlListNot|AclWithObject|\bACLs?\b"), "remove acl: the bucket has no ACLs"),
+    (re.compile("key-?id|KeyNotFound", re.IGNORECASE), "correct sse_kms_key_id"),
+    (re.compile("x-amz-server-side|KMS|encrypt", re.IGNORECASE), "correct or remove sse, or have it set up there"),
+)
 _KEY_RIGHT = re.compile(r"kms:\w+")
+_POLICY = re.compile("constraint|policy", re.IGNORECASE)
+_RIGHT = re.compile(r"(?<=perform: )s3:\w+")
 _GRANT_KEY = "grant kms:GenerateDataKey and kms:Decrypt on it, in its policy too where it is another account's"
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]*)</Code>")
@@ -137,26 +145,26 @@ def _of_status(status: int, code: str, message: str, bucket: str, address: str, 
         )
     if problem := _of_code(status, code, said, address):
         return problem
+    if status in (400, 405, 501) and (fixes := [fix for words, fix in _GRANTS if words.search(said)]):
+        return TargetRefused(f"{address}: the server does not do what the customer file asks for ({said}): {fixes[0]}")
     if code == "NotImplemented" or status in (405, 411, 501):
-        if re.search("encrypt|KMS", said):
-            return TargetRefused(
-                f"{address}: the server does not encrypt ({said}): remove sse, or have that set up there"
-            )
         return Lacking(f"{address}: the server lacks what the request needs, such as If-None-Match ({said})")
-    if _PASSING.search(code) or status in (408, 409, 420, 429) or status >= 500:
+    if PASSING.search(code) or status in (408, 409, 420, 429) or status >= 500:
         return TargetUnavailable(f"{address}: S3 answers {said}: try again")
     if status in (401, 403):
         return _denied(code, said, bucket, address, permission)
     if status == 404:
         return NoSuchObject(f"{address}: no such object")
-    if status == 412:
+    if status == 412 and code in ("", "PreconditionFailed") and not _POLICY.search(message):
         return PreconditionFailed(f"{address} is there already")
     return TargetRefused(f"{address}: S3 refuses the request ({said})")
 
 
 def _of_code(status: int, code: str, said: str, address: str) -> DataExportError | None:
     """What a code alone says, whatever its status."""
-    if status in (400, 401, 403) and not _PASSING.search(code):
+    if code.startswith("KMS."):
+        return _of_key(code, said, address)
+    if status in (400, 401, 403) and not PASSING.search(code):
         fixes = [fix for codes, fix in _LOGIN if codes.search(code) or (status == 401 and code in _DENIED)]
         if fixes:
             refused = f"{address}: S3 refuses the credentials of the Airflow connection ({said})"
@@ -167,12 +175,8 @@ def _of_code(status: int, code: str, said: str, address: str) -> DataExportError
         return ObjectRefused(f"{address} is larger than the server takes ({said}): have its limit raised")
     if _OF_ONE.search(code) or status == 451:
         return ObjectRefused(f"{address} is refused by the server for what it is ({said})")
-    if code in _DAMAGED:
+    if code in DAMAGED:
         return VerificationFailed(f"{address}: other bytes arrived than were announced ({said})")
-    if code.startswith("KMS."):
-        return _of_key(code, said, address)
-    if code == "AccessControlListNotSupported":
-        return TargetRefused(f"{address}: the bucket has no ACLs ({said}): remove acl from the customer file")
     if _FULL.search(code) or status == 507:
         return TargetFull(f"{address}: S3 has no room ({said}): make room or raise the quota")
     return None
@@ -180,7 +184,7 @@ def _of_code(status: int, code: str, said: str, address: str) -> DataExportError
 
 def _of_key(code: str, said: str, address: str) -> DataExportError:
     """What S3 passes on from the key management service."""
-    if re.search("Thrott|Limit|Internal|Timeout|KeyUnavailable", code):
+    if re.search("Thrott|Limit|Internal|Timeout|Unavailable", code):
         return TargetUnavailable(f"{address}: the key service answers {said}: try again")
     if "AccessDenied" in code:
         return AccessDenied(f"{address}: the KMS key may not be used ({said}): {_GRANT_KEY}")
@@ -192,7 +196,7 @@ def _of_key(code: str, said: str, address: str) -> DataExportError:
 def _of_role(status: int, code: str, message: str, address: str) -> DataExportError:
     """What the service that lends a role's credentials says."""
     said = harmless(f"{code} {message}") or f"status {status}"
-    if _PASSING.search(code) or code == "IDPCommunicationError" or status >= 500:
+    if PASSING.search(code) or code == "IDPCommunicationError" or status >= 500:
         return CredentialsUnavailable(f"{address}: the role's credentials cannot be had now ({said}): try again")
     return CredentialsRefused(
         f"{address}: the role of the Airflow connection cannot be assumed ({said}): correct role_arn and "
@@ -210,6 +214,8 @@ def _denied(code: str, said: str, bucket: str, address: str, permission: str) ->
         return AccessDenied(
             f"{address}: the identity of the Airflow connection lacks {right[0]} on the KMS key ({said}): {_GRANT_KEY}"
         )
+    if right := _RIGHT.search(said):
+        permission = right[0]
     if code not in _DENIED:
         return AccessDenied(
             f"{address}: S3 denies {permission} on bucket {bucket} ({said}): ask the bucket's owner why"

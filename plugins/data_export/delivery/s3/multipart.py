@@ -10,7 +10,7 @@ from typing import Any
 
 from data_export.content import Content
 from data_export.delivery.retry import PreconditionFailed
-from data_export.delivery.s3.dialect import Dialect, Grants
+from data_export.delivery.s3.dialect import SUSPECTS, Dialect, Grants
 from data_export.delivery.s3.errors import said_by
 from data_export.delivery.s3.objects import checksum, is_md5, to_metadata
 from data_export.delivery.threads import chunks_until, go_on
@@ -82,7 +82,7 @@ def _complete(
             client.complete_multipart_upload(**whole, IfNoneMatch="*")
             return
         except ClientError as error:
-            if not dialect.learn(error, known, ("conditions", "checksums")) or dialect.has("conditions"):
+            if not dialect.learn(error, known, SUSPECTS[::-1]) or dialect.has("conditions"):
                 raise
     if create_only and _is_there(client, target):
         raise PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")

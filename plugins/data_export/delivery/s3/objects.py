@@ -13,7 +13,15 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import PreconditionFailed, persist
 from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.errors import Lacking, status_of
-from data_export.errors import AccessDenied, ObjectExists, TargetUnavailable, VerificationFailed
+from data_export.errors import (
+    AccessDenied,
+    DataExportError,
+    ObjectExists,
+    ObjectRefused,
+    TargetRefused,
+    TargetUnavailable,
+    VerificationFailed,
+)
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -180,6 +188,13 @@ def from_head(head: Mapping[str, Any]) -> Digests:
     )
 
 
+def _streamed(error: TargetRefused, dialect: Dialect) -> DataExportError:
+    """AccessDenied, which has the object streamed, where it may be the copy that the server refuses."""
+    if isinstance(error, ObjectRefused) or (dialect.complete and not isinstance(error, Lacking)):
+        return error
+    return AccessDenied(f"{error}: it does not copy by itself")
+
+
 async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, key: str) -> StoredObject:
     """See `ServerSideCopy.copy_from`."""
     named = {"Bucket": target.root.bucket, "Key": target.root.name(key)}
@@ -190,6 +205,8 @@ async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, 
     digests, etag = source.seen.pop(source_key, (None, None))
     # The digests that go along are those of this content only.
     only = bare_copy(source_key, digests) | target.grants.to_request() | ({"CopySourceIfMatch": etag} if etag else {})
+
+    before = target.dialect.known()
 
     async def copy() -> StoredObject:
         known = target.dialect.known()
@@ -205,13 +222,15 @@ async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, 
                 source.root.address(source_key),
                 needed,
                 target.in_thread(lambda client: client.copy_object(**options, CopySource=origin)),
+                ("tags", "conditions"),
             )
         except PreconditionFailed:  # or the source is another by now: in both cases the caller looks again
             raise ObjectExists(f"{target.root.address(key)} is there already, or its source was replaced") from None
-        except Lacking as error:
+        except TargetRefused as error:
             if target.dialect.known() != known:
                 return await copy()
-            raise AccessDenied(f"{error}: it does not copy by itself") from None
+            target.dialect.forget(before)
+            raise _streamed(error, target.dialect) from None
         return await target.there(key)
 
     async def look() -> StoredObject | None:

@@ -121,7 +121,7 @@ class S3Store:
             return await self.called(
                 address, "s3:GetObject", lambda client: client.head_object(**target, ChecksumMode="ENABLED")
             )
-        except Lacking:
+        except (AccessDenied, TargetRefused):  # with no word why; Amazon wants kms:Decrypt for checksums
             return await self.called(address, "s3:GetObject", lambda client: client.head_object(**target))
 
     async def _head(self, name: str, address: str) -> Any:
@@ -231,14 +231,17 @@ class S3Store:
         """The answer to a request that may be repeated without harm."""
         return await self.patience.retrying()(self.once, address, permission, request)
 
-    async def once(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
+    async def once(
+        self, address: str, permission: str, request: Callable[[], Awaitable[T]], suspects: Sequence[str] = ()
+    ) -> T:
+        """The answer to a request, with what the server may not know of it (`Dialect.learn`)."""
         known = self.dialect.known()
         try:
             return await request()
         except Exception as error:
             cause = await asyncio.to_thread(cause_of, error, self._session)
             problem = explain(cause, self.root.bucket, address, permission)
-            if self.dialect.learn(error, known):
+            if self.dialect.learn(error, known, suspects):
                 self._adapt()
                 problem = Lacking(str(problem))
             raise problem from None

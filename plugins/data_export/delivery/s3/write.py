@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from data_export.content import Content, Hasher
 from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import PreconditionFailed, persist
+from data_export.delivery.s3.dialect import SUSPECTS
 from data_export.delivery.s3.multipart import upload_parts
 from data_export.delivery.s3.objects import PIECE_BYTES, checksum, is_md5, put, to_metadata
 from data_export.delivery.threads import run_blocking
@@ -55,12 +56,14 @@ class _Writing:
         return found
 
     async def send(self) -> StoredObject:
+        before = self.store.dialect.known()
         while True:
             known = self.store.dialect.known()
             try:
                 return await self._once()
             except TargetRefused:
                 if self.store.dialect.known() == known:
+                    self.store.dialect.forget(before)
                     raise
             except PreconditionFailed:  # boto3 tries again by itself, so it may be about a success that it missed
                 if self.content.size > PIECE_BYTES and (found := await self.look()):
@@ -136,7 +139,7 @@ async def _send_whole(store: "S3Store", key: str, content: Content, condition: s
     if store.dialect.has("checksums") and not store.grants.acl:
         create_only = bool(condition)
         digests = await store.once(
-            address, "s3:PutObject", lambda: put(store.objects, name, content, create_only=create_only)
+            address, "s3:PutObject", lambda: put(store.objects, name, content, create_only=create_only), SUSPECTS
         )
         return True, StoredObject(key, digests)
     data = b"".join(content.chunks())
@@ -153,6 +156,7 @@ async def _send_whole(store: "S3Store", key: str, content: Content, condition: s
         address,
         "s3:PutObject",
         store.in_thread(lambda client: client.put_object(Bucket=store.root.bucket, Key=name, Body=data, **options)),
+        SUSPECTS,
     )
     return store.dialect.has("checksums") or is_md5(answer.get("ETag"), data), StoredObject(key, digests)
 
@@ -166,7 +170,8 @@ async def send_parts(store: "S3Store", key: str, content: Content, condition: st
             store.client, target, content, stop, store.dialect, store.grants, create_only=bool(condition)
         )
 
-    proven = await store.once(store.root.address(key), "s3:PutObject", lambda: run_blocking(upload, store.threads))
+    address = store.root.address(key)
+    proven = await store.once(address, "s3:PutObject", lambda: run_blocking(upload, store.threads), SUSPECTS)
     stored = await store.there(key)
     if stored.digests.matches(content.digests) is False:  # replaced by somebody else since
         if condition:

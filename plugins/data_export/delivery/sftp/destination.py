@@ -106,9 +106,10 @@ class SftpDestination:
             return None
         if found.is_folder:
             raise TargetRefused(f"{self.uri}{key} is a folder where a file must be: remove or rename it")
-        size = found.size
-        if size is None:  # the server does not know it
-            size = sum([len(chunk) async for chunk in self.read(key)])
+        size = found.size or 0
+        if not size:  # the server does not know it; some say 0 then
+            with suppress(*([] if found.size is None else [PermissionError])):
+                size = sum([len(chunk) async for chunk in self.read(key)])
         return _stored(key, found.mtime, size)
 
     async def create(self, key: str, content: Content) -> StoredObject:
@@ -176,7 +177,7 @@ class SftpDestination:
                     yield [
                         _stored(f"{folder}/{name.decode()}", found.mtime, found.size)
                         for name, found in page
-                        if found.is_file and found.size is not None and name.isascii()
+                        if found.is_file and found.size and name.isascii()
                     ]
 
     async def tidy(self, folders: Sequence[str]) -> int:

@@ -117,3 +117,10 @@ def _by_words(error: BaseException, where: str, user: str) -> DataExportError | 
 def name_refused(where: str) -> ObjectRefused:
     hint = " (Windows servers refuse ':', which every data file's name has)" if ":" in where.rpartition("/")[2] else ""
     return ObjectRefused(f"{where}: the server refuses this name{hint}: ask for a server or folder that takes it")
+
+
+def taken_away(where: str) -> ObjectRefused:
+    return ObjectRefused(
+        f"{where}: the server took the file away as soon as it was written, as drop boxes and virus scanners do: for a "
+        "drop box set `sftp_upload: direct` and `verify: none`"
+    )

@@ -9,9 +9,10 @@ from collections import defaultdict
 from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
-from data_export.delivery.sftp.errors import is_lost
+from data_export.delivery.sftp.errors import is_lost, taken_away
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.wire.packets import Attributes
+from data_export.errors import DataExportError, TargetUnavailable
 from data_export.wording import harmless
 
 #: What unfinished files are called; no object's name may begin so.
@@ -103,9 +104,10 @@ class LeftOver:
         async with self._looking:
             if folder in self._looked_at:
                 return
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK_SECONDS):
-                    await self._look(session, folder)
+            for step in (self._look, self._restore):  # what was found in time gets its name back
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK_SECONDS):
+                        await step(session, folder)
             self._looked_at.add(folder)
 
     async def drop(self, session: SftpSession, path: str) -> None:
@@ -169,19 +171,23 @@ class LeftOver:
             if is_lost(error):
                 raise
             # A drop box may take files without ever listing them: then nothing can be cleaned.
+
+    async def _restore(self, session: SftpSession, folder: str) -> None:
+        """Gives files that were moved aside their names back."""
         lead = _lead(folder)
         for _, name in sorted(self._aside.pop(folder, ()), reverse=True):  # only the newest gets the name back
             await self._put_back(session, lead + name, lead + name[_STEM_LENGTH + _TOKEN_LENGTH + 1 : -4])
 
     async def pages(self, session: SftpSession, folder: str) -> AsyncGenerator[list[tuple[bytes, Attributes]], None]:
         """The names in the folder as `SftpSession.pages`; what other runs left among them is remembered on the way."""
-        found = 0
+        found = {True: 0, False: 0}  # many unfinished files do not hide those that were moved aside
         async with aclosing(session.pages(folder)) as pages:
             async for page in pages:
                 for listed, attributes in page:
                     # Bytes, because a name that somebody else left there need not be UTF-8.
-                    if found < _MOST_FOUND and (name := _name_of_ours(listed)):
-                        found += 1
+                    aside = listed.endswith(b".old")
+                    if found[aside] < _MOST_FOUND and (name := _name_of_ours(listed)):
+                        found[aside] += 1
                         self._note(folder, name, attributes.mtime)
                 yield page
         self._listed.add(folder)
@@ -208,3 +214,16 @@ class LeftOver:
             self._by_object[_stem_of_left(aside)].discard(aside)
             self.cleaned += 1
             _log.warning("%s was moved aside by a run that was killed: it has its name back", harmless(path))
+
+
+async def why_gone(session: SftpSession, path: str, where: str) -> DataExportError:
+    """Why the unfinished file of `path` is not there any more, although nobody has given it that name.
+
+    Another run may have removed it, or somebody the folder: try again. A drop box that took it would take it again.
+    """
+    folder = path.rpartition("/")[0] or "."
+    if await session.exists(folder):
+        await asyncio.sleep(_SWAP_SECONDS)  # a run that replaces the file leaves its name free for a moment
+        if not await session.exists(path) and await session.exists(folder):
+            return taken_away(where)
+    return TargetUnavailable(f"{where}: another run, or the server, removed our unfinished file: try again")

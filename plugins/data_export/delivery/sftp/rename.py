@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from data_export.delivery.sftp.errors import is_lost, name_refused
-from data_export.delivery.sftp.leftovers import LeftOver, aside_path, claim_path, temporary_path
+from data_export.delivery.sftp.leftovers import LeftOver, aside_path, claim_path, temporary_path, why_gone
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.wire.packets import READING
 from data_export.errors import ObjectExists, OverwriteRefused, TargetRefused, TargetUnavailable
@@ -229,7 +229,7 @@ async def _why(
     | finished file | at the final name | it means                                                                     |
     |---------------|-------------------|------------------------------------------------------------------------------|
     | gone          | a file            | another writer of the same object was quicker: `taken` to create, else again |
-    | gone          | nothing           | another writer, or whoever removed the folder, removed it: try again         |
+    | gone          | nothing           | see `why_gone`                                                               |
     | there         | a file            | `taken`                                                                      |
     | there         | a broken link     | TargetRefused: it looks free and is not                                      |
     | there         | nothing           | the server refuses every rename, this name, or just now                      |
@@ -242,7 +242,7 @@ async def _why(
     if is_there and isinstance(taken, ObjectExists):
         return taken
     if not await session.exists(temporary):
-        return TargetUnavailable(f"{where}: another run, or the server, removed our unfinished file: try again")
+        return await why_gone(session, path, where)
     if is_there:
         return taken
     if await session.is_link(path):

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from data_export.content import Content, Hasher
-from data_export.delivery.sftp.errors import is_lost, named
+from data_export.delivery.sftp.errors import is_lost, named, taken_away
+from data_export.delivery.sftp.leftovers import why_gone
 from data_export.delivery.sftp.session import SftpSession, diagnose, room_error
 from data_export.delivery.sftp.wire.packets import READING, Attributes
-from data_export.errors import ObjectRefused, TargetFull, TargetNotFound, TargetUnavailable, VerificationFailed
+from data_export.errors import TargetFull, TargetNotFound, TargetUnavailable, VerificationFailed
 
 # What OpenSSH takes in one request (255 KiB); servers that allow more would have us hold more.
 _BLOCK_BYTES = 261_120
@@ -71,7 +72,7 @@ async def store(
             found.size = content.size
         return found
     except asyncssh.SFTPNoSuchFile as error:
-        raise TargetUnavailable(f"{where}: another run, or the server, removed our unfinished file") from error
+        raise await why_gone(session, final, where) from error
     except asyncssh.SFTPError as error:
         raise await diagnose(session, error, where, path.rpartition("/")[0] or ".", content.size) from error
 
@@ -190,14 +191,17 @@ async def _look_again(session: SftpSession, path: str, content: Content, where: 
             raise TargetUnavailable(f"{where}: another run removed our unfinished file")
         if pause is not None:
             await asyncio.sleep(pause)
+    if found is not None and not found.size:  # some say so of a size that they do not know: reading decides
+        found.size = None
+        return found
     if found is not None:
-        raise VerificationFailed(f"{where}: the server holds {found.size} bytes of {content.size} sent")
+        raise VerificationFailed(
+            f"{where}: the server holds {found.size} bytes of {content.size} sent: its disk or quota is full, or it "
+            "changes files as it takes them, for which there are `sftp_upload: direct` and `verify: none`"
+        )
     if not await session.exists(folder):
         raise TargetUnavailable(f"{where}: its folder was removed while it was written")
-    raise ObjectRefused(
-        f"{where}: the server took the file away as soon as it was written, as drop boxes and virus scanners do: for a "
-        "drop box set `sftp_upload: direct` and `verify: none`"
-    )
+    raise taken_away(where)
 
 
 async def _read_back(session: SftpSession, path: str, content: Content, where: str) -> None:
