@@ -191,7 +191,8 @@ def _delete(platform: EmbeddedPlatform, export: CustomerExport, key: str) -> Non
     if isinstance(config, SftpConfig):
         (platform.sftp.root / config.sftp_remote_path.strip("/") / key).unlink()
         return
-    assert platform.abfs and isinstance(config, CloudStorageConfig)
+    assert platform.abfs
+    assert isinstance(config, CloudStorageConfig)
     folder = urlsplit(config.storage_uri).path.lstrip("/")
     with ContainerClient(f"{platform.abfs.url}/{ACCOUNT}", CUSTOMER_BUCKET, KEY) as container:
         container.delete_blob(folder + key)
