@@ -136,7 +136,11 @@ class EmbeddedPlatform:
         if self.abfs is None:
             return {}
         url = f"http://{host}:{self.abfs.port}/{ACCOUNT}"
-        return {"AIRFLOW_CONN_EXPORT_ABFS": _connection("wasb", host=url, login=ACCOUNT, password=KEY)}
+        extra = {}
+        if host != LOOPBACK:  # the account's name would be looked for in that of the host
+            at = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={url};"
+            extra = {"connection_string": at}
+        return {"AIRFLOW_CONN_EXPORT_ABFS": _connection("wasb", host=url, login=ACCOUNT, password=KEY, extra=extra)}
 
     def _source_connection(self, host: str) -> str:
         return _connection(
