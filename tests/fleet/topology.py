@@ -269,11 +269,17 @@ class Fleet:
         from demo.guard import members
 
         process = self.processes.pop(name)
-        for each in members([process.pid]) if number is signal.SIGKILL else [process.pid]:
-            os.kill(each, number)
-        process.wait(900)  # the file's `stop_grace_period` of workers
-        while members([process.pid]):
+        if number is not signal.SIGKILL:
+            os.kill(process.pid, number)
+            grace = {"15m": 900, "1m": 60, None: 10}[self._service(name).get("stop_grace_period")]
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(grace)
+        while left := members([process.pid]):  # Docker kills what does not end in time
+            for each in left:
+                with suppress(ProcessLookupError):
+                    os.kill(each, signal.SIGKILL)
             time.sleep(0.1)
+        process.wait(60)
 
 
 def _mounted(folder: Path, user: int | None) -> bool:
