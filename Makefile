@@ -21,7 +21,7 @@ $(STAMP): requirements.txt requirements-dev.txt requirements-uv.txt
 	@$(BIN)/uv pip install --compile-bytecode --python $(BIN)/python --no-deps --require-hashes -r requirements.txt -r requirements-dev.txt
 	@touch $@
 
-demo: $(STAMP) ## start everything, deliver four days to four customers, show it, stop
+demo: $(STAMP) ## start everything, deliver four days to every target, show it, stop
 	@$(BIN)/python -m demo run
 
 ls: $(STAMP) ## show where the demo customers' files are, and how to look at them

@@ -20,7 +20,7 @@ from demo.platform import EmbeddedPlatform, Ports
 from demo.run import demo
 from demo.session import Sayer, running
 
-COMPOSE_PORTS = Ports(postgres=5432, gcs=9023, s3=9000, sftp=2222, smtp=1025)
+COMPOSE_PORTS = Ports(postgres=5432, gcs=9023, s3=9000, sftp=2222, smtp=1025, abfs=10000)
 
 
 def main() -> int:
@@ -44,7 +44,7 @@ def main() -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="start everything, deliver four days to four customers, show it, stop")
+    run = commands.add_parser("run", help="start everything, deliver four days to every target, show it, stop")
     run.set_defaults(command=_run, stays=False, kept="")
     up = commands.add_parser("up", help="start everything and stay until Ctrl-C")
     kept = (

@@ -18,6 +18,7 @@ from data_export.delivery.registry import CloudStorageConfig
 from data_export.delivery.sftp.config import SftpConfig
 from data_export.errors import DataExportError
 from demo.mailbox import link_of
+from demo.servers.abfs import ACCOUNT, KEY
 
 #: Below the state folder; the servers of Cloud Storage and SFTP keep every object as a file of its own.
 GCS_FOLDER = Path("gcs") / ".cloudstorage"
@@ -65,12 +66,30 @@ def _bucket(state: Path, ports: dict[str, int], config: CloudStorageConfig) -> I
         yield f"  over HTTP, while `make up` runs: http://127.0.0.1:{ports['gcs']}/storage/v1/b/{parts.netloc}/o"
         yield from _tree(_names(state / GCS_FOLDER / within))
         return
+    if config.kind == "abfs":
+        yield from _container(state, ports.get("abfs", 0), parts.netloc.partition("@")[0], parts.path.lstrip("/"))
+        return
     url = f"http://127.0.0.1:{ports['s3']}"
     yield f"  on this machine, once `make up` or `make demo` has ended: {state / 's3' / within}"
     yield "  with the AWS command line, while `make up` runs:"
     yield f"    AWS_ACCESS_KEY_ID=demo AWS_SECRET_ACCESS_KEY=demo aws --endpoint-url {url} s3 ls --recursive s3://{within}"
     names = _served(url, parts.netloc, parts.path.lstrip("/"))
     yield from _tree(_names(state / "s3" / within) if names is None else names)
+
+
+def _container(state: Path, port: int, container: str, prefix: str) -> Iterator[str]:
+    """Azurite keeps contents in a form of its own, and their names in a file that it writes every few seconds."""
+    if not port:
+        yield "  not delivered to: there is no azurite-blob on this machine (npm install -g azurite)"
+        return
+    at = f"AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint=http://127.0.0.1:{port}/{ACCOUNT};"
+    yield "  with the Azure command line, while `make up` runs:"
+    yield f"    az storage blob list -c {container} --prefix {prefix} --connection-string '{at}' -o table"
+    kept = state / "abfs" / "__azurite_db_blob__.json"
+    collections = json.loads(kept.read_text())["collections"] if kept.exists() else []
+    blobs = [blob for one in collections if one["name"] == "$BLOBS_COLLECTION$" for blob in one["data"]]
+    names = [blob["name"] for blob in blobs if blob["containerName"] == container and blob["isCommitted"]]
+    yield from _tree(sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix)))
 
 
 def _served(url: str, bucket: str, prefix: str) -> list[str] | None:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, Self
 from demo.data import DemoData, build
 from demo.fill import fill_images, fill_source
 from demo.guard import Guard
+from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.gcs import GcsServer
 from demo.servers.postgres import PostgresServer
 from demo.servers.s3 import S3Server
@@ -23,13 +24,14 @@ IMAGES_BUCKET, CUSTOMER_BUCKET, STAGING_BUCKET = "platform-images", "demo-custom
 
 
 class Ports(NamedTuple):
-    """Of the five servers."""
+    """Of the six servers; `abfs` stays 0 where Azurite is not installed."""
 
     postgres: int
     gcs: int
     s3: int
     sftp: int
     smtp: int
+    abfs: int = 0
 
 
 ANY_PORTS = Ports(0, 0, 0, 0, 0)
@@ -38,7 +40,7 @@ ANY_PORTS = Ports(0, 0, 0, 0, 0)
 class EmbeddedPlatform:
     """Runs all servers while the `with` block lasts; what they hold, and where they listen, stays in `state`.
 
-    `metadata` is Airflow's database beside the platform's own.
+    `metadata` is Airflow's database beside the platform's own, `abfs` None where Azurite is not installed.
 
     Args:
         state: folder of everything kept.
@@ -62,6 +64,9 @@ class EmbeddedPlatform:
         # Without TLS, since the machine's own certificate authorities do not know the server's certificate.
         login = MAILER, self.secrets["smtp_password"]
         self.smtp = SmtpServer(self.state / "mail", ports.smtp, listen=listen, login=login, tls=False)
+        self.abfs: AbfsServer | None = None
+        if AbfsServer.installed():
+            self.abfs = AbfsServer(self.state / "abfs", ports.abfs, listen=listen, keeps=True)
 
     def __enter__(self) -> Self:
         self.state.joinpath("gcs").mkdir(exist_ok=True)
@@ -76,7 +81,11 @@ class EmbeddedPlatform:
                 self.gcs.create_bucket(bucket)
             for bucket in (CUSTOMER_BUCKET, STAGING_BUCKET):
                 self.s3.create_bucket(bucket)
+            if self.abfs:
+                guard.watch(stack.enter_context(self.abfs).pid)
+                self.abfs.create_bucket(CUSTOMER_BUCKET)
             used = Ports(*(server.port for server in (self.postgres, self.gcs, self.s3, self.sftp, self.smtp)))
+            used = used._replace(abfs=self.abfs.port if self.abfs else 0)
             self._ports_file.write_text(json.dumps(used._asdict()))
             self._stack = stack.pop_all()
         return self
@@ -102,7 +111,7 @@ class EmbeddedPlatform:
         if host != LOOPBACK:  # a bucket's name in front of a host's does not resolve; boto3 itself sees to addresses
             amazon_options["config_kwargs"] = {"s3": {"addressing_style": "path"}}
         amazon = _connection("aws", login="demo-platform", password=self.secrets["s3_password"], extra=amazon_options)
-        return {
+        return self._azure_connection(host) | {
             "STORAGE_EMULATOR_HOST": f"http://{host}:{self.gcs.port}",
             "AIRFLOW_CONN_EXPORT_SOURCE": self._source_connection(host),
             "AIRFLOW_CONN_EXPORT_IMAGES": google,
@@ -122,6 +131,16 @@ class EmbeddedPlatform:
             "DATA_EXPORT_TARGETS__ALLOW_HTTP": "true",  # the demo's servers have no certificates
             "DATA_EXPORT_STAGING__URI": f"s3://{STAGING_BUCKET}/exports/",
         }
+
+    def _azure_connection(self, host: str) -> dict[str, str]:
+        if self.abfs is None:
+            return {}
+        url = f"http://{host}:{self.abfs.port}/{ACCOUNT}"
+        extra = {}
+        if host != LOOPBACK:  # the account's name would be looked for in that of the host
+            at = f"DefaultEndpointsProtocol=http;AccountName={ACCOUNT};AccountKey={KEY};BlobEndpoint={url};"
+            extra = {"connection_string": at}
+        return {"AIRFLOW_CONN_EXPORT_ABFS": _connection("wasb", host=url, login=ACCOUNT, password=KEY, extra=extra)}
 
     def _source_connection(self, host: str) -> str:
         return _connection(

@@ -1,4 +1,4 @@
-"""`make demo`: every day of the demo to four customers by Airflow's backfill, then a look at what they received."""
+"""`make demo`: every day of the demo to every target by Airflow's backfill, then a look at what they received."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -7,11 +7,13 @@ from typing import Any
 from data_export.config.load import load_named
 from data_export.config.models import dag_id
 from demo.rest import wait_for
+from demo.servers.abfs import AbfsServer
 from demo.session import Say, Session, running
 from demo.show import show
 from demo.verify import missing
 
-NAMES = ("demo-timeline-gs", "demo-states-s3", "demo-timeline-sftp", "demo-link-email")
+_AZURE = ("demo-states-abfs",) if AbfsServer.installed() else ()
+NAMES = ("demo-timeline-gs", "demo-states-s3", *_AZURE, "demo-timeline-sftp", "demo-link-email")
 #: All windows that the customer files have, so that the page shows nothing missing.
 FIRST, LAST = datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 19, tzinfo=UTC)
 DAYS = tuple(FIRST + timedelta(days=day) for day in range((LAST - FIRST).days + 1))

@@ -12,6 +12,7 @@ from demo.airflow import UI_PORT, Airflow
 from demo.data import DemoData
 from demo.platform import EmbeddedPlatform
 from demo.rest import AirflowApi, wait_for
+from demo.servers.abfs import AbfsServer
 
 READY_SECONDS = 900  # a slow machine takes minutes, and says meanwhile what it waits for
 _SILENCE = 8.0  # seconds after which what is under way is said again
@@ -38,7 +39,10 @@ def running(state: Path, say: Say, extra: Mapping[str, str] | None = None, port:
     Raises:
         RuntimeError, TimeoutError: something did not start; what did is stopped.
     """
-    say(f"starting PostgreSQL, Cloud Storage, S3, SFTP and SMTP servers (state: {state})")
+    azure = "Azure Blob Storage, " if AbfsServer.installed() else ""
+    say(f"starting PostgreSQL, Cloud Storage, S3, {azure}SFTP and SMTP servers (state: {state})")
+    if not azure:
+        say("there is no azurite-blob on this machine (npm install -g azurite): nothing goes to Azure Blob Storage")
     with ExitStack() as stack:  # whatever ends it, an interrupt or a fault, what stops is told
         stack.callback(say, "everything is stopped")
         platform = stack.enter_context(EmbeddedPlatform(state))

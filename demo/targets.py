@@ -1,12 +1,13 @@
 """Reads back what customers have received, from their own servers."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote, urlsplit
 
 import boto3
 import httpx
+from azure.storage.blob import ContainerClient
 from botocore.config import Config
 
 from data_export.config.models import CustomerExport
@@ -14,6 +15,7 @@ from data_export.delivery.registry import CloudStorageConfig
 from data_export.delivery.sftp.config import SftpConfig
 from demo.fill import bucket_objects
 from demo.platform import EmbeddedPlatform
+from demo.servers.abfs import ACCOUNT, KEY
 
 
 class Received(Protocol):
@@ -38,7 +40,9 @@ def received(platform: EmbeddedPlatform, export: CustomerExport) -> Received | N
     if isinstance(config, SftpConfig):
         return _Folder(platform, config.sftp_remote_path)
     if isinstance(config, CloudStorageConfig):
-        return (_GoogleBucket if config.kind == "gs" else _S3Bucket)(platform, config.storage_uri)
+        buckets: dict[str, Callable[[EmbeddedPlatform, str], Received]]
+        buckets = {"gs": _GoogleBucket, "s3": _S3Bucket, "abfs": _AzureContainer}
+        return buckets[config.kind](platform, config.storage_uri)
     return None
 
 
@@ -102,6 +106,24 @@ class _S3Bucket:
         pages = self._client.get_paginator("list_objects_v2").paginate(Bucket=self._bucket, Prefix=self._prefix)
         found: list[Mapping[str, Any]] = [entry for page in pages for entry in page.get("Contents", [])]
         return {entry["Key"].removeprefix(self._prefix): entry["LastModified"].isoformat() for entry in found}
+
+
+class _AzureContainer:
+    def __init__(self, platform: EmbeddedPlatform, uri: str) -> None:
+        assert platform.abfs, "no azurite-blob on this machine"
+        self.uri = uri
+        bucket, self._prefix = _split(uri)
+        self._client = ContainerClient(f"{platform.abfs.url}/{ACCOUNT}", bucket.partition("@")[0], KEY)
+
+    def names(self) -> list[str]:
+        return sorted(self.written())
+
+    def read(self, name: str) -> bytes:
+        return self._client.download_blob(self._prefix + name).readall()
+
+    def written(self) -> dict[str, str]:
+        found = self._client.list_blobs(name_starts_with=self._prefix)
+        return {blob.name.removeprefix(self._prefix): str(blob.etag) for blob in found}
 
 
 def _split(uri: str) -> tuple[str, str]:

@@ -56,6 +56,7 @@ class AbfsServer:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             cwd=self.folder,
+            start_new_session=True,  # Ctrl-C must not end it before what still delivers to it
         )
         deadline = time.monotonic() + 60
         while not self._answers():
@@ -73,6 +74,11 @@ class AbfsServer:
         with socket.socket() as probe:
             probe.settimeout(1)
             return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+    @property
+    def pid(self) -> int:
+        """Process id of the server, which leads a session of its own."""
+        return self._process.pid
 
     @property
     def url(self) -> str:

@@ -4,19 +4,25 @@ import json
 import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import jsonschema
 import pytest
+from azure.storage.blob import ContainerClient
 
 from data_export.config.load import load_named
 from data_export.config.models import CustomerExport, dag_id
+from data_export.delivery.registry import CloudStorageConfig
+from data_export.delivery.sftp.config import SftpConfig
 from data_export.layout import data_key
 from data_export.window import ExportWindow
 from demo.data import EXAMPLE, PARIS
 from demo.expected import expected_file
 from demo.mailbox import fetch, mails_about
+from demo.platform import CUSTOMER_BUCKET, EmbeddedPlatform
 from demo.rest import wait_for
 from demo.run import NAMES
+from demo.servers.abfs import ACCOUNT, KEY
 from demo.session import Session
 from demo.targets import Received, received
 from demo.verify import missing
@@ -24,7 +30,9 @@ from demo.verify import missing
 pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 DAYS = (datetime(2025, 3, 18, tzinfo=UTC), datetime(2025, 3, 19, tzinfo=UTC))
-GS = "demo-timeline-gs"
+GS, SFTP, ABFS = "demo-timeline-gs", "demo-timeline-sftp", "demo-states-abfs"
+NEEDS_AZURITE = pytest.mark.skipif(ABFS not in NAMES, reason="no azurite-blob on this machine: npm install -g azurite")
+RUNS = len(NAMES) * len(DAYS) + 1
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +42,7 @@ def exports(customers: Path) -> dict[str, CustomerExport]:
 
 @pytest.fixture(scope="module")
 def delivered(session: Session) -> Session:
-    """Two days of all four customers, backfilled, and one odd window of one customer, triggered by hand."""
+    """Two days of all the demo's customers, backfilled, and one odd window of one customer, triggered by hand."""
     api = session.api
     wait_for("the DAGs are there", lambda: api.dag_ids() >= set(map(dag_id, NAMES)), 60)
     for name in NAMES:
@@ -45,9 +53,9 @@ def delivered(session: Session) -> Session:
     def runs_over() -> bool:
         session.airflow.check()
         runs = api.runs(map(dag_id, NAMES))
-        return len(runs) == 9 and all(run["state"] in ("success", "failed") for run in runs)
+        return len(runs) == RUNS and all(run["state"] in ("success", "failed") for run in runs)
 
-    wait_for("9 runs are over", runs_over, 400, pause=2)
+    wait_for("all runs are over", runs_over, 400, pause=2)
     return session
 
 
@@ -70,7 +78,7 @@ def test_the_example_of_the_public_page_comes_out_as_it_is_shown(
     delivered: Session, exports: dict[str, CustomerExport]
 ) -> None:
     wanted = json.loads(EXAMPLE.read_text())
-    target = _target(delivered, exports["demo-timeline-sftp"])
+    target = _target(delivered, exports[SFTP])
     lines = target.read(data_key(PARIS, "work-orders-timeline", _window(DAYS[1]))).splitlines()
     (record,) = (record for record in map(json.loads, lines) if record["id"] == wanted["id"])
     for item in record["work_items"]:
@@ -108,7 +116,7 @@ def test_a_cleared_run_writes_nothing_again_at_any_target(
     api = delivered.api
     targets = [target for export in exports.values() if (target := received(delivered.platform, export))]
     runs = [run for run in api.runs(map(dag_id, NAMES)) if run["run_type"] == "backfill"]
-    assert len(runs) == 8
+    assert len(runs) == len(NAMES) * len(DAYS)
 
     def kept() -> dict[str, str]:
         return {f"{target.uri}{name}": stamp for target in targets for name, stamp in target.written().items()}
@@ -149,7 +157,7 @@ def test_the_log_of_a_healthy_run_has_no_warning(delivered: Session) -> None:
     ]
     logs = [log for folder in folders for log in folder.rglob("*.log")]
     entries = [json.loads(line) for log in logs for line in log.read_text().splitlines()]
-    assert len(logs) >= 9 * 6
+    assert len(logs) >= RUNS * 6
     told = [entry["event"] for entry in entries if entry["level"] not in ("debug", "info")]
     # The demo's source lacks an image on purpose.
     assert [event for event in told if "images are missing at gs://platform-images/" not in event] == []
@@ -157,23 +165,37 @@ def test_the_log_of_a_healthy_run_has_no_warning(delivered: Session) -> None:
     assert re.findall(r"^.*\[error +\].*data_export__demo_.*$", scheduler, re.MULTILINE) == []
 
 
+@pytest.mark.parametrize("name", [SFTP, pytest.param(ABFS, marks=NEEDS_AZURITE)])
 def test_a_deleted_file_is_found_by_the_audit_and_comes_back(
-    delivered: Session, exports: dict[str, CustomerExport]
+    name: str, delivered: Session, exports: dict[str, CustomerExport]
 ) -> None:
-    name, api = "demo-timeline-sftp", delivered.api
-    export, target = exports[name], _target(delivered, exports[name])
+    api, export = delivered.api, exports[name]
+    target = _target(delivered, export)
     key = data_key(export.sites[0], export.export_type, _window(DAYS[0]))
     content = target.read(key)
-    folder = delivered.platform.sftp.root / export.connector_config.sftp_remote_path.strip("/")
-    (folder / key).unlink()
+    _delete(delivered.platform, export, key)
+    assert key not in target.names()
     run_id = api.trigger("data_export_audit", export=name, repair=True)
     wait_for("the audit is over", lambda: api.run("data_export_audit", run_id)["state"] == "success", 120, pause=2)
-    wait_for("the file is back", (folder / key).exists, 120, pause=1)
+    wait_for("the file is back", lambda: key in target.names(), 120, pause=1)
     assert target.read(key) == content
     again = api.trigger("data_export_audit", export=name, full=True)
     wait_for("the next audit is over", lambda: api.run("data_export_audit", again)["state"] == "success", 120, pause=2)
     found = api.request("GET", f"/dags/data_export_audit/dagRuns/{again}/taskInstances/report/xcomEntries/return_value")
     assert found["value"] in ([], "[]")
+
+
+def _delete(platform: EmbeddedPlatform, export: CustomerExport, key: str) -> None:
+    """As somebody at the customer's does."""
+    config = export.connector_config
+    if isinstance(config, SftpConfig):
+        (platform.sftp.root / config.sftp_remote_path.strip("/") / key).unlink()
+        return
+    assert platform.abfs
+    assert isinstance(config, CloudStorageConfig)
+    folder = urlsplit(config.storage_uri).path.lstrip("/")
+    with ContainerClient(f"{platform.abfs.url}/{ACCOUNT}", CUSTOMER_BUCKET, KEY) as container:
+        container.delete_blob(folder + key)
 
 
 def _window(day: datetime) -> ExportWindow:

@@ -25,11 +25,13 @@ def listening(processes: Iterable[int]) -> dict[str, str]:
 
 
 def test_nothing_listens_to_other_machines(session: Session) -> None:
-    """Airflow's components, its log servers included, and all servers of the platform, which are of this process."""
+    """Airflow's components, its log servers included, and all servers of the platform, most of them in this process."""
     postmaster = int((session.platform.postgres.data / "postmaster.pid").read_text().split()[0])
-    found = listening([os.getpid(), postmaster, *members(session.airflow.processes().values())])
+    azurite = [session.platform.abfs.pid] if session.platform.abfs else []
+    found = listening([os.getpid(), postmaster, *azurite, *members(session.airflow.processes().values())])
     servers = session.platform
     ports = {server.port for server in (servers.postgres, servers.gcs, servers.s3, servers.sftp, servers.smtp)}
+    ports |= {servers.abfs.port} if servers.abfs else set()
     ports.add(int(session.airflow.url.rpartition(":")[2]))
     assert ports <= {int(address.rpartition(":")[2]) for address in found}
     assert {address: line for address, line in found.items() if not address.startswith(LOOPBACK)} == {}

@@ -19,6 +19,7 @@ from demo.data import DAYS, FIRST_DAY, build
 from demo.mailbox import mails_about
 from demo.platform import EmbeddedPlatform
 from demo.rest import wait_for
+from demo.run import NAMES
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
 from demo.servers.strict import s3_error
 from demo.targets import received
@@ -55,8 +56,8 @@ def a_fleet(folder: Path, workers: int) -> Iterator["Trial"]:
     state, customers, rules = folder, folder / "customers", Staging()
     for path in (customers, state / "services"):
         path.mkdir()
-    for path in (ROOT / "include" / "customers").glob("demo-*.yaml"):
-        shutil.copy(path, customers)
+    for name in NAMES:
+        shutil.copy(ROOT / "include" / "customers" / f"{name}.yaml", customers)
     with EmbeddedPlatform(state / "platform") as platform:
         platform.fill()
         with FaultProxy(platform.s3.url, rules) as proxy:

@@ -9,12 +9,14 @@ from pathlib import Path
 import boto3
 import httpx
 import pytest
+from azure.storage.blob import ContainerClient
 from botocore.config import Config
 
 from data_export.errors import DataExportError
 from demo import answer, session
 from demo.ls import GCS_FOLDER, SFTP_FOLDER, show_files
 from demo.platform import free_port
+from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.s3 import S3Server
 
 
@@ -37,6 +39,27 @@ def test_objects_and_links_of_s3_survive_a_restart(tmp_path: Path) -> None:
         assert httpx.get(link, trust_env=False).content == b"1\n"
         client.delete_object(Bucket="staging", Key="gone")
     assert [path.name for path in (tmp_path / "staging").rglob("*") if path.is_file()] == ["x.json"]
+
+
+@pytest.mark.skipif(not AbfsServer.installed(), reason="no azurite-blob on this machine: npm install -g azurite")
+def test_objects_of_azure_survive_a_restart_and_are_listed(tmp_path: Path) -> None:
+    def client(server: AbfsServer) -> ContainerClient:
+        return ContainerClient(f"{server.url}/{ACCOUNT}", "demo-customer", KEY)
+
+    folder, site = "deepomatic/production/", "5d0c0be2-6f4e-4f0a-9c2e-2f6d1b7f3a10"
+    with AbfsServer(tmp_path / "abfs", keeps=True) as server:
+        server.create_bucket("demo-customer")
+        with client(server) as container:
+            for name in (f"{folder}{site}/data/x.json", f"{folder}{site}/inputs/a.png", "elsewhere/y.json"):
+                container.upload_blob(name, b"1\n")
+            container.get_blob_client(f"{folder}{site}/data/unfinished").stage_block("MDAwMA==", b"1")
+    ports = {"gcs": 1, "s3": 1, "sftp": 1, "smtp": 1, "postgres": 1, "abfs": server.port}
+    (tmp_path / "ports.json").write_text(json.dumps(ports))
+    (part,) = (part for part in "\n".join(show_files(tmp_path)).split("\ndemo-") if part.startswith("states-abfs:"))
+    assert f"BlobEndpoint=http://127.0.0.1:{server.port}/{ACCOUNT};' -o table" in part
+    assert part.rstrip().splitlines()[3:] == [f"    {site}/data/x.json", f"    {site}/inputs/: 1 images"]
+    with AbfsServer(tmp_path / "abfs", server.port, keeps=True) as server, client(server) as container:
+        assert container.download_blob("elsewhere/y.json").readall() == b"1\n"
 
 
 def test_a_port_is_kept_where_it_is_free() -> None:
@@ -63,11 +86,12 @@ def test_every_customer_has_a_place_to_look_at(tmp_path: Path) -> None:
     mail.set_content(body, cte="quoted-printable")
     (tmp_path / "mail" / "1.eml").write_bytes(bytes(mail))
     text = "\n".join(show_files(tmp_path))
-    names = ("demo-link-email", "demo-states-s3", "demo-timeline-gs", "demo-timeline-sftp")
+    names = ("demo-link-email", "demo-states-abfs", "demo-states-s3", "demo-timeline-gs", "demo-timeline-sftp")
     parts = dict(zip(names, text.split("\ndemo-")[1:], strict=True))
     for name in ("demo-timeline-gs", "demo-timeline-sftp"):
         assert f"    {site}/data/work-orders-timeline/x.json" in parts[name]
         assert f"    {site}/inputs/: 2 images" in parts[name]
+    assert "not delivered to: there is no azurite-blob on this machine" in parts["demo-states-abfs"]
     assert "nothing yet" in parts["demo-states-s3"]
     assert "s3 ls --recursive s3://demo-customer/" in parts["demo-states-s3"]
     assert f"{tmp_path}/mail/*.eml, 1 mail;" in parts["demo-link-email"]

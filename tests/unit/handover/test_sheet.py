@@ -274,6 +274,15 @@ def test_many_sites_are_all_named_and_the_layout_is_short(settings: PlatformSett
     assert text.count("  and 37 more, alike") == 1
 
 
+def test_a_firewall_of_azure_has_an_option_for_each_kind_of_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_EXPORT_NETWORK__EGRESS", '["203.0.113.7", "2001:db8::/64"]')
+    text = markdown(sheet("cloud-storage-abfs", load_platform()))
+    assert re.findall(r"network-rule add .* (--ip.*)", text) == [
+        "--ip-address 203.0.113.7",
+        "--ipv6-address 2001:db8::/64",
+    ]
+
+
 def test_sites_have_their_names(settings: PlatformSettings) -> None:
     text = of(sftp().model_copy(update={"site_id": export(site_id={"Lyon *Sud*": SITE}).site_id}), settings)
     assert f"- `{SITE}` Lyon \\*Sud\\*\n" in text
