@@ -118,7 +118,7 @@ def test_it_says_what_the_page_says(history: History, acme: str, capsys: pytest.
     there = listing(page._overview()[1], Asked(), lambda rows: page._deliveries(history.session, rows))
     (shown_there,) = json.loads(as_json(there["exports"]))
     (shown_here,) = shown(capsys)["exports"]
-    moving = ("lag_seconds", "late_seconds", "reason")
+    moving = ("lag_seconds", "late_seconds", "reason", "audit")
     assert [{k: v for k, v in row.items() if k not in moving} for row in (shown_there, shown_here)] == [
         {k: v for k, v in shown_here.items() if k not in moving}
     ] * 2
