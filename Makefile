@@ -45,10 +45,12 @@ fleet-down: $(STAMP) ## stop what `make fleet` runs; tasks may end first
 fleet-faults: $(STAMP) ## nightly: strike a fleet with every fault while it exports; SEED=, ARGS=--short; takes hours
 	@$(BIN)/python -m tests.fleet.faults $(if $(SEED),--seed $(SEED)) $(ARGS)
 
+# Says where the time went.
+SLOWEST = --durations 25 --durations-min 3
 # Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
 test: $(STAMP) ## run all tests
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not e2e"
-	@$(BIN)/python -m pytest -n 3 --dist loadfile -m e2e
+	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not e2e" $(SLOWEST)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile -m e2e $(SLOWEST)
 
 kills: $(STAMP) ## run the nightly proof: 200 kills of a delivery on every connector
 	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py

@@ -45,8 +45,8 @@ def audited(db: Session, customers: Path, **conf: Any) -> dict[str, Any]:
     return {row.key: row.value for row in found}
 
 
-def files(target: Path) -> dict[Path, bytes]:
-    return {path: path.read_bytes() for path in target.rglob("*") if path.is_file()}
+def files(*targets: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for target in targets for path in target.rglob("*") if path.is_file()}
 
 
 def put(path: Path, data: bytes) -> None:
@@ -80,7 +80,7 @@ def test_damage_is_found_and_the_windows_are_run_again(
 ) -> None:
     monkeypatch.setenv("DATA_EXPORT_ALERTS__EMAILS", '["ops@platform.example"]')
     made = {name: delivered(customers, name, **keys) for name, keys in PACKED.items()}
-    before = files(customers.parent)
+    before = files(*made.values())
     for clean in audited(db, customers, full=True).values():
         assert (clean.get("error"), clean["damaged"], clean["findings"], clean["repairs"]) == (None, 0, [], 0)
         assert clean["objects"] == clean["read"] == 5  # two data files, two receipts, a manifest
@@ -104,7 +104,7 @@ def test_damage_is_found_and_the_windows_are_run_again(
 
     for name in made:
         run_export(customers / f"{name}.yaml", DAY)
-    after = files(customers.parent)
+    after = files(*made.values())
     kept = [path for path in before if {"data", "inputs"} & {*path.parts}]
     assert {path: after[path] for path in kept} == {path: before[path] for path in kept}
 

@@ -65,12 +65,17 @@ def test_a_year_of_windows_has_no_gap_and_no_overlap(interval: str, timezone: st
 
 
 @pytest.mark.parametrize("timezone", ["Europe/Paris", "America/New_York"])
-def test_a_year_of_hours_has_every_hour_once(timezone: str) -> None:
+@pytest.mark.parametrize(
+    ("first", "last"),
+    [("2025-03-01", "2025-04-05"), ("2025-10-20", "2025-11-10"), ("2025-12-20", "2026-01-10")],
+    ids=["spring", "autumn", "new year"],
+)
+def test_every_hour_around_the_changes_of_clocks_is_there_once(timezone: str, first: str, last: str) -> None:
     zone = ZoneInfo(timezone)
-    start, end = (datetime(year, 1, 1, tzinfo=zone) for year in (2025, 2026))
+    start, end = (datetime.fromisoformat(day).replace(tzinfo=zone) for day in (first, last))
     found = windows("hourly", timezone, start, end - timedelta(seconds=1))
     assert_tiles(found)
-    assert len(found) == 365 * 24
+    assert (found[0].start, found[-1].end) == (start, end)
     assert {window.length for window in found} == {timedelta(hours=1)}
 
 
