@@ -50,7 +50,7 @@ def remove_abandoned(root: Path) -> int:
             if entry.name.startswith(PREFIXES) and entry.is_dir(follow_symlinks=False):
                 removed += _removed(entry.path)
     if removed:
-        _log.info("removed %d scratch folders that killed tasks left in %s", removed, root)
+        _log.info("scratch folders of killed tasks removed from %s: %d", root, removed)
     return removed
 
 

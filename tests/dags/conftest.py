@@ -6,6 +6,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import psutil
+import psycopg
 import pytest
 import structlog
 from airflow.sdk.execution_time.supervisor import (
@@ -47,22 +48,34 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpServ
         yield server
 
 
+@pytest.fixture(scope="session")
+def _filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresServer, DemoData]]:
+    """A server with the demo's source in the database `filled`, of which each test gets a copy."""
+    data = build()
+    with PostgresServer(tmp_path_factory.mktemp("source"), durable=False) as server:
+        fill_source(server.create_database("filled"), data, "reader", "secret")
+        yield server, data
+
+
 @pytest.fixture
-def installation(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def installation(
+    tmp_path: Path, _filled: tuple[PostgresServer, DemoData], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Path]:
     """A real source and image store, staging and targets in local folders."""
-    data: DemoData = build()
+    server, data = _filled
     for name, content in stored_images(data):
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
-    with PostgresServer(tmp_path / "source", durable=False) as server:
-        server.create_database("source")
-        fill_source(server.dsn("source"), data, "reader", "secret")
+    source = f"source_{uuid4().hex}"
+    with psycopg.connect(server.dsn(), autocommit=True) as connection:
+        connection.execute(f"CREATE DATABASE {source} TEMPLATE filled")
         for name, value in {
-            "AIRFLOW_CONN_EXPORT_SOURCE": server.dsn("source"),
+            "AIRFLOW_CONN_EXPORT_SOURCE": server.dsn(source),
             "DATA_EXPORT_SOURCE__IMAGES_URI": f"file://{tmp_path}/images/{{site_id}}/{{input_id}}{{file_extension}}",
             "DATA_EXPORT_STAGING__URI": f"file://{tmp_path}/staging/",
             "DATA_EXPORT_TARGETS__ALLOW_LOCAL": "true",
         }.items():
             monkeypatch.setenv(name, value)
         yield tmp_path
+        connection.execute(f"DROP DATABASE {source} WITH (FORCE)")

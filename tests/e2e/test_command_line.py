@@ -22,9 +22,11 @@ NAME = "demo-states-s3"
 
 
 def command(session: Session, *arguments: str) -> subprocess.CompletedProcess[str]:
+    scratch = session.airflow.home / "scratch"  # a command removes, and reports, what killed tests left in the machine's
+    scratch.mkdir(exist_ok=True)
     return subprocess.run(
         [sys.executable, "-m", "data_export_airflow", *arguments],
-        env=session.airflow.environment,
+        env=session.airflow.environment | {"TMPDIR": str(scratch)},
         capture_output=True,
         text=True,
         check=False,

@@ -48,6 +48,8 @@ def test_a_dag_of_ones_own_delivers_and_links_to_what_it_delivered(session: Sess
             "GET", f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/deliver/links", params={"map_index": index}
         )
         address = "https://console.cloud.google.com/storage/browser/_details/demo-customer/own/"
-        assert links["extra_links"] == {"Data export": None, "Delivered file": address + key.replace(":", "%3A")}
+        # The page shows exports of customer files, and no others' files.
+        delivered = address + key.replace(":", "%3A")
+        assert links["extra_links"] == {"Data export": None, "Files": None, "Delivered file": delivered}
     links = api.request("GET", f"/dags/{DAG_ID}/dagRuns/{run}/taskInstances/prepare/links")
-    assert links["extra_links"] == {"Data export": None}  # the page shows exports of customer files
+    assert links["extra_links"] == {"Data export": None}

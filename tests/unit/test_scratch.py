@@ -80,5 +80,5 @@ def test_what_is_removed_is_logged_and_alarms_nobody(tmpdir: Path, caplog: pytes
     made.mkdir()
     made_old(made)
     assert remove_abandoned(tmpdir) == 1
-    words = f"removed 1 scratch folders that killed tasks left in {tmpdir}"
+    words = f"scratch folders of killed tasks removed from {tmpdir}: 1"
     assert caplog.record_tuples == [("data_export.scratch", logging.INFO, words)]
