@@ -22,7 +22,7 @@ NAME = "demo-states-s3"
 
 
 def command(session: Session, *arguments: str) -> subprocess.CompletedProcess[str]:
-    scratch = session.airflow.home / "scratch"  # a command removes, and reports, what killed tests left in the machine's
+    scratch = session.airflow.home / "scratch"  # commands report what they remove from the machine's own
     scratch.mkdir(exist_ok=True)
     return subprocess.run(
         [sys.executable, "-m", "data_export_airflow", *arguments],
