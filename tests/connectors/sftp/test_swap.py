@@ -215,7 +215,7 @@ async def test_what_else_is_listed_does_not_keep_the_name_from_a_file(
         yield asyncssh.SFTPName(aside.name.encode(), attrs=asyncssh.SFTPAttrs(mtime=1))
         for number in range(200):
             yield asyncssh.SFTPName(f"{number}.json".encode(), attrs=asyncssh.SFTPAttrs(mtime=1))
-        await asyncio.sleep(60)
+        await asyncio.sleep(5)
 
     aside = server.root / aside_path(f"target/{DATA_KEY}")
     place.rename(aside)
