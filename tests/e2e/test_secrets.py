@@ -220,5 +220,5 @@ def reason_after_clear(user: AirflowApi, path: str, step: str) -> str:
         found = [each for each in user.task_instances(dag, run) if each["task_id"] == step]
         return found if {each["state"] for each in found} == {"failed"} else []
 
-    (instance, *_) = wait_for(f"{step} fails", ended, 120, pause=1)
+    (instance, *_) = wait_for(f"{step} fails", ended, 300, pause=1)
     return user.reason(instance)
