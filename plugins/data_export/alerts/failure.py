@@ -61,49 +61,47 @@ def failure_alert(failure: Failure) -> Alert:
 
 def maintenance_failure_alert(failure: Failure) -> Alert:
     """Says that left-overs are not removed; its `export` is its DAG."""
-    return Alert(
-        occasion="failure",
-        exports=(failure.export,),
-        cause=cause_of("failure", failure.error, failure.message),
-        subject=f"The maintenance of the data exports failed: {failure.error}",
-        lead=f"The DAG {failure.dag_id} has failed: what killed runs left, and old logs, stay until it succeeds. The "
-        "exports themselves go on.",
-        facts=(("DAG", failure.dag_id), ("Task", failure.task), ("Reason", f"{failure.error}: {failure.message}")),
+    return _service_alert(
+        failure,
+        what="The maintenance of the data exports",
+        consequence="what killed runs left, and old logs, stay until it succeeds",
         fix="Correct what the reason says, or switch the step off in `maintenance` of platform.yaml. Nothing is to be "
         "run again: the next run removes what this one left.",
-        link=failure.link,
-        guide=failure.guide,
     )
 
 
 def audit_failure_alert(failure: Failure) -> Alert:
     """Says that nobody looks whether delivered files are still there; its `export` is its DAG."""
-    return Alert(
-        occasion="failure",
-        exports=(failure.export,),
-        cause=cause_of("failure", failure.error, failure.message),
-        subject=f"The audit of the data exports failed: {failure.error}",
-        lead=f"The DAG {failure.dag_id} has failed: files that are gone from targets, or damaged there, may not be "
-        "found until it succeeds. The exports themselves go on.",
-        facts=(("DAG", failure.dag_id), ("Task", failure.task), ("Reason", f"{failure.error}: {failure.message}")),
+    return _service_alert(
+        failure,
+        what="The audit of the data exports",
+        consequence="files that are gone from targets, or damaged there, may not be found until it succeeds",
         fix="Correct what the reason says, and clear the task or wait for the next audit, which looks at the same.",
-        link=failure.link,
-        guide=failure.guide,
     )
 
 
 def watch_failure_alert(failure: Failure) -> Alert:
     """Says that nobody looks for late windows, since the watch itself has failed; its `export` is its DAG."""
+    return _service_alert(
+        failure,
+        what="The watch for late data exports",
+        consequence="until it succeeds again, nobody is alerted about windows that are late and of customer files that "
+        "are broken",
+        fix="Correct what the reason says, such as staging, the customers folder or platform.yaml, or read the end of "
+        "the task's log. Nothing is to be run again: the next look finds what this one missed.",
+    )
+
+
+def _service_alert(failure: Failure, what: str, consequence: str, fix: str) -> Alert:
+    """About a DAG of the service itself, which no customer waits for."""
     return Alert(
         occasion="failure",
         exports=(failure.export,),
         cause=cause_of("failure", failure.error, failure.message),
-        subject=f"The watch for late data exports failed: {failure.error}",
-        lead=f"The DAG {failure.dag_id} has failed: until it succeeds again, nobody is alerted about windows that are "
-        "late and of customer files that are broken. The exports themselves go on.",
+        subject=f"{what} failed: {failure.error}",
+        lead=f"The DAG {failure.dag_id} has failed: {consequence}. The exports themselves go on.",
         facts=(("DAG", failure.dag_id), ("Task", failure.task), ("Reason", f"{failure.error}: {failure.message}")),
-        fix="Correct what the reason says, such as staging, the customers folder or platform.yaml, or read the end of "
-        "the task's log. Nothing is to be run again: the next look finds what this one missed.",
+        fix=fix,
         link=failure.link,
         guide=failure.guide,
     )
