@@ -94,7 +94,8 @@ async def test_pauses_between_tries_grow_and_vary(world, monkeypatch):
 
     async def record(seconds: float) -> None:
         if asyncio.get_running_loop() is not here:  # a server of other tests, in its thread
-            return await sleep(seconds)
+            await sleep(seconds)
+            return
         if seconds:
             pauses.append(seconds)
         await sleep(60 if seconds == 999 else 0)
