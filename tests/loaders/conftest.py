@@ -28,8 +28,8 @@ sys.path.insert(0, str(LOADERS / "python"))  # as for a customer who runs the fi
 __all__ = ["database", "server"]
 
 sys.setrecursionlimit(10_000)  # for what this file parses with Python's json
-#: How systems without `:` in file names spell it, and browsers.
-COLONS = (":", "-", "_", ".", "%3A", "\uff1a", "\uf03a")
+#: How systems without `:` in file names spell it, browsers, and gcloud on Windows.
+COLONS = (":", "-", "_", ".", "%3A", "\uff1a", "\uf03a", "$1")
 KINDS = ("json", "json.gz", "json.zst", "parquet")
 REPLACED, REVISED, UPDATED, LATE, DELETED = (UUID(int=number) for number in range(1, 6))
 DEEP = '{"a": ' * 1_500 + "1" + "}" * 1_500
