@@ -68,7 +68,8 @@ def _handover(uri: str, own: Mapping[str, Any]) -> Handover:
         (OPENS, *STEPS),
         Path(__file__).parent / "templates" / "handover.md",
         {"container": container, "account": account},
-        fetch="mkdir -p {folder}\n"  # az wants it there, and gives up at a file that is there
+        # az wants the folder to be there, and gives up at a file that is.
+        fetch="mkdir -p {folder} && "
         f"az storage blob download-batch --account-name {account} --source {container} --pattern {pattern} "
         "--destination {folder} --overwrite --auth-mode login",
         placeholder="OUR_APPLICATION_ID",
