@@ -87,6 +87,12 @@ def test_files_are_fetched_by_sftp_alone(changes: dict[str, object], command: st
     assert shlex.split(line) == ["lftp", "-c", command.format(left_out)]
 
 
+def test_a_copy_from_s3_sees_a_corrected_file_of_the_same_size(settings: PlatformSettings) -> None:
+    text = markdown(sheet("cloud-storage-s3", settings, "duckdb"))
+    (line,) = (line for line in text.splitlines() if line.startswith("aws s3 sync"))
+    assert line.endswith(" --exact-timestamps")
+
+
 def test_a_copy_from_azure_can_be_repeated(settings: PlatformSettings) -> None:
     """`az` wants the folder to be there, and otherwise gives up at the first file that is."""
     text = markdown(sheet("cloud-storage-abfs", settings, "duckdb"))
