@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -187,6 +188,18 @@ def _write(source: Path, target: Path, kind: str) -> None:
         assert file is not None
         rows = [nested(parse(line)) for line in lines(file)]
         pq.write_table(pa.Table.from_pylist(rows, RECORD), target, compression="zstd")
+
+
+def two_formats(folder: Path, late: str) -> None:
+    """One window, plain and packed; the name of its one work order is the ending of its file."""
+    for number, kind in enumerate(sorted(("json", "json.gz"), key=late.__eq__)):
+        record = {"id": str(UUID(int=1)), "name": kind, "site_id": str(PARIS), "work_items": []}
+        empty = dict.fromkeys(("create_date", "update_date", "metadata", "progress_score"))
+        text = json.dumps(record | empty).encode() + b"\n"
+        path = folder / f"{PARIS}/data/{TIMELINE}/2025-03-16_00:00:00_2025-03-17_00:00:00.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(text) if kind == "json.gz" else text)
+        os.utime(path, (number, number))
 
 
 @pytest.fixture

@@ -65,9 +65,14 @@ def data_file(path: Path) -> DataFile | None:
 
 
 def data_files(root: Path) -> list[DataFile]:
-    """All data files below a folder, in the order of their windows and revisions."""
-    found = (data_file(path) for path in root.rglob("*") if path.is_file())
-    return sorted((file for file in found if file), key=lambda file: (*file.order, file.path))
+    """All data files below a folder, in the order of their windows and revisions.
+
+    Of a window that is there in several formats, since the format was changed, the file that was written last.
+    """
+    found = [file for path in root.rglob("*") if path.is_file() and (file := data_file(path))]
+    found.sort(key=lambda file: (file.path.stat().st_mtime_ns, file.path))
+    last = {str(file.path).removesuffix(file.kind): file for file in found}
+    return sorted(last.values(), key=lambda file: (*file.order, file.path))
 
 
 def new_files(root: Path, loaded: set[tuple[str, str]]) -> list[tuple[DataFile, tuple[str, str]]]:
