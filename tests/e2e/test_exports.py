@@ -34,7 +34,6 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 DAYS = (datetime(2025, 3, 18, tzinfo=UTC), datetime(2025, 3, 19, tzinfo=UTC))
 GS, S3, SFTP, ABFS = "demo-timeline-gs", "demo-states-s3", "demo-timeline-sftp", "demo-states-abfs"
-NEEDS_AZURITE = pytest.mark.skipif(ABFS not in NAMES, reason="no azurite-blob on this machine: npm install -g azurite")
 RUNS = len(NAMES) * len(DAYS) + 1
 
 
