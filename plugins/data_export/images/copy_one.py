@@ -91,9 +91,7 @@ class Settler:
             raise
 
     async def _settle(self, image: ListedImage) -> Settled:
-        there = None
-        if not self._seen.lacks(image) or (here := await self._glance(image.source_key)) is None:
-            here, there = await self.look(image)
+        here, there = await self._sides(image)
         if here is not None and here.encoding is not None:
             return await self._settle_unpacked(image, here, there)
         if there is not None and (here is None or await self._is_same(here, there)):
@@ -131,6 +129,17 @@ class Settler:
                 return await self._replace_by(image, content)
             await self._destination.create(image.key, replace(content, sent=partial(self._sent, image.key)))
             return Settled("copied", content.size)
+
+    async def _sides(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
+        """What source and target hold, as far as listings leave it open."""
+        if not self._rules.read_back and (listed := self._seen.listed(image)):
+            here = await self._source.stat(image.source_key)
+            if here is not None and here.encoding is None and listed.digests.matches(here.digests):
+                return here, listed
+            return here, await self._destination.stat(image.key)
+        if self._seen.lacks(image) and (here := await self._glance(image.source_key)) is not None:
+            return here, None
+        return await self.look(image)
 
     async def look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
         """What source and target hold, asked at once: it halves the time of recognising what is there."""

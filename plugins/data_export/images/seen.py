@@ -1,10 +1,11 @@
 """What a listing of each side shows, so that not every image is looked for by itself."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, cast
 
+from data_export.content import Digests
 from data_export.delivery.base import Destination, Store, StoredObject, WithFolderListing
 from data_export.errors import DataExportError
 from data_export.images.listing import ListedImage
@@ -42,14 +43,18 @@ class Seen:
                 self._is_whole = await _take(destination.files_in(image.key.rpartition("/")[0]), most, self._found)
         self._source_folder = image.source_key.removesuffix(image.name)
         if self._there and self._source_folder != image.source_key and hasattr(source, "list"):
-            listing = cast("Store", source).list(self._source_folder)
             with suppress(DataExportError, TimeoutError):
                 async with asyncio.timeout(_LONGEST_SECONDS):
-                    await _take(listing, most, self._compare)
+                    await _take(_pages(cast("Store", source), self._source_folder), most, self._compare)
 
     def is_same(self, image: ListedImage) -> bool:
         """Whether both sides were seen to hold the same."""
         return self._there.get(image.name, image) is None and image.source_key == self._source_folder + image.name
+
+    def listed(self, image: ListedImage) -> StoredObject | None:
+        """The target's file, where a look at the source, or at both, says more than the listings did."""
+        there = self._there.get(image.name)
+        return there if there and _may_prove(there) else None
 
     def lacks(self, image: ListedImage) -> bool:
         """Whether the target was seen not to hold the image."""
@@ -59,17 +64,37 @@ class Seen:
         """From now on only a look says what is not there."""
         self._is_whole = False
 
-    def _found(self, page: Iterable[StoredObject]) -> int:
+    def _found(self, page: Sequence[StoredObject]) -> int:
         before = len(self._there)
         self._there.update((stored.key.rpartition("/")[2], stored) for stored in page)
         return len(self._there) - before
 
-    def _compare(self, here: StoredObject) -> int:
-        name = here.key.removeprefix(self._source_folder)
-        there = self._there.get(name)
-        if there is not None and there.digests.matches(here.digests) is None and not is_older(there, here):
-            self._there[name] = None
-        return 1
+    def _compare(self, page: Sequence[StoredObject]) -> int:
+        for here in page:
+            name = here.key.removeprefix(self._source_folder)
+            there = self._there.get(name)
+            if there is None or here.encoding is not None:
+                continue
+            same = there.digests.matches(here.digests)
+            if same or (same is None and not (_may_prove(there) or is_older(there, here))):
+                self._there[name] = None
+        return len(page)
+
+
+def _may_prove(there: StoredObject) -> bool:
+    """Whether more than size and time says what is there."""
+    return there.partial or there.digests != Digests(there.digests.size)
+
+
+async def _pages(store: Store, start: str) -> AsyncIterator[Sequence[StoredObject]]:
+    if isinstance(store, WithFolderListing) and start.endswith("/"):
+        async with aclosing(cast("Any", store.files_in(start[:-1]))) as pages:
+            async for page in pages:
+                yield page
+        return
+    async with aclosing(cast("Any", store.list(start))) as found:
+        async for one in found:
+            yield (one,)
 
 
 async def _take(listing: AsyncIterator[Any], most: int, take: Callable[[Any], int]) -> bool:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit, urlunsplit
 
+from data_export.delivery.abfs.write import BODY_AT_ONCE
 from data_export.delivery.base import attachment, check_lifetime, hours
 from data_export.delivery.retry import Patience
 from data_export.delivery.threads import run_blocking
@@ -119,9 +120,10 @@ def access_of(
 
 
 def _as_file(request: Any) -> None:
-    """aiohttp sends a file piece by piece, but bytes in one go that holds up the event loop."""
-    if isinstance(request.http_request.data, bytes):
-        request.http_request.data = io.BytesIO(request.http_request.data)
+    """aiohttp sends a file piece by piece, but bytes in one go, which holds up the event loop where they are many."""
+    body = request.http_request.data
+    if isinstance(body, bytes) and len(body) > BODY_AT_ONCE:
+        request.http_request.data = io.BytesIO(body)
 
 
 def _of_account(url: str, connected: str | None, account: str) -> str:
