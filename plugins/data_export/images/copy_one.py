@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
@@ -20,7 +21,7 @@ from data_export.errors import (
     TargetNotFound,
     VerificationFailed,
 )
-from data_export.images.fetch import Fetcher
+from data_export.images.fetch import Fetcher, proof_of
 from data_export.images.listing import ListedImage
 from data_export.images.seen import Seen, is_older
 
@@ -133,13 +134,23 @@ class Settler:
     async def _sides(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
         """What source and target hold, as far as listings leave it open."""
         if not self._rules.read_back and (listed := self._seen.listed(image)):
-            here = await self._source.stat(image.source_key)
+            here = await self._to_compare(image, listed)
             if here is not None and here.encoding is None and listed.digests.matches(here.digests):
                 return here, listed
-            return here, await self._destination.stat(image.key)
-        if self._seen.lacks(image) and (here := await self._glance(image.source_key)) is not None:
+            if not isinstance(self._source, WithGlance):
+                return here, await self._destination.stat(image.key)
+        elif self._seen.lacks(image) and (here := await self._glance(image.source_key)) is not None:
             return here, None
         return await self.look(image)
+
+    async def _to_compare(self, image: ListedImage, listed: StoredObject) -> StoredObject | None:
+        """The source's image; where it must be read for its digests, with those only that were listed."""
+        here = await self._glance(image.source_key)
+        if here is None or not isinstance(self._source, WithGlance) or here.digests.size != listed.digests.size:
+            return here
+        with suppress(TargetNotFound):  # it has just gone
+            return replace(here, digests=await _digests(self._source, here, **proof_of(listed)))
+        return None
 
     async def look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
         """What source and target hold, asked at once: it halves the time of recognising what is there."""
@@ -206,8 +217,8 @@ class Settler:
         return Settled("copied", content.size)
 
 
-async def _digests(store: Destination, stored: StoredObject) -> Digests:
-    hasher = Hasher(md5=True)
+async def _digests(store: Destination, stored: StoredObject, *, md5: bool = True, sha256: bool = True) -> Digests:
+    hasher = Hasher(md5=md5, sha256=sha256)
     async for chunk in store.read(stored.key):
         hasher.update(chunk)
     return hasher.digests()

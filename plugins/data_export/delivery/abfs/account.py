@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
 from data_export.delivery.abfs.write import BODY_AT_ONCE
 from data_export.delivery.base import attachment, check_lifetime, hours
@@ -106,8 +107,13 @@ def access_of(
                 f"Airflow connection {conn_id!r} is for storage account {hooked.account_name!r}, but {uri} names "
                 f"{account!r}: set conn_id to a connection with this account's key or SAS token, or correct the address"
             )
-    passed = {name: extra[name] for name in _PASSED_ON if name in extra}
-    transport = AioHttpTransport(connection_timeout=patience.connect, read_timeout=patience.answer, **passed)
+    passed = {"proxies": _proxies_to(url)} | {name: extra[name] for name in _PASSED_ON if name in extra}
+    transport = AioHttpTransport(
+        connection_timeout=patience.connect,
+        read_timeout=patience.answer,
+        use_env_settings=False,  # else aiohttp has a thread read ~/.netrc for each request, and sends what it finds
+        **passed,
+    )
     service = BlobServiceClient(
         url,
         given,
@@ -117,6 +123,12 @@ def access_of(
         **passed,
     )
     return Access(service, transport, account, key, delegates)
+
+
+def _proxies_to(url: str) -> dict[str, str]:
+    """What the environment names as proxies, unless the account is to be reached without."""
+    host = urlsplit(url).hostname or ""
+    return {} if proxy_bypass(host) else {scheme: proxy for scheme, proxy in getproxies().items() if scheme != "no"}
 
 
 def _as_file(request: Any) -> None:

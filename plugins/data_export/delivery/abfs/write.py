@@ -33,7 +33,7 @@ async def whole(content: Content, where: str) -> tuple[bytes, Digests]:
     """
 
     known = content.digests
-    in_memory = isinstance(content.source, bytes) and known.crc32c is not None and known.sha256 is not None
+    in_memory = isinstance(content.source, bytes) and known.crc32c is not None
 
     def read(stop: Any) -> tuple[bytes, Digests]:
         data = b"".join(chunks_until(stop, content))
