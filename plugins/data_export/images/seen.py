@@ -66,7 +66,7 @@ class Seen:
 
     def _found(self, page: Sequence[StoredObject]) -> int:
         before = len(self._there)
-        self._there.update((stored.key.rpartition("/")[2], stored) for stored in page)
+        self._there.update((one.key, one) for one in map(_small, page))
         return len(self._there) - before
 
     def _compare(self, page: Sequence[StoredObject]) -> int:
@@ -79,6 +79,14 @@ class Seen:
             if same or (same is None and not (_may_prove(there) or is_older(there, here))):
                 self._there[name] = None
         return len(page)
+
+
+def _small(stored: StoredObject) -> StoredObject:
+    """With its name in place of its key, and with no more digests than it takes to compare: there may be many."""
+    digests = stored.digests
+    if digests.crc32c or digests.md5:
+        digests = Digests(digests.size, md5=digests.md5, crc32c=digests.crc32c)
+    return StoredObject(stored.key.rpartition("/")[2], digests, stored.modified, partial=stored.partial)
 
 
 def _may_prove(there: StoredObject) -> bool:
