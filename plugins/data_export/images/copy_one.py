@@ -65,6 +65,7 @@ class Settler:
         sent: Callable[[str, int], None],
     ) -> None:
         self._source = source
+        self._must_read = isinstance(source, WithGlance)
         self._glance = source.glance if isinstance(source, WithGlance) else source.stat
         self._destination = destination
         self._fetcher = fetcher
@@ -137,7 +138,7 @@ class Settler:
             here = await self._to_compare(image, listed)
             if here is not None and here.encoding is None and listed.digests.matches(here.digests):
                 return here, listed
-            if not isinstance(self._source, WithGlance):
+            if not self._must_read:
                 return here, await self._destination.stat(image.key)
         elif self._seen.lacks(image) and (here := await self._glance(image.source_key)) is not None:
             return here, None
@@ -146,7 +147,7 @@ class Settler:
     async def _to_compare(self, image: ListedImage, listed: StoredObject) -> StoredObject | None:
         """The source's image; where it must be read for its digests, with those only that were listed."""
         here = await self._glance(image.source_key)
-        if here is None or not isinstance(self._source, WithGlance) or here.digests.size != listed.digests.size:
+        if here is None or not self._must_read or here.digests.size != listed.digests.size:
             return here
         with suppress(TargetNotFound):  # it has just gone
             return replace(here, digests=await _digests(self._source, here, **proof_of(listed)))
