@@ -18,7 +18,7 @@ class StoredObject:
     """What a server says of one object: its name below the root, and the digests it confirms.
 
     `encoding` is how its stored bytes are compressed (`gzip`), where the store says so: `read` gives them as they are.
-    `partial` is what a listing says where only a look knows the digests.
+    `partial` is what a listing says where a look says more, of digests or encoding.
     """
 
     key: str

@@ -140,8 +140,10 @@ class Settler:
                 return here, listed
             if not self._must_read:
                 return here, await self._destination.stat(image.key)
-        elif self._seen.lacks(image) and (here := await self._glance(image.source_key)) is not None:
-            return here, None
+        elif self._seen.lacks(image):
+            here = self._seen.held(image) or await self._glance(image.source_key)
+            if here is not None:
+                return here, None
         return await self.look(image)
 
     async def _to_compare(self, image: ListedImage, listed: StoredObject) -> StoredObject | None:

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, suppress
+from dataclasses import replace
 from typing import Any, cast
 
 from data_export.content import Digests
@@ -11,7 +12,7 @@ from data_export.errors import DataExportError
 from data_export.images.listing import ListedImage
 
 # A page of 100 names costs the server and us about as much as ten looks; a folder may hold years of images that this
-# list does not name. At most about 20 MiB of names are held.
+# list does not name. At most about 22 MiB of names are held of each side.
 _NAMES_FOR_AN_IMAGE = 10
 _MOST_NAMES = 50_000
 _LONGEST_SECONDS = 30.0
@@ -27,11 +28,13 @@ class Seen:
     def __init__(self) -> None:
         #: By the image's name: the target's file, or None once the source was seen to hold the same.
         self._there: dict[str, StoredObject | None] = {}
+        #: What the source's listing says in full of images that the target lacks.
+        self._here: dict[str, StoredObject] = {}
         self._is_whole = False
         self._source_folder = ""
 
     async def look(self, source: Destination, destination: Destination, image: ListedImage, total: int) -> None:
-        """Lists the target's folder of `image`, and the source's where any is there.
+        """Lists the target's folder of `image`, and the source's where it may spare a look.
 
         What cannot be listed is looked at one by one, so that errors are raised where they concern an image.
         """
@@ -42,7 +45,8 @@ class Seen:
             async with asyncio.timeout(_LONGEST_SECONDS):
                 self._is_whole = await _take(destination.files_in(image.key.rpartition("/")[0]), most, self._found)
         self._source_folder = image.source_key.removesuffix(image.name)
-        if self._there and self._source_folder != image.source_key and hasattr(source, "list"):
+        spares = self._there or (self._is_whole and isinstance(source, WithFolderListing))
+        if spares and self._source_folder != image.source_key and hasattr(source, "list"):
             with suppress(DataExportError, TimeoutError):
                 async with asyncio.timeout(_LONGEST_SECONDS):
                     await _take(_pages(cast("Store", source), self._source_folder), most, self._compare)
@@ -60,9 +64,15 @@ class Seen:
         """Whether the target was seen not to hold the image."""
         return self._is_whole and image.name not in self._there
 
+    def held(self, image: ListedImage) -> StoredObject | None:
+        """What the source was seen to hold of an image that the target lacks."""
+        here = self._here.get(image.name)
+        return here and replace(here, key=image.source_key)
+
     def distrust(self) -> None:
-        """From now on only a look says what is not there."""
+        """From now on only a look says what is not there, and what is at the source."""
         self._is_whole = False
+        self._here.clear()
 
     def _found(self, page: Sequence[StoredObject]) -> int:
         before = len(self._there)
@@ -73,6 +83,8 @@ class Seen:
         for here in page:
             name = here.key.removeprefix(self._source_folder)
             there = self._there.get(name)
+            if name not in self._there and self._is_whole and _is_plain(here):
+                self._here[name] = _small(here)
             if there is None or here.encoding is not None:
                 continue
             same = there.digests.matches(here.digests)
@@ -87,6 +99,11 @@ def _small(stored: StoredObject) -> StoredObject:
     if digests.crc32c or digests.md5:
         digests = Digests(digests.size, md5=digests.md5, crc32c=digests.crc32c)
     return StoredObject(stored.key.rpartition("/")[2], digests, stored.modified, partial=stored.partial)
+
+
+def _is_plain(here: StoredObject) -> bool:
+    """Whether a look would say no more, and the bytes are the image's own."""
+    return not here.partial and here.encoding is None and here.digests != Digests(here.digests.size)
 
 
 def _may_prove(there: StoredObject) -> bool:

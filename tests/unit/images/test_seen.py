@@ -4,6 +4,7 @@ import tracemalloc
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -13,6 +14,7 @@ from data_export.delivery.base import StoredObject
 from data_export.errors import AccessDenied, DataExportError
 from data_export.images.listing import ListedImage
 from data_export.images.seen import Seen
+from tests.unit.images.world import World, input_id
 from tests.unit.memory_store import MemoryStore
 
 IMAGE = ListedImage("site/a.png", "s/inputs/a.png")
@@ -96,3 +98,11 @@ async def test_a_folder_of_200_000_names_is_listed_no_further_than_memory_allows
     tracemalloc.stop()
     assert (target.shown, most < 25 << 20) == (51, True), most
     assert not seen.lacks(IMAGE)
+
+
+async def test_an_image_that_was_replaced_since_it_was_listed_is_copied_as_it_is(tmp_path: Path) -> None:
+    world = World(tmp_path, Lists([]), Lists([]))
+    old = [StoredObject(f"{input_id(n)}.png", replace(THERE, size=(n + 1) * len(b"%d " % n))) for n in range(40)]
+    world.source.pages = [old]
+    assert (await world.copy()).copied == 40
+    assert world.target.objects == world.expected
