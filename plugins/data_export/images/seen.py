@@ -66,7 +66,7 @@ class Seen:
 
     def held(self, image: ListedImage) -> StoredObject | None:
         """What the source was seen to hold of an image that the target lacks."""
-        here = self._here.get(image.name)
+        here = self._here.get(image.name) if image.source_key == self._source_folder + image.name else None
         return here and replace(here, key=image.source_key)
 
     def distrust(self) -> None:

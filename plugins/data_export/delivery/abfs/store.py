@@ -77,7 +77,10 @@ class AbfsStore:
         raise AssertionError("unreachable: the last attempt returns or raises")
 
     async def stat(self, key: str) -> StoredObject | None:
-        blob = self.blob(key)
+        return await self._look(key, self.blob(key))
+
+    async def _look(self, key: str, blob: "BlobClient") -> StoredObject | None:
+        """As `stat`, by a client that there is: to make one costs a fifth of a request."""
         try:
             return stored_object(self.root, await self.ask(self.root.address(key), blob.get_blob_properties))
         except NoSuchObject:
@@ -100,7 +103,7 @@ class AbfsStore:
         blob, where = self.blob(key), self.root.address(key)
 
         async def landed() -> StoredObject | None:
-            found = await self.stat(key)
+            found = await self._look(key, blob)
             return found if found and found.digests.matches(content.digests) else None
 
         if content.size <= PIECE:
@@ -120,13 +123,13 @@ class AbfsStore:
                 return StoredObject(key, digests, answer.get("last_modified"))
 
             return await persist(self.patience, landed, write)
-        if only_new and await self.stat(key) is not None:
+        if only_new and await self._look(key, blob) is not None:
             raise ObjectExists(f"{where}: there is a blob of that name")
         await self._writer.write(blob, where, content, only_new, landed)
-        return await self._confirmed(key, content)
+        return await self._confirmed(key, blob, content)
 
-    async def _confirmed(self, key: str, content: Content) -> StoredObject:
-        found = await self.stat(key)
+    async def _confirmed(self, key: str, blob: "BlobClient", content: Content) -> StoredObject:
+        found = await self._look(key, blob)
         if found is None or not found.digests.matches(content.digests):
             raise VerificationFailed(
                 f"{self.root.address(key)}: {found and found.digests} where {content.digests} was sent"
@@ -184,8 +187,9 @@ class AbfsStore:
 
     async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
         source, blob = cast("AbfsStore", source), self.blob(key)  # `can_copy_from` was asked
+        from_blob = source.blob(source_key)
         where, origin = self.root.address(key), source.root.address(source_key)
-        original = await self.ask(origin, source.blob(source_key).get_blob_properties)
+        original = await self.ask(origin, from_blob.get_blob_properties)
         there, settings = stored_object(source.root, original), original.content_settings
         if there.digests.size > _COPIED_AT_ONCE:
             raise AccessDenied(f"{where}: Azure copies at most {_COPIED_AT_ONCE >> 20} MiB at once")
@@ -193,10 +197,10 @@ class AbfsStore:
             raise AccessDenied(f"{origin} has headers of the platform's own, which Azure would copy along")
         # What is named here takes the place of the source's own metadata, which are not for customers.
         only = to_metadata(there.digests) | {"data_export_size": str(there.digests.size)}
-        link = await source.sign(source_key, timedelta(hours=1), "copy")
+        link = await source._signer.link(from_blob, source.ask, origin, timedelta(hours=1), "copy")
 
         async def landed() -> StoredObject | None:
-            found = await self.stat(key)
+            found = await self._look(key, blob)
             return found if found and found.digests.matches(there.digests) else None
 
         async def copy() -> StoredObject:
@@ -214,7 +218,7 @@ class AbfsStore:
                     match_condition=MatchConditions.IfMissing,
                 ),
             )
-            found = await self.stat(key)
+            found = await self._look(key, blob)
             if found is None or found.digests.matches(there.digests) is False:
                 raise VerificationFailed(f"{where}: {found and found.digests} where {there.digests} was copied")
             return found

@@ -199,7 +199,7 @@ def listed(found: Mapping[str, Any], key: str) -> StoredObject:
     """
     etag = found.get("ETag", "").strip('"')
     md5 = base64.b64encode(bytes.fromhex(etag)).decode() if _MD5.fullmatch(etag) else None
-    return StoredObject(key, Digests(found["Size"], md5=md5), found["LastModified"], partial=True)
+    return StoredObject(key, Digests(found["Size"], md5=md5), found.get("LastModified"), partial=True)
 
 
 async def pages(store: "S3Store", prefix: str, **options: str) -> AsyncIterator[Sequence[Mapping[str, Any]]]:

@@ -163,7 +163,7 @@ class S3Store:
 
     async def files_in(self, folder: str) -> AsyncIterator[Sequence[StoredObject]]:
         async for page in pages(self, f"{folder}/", Delimiter="/"):
-            named = [(self.root.key(found["Key"]), found) for found in page]
+            named = [(self.root.key(found["Key"]), found) for found in page if "Size" in found]
             yield [listed(found, key) for key, found in named if "/" not in key[len(folder) + 1 :]]
 
     async def tidy(self, folders: Sequence[str]) -> int:
