@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import re
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -50,6 +51,8 @@ class Between:
     refuses_lists: bool = False
     after_list: Callable[[], Awaitable[None]] | None = None
     of_prefix: str = ""
+    #: What the server leaves out of its lists, as a regular expression.
+    drops: bytes = b""
     asked: list[str] = field(default_factory=list)
 
     async def __call__(self, request: Exchange, forward: Forward) -> Answer:
@@ -70,6 +73,8 @@ class Between:
             items = said.get("items", [])
             following = {"nextPageToken": str(start + self.page)} if len(items) > start + self.page else {}
             answer.body = json.dumps({"items": items[start : start + self.page], **following}).encode()
+        if self.drops:
+            answer.body = re.sub(self.drops, b"", answer.body)
         if self.after_list and self.of_prefix in request.url.query["prefix"]:
             happens, self.after_list = self.after_list, None
             await happens()
@@ -95,7 +100,7 @@ class Place:
     def __post_init__(self) -> None:
         self.server.create_bucket(self.bucket)
         self.between.page, self.between.refuses_lists = 1000, False
-        self.between.after_list, self.between.of_prefix = None, ""
+        self.between.after_list, self.between.of_prefix, self.between.drops = None, "", b""
 
     def open(self, *, counted: bool = True, folder: str = FOLDER) -> Destination:
         url = self.proxy.url if counted else self.server.url
@@ -232,6 +237,25 @@ async def test_a_listing_that_is_refused_is_no_reason_not_to_copy(place: Place, 
         assert (await copy(images, target)).copied == COUNT
         place.between.refuses_lists = True
         assert (await copy(images, target)).already_there == COUNT
+
+
+@pytest.mark.parametrize(
+    "drops",
+    [
+        pytest.param(rb'<Size>[^<]*</Size>|<Content-Length>[^<]*</Content-Length>|"size": *"\d+",?', id="sizes"),
+        pytest.param(
+            rb'<(ETag|Content-MD5|Metadata)>.*?</\1>|"(md5Hash|crc32c)": *"[^"]+",',
+            id="digests",
+        ),
+        pytest.param(rb"(?s).*", id="everything"),
+    ],
+)
+async def test_a_listing_that_says_less_is_no_reason_to_send_again(place: Place, images: Path, drops: bytes) -> None:
+    async with place.open() as target:
+        assert (await copy(images, target)).copied == COUNT
+        place.between.drops = drops
+        copied = await copy(images, target)
+        assert (copied.copied, copied.already_there) == (0, COUNT)
 
 
 async def test_what_was_written_after_the_listing_is_not_overwritten(place: Place, images: Path) -> None:
