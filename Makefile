@@ -5,6 +5,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 export PYTHONPATH := $(CURDIR)/plugins:$(CURDIR)
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+# Where the environment says so, each process would compile all sources for itself.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo ls answer up fleet fleet-status fleet-down fleet-faults test kills check format lock sbom schema commands validate bench clean
@@ -47,10 +49,12 @@ fleet-faults: $(STAMP) ## nightly: strike a fleet with every fault while it expo
 
 # Says where the time went.
 SLOWEST = --durations 25 --durations-min 3
+# Where they are: each worker would otherwise import all other tests too.
+E2E = tests/e2e tests/fleet tests/ui
 # Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
 test: $(STAMP) ## run all tests
-	@$(BIN)/python -m pytest -n 4 --dist loadfile --no-loadscope-reorder -m "not e2e" $(SLOWEST)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile -m e2e $(SLOWEST)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not e2e" $(SLOWEST)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m e2e $(SLOWEST) $(E2E)
 
 kills: $(STAMP) ## run the nightly proof: 200 kills of a delivery on every connector
 	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py

@@ -22,7 +22,13 @@ class Limit(Generic[T]):
 
     name: str
     value: T
-    place: str
+    #: The file with a customer's own limit; None where the platform's holds.
+    file: str | None = None
+
+    @property
+    def place(self) -> str:
+        """Where the limit is changed. Looked up when asked: no DAG needs it, and the environment is long."""
+        return self.file or place_of("limits", self.name)
 
     def __str__(self) -> str:
         return f"limits.{self.name} = {self.value} ({self.place})"
@@ -62,7 +68,7 @@ def limits_of(name: str, export: CustomerExport, platform: LimitSettings, *, pla
     def limit(key: str, value: T, customers: T | None, *, is_stricter: bool) -> Limit[T]:
         if customers is not None and is_stricter:
             return Limit(key, customers, file)
-        return Limit(key, value, place_of("limits", key))
+        return Limit(key, value)
 
     def at_most(key: str, value: int, customers: int | None) -> Limit[int]:
         return limit(key, value, customers, is_stricter=customers is not None and customers < value)

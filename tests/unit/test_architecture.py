@@ -200,3 +200,13 @@ def test_files_and_functions_stay_small(path: Path) -> None:
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(PLUGINS)))
 def test_every_module_says_what_it_is(path: Path) -> None:
     assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+def test_every_end_to_end_test_is_in_a_folder_that_is_run() -> None:
+    root = PLUGINS.parent
+    line = re.search(r"^E2E = (.+)$", (root / "Makefile").read_text(), re.MULTILINE)
+    assert line is not None
+    folders = [root / folder for folder in line[1].split()]
+    for path in (root / "tests").rglob("test_*.py"):
+        if re.search(r"^pytestmark = pytest.mark.e2e$|^@pytest.mark.e2e$", path.read_text(), re.MULTILINE):
+            assert any(map(path.is_relative_to, folders)), path
