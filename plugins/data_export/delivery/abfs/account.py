@@ -85,10 +85,6 @@ def access_of(
     Raises:
         ConfigError: the connection has no credentials, or those of another account.
     """
-    from azure.core.pipeline.transport import AioHttpTransport
-    from azure.storage.blob.aio import BlobServiceClient
-
-    patience = patience or Patience()
     account = urlsplit(uri).netloc.partition("@")[2]
     credential, url, key = hooked.credential, hooked.url, getattr(hooked.credential, "account_key", None)
     delegates = hasattr(credential, "get_token")
@@ -107,6 +103,14 @@ def access_of(
                 f"Airflow connection {conn_id!r} is for storage account {hooked.account_name!r}, but {uri} names "
                 f"{account!r}: set conn_id to a connection with this account's key or SAS token, or correct the address"
             )
+    service, transport = _client_of(url, given, extra, patience or Patience())
+    return Access(service, transport, account, key, delegates)
+
+
+def _client_of(url: str, given: Any, extra: Mapping[str, Any], patience: Patience) -> tuple["BlobServiceClient", Any]:
+    from azure.core.pipeline.transport import AioHttpTransport
+    from azure.storage.blob.aio import BlobServiceClient
+
     passed = {"proxies": _proxies_to(url)} | {name: extra[name] for name in _PASSED_ON if name in extra}
     transport = AioHttpTransport(
         connection_timeout=patience.connect,
@@ -122,13 +126,12 @@ def access_of(
         raw_request_hook=_as_file,
         **passed,
     )
-    return Access(service, transport, account, key, delegates)
+    return service, transport
 
 
 def _proxies_to(url: str) -> dict[str, str]:
     """What the environment names as proxies, unless the account is to be reached without."""
-    host = urlsplit(url).hostname or ""
-    return {} if proxy_bypass(host) else {scheme: proxy for scheme, proxy in getproxies().items() if scheme != "no"}
+    return {} if proxy_bypass(urlsplit(url).hostname or "") else getproxies()
 
 
 def _as_file(request: Any) -> None:
