@@ -88,8 +88,8 @@ class Settler:
             return Settled("already_there")
         try:
             return await self._settle(image)
-        except DataExportError:
-            self._seen.distrust()
+        except DataExportError as error:
+            self._seen.distrust(image, error)
             raise
 
     async def _settle(self, image: ListedImage) -> Settled:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from data_export.content import Digests
 from data_export.delivery.base import Destination, Store, StoredObject, WithFolderListing
-from data_export.errors import DataExportError
+from data_export.errors import DataExportError, TransientError
 from data_export.images.listing import ListedImage
 
 # A page of 100 names costs the server and us about as much as ten looks; a folder may hold years of images that this
@@ -69,10 +69,12 @@ class Seen:
         here = self._here.get(image.name) if image.source_key == self._source_folder + image.name else None
         return here and replace(here, key=image.source_key)
 
-    def distrust(self) -> None:
-        """From now on only a look says what is not there, and what is at the source."""
-        self._is_whole = False
-        self._here.clear()
+    def distrust(self, image: ListedImage, error: DataExportError) -> None:
+        """Forgets what the source listed of the image; unless the fault may pass, nothing counts as lacking any more."""
+        self._here.pop(image.name, None)
+        if not isinstance(error, TransientError):
+            self._is_whole = False
+            self._here.clear()
 
     def _found(self, page: Sequence[StoredObject]) -> int:
         before = len(self._there)

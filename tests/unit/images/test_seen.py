@@ -11,7 +11,7 @@ import pytest
 
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
-from data_export.errors import AccessDenied, DataExportError
+from data_export.errors import AccessDenied, DataExportError, TargetUnavailable
 from data_export.images.listing import ListedImage
 from data_export.images.seen import Seen
 from tests.unit.images.world import World, input_id
@@ -106,3 +106,16 @@ async def test_an_image_that_was_replaced_since_it_was_listed_is_copied_as_it_is
     world.source.pages = [old]
     assert (await world.copy()).copied == 40
     assert world.target.objects == world.expected
+
+
+async def test_a_fault_that_passes_does_not_have_the_others_looked_at(tmp_path: Path) -> None:
+    world = World(tmp_path, Lists([]), Lists([]))
+    faults = iter([TargetUnavailable("slow down")] * 3)
+
+    def fault(call: str, key: str) -> None:
+        if call == "create" and (error := next(faults, None)):
+            raise error
+
+    world.target.fault = fault
+    assert (await world.copy()).copied == 40
+    assert world.target.calls == {"create": 43}
