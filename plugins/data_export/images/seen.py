@@ -70,7 +70,7 @@ class Seen:
         return here and replace(here, key=image.source_key)
 
     def distrust(self, image: ListedImage, error: DataExportError) -> None:
-        """Forgets what the source listed of the image; unless the fault may pass, nothing counts as lacking any more."""
+        """Forgets what the source listed of the image; unless the fault may pass, nothing counts as lacking now."""
         self._here.pop(image.name, None)
         if not isinstance(error, TransientError):
             self._is_whole = False

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, nullcontext, suppress
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.request import getproxies
 
 from data_export.content import Content
 from data_export.delivery.base import Destination, StoredObject
@@ -73,7 +74,8 @@ class GcsStore:
 
         self._large = asyncio.Semaphore(4)
         async with AsyncExitStack() as opened:
-            options: Any = {"connector": aiohttp.TCPConnector(limit=self.concurrency), "trust_env": True}
+            # Where the environment is asked, aiohttp has a thread read ~/.netrc for each request too.
+            options: Any = {"connector": aiohttp.TCPConnector(limit=self.concurrency), "trust_env": bool(getproxies())}
             session = await opened.enter_async_context(aiohttp.ClientSession(**options))
             raw = aiohttp.ClientSession(**options, connector_owner=False, auto_decompress=False)
             self._as_stored: Any = await opened.enter_async_context(raw)
