@@ -187,9 +187,15 @@ def from_head(head: Mapping[str, Any]) -> Digests:
     return Digests(
         size,
         sha256=base64.b64decode(sha256).hex() if whole and _SHA256.fullmatch(sha256) else None,
-        md5=base64.b64encode(bytes.fromhex(etag)).decode() if plain and _MD5.fullmatch(etag) else None,
+        md5=md5_of(etag) if plain else None,
         crc32c=crc32c if whole and _WELL_FORMED["crc32c"].fullmatch(crc32c) else None,
     )
+
+
+def md5_of(etag: str) -> str | None:
+    """The MD5 that an ETag has the form of."""
+    etag = etag.strip('"')
+    return base64.b64encode(bytes.fromhex(etag)).decode() if _MD5.fullmatch(etag) else None
 
 
 def listed(found: Mapping[str, Any], key: str) -> StoredObject:
@@ -197,9 +203,9 @@ def listed(found: Mapping[str, Any], key: str) -> StoredObject:
 
     It is another number where the object is encrypted with a key of KMS or the customer, and then equals no MD5.
     """
-    etag = found.get("ETag", "").strip('"')
-    md5 = base64.b64encode(bytes.fromhex(etag)).decode() if _MD5.fullmatch(etag) else None
-    return StoredObject(key, Digests(found["Size"], md5=md5), found.get("LastModified"), partial=True)
+    return StoredObject(
+        key, Digests(found["Size"], md5=md5_of(found.get("ETag", ""))), found.get("LastModified"), partial=True
+    )
 
 
 async def pages(store: "S3Store", prefix: str, **options: str) -> AsyncIterator[Sequence[Mapping[str, Any]]]:

@@ -1,6 +1,7 @@
 """Has S3 copy an object by itself, without the source's own metadata."""
 
 import mimetypes
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -9,7 +10,7 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import PreconditionFailed, persist
 from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.errors import Lacking
-from data_export.delivery.s3.objects import to_metadata
+from data_export.delivery.s3.objects import md5_of, to_metadata
 from data_export.errors import AccessDenied, DataExportError, ObjectExists, ObjectRefused, TargetRefused
 
 if TYPE_CHECKING:
@@ -37,6 +38,15 @@ def _streamed(error: TargetRefused, dialect: Dialect) -> DataExportError:
     return AccessDenied(f"{error}: it does not copy by itself")
 
 
+def _confirmed(answer: Mapping[str, Any], key: str, digests: Digests | None) -> StoredObject | None:
+    """The copy, where S3 answers with the MD5 of its source; else only a look says what is there."""
+    result = answer.get("CopyObjectResult") or {}
+    md5 = md5_of(result.get("ETag", ""))
+    if digests is None or md5 is None or md5 != digests.md5:
+        return None
+    return StoredObject(key, Digests(digests.size, md5=md5), result.get("LastModified"))
+
+
 async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, key: str) -> StoredObject:
     """See `ServerSideCopy.copy_from`."""
     named = {"Bucket": target.root.bucket, "Key": target.root.name(key)}
@@ -60,7 +70,7 @@ async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, 
         if not target.dialect.has("tags"):
             del options["TaggingDirective"]
         try:
-            await target.once(
+            answer = await target.once(
                 source.root.address(source_key),
                 needed,
                 target.in_thread(lambda client: client.copy_object(**options, CopySource=origin)),
@@ -73,7 +83,8 @@ async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, 
                 return await copy()
             target.dialect.forget(before)
             raise _streamed(error, target.dialect) from None
-        return await target.there(key)
+        sure = target.dialect.has("conditions")
+        return (sure and _confirmed(answer, key, digests)) or await target.there(key)
 
     async def look() -> StoredObject | None:
         here, there = await source.stat(source_key), await target.stat(key)
