@@ -37,8 +37,9 @@ class AbfsStore:
     """A folder of a container, `abfs://container@account/folder/`.
 
     A create is exclusive by `If-None-Match: *`, also at the commit of a bigger object's blocks. Azure verifies the MD5
-    of each request's body; size, MD5, sha256 and crc32c of the whole are kept with the object. Needed are the rights of
-    Storage Blob Data Contributor, or of a SAS token `racwdl`. Memory: 8 pieces of 4 MiB, however many are written.
+    of each request's body; size, MD5, crc32c and, where it is known, sha256 of the whole are kept with the object.
+    Needed are the rights of Storage Blob Data Contributor, or of a SAS token `racwdl`. Memory: 8 pieces of 4 MiB,
+    however many are written.
 
     Blocks of an object that will not be finished are seen by nobody, and Azure alone drops them, after a week.
     """
