@@ -2,9 +2,9 @@
 
 Below `alerts/<export>/`: `<cause>/<day>/mail` where that day's mail was sent, `<cause>/<day>/<occurrence>` each time it
 happened, `told/<window>` for each window whose failure was alerted, `open/` the failed runs that people know of until
-the export delivers again, `recovered/<day>` where that, or that late windows came, was reported on that day. Below `alerts/.alike/`: the places of
-a cause that many exports share. Days are UTC. Whoever creates `mail` or a place first sends; the store's create-only
-write decides between two workers.
+the export delivers again, `recovered/<day>` where that, or that late windows came, was reported on that day. Below
+`alerts/.alike/`: the places of a cause that many exports share. Days are UTC. Whoever creates `mail` or a place first
+sends; the store's create-only write decides between two workers.
 """
 
 import asyncio
