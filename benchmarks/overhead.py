@@ -1,16 +1,19 @@
-"""What one export's run costs Airflow itself: CPU seconds of all its processes around a window that holds nothing.
+"""What one export's run costs Airflow, in CPU seconds of all its processes, beside a DAG whose tasks do nothing.
 
     export PYTHONPATH=plugins
     python -m benchmarks.overhead                # some 4 minutes
     python -m benchmarks.overhead --no-preload   # each task imports for itself, as where deploy/preload is not used
 
-Runs of one export with one site, one after the other, through the embedded platform and its Airflow. What the processes
-spend when nothing runs is measured first and left out.
+Runs of one export with one site and an empty window take turns with runs of the other DAG, the floor, through the
+embedded platform and its Airflow. What the processes spend when nothing runs is measured first and left out.
 """
 
 import argparse
+import json
+import statistics
 import tempfile
 import time
+from collections import Counter
 from contextlib import suppress
 from pathlib import Path
 
@@ -18,6 +21,7 @@ import psutil
 
 import demo.airflow
 from data_export.config.models import dag_id
+from demo.airflow import BUNDLE
 from demo.data import PARIS
 from demo.rest import wait_for
 from demo.session import Sayer, Session, running
@@ -32,7 +36,32 @@ connector_type: cloud_storage
 connector_config: {{storage_uri: "gs://demo-customer/overhead/", export_images: true}}
 """
 NAME = "overhead"
+#: The tasks of an export with one site, in the same order and mapped in the same way.
+FLOOR = """\
+from airflow.sdk import dag, task, task_group
+
+@task
+def prepare() -> list[str]:
+    return ["site"]
+
+@task
+def step(given):
+    return given
+
+@task_group
+def site(given):
+    for name in ("extract", "transform", "copy_images", "deliver"):
+        given = step.override(task_id=name)(given)
+    return given
+
+@dag(schedule=None)
+def floor():
+    step.override(task_id="close")(site.expand(given=prepare()))
+
+floor()
+"""
 IDLE_SECONDS = 20
+AFTER_SECONDS = 3  # whatever follows a run is over
 
 
 def spent(session: Session) -> dict[str, float]:
@@ -47,40 +76,55 @@ def spent(session: Session) -> dict[str, float]:
     return found
 
 
-def run_one(session: Session, day: int) -> float:
+def run_one(session: Session, dag: str, **conf: str) -> float:
     """Seconds from the trigger to the end of a run."""
-    window = {"from": f"2025-01-{day:02}T00:00:00+00:00", "to": f"2025-01-{day + 1:02}T00:00:00+00:00"}
-    run, began = session.api.trigger(dag_id(NAME), **window), time.monotonic()
+    run, began = session.api.trigger(dag, **conf), time.monotonic()
 
     def state() -> str | None:
-        found = str(session.api.run(dag_id(NAME), run)["state"])
+        found = str(session.api.run(dag, run)["state"])
         return found if found in ("success", "failed") else None
 
     if wait_for("the run", state, 120) != "success":
-        raise SystemExit("the run failed: look at its log")
+        raise SystemExit(f"a run of {dag} failed: look at its log")
     return time.monotonic() - began
 
 
+def window(day: int) -> dict[str, str]:
+    return {"from": f"2025-01-{day:02}T00:00:00+00:00", "to": f"2025-01-{day + 1:02}T00:00:00+00:00"}
+
+
 def measure(session: Session, runs: int) -> None:
-    wait_for("the DAG", lambda: dag_id(NAME) in session.api.dag_ids(), 60)
-    session.api.unpause(dag_id(NAME))
+    export, floor = dag_id(NAME), "floor"
+    wait_for("the DAGs", lambda: session.api.dag_ids() >= {export, floor}, 60)
+    for dag in (export, floor):
+        session.api.unpause(dag)
     for day in (1, 2):
-        run_one(session, day)
-    time.sleep(10)  # whatever follows a run is over
+        run_one(session, export, **window(day))
+        run_one(session, floor)
+    time.sleep(10)
     before, began = spent(session), time.monotonic()
     time.sleep(IDLE_SECONDS)
     idle = {name: (now - before[name]) / (time.monotonic() - began) for name, now in spent(session).items()}
-    before, began = spent(session), time.monotonic()
-    walls = [run_one(session, 3 + number) for number in range(runs)]
-    elapsed = time.monotonic() - began
-    total = 0.0
-    print(f"{'component':16}{'CPU s a run':>12}{'idle, % of a core':>20}")
-    for name, now in spent(session).items():
-        each = (now - before[name] - idle[name] * elapsed) / runs
-        total += each
-        print(f"{name:16}{each:12.2f}{100 * idle[name]:20.1f}")
-    print(f"{'all':16}{total:12.2f}{100 * sum(idle.values()):20.1f}")
-    print(f"a run takes {sorted(walls)[len(walls) // 2]:.1f} s (median of {runs})")
+    walls: dict[str, list[float]] = {export: [], floor: []}
+    costs: dict[str, Counter[str]] = {export: Counter(), floor: Counter()}
+    for number in range(runs):
+        for dag, conf in ((export, window(3 + number)), (floor, {})):
+            before, began = spent(session), time.monotonic()
+            walls[dag].append(run_one(session, dag, **conf))
+            time.sleep(AFTER_SECONDS)
+            elapsed = time.monotonic() - began
+            costs[dag].update({name: now - before[name] - idle[name] * elapsed for name, now in spent(session).items()})
+    show(costs[export], costs[floor], idle, runs)
+    ours, theirs = (statistics.median(walls[dag]) for dag in (export, floor))
+    print(f"a run takes {ours:.1f} s, one of the floor {theirs:.1f} s (medians of {runs})")
+
+
+def show(export: Counter[str], floor: Counter[str], idle: dict[str, float], runs: int) -> None:
+    print(f"{'CPU s a run':16}{'export':>8}{'floor':>8}{'ratio':>8}{'idle, % of a core':>20}")
+    for name in idle:
+        print(f"{name:16}{export[name] / runs:8.2f}{floor[name] / runs:8.2f}{'':8}{100 * idle[name]:20.1f}")
+    ours, theirs = export.total() / runs, floor.total() / runs
+    print(f"{'all':16}{ours:8.2f}{theirs:8.2f}{ours / theirs:8.2f}{100 * sum(idle.values()):20.1f}")
 
 
 def main() -> None:
@@ -94,7 +138,18 @@ def main() -> None:
         customers = Path(temporary) / "customers"
         customers.mkdir()
         (customers / f"{NAME}.yaml").write_text(CUSTOMER)
-        environment = {"DATA_EXPORT_CUSTOMERS_DIR": str(customers)}
+        own = Path(temporary) / "dags"
+        own.mkdir()
+        (own / "floor.py").write_text(FLOOR)
+        bundle = {
+            "name": "floor",
+            "classpath": "airflow.dag_processing.bundles.local.LocalDagBundle",
+            "kwargs": {"path": str(own)},
+        }
+        environment = {
+            "DATA_EXPORT_CUSTOMERS_DIR": str(customers),
+            "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([BUNDLE, bundle]),
+        }
         with running(Path(temporary) / "state", Sayer(), environment) as session:
             measure(session, args.runs)
 

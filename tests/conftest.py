@@ -1,6 +1,7 @@
 """Settings that must be there before Airflow is imported anywhere in the test process."""
 
 import atexit
+import functools
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import botocore.session
 import pytest
 
 if TYPE_CHECKING:
@@ -40,6 +42,8 @@ os.environ |= {
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
 }
+
+botocore.session.create_loader = functools.cache(botocore.session.create_loader)  # as deploy/preload, and why it does
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

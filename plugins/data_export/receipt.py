@@ -21,6 +21,7 @@ _SUMMARY = re.compile(
 )
 
 
+CRC32C = "base64, as Cloud Storage has it of its object; null, and left out, if we do not know it"
 RECORDS = "sha256 of the JSON Lines text, however the file is packed; empty for a file that we cannot read"
 
 
@@ -29,6 +30,10 @@ def records_of_plain(value: Any) -> Any:
     if isinstance(value, dict) and "records_sha256" not in value and "sha256" in value:
         return value | {"records_sha256": value["sha256"]}
     return value
+
+
+def _left_out_if_none(description: str) -> Any:
+    return Field(default=None, exclude_if=lambda value: value is None, description=description)
 
 
 class _Step(BaseModel):
@@ -93,6 +98,7 @@ class DataFile(_Step):
     work_orders: int
     bytes: int
     sha256: str
+    crc32c: str | None = _left_out_if_none(CRC32C)
     records_sha256: str = Field(default="", description=RECORDS)
 
     _same_if_plain = model_validator(mode="before")(records_of_plain)
@@ -115,13 +121,12 @@ class SiteReceipt(_Step):
     """What one site's part of a run delivered; `work_orders`, `bytes` and `sha256` are of the file that is at `uri`."""
 
     site_id: UUID
-    name: str | None = Field(
-        default=None, exclude_if=lambda name: name is None, description="where the customer file names the site"
-    )
+    name: str | None = _left_out_if_none("where the customer file names the site")
     work_orders: int
     quarantined: int
     bytes: int
     sha256: str
+    crc32c: str | None = _left_out_if_none(CRC32C)
     records_sha256: str = Field(default="", description=RECORDS)
     uri: str
     outcome: str

@@ -13,6 +13,7 @@ from sqlalchemy import delete, select, update
 
 from data_export.layout import data_key
 from data_export.window import ExportWindow
+from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.commands.cli import main
 from tests.page.conftest import _tables, db, history
 from tests.page.history import SITE, History
@@ -148,6 +149,19 @@ def test_nothing_to_verify_is_said_and_is_no_success(
     assert "nothing of acme was delivered in that range" in capsys.readouterr().err
     assert main(["files", "acme"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "0 files of 0 windows"
+
+
+def test_verify_says_what_the_last_audit_found(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Which has looked at images, receipts and manifests too."""
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n")
+    run = history.run(AUDIT_DAG, FIRST, FIRST, "running", run_type="manual", logical_date=None, began=FIRST)
+    history.result(run, "audit", "acme", {"at": FIRST.isoformat(), "damaged": 2, "repairs": 0}, state="success")
+    history.session.commit()
+    assert main(["verify", "acme", "--from", "2025-03-16", "--to", "2025-03-17"]) == 0
+    said = "the audit of 2025-03-16 found 2 missing or damaged"
+    assert capsys.readouterr().out.splitlines() == ["1 file: 1 ok", said]
 
 
 def test_mailed_links_have_no_target(

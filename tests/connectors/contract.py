@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -46,6 +47,7 @@ ODD_NAMES = [
 OUTSIDE = ["../above", "a/../../above", "/absolute", "a//b", "a/./b", "", "folder/", "nul\0", "line\nbreak", "a\\..\\b"]
 
 
+@lru_cache(8)
 def random_bytes(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)
 

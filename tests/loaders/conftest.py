@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
@@ -28,8 +29,8 @@ sys.path.insert(0, str(LOADERS / "python"))  # as for a customer who runs the fi
 __all__ = ["database", "server"]
 
 sys.setrecursionlimit(10_000)  # for what this file parses with Python's json
-#: How systems without `:` in file names spell it, and browsers.
-COLONS = (":", "-", "_", ".", "%3A", "\uff1a", "\uf03a")
+#: How systems without `:` in file names spell it, browsers, and gcloud on Windows.
+COLONS = (":", "-", "_", ".", "%3A", "\uff1a", "\uf03a", "$1")
 KINDS = ("json", "json.gz", "json.zst", "parquet")
 REPLACED, REVISED, UPDATED, LATE, DELETED = (UUID(int=number) for number in range(1, 6))
 DEEP = '{"a": ' * 1_500 + "1" + "}" * 1_500
@@ -187,6 +188,18 @@ def _write(source: Path, target: Path, kind: str) -> None:
         assert file is not None
         rows = [nested(parse(line)) for line in lines(file)]
         pq.write_table(pa.Table.from_pylist(rows, RECORD), target, compression="zstd")
+
+
+def two_formats(folder: Path, late: str) -> None:
+    """One window, plain and packed; the name of its one work order is the ending of its file."""
+    for number, kind in enumerate(sorted(("json", "json.gz"), key=late.__eq__)):
+        record = {"id": str(UUID(int=1)), "name": kind, "site_id": str(PARIS), "work_items": []}
+        empty = dict.fromkeys(("create_date", "update_date", "metadata", "progress_score"))
+        text = json.dumps(record | empty).encode() + b"\n"
+        path = folder / f"{PARIS}/data/{TIMELINE}/2025-03-16_00:00:00_2025-03-17_00:00:00.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(gzip.compress(text) if kind == "json.gz" else text)
+        os.utime(path, (number, number))
 
 
 @pytest.fixture

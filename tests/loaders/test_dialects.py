@@ -1,12 +1,18 @@
 """What cannot be run here: parsed in its dialect. BigQuery's views also run on DuckDB, translated."""
 
+import re
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from data_export.layout import data_key, manifest_key, receipt_key
+from data_export.window import ExportWindow
 from tests.loaders.conftest import LOADERS, Delivered
 from tests.loaders.test_questions import answers, on_duckdb
+from tests.unit.source_kit import SITE, TIMELINE
 
 sqlglot = pytest.importorskip("sqlglot", reason="sqlglot is not installed")
 
@@ -19,6 +25,7 @@ DIALECTS = {
     "snowflake": "snowflake",
     "spark": "databricks",
 }
+PAGE = LOADERS.parents[1] / "docs" / "load.md"
 SCRIPTS = [path for folder in DIALECTS for path in sorted((LOADERS / folder).glob("*.sql"))]
 
 
@@ -67,7 +74,33 @@ def test_bigquerys_views_give_the_same_answers_when_translated(on_duckdb: dict[s
     } == on_duckdb
 
 
+def test_redshifts_statements_are_of_its_dialect() -> None:
+    (block,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    statements = sqlglot.parse(block, dialect="redshift")
+    assert [type(statement).__name__ for statement in statements] == ["Create", "Copy", "Create"]
+
+
+def test_each_uri_finds_the_data_files_it_should() -> None:
+    """Of BigQuery, whose one `*` also stands for `/`, of Snowflake's pattern, and of Redshift's prefix."""
+    window = ExportWindow(datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC))
+    root = "gs://acme-exports/production/"
+    data, revision = (data_key(SITE, TIMELINE, window, number) for number in (1, 2))
+    others = [receipt_key(SITE, TIMELINE, window, 1), manifest_key(TIMELINE, window, 1), f"{SITE}/inputs/a.json"]
+    bigquery = (LOADERS / "bigquery" / "load.sql").read_text()
+    uris = re.findall(r"'(gs://\S+)'", bigquery)
+    assert [uri.count("*") for uri in uris] == [1, 1, 1]
+    one, two, every = (
+        [name for name in (data, revision, *others) if fnmatchcase(f"{root}{name}", uri)] for uri in uris
+    )
+    assert (one, two, every) == ([data], [revision], [data, revision])
+    (pattern,) = re.findall(r"^PATTERN = '(.+)'$", (LOADERS / "snowflake" / "load.sql").read_text(), re.MULTILINE)
+    found = [name for name in (data, revision, *others) if re.fullmatch(pattern, f"production/{name}")]
+    assert found == [data, revision]
+    (prefix,) = re.findall(r"'s3://acme-exports/production/(\S+)'", PAGE.read_text())
+    assert [name for name in (data, revision, *others) if name.startswith(prefix)] == [data]
+
+
 def test_the_documentation_names_every_loader() -> None:
-    text = (LOADERS.parents[1] / "docs" / "load.md").read_text()
+    text = PAGE.read_text()
     files = [path.relative_to(LOADERS) for path in LOADERS.rglob("*.*") if "__pycache__" not in path.parts]
     assert [str(path) for path in files if str(path) not in text] == []

@@ -8,7 +8,18 @@ from typing import Any
 
 import pytest
 
-from tests.loaders.conftest import COLONS, KINDS, LOADERS, REPLACED, REVISED, VALUES, Delivered, State, respelled
+from tests.loaders.conftest import (
+    COLONS,
+    KINDS,
+    LOADERS,
+    REPLACED,
+    REVISED,
+    VALUES,
+    Delivered,
+    State,
+    respelled,
+    two_formats,
+)
 
 duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -95,6 +106,15 @@ def test_names_are_read_however_they_are_spelled(connection: Any, folder: str, c
     start, end = datetime(2025, 3, 15, 23, tzinfo=UTC), datetime(2025, 3, 16, 23, 30, 59, tzinfo=UTC)
     found = connection.execute(f"SELECT {parts}", [name]).fetchone()
     assert found == ("work-orders-states", start.timestamp(), end.timestamp(), 10, "json.gz")
+
+
+@pytest.mark.parametrize("late", ["json", "json.gz"])
+def test_of_a_window_in_two_formats_the_last_counts(connection: Any, tmp_path: Path, late: str) -> None:
+    two_formats(tmp_path, late)
+    load(connection, tmp_path)
+    assert connection.execute("SELECT name FROM delivered_record").fetchall() == [(late,)]
+    load(connection, tmp_path)
+    assert connection.execute("SELECT name FROM delivered_record").fetchall() == [(late,)]
 
 
 def test_receipts_and_manifests_are_not_data_files(connection: Any, delivered: Delivered, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.loaders.conftest import COLONS, KINDS, VALUES, Delivered, respelled
+from tests.loaders.conftest import COLONS, KINDS, VALUES, Delivered, respelled, two_formats
 
 
 def states(tables: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -67,6 +67,14 @@ def test_names_are_read_however_colons_are_spelled(colon: str) -> None:
     assert other is not None
     assert plain.order == other.order
     assert (plain.revision, plain.kind, plain.window_start.hour) == (10, "json.gz", 23)
+
+
+@pytest.mark.parametrize("late", ["json", "json.gz"])
+def test_of_a_window_in_two_formats_the_last_counts(tmp_path: Path, late: str) -> None:
+    from delivered import data_files, lines, parse
+
+    two_formats(tmp_path, late)
+    assert [parse(line)["name"] for file in data_files(tmp_path) for line in lines(file)] == [late]
 
 
 def test_a_file_saved_from_a_mail_is_one() -> None:

@@ -2,10 +2,12 @@
 
 import re
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
+from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.page import app as page
 from tests.page.conftest import Opened
 from tests.page.history import History
@@ -82,6 +84,63 @@ def test_space_selects_a_window_and_clicks_nothing(export_page: Page) -> None:
     expect(cell).to_have_attribute("aria-pressed", "true")
 
 
+def test_an_audit_says_what_it_found_and_how_to_make_it_good(history: History, opened: Opened) -> None:
+    dag = history.export("acme")
+    run = history.run(AUDIT_DAG, TODAY, TODAY, "running", run_id="a", run_type="manual", logical_date=None, began=TODAY)
+    place = {"start": (TODAY - DAY).isoformat(), "end": TODAY.isoformat(), "kind": "image", "found": "missing"}
+    found = {
+        "at": TODAY.isoformat(), "objects": 1234, "read": 21, "images": 1, "left": 5, "damaged": 3, "repairs": 1,
+        "note": "", "drift": {"files": 4, "added": 1, "changed": 2, "gone": 0, "windows": [{}]},
+        "findings": [
+            place | {"uri": "gs://b/<img src=x onerror=alert(1)>.png", "detail": "", "fix": "the platform lacks it"},
+            place | {"uri": "gs://b/x", "detail": "2 B, not 3 B", "fix": "", "kind": "data", "found": "other size"},
+        ],
+    }  # fmt: skip
+    history.result(run, "audit", "acme", found, state="success")
+    history.session.commit()
+    card = opened(f"export.html?dag={dag}").get_by_role("region", name="Audit")
+    expect(card).to_contain_text("3 missing or damaged")
+    expect(card).to_contain_text("1,234 objects looked at, 21 read, 1 image; 5 not looked at: the time was over")
+    expect(card).to_contain_text("1 run cleared to deliver again")
+    expect(card).to_contain_text("1 added, 2 changed, 0 gone, in 1 window of 4 files")
+    image = card.get_by_role("row", name=re.compile("image missing"))
+    expect(image).to_contain_text("<img src=x onerror=alert(1)>.png")
+    expect(image).to_contain_text("the platform lacks it")
+    expect(card.get_by_role("row", name=re.compile("data other size"))).to_contain_text("gs://b/x 2 B, not 3 B")
+    expect(card).to_contain_text("and 1 more")
+    log = re.compile(f"/dags/{AUDIT_DAG}/runs/a/tasks/audit/mapped/0$")
+    expect(card.get_by_role("link", name="log")).to_have_attribute("href", log)
+
+
+def test_an_audit_is_started_once_and_by_whom_airflow_lets(export_page: Page) -> None:
+    asked: list[Any] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route.request.post_data_json)
+        if len(asked) < 3:
+            route.fulfill(status=403, json={"detail": "Forbidden"})
+        else:
+            route.fulfill(json={"dag_run_id": "manual__1"})
+
+    export_page.route(f"**/api/v2/dags/{AUDIT_DAG}/dagRuns", answer)
+    card = export_page.get_by_role("region", name="Audit")
+    expect(card).to_contain_text("Never audited")
+    button = card.get_by_role("button")
+    for _ in range(2):
+        with export_page.expect_response(f"**/api/v2/dags/{AUDIT_DAG}/dagRuns"):
+            button.click()
+    expect(card.get_by_role("alert")).to_have_count(1)
+    button.click()
+    expect(button).to_have_text("Auditing …")
+    expect(button).to_be_focused()
+    expect(button).to_be_disabled()
+    button.click(force=True)
+    run = re.compile(f"/dags/{AUDIT_DAG}/runs/manual__1$")
+    expect(card.get_by_role("link", name="Open the run")).to_have_attribute("href", run)
+    expect(card.get_by_role("alert")).to_have_count(0)
+    assert asked == [{"logical_date": None, "conf": {"export": "acme"}}] * 3
+
+
 def test_what_a_user_may_not_read_is_told_in_its_place(export_page: Page, opened: Opened) -> None:
     words = "It takes the right to read assets."
     fleet = opened("fleet.html", refused=True)
@@ -90,7 +149,10 @@ def test_what_a_user_may_not_read_is_told_in_its_place(export_page: Page, opened
     expect(fleet.locator("#volume-card")).to_contain_text(words)
     expect(fleet.get_by_role("region", name="Late now")).to_be_visible()
     expect(fleet.get_by_role("region", name="Failures of the last day")).to_contain_text("No run failed")
-    export_page.route(re.compile(r"/check\?"), lambda route: route.fulfill(status=403, json={"detail": "Forbidden"}))
+    for card in ("check", "audit"):
+        refuse = re.compile(rf"/exports/[^/]+/{card}\b")
+        export_page.route(refuse, lambda route: route.fulfill(status=403, json={"detail": "Forbidden"}))
     export_page.reload()
     expect(export_page.get_by_role("region", name="Check")).to_contain_text("may not read the results of checks")
+    expect(export_page.get_by_role("region", name="Audit")).to_contain_text("may not read the results of audits")
     expect(export_page.get_by_role("alert")).to_have_count(0)

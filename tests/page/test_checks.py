@@ -1,10 +1,13 @@
 """What the DAG `data_export_check` found, as the page reads it."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
 
 from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.dags.service_dags import CHECK_DAG
-from data_export_airflow.metadata.failures import audits, can_check, last_audit, last_check
+from data_export_airflow.metadata.failures import audit_in_words, audits, can_check, last_audit, last_check
 from data_export_airflow.metadata.overview import standing
 from tests.page.history import History
 
@@ -73,3 +76,15 @@ def test_the_newest_audit_of_each_export_counts(history: History) -> None:
     assert audits(history.session) == {"acme": said}
     rows = {row["name"]: row for row in standing(history.session, NOW)[0]}
     assert (rows["acme"]["audit"], rows["acme"]["reason"]) == (said, said)
+
+
+@pytest.mark.parametrize(
+    ("found", "words"),
+    [
+        ({"damaged": 0, "objects": 1234, "repairs": 0}, "found 1,234 objects as they were delivered"),
+        ({"damaged": 1, "objects": 3, "repairs": 0}, "found 1 missing or damaged"),
+        ({"error": "AccessDenied: no"}, "could not look: AccessDenied: no"),
+    ],
+)
+def test_an_audit_in_words(found: dict[str, Any], words: str) -> None:
+    assert audit_in_words({"at": "2026-03-13T04:00:00+00:00", **found}) == f"the audit of 2026-03-13 {words}"

@@ -1,6 +1,7 @@
 """The manifest of a window: last, stable under repeats, and all that a loader needs."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -136,3 +137,10 @@ def test_a_loader_needs_no_more_than_manifests(tmp_path: Path) -> None:
     runs.run(b"[]\n", b"")
     assert load() == [(2, ["[]"])]
     assert load() == []
+    for colon in ("-", "$1", "%3A"):  # as they are copied to Windows
+        copy = tmp_path / f"copied{colon}"
+        for path in (path for path in root.rglob("*") if path.is_file()):
+            target = copy / path.relative_to(root).as_posix().replace(":", colon)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, target)
+        assert [entry for _, entry in new_files(copy, set())] == [entry for _, entry in new_files(root, set())]

@@ -45,7 +45,9 @@ def test_a_receipt_tells_of_the_file_that_is_there(tmp_path: Path, if_exists: st
     assert there == (OLD if if_exists == "keep" else NEW)
     assert (site.work_orders, site.bytes) == (there.count(b"\n"), len(there))
     assert site.sha256 == hashlib.sha256(there).hexdigest()
-    offered = DataFile(work_orders=2, bytes=len(NEW), sha256=hashlib.sha256(NEW).hexdigest())
+    assert site.crc32c == Content.of_bytes(there).digests.crc32c
+    sums = {"sha256": hashlib.sha256(NEW).hexdigest(), "crc32c": Content.of_bytes(NEW).digests.crc32c}
+    offered = DataFile(work_orders=2, bytes=len(NEW), **sums)
     assert site.offered == (offered if if_exists == "keep" else None)
 
 
@@ -75,6 +77,19 @@ def test_a_repeated_window_leaves_its_receipt_alone(tmp_path: Path) -> None:
     runs.image(OTHER, b"turned up")
     runs.whole(OLD, [ONE, OTHER])
     assert receipts(tmp_path) != first
+
+
+def test_a_receipt_from_before_crc32c_is_left_alone_too(tmp_path: Path) -> None:
+    runs = StagedRuns(tmp_path, if_exists="keep")
+    runs.whole(OLD)
+    runs.whole(NEW)
+    path = tmp_path / "target" / layout.receipt_key(SITE, TYPE, WINDOW)
+    earlier = json.loads(path.read_text())
+    (site,) = earlier["sites"]
+    del site["crc32c"], site["offered"]["crc32c"]
+    path.write_text(json.dumps(earlier))
+    runs.whole(NEW)
+    assert json.loads(path.read_text()) == earlier
 
 
 def test_a_receipt_of_another_version_is_replaced(tmp_path: Path) -> None:

@@ -104,7 +104,7 @@ def test_a_folder_is_seen_at_a_glance() -> None:
 
 
 #: File names that folders make plain: one for each connector, or the core's and what Airflow's side does with it.
-OF_CONNECTORS = {"config.py", "store.py", "write.py", "check.py", "errors.py", "sign.py"}
+OF_CONNECTORS = {"config.py", "store.py", "write.py", "check.py", "errors.py", "read.py"}
 OF_CORE_AND_EDGE = {"base.py", "late.py", "plan.py", "receipts.py", "site.py", "watch.py", "windows.py"}
 
 

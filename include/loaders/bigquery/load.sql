@@ -1,5 +1,9 @@
 -- BigQuery: loads the files that the URIs match. Safe to repeat; the order of files does not matter.
--- One URI for each site, since a URI may have one `*` only. The files stay where they are. For `.json.gz` set
+-- All windows need one URI for each site, since a URI may have one `*` only. One window of all sites is one URI, and one
+-- for each of its revisions:
+--   'gs://acme-exports/production/*/data/work-orders-timeline/2025-03-16_00:00:00_2025-03-17_00:00:00.json'
+--   'gs://acme-exports/production/*/data/work-orders-timeline/2025-03-16_00:00:00_2025-03-17_00:00:00.r2.json'
+-- The names are as delivered: do not write `%3A` for `:`. The files stay where they are. For `.json.gz` set
 -- compression = 'GZIP'; BigQuery does not read `.json.zst`. A file without records adds no row.
 
 -- A line of JSON contains no tab and no bare line break, so each line is one field.

@@ -52,15 +52,15 @@ CREATE TABLE IF NOT EXISTS delivered_record (
     )[]
 );
 
--- What a file's name says: any spelling of its colons, `.json`, `.json.gz`, `.json.zst`, `.parquet`, `.r2` to `.r10`.
+-- What a file's name says: any spelling of its colons (gcloud on Windows writes `$1`), `.json`, `.json.gz`, `.json.zst`, `.parquet`, `.r2` to `.r10`.
 CREATE OR REPLACE MACRO name_part(file, part) AS regexp_extract(
     file,
-    '(work-orders-[a-z]+)[/\\_](\d{4}-\d\d-\d\d)_(\d\d.{1,3}?\d\d.{1,3}?\d\d)_(\d{4}-\d\d-\d\d)_(\d\d.{1,3}?\d\d.{1,3}?\d\d)(?:\.r(\d+))?\.(json|json\.gz|json\.zst|parquet)$',
+    '(work-orders-[a-z]+)[/\\_](\d{4}-\d\d-\d\d)_(\d\d(?:\$1|%3[Aa]|\D)\d\d(?:\$1|%3[Aa]|\D)\d\d)_(\d{4}-\d\d-\d\d)_(\d\d(?:\$1|%3[Aa]|\D)\d\d(?:\$1|%3[Aa]|\D)\d\d)(?:\.r(\d+))?\.(json|json\.gz|json\.zst|parquet)$',
     part
 );
 CREATE OR REPLACE MACRO name_time(file, part) AS CAST(
     name_part(file, part) || 'T'
-    || regexp_replace(name_part(file, part + 1), '(\d\d).+?(\d\d).+?(\d\d)', '\1:\2:\3') || '+00:00' AS TIMESTAMPTZ
+    || regexp_replace(name_part(file, part + 1), '\$1|%3[Aa]|\D', ':', 'g') || '+00:00' AS TIMESTAMPTZ
 );
 CREATE OR REPLACE MACRO name_revision(file) AS coalesce(TRY_CAST(name_part(file, 6) AS INTEGER), 1);
 

@@ -3,11 +3,19 @@
 
 BEGIN;
 
+-- Of a window that is there plain and packed, since the format was changed, the file that was written last.
 SET VARIABLE listed = (
     SELECT list({'file': filename, 'bytes': size, 'modified_at': last_modified} ORDER BY filename)
-    FROM read_blob(getvariable('delivered'))
-    WHERE name_part(filename, 7) IN ('json', 'json.gz', 'json.zst')
-        AND NOT regexp_matches(filename, '(receipts|manifests)[/\\]work-orders-[a-z]+[/\\][^/\\]*$')
+    FROM (
+        SELECT filename, size, last_modified
+        FROM read_blob(getvariable('delivered'))
+        WHERE name_part(filename, 7) IN ('json', 'json.gz', 'json.zst')
+            AND NOT regexp_matches(filename, '(receipts|manifests)[/\\]work-orders-[a-z]+[/\\][^/\\]*$')
+        QUALIFY row_number() OVER (
+            PARTITION BY regexp_replace(filename, '\.json(\.gz|\.zst)?$', '')
+            ORDER BY last_modified DESC, filename DESC
+        ) = 1
+    )
 );
 
 SET VARIABLE fresh = (

@@ -43,7 +43,7 @@ RETURNS bigint LANGUAGE plpgsql AS $$
 DECLARE
     part text[] := regexp_match(
         file_name,
-        '(work-orders-[a-z]+)[/\\_](\d{4}-\d\d-\d\d)_(\d\d).{1,3}(\d\d).{1,3}(\d\d)_(\d{4}-\d\d-\d\d)_(\d\d).{1,3}(\d\d).{1,3}(\d\d)(?:\.r(\d+))?\.(json|json\.gz|json\.zst|parquet)$'
+        '(work-orders-[a-z]+)[/\\_](\d{4}-\d\d-\d\d)_(\d\d)(?:\$1|%3[Aa]|\D)(\d\d)(?:\$1|%3[Aa]|\D)(\d\d)_(\d{4}-\d\d-\d\d)_(\d\d)(?:\$1|%3[Aa]|\D)(\d\d)(?:\$1|%3[Aa]|\D)(\d\d)(?:\.r(\d+))?\.(json|json\.gz|json\.zst|parquet)$'
     );
     from_time timestamptz;
     to_time timestamptz;

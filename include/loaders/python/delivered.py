@@ -17,8 +17,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-# Any spelling of the colons: what Windows, Spark, browsers and copying tools make of them.
-_TIME = r"\d\d.{1,3}?\d\d.{1,3}?\d\d"
+# Any spelling of the colons: what Windows, Spark, browsers and copying tools make of them; gcloud on Windows writes $1.
+_COLON = r"(?:\$1|%3[Aa]|\D)"
+_TIME = rf"\d\d{_COLON}\d\d{_COLON}\d\d"
+_COLONS = (":", "-", "_", ".", "$1", "%3A", "\uff1a", "\uf03a")
 _NAME = re.compile(
     rf"(?<!receipts[/\\])(?<!manifests[/\\])(work-orders-[a-z]+)[/\\_](\d{{4}}-\d\d-\d\d)_({_TIME})_(\d{{4}}-\d\d-\d\d)_({_TIME})(?:\.r(\d+))?"
     r"\.(json|json\.gz|json\.zst|parquet)$"
@@ -63,9 +65,14 @@ def data_file(path: Path) -> DataFile | None:
 
 
 def data_files(root: Path) -> list[DataFile]:
-    """All data files below a folder, in the order of their windows and revisions."""
-    found = (data_file(path) for path in root.rglob("*") if path.is_file())
-    return sorted((file for file in found if file), key=lambda file: (*file.order, file.path))
+    """All data files below a folder, in the order of their windows and revisions.
+
+    Of a window that is there in several formats, since the format was changed, the file that was written last.
+    """
+    found = [file for path in root.rglob("*") if path.is_file() and (file := data_file(path))]
+    found.sort(key=lambda file: (file.path.stat().st_mtime_ns, file.path))
+    last = {str(file.path).removesuffix(file.kind): file for file in found}
+    return sorted(last.values(), key=lambda file: (*file.order, file.path))
 
 
 def new_files(root: Path, loaded: set[tuple[str, str]]) -> list[tuple[DataFile, tuple[str, str]]]:
@@ -90,9 +97,8 @@ def new_files(root: Path, loaded: set[tuple[str, str]]) -> list[tuple[DataFile, 
 
 def _copied(root: Path, key: str) -> Path:
     """Where a file is, also in a copy without colons."""
-    return next(
-        (root / key.replace(":", mark) for mark in ":-_" if (root / key.replace(":", mark)).is_file()), root / key
-    )
+    spelled = (root / key.replace(":", colon) for colon in _COLONS)
+    return next((path for path in spelled if path.is_file()), root / key)
 
 
 def _sha256(path: Path) -> str:
@@ -164,8 +170,7 @@ def _open(file: DataFile) -> io.TextIOWrapper:
 
 
 def _moment(day: str, time: str) -> datetime:
-    spelled = re.sub(r"(\d\d).+?(\d\d).+?(\d\d)$", r"\1:\2:\3", time)
-    return datetime.fromisoformat(f"{day}T{spelled}").replace(tzinfo=UTC)
+    return datetime.fromisoformat(f"{day}T{re.sub(_COLON, ':', time)}").replace(tzinfo=UTC)
 
 
 def _end_of_object(text: str, start: int) -> int:

@@ -7,6 +7,7 @@ BEGIN TRANSACTION;
 
 COPY INTO delivered_line (file, modified_at, line)
 FROM (SELECT METADATA$FILENAME, METADATA$FILE_LAST_MODIFIED, $1 FROM @delivered)
+-- For one window only, in place of `[^/]+`: 2025-03-16_00:00:00_2025-03-17_00:00:00([.]r[0-9]+)?
 PATTERN = '.*/data/work-orders-[a-z]+/[^/]+[.]json([.]gz|[.]zst)?'
 FILE_FORMAT = (
     -- A line of JSON contains no bare line break, so each line is one field.

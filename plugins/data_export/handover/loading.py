@@ -91,7 +91,10 @@ def _duckdb(given: Delivered) -> Engine:
         *([f'{run} -c "{_FIRST_TIME_RIGHT}"'] if given.is_timeline else []),
         f'{run} -c "FROM missing_window"',
     ]
-    first = f"The second command copies the data files, without the images, to the folder `{given.folder}`."
+    first = (
+        f"The second command copies the data files, without the images, to the folder `{given.folder}`. Their names "
+        "have `:`, which Windows does not allow: run the commands in WSL there."
+    )
     if not given.fetch:
         first = f"Save the data files in the folder `{given.folder}` first."
     words = f"The newest state of each work order in five minutes, with DuckDB 1.3 or newer. {first}"

@@ -30,6 +30,7 @@ def site_receipt(transformed: Transformed, images: ImagesCopied | None, delivere
         work_orders=transformed.work_orders,
         bytes=digests.size,
         sha256=transformed.sha256,
+        crc32c=transformed.crc32c,
         records_sha256=digests.records_sha256 or transformed.sha256,
     )
     there = delivered.kept or delivered.found or ours
@@ -39,6 +40,7 @@ def site_receipt(transformed: Transformed, images: ImagesCopied | None, delivere
         quarantined=transformed.quarantined,
         bytes=there.bytes,
         sha256=there.sha256,
+        crc32c=there.crc32c,
         records_sha256=there.records_sha256,
         uri=delivered.uri,
         outcome=delivered.outcome,
@@ -136,6 +138,8 @@ def _lasting(receipt: Receipt) -> dict[str, Any]:
     lasting = receipt.model_dump(mode="json", exclude={"delivered_at", "config_hash"})
     for site in lasting["sites"]:
         del site["outcome"]
+        for file in (site, site["offered"] or {}):
+            file.pop("crc32c", None)  # sha256 says as much, and receipts of earlier versions have none
         if images := site["images"]:
             images["there"] = images.pop("copied") + images.pop("already_there")
             del images["bytes"]

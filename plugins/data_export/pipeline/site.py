@@ -223,7 +223,7 @@ class _Target:
                     file.write(chunk)
             lines, digests = await asyncio.to_thread(look_into, self._path, self._encoding)
             sums = {"sha256": digests.sha256 or "", "records_sha256": digests.records_sha256 or ""}
-            self._seen[key] = DataFile(work_orders=lines, bytes=digests.size, **sums)
+            self._seen[key] = DataFile(work_orders=lines, bytes=digests.size, crc32c=digests.crc32c, **sums)
         return self._seen[key]
 
     async def other_bytes(self, key: str, transformed: Transformed) -> DataFile | None:
@@ -238,7 +238,7 @@ class _Target:
         if found.sha256 is None or found.records_sha256 is None:
             return await self.file(key)
         sums = {"sha256": found.sha256, "records_sha256": found.records_sha256}
-        return DataFile(work_orders=transformed.work_orders, bytes=found.size, **sums)
+        return DataFile(work_orders=transformed.work_orders, bytes=found.size, crc32c=found.crc32c, **sums)
 
 
 def stage_site(transformed: Transformed, staging: Store) -> Delivered:

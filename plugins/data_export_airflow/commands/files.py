@@ -76,7 +76,7 @@ def run_files(options: argparse.Namespace) -> int:
     named = any(file.site_name for file in files)
     rows = [
         (
-            _window(file),
+            _window(file.start, file.end),
             *[file.site_name or file.site_id] * named,
             f"{file.work_orders:,}",
             f"{file.bytes:,}",
@@ -122,7 +122,7 @@ def run_verify(options: argparse.Namespace) -> int:
     if options.json:
         print(as_json([one.to_dict() for one in found]), file=options.out)
     else:
-        print(*_verdict(found, options), sep="\n", file=options.out)
+        print(*_verdict(found, options), *_last_audit(options.name), sep="\n", file=options.out)
     return 0 if all(one.ok or one.found == "elsewhere" for one in found) else 1
 
 
@@ -151,12 +151,7 @@ def run_audit(options: argparse.Namespace) -> int:
 def _audited(report: "AuditReport", options: argparse.Namespace) -> Iterator[str]:
     """What is damaged, what has drifted, and the counts."""
     rows = [
-        (
-            f"{instant(one.start)} to {instant(one.end)}",
-            one.kind,
-            one.found,
-            f"{one.uri}{one.detail and f': {one.detail}'}",
-        )
+        (_window(one.start, one.end), one.kind, one.found, f"{one.uri}{one.detail and f': {one.detail}'}")
         for _, one in report.findings
     ]
     if rows:
@@ -166,9 +161,8 @@ def _audited(report: "AuditReport", options: argparse.Namespace) -> Iterator[str
             cells[2] = painted(cells[2], "red", options.out)
             yield joined(cells) + (f": {one.fix}" if one.fix else "")
     for drift in report.drifts:
-        window = f"{instant(drift.start)} to {instant(drift.end)}, site {drift.site_id}"
         counts = f"{drift.added:,} added, {drift.changed:,} changed, {drift.gone:,} gone since its delivery"
-        yield f"{window}: {drift.unknown or counts}"
+        yield f"{_window(drift.start, drift.end)}, site {drift.site_id}: {drift.unknown or counts}"
     seen = report.seen
     looked = f"read {seen.read:,}, {_count(seen.images, 'image')}"
     yield f"{_count(seen.objects, 'object')}, {report.damaged:,} damaged; {looked}"
@@ -187,7 +181,10 @@ def _audited(report: "AuditReport", options: argparse.Namespace) -> Iterator[str
 def _verdict(found: "list[Verified]", options: argparse.Namespace) -> Iterator[str]:
     """What is not as it should be, and the counts."""
     wrong = [one for one in found if not one.ok]
-    rows = [(_window(one.file), one.found, f"{one.file.uri}{one.detail and f': {one.detail}'}") for one in wrong]
+    rows = [
+        (_window(one.file.start, one.file.end), one.found, f"{one.file.uri}{one.detail and f': {one.detail}'}")
+        for one in wrong
+    ]
     if wrong:
         head, *table = columns(("WINDOW (UTC)", "FOUND", "FILE"), rows)
         yield painted(joined(head), "dim", options.out)
@@ -199,6 +196,16 @@ def _verdict(found: "list[Verified]", options: argparse.Namespace) -> Iterator[s
     if any(not one.ok and one.found != "elsewhere" for one in found):
         again = f"python -m data_export_airflow backfill {options.name} --from DATE --to DATE --reprocess completed"
         yield f"to deliver them again: {again}"
+
+
+def _last_audit(name: str) -> Iterator[str]:
+    """Which has also looked at images, receipts and manifests; nothing if there was none."""
+    from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
+    from data_export_airflow.metadata.failures import audit_in_words, last_audit
+
+    with airflow_database(), airflow_session() as session:
+        if result := last_audit(session, name):
+            yield audit_in_words(result)
 
 
 def _delivered(name: str, window: str | None, start: str | None, end: str | None) -> "Iterator[DeliveredFile]":
@@ -239,8 +246,8 @@ def _moment(text: str | None, timezone: str) -> datetime | None:
         raise ConfigError(str(error)) from None
 
 
-def _window(file: "DeliveredFile") -> str:
-    return f"{instant(file.start)} to {instant(file.end)}"
+def _window(start: str, end: str) -> str:
+    return f"{instant(start)} to {instant(end)}"
 
 
 def _count(number: int, what: str) -> str:

@@ -8,7 +8,7 @@ has no customer files.
 
 import re
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePath
@@ -196,12 +196,19 @@ def audits(session: Session) -> dict[str, str]:
         .join(last, (XComModel.key == last.c.key) & (XComModel.timestamp == last.c.at))
         .where(*ours_only)
     )
-    return {row.key: _in_words(row.at, row.damaged, row.repairs) for row in rows if row.damaged}
+    return {row.key: audit_in_words(row._asdict()) for row in rows if row.damaged}
 
 
-def _in_words(at: str, damaged: int, repairs: int) -> str:
+def audit_in_words(result: Mapping[str, Any]) -> str:
+    """What an audit found, as one part of a sentence."""
+    of = f"the audit of {result['at'][:10]}"
+    if error := result.get("error"):
+        return f"{of} could not look: {error}"
+    if not (damaged := result["damaged"]):
+        return f"{of} found {result['objects']:,} objects as they were delivered"
+    repairs = result["repairs"]
     again = f", {repairs:,} run{'s' * (repairs != 1)} cleared to repair" if repairs else ""
-    return f"the audit of {at[:10]} found {damaged:,} missing or damaged{again}"
+    return f"{of} found {damaged:,} missing or damaged{again}"
 
 
 def can_check(session: Session) -> bool:

@@ -301,5 +301,5 @@ async def test_a_limit_of_transfers_at_once_is_kept_to(
         await asyncio.gather(*(destination.create(f"{number}.png", SMALL) for number in range(100)))
         seen = refused[0]
         await asyncio.gather(*(destination.create(f"{number}-2.png", SMALL) for number in range(30)))
-    assert refused[0] == seen  # remembered
+    assert refused[0] - seen <= 4  # remembered; where four were never open at once, it has still to halve from there
     assert len(list((server.root / "target").iterdir())) == 130

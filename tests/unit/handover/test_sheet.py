@@ -70,6 +70,37 @@ def sftp(**changes: Any) -> AnyExport:
     return export(connector_type="sftp", connector_config=config | changes)
 
 
+@pytest.mark.parametrize(
+    ("changes", "command"),
+    [
+        ({}, 'open sftp://YOUR_USER@sftp.acme.example; mirror {} "in/exports/" acme'),
+        ({"sftp_port": 2222}, 'open sftp://YOUR_USER@sftp.acme.example:2222; mirror {} "in/exports/" acme'),
+        ({"sftp_host": "2001:db8::1"}, 'open sftp://YOUR_USER@[2001:db8::1]; mirror {} "in/exports/" acme'),
+        ({"sftp_remote_path": "/"}, 'open sftp://YOUR_USER@sftp.acme.example; mirror {} "/" acme'),
+        ({"sftp_remote_path": "/it's; \"x"}, 'open sftp://YOUR_USER@sftp.acme.example; mirror {} "/it\'s; \\"x/" acme'),
+    ],
+)
+def test_files_are_fetched_by_sftp_alone(changes: dict[str, object], command: str, settings: PlatformSettings) -> None:
+    """A server that speaks SFTP need not offer a shell, which rsync needs."""
+    (line,) = (line for line in of(sftp(**changes), settings).splitlines() if line.startswith("lftp "))
+    left_out = "--exclude-glob inputs/ --exclude-glob .data-export-*"
+    assert shlex.split(line) == ["lftp", "-c", command.format(left_out)]
+
+
+def test_a_copy_from_s3_sees_a_corrected_file_of_the_same_size(settings: PlatformSettings) -> None:
+    text = markdown(sheet("cloud-storage-s3", settings, "duckdb"))
+    (line,) = (line for line in text.splitlines() if line.startswith("aws s3 sync"))
+    assert line.endswith(" --exact-timestamps")
+
+
+def test_a_copy_from_azure_can_be_repeated(settings: PlatformSettings) -> None:
+    """`az` wants the folder to be there, and otherwise gives up at the first file that is."""
+    text = markdown(sheet("cloud-storage-abfs", settings, "duckdb"))
+    (line,) = (line for line in text.splitlines() if "download-batch" in line)
+    assert line.startswith("mkdir -p cloud-storage-abfs && az ")
+    assert " --overwrite " in line
+
+
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_it_is_what_was_read_and_found_good(name: str, settings: PlatformSettings) -> None:
     """Without the loader kit, which has tests of its own, and the fields, which are those of the schema."""

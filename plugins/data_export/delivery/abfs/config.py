@@ -68,8 +68,10 @@ def _handover(uri: str, own: Mapping[str, Any]) -> Handover:
         (OPENS, *STEPS),
         Path(__file__).parent / "templates" / "handover.md",
         {"container": container, "account": account},
-        fetch=f"az storage blob download-batch --account-name {account} --source {container} --pattern {pattern} "
-        "--destination {folder} --auth-mode login",
+        # az wants the folder to be there, and gives up at a file that is.
+        fetch="mkdir -p {folder} && "
+        f"az storage blob download-batch --account-name {account} --source {container} --pattern {pattern} "
+        "--destination {folder} --overwrite --auth-mode login",
         placeholder="OUR_APPLICATION_ID",
     )
 

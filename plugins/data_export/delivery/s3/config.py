@@ -141,7 +141,8 @@ def _handover(uri: str, own: Mapping[str, Any]) -> Handover:
         (OPENS, *STEPS, *(step._replace(tries=f"only if it is not Amazon's: {step.tries}") for step in OTHER_STEPS)),
         Path(__file__).parent / "templates" / "handover.md",
         own,
-        fetch=f"aws s3 sync {shlex.quote(uri)} {{folder}} --exclude '*/inputs/*'",
+        # Else a corrected file of the same size is not copied again.
+        fetch=f"aws s3 sync {shlex.quote(uri)} {{folder}} --exclude '*/inputs/*' --exact-timestamps",
         placeholder="OUR_ROLE_OR_USER",
     )
 

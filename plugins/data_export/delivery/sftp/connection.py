@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import re
 import shlex
 from collections.abc import Sequence
 from contextlib import suppress
@@ -10,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from data_export.check.results import CheckResult
 from data_export.check.shared_steps import FOLDER, OPENS, PROBE, WRITE, Step
-from data_export.config.fields import host_keys
 from data_export.delivery.base import Destination
 from data_export.delivery.connector import Connections, require_type
 from data_export.delivery.handed_over import Handover
 from data_export.delivery.sftp import SFTP_PORT
+from data_export.delivery.sftp.host_keys import host_keys
 from data_export.delivery.sftp.login import SftpLogin
 from data_export.errors import ConfigError, DataExportError
 
@@ -90,13 +91,16 @@ def handed_over(config: "SftpConfig") -> Handover:
         "host_keys": [_fingerprint(line) for line in (config.sftp_host_key or "").splitlines()],
         "direct": config.sftp_upload == "direct",
     }
-    server = shlex.quote(f"YOUR_USER@{values['host'] or 'YOUR_SERVER'}:{config.sftp_remote_path.rstrip('/')}/")
-    port = f"-e 'ssh -p {config.sftp_port}' " if config.sftp_port != SFTP_PORT else ""
+    host, port = config.sftp_host or "YOUR_SERVER", f":{config.sftp_port}" * (config.sftp_port != SFTP_PORT)
+    server = f"sftp://YOUR_USER@{f'[{host}]' if ':' in host else host}{port}"
+    folder = re.sub(r'(["\\])', r"\\\1", config.sftp_remote_path.rstrip("/"))
+    # Not rsync, which needs a shell on the server.
+    mirror = f'mirror --exclude-glob inputs/ --exclude-glob .data-export-* "{folder}/" {{folder}}'
     return Handover(
         (OPENS, FOLDER, *PROBE, *renames),
         Path(__file__).parent / "templates" / "handover.md",
         values,
-        fetch=f"rsync -a {port}--exclude inputs/ --exclude '.data-export-*' {server} {{folder}}",
+        fetch=f"lftp -c {shlex.quote(f'open {server}; {mirror}')}",
         place=f"your SFTP server {values['host']}, folder {config.sftp_remote_path}".replace(" ,", ","),
         root=f"{config.sftp_remote_path.rstrip('/')}/",
         still_open=[_BY_HAND.format(config.conn_id)] if config.conn_id else (),

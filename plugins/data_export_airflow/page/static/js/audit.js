@@ -8,6 +8,8 @@ export class AuditCard {
   constructor(dagId) {
     this.path = `exports/${encodeURIComponent(dagId)}/audit`;
     this.element = h("section", { class: "card check", "aria-labelledby": "audit-title" });
+    this.started = null; // id of the run that the button started, until its result is there
+    this.show(h("p", { class: "soft" }, "Loading …"));
   }
 
   async load() {
@@ -20,11 +22,25 @@ export class AuditCard {
   }
 
   present({ result, may, dag_id: dag, export: name }) {
-    const start = may ? h("button", { type: "button", class: "button", onclick: () => this.start(dag, name) }, result ? "Audit again" : "Audit now") : "";
+    if (result?.run_id === this.started) this.started = null;
+    const focused = this.element.contains(document.activeElement) && document.activeElement.tagName === "BUTTON";
+    const start = may ? this.button(dag, name, result) : "";
     if (!result) {
       this.show(h("p", { class: "soft" }, "Never audited. An audit looks, weekly, whether what was delivered is still at the target. ", airflowLink(dagPath(dag), {}, "Open the audit's DAG")), start);
-      return;
+    } else {
+      this.found(dag, result, start);
     }
+    if (focused) this.element.querySelector("button")?.focus();
+  }
+
+  /** Not clickable from when it was clicked until the audit's result is there: an audit reads for up to half an hour. */
+  button(dag, name, result) {
+    const busy = this.started !== null;
+    const button = h("button", { type: "button", class: "button", "aria-disabled": String(busy), onclick: () => this.started === null && this.start(dag, name, result) }, busy ? "Auditing …" : result ? "Audit again" : "Audit now");
+    return busy && this.started ? [airflowLink(runPath(dag, this.started), {}, "Open the run"), button] : button;
+  }
+
+  found(dag, result, start) {
     const log = `${runPath(dag, result.run_id)}/tasks/audit/mapped/${result.map_index}`;
     const when = h("span", { class: "soft" }, h("time", { datetime: result.at, title: `${instant(result.at)} UTC` }, relative(result.at)), " · ", airflowLink(log, {}, "log"));
     this.show(result.error ? h("p", { class: "reason" }, result.error) : body(result), badge(result), when, start);
@@ -34,11 +50,15 @@ export class AuditCard {
     this.element.replaceChildren(h("div", { class: "card-head" }, h("h2", { id: "audit-title" }, "Audit"), head), content);
   }
 
-  async start(dag, name) {
+  async start(dag, name, result) {
+    this.started = "";
     try {
-      await airflow(`dags/${dag}/dagRuns`, { logical_date: null, conf: { export: name } });
+      this.started = (await airflow(`dags/${dag}/dagRuns`, { logical_date: null, conf: { export: name } })).dag_run_id;
       announce("The audit has started.");
+      this.present({ result, may: true, dag_id: dag, export: name });
     } catch (error) {
+      this.started = null;
+      this.element.querySelector(":scope > .error")?.remove();
       this.element.append(h("p", { class: "error", role: "alert" }, error.message));
     }
   }

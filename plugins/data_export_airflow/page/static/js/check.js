@@ -53,6 +53,7 @@ export class CheckCard {
       announce("The check has started.");
       await this.load();
     } catch (error) {
+      this.element.querySelector(":scope > .error")?.remove();
       this.element.append(h("p", { class: "error", role: "alert" }, error.message));
     }
   }
