@@ -142,7 +142,8 @@ def places(table: str) -> dict[str, int]:
 def cast(value: str, kind: str, found: str, max_bytes: int, *, encoded: bool) -> str:
     """SQL: the value as the type of the snapshot. What the type would change to fit is an error of PostgreSQL's."""
     if found in _BINARY and found != kind:
-        value = f"{value}::text"  # as it is shown: numeric keeps 6 or 15 digits, and 0.1 of a float4 is no 0.1 elsewhere
+        # The number that is shown: as numeric it keeps 6 or 15 digits, and a float4's 0.1 is not 0.1 as float8.
+        value = f"{value}::text"
     if kind in ("int4", "int8") and found in _INEXACT:
         return f"trim_scale({value}::numeric)::text::{kind}"  # 5.00 is 5, 1.5 is no whole number
     if kind == "bool" and found in ("int2", "int4", "int8"):
