@@ -23,6 +23,9 @@ _REFUSED = re.compile(
     r"|invalid integer value|invalid \w+ value|missing \"=\"|unterminated quoted string|could not match \d+"
     "|weak sslmode|could not (read|load|open) .*(certificate|private key)|private key file|not compiled in"
     "|definition of service .* not found|service file .* not found|syntax error in service file"
+    # What poolers say: of PgBouncer, Supavisor.
+    "|unsupported startup parameter|in statement pooling mode|no such (database|user)|SSL (connection is )?required"
+    "|Tenant or user not found"
 )
 # Our own words, which PostgreSQL quotes as a value that it cannot read, in whatever quotation marks.
 _OURS = re.compile(OURS + r"(.*? allows)")
