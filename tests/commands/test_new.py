@@ -129,10 +129,10 @@ def test_sites_may_stand_in_one_flag(folder: Path) -> None:
 
 def test_values_that_yaml_would_take_for_something_else_are_quoted(folder: Path) -> None:
     awkward = 'a: b #c "d" \\'
-    more = ["--interval", "*/30 * * * *", "--set", f"connector_config.impersonate={awkward}"]
-    assert main(["new", "acme", *needed("gs"), *more]) == 0
+    more = ["--interval", "*/30 * * * *", "--set", f"connector_config.sftp_username={awkward}"]
+    assert main(["new", "acme", *needed("sftp"), *more]) == 0
     export = load_customer(folder / "acme.yaml")
-    assert (export.interval, export.connector_config.model_dump()["impersonate"]) == ("*/30 * * * *", awkward)
+    assert (export.interval, export.connector_config.model_dump()["sftp_username"]) == ("*/30 * * * *", awkward)
 
 
 @pytest.mark.parametrize(
