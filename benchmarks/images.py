@@ -151,8 +151,8 @@ def far_away(port: int, rtt: float) -> Iterator[int]:
     thread.close()
 
 
-def prepare(folder: Path, server: Server, port: int, count: int, size: int) -> Work:
-    import asyncssh
+def write_images(folder: Path, count: int, size: int) -> Path:
+    """Writes them to `images/<site>/inputs/`; returns the list that names them."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -163,6 +163,13 @@ def prepare(folder: Path, server: Server, port: int, count: int, size: int) -> W
         (inputs / f"{input_id}.png").write_bytes(random.randbytes(size))
     listed = folder / "images.parquet"
     pq.write_table(pa.table({"input_id": ids, "file_extension": [".png"] * count}), listed)
+    return listed
+
+
+def prepare(folder: Path, server: Server, port: int, count: int, size: int) -> Work:
+    import asyncssh
+
+    listed = write_images(folder, count, size)
     key, known_hosts = folder / "key", folder / "known_hosts"
     asyncssh.read_private_key(server.private_key_path, server.passphrase).write_private_key(key)
     key.chmod(0o600)
@@ -217,6 +224,11 @@ def race(work: Work, count: int, size: int, rounds: int, only: list[str]) -> Non
             times[name].append((run(arguments), run(arguments)))
             check(work.server.root / folder, count, size)
             shutil.rmtree(work.server.root / folder)
+    print_table(times, count * size)
+
+
+def print_table(times: dict[str, list[tuple[Spent, Spent]]], size: int) -> None:
+    """Medians of each contender's first and second time, with `size` bytes; ratios to the first contender."""
     print(f"{'':22}{'first s':>9}{'ratio':>7}{'CPU s':>7}{'MB':>6}{'MB/s':>8}{'again s':>9}{'ratio':>7}{'CPU s':>7}")
     reference: tuple[Spent, Spent] | None = None
     for name, measured in times.items():
@@ -227,7 +239,7 @@ def race(work: Work, count: int, size: int, rounds: int, only: list[str]) -> Non
         reference = reference or (first, again)
         print(
             f"{name:22}{first.wall:9.2f}{first.wall / reference[0].wall:7.2f}{first.cpu:7.2f}{first.memory:6.0f}"
-            f"{count * size / first.wall / 1e6:8.1f}"
+            f"{size / first.wall / 1e6:8.1f}"
             f"{again.wall:9.2f}{again.wall / reference[1].wall:7.2f}{again.cpu:7.2f}"
         )
 

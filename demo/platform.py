@@ -82,8 +82,7 @@ class EmbeddedPlatform:
             for bucket in (CUSTOMER_BUCKET, STAGING_BUCKET):
                 self.s3.create_bucket(bucket)
             if self.abfs:
-                guard.watch(stack.enter_context(self.abfs).pid)
-                self.abfs.create_bucket(CUSTOMER_BUCKET)
+                stack.enter_context(self.abfs).create_bucket(CUSTOMER_BUCKET)
             used = Ports(*(server.port for server in (self.postgres, self.gcs, self.s3, self.sftp, self.smtp)))
             used = used._replace(abfs=self.abfs.port if self.abfs else 0)
             self._ports_file.write_text(json.dumps(used._asdict()))

@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import Self
 
+from demo.guard import Guard
+
 ACCOUNT = "demo"
 _QUIET = ("--silent", "--disableTelemetry", "--disableProductStyleUrl", "--skipApiVersionCheck")
 KEY = base64.b64encode(b"the key of the demo's account").decode()
@@ -17,7 +19,8 @@ KEY = base64.b64encode(b"the key of the demo's account").decode()
 class AbfsServer:
     """Serves the account `demo` while the `with` block lasts; with `keeps`, what it holds stays in the folder.
 
-    With a certificate and its key it speaks TLS, and takes tokens of Microsoft Entra ID whoever signed them.
+    It ends with this process, however that ends. With a certificate and its key it speaks TLS, and takes tokens of
+    Microsoft Entra ID whoever signed them.
     """
 
     def __init__(
@@ -49,6 +52,7 @@ class AbfsServer:
         secure = []
         if self._certificate:
             secure = ["--oauth", "basic", "--cert", str(self._certificate[0]), "--key", str(self._certificate[1])]
+        self._guard = Guard().__enter__()
         where = ["--location", str(self.folder)] if self._keeps else ["--inMemoryPersistence"]
         self._process = subprocess.Popen(
             [program, *where, *secure, *_QUIET, "--blobHost", self._listen, "--blobPort", str(self.port)],
@@ -58,6 +62,7 @@ class AbfsServer:
             cwd=self.folder,
             start_new_session=True,  # Ctrl-C must not end it before what still delivers to it
         )
+        self._guard.watch(self._process.pid)
         deadline = time.monotonic() + 60
         while not self._answers():
             if self._process.poll() is not None or time.monotonic() > deadline:
@@ -69,6 +74,7 @@ class AbfsServer:
     def __exit__(self, *exc_info: object) -> None:
         self._process.terminate()
         self._process.wait(30)
+        self._guard.__exit__()
 
     def _answers(self) -> bool:
         with socket.socket() as probe:

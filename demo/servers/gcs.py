@@ -36,13 +36,24 @@ class _Handler(RequestHandler):
 
     def _handle(self) -> None:
         network = self.rfile, self.wfile
-        self.rfile = io.BytesIO(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        self.rfile = io.BytesIO(self._body())
         self.wfile = answer = io.BytesIO()
         with self._lock:
             Router(self).handle(self.command)
         self.rfile, self.wfile = network
         with contextlib.suppress(ConnectionError):  # the client went away, which is its right
             self.wfile.write(answer.getbuffer())
+
+    def _body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding") != "chunked":
+            return bytes(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        self.headers["Content-Length"] = str(len(body))  # as the emulator expects it
+        return body
 
     do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815 - the standard library's names
 

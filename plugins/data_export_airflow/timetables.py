@@ -94,13 +94,22 @@ class SettledCronTimetable(CronDataIntervalTimetable):
         return [bound for bound in (self.start, self.end) if bound]
 
     def _tick(self, current: DateTime, step: str) -> DateTime:
-        """The tick before or after. croniter's own way with zones is used: Airflow's leaves gaps when clocks change."""
-        cron = croniter(self._expression, current.in_timezone(self._timezone))
-        while True:
-            tick: datetime = getattr(cron, step)(datetime)
-            comes_again = tick.utcoffset() != tick.replace(fold=0).utcoffset()
-            if not comes_again or cron.expanded[1] == ["*"]:
-                return instance(tick).in_timezone("UTC")
+        # in UTC: two moments of one zone that only `fold` tells apart are equal, and the cache would take one for both
+        return _ticked(self._expression, self._timezone, current.in_timezone("UTC"), step)
+
+
+@lru_cache(maxsize=4096)
+def _ticked(expression: str, timezone: Any, current: DateTime, step: str) -> DateTime:
+    """The tick before or after. croniter's own way with zones is used: Airflow's leaves gaps when clocks change.
+
+    Cached: Airflow asks for each tick about seven times in a row, and croniter reads the whole expression each time.
+    """
+    cron = croniter(expression, current.in_timezone(timezone))
+    while True:
+        tick: datetime = getattr(cron, step)(datetime)
+        comes_again = tick.utcoffset() != tick.replace(fold=0).utcoffset()
+        if not comes_again or cron.expanded[1] == ["*"]:
+            return instance(tick).in_timezone("UTC")
 
 
 #: Making a timetable costs 0.3 ms, most of it for the expression in words, and Airflow decodes that of each DAG 16

@@ -240,9 +240,9 @@ def test_json_is_one_object_and_asks_nothing(deploy: Deploy, capsys: pytest.Capt
         ("", "2025-03-12", "2025-03-12", (), "--from 2025-03-12 --to 2025-03-12: window ends"),
         ("", "12.3.2025", "2025-03-12", (), "is not a date or date-time that exists"),
         ("", "2025-06-01", "2025-07-01", (), "no window that is over starts in"),
-        ("", "2025-03-12T06:00", "2025-03-12T07:00", (), "in Europe/Paris: take a longer range, or trigger a run"),
+        ("", "2025-03-12T06:00", "2025-03-12T07:00", (), "(Europe/Paris): take a longer range, or trigger a run"),
         ("", "2025-03-12", "2025-03-11", (), "before it begins (2025-03-11T23:00:00+00:00): give a later end"),
-        ("", "2990-06-01", "2990-07-01", (), "in Europe/Paris: its end_date is before that, begin earlier"),
+        ("", "2990-06-01", "2990-07-01", (), "(Europe/Paris): its end_date is before that, begin earlier"),
         ("enabled: false", "2025-03-12", "2025-04-01", (), "enabled is false"),
     ],
 )

@@ -109,8 +109,8 @@ def test_verify_says_what_is_missing_and_how_to_deliver_it_again(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["nobody", "--from", "2025-03-16", "--to", "2025-03-17"], "Airflow has no DAG data_export__nobody: correct"),
-        (["acne", "--from", "2025-03-16", "--to", "2025-03-17"], "data_export__acne (did you mean acme?): correct"),
+        (["nobody", "--from", "2025-03-16", "--to", "2025-03-17"], "Airflow knows no export 'nobody': correct"),
+        (["acne", "--from", "2025-03-16", "--to", "2025-03-17"], "'acne' (did you mean acme?): correct"),
         (["acme", "--from", "16.3.2025", "--to", "2025-03-17"], "'16.3.2025' is not a date"),
     ],
 )
@@ -119,6 +119,27 @@ def test_a_name_or_date_that_is_none(
 ) -> None:
     assert main([command, *arguments]) == 1
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["files", "verify"])
+def test_a_range_that_ends_before_it_begins(command: str, acme: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([command, "acme", "--from", "2025-03-20", "--to", "2025-03-16"]) == 1
+    assert "--to 2025-03-16 is not after --from 2025-03-20: give a later end" in capsys.readouterr().err
+
+
+def test_an_audit_since_a_day_to_come(acme: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "acme", "--since", "2999-01-01"]) == 1
+    assert "--since 2999-01-01 is in the future: give an earlier date" in capsys.readouterr().err
+
+
+def test_a_file_whose_dag_is_not_there_yet(acme: str, history: History, capsys: pytest.CaptureFixture[str]) -> None:
+    (history.customers / "beta.yaml").write_text(FILE % "/elsewhere")
+    for name, said in (
+        ("beta", "beta: Airflow has no DAG data_export__beta yet: it comes within half a minute"),
+        ("data_export__acme", "Airflow knows no export 'data_export__acme' (did you mean acme?): correct the name"),
+    ):
+        assert main(["files", name]) == main(["status", name]) == 1
+        assert capsys.readouterr().err.count(said) == 2
 
 
 def test_nothing_to_verify_is_said_and_is_no_success(

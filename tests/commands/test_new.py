@@ -7,6 +7,7 @@ import pytest
 
 from data_export.config.load import load_customer
 from data_export.config.platform import ROOT
+from data_export.config.sites import names_of
 from data_export_airflow.commands.cli import main
 
 SITE, OTHER = "433a60f6-9756-473e-b1e9-9e89e24bb787", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"
@@ -127,6 +128,16 @@ def test_sites_may_stand_in_one_flag(folder: Path) -> None:
     assert len(load_customer(folder / "acme.yaml").site_id) == 2
 
 
+def test_sites_may_have_names(folder: Path) -> None:
+    names = {"Paris Nord": SITE, 'L\'Île, "Est": {b} #1': OTHER, "null": "f" * 32}
+    sites = [word for name, uuid in names.items() for word in ("--site", f"{name}={uuid}")]
+    assert main(["new", "acme", *sites, "--target", TARGETS["gs"]]) == 0
+    found = load_customer(folder / "acme.yaml").site_id
+    assert {name: uuid.hex for uuid, name in names_of(found).items()} == {
+        name: uuid.replace("-", "") for name, uuid in names.items()
+    }
+
+
 def test_values_that_yaml_would_take_for_something_else_are_quoted(folder: Path) -> None:
     awkward = 'a: b #c "d" \\'
     more = ["--interval", "*/30 * * * *", "--set", f"connector_config.sftp_username={awkward}"]
@@ -164,6 +175,16 @@ def test_values_that_yaml_would_take_for_something_else_are_quoted(folder: Path)
             ],
         ),
         (["--site", SITE, "--site", SITE, "--target", "gs://bucket/x"], ["twice"]),
+        (["--site", f"A={SITE}", "--site", OTHER, "--target", "gs://bucket/x"], [f"--site {OTHER}: write NAME=UUID"]),
+        (["--site", f"A={SITE},B={OTHER}", "--target", "gs://bucket/x"], ["write NAME=UUID, once for each site"]),
+        (["--site", f"A={SITE}", "--site", f"A={OTHER}"], ["--target: is missing"]),
+        (["--site", f"A={SITE}", "--site", f"A={OTHER}", "--target", "gs://bucket/x"], ["another site has that name"]),
+        (["--site", "A.b=x", "--target", "gs://bucket/x"], ["--site A.b: 'x' is not a uuid"]),
+        (["--site", "A=}: x", "--target", "gs://bucket/x"], ["--site A: '}: x' is not a uuid"]),
+        (["--site", f"={SITE}", "--target", "gs://bucket/x"], ["--site: has the name '': write 1 to 80"]),
+        (["--site", f"{SITE}=A", "--target", "gs://bucket/x"], ["in the place of a name: write A:"]),
+        (["--site", SITE, "--target", "gs://bucket/x", "--set", "connector_config.storage_uri=gs://y/"], ["twice"]),
+        (["--site", SITE, "--target", "gs://bucket/x", "--set", "owner=a@b.c", "--set", "owner=d@e.f"], ["twice"]),
         (["--site", SITE, "--target", "gs://bucket/x", "--interval", "dayly"], ["--interval:", "did you mean daily?"]),
         (["--site", SITE, "--target", "gs://bucket/x", "--set", "nonsense=1"], ["is not a key that is known here"]),
         (["--site", SITE, "--target", "gs://bucket/x", "--set", "owner"], ["write KEY=VALUE"]),
@@ -192,10 +213,11 @@ def test_a_collision_is_refused_and_a_file_that_is_there_stays(
     assert [path.read_text() for path in folder.iterdir()] == [text]
 
 
-@pytest.mark.parametrize("name", ["../acme", "Acme", "a_b", "", "a/b"])
+@pytest.mark.parametrize("name", ["../acme", "Acme", "a_b", "", "a/b", "acme.yaml"])
 def test_a_name_that_is_not_valid(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", name, *needed("gs")]) == 1
-    assert "is not an export's name" in capsys.readouterr().err
+    assert "is not an export's name" in (err := capsys.readouterr().err)
+    assert not name.strip("./") or "(did you mean " in err
 
 
 def test_a_folder_that_is_not_there(

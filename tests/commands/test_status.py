@@ -96,7 +96,10 @@ def test_a_file_that_never_made_a_dag_is_broken(
 
 @pytest.mark.parametrize(
     ("name", "said"),
-    [("acne", "knows no export 'acne' (did you mean acme?)"), ("soon", "soon: Airflow has no DAG of it yet")],
+    [
+        ("acne", "knows no export 'acne' (did you mean acme?)"),
+        ("soon", "soon: Airflow has no DAG data_export__soon yet"),
+    ],
 )
 def test_a_name_that_airflow_does_not_know(
     history: History, acme: str, name: str, said: str, capsys: pytest.CaptureFixture[str]

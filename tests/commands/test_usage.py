@@ -33,8 +33,13 @@ def test_told_by_the_command(arguments: list[str], said: str, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["check", "--host-key", "host:ssh"], "'host:ssh' is no server: write"),
+        (["check", "--host-key", "host:ssh"], "'host:ssh' is not a server: write"),
         (["nonsense"], "choose from"),
+        (["nwe", "acme"], "(did you mean new?)"),
+        (["new", "acme", "--conector", "gs"], "unrecognized arguments: --conector gs (did you mean --connector?)"),
+        (["backfill", "acme", "--from", "2025-03-16", "--to", "2025-03-17", "--dryrun"], "(did you mean --dry-run?)"),
+        (["backfill", "acme", "--from", "x", "--to", "y", "--reprocess", "complete"], "(did you mean completed?)"),
+        (["sheet", "acme", "--engine", "postgres"], "(did you mean postgresql?)"),
         (["run", "x.yaml", "--from", "16.3.2025", "--to", "2025-03-17"], "'16.3.2025' is not a date or date-time that"),
     ],
 )
@@ -43,7 +48,8 @@ def test_told_by_the_parser(arguments: list[str], said: str, capsys: pytest.Capt
         main(arguments)
     assert stop.value.code == 2
     captured = capsys.readouterr().err
-    assert "usage:" in captured
+    command = f" {arguments[0]}" * (arguments[0] not in ("nonsense", "nwe"))
+    assert captured.startswith(f"usage: python -m data_export_airflow{command} [")
     assert said in captured
 
 
@@ -55,7 +61,35 @@ def test_a_path_that_leads_nowhere_is_no_broken_file(tmp_path: Path, capsys: pyt
     assert main(["run", str(tmp_path / "bad.yaml"), "--from", "2025-03-16", "--to", "2025-03-17"]) == 1
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) > 1
+    assert main(["validate", str(tmp_path / "bda.yaml")]) == 1
+    assert f"bda.yaml: there is no such file (did you mean {tmp_path}/bad.yaml?)" in capsys.readouterr().out
     assert all(line.startswith(f"{tmp_path}/bad.yaml:") for line in lines)
+
+
+@pytest.mark.parametrize("name", ["acem", "acme.yaml", "include/customers/acme.yaml", "data_export__acme", "ACME"])
+@pytest.mark.parametrize("command", [["sheet"], ["audit"], ["check"]])
+def test_a_name_that_is_a_path_or_a_dag_is_answered_with_the_name(
+    name: str, command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    (tmp_path / "acme.yaml").write_text(GOOD % "acme")
+    assert main([*command, name]) == 1
+    captured = capsys.readouterr()
+    assert "(did you mean acme?)" in captured.out + captured.err
+
+
+def test_a_name_where_a_file_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    (tmp_path / "acme.yaml").write_text(GOOD % "acme")
+    assert main(["run", "acme", "--from", "2025-03-16", "--to", "2025-03-17"]) == 1
+    assert f"there is no such file (did you mean {tmp_path}/acme.yaml?)" in capsys.readouterr().err
+
+
+def test_a_folder_without_customer_files_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["validate", str(tmp_path)]) == 0
+    assert f"no customer file is in {tmp_path}" in capsys.readouterr().out
 
 
 def test_a_reader_who_has_enough_is_no_fault(tmp_path: Path) -> None:

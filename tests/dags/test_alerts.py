@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from data_export.alerts.failure import Failure, failure_alert
 from data_export.alerts.ledger import was_alerted
 from data_export.delivery.local.store import LocalStore
-from data_export.errors import AccessDenied, ConfigError, SourceUnavailable, TargetUnavailable
+from data_export.errors import AccessDenied, ConfigError, SourceUnavailable, TargetRefused, TargetUnavailable
 from data_export.receipt import ImagesCopied
 from data_export.window import ExportWindow
 from data_export_airflow.alerting.callbacks import on_failure, tell_left_out
@@ -128,6 +128,17 @@ def test_the_watch_s_own_failure_is_not_called_an_export_s(server: SmtpServer, t
     assert "the data export data_export_watch" not in text
     assert "check data_export_watch" not in text
     assert "backfill" not in text
+
+
+def test_notices_that_were_given_up_are_not_called_the_watch_s_failure(server: SmtpServer) -> None:
+    failed = context(owner="airflow", error=TargetRefused("acme: bi@customer.example was given up after a day"))
+    failed["ti"].dag_id, failed["ti"].task_id = "data_export_watch", "notices"
+    on_failure(failed)
+    (mail,) = server.messages()
+    text = " ".join(text_of(mail).split())
+    assert mail["Subject"] == "Sending notices of data exports again failed: TargetRefused"
+    assert "have not heard of a delivery" in text
+    assert "late" not in text
 
 
 def test_a_task_that_took_too_long_says_how_long(server: SmtpServer) -> None:

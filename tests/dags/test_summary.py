@@ -12,7 +12,7 @@ from data_export.config.load import load_customers
 from data_export.window import ExportWindow
 from data_export_airflow.alerting import watch as watching
 from data_export_airflow.alerting.sender import AlertSender
-from data_export_airflow.alerting.watch import AlertSummary
+from data_export_airflow.alerting.summary import AlertSummary
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.customers import GOOD, export
@@ -59,6 +59,23 @@ def test_what_nobody_could_be_told_of_is_told_of_later(server: SmtpServer, monke
     connect_to(monkeypatch, server.port)
     assert summary(NOON + HOUR / 4).late(late("b-1")) == []
     assert told(server) == sorted([BEN, PLATFORM])
+
+
+def test_each_person_gets_one_mail_of_all_that_came_late(server: SmtpServer) -> None:
+    window, other = (late("x", hour=hour)["x"][0].window for hour in (0, 1))
+    windows = {name: [other] for name in OWNERS}
+    missing = {name: [window] * (name == "b-1") for name in OWNERS}
+    alerted = {name: [PLATFORM, *([owner] if owner else [])] for name, owner in OWNERS.items()}
+    assert summary().delivered(windows, missing, alerted) == [*OWNERS]
+    assert summary().delivered(windows, missing, alerted) == [], "once a day"
+    assert told(server) == sorted([ANNA, BEN, PLATFORM])
+    texts = {str(mail["To"]): text_of(mail) for mail in server.messages()}
+    assert {name for name in OWNERS if f"- {name}:" in texts[ANNA]} == {"a-1", "a-2"}
+    assert "Nothing is to be done." in texts[ANNA]
+    assert "2026-03-02 11:00 to 2026-03-02 12:00 UTC: not delivered yet" in texts[BEN]
+    assert {str(mail["Subject"]) for mail in server.messages() if mail["To"] == PLATFORM} == {
+        "Data exports deliver again"
+    }
 
 
 def test_a_notifier_that_took_it_is_enough(server: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:

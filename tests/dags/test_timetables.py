@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from data_export.config.moments import CRON
 from data_export.window import ExportWindow
-from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable, timetable_of
+from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable, _ticked, timetable_of
 from tests.customers import export
 
 SETTLE = timedelta(minutes=5)
@@ -194,3 +194,27 @@ def test_backwards_no_tick_is_stepped_over_where_clocks_go_back() -> None:
     for _ in range(20):
         ticks.append(timetable._get_next(ticks[-1]))
     assert [timetable._get_prev(tick) for tick in ticks[2:]] == ticks[1:-1]
+
+
+def test_the_expression_is_read_twice_for_a_window_not_seven_times() -> None:
+    """Reading it is most of what a backfill of a year of hours costs."""
+    _ticked.cache_clear()
+    timetable = SettledCronTimetable("7 * * * *", "Europe/Paris", timedelta(0), pendulum.datetime(2025, 3, 1))
+    found, last = 0, None
+    while found < 100:
+        info = timetable.next_dagrun_info(
+            last_automated_data_interval=last,
+            restriction=TimeRestriction(pendulum.datetime(2025, 3, 1), None, catchup=True),
+        )
+        assert info is not None
+        last, found = info.data_interval, found + 1
+    assert _ticked.cache_info().misses < 220
+
+
+def test_the_two_same_hours_of_autumn_are_two_moments() -> None:
+    timetable = SettledCronTimetable("30 * * * *", "Europe/Paris", timedelta(0))
+    zone = pendulum.timezone("Europe/Paris")
+    first, second = (
+        pendulum.instance(datetime(2025, 10, 26, hour, 10, tzinfo=UTC)).in_timezone(zone) for hour in (0, 1)
+    )
+    assert [timetable._get_next(moment).in_timezone("UTC").hour for moment in (first, second)] == [0, 1]

@@ -23,7 +23,7 @@ from data_export_airflow.alerting.watch import watch
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.customers import GOOD
-from tests.dags.mail_server import told
+from tests.dags.mail_server import connect_to, told
 
 DAY = timedelta(days=1)
 MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -32,9 +32,10 @@ OWNER, PLATFORM = "owner@owners.example", "data-platform@platform.example"
 
 
 class Answers:
-    """No window was delivered."""
+    """No window was delivered but those that `came`."""
 
     run: RunState = "none"
+    came: frozenset[ExportWindow] = frozenset()
 
     def __init__(self, _ti: Any) -> None:
         """As the real one is made."""
@@ -42,8 +43,8 @@ class Answers:
     def standing(self, _export: str) -> Standing:
         return "active"
 
-    def delivered(self, _export: str, _windows: Collection[ExportWindow]) -> set[ExportWindow]:
-        return set()
+    def delivered(self, _export: str, windows: Collection[ExportWindow]) -> set[ExportWindow]:
+        return self.came & {*windows}
 
     def state(self, _export: str, _window: ExportWindow) -> RunState:
         return self.run
@@ -67,6 +68,9 @@ class Installation:
     def late(self) -> list[datetime]:
         """The starts of the windows that a look reports."""
         return [span.start for span in Report.from_dict(self.look()).late.get("acme", ())]
+
+    def known(self) -> Watched:
+        return Watched.from_dict(json.loads(self.state.read_text())["acme"])
 
     def note_failure_alert(self) -> None:
         async def note() -> None:
@@ -95,6 +99,70 @@ def test_a_late_window_is_told_of_once(
     assert [installation.late(), installation.late()] == [[WINDOW.start]] * 2
     assert told(server) == [PLATFORM, OWNER]
     assert all(f"- acme: {WINDOW.start:%Y-%m-%d} 00:00 to " in text_of(mail) for mail in server.messages())
+
+
+def test_who_was_alerted_of_a_late_window_hears_once_that_it_came(
+    installation: Installation, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.look()
+    monkeypatch.setattr(Answers, "came", frozenset((WINDOW,)))
+    installation.file.write_text(installation.file.read_text().replace(OWNER, "another@owners.example"))
+    for _ in range(3):
+        assert installation.late() == []
+    mails = [mail for mail in server.messages() if "again" in mail["Subject"]]
+    assert sorted(mail["To"] for mail in mails) == [PLATFORM, OWNER]
+    for mail in mails:
+        assert mail["Subject"] == "Data export acme delivers again"
+        assert f"- acme: {WINDOW.start:%Y-%m-%d} 00:00 to {WINDOW.end:%Y-%m-%d} 00:00 UTC: delivered" in text_of(mail)
+        assert "Nothing is to be done." in text_of(mail)
+
+
+def test_a_window_that_came_before_anybody_was_alerted_is_no_recovery(
+    installation: Installation, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Answers, "came", frozenset((WINDOW,)))
+    assert installation.late() == []
+    assert told(server) == []
+
+
+def test_a_late_window_whose_failure_was_reported_too_is_left_to_the_run_that_delivers_it(
+    installation: Installation, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.look()
+    installation.note_failure_alert()
+    monkeypatch.setattr(Answers, "came", frozenset((WINDOW,)))
+    installation.look()
+    assert told(server) == [PLATFORM, OWNER]
+    assert (installation.known().alerted, installation.known().owed) == (None, ())
+
+
+def test_a_recovery_that_reached_nobody_is_reported_at_the_next_look(
+    installation: Installation, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.look()
+    monkeypatch.setattr(Answers, "came", frozenset((WINDOW,)))
+    connect_to(monkeypatch, 9)  # nobody listens
+    installation.look()
+    assert installation.known().owed == (WINDOW,)
+    connect_to(monkeypatch, server.port)
+    installation.look()
+    assert told(server) == sorted([PLATFORM, OWNER] * 2)
+
+
+def test_an_export_that_is_late_again_after_its_recovery_is_alerted_the_same_day(
+    installation: Installation, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installation.look()
+    monkeypatch.setattr(Answers, "came", frozenset((WINDOW,)))
+    installation.look()
+    late = Watched(MIDNIGHT, NEWEST, (Open(Due(NEWEST, MIDNIGHT), MIDNIGHT),))
+    installation.state.write_text(json.dumps({"acme": late.to_dict()}))
+    installation.look()
+    assert [mail["Subject"] for mail in server.messages()][::2] == [
+        "Data export acme is late",
+        "Data export acme delivers again",
+        "Data export acme is late",
+    ]
 
 
 def test_a_failure_that_people_know_is_not_told_again_as_late(

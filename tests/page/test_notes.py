@@ -4,9 +4,17 @@ from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
+from markdown_it import MarkdownIt
 
 from data_export.receipt import Receipt, is_summary
-from data_export_airflow.alerting.listeners import is_ours, on_dag_run_failed, on_dag_run_success
+from data_export_airflow.alerting.listeners import (
+    FAILED,
+    LONGEST_NOTE,
+    as_note,
+    is_ours,
+    on_dag_run_failed,
+    on_dag_run_success,
+)
 from data_export_airflow.metadata.guards import _NOTES, note_retries, note_retry
 from tests.page.history import SITE, History
 
@@ -81,7 +89,7 @@ def test_a_failed_run_says_why_as_the_page_does(history: History, before: str | 
     history.session.commit()
     on_dag_run_failed(run, "")
     assert run.note == (
-        f"Failed: deliver: AccessDenied: grant storage.objects.create{ABOUT}accessdenied)" if renewed else before
+        f"Failed: deliver: AccessDenied: `grant storage.objects.create`{ABOUT}accessdenied)" if renewed else before
     )
 
 
@@ -91,7 +99,7 @@ def test_a_run_whose_task_is_tried_again_says_why_and_when(history: History) -> 
     history.retry(run, "deliver", "TargetUnavailable: sftp.acme.example: refused", 3, 90, END)
     _NOTES.submit(int).result()  # until what was submitted before is over
     history.session.expire_all()
-    words = "deliver: TargetUnavailable: sftp.acme.example: refused (try 4 of 9 at 2025-03-17 00:01:30 UTC)"
+    words = "deliver: TargetUnavailable: `sftp.acme.example: refused (try 4 of 9 at 2025-03-17 00:01:30 UTC)`"
     assert run.note == f"Retrying: {words}{ABOUT}targetunavailable)"
     assert is_ours(run.note)
 
@@ -103,3 +111,45 @@ def test_and_leaves_what_a_person_wrote(history: History) -> None:
     note_retry(run.dag_id, run.run_id)
     history.session.expire_all()
     assert run.note == "Ann calls them"
+
+
+@pytest.mark.parametrize("end", ["", "`", "``", "\\", " ", "<", "[", "\n\n"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "[sign in](https://evil.example)",
+        "![x](https://evil.example/x.png)",
+        "https://evil.example/a(b)",
+        "www.evil.example",
+        "ann@evil.example",
+        "<https://evil.example>",
+        "<img src=x onerror=alert(1)><script>alert(1)</script>",
+        "# heading",
+        "a\n# heading\n\n- item\n\n> quote\n\n---",
+        "`](https://evil.example)",
+        "``` `[x](https://evil.example)` ```",
+        "a\\`[x](https://evil.example)",
+        "[x]: https://evil.example\n\n[x]",
+        "| a | b |\n|---|---|\n| c | d |",
+        "**bold** _thin_ ~~gone~~ &lt;b&gt; &#96;",
+        "\u202eevil\u2066\x1b[31m",
+        "`" * 990,
+        "[x](https://evil.example) " * 60,
+    ],
+)
+def test_foreign_words_in_a_note_are_words_only(words: str, end: str) -> None:
+    note = as_note(FAILED, f"deliver: AccessDenied: {words}{end}")
+    assert len(note) <= LONGEST_NOTE
+    assert note.isprintable()
+    assert is_ours(note)
+    paragraph, inline, close = MarkdownIt().parse(note)
+    assert (paragraph.type, close.type) == ("paragraph_open", "paragraph_close")
+    head, code, dot, link, about, end_of_link = inline.children or ()
+    assert (head.type, head.content, code.type) == ("text", "Failed: deliver: AccessDenied: ", "code_inline")
+    assert (dot.type, link.type, about.content, end_of_link.type) == (
+        "text",
+        "link_open",
+        "About this error",
+        "link_close",
+    )
+    assert link.attrs == {"href": "/data-exports/errors.html#accessdenied"}

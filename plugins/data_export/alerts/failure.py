@@ -92,6 +92,17 @@ def watch_failure_alert(failure: Failure) -> Alert:
     )
 
 
+def notices_failure_alert(failure: Failure) -> Alert:
+    """Says that customers' receivers lack a notice of a delivery; its `export` is the watch's DAG."""
+    return _service_alert(
+        failure,
+        what="Sending notices of data exports again",
+        consequence="the receivers of `on_delivery` that the reason names have not heard of a delivery",
+        fix="Correct what the reason says, such as the address in `on_delivery` of the customer file, and tell the "
+        "customer that the data is there. What was not given up is sent again with the next look of the watch.",
+    )
+
+
 def _service_alert(failure: Failure, what: str, consequence: str, fix: str) -> Alert:
     """About a DAG of the service itself, which no customer waits for."""
     return Alert(

@@ -11,6 +11,7 @@ from data_export.alerts.alert import Alert, cause_of
 from data_export.alerts.failure import backfill_command, shortened, window_as_text
 from data_export.alerts.watch import Late
 from data_export.config.models import dag_id
+from data_export.window import ExportWindow
 
 _STATES = {
     "none": "no run was made",
@@ -61,6 +62,33 @@ def late_alert(late: Sequence[Late], ui: str, repeated: Mapping[str, str]) -> Al
         commands=_commands(late),
         link=_link(names, ui),
         repeated=_repeated(names, repeated),
+    )
+
+
+def late_recovery_alert(
+    delivered: Mapping[str, Sequence[ExportWindow]], missing: Mapping[str, Sequence[ExportWindow]], ui: str
+) -> Alert:
+    """Says that windows which were reported late are delivered, and which are still missing.
+
+    Args:
+        delivered: by export, the windows; not empty.
+        missing: by export, the windows that are late still, of these exports.
+    """
+    names = tuple(delivered)
+    whose = f"{names[0]} delivers" if len(names) == 1 else "deliver"
+    left = [f"{name}: {window_as_text(window)}: not delivered yet" for name in names for window in missing[name]]
+    done = [f"{name}: {window_as_text(window)}: delivered" for name in names for window in delivered[name]]
+    return Alert(
+        occasion="recovery",
+        exports=names,
+        cause=cause_of("recovery", LATE),
+        subject=f"Data export{'s' * (len(names) != 1)} {whose} again",
+        lead="These windows were reported late, and are delivered now.",
+        items=shortened([*left, *done]),
+        fix="Windows that are not delivered yet are still late: what the alert says of them holds."
+        if left
+        else "Nothing is to be done.",
+        link=_link(names, ui),
     )
 
 

@@ -2,9 +2,9 @@
 
 Below `alerts/<export>/`: `<cause>/<day>/mail` where that day's mail was sent, `<cause>/<day>/<occurrence>` each time it
 happened, `told/<window>` for each window whose failure was alerted, `open/` the failed runs that people know of until
-the export delivers again, `recovered/<day>` where that was reported on that day. Below `alerts/.alike/`: the places of
-a cause that many exports share. Days are UTC. Whoever creates `mail` or a place first sends; the store's create-only
-write decides between two workers.
+the export delivers again, `recovered/<day>` where that, or that late windows came, was reported on that day. Below
+`alerts/.alike/`: the places of a cause that many exports share. Days are UTC. Whoever creates `mail` or a place first
+sends; the store's create-only write decides between two workers.
 """
 
 import asyncio
@@ -198,6 +198,15 @@ async def take_recovered(store: Store, export: str, window: ExportWindow | None,
     for failure in failures:
         if failure.delivered:
             await note_known(store, export, failure)
+    return None
+
+
+async def take_late_recovered(store: Store, export: str, cause: str, now: datetime) -> Recovered | None:
+    """The right to report that windows which were late are delivered; None where this day's recovery was reported."""
+    recovered = Recovered(f"{alerts_prefix(export)}recovered/{now.date()}", (Known("", cause, None),))
+    with suppress(ObjectExists):
+        await store.create(recovered.key, Content.of_bytes(b""))
+        return recovered
     return None
 
 

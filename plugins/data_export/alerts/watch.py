@@ -62,24 +62,37 @@ class Late(NamedTuple):
 class Watched:
     """What is known of one export: the newest window whose run was due, and those not known to be delivered.
 
-    `began` is when it was first seen, or first seen to go on after a pause.
+    `began` is when it was first seen, or first seen to go on after a pause. `alerted` are the people who got an alert
+    of late windows since the last recovery, None where nobody was reached. `owed` are the windows that were late then
+    and are delivered, oldest first, of which these people do not know yet.
     """
 
     began: datetime
     newest: ExportWindow | None = None
     open: tuple[Open, ...] = ()
+    alerted: tuple[str, ...] | None = None
+    owed: tuple[ExportWindow, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         return {
             "began": self.began.isoformat(),
             "newest": self.newest.to_dict() if self.newest else None,
             "open": [each.to_dict() for each in self.open],
+            "alerted": self.alerted,
+            "owed": [window.to_dict() for window in self.owed],
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
         newest = ExportWindow.from_dict(value["newest"]) if value["newest"] else None
-        return cls(datetime.fromisoformat(value["began"]), newest, tuple(map(Open.from_dict, value["open"])))
+        alerted = value.get("alerted")  # which earlier versions do not know
+        return cls(
+            datetime.fromisoformat(value["began"]),
+            newest,
+            tuple(map(Open.from_dict, value["open"])),
+            None if alerted is None else tuple(alerted),
+            tuple(map(ExportWindow.from_dict, value.get("owed", ()))),
+        )
 
 
 class Look(NamedTuple):
@@ -92,6 +105,13 @@ class Look(NamedTuple):
     watched: Watched | None
     late: tuple[Due, ...] = ()
     alerts: tuple[Late, ...] = ()
+
+    @property
+    def recovered(self) -> tuple[ExportWindow, ...]:
+        """What was reported late and is delivered, once that is over: nothing newer is late."""
+        owed = self.watched.owed if self.watched else ()
+        is_over = owed and (not self.late or owed[-1].start > self.late[-1].window.start)
+        return owed if is_over else ()
 
 
 def look(export: str, watched: Watched | None, schedule: Schedule, runs: Runs, now: datetime) -> Look:
@@ -118,7 +138,9 @@ def look(export: str, watched: Watched | None, schedule: Schedule, runs: Runs, n
     )
     remind_at |= {entry.window: now + _REMIND_AFTER for entry in alerts}
     kept = tuple(Open(due, remind_at[due.window]) for due in waits)
-    return Look(replace(noted, open=kept), late, alerts)
+    owed = {each.due.window for each in noted.open if each.remind_at > each.due.by} & delivered
+    known = sorted({*noted.owed, *owed}, key=lambda window: window.start) if noted.alerted is not None else []
+    return Look(replace(noted, open=kept, owed=tuple(known[-MOST_OPEN:])), late, alerts)
 
 
 def remind_again(watched: Watched, late: Sequence[Late], now: datetime) -> Watched:

@@ -1,7 +1,5 @@
 """Checked text that customer files and settings share, references to secrets, and how a message may show a value."""
 
-import base64
-import binascii
 import re
 import unicodedata
 from collections.abc import Callable
@@ -17,9 +15,6 @@ SUFFIXES = (".yaml", ".yml")  # of which the first is right
 _EMAIL = re.compile(r"(?=.{3,254}$)[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
 _CONN_ID = re.compile(r"(?!\.{1,2}$)[A-Za-z0-9_.-]{1,250}")  # Airflow makes it the last part of an address
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9._-]{0,252}[A-Za-z0-9_])?\.?|[0-9A-Fa-f:]{2,45}")
-_KEY_TYPE = re.compile(
-    r"ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com"
-)
 PERCENT_ENCODED = re.compile(r"%[0-9A-Fa-f]{2}")
 _PLACEHOLDER = re.compile(r"\{[^/]*\}|\$\(|(?<!%)%[-#]?[aAbBcdFgGHIjmMpSTuUVwWxXyYzZ](?![0-9A-Fa-f])")
 _WORD = re.compile(r"[A-Za-z0-9+/=]{20,}")
@@ -112,52 +107,6 @@ def path_inside(path: str) -> str:
     return path
 
 
-def host_keys(value: object) -> str:
-    """The public keys of a server, `<type> <base64>` each on a line of its own; comments are dropped.
-
-    Args:
-        value: one text, of one key a line, or a list of such texts: a cluster has several, and a rotation two.
-
-    Raises:
-        ValueError: no key at all, a fingerprint, a private key, a line that begins with the host, a damaged key, or
-            two keys on one line.
-    """
-    texts: list[str] = []
-    for text in value if isinstance(value, list | tuple) else [value]:
-        if not isinstance(text, str):
-            raise ValueError("is not a public host key: write a text such as `ssh-ed25519 AAAA...`, or a list of texts")
-        texts += [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
-    return "\n".join(dict.fromkeys(map(_host_key, texts or [""])))
-
-
-def _host_key(line: str) -> str:
-    kind, encoded, comment = [*line.split(None, 2), "", "", ""][:3]
-    if kind.startswith(("SHA256:", "MD5:")):
-        raise ValueError("is a fingerprint: write the public key itself, e.g. `ssh-ed25519 AAAA...`")
-    if kind.startswith("@"):
-        raise ValueError(
-            "has a marker such as @cert-authority, which is not supported: write the keys of the server's nodes, "
-            "e.g. `ssh-ed25519 AAAA...`"
-        )
-    try:
-        blob = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
-        blob = b""
-    if not _KEY_TYPE.fullmatch(kind) or not blob.startswith(len(kind).to_bytes(4, "big") + kind.encode()):
-        raise ValueError(
-            "is not a public host key: write its type and base64 text, e.g. `ssh-ed25519 AAAA...`, "
-            "without a host name before it"
-        )
-    end = 0
-    while end < len(blob):  # its fields, each behind its length
-        end += 4 + int.from_bytes(blob[end : end + 4], "big")
-    if end > len(blob):
-        raise ValueError("is cut, or broken in two by a blank: write the whole key on one line")
-    if any(_KEY_TYPE.search(word) or word.startswith("AAAA") for word in comment.split()):
-        raise ValueError("has more than one key on a line: write a list, with one key in each item")
-    return f"{kind} {encoded}"
-
-
 def no_placeholder(path: str) -> str:
     """The path of a target, if it is meant as it is written.
 
@@ -198,9 +147,6 @@ Plain = Annotated[str, AfterValidator(plain)]
 Email = Annotated[str, AfterValidator(_email), WithJsonSchema({"type": "string", "format": "email"})]
 ConnId = Annotated[str, AfterValidator(_conn_id)]
 Host = Annotated[str, AfterValidator(_host)]
-_TEXT = {"type": "string"}
-_TEXTS = {"type": "array", "items": _TEXT, "minItems": 1}
-HostKeys = Annotated[str, BeforeValidator(host_keys), WithJsonSchema({"anyOf": [_TEXT, _TEXTS]})]
 
 
 _BOOLEAN = "true|True|TRUE|false|False|FALSE"

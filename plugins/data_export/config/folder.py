@@ -2,12 +2,14 @@
 
 import os
 import time
+from collections.abc import Iterable
 from contextlib import suppress
-from pathlib import Path
+from pathlib import Path, PurePath
 
-from data_export.config.fields import SUFFIXES, name_meant
-from data_export.config.models import name_of
+from data_export.config.fields import SUFFIXES, name_meant, quoted
+from data_export.config.models import dag_id, name_of
 from data_export.config.platform import customers_dir
+from data_export.config.problems.explain import near_key
 
 #: Nanoseconds of the last change of what the file holds and of the file itself, bytes, inode.
 Stamp = tuple[int, int, int, int]
@@ -32,6 +34,23 @@ def file_of(name: str, folder: Path | None = None) -> Path:
     return right
 
 
+def near_name(name: str, known: Iterable[str]) -> str:
+    """` (did you mean acme?)`, or nothing; a file's path and the id of a DAG stand for an export too."""
+    bare = PurePath(name).name
+    bare = bare[: -len(PurePath(bare).suffix)] if bare.lower().endswith(SUFFIXES) else bare
+    found = near_key(name_of(bare) or bare, sorted(known))
+    return f" (did you mean {found}?)" if found else ""
+
+
+def unknown_to_airflow(name: str, known: Iterable[str] = ()) -> str:
+    """What to do where Airflow has no DAG of that name; `known` are the exports of which it has one."""
+    files = customer_names()
+    if name in files:
+        wait = "it comes within half a minute of its file, as long as the dag-processor runs"
+        return f"{name}: Airflow has no DAG {dag_id(name)} yet: {wait}"
+    return f"Airflow knows no export {quoted(name)}{near_name(name, {*known, *files})}: correct the name"
+
+
 def listed(folder: Path, only_dag_id: str | None = None) -> list[Path]:
     """The files of the folder that are customers', also under a wrong name, or the one of a DAG.
 
@@ -42,11 +61,6 @@ def listed(folder: Path, only_dag_id: str | None = None) -> list[Path]:
         name = name_of(only_dag_id)
         return [] if name is None else [folder / f"{name}.yaml"]
     return [folder / name for name in names_in(folder)]
-
-
-def _names(folder: Path) -> list[str]:
-    with os.scandir(folder) as entries:
-        return sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith("."))
 
 
 def names_in(folder: Path) -> list[str]:

@@ -11,11 +11,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_export.config.collisions import colliding
 from data_export.config.fields import NAME, Email, name_meant, quoted, reference_of
-from data_export.config.folder import customer_names, is_settled, listed, names_in, stamp
+from data_export.config.folder import customer_names, file_of, is_settled, listed, names_in, near_name, stamp
 from data_export.config.models import EXPORT, AnyExport, CustomerExport
 from data_export.config.platform import customers_dir, load_platform, platform_file
 from data_export.config.problems.diagnose import diagnose
-from data_export.config.problems.explain import near
+from data_export.config.problems.explain import near_key
 from data_export.config.problems.problems import BrokenFile, ConfigProblem, MissingFile
 from data_export.config.reading.file_text import read_text
 from data_export.config.reading.yaml_lines import Document, read_document
@@ -129,14 +129,14 @@ def load_named(name: str, folder: Path | None = None) -> AnyExport:
         raise ConfigError(_no_name(name, folder))
     path = folder / f"{name}.yaml"
     if not os.path.lexists(path):
-        hint = near(name, customer_names(folder))
+        hint = near_name(name, customer_names(folder))
         fix = "correct the name, or put its file back"
         raise MissingFile(name, f"there is no export {name}{hint}: {fix}: {path}")
     return load_customer(path)
 
 
 def _no_name(name: str, folder: Path) -> str:
-    hint = near(name.rpartition("/")[2].removesuffix(".yaml"), customer_names(folder))
+    hint = near_name(name, customer_names(folder))
     return f"{quoted(name)} is not the name of a customer file{hint}: write its name alone, without folder and .yaml"
 
 
@@ -193,7 +193,12 @@ def _too_long(document: Document, export: CustomerExport, most: Callable[[], int
 
 
 def _not_there(path: Path) -> str | None:
-    return None if os.path.lexists(path) else "there is no such file: correct the path, or put the file back"
+    if os.path.lexists(path):
+        return None
+    folder = path.parent if path.parent.parts else customers_dir()  # a bare name is an export's
+    found = near_key(path.stem, customer_names(folder))
+    hint = f" (did you mean {file_of(found, folder)}?)" if found else ""
+    return f"there is no such file{hint}: correct the path, or put the file back"
 
 
 def _bad_name(path: Path) -> str | None:

@@ -32,6 +32,8 @@ def wall_clock(start: datetime, end: datetime, timezone: str) -> timedelta:
 
 def moment(value: object) -> datetime | date:
     """A date or a date-time of whole seconds; a text and a date of the same meaning become the same value."""
+    if value is None:
+        raise ValueError("is empty: write a date, e.g. 2025-03-16")
     if isinstance(value, str):
         value = _parsed(value)
     if not isinstance(value, date):
@@ -76,7 +78,10 @@ def _timezone(value: str) -> str:
 @lru_cache(maxsize=256)
 def _near_zone(value: str) -> str:
     """Cached: it takes 15 ms, and thousands of files may have the same wrong zone."""
-    near = get_close_matches(value, available_timezones(), 1)
+    if re.search(r"\d", value):
+        return "an offset has no daylight saving: write a place, e.g. Europe/Paris"
+    zones, place = sorted(available_timezones()), value.strip().replace(" ", "_").lower()
+    near = [zone for zone in zones if f"/{zone.lower()}".endswith(f"/{place}")] or get_close_matches(value, zones, 1)
     return f"did you mean {near[0]}?" if near else "write e.g. Europe/Paris"
 
 

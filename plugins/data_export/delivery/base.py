@@ -18,12 +18,14 @@ class StoredObject:
     """What a server says of one object: its name below the root, and the digests it confirms.
 
     `encoding` is how its stored bytes are compressed (`gzip`), where the store says so: `read` gives them as they are.
+    `partial` is what a listing says where a look says more, of digests or encoding.
     """
 
     key: str
     digests: Digests
     modified: datetime | None = None
     encoding: str | None = None
+    partial: bool = False
 
 
 def encoding_of(content_encoding: str | None) -> str | None:
@@ -130,9 +132,11 @@ class WithFolderListing(Protocol):
     """What a destination adds where the names in a folder cost less than a look at each of them."""
 
     def files_in(self, folder: str) -> AsyncIterator[Sequence[StoredObject]]:
-        """Pages of the files in the folder, by size and time; none where the folder is missing.
+        """Pages of the files in the folder, by size, time and what digests a listing has; none where it is missing.
 
-        What is no plain file, or whose size the server does not say, is left out: only a look decides.
+        An equal digest proves equal bytes; one that differs proves nothing, as a listing may not know what it is of.
+        What is no plain file, or whose size the server
+        does not say, is left out: only a look decides.
 
         Raises:
             AccessDenied: the server does not list the folder.

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
@@ -20,7 +21,7 @@ from data_export.errors import (
     TargetNotFound,
     VerificationFailed,
 )
-from data_export.images.fetch import Fetcher
+from data_export.images.fetch import Fetcher, proof_of
 from data_export.images.listing import ListedImage
 from data_export.images.seen import Seen, is_older
 
@@ -64,6 +65,7 @@ class Settler:
         sent: Callable[[str, int], None],
     ) -> None:
         self._source = source
+        self._must_read = isinstance(source, WithGlance)
         self._glance = source.glance if isinstance(source, WithGlance) else source.stat
         self._destination = destination
         self._fetcher = fetcher
@@ -86,14 +88,12 @@ class Settler:
             return Settled("already_there")
         try:
             return await self._settle(image)
-        except DataExportError:
-            self._seen.distrust()
+        except DataExportError as error:
+            self._seen.distrust(image, error)
             raise
 
     async def _settle(self, image: ListedImage) -> Settled:
-        there = None
-        if not self._seen.lacks(image) or (here := await self._glance(image.source_key)) is None:
-            here, there = await self.look(image)
+        here, there = await self._sides(image)
         if here is not None and here.encoding is not None:
             return await self._settle_unpacked(image, here, there)
         if there is not None and (here is None or await self._is_same(here, there)):
@@ -131,6 +131,29 @@ class Settler:
                 return await self._replace_by(image, content)
             await self._destination.create(image.key, replace(content, sent=partial(self._sent, image.key)))
             return Settled("copied", content.size)
+
+    async def _sides(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
+        """What source and target hold, as far as listings leave it open."""
+        if not self._rules.read_back and (listed := self._seen.listed(image)):
+            here = await self._to_compare(image, listed)
+            if here is not None and here.encoding is None and listed.digests.matches(here.digests):
+                return here, listed
+            if not self._must_read:
+                return here, await self._destination.stat(image.key)
+        elif self._seen.lacks(image):
+            here = self._seen.held(image) or await self._glance(image.source_key)
+            if here is not None:
+                return here, None
+        return await self.look(image)
+
+    async def _to_compare(self, image: ListedImage, listed: StoredObject) -> StoredObject | None:
+        """The source's image; where it must be read for its digests, with those only that were listed."""
+        here = await self._glance(image.source_key)
+        if here is None or not self._must_read or here.digests.size != listed.digests.size:
+            return here
+        with suppress(TargetNotFound):  # it has just gone
+            return replace(here, digests=await _digests(self._source, here, **proof_of(listed)))
+        return None
 
     async def look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
         """What source and target hold, asked at once: it halves the time of recognising what is there."""
@@ -197,8 +220,8 @@ class Settler:
         return Settled("copied", content.size)
 
 
-async def _digests(store: Destination, stored: StoredObject) -> Digests:
-    hasher = Hasher(md5=True)
+async def _digests(store: Destination, stored: StoredObject, *, md5: bool = True, sha256: bool = True) -> Digests:
+    hasher = Hasher(md5=md5, sha256=sha256)
     async for chunk in store.read(stored.key):
         hasher.update(chunk)
     return hasher.digests()

@@ -75,10 +75,10 @@ class Fetcher:
 
     async def _into_memory(self, image: StoredObject) -> Content:
         data = b"".join([chunk async for chunk in self._read(image)])
-        return Content.of_bytes(data, _content_type(image.key), **_proof_of(image))
+        return Content.of_bytes(data, _content_type(image.key), **proof_of(image))
 
     async def _into_file(self, image: StoredObject, path: Path) -> Content:
-        hasher = Hasher(**_proof_of(image))
+        hasher = Hasher(**proof_of(image))
         with path.open("wb") as file:
             async for chunk in self._read(image):
                 await asyncio.to_thread(file.write, chunk)
@@ -102,7 +102,7 @@ class Fetcher:
         return content
 
 
-def _proof_of(image: StoredObject) -> dict[str, bool]:
+def proof_of(image: StoredObject) -> dict[str, bool]:
     """Which digests beside crc32c are computed to compare the image with what its store says."""
     known = image.digests
     others = known if known.crc32c is None else Digests(known.size)

@@ -17,6 +17,8 @@ FAILURE = "failure"
 MAINTENANCE_DAG, AUDIT_DAG = "data_export_maintenance", "data_export_audit"
 #: DAG and task of the watch.
 WATCH = ("data_export_watch", "look")
+#: Its other task.
+NOTICES_TASK = "notices"
 
 
 def on_failure(context: Mapping[str, Any]) -> None:
@@ -31,6 +33,7 @@ def _alert_to_failure(context: Mapping[str, Any]) -> None:
         audit_failure_alert,
         failure_alert,
         maintenance_failure_alert,
+        notices_failure_alert,
         watch_failure_alert,
     )
     from data_export.alerts.ledger import Known
@@ -54,8 +57,9 @@ def _alert_to_failure(context: Mapping[str, Any]) -> None:
         guide=error_address(error),
     )
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
+    of_watch = notices_failure_alert if ti.task_id == NOTICES_TASK else watch_failure_alert
     of_service = {MAINTENANCE_DAG: maintenance_failure_alert, AUDIT_DAG: audit_failure_alert}
-    alert = failure_alert(failure) if export else of_service.get(ti.dag_id, watch_failure_alert)(failure)
+    alert = failure_alert(failure) if export else of_service.get(ti.dag_id, of_watch)(failure)
     window = window if export else None
     known = Known(ti.run_id, alert.cause, window, by_hand=_by_hand(context))
     known_until_recovery = known if _has_recovery(ti.dag_id, ti.task_id) else None

@@ -14,6 +14,7 @@ from data_export.alerts.guide import kind_of
 from data_export.config.models import name_of
 from data_export.errors import DataExportError, line_of
 from data_export.receipt import Receipt, is_summary
+from data_export.wording import as_code
 from data_export_airflow.alerting.callbacks import FAILURE, site_of, window_of
 from data_export_airflow.telemetry.metrics import task_failed
 
@@ -56,12 +57,19 @@ def on_dag_run_failed(dag_run: DagRun, msg: str) -> None:
 
 
 def as_note(state: str, reason: str) -> str:
-    """Markdown: `Failed: task: error: message`, and where more is known of the error."""
+    """Markdown: `Failed: task: error: message`, and where more is known of the error.
+
+    The message may hold a server's words or a customer's. As code they are no link, image, heading or HTML; Airflow
+    makes links of bare addresses too, and a backslash does not keep it from that.
+    """
     from data_export_airflow.operators.links import error_address
 
-    address = error_address(reason.split(": ")[1], "/data-exports/errors.html")
-    more = f"{_LINK}[About this error]({address})"
-    return f"{state}{reason}"[: LONGEST_NOTE - len(more)] + more
+    task, error, *message = reason.split(": ", 2)
+    more = f"{_LINK}[About this error]({error_address(error, '/data-exports/errors.html')})"
+    begin = f"{state}{task}: {error}"
+    room = LONGEST_NOTE - len(begin) - len(more) - len(": ``")
+    words = "".join(message).replace("`", "'")
+    return f"{begin}: {as_code(words, room)}{more}" if words else f"{begin}{more}"
 
 
 def is_ours(note: str | None) -> bool:

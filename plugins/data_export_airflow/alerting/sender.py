@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, NamedTuple, TypeVar
@@ -13,6 +13,7 @@ from data_export.alerts.ledger import (
     MOST_ALIKE,
     Known,
     Place,
+    Recovered,
     SendClaim,
     claim_send,
     give_back,
@@ -20,6 +21,7 @@ from data_export.alerts.ledger import (
     note_alerted,
     note_known,
     note_recovered,
+    take_late_recovered,
     take_place,
     take_recovered,
 )
@@ -108,10 +110,30 @@ class AlertSender:
         sent = self.send([(alert, recovered.people)]) if recovered.people else set()
         if any(failure.notified for failure in recovered.failures):
             sent |= self.notify(alert)
-        if sent or not recovered.people:
-            self.ledger(lambda staging: note_recovered(staging, name, recovered, self.now))
-        else:
-            self.ledger(lambda staging: give_back_recovered(staging, recovered))
+        self.end_recovered({name: (recovered, bool(sent) or not recovered.people)})
+
+    def take_late_recovered(self, names: Collection[str], cause: str) -> dict[str, Recovered]:
+        """By export, the right to report this day that its late windows are delivered."""
+
+        async def take(staging: Store) -> dict[str, Recovered]:
+            taken = await _of_each(staging, names, lambda name: take_late_recovered(staging, name, cause, self.now))
+            return {name: recovered for name, recovered in taken.items() if recovered is not None}
+
+        return (self.ledger(take, len(names)) if names else None) or {}
+
+    def end_recovered(self, ended: Mapping[str, tuple[Recovered, bool]]) -> None:
+        """Notes the recoveries that reached somebody, and gives back the right to report the others."""
+
+        async def end(staging: Store) -> None:
+            def end_one(name: str) -> Awaitable[None]:
+                recovered, is_sent = ended[name]
+                if is_sent:
+                    return note_recovered(staging, name, recovered, self.now)
+                return give_back_recovered(staging, recovered)
+
+            await _of_each(staging, ended, end_one)
+
+        self.ledger(end, len(ended))
 
     def _place(self, alert: Alert) -> Place | None:
         return self.ledger(lambda staging: take_place(staging, alert.cause, self.now))
@@ -134,14 +156,8 @@ class AlertSender:
         """By export, for those whose alert is to be sent now; None as a claim where the ledger is not reached."""
 
         async def take(staging: Store) -> dict[str, SendClaim | None]:
-            at_once = asyncio.Semaphore(staging.concurrency)
-
-            async def claim_of(name: str) -> SendClaim | None:
-                async with at_once:
-                    return await claim_send(staging, name, *noted[name], self.now)
-
-            claims = await asyncio.gather(*map(claim_of, noted))
-            return {name: claim for name, claim in zip(noted, claims, strict=True) if claim is not None}
+            claims = await _of_each(staging, noted, lambda name: claim_send(staging, name, *noted[name], self.now))
+            return {name: claim for name, claim in claims.items() if claim is not None}
 
         taken = self.ledger(take, len(noted)) if noted else {}
         return dict.fromkeys(noted) if taken is None else taken
@@ -194,3 +210,14 @@ class AlertSender:
         wanted = [one for one in self.settings.alerts.notifiers if alert.occasion in one.on]
         took = [notify(one, alert, self.context) for one in wanted]
         return set(alert.exports) if any(took) else set()
+
+
+async def _of_each(staging: Store, names: Iterable[str], use: Callable[[str], Awaitable[T]]) -> dict[str, T]:
+    """What `use` returns for each name, as many at once as the store takes."""
+    at_once = asyncio.Semaphore(staging.concurrency)
+
+    async def one(name: str) -> tuple[str, T]:
+        async with at_once:
+            return name, await use(name)
+
+    return dict(await asyncio.gather(*map(one, names)))

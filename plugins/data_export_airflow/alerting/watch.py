@@ -3,8 +3,8 @@
 import asyncio
 import json
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -12,13 +12,9 @@ from zoneinfo import ZoneInfo
 from airflow.sdk.configuration import conf
 from croniter import croniter
 
-from data_export.alerts.alert import Alert
-from data_export.alerts.late import DAMAGED, LATE, broken_alert, broken_cause, damaged_alert, late_alert
 from data_export.alerts.ledger import was_alerted
 from data_export.alerts.watch import Late, Look, Report, Watched, look, remind_again
-from data_export.config.folder import file_of
-from data_export.config.load import Loaded, load_customers, owner_in
-from data_export.config.models import AnyExport
+from data_export.config.load import Loaded, load_customers
 from data_export.config.platform import customers_dir
 from data_export.content import Content
 from data_export.delivery.base import Store
@@ -26,8 +22,10 @@ from data_export.errors import ConfigError, TargetNotFound
 from data_export.lateness import Due
 from data_export.layout import WATCH_KEY
 from data_export.limits import limits_of
+from data_export.window import ExportWindow
 from data_export.wording import harmless
-from data_export_airflow.alerting.sender import AlertSender, Noted
+from data_export_airflow.alerting.sender import AlertSender
+from data_export_airflow.alerting.summary import AlertSummary
 from data_export_airflow.connections.clients import store
 from data_export_airflow.metadata.task_runs import TaskRuns
 from data_export_airflow.schedule.windows import Schedules
@@ -56,8 +54,14 @@ def watch(context: Mapping[str, Any]) -> dict[str, Any]:
     ui = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
     summary = AlertSummary(sender, loaded.exports, ui)
     alerts = asyncio.run(_not_alerted(staging, {name: one.alerts for name, one in looks.items()}))
-    for name in summary.late(alerts):
-        watched[name] = remind_again(watched[name], alerts[name], sender.now)
+    unreached = summary.late(alerts)
+    for name in alerts:
+        if name in unreached:
+            watched[name] = remind_again(watched[name], alerts[name], sender.now)
+        else:
+            people = (*(watched[name].alerted or ()), *summary.people_of(name))
+            watched[name] = replace(watched[name], alerted=tuple(dict.fromkeys(people)))
+    watched |= _report_recovered(staging, looks, watched, summary)
     broken = _broken(loaded, runs)
     summary.broken(broken)
     asyncio.run(_save(staging, watched))
@@ -116,6 +120,32 @@ def _next_look(context: Mapping[str, Any], sender: AlertSender) -> datetime:
     return following
 
 
+def _report_recovered(
+    staging: Store, looks: Mapping[str, Look], watched: Mapping[str, Watched], summary: AlertSummary
+) -> dict[str, Watched]:
+    """Reports late windows that are delivered; what is known of their exports when people know it."""
+    windows = {name: looks[name].recovered for name in looks if looks[name].recovered}
+    unknown = asyncio.run(_without_reported_failures(staging, windows))
+    missing = {name: [due.window for due in looks[name].late] for name in unknown}
+    done = summary.delivered(unknown, missing, {name: watched[name].alerted or () for name in unknown})
+    known = [name for name in windows if name not in unknown or name in done]
+    still = {name: watched[name].alerted if looks[name].late else None for name in known}
+    return {name: replace(watched[name], alerted=still[name], owed=()) for name in known}
+
+
+async def _without_reported_failures(
+    staging: Store, windows: Mapping[str, Sequence[ExportWindow]]
+) -> dict[str, list[ExportWindow]]:
+    """Without the windows whose failure was reported too: their run reports the recovery."""
+    left: dict[str, list[ExportWindow]] = {}
+    async with staging:
+        for name, late in windows.items():
+            for window in late:
+                if not await was_alerted(staging, name, window):
+                    left.setdefault(name, []).append(window)
+    return left
+
+
 async def _not_alerted(staging: Store, late: Mapping[str, Sequence[Late]]) -> dict[str, list[Late]]:
     """Without the windows whose run has failed and whose failure people know."""
     left: dict[str, list[Late]] = {}
@@ -149,74 +179,3 @@ async def _save(staging: Store, watched: Mapping[str, Watched]) -> None:
     text = json.dumps({name: value.to_dict() for name, value in sorted(watched.items())})
     async with staging:
         await staging.replace(WATCH_KEY, Content.of_bytes(text.encode(), "application/json"))
-
-
-#: From some exports, and by export when an alert was sent before, to the alert.
-_AlertOf = Callable[[Collection[str], dict[str, str]], Alert]
-
-
-@dataclass(frozen=True, slots=True)
-class AlertSummary:
-    """Alerts the owners of exports, and the platform's list.
-
-    `exports` are those whose files are right; `ui` is the base address of Airflow's UI.
-    """
-
-    sender: AlertSender
-    exports: Mapping[str, AnyExport]
-    ui: str
-
-    def late(self, late: Mapping[str, Sequence[Late]]) -> list[str]:
-        """Sends the alert of late windows; returns the exports whose alert reached nobody."""
-
-        def alert(names: Collection[str], repeated: dict[str, str]) -> Alert:
-            return late_alert([entry for name in names for entry in late[name]], self.ui, repeated)
-
-        return self._send({name: Noted(LATE, [str(one.window) for one in late[name]]) for name in late}, alert)
-
-    def broken(self, problems: Mapping[str, Sequence[str]]) -> None:
-        """Sends the alert of exports that do not run because of the problems in their files."""
-
-        def alert(names: Collection[str], repeated: dict[str, str]) -> Alert:
-            return broken_alert({name: problems[name] for name in names}, self.ui, repeated)
-
-        today = [str(self.sender.now.date())]
-        self._send({name: Noted(broken_cause(lines), today) for name, lines in problems.items()}, alert)
-
-    def damaged(self, found: Mapping[str, Mapping[str, Any]]) -> None:
-        """Sends the alert of files that an audit found damaged; the same findings cause one alert, not one a week."""
-
-        def alert(names: Collection[str], _: dict[str, str]) -> Alert:
-            repaired = [name for name in names if found[name]["repairs"]]
-            return damaged_alert({name: found[name]["lines"] for name in names}, repaired, self.ui)
-
-        self._send({name: Noted(one["mark"], [DAMAGED]) for name, one in found.items()}, alert, once=True)
-
-    def _send(self, noted: Mapping[str, Noted], alert_of: _AlertOf, *, once: bool = False) -> list[str]:
-        """With `once`, what was alerted on an earlier day is not repeated."""
-        claims = self.sender.claims(noted)
-        if once:
-            claims = {name: claim for name, claim in claims.items() if claim is None or claim.last is None}
-        if not claims:
-            return []
-        repeated = {name: claim.spoken() for name, claim in claims.items() if claim}
-        alerts = [(alert_of(names, repeated), people) for names, people in self._by_people(claims)]
-        reached = self.sender.send(alerts) | self.sender.notify(alert_of(list(claims), repeated))
-        unreached = [name for name in claims if name not in reached]
-        self.sender.give_back([claims[name] for name in unreached])
-        return unreached
-
-    def _by_people(self, names: Iterable[str]) -> list[tuple[tuple[str, ...], list[str]]]:
-        """Exports, and the people whose mail is about exactly these."""
-        of_person: dict[str, list[str]] = {}
-        for name in names:
-            for person in {address.lower() for address in self.sender.recipients(self._owner(name))}:
-                of_person.setdefault(person, []).append(name)
-        people: dict[tuple[str, ...], list[str]] = {}
-        for person, theirs in of_person.items():
-            people.setdefault(tuple(theirs), []).append(person)
-        return list(people.items())
-
-    def _owner(self, name: str) -> str | None:
-        export = self.exports.get(name)
-        return export.owner if export else owner_in(file_of(name))

@@ -6,6 +6,7 @@ from itertools import islice
 
 from sqlalchemy.orm import Session
 
+from data_export.config.folder import unknown_to_airflow
 from data_export.config.load import load_named
 from data_export.config.models import AnyExport, dag_id
 from data_export.config.moments import instant, moment
@@ -151,10 +152,7 @@ def _schedule(session: Session, name: str, export: AnyExport, limits: Limits) ->
         )
     plan, expected = schedule(session, dag_id(name)), timetable_of(export, limits.settle)
     if plan is None or not backfills.is_current(session, dag_id(name)):
-        raise ConfigError(
-            f"{name}: Airflow has no DAG {dag_id(name)} yet: it comes within half a minute of its file, "
-            "as long as the dag-processor runs"
-        )
+        raise ConfigError(unknown_to_airflow(name))
     if plan.start != export.start or plan.timetable.serialize() != expected.serialize():
         raise ConfigError(
             f"{name}: Airflow still has the DAG of an earlier version of the file: try in half a minute; the new one "
@@ -172,13 +170,11 @@ def _windows(
     if len(own) > MAX_WINDOWS:
         raise LimitExceeded(f"{request.name}: the range has more than {MAX_WINDOWS:,} windows: take a shorter one")
     if not own:
-        cut = f"{plan.timetable.summary} in {plan.timezone.key}"
         fix = "wait until one is over" if bounds[1] > now else "take a longer range, or trigger a run with from and to"
         if plan.end is not None and bounds[0] >= plan.end:
             fix = "its end_date is before that, begin earlier"
-        raise ConfigError(
-            f"{request.name}: no window that is over starts in {ExportWindow(*bounds)}, cut by {cut}: {fix}"
-        )
+        where = f"{ExportWindow(*bounds)}, cut by {plan.timetable.summary}"
+        raise ConfigError(f"{request.name}: no window that is over starts in {where}: {fix}")
     rows, _ = windows(session, dag_id(request.name), plan, *bounds, now)
     ends = {window.start: window.end for window in own}  # other runs of another schedule are not repeated
     found = [row for row in rows if (row.start in ends or row.state == "rest") and row.end < now]

@@ -40,6 +40,10 @@ def run_validate(options: argparse.Namespace) -> int:
     loaded = check_files(options.files or [customers_dir()])
     said = once(loaded.problems)
     errors = sum(problem.is_error for problem in said)
+    if not loaded.right and not errors:
+        places = ", ".join(map(str, options.files or [customers_dir()]))
+        print(f"no customer file is in {places}: the name of one ends in .yaml", file=options.out)
+        return 0
     if options.json:
         print(as_json([problem.to_dict() for problem in loaded.problems]), file=options.out)
         return 1 if errors else 0
@@ -133,7 +137,7 @@ def _server(text: str) -> tuple[str, int]:
     except ValueError:
         host, port = None, None
     if not host or parts.path or "@" in parts.netloc:
-        raise argparse.ArgumentTypeError(f"{text!r} is no server: write sftp.customer.example, with :PORT if not 22")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a server: write sftp.customer.example, with :PORT if not 22")
     return host, 22 if port is None else port
 
 

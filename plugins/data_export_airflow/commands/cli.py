@@ -2,11 +2,12 @@
 
 import argparse
 import os
+import re
 import select
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import redirect_stdout
-from typing import TextIO
+from typing import Any, NoReturn, TextIO
 
 from data_export.errors import DataExportError
 from data_export_airflow.commands import backfill, check, files, handover, init, new, plan, run, status
@@ -63,8 +64,32 @@ def _is_read(out: TextIO) -> bool:
     return False
 
 
+class _Parser(argparse.ArgumentParser):
+    """Says what a misspelt command, flag or choice was probably meant to be, and shows the usage of the command."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        found, left = super().parse_known_args(args, namespace)
+        if left:
+            self.error(f"unrecognized arguments: {' '.join(left)}")
+        return found, left
+
+    def error(self, message: str) -> NoReturn:
+        wrong = re.search("invalid choice: '(.*?)' .choose from (.*)", message)
+        if wrong:
+            message += _near(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+        elif flag := re.search("^unrecognized arguments: (--[^ =]*)", message):
+            message += _near(flag[1], re.findall(r"--[\w-]+", self.format_usage()))
+        super().error(message)
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    from data_export.config.problems.explain import near
+
+    return near(word, [*known])
+
+
 def parser() -> argparse.ArgumentParser:
-    made = argparse.ArgumentParser(prog=PROGRAM, description="What a data engineer does without the Airflow UI.")
+    made = _Parser(prog=PROGRAM, description="What a data engineer does without the Airflow UI.")
     made.set_defaults(command=None)
     commands = made.add_subparsers(metavar="COMMAND", title="commands")
     for add in COMMANDS:

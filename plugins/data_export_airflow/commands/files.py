@@ -130,11 +130,14 @@ def run_audit(options: argparse.Namespace) -> int:
     with Progress(f"auditing {options.name}"):
         from data_export.config.load import load_named
         from data_export.config.platform import load_platform
+        from data_export.errors import ConfigError
         from data_export_airflow.execution.auditing import AuditRequest, audit_with_database
         from data_export_airflow.metadata.airflow_database import airflow_database
 
         export = load_named(options.name)
         since = _moment(options.since, export.timezone)
+        if since and since > datetime.now(UTC):
+            raise ConfigError(f"--since {options.since} is in the future: give an earlier date")
         asked = AuditRequest(since, options.full, repair=options.repair, drift=options.drift)
         with airflow_database():
             report = audit_with_database(options.name, export, load_platform(), asked)
@@ -211,9 +214,8 @@ def _delivered(name: str, window: str | None, start: str | None, end: str | None
     Raises:
         ConfigError: Airflow knows no such export, or a date is none.
     """
-    from data_export.config.folder import customer_names
+    from data_export.config.folder import unknown_to_airflow
     from data_export.config.models import dag_id
-    from data_export.config.problems.explain import near
     from data_export.errors import ConfigError
     from data_export.pipeline.verify import files_of
     from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
@@ -223,11 +225,10 @@ def _delivered(name: str, window: str | None, start: str | None, end: str | None
     with airflow_database(), airflow_session() as session:
         plan = schedule(session, dag_id(name))
         if plan is None:
-            raise ConfigError(
-                f"Airflow has no DAG {dag_id(name)}{near(name, customer_names())}: correct the name (`status` lists "
-                "all), or wait half a minute where the file is new"
-            )
+            raise ConfigError(unknown_to_airflow(name))
         first, last, at = (_moment(text, plan.timezone.key) for text in (start, end, window))
+        if first and last and last <= first:
+            raise ConfigError(f"--to {end} is not after --from {start}: give a later end")
         newest = None if start or end or window else _NEWEST
         for receipt in of_windows(session, dag_id(name), first or _FIRST, last or _LAST, newest):
             for file in files_of(receipt):

@@ -11,13 +11,16 @@ from typing import Any
 _CONFIG = "connector_config."
 _KEY = re.compile(r"( *)([a-z_]+):(.*)")
 _PLAIN = re.compile(r"[A-Za-z0-9/](?:[\w./@+-]|:(?=\S))*", re.ASCII)  # what YAML reads back as it is
+_SITE = "site to export, once for each; a name is what people read: --site 'Paris Nord=433a60f6-...'"
 _TARGETS = (
     "gs://bucket/folder/, s3://bucket/folder/, abfs://container@account/folder/, sftp://user@host:port/folder, or mail "
     "addresses"
 )
-
-#: A text, or a list of texts, by dotted key: `connector_config.storage_uri`.
-Values = Mapping[str, str | list[str]]
+_FLAGS = {"interval": "--interval", "timezone": "--timezone", "start_date": "--start-date"}
+_FLAGS |= dict.fromkeys((_CONFIG + "storage_uri", _CONFIG + "emails"), "--target")
+#: A text, a list or a mapping of texts, by dotted key: `connector_config.storage_uri`.
+Value = str | list[str] | dict[str, str]
+Values = Mapping[str, Value]
 
 
 def add(commands: Any) -> None:
@@ -28,7 +31,7 @@ def add(commands: Any) -> None:
         "is missing is listed at once.",
     )
     parser.add_argument("name", metavar="NAME", help="name of the export and its file: 1 to 63 of a-z, 0-9 and -")
-    parser.add_argument("--site", action="append", metavar="UUID", help="site to export; once for each")
+    parser.add_argument("--site", action="append", metavar="[NAME=]UUID", help=_SITE)
     parser.add_argument("--target", help=_TARGETS)
     parser.add_argument(
         "--connector", metavar="{gs,s3,sftp,email}", help="kind of target; default: the kind that --target has"
@@ -51,7 +54,7 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from data_export.config.fields import NAME, quoted
+    from data_export.config.fields import NAME, name_meant, quoted
     from data_export.config.models import dag_id
     from data_export.config.platform import customers_dir
     from data_export.errors import ConfigError
@@ -59,7 +62,10 @@ def run(options: argparse.Namespace) -> int:
     name = options.name
     path = customers_dir() / f"{name}.yaml"
     if not NAME.fullmatch(name):
-        raise ConfigError(f"{quoted(name)} is not an export's name: use 1 to 63 of a-z, 0-9 and '-', not '-' first")
+        meant = name_meant(Path(f"{name.removesuffix('.yaml')}.yaml"))
+        hint = f" (did you mean {meant}?)" if meant else ""
+        rule = "use 1 to 63 of a-z, 0-9 and '-', not '-' first"
+        raise ConfigError(f"{quoted(name)} is not an export's name{hint}: {rule}")
     if path.exists():
         raise ConfigError(f"{path} is there already: edit it, or choose another name")
     text, problems = _draft(path, options)
@@ -70,21 +76,21 @@ def run(options: argparse.Namespace) -> int:
         with path.open("x", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:
-        where = "create the folder so that you may write there, or set DATA_EXPORT_CUSTOMERS_DIR"
-        raise ConfigError(f"{path} cannot be written ({error.strerror}): {where}") from None
-    program = "python -m data_export_airflow"
+        fix = "create the folder so that you may write there, or set DATA_EXPORT_CUSTOMERS_DIR"
+        raise ConfigError(f"{path} cannot be written ({error.strerror}): {fix}") from None
+    program, dag = "python -m data_export_airflow", dag_id(name)
     steps = (
         (f"{program} plan", "what it will do; its own comments explain every key"),
         (f"{program} check {name}", "tries source, target and mail"),
-        (f"airflow dags unpause {dag_id(name)}", "once the file is where Airflow reads it"),
+        (f"airflow dags unpause {dag}", "once the file is where Airflow reads it"),
         (f"{program} backfill {name} --from DAY --to DAY", "for windows of the past"),
     )
     if options.json:
-        done = {"file": str(path), "dag_id": dag_id(name), "next": [command for command, _ in steps]}
+        done = {"file": str(path), "dag_id": dag, "next": [command for command, _ in steps]}
         print(json.dumps(done, indent=2), file=options.out)
         return 0
-    width = max(len(command) for command, _ in steps)
-    lines = [f"  {command:<{width}}  {meaning}" for command, meaning in steps]
+    width = max(len(command) for command, _ in steps) + 2
+    lines = [f"  {command:<{width}}{meaning}" for command, meaning in steps]
     print(f"{path} is written. Next:", *lines, sep="\n", file=options.out)
     return 0
 
@@ -94,10 +100,14 @@ def _draft(path: Path, options: argparse.Namespace) -> tuple[str, list[str]]:
     try:
         text = _text(options)
     except ValueError as wrong:
-        readable = [setting for setting in options.set if "=" in setting and not setting.startswith(_CONFIG)]
-        other = {"target": "gs://bucket/", "connector": None, "set": readable}
+        said = {"site_id": options.site, "start_date": options.start_date}
+        keys = {setting.partition("=")[0].strip(): setting for setting in options.set if "=" in setting}
+        readable = [keys[key] for key in keys if not key.startswith(_CONFIG) and not said.get(key)]
+        named = any("=" in site for site in options.site or ())
+        other = {"target": "gs://bucket/", "connector": None, "set": readable, "site": None if named else options.site}
         found = _problems(path, _text(argparse.Namespace(**vars(options) | other)))
-        return "", [str(wrong), *(line for line in found if not line.startswith("--target"))]
+        asked = ("--target", "--site") if named else ("--target",)
+        return "", [str(wrong), *(line for line in found if not line.startswith(asked))]
     return text, _problems(path, text)
 
 
@@ -125,18 +135,41 @@ def _text(options: argparse.Namespace) -> str:
     if found and found != connector:
         raise ValueError(f"--target is an address of {quoted(found)}, not of {connector}: leave --connector out")
     example = examples[connector].read_text(encoding="utf-8")
-    values: dict[str, str | list[str]] = {"interval": options.interval, "timezone": options.timezone, **target}
+    values: dict[str, Value] = {"interval": options.interval, "timezone": options.timezone, **target}
     values["start_date"] = options.start_date or str(datetime.now(UTC).date())
     if options.site:
-        values["site_id"] = " ".join(options.site).replace(",", " ").split()
+        values["site_id"] = _sites(options.site)
+    said = {*target, *["site_id"] * bool(options.site), *["start_date"] * bool(options.start_date)}
     if "export_images:" in example:
         values[_CONFIG + "export_images"] = "false" if options.no_images else "true"
     for setting in options.set:
         key, equals, value = setting.partition("=")
         if not equals:
             raise ValueError(f"--set {key}: write KEY=VALUE")
+        if key.strip() in said:
+            raise ValueError(f"--set {key}: is given twice, by another flag or --set: leave one out")
+        said.add(key.strip())
         values[key.strip()] = value.strip()
     return "\n".join(_filled(example.splitlines(), values)) + "\n"
+
+
+def _sites(given: list[str]) -> list[str] | dict[str, str]:
+    """The uuids, or by their names where the sites have some.
+
+    Raises:
+        ValueError: only some have a name, or two have the same.
+    """
+    if not any("=" in site for site in given):
+        return " ".join(given).replace(",", " ").split()
+    named: dict[str, str] = {}
+    for site in given:
+        name, equals, uuid = (part.strip() for part in site.partition("="))
+        if not equals or "=" in uuid:
+            raise ValueError(f"--site {site}: write NAME=UUID, once for each site, and give each of them a name")
+        if name in named:
+            raise ValueError(f"--site {site}: another site has that name: give each its own")
+        named[name] = uuid
+    return named
 
 
 def _from_target(target: str) -> tuple[str | None, dict[str, str | list[str]]]:
@@ -194,7 +227,10 @@ def _added(values: Values) -> Iterator[str]:
         yield f"{'  ' if section else ''}{key}: {_spelled(value)}"
 
 
-def _spelled(value: str | list[str]) -> str:
+def _spelled(value: Value) -> str:
+    if isinstance(value, dict):
+        names = {json.dumps(name, ensure_ascii=False): _spelled(uuid) for name, uuid in value.items()}
+        return f"{{{', '.join(f'{name}: {uuid}' for name, uuid in names.items())}}}"
     if isinstance(value, list):
         return f"[{', '.join(map(_spelled, value))}]"
     return value if _PLAIN.fullmatch(value) else json.dumps(value, ensure_ascii=False)
@@ -210,13 +246,15 @@ def _problems(path: Path, text: str) -> list[str]:
     from data_export.config.validate import check_files
     from data_export.scratch import scratch
 
-    flags = {"site_id": "--site", "interval": "--interval", "timezone": "--timezone", "start_date": "--start-date"}
-    flags |= dict.fromkeys((_CONFIG + "storage_uri", _CONFIG + "emails"), "--target")
     with scratch("data-export-new-") as folder:
         draft = folder / path.name
         draft.write_text(text, encoding="utf-8")
         found = check_files([draft], beside=path.parent).problems
     errors = [(problem.key or "", problem.message) for problem in found if problem.is_error]
-    return [
-        f"{flags.get(key.partition('[')[0], f'--set {key}') if key else path}: {message}" for key, message in errors
-    ]
+    return [f"{_flag(key) if key else path}: {message}" for key, message in errors]
+
+
+def _flag(key: str) -> str:
+    if key.startswith("site_id"):
+        return f"--site {key.partition('.')[2]}".strip()
+    return _FLAGS.get(key.partition("[")[0], f"--set {key}")

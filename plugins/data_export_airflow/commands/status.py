@@ -65,19 +65,13 @@ def _named(names: Iterable[str], exports: list[dict[str, Any]]) -> list[dict[str
     Raises:
         ConfigError: Airflow knows no export of that name.
     """
-    from data_export.config.folder import customer_names
-    from data_export.config.problems.explain import near
+    from data_export.config.folder import unknown_to_airflow
     from data_export.errors import ConfigError
 
     known = {export["name"]: export for export in exports}
     for name in names:
-        if name not in known and name in customer_names():
-            raise ConfigError(
-                f"{name}: Airflow has no DAG of it yet: it comes within half a minute of its file, as long as the "
-                "dag-processor runs"
-            )
         if name not in known:
-            raise ConfigError(f"Airflow knows no export {name!r}{near(name, sorted(known))}: correct the name")
+            raise ConfigError(unknown_to_airflow(name, known))
     return [known[name] for name in dict.fromkeys(names)]
 
 

@@ -11,7 +11,7 @@ from data_export.config.folder import customer_names
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.config.sections import AlertSettings, AuditSettings, MaintenanceSettings
 from data_export.errors import CheckFailed, ConfigError
-from data_export_airflow.alerting.callbacks import AUDIT_DAG, MAINTENANCE_DAG, on_failure
+from data_export_airflow.alerting.callbacks import AUDIT_DAG, MAINTENANCE_DAG, NOTICES_TASK, on_failure
 from data_export_airflow.operators.base import DELIVERY_POOL
 from data_export_airflow.operators.service import (
     MAINTENANCE_STEPS,
@@ -75,18 +75,14 @@ take."""
 
 def build_watch_dag() -> DAG:
     """The look, and what is left of notices; never two at once, nor one made up for: the next sees the same."""
-    with DAG(
+    with _dag(
         WATCH_DAG,
-        schedule=_setting(lambda settings: settings.alerts.watch_schedule, AlertSettings().watch_schedule),
-        start_date=datetime(2025, 1, 1),  # noqa: DTZ001 - Airflow reads it as UTC
-        catchup=False,
-        max_active_runs=1,
-        is_paused_upon_creation=False,
-        tags={"data-export", "watch"},
-        doc_md=_DOC,
+        _setting(lambda settings: settings.alerts.watch_schedule, AlertSettings().watch_schedule),
+        "watch",
+        _DOC,
     ) as dag:
-        WatchExportsOperator(task_id=WATCH_TASK, on_failure_callback=on_failure)
-        SendNoticesOperator(task_id="notices", on_failure_callback=on_failure)
+        WatchExportsOperator(task_id=WATCH_TASK)
+        SendNoticesOperator(task_id=NOTICES_TASK)
     return dag
 
 
@@ -97,19 +93,15 @@ Airflow's old log files. The result of each task says how much was removed."""
 
 def build_maintenance_dag() -> DAG:
     """One task for each step, one after the other: it is never in a hurry."""
-    with DAG(
+    with _dag(
         MAINTENANCE_DAG,
-        schedule=_setting(lambda settings: settings.maintenance.schedule, MaintenanceSettings().schedule),
-        start_date=datetime(2025, 1, 1),  # noqa: DTZ001 - Airflow reads it as UTC
-        catchup=False,
-        max_active_runs=1,
+        _setting(lambda settings: settings.maintenance.schedule, MaintenanceSettings().schedule),
+        "maintenance",
+        _DOC,
         max_active_tasks=1,
-        is_paused_upon_creation=False,
-        tags={"data-export", "maintenance"},
-        doc_md=_DOC,
     ) as dag:
         for step in MAINTENANCE_STEPS:
-            MaintenanceOperator(task_id=step, step=step, on_failure_callback=on_failure)
+            MaintenanceOperator(task_id=step, step=step)
     return dag
 
 
@@ -122,16 +114,12 @@ shows what it found, and `report` alerts the owners, once for each finding."""
 def build_audit_dag() -> DAG:
     """`list_exports`, then `audit` for each, or for some where Airflow cannot map over so many, then `report`."""
     flag: dict[str, Any] = {"type": ["null", "boolean"]}
-    with DAG(
+    with _dag(
         AUDIT_DAG,
-        schedule=_setting(lambda settings: settings.audit.schedule, AuditSettings().schedule),
-        start_date=datetime(2025, 1, 1),  # noqa: DTZ001 - Airflow reads it as UTC
-        catchup=False,
-        max_active_runs=1,
+        _setting(lambda settings: settings.audit.schedule, AuditSettings().schedule),
+        "audit",
+        _DOC,
         max_active_tasks=4,  # it is never in a hurry
-        is_paused_upon_creation=False,
-        tags={"data-export", "audit"},
-        doc_md=_DOC,
         params={
             "export": _which_export(),
             "since": Param(None, type=["null", "string"], description="delivered since; empty: audit.days"),
@@ -142,9 +130,9 @@ def build_audit_dag() -> DAG:
     ) as dag:
         batches: Any = task(task_id="list_exports")(_list_audited)()
         asked = {name: f"{{{{ params.{name} }}}}" for name in ("since", "full", "repair", "drift")}
-        audits: Any = AuditExportsOperator.partial(
-            task_id=AUDIT_TASK, pool=DELIVERY_POOL, on_failure_callback=on_failure, **asked
-        ).expand(exports=batches)
+        audits: Any = AuditExportsOperator.partial(task_id=AUDIT_TASK, pool=DELIVERY_POOL, **asked).expand(
+            exports=batches
+        )
         task(task_id="report", trigger_rule="all_done")(_report_audit)(audits.output)
     return dag
 
@@ -171,6 +159,22 @@ def _report_audit(audited: Any) -> list[str]:
 
     found = {name: one for each in audited[:] for name, one in (each or {}).items()}
     return report_audit({**get_current_context()}, found)
+
+
+def _dag(dag_id: str, schedule: str, tag: str, description: str, **options: Any) -> DAG:
+    """Of the service's own, by the clock: one run at a time, none made up for; the platform hears of a failed task."""
+    return DAG(
+        dag_id,
+        schedule=schedule,
+        start_date=datetime(2025, 1, 1),  # noqa: DTZ001 - Airflow reads it as UTC
+        catchup=False,
+        max_active_runs=1,
+        is_paused_upon_creation=False,
+        default_args={"on_failure_callback": on_failure},
+        tags={"data-export", tag},
+        doc_md=description,
+        **options,
+    )
 
 
 def _setting(choose: Callable[[PlatformSettings], str], default: str) -> str:

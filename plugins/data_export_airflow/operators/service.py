@@ -236,7 +236,7 @@ class SendNoticesOperator(ExportOperator):
     def __init__(
         self,
         *,
-        retries: int | None = 0,  # the next run of the watch sends again
+        retries: int | None = 1,  # the next run of the watch sends again, but a killed worker is no reason to alert
         execution_timeout: timedelta | None = timedelta(minutes=12),
         **kwargs: Any,
     ) -> None:

@@ -26,6 +26,8 @@ from data_export.delivery.abfs.store import AbfsStore
 from data_export.errors import ConfigError
 from data_export_airflow.connections.clients import destination
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
+from demo.servers.faults import FaultProxy
+from tests.connectors.abfs.stores import store_at
 from tests.connectors.contract import DATA_KEY, read_all
 from tests.customers import export
 
@@ -147,3 +149,19 @@ async def test_an_identity_delivers_and_signs_for_as_long_as_azure_lets_it(
 def test_an_identity_reaches_the_account_of_the_address(host: str, reached: str) -> None:
     hooked = BlobServiceClient(host, Identity())  # type: ignore[arg-type]
     assert access_of(hooked, "abfs://exports@customer/a/", "mine", {}).service.primary_hostname == reached
+
+
+async def test_the_environments_proxy_is_used_and_its_netrc_is_not(
+    server: AbfsServer, container: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login someone password else\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    with FaultProxy(server.url) as proxy:
+        for name in ("http_proxy", "HTTP_PROXY"):
+            monkeypatch.setenv(name, proxy.url)
+        for without, seen in (("elsewhere", 1), ("127.0.0.1", 1)):
+            for name in ("no_proxy", "NO_PROXY"):
+                monkeypatch.setenv(name, without)
+            async with store_at(server.url, container) as store:
+                assert await store.stat("image.png") is None
+            assert len(proxy.seen) == seen

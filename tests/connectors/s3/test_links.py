@@ -10,7 +10,7 @@ import pytest
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 
-from data_export.delivery.s3.sign import signed_link
+from data_export.delivery.s3.connect import signed_link
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import (
     PermanentError,

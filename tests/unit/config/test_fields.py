@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from data_export.config.fields import Host, host_keys, no_placeholder, path_inside, quoted
+from data_export.config.fields import Host, no_placeholder, path_inside, quoted
 from data_export.delivery.registry import store_uri
+from data_export.delivery.sftp.host_keys import host_keys
 
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA" + "A" * 44
 OTHER = "ecdsa-sha2-nistp256 " + base64.b64encode(b"\0\0\0\x13ecdsa-sha2-nistp256\0\0\0\x50" + b"k" * 80).decode()

@@ -116,6 +116,28 @@ def test_a_long_path_is_refused_before_its_other_forms_are_made(
     assert max(map(len, seen)) < 100  # the platform's own addresses are looked at too
 
 
+@pytest.mark.parametrize(
+    ("right", "wrong", "line", "said"),
+    [
+        ("interval: daily", "interval daily", 2, "is not of the form `key: value`: write a colon after the key"),
+        ("interval: daily", "interval:daily", 2, "a colon after the key, and a space after it"),
+        ("start_date: 2025-03-16", "start_date:", 3, "start_date: is empty: write a date, e.g. 2025-03-16"),
+        ("interval: daily", "interval: daily\ntimezone: Paris", 3, "did you mean Europe/Paris?"),
+        ("interval: daily", "interval: daily\ntimezone: new york", 3, "did you mean America/New_York?"),
+        ("interval: daily", "interval: daily\ntimezone: GMT+2", 3, "an offset has no daylight saving: write a place"),
+        ("[433a60f6-9756-473e-b1e9-9e89e24bb787]", "[{A: 433a60f6-9756-473e-b1e9-9e89e24bb787}]", 1, "without the bra"),
+    ],
+)
+def test_what_is_easily_mistyped_is_named_at_its_line(
+    right: str, wrong: str, line: int, said: str, tmp_path: Path
+) -> None:
+    text = (GOOD % "acme").replace(right, wrong)
+    assert text != GOOD % "acme"
+    (tmp_path / "acme.yaml").write_text(text)
+    (problem,) = load_customers(tmp_path).problems
+    assert (problem.line, said in str(problem)) == (line, True), str(problem)
+
+
 def test_a_wrong_zone_of_thousands_of_files_is_looked_up_once(tmp_path: Path) -> None:
     moments._near_zone.cache_clear()
     for number in range(20):

@@ -1,6 +1,8 @@
 """What people find after the demo: files, links that work again, an answer; and that it is never silent for long."""
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from email.message import EmailMessage
@@ -14,6 +16,7 @@ from botocore.config import Config
 
 from data_export.errors import DataExportError
 from demo import answer, session
+from demo.guard import members
 from demo.ls import GCS_FOLDER, SFTP_FOLDER, show_files
 from demo.platform import free_port
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
@@ -126,3 +129,23 @@ def test_it_is_never_silent_for_long(monkeypatch: pytest.MonkeyPatch, capsys: py
     assert [line.partition("] ")[2] for line in lines[:2]] == ["starting Airflow", "... starting Airflow"]
     time.sleep(1.2)
     assert capsys.readouterr().out == "", "after the start it says nothing by itself"
+
+
+@pytest.mark.skipif(not AbfsServer.installed(), reason="no azurite-blob on this machine: npm install -g azurite")
+def test_a_killed_process_leaves_no_azurite(tmp_path: Path) -> None:
+    program = """
+import pathlib, sys, time
+from demo.servers.abfs import AbfsServer
+with AbfsServer(pathlib.Path(sys.argv[1])) as server:
+    print(server.pid, flush=True)
+    time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", program, str(tmp_path)], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        azurite = int(parent.stdout.readline())
+        assert members([azurite])
+        parent.kill()
+        until = time.monotonic() + 10
+        while members([azurite]) and time.monotonic() < until:
+            time.sleep(0.05)
+        assert not members([azurite])

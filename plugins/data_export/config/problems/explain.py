@@ -138,7 +138,9 @@ def _long(_: str, error: ErrorDetails) -> str:
     return f"has more than {error['ctx']['max_length']} items: split it over several files"
 
 
-def _uuid(shown: str, _: ErrorDetails) -> str:
+def _uuid(shown: str, error: ErrorDetails) -> str:
+    if isinstance(error["input"], dict):
+        return "is a mapping within a list: write names and uuids as {Paris: uuid, Lyon: uuid}, without the brackets"
     return f"{shown} is not a uuid: copy it whole, such as 433a60f6-9756-473e-b1e9-9e89e24bb787"
 
 

@@ -77,6 +77,8 @@ def _explain_marked(error: yaml.MarkedYAMLError, mark: yaml.Mark, text: str) -> 
         return opened.line + 1, "a bracket opens here and is not closed, or lacks a comma: fix the list"
     if "cannot start any token" in problem:
         return mark.line + 1, _bad_start(_character(text, mark.line, mark.column))
+    if "simple key" in context:
+        return opened.line + 1, "is not of the form `key: value`: write a colon after the key, and a space after it"
     if "mapping values" in problem:
         fix = "put a value that holds ': ' in quotes, and begin the keys of one level in the same column"
         return mark.line + 1, f"a second ': ' where none may be: {fix}"

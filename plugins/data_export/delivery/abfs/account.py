@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit, urlunsplit
+from urllib.request import getproxies, proxy_bypass
 
+from data_export.delivery.abfs.write import BODY_AT_ONCE
 from data_export.delivery.base import attachment, check_lifetime, hours
 from data_export.delivery.retry import Patience
 from data_export.delivery.threads import run_blocking
@@ -83,10 +85,6 @@ def access_of(
     Raises:
         ConfigError: the connection has no credentials, or those of another account.
     """
-    from azure.core.pipeline.transport import AioHttpTransport
-    from azure.storage.blob.aio import BlobServiceClient
-
-    patience = patience or Patience()
     account = urlsplit(uri).netloc.partition("@")[2]
     credential, url, key = hooked.credential, hooked.url, getattr(hooked.credential, "account_key", None)
     delegates = hasattr(credential, "get_token")
@@ -105,8 +103,21 @@ def access_of(
                 f"Airflow connection {conn_id!r} is for storage account {hooked.account_name!r}, but {uri} names "
                 f"{account!r}: set conn_id to a connection with this account's key or SAS token, or correct the address"
             )
-    passed = {name: extra[name] for name in _PASSED_ON if name in extra}
-    transport = AioHttpTransport(connection_timeout=patience.connect, read_timeout=patience.answer, **passed)
+    service, transport = _client_of(url, given, extra, patience or Patience())
+    return Access(service, transport, account, key, delegates)
+
+
+def _client_of(url: str, given: Any, extra: Mapping[str, Any], patience: Patience) -> tuple["BlobServiceClient", Any]:
+    from azure.core.pipeline.transport import AioHttpTransport
+    from azure.storage.blob.aio import BlobServiceClient
+
+    passed = {"proxies": _proxies_to(url)} | {name: extra[name] for name in _PASSED_ON if name in extra}
+    transport = AioHttpTransport(
+        connection_timeout=patience.connect,
+        read_timeout=patience.answer,
+        use_env_settings=False,  # else aiohttp has a thread read ~/.netrc for each request, and sends what it finds
+        **passed,
+    )
     service = BlobServiceClient(
         url,
         given,
@@ -115,13 +126,19 @@ def access_of(
         raw_request_hook=_as_file,
         **passed,
     )
-    return Access(service, transport, account, key, delegates)
+    return service, transport
+
+
+def _proxies_to(url: str) -> dict[str, str]:
+    """What the environment names as proxies, unless the account is to be reached without."""
+    return {} if proxy_bypass(urlsplit(url).hostname or "") else getproxies()
 
 
 def _as_file(request: Any) -> None:
-    """aiohttp sends a file piece by piece, but bytes in one go that holds up the event loop."""
-    if isinstance(request.http_request.data, bytes):
-        request.http_request.data = io.BytesIO(request.http_request.data)
+    """aiohttp sends a file piece by piece, but bytes in one go, which holds up the event loop where they are many."""
+    body = request.http_request.data
+    if isinstance(body, bytes) and len(body) > BODY_AT_ONCE:
+        request.http_request.data = io.BytesIO(body)
 
 
 def _of_account(url: str, connected: str | None, account: str) -> str:

@@ -1,16 +1,21 @@
-"""Reads one object of Cloud Storage as a stream that survives broken connections."""
+"""Reads one object of Cloud Storage as a stream that survives broken connections, and lists of them by the page."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from data_export.content import CHUNK_BYTES, Digests, Hasher
+from data_export.delivery.base import StoredObject
+from data_export.delivery.gcs.errors import explain
+from data_export.delivery.gcs.write import listed, stored_object
+from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import Patience
 from data_export.errors import DataExportError, VerificationFailed
 
 if TYPE_CHECKING:
     import aiohttp
-    from gcloud.aio.storage import StreamResponse
+    from gcloud.aio.storage import Storage, StreamResponse
 
 
 class ObjectReader:
@@ -73,6 +78,42 @@ class ObjectReader:
     async def close(self) -> None:
         self._answer = None
         await self._opened.aclose()
+
+
+def object_reader(
+    storage: "Storage", session: Any, root: BucketRoot, key: str, timeout: Any, patience: Patience
+) -> ObjectReader:
+    """
+    Args:
+        session: what unpacks nothing: the bytes are wanted as they are stored.
+    """
+    name, address = root.name(key), root.address(key)
+
+    async def open_at(offset: int) -> "StreamResponse":
+        headers = {"Accept-Encoding": "gzip"}  # else Cloud Storage unpacks them too
+        headers |= {"Range": f"bytes={offset}-"} if offset else {}
+        return await storage.download_stream(root.bucket, name, headers=headers, timeout=timeout, session=session)
+
+    return ObjectReader(address, open_at, partial(explain, bucket=root.bucket, address=address, reads=True), patience)
+
+
+async def pages(
+    ask: Callable[[str, dict[str, str]], Awaitable[Any]], root: BucketRoot, prefix: str, **options: str
+) -> AsyncIterator[Sequence[StoredObject]]:
+    """The objects whose key begins so, by the page; raises as `stored_object` does.
+
+    Args:
+        ask: gets the page of an address with these parameters.
+    """
+    fields = "items(name,size,crc32c,md5Hash,updated,contentEncoding),nextPageToken"
+    params = {"prefix": root.prefix + checked_prefix(prefix), "fields": fields, **options}
+    while True:
+        named, following = listed(await ask(root.address(prefix), params), root.address(prefix))
+        # A name that ends in `/` is what consoles make to show an empty folder.
+        yield [stored_object(root.key(name), said) for name, said in named if not name.endswith("/")]
+        if not following:
+            return
+        params["pageToken"] = following
 
 
 def _announced(answer: "aiohttp.ClientResponse") -> Digests | None:

@@ -2,26 +2,26 @@
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, nullcontext, suppress
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar
+from urllib.request import getproxies
 
 from data_export.content import Content
 from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.gcs import write
 from data_export.delivery.gcs.errors import explain
-from data_export.delivery.gcs.read import ObjectReader
+from data_export.delivery.gcs.read import object_reader, pages
 from data_export.delivery.gcs.sign import account_of, signed_link
-from data_export.delivery.keys import BucketRoot, checked_prefix
+from data_export.delivery.keys import BucketRoot
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
 from data_export.delivery.threads import run_blocking
 from data_export.errors import ObjectExists, TargetUnavailable, VerificationFailed
 
 if TYPE_CHECKING:
     import aiohttp
-    from gcloud.aio.storage import Storage, StreamResponse
+    from gcloud.aio.storage import Storage
     from google.cloud.storage import Client
 
 T = TypeVar("T")
@@ -74,7 +74,8 @@ class GcsStore:
 
         self._large = asyncio.Semaphore(4)
         async with AsyncExitStack() as opened:
-            options: Any = {"connector": aiohttp.TCPConnector(limit=self.concurrency), "trust_env": True}
+            # Where the environment is asked, aiohttp has a thread read ~/.netrc for each request too.
+            options: Any = {"connector": aiohttp.TCPConnector(limit=self.concurrency), "trust_env": bool(getproxies())}
             session = await opened.enter_async_context(aiohttp.ClientSession(**options))
             raw = aiohttp.ClientSession(**options, connector_owner=False, auto_decompress=False)
             self._as_stored: Any = await opened.enter_async_context(raw)
@@ -100,17 +101,7 @@ class GcsStore:
         return await self._write(key, content, replace=True)
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
-        name, address = self.root.name(key), self.root.address(key)
-
-        async def open_at(offset: int) -> "StreamResponse":
-            # The bytes as they are stored: Cloud Storage would unpack them too.
-            headers = {"Accept-Encoding": "gzip"} | ({"Range": f"bytes={offset}-"} if offset else {})
-            return await self._storage.download_stream(
-                self.root.bucket, name, headers=headers, timeout=self._timeout(None), session=self._as_stored
-            )
-
-        explained = partial(explain, bucket=self.root.bucket, address=address, reads=True)
-        reader = ObjectReader(address, open_at, explained, self._patience)
+        reader = object_reader(self._storage, self._as_stored, self.root, key, self._timeout(None), self._patience)
         try:
             while chunk := await reader.next_chunk():
                 yield chunk
@@ -127,22 +118,19 @@ class GcsStore:
             )
 
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
-        params = {
-            "prefix": self.root.prefix + checked_prefix(prefix),
-            "fields": "items(name,size,crc32c,md5Hash,updated,contentEncoding),nextPageToken",
-        }
-        while True:
-            page = await self._asked(
-                self.root.address(prefix),
-                lambda: self._storage.list_objects(self.root.bucket, params=params, timeout=self._timeout(0)),
-            )
-            named, following = write.listed(page, self.root.address(prefix))
-            for name, resource in named:
-                if not name.endswith("/"):  # what consoles make to show an empty folder
-                    yield write.stored_object(self.root.key(name), resource)
-            if not following:
-                return
-            params["pageToken"] = following
+        async for found in pages(self._asked_for_page, self.root, prefix):
+            for one in found:
+                yield one
+
+    async def files_in(self, folder: str) -> AsyncIterator[Sequence[StoredObject]]:
+        async for found in pages(self._asked_for_page, self.root, f"{folder}/", delimiter="/"):
+            yield [one for one in found if "/" not in one.key[len(folder) + 1 :]]
+
+    async def _asked_for_page(self, address: str, params: dict[str, str]) -> Any:
+        timeout = self._timeout(0)
+        return await self._asked(
+            address, lambda: self._storage.list_objects(self.root.bucket, params=params, timeout=timeout)
+        )
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         name = self.root.name(key)

@@ -1,27 +1,20 @@
-"""What S3 knows of an object: small ones and pieces of larger ones through obstore, digests, copies by the server."""
+"""What S3 knows of an object: small ones and pieces of larger ones through obstore, digests, lists."""
 
 import base64
 import hashlib
-import mimetypes
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from data_export.content import Content, Digests, Hasher
 from data_export.delivery.base import StoredObject
-from data_export.delivery.retry import PreconditionFailed, persist
+from data_export.delivery.keys import checked_prefix
+from data_export.delivery.retry import NoSuchObject
 from data_export.delivery.s3.dialect import Dialect
-from data_export.delivery.s3.errors import Lacking, status_of
-from data_export.errors import (
-    AccessDenied,
-    DataExportError,
-    ObjectExists,
-    ObjectRefused,
-    TargetRefused,
-    TargetUnavailable,
-    VerificationFailed,
-)
+from data_export.delivery.s3.errors import status_of
+from data_export.errors import AccessDenied, TargetRefused, TargetUnavailable, VerificationFailed
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -115,7 +108,32 @@ async def read_pieces(piece_at: Callable[[int, str | None], Awaitable[Piece]], a
         raise VerificationFailed(f"{address} reads as {hasher.digests()}, but S3 holds {first.kept or first.size}")
 
 
-def ask_by_get(client: Any, bucket: str, name: str) -> None:
+async def head(store: "S3Store", name: str, address: str) -> Any:
+    """obstore's answer. A refusal has no body, so no code: it is asked for once by GET."""
+    import obstore
+
+    try:
+        return await store.asked(
+            address, "s3:GetObject", lambda: obstore.get_async(store.objects, name, options={"head": True})
+        )
+    except (AccessDenied, TargetRefused):
+        with suppress(NoSuchObject):
+            await store.called(address, "s3:GetObject", lambda client: _ask_by_get(client, store.root.bucket, name))
+        raise
+
+
+async def full_head(store: "S3Store", name: str, address: str) -> Any:
+    """The answer with S3's own checksums where the server lets us have them."""
+    target = {"Bucket": store.root.bucket, "Key": name}
+    try:
+        return await store.called(
+            address, "s3:GetObject", lambda client: client.head_object(**target, ChecksumMode="ENABLED")
+        )
+    except (AccessDenied, TargetRefused):  # with no word why; Amazon wants kms:Decrypt for checksums
+        return await store.called(address, "s3:GetObject", lambda client: client.head_object(**target))
+
+
+def _ask_by_get(client: Any, bucket: str, name: str) -> None:
     """Asks for the first byte, for the code of a refusal that an answer to HEAD, which has no body, does not give."""
     client.get_object(Bucket=bucket, Key=name, Range="bytes=0-0")["Body"].close()
 
@@ -139,20 +157,6 @@ def to_metadata(digests: Digests) -> dict[str, str]:
 
 def _named(name: str) -> str:
     return _PREFIX + name.replace("_", "-")  # proxies drop headers with an underscore
-
-
-def bare_copy(name: str, digests: Digests | None) -> dict[str, Any]:
-    """How S3 copies by itself and hands over the content type and our digests only.
-
-    Else it copies the platform's own metadata, tags and cache headers too, which are not for customers.
-    """
-    kept = None if digests is None else replace(digests, md5=None)  # S3 itself says the md5 of what it copied
-    return {
-        "ContentType": mimetypes.guess_type(name)[0] or "application/octet-stream",
-        "Metadata": to_metadata(kept) if kept else {},
-        "MetadataDirective": "REPLACE",
-        "TaggingDirective": "REPLACE",
-    }
 
 
 def from_metadata(size: int, metadata: Mapping[str, Any]) -> Digests | None:
@@ -183,64 +187,36 @@ def from_head(head: Mapping[str, Any]) -> Digests:
     return Digests(
         size,
         sha256=base64.b64decode(sha256).hex() if whole and _SHA256.fullmatch(sha256) else None,
-        md5=base64.b64encode(bytes.fromhex(etag)).decode() if plain and _MD5.fullmatch(etag) else None,
+        md5=md5_of(etag) if plain else None,
         crc32c=crc32c if whole and _WELL_FORMED["crc32c"].fullmatch(crc32c) else None,
     )
 
 
-# S3 copies up to 5 GiB by itself, and takes larger objects in parts.
-_TOO_LARGE_TO_COPY = re.compile("maximum allowable size|EntityTooLarge")
+def md5_of(etag: str) -> str | None:
+    """The MD5 that an ETag has the form of."""
+    etag = etag.strip('"')
+    return base64.b64encode(bytes.fromhex(etag)).decode() if _MD5.fullmatch(etag) else None
 
 
-def _streamed(error: TargetRefused, dialect: Dialect) -> DataExportError:
-    """AccessDenied, which has the object streamed, where it may be the copy that the server refuses."""
-    if _TOO_LARGE_TO_COPY.search(str(error)):
-        return AccessDenied(f"{error}: it is too large to be copied by itself")
-    if isinstance(error, ObjectRefused) or (dialect.complete and not isinstance(error, Lacking)):
-        return error
-    return AccessDenied(f"{error}: it does not copy by itself")
+def listed(found: Mapping[str, Any], key: str) -> StoredObject:
+    """From an entry of `list_objects_v2`, whose ETag has the form of an MD5 unless the object was sent in parts.
+
+    It is another number where the object is encrypted with a key of KMS or the customer, and then equals no MD5.
+    """
+    return StoredObject(
+        key, Digests(found["Size"], md5=md5_of(found.get("ETag", ""))), found.get("LastModified"), partial=True
+    )
 
 
-async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, key: str) -> StoredObject:
-    """See `ServerSideCopy.copy_from`."""
-    named = {"Bucket": target.root.bucket, "Key": target.root.name(key)}
-    origin = {"Bucket": source.root.bucket, "Key": source.root.name(source_key)}
-    needed = f"s3:GetObject on {source.uri} or s3:PutObject"
-    if source_key not in source.seen:
-        await source.stat(source_key)
-    digests, etag = source.seen.pop(source_key, (None, None))
-    # The digests that go along are those of this content only.
-    only = bare_copy(source_key, digests) | target.grants.to_request() | ({"CopySourceIfMatch": etag} if etag else {})
-
-    before = target.dialect.known()
-
-    async def copy() -> StoredObject:
-        known = target.dialect.known()
-        options = named | only
-        if target.dialect.has("conditions"):
-            options["IfNoneMatch"] = "*"
-        elif await target.stat(key) is not None:
-            raise ObjectExists(f"{target.root.address(key)} is there already")
-        if not target.dialect.has("tags"):
-            del options["TaggingDirective"]
-        try:
-            await target.once(
-                source.root.address(source_key),
-                needed,
-                target.in_thread(lambda client: client.copy_object(**options, CopySource=origin)),
-                ("tags", "conditions"),
-            )
-        except PreconditionFailed:  # or the source is another by now: in both cases the caller looks again
-            raise ObjectExists(f"{target.root.address(key)} is there already, or its source was replaced") from None
-        except TargetRefused as error:
-            if target.dialect.known() != known:
-                return await copy()
-            target.dialect.forget(before)
-            raise _streamed(error, target.dialect) from None
-        return await target.there(key)
-
-    async def look() -> StoredObject | None:
-        here, there = await source.stat(source_key), await target.stat(key)
-        return there if here and there and there.digests.matches(here.digests) else None
-
-    return await persist(target.patience, look, copy)
+async def pages(store: "S3Store", prefix: str, **options: str) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
+    """What `list_objects_v2` says of all whose key begins so, by the page."""
+    options |= {"Bucket": store.root.bucket, "Prefix": store.root.prefix + checked_prefix(prefix)}
+    while True:
+        page = await store.called(
+            store.root.address(prefix), "s3:ListBucket", lambda client: client.list_objects_v2(**options)
+        )
+        # A name that ends in `/` is what consoles make to show an empty folder.
+        yield [found for found in page.get("Contents", ()) if not found.get("Key", "/").endswith("/")]
+        if not (token := page.get("NextContinuationToken")):
+            return
+        options["ContinuationToken"] = token

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar
 
@@ -11,24 +10,34 @@ from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, StoredObject, encoding_of
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed
-from data_export.delivery.s3.connect import bucket_region, cause_of, identity_of, is_amazon, object_store, same_server
+from data_export.delivery.s3.connect import (
+    bucket_region,
+    cause_of,
+    identity_of,
+    is_amazon,
+    object_store,
+    same_server,
+    signed_link,
+)
 from data_export.delivery.s3.dialect import Dialect, Grants, dialect_of
 from data_export.delivery.s3.errors import Lacking, explain
 from data_export.delivery.s3.multipart import give_up_older
 from data_export.delivery.s3.objects import (
     PIECE_BYTES,
     Piece,
-    ask_by_get,
-    copy_by_server,
     from_head,
     from_metadata,
+    full_head,
     get,
+    head,
+    listed,
+    pages,
     read_pieces,
 )
-from data_export.delivery.s3.sign import signed_link
+from data_export.delivery.s3.server_copy import copy_by_server
 from data_export.delivery.s3.write import write
 from data_export.delivery.threads import run_blocking
-from data_export.errors import AccessDenied, ObjectExists, OverwriteRefused, TargetRefused, VerificationFailed
+from data_export.errors import AccessDenied, ObjectExists, OverwriteRefused, VerificationFailed
 
 T = TypeVar("T")
 _SEEN = 256
@@ -92,7 +101,7 @@ class S3Store:
             self.dialect = dialect_of(self.client, bucket, complete=is_amazon(self.client))
             self._adapt()
 
-        await self._asked(self.uri, "s3:ListBucket", lambda: asyncio.to_thread(connect))
+        await self.asked(self.uri, "s3:ListBucket", lambda: asyncio.to_thread(connect))
         self.threads = ThreadPoolExecutor(self.client.meta.config.max_pool_connections, "s3")
         return self
 
@@ -103,39 +112,17 @@ class S3Store:
     async def stat(self, key: str) -> StoredObject | None:
         name, address = self.root.name(key), self.root.address(key)
         try:
-            found = await self._head(name, address)
+            found = await head(self, name, address)
             digests = from_metadata(found.meta["size"], found.attributes)
             encoding = encoding_of(found.attributes.get("Content-Encoding"))
             if digests is None:  # somebody else's: obstore does not pass on what S3 itself knows of its checksums
-                digests = from_head(await self._full_head(name, address))
+                digests = from_head(await full_head(self, name, address))
         except NoSuchObject:
             return None
         if len(self.seen) >= _SEEN:
             self.seen.clear()
         self.seen[key] = digests, found.meta["e_tag"]
         return StoredObject(key, digests, found.meta["last_modified"], encoding)
-
-    async def _full_head(self, name: str, address: str) -> Any:
-        target = {"Bucket": self.root.bucket, "Key": name}
-        try:
-            return await self.called(
-                address, "s3:GetObject", lambda client: client.head_object(**target, ChecksumMode="ENABLED")
-            )
-        except (AccessDenied, TargetRefused):  # with no word why; Amazon wants kms:Decrypt for checksums
-            return await self.called(address, "s3:GetObject", lambda client: client.head_object(**target))
-
-    async def _head(self, name: str, address: str) -> Any:
-        """obstore's answer. A refusal has no body, so no code: it is asked for once by GET."""
-        import obstore
-
-        try:
-            return await self._asked(
-                address, "s3:GetObject", lambda: obstore.get_async(self.objects, name, options={"head": True})
-            )
-        except (AccessDenied, TargetRefused):
-            with suppress(NoSuchObject):
-                await self.called(address, "s3:GetObject", lambda client: ask_by_get(client, self.root.bucket, name))
-            raise
 
     async def create(self, key: str, content: Content) -> StoredObject:
         if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else refused after the last part only
@@ -157,7 +144,7 @@ class S3Store:
 
         async def piece_at(offset: int, etag: str | None) -> Piece:
             try:
-                return await self._asked(address, "s3:GetObject", lambda: get(self.objects, name, offset, etag))
+                return await self.asked(address, "s3:GetObject", lambda: get(self.objects, name, offset, etag))
             except PreconditionFailed:
                 raise VerificationFailed(f"{address} was replaced while it was read: read it again") from None
 
@@ -169,18 +156,15 @@ class S3Store:
         await self.called(self.root.address(key), "s3:DeleteObject", lambda client: client.delete_object(**target))
 
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
-        options = {"Bucket": self.root.bucket, "Prefix": self.root.prefix + checked_prefix(prefix)}
-        while True:
-            page = await self.called(
-                self.root.address(prefix), "s3:ListBucket", lambda client: client.list_objects_v2(**options)
-            )
-            for found in page.get("Contents", ()):
-                name = found.get("Key", "/")
-                if not name.endswith("/"):  # what consoles make to show an empty folder
-                    yield StoredObject(self.root.key(name), Digests(found.get("Size", 0)), found.get("LastModified"))
-            if not (token := page.get("NextContinuationToken")):
-                return
-            options["ContinuationToken"] = token
+        async for page in pages(self, prefix):
+            for found in page:
+                size, modified = found.get("Size", 0), found.get("LastModified")
+                yield StoredObject(self.root.key(found["Key"]), Digests(size), modified)
+
+    async def files_in(self, folder: str) -> AsyncIterator[Sequence[StoredObject]]:
+        async for page in pages(self, f"{folder}/", Delimiter="/"):
+            named = [(self.root.key(found["Key"]), found) for found in page if "Size" in found]
+            yield [listed(found, key) for key, found in named if "/" not in key[len(folder) + 1 :]]
 
     async def tidy(self, folders: Sequence[str]) -> int:
         limit, bucket = datetime.now(UTC) - _ABANDONED, self.root.bucket
@@ -222,12 +206,12 @@ class S3Store:
 
     async def called(self, address: str, permission: str, function: Callable[[Any], T]) -> T:
         """What the function gets from the boto3 client, in a thread."""
-        return await self._asked(address, permission, self.in_thread(function))
+        return await self.asked(address, permission, self.in_thread(function))
 
     def in_thread(self, function: Callable[[Any], T]) -> Callable[[], Awaitable[T]]:
         return lambda: run_blocking(lambda _: function(self.client), self.threads)
 
-    async def _asked(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
+    async def asked(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
         """The answer to a request that may be repeated without harm."""
         return await self.patience.retrying()(self.once, address, permission, request)
 

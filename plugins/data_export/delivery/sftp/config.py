@@ -13,7 +13,6 @@ from data_export.config.fields import (
     ConnId,
     Flag,
     Host,
-    HostKeys,
     Plain,
     SecretReference,
     Whole,
@@ -25,6 +24,7 @@ from data_export.delivery.base import Destination
 from data_export.delivery.connector import Connections, ConnectorConfig
 from data_export.delivery.handed_over import Handover
 from data_export.delivery.sftp import SFTP_PORT, server_address, sftp_account, sftp_uri
+from data_export.delivery.sftp.host_keys import HostKeys
 from data_export.wording import as_code
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from data_export.check.results import CheckResult
 from data_export.check.shared_steps import FOLDER, OPENS, PROBE, WRITE, Step
-from data_export.config.fields import host_keys
 from data_export.delivery.base import Destination
 from data_export.delivery.connector import Connections, require_type
 from data_export.delivery.handed_over import Handover
 from data_export.delivery.sftp import SFTP_PORT
+from data_export.delivery.sftp.host_keys import host_keys
 from data_export.delivery.sftp.login import SftpLogin
 from data_export.errors import ConfigError, DataExportError
 

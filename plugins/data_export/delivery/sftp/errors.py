@@ -1,5 +1,6 @@
 """What an SFTP server's answers mean, in the service's own errors."""
 
+import os
 import re
 
 from data_export.errors import (
@@ -43,8 +44,11 @@ class TooManyAtOnce(TargetUnavailable):
 
 
 def named(error: BaseException) -> str:
-    """The reason on one short, harmless line."""
+    """The reason on one short, harmless line; of the system's errors the words alone, without the address again."""
     text = str(getattr(error, "reason", "")) or str(error) or type(error).__name__
+    if isinstance(error, OSError):  # asyncio joins those of several addresses into one text
+        codes = dict.fromkeys(re.findall(r"\[Errno (\d+)\]", text))
+        text = ", ".join(os.strerror(int(code)) for code in codes) or error.strerror or text
     return harmless(text, _REASON_CHARACTERS)
 
 

@@ -1,13 +1,17 @@
-"""Which server we talk to: the host keys that are pinned, and those that a server shows."""
+"""Which server we talk to: the host keys that are pinned, as they are written down, and those that a server shows."""
 
 import asyncio
+import base64
+import binascii
 import getpass
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
 
-from data_export.config.fields import host_keys
+from pydantic import BeforeValidator, WithJsonSchema
+
 from data_export.delivery.sftp import server_address
 from data_export.delivery.sftp.errors import unavailable
 from data_export.errors import ConfigError, DataExportError, HostKeyMismatch, TargetRefused
@@ -22,6 +26,62 @@ _KINDS = (
     *([f"ecdsa-sha2-nistp{bits}"] for bits in (256, 384, 521)),
     [*_RSA, "ssh-rsa"],
 )
+
+
+_KEY_TYPE = re.compile(
+    r"ssh-(ed25519|rsa)|ecdsa-sha2-nistp(256|384|521)|sk-(ssh-ed25519|ecdsa-sha2-nistp256)@openssh\.com"
+)
+
+
+def host_keys(value: object) -> str:
+    """The public keys of a server, `<type> <base64>` each on a line of its own; comments are dropped.
+
+    Args:
+        value: one text, of one key a line, or a list of such texts: a cluster has several, and a rotation two.
+
+    Raises:
+        ValueError: no key at all, a fingerprint, a private key, a line that begins with the host, a damaged key, or
+            two keys on one line.
+    """
+    texts: list[str] = []
+    for text in value if isinstance(value, list | tuple) else [value]:
+        if not isinstance(text, str):
+            raise ValueError("is not a public host key: write a text such as `ssh-ed25519 AAAA...`, or a list of texts")
+        texts += [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+    return "\n".join(dict.fromkeys(map(_host_key, texts or [""])))
+
+
+def _host_key(line: str) -> str:
+    kind, encoded, comment = [*line.split(None, 2), "", "", ""][:3]
+    if kind.startswith(("SHA256:", "MD5:")):
+        raise ValueError("is a fingerprint: write the public key itself, e.g. `ssh-ed25519 AAAA...`")
+    if kind.startswith("@"):
+        raise ValueError(
+            "has a marker such as @cert-authority, which is not supported: write the keys of the server's nodes, "
+            "e.g. `ssh-ed25519 AAAA...`"
+        )
+    try:
+        blob = base64.b64decode(encoded, validate=True)
+    except (binascii.Error, ValueError):
+        blob = b""
+    if not _KEY_TYPE.fullmatch(kind) or not blob.startswith(len(kind).to_bytes(4, "big") + kind.encode()):
+        raise ValueError(
+            "is not a public host key: write its type and base64 text, e.g. `ssh-ed25519 AAAA...`, "
+            "without a host name before it"
+        )
+    end = 0
+    while end < len(blob):  # its fields, each behind its length
+        end += 4 + int.from_bytes(blob[end : end + 4], "big")
+    if end > len(blob):
+        raise ValueError("is cut, or broken in two by a blank: write the whole key on one line")
+    if any(_KEY_TYPE.search(word) or word.startswith("AAAA") for word in comment.split()):
+        raise ValueError("has more than one key on a line: write a list, with one key in each item")
+    return f"{kind} {encoded}"
+
+
+_TEXT = {"type": "string"}
+_TEXTS = {"type": "array", "items": _TEXT, "minItems": 1}
+HostKeys = Annotated[str, BeforeValidator(host_keys), WithJsonSchema({"anyOf": [_TEXT, _TEXTS]})]
 
 
 def pinned_keys(text: str, server: str) -> "list[asyncssh.SSHKey]":

@@ -1,11 +1,12 @@
 """What the words of an SFTP server are taken for."""
 
+import socket
 import time
 
 import asyncssh
 import pytest
 
-from data_export.delivery.sftp.errors import TooManyAtOnce, is_too_many, translate
+from data_export.delivery.sftp.errors import TooManyAtOnce, is_too_many, translate, unavailable
 from data_export.errors import ObjectRefused, TargetFull, TargetUnavailable
 
 
@@ -43,3 +44,24 @@ def test_endless_words_take_no_time(word: str) -> None:
     began = time.monotonic()
     translate(asyncssh.SFTPFailure(word * 40_000), "sftp://host/file", "user")
     assert time.monotonic() - began < 1
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionRefusedError(111, "Connect call failed ('10.0.0.1', 22)"), "Connection refused"),
+        (OSError(113, "Connect call failed ('fe80::1', 22, 0, 0)"), "No route to host"),
+        (
+            OSError(
+                "Multiple exceptions: [Errno 111] Connect call failed ('::1', 22, 0, 0), "
+                "[Errno 111] Connect call failed ('127.0.0.1', 22)"
+            ),
+            "Connection refused",
+        ),
+        (socket.gaierror(-2, "Name or service not known"), "Name or service not known"),
+        (ConnectionResetError(), "ConnectionResetError"),
+        (OSError("no words of the system"), "no words of the system"),
+    ],
+)
+def test_the_systems_errors_are_its_words_without_the_address_again(error: OSError, said: str) -> None:
+    assert str(unavailable("h:22", error)) == f"h:22: {said}: is it up, and reachable from the workers?"

@@ -1,0 +1,181 @@
+"""Seconds to deliver many images to Cloud Storage, S3 and Azure Blob Storage, beside rclone.
+
+    PYTHONPATH=plugins python -m benchmarks.images_cloud [--images 2000] [--bytes 102400] [--rounds 3]
+                                                        [--only gs s3 abfs] [--by-server]
+
+Both send the same local files to a folder of their own on one server, then again, when nothing has changed; in each
+round one after the other, and the table has the medians. With `--by-server` the images are in another bucket of that
+server, which copies them by itself. The servers are emulators, which are slower than either: CPU seconds of the whole
+process say more than seconds by the clock. A third line is the start of Python with our libraries, which our figures
+include, and which a task of a worker has behind it. What arrived is counted and compared in size.
+"""
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from benchmarks.images import SITE, Spent, print_table, run, write_images
+from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
+from demo.servers.gcs import GcsServer
+from demo.servers.s3 import S3Server
+
+SERVERS: dict[str, Callable[[Path], Any]] = {"gs": GcsServer, "s3": S3Server, "abfs": AbfsServer}
+IMAGES = "images"
+
+
+def rclone(kind: str, url: str, bucket: str, folder: Path | None) -> list[str]:
+    """From a local folder, or from the bucket of images."""
+    place = {
+        "gs": f":gcs,endpoint='{url}/storage/v1/',anonymous=true,bucket_policy_only=true:",
+        "s3": f":s3,provider=Other,endpoint='{url}',access_key_id=demo,secret_access_key=demo,no_check_bucket=true:",
+        "abfs": f":azureblob,sas_url='{url}/{ACCOUNT}?{_sas()}':",
+    }[kind]
+    source = f"{folder}/{IMAGES}/{SITE}/inputs" if folder else f"{place}{IMAGES}/{SITE}/inputs"
+    ways = ["--config=", "--transfers=32", "--checkers=32"]
+    return ["rclone", "copy", source, f"{place}{bucket}/exports/{SITE}/inputs", *ways]
+
+
+def _sas() -> str:
+    """rclone signs wrongly with a key where the account is in the path."""
+    from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
+
+    ends = datetime.now(UTC) + timedelta(hours=2)
+    rights = AccountSasPermissions(read=True, write=True, delete=True, list=True, add=True, create=True)
+    return generate_account_sas(ACCOUNT, KEY, ResourceTypes(container=True, object=True), rights, ends)
+
+
+def store_of(kind: str, url: str, address: str) -> Any:
+    if kind == "gs":
+        from gcloud.aio.storage import Storage
+        from google.auth.credentials import AnonymousCredentials
+        from google.cloud.storage import Client
+
+        from data_export.delivery.gcs.store import GcsStore
+
+        async def aio_client(session: Any) -> Any:
+            return Storage(session=session, api_root=url)
+
+        blocking = lambda: Client("demo", AnonymousCredentials(), client_options={"api_endpoint": url})  # noqa: E731
+        return GcsStore(
+            f"gs://{address}", client=blocking, aio_client=aio_client, credentials=lambda: AnonymousCredentials()
+        )
+    if kind == "s3":
+        import boto3
+        from botocore.config import Config
+
+        from data_export.delivery.s3.store import S3Store
+
+        session = boto3.Session("demo", "demo", region_name="us-east-1")
+        config = Config(s3={"addressing_style": "path"})
+        return S3Store(
+            f"s3://{address}",
+            client=lambda: session.client("s3", endpoint_url=url, config=config),
+            session=lambda: session,
+        )
+    from azure.storage.blob import BlobServiceClient
+
+    from data_export.delivery.abfs.account import access_of
+    from data_export.delivery.abfs.store import AbfsStore
+
+    bucket, _, folder = address.partition("/")
+    uri, hooked = f"abfs://{bucket}@{ACCOUNT}/{folder}", BlobServiceClient(f"{url}/{ACCOUNT}", KEY)
+    return AbfsStore(uri, connect=lambda: access_of(hooked, uri, "export_abfs", {}))
+
+
+async def copy(kind: str, url: str, bucket: str, folder: str, source: str) -> None:
+    """What the `copy_images` task does; of no images where the bucket is the one of images."""
+    from data_export.delivery.local.store import LocalStore
+    from data_export.images import copy_images, source_key_of
+
+    local = LocalStore(Path(folder) / IMAGES)
+    async with (
+        local if source == "local" else store_of(kind, url, f"{IMAGES}/") as images,
+        store_of(kind, url, f"{bucket}/exports/") as destination,
+    ):
+        if bucket != IMAGES:
+            await copy_images(
+                Path(folder) / "images.parquet",
+                site_id=SITE,
+                source=images,
+                source_key=source_key_of("{site_id}/inputs/{input_id}{file_extension}", SITE),
+                destination=destination,
+            )
+
+
+async def sizes(kind: str, url: str, bucket: str) -> list[int]:
+    async with store_of(kind, url, f"{bucket}/exports/") as store:
+        return [stored.digests.size async for stored in store.list("")]
+
+
+def race(kind: str, server: Any, folder: Path, options: argparse.Namespace) -> None:
+    def ours(bucket: str) -> list[str]:
+        source = "store" if options.by_server else "local"
+        return [
+            sys.executable,
+            "-m",
+            "benchmarks.images_cloud",
+            "--ours",
+            kind,
+            server.url,
+            bucket,
+            str(folder),
+            source,
+        ]
+
+    def theirs(bucket: str) -> list[str]:
+        return rclone(kind, server.url, bucket, None if options.by_server else folder)
+
+    times: dict[str, list[tuple[Spent, Spent]]] = {"this service": [], "rclone": [], "(start of Python)": []}
+    for turn in range(options.rounds):
+        for number, (name, command_of) in enumerate({"this service": ours, "rclone": theirs}.items()):
+            command = command_of(bucket := f"target-{turn}-{number}")
+            if shutil.which(command[0]) is None:
+                continue
+            server.create_bucket(bucket)
+            times[name].append((run(command), run(command)))
+            arrived = asyncio.run(sizes(kind, server.url, bucket))
+            if arrived != [options.bytes] * options.images:
+                sys.exit(f"{kind}, {name}: {len(arrived)} of {options.images} images arrived whole")
+        times["(start of Python)"].append((run(ours(IMAGES)), run(ours(IMAGES))))
+    how = ", copied by the server" if options.by_server else ""
+    print(f"{kind}: {options.images:,} images of {options.bytes:,} bytes{how}, medians of {options.rounds}")
+    print_table(times, options.images * options.bytes)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--images", type=int, default=2_000)
+    parser.add_argument("--bytes", type=int, default=100 << 10)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=SERVERS, default=list(SERVERS))
+    parser.add_argument("--by-server", action="store_true")
+    options = parser.parse_args()
+    os.environ.pop("AWS_CA_BUNDLE", None)  # with it rclone's S3 does not start
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_images(folder, options.images, options.bytes)
+        for kind in options.only:
+            if kind == "abfs" and not AbfsServer.installed():
+                print("abfs: Azurite is not installed")
+                continue
+            with SERVERS[kind](folder / kind) as server:
+                server.create_bucket(IMAGES)
+                if options.by_server:
+                    target = rclone(kind, server.url, IMAGES, folder)
+                    target[3] = target[3].replace(f"{IMAGES}/exports/", f"{IMAGES}/")
+                    run(target)
+                race(kind, server, folder, options)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--ours"]:
+        asyncio.run(copy(*sys.argv[2:]))
+    else:
+        main()

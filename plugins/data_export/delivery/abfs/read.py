@@ -1,0 +1,84 @@
+"""What Azure says of its blobs, one by one or by the page, and their bytes, piece by piece."""
+
+import base64
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
+
+from data_export.content import Digests
+from data_export.delivery.abfs.write import from_metadata
+from data_export.delivery.base import StoredObject, encoding_of
+from data_export.delivery.keys import BucketRoot
+from data_export.errors import ObjectRefused, TargetUnavailable
+
+if TYPE_CHECKING:
+    from azure.storage.blob.aio import BlobClient, ContainerClient
+
+PIECE = 4 << 20
+
+
+def stored_object(root: BucketRoot, blob: Any) -> StoredObject:
+    """From the properties of one blob.
+
+    Raises:
+        ObjectRefused: it is a folder.
+        TargetUnavailable: the answer is not one of Azure.
+    """
+    key, settings = root.key(blob.name), blob.content_settings
+    if (blob.metadata or {}).get("hdi_isfolder") == "true":
+        raise ObjectRefused(f"{root.address(key)}: a folder has the name (hierarchical namespace): remove it")
+    if not isinstance(blob.size, int):
+        raise TargetUnavailable(f"{root.address(key)}: the answer of Azure has no size: is there a proxy?")
+    md5 = base64.b64encode(settings.content_md5).decode() if settings.content_md5 else None
+    digests = Digests(blob.size, md5=md5, **from_metadata(blob.metadata))
+    return StoredObject(key, digests, blob.last_modified, encoding_of(settings.content_encoding))
+
+
+async def page(
+    container: "ContainerClient", root: BucketRoot, prefix: str, token: str | None
+) -> tuple[list[StoredObject], str | None]:
+    """The objects of one page, without folders, and the token of the next page.
+
+    The library takes 200 microseconds to read one blob of an answer, and a tenth of that where it is asked for names
+    only: what else the answer holds is read here.
+
+    Raises:
+        LookupError, ValueError, AttributeError: the answer is not one of Azure.
+    """
+    from azure.core.pipeline.policies import ContentDecodePolicy
+
+    answers: list[Any] = []
+    asked: dict[str, Any] = {"include": ["metadata"], "raw_response_hook": answers.append}
+    pages: Any = container.list_blob_names(name_starts_with=prefix or None, **asked).by_page(token)
+    async for _ in pages:
+        blobs = answers[-1].context[ContentDecodePolicy.CONTEXT_NAME].iterfind("Blobs/Blob")
+        return [found for blob in blobs if (found := _listed(root, blob))], pages.continuation_token
+    return [], None
+
+
+def _listed(root: BucketRoot, blob: Any) -> StoredObject | None:
+    """From the XML of a list: https://learn.microsoft.com/rest/api/storageservices/list-blobs#response-body"""
+    named, metadata = blob.find("Name"), {one.tag: one.text or "" for one in blob.iterfind("Metadata/*")}
+    said = {one.tag: one.text for one in blob.iterfind("Properties/*")}
+    if metadata.get("hdi_isfolder") == "true" or said.get("ResourceType") == "directory":
+        return None
+    name = unquote(named.text) if named.get("Encoded") == "true" else named.text
+    digests = Digests(int(said["Content-Length"]), md5=said.get("Content-MD5") or None, **from_metadata(metadata))
+    modified = parsedate_to_datetime(said["Last-Modified"])
+    return StoredObject(root.key(name), digests, modified, encoding_of(said.get("Content-Encoding")))
+
+
+async def piece(blob: "BlobClient", start: int, etag: str | None) -> tuple[bytes, str, int]:
+    """At most `PIECE` bytes from `start`, of the object that had this etag; with its etag and size."""
+    from azure.core import MatchConditions
+    from azure.core.exceptions import HttpResponseError
+
+    same: dict[str, Any] = {"etag": etag, "match_condition": MatchConditions.IfNotModified} if etag else {}
+    try:
+        download = await blob.download_blob(start, PIECE, max_concurrency=1, decompress=False, **same)
+    except HttpResponseError as error:
+        if error.status_code == 416 and start == 0:  # an empty blob has no first byte
+            return b"", "", 0
+        raise
+    size = int((download.properties.content_range or "/0").partition("/")[2])
+    return await download.readall(), download.properties.etag, size
