@@ -126,9 +126,6 @@ def test_an_api_server_that_is_away_costs_no_try(fleet: Fleet) -> None:
     assert tries(fleet, run) == {1}
 
 
-@pytest.mark.skipif(
-    "DATA_EXPORT_TEST_FAULTS" not in os.environ, reason="two minutes: DATA_EXPORT_TEST_FAULTS=1 runs it"
-)
 def test_every_window_arrives_once_whatever_happens_meanwhile(trial: Trial) -> None:
     """The short version of `make fleet-faults`; its seed is in the output of a failure."""
     seed = random.SystemRandom().randrange(10**6)

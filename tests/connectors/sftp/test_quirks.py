@@ -1,6 +1,7 @@
 """What SFTP servers do in their own way, which none of the tests' own servers does by itself."""
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -390,4 +391,8 @@ async def test_a_connection_that_ends_every_25_files_is_resumed(
             listed, site_id=SITE, source=source, source_key=SOURCE_KEY, destination=destination, last_try=False
         )
     assert copied.copied + copied.already_there == 120
+    for path in left_over(server):  # what the server made of a request after its connection had ended
+        os.utime(path, (0, 0))
+    async with target(server) as destination:
+        await destination.create(f"{SITE}/inputs/later.png", SMALL)
     assert not left_over(server)
