@@ -139,11 +139,14 @@ def test_sites_may_have_names(folder: Path) -> None:
 
 
 def test_values_that_yaml_would_take_for_something_else_are_quoted(folder: Path) -> None:
-    awkward = 'a: b #c "d" \\'
-    more = ["--interval", "*/30 * * * *", "--set", f"connector_config.impersonate={awkward}"]
-    assert main(["new", "acme", *needed("gs"), *more]) == 0
+    awkward = '/a: b #c "d" \\'
+    needed_but_key = [word for word in needed("sftp") if word != "connector_config.sftp_private_key_path=/keys/acme"][
+        :-1
+    ]
+    more = ["--interval", "*/30 * * * *", "--set", f"connector_config.sftp_private_key_path={awkward}"]
+    assert main(["new", "acme", *needed_but_key, *more]) == 0
     export = load_customer(folder / "acme.yaml")
-    assert (export.interval, export.connector_config.model_dump()["impersonate"]) == ("*/30 * * * *", awkward)
+    assert (export.interval, export.connector_config.model_dump()["sftp_private_key_path"]) == ("*/30 * * * *", awkward)
 
 
 @pytest.mark.parametrize(

@@ -140,13 +140,19 @@ def test_what_is_no_2xx_is_not_taken_and_redirects_are_not_followed(receiver: Re
     "host",
     ["localhost", "127.0.0.1", "127.1", "0x7f000001", "2130706433", "0", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1",
      "192.168.1.1", "172.16.0.1", "100.64.0.1", "169.254.169.254", "[fd00:ec2::254]", "[fe80::1]",
-     "[64:ff9b::a9fe:a9fe]", "[2002:7f00:1::]", "[::127.0.0.1]", "168.63.129.16", "224.0.0.1", "255.255.255.255"],
+     "[64:ff9b::a9fe:a9fe]", "[2002:7f00:1::]", "[::127.0.0.1]", "168.63.129.16", "224.0.0.1", "255.255.255.255",
+     "192.0.0.192", "192.88.99.1", "[fec0::1]", "[::ffff:0:7f00:1]", "[64:ff9b:1::a00:1]", "[5f00::1]", "[3fff::1]"],
 )  # fmt: skip
 def test_addresses_that_are_not_public_are_refused_before_anything_is_sent(receiver: Receiver, host: str) -> None:
     port = receiver.url.split(":")[2].split("/")[0]
     with pytest.raises((TargetRefused, TargetUnavailable), match=r"not a public address|not found"):
         webhook.post(f"https://{host}:{port}/", SECRET, "msg_1", b"{}")
     assert receiver.requests == []
+
+
+@pytest.mark.parametrize("address", ["93.184.215.14", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808"])
+def test_addresses_of_the_internet_are_public(address: str) -> None:
+    assert webhook.is_public(address)
 
 
 def test_a_name_that_leads_elsewhere_a_moment_later_does_not(

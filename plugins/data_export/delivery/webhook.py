@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPException, HTTPSConnection
-from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
 from data_export.check.results import CheckResult, Results
@@ -26,9 +26,12 @@ from data_export.errors import ConfigError, TargetRefused, TargetUnavailable
 _SECONDS = 15  # each wait for the receiver
 _WHOLE_SECONDS = 45  # all of them: one that answers a byte at a time must not keep others waiting
 _SECRET_BYTES = range(24, 65)
-# Public as addresses go, but answered inside a cloud: Azure's own services.
-_INSIDE = {ip_address("168.63.129.16")}
-_WITH_IPV4 = (IPv6Network("64:ff9b::/96"), IPv6Network("64:ff9b:1::/48"), IPv6Network("::/96"))
+# Global to Python, and answered inside a cloud (Azure's own services, Oracle's metadata) or by no host of the internet,
+# whose IPv6 addresses are those of 2000::/3.
+_INSIDE = tuple(
+    map(ip_network, ("168.63.129.16", "192.0.0.0/24", "192.88.99.0/24", "::/3", "3fff::/20", "4000::/2", "8000::/1"))
+)
+_TRANSLATED = IPv6Network("64:ff9b::/96")  # what NAT64 makes of an address of IPv4
 
 
 def signed_headers(secret: str, message_id: str, timestamp: int, body: bytes) -> dict[str, str]:
@@ -177,15 +180,15 @@ def _address(host: str, port: int, private: bool) -> str:
 def is_public(address: str) -> bool:
     """Whether an address is one of the internet, as is any IPv4 address that it holds."""
     found = ip_address(address.partition("%")[0])
-    return all(one.is_global and not one.is_multicast and one not in _INSIDE for one in _all(found))
+    return all(
+        one.is_global and not one.is_multicast and not any(one in network for network in _INSIDE) for one in _all(found)
+    )
 
 
 def _all(address: IPv4Address | IPv6Address) -> Iterator[IPv4Address | IPv6Address]:
+    if isinstance(address, IPv6Address) and (address.ipv4_mapped or address in _TRANSLATED):
+        yield IPv4Address(int(address) & 0xFFFFFFFF)
+        return
     if isinstance(address, IPv6Address):
-        if address.ipv4_mapped:
-            yield address.ipv4_mapped
-            return
         yield from filter(None, (address.sixtofour, *(address.teredo or ())))
-        if any(address in network for network in _WITH_IPV4):
-            yield IPv4Address(int(address) & 0xFFFFFFFF)
     yield address

@@ -123,7 +123,7 @@ class Settler:
     async def _settle_unpacked(self, image: ListedImage, here: StoredObject, there: StoredObject | None) -> Settled:
         """An image that its store keeps compressed arrives as an image; its own digests are known by unpacking only."""
         async with self._fetcher.fetch(here) as content:
-            if there is not None and there.digests.matches(content.digests) is not False:
+            if there is not None and await self._is_same(replace(here, digests=content.digests), there):
                 return Settled("already_there")
             if there is not None and self._rules.if_exists != "replace":
                 return Settled("kept")

@@ -27,14 +27,21 @@ _DRIVER = {"adbc.postgresql.type_resolver_mode": "builtin"}
 # What libpq should do where the connection does not say: give up on a server that is gone.
 _CONNECTION = {
     "application_name": "data_export",
-    "client_encoding": "UTF8",
     "connect_timeout": "15",
     "keepalives_idle": "30",
     "keepalives_interval": "10",
     "keepalives_count": "3",
 }
 _SESSION = {
+    # What decides how a value reads as text: the same source gives the same bytes, whatever connection, login or
+    # database have set. The driver takes every text for UTF-8.
+    "client_encoding": "UTF8",
     "TimeZone": "UTC",
+    "DateStyle": "ISO",  # the order of day and month in a text stays the database's
+    "IntervalStyle": "postgres",
+    "extra_float_digits": "1",
+    "bytea_output": "hex",
+    "standard_conforming_strings": "on",  # as `sql_text` reads the queries
     "jit": "off",  # compiles longer than these queries run
     "work_mem": "64MB",  # sorts one site's window in memory
     # The default is that of spinning disks: with it the planner reads whole tables for one site's day.

@@ -8,8 +8,9 @@ from data_export.source.queries import Query
 from data_export.source.snapshot import OURS
 from data_export.wording import harmless
 
+_TOO_MUCH_ON_DISK = "53400"
 # SQLSTATE classes of what a retry cannot help: data, login, catalogue, syntax, rights, unsupported, limits of a value.
-_PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", "54", "P0")
+_PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", _TOO_MUCH_ON_DISK, "54", "P0")
 # Of these classes: what a value of a row can cause.
 _OF_VALUES = ("0A", "22", "54")
 # What replaying ends on a standby.
@@ -23,6 +24,11 @@ _REFUSED = re.compile(
     r"|invalid integer value|invalid \w+ value|missing \"=\"|unterminated quoted string|could not match \d+"
     "|weak sslmode|could not (read|load|open) .*(certificate|private key)|private key file|not compiled in"
     "|definition of service .* not found|service file .* not found|syntax error in service file"
+    "|is not permitted to log in|authentication method requirement|channel binding|GSSAPI encryption"
+    "|valid client certificate|alert (bad certificate|unknown ca|protocol version)|unsupported protocol"
+    # What poolers say: of PgBouncer, Supavisor.
+    "|unsupported startup parameter|in statement pooling mode|no such (database|user)|SSL (connection is )?required"
+    "|Tenant or user not found"
 )
 # Our own words, which PostgreSQL quotes as a value that it cannot read, in whatever quotation marks.
 _OURS = re.compile(OURS + r"(.*? allows)")
@@ -94,6 +100,8 @@ def _fix(state: str, said: str) -> str:
             return f"grant it to the source connection's user: GRANT {right} {denied[2]} TO ..."
         # A server that speaks another language: its words do not say which of the two it is.
         return grant if "permission denied" in said else f"{grant}; or, where the table has policies: {policies}"
+    if state == _TOO_MUCH_ON_DISK:
+        return "raise temp_file_limit for the source connection's user, which only a superuser may"
     if state == "42702":
         return "name each column of the table in place of `.*`: the table has a column of the same name"
     if state.startswith("28") or state == "3D000":

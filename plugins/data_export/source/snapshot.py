@@ -100,6 +100,7 @@ _SQL_TYPES = {
 #: Begins the words of ours that PostgreSQL quotes as a value that it cannot read.
 OURS = "data_export: "
 _INEXACT = ("numeric", "float4", "float8", "money", "jsonb")
+_BINARY = ("float4", "float8")
 # The most bytes of text that one byte of a stored value can be: lz4 packs 255 into one, JSON spells one as six.
 _UNPACKED = 255 * 6
 
@@ -140,6 +141,9 @@ def places(table: str) -> dict[str, int]:
 
 def cast(value: str, kind: str, found: str, max_bytes: int, *, encoded: bool) -> str:
     """SQL: the value as the type of the snapshot. What the type would change to fit is an error of PostgreSQL's."""
+    if found in _BINARY and found != kind:
+        # The number that is shown: as numeric it keeps 6 or 15 digits, and a float4's 0.1 is not 0.1 as float8.
+        value = f"{value}::text"
     if kind in ("int4", "int8") and found in _INEXACT:
         return f"trim_scale({value}::numeric)::text::{kind}"  # 5.00 is 5, 1.5 is no whole number
     if kind == "bool" and found in ("int2", "int4", "int8"):

@@ -14,7 +14,7 @@ from data_export.check.check import check_target
 from data_export.content import Content
 from data_export.delivery.deliver import deliver
 from data_export.delivery.registry import SCHEMES
-from data_export.delivery.s3.dialect import Grants
+from data_export.delivery.s3.dialect import Dialect, Grants
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import AccessDenied, ObjectExists, TargetRefused, TargetUnavailable, VerificationFailed
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
@@ -281,6 +281,22 @@ async def test_a_server_that_copies_nothing_has_images_streamed(place: Place, he
         with pytest.raises(AccessDenied, match="does not copy by itself"):
             await store.copy_from(store, "a", "b")
         assert store.dialect.lacking == {}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        named(400, "InvalidRequest", "The specified copy source is larger than the maximum allowable size: 5368709120"),
+        named(400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size."),
+    ],
+)
+async def test_an_image_too_large_for_a_copy_by_amazon_is_streamed(place: Place, refusal: Answer) -> None:
+    place.rules.refused["x-amz-copy-source"] = refusal
+    async with place.store() as store:
+        store.dialect = Dialect(complete=True)
+        await store.create("a", SMALL)
+        with pytest.raises(AccessDenied, match="too large to be copied by itself"):
+            await store.copy_from(store, "a", "b")
 
 
 @pytest.mark.parametrize("status", [400, 403, 501])

@@ -1,6 +1,7 @@
 """SFTP servers, the embedded one and OpenSSH: the contract of a destination, and what a server may forbid."""
 
 import asyncio
+import gc
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -137,6 +138,14 @@ class TestOpensshThatForbids:
             assert await destination.stat(DATA_KEY) is None
             with pytest.raises(AccessDenied, match="target' of sftp://"):
                 await destination.create(DATA_KEY, SMALL)
+
+    async def test_every_block_of_a_file(self, forbidding: Forbidding, caplog: pytest.LogCaptureFixture) -> None:
+        """Also of those that are refused after the first, nobody's log has a word of asyncio's."""
+        async with forbidding("-P write") as destination:
+            with pytest.raises(AccessDenied, match="Permission denied"):
+                await destination.create(DATA_KEY, Content.of_bytes(bytes(600_000)))
+        gc.collect()
+        assert "never retrieved" not in caplog.text
 
     async def test_renaming(self, forbidding: Forbidding) -> None:
         async with forbidding("-P rename,posix-rename,hardlink") as destination:

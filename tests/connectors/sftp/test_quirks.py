@@ -18,7 +18,15 @@ from data_export.delivery.local.store import LocalStore
 from data_export.delivery.sftp import leftovers, transfer
 from data_export.delivery.sftp.destination import SftpDestination
 from data_export.delivery.sftp.errors import TooManyAtOnce
-from data_export.errors import AccessDenied, TargetFull, TargetRefused, TargetUnavailable, VerificationFailed
+from data_export.errors import (
+    AccessDenied,
+    ObjectExists,
+    ObjectRefused,
+    TargetFull,
+    TargetRefused,
+    TargetUnavailable,
+    VerificationFailed,
+)
 from data_export.images import copy_images
 from demo.servers.foreign import ProftpdServer
 from demo.servers.openssh import OpensshServer
@@ -326,6 +334,35 @@ class TestLimits:
                 big = Content.of_bytes(bytes(1 << 20))
                 await asyncio.gather(*(destination.create(f"{number}.png", big) for number in range(12)))
             assert len(list((server.root / "target").iterdir())) == 12
+
+
+@pytest.fixture
+def proftpd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProftpdServer]:
+    if not ProftpdServer.installed():
+        pytest.skip(f"no proftpd on this machine: install {ProftpdServer.packages} to run these")
+    with ProftpdServer(tmp_path, request.param) as server:
+        yield server
+
+
+@pytest.mark.parametrize("proftpd", ["HiddenStores on"], indirect=True)
+async def test_directly_a_second_creator_is_told_where_the_server_opens_what_is_there(proftpd: ProftpdServer) -> None:
+    destination = SftpDestination(login_of(proftpd), f"{proftpd.base}target", upload="direct")
+    async with destination:
+        await destination.create(DATA_KEY, SMALL)
+        with pytest.raises(ObjectExists):
+            await destination.create(DATA_KEY, Content.of_bytes(b"other"))
+        assert await read_all(destination, DATA_KEY) == SMALL.source
+
+
+@pytest.mark.parametrize("proftpd", ['PathDenyFilter ":"', 'PathAllowFilter "^[a-zA-Z0-9/_.-]+$"'], indirect=True)
+@pytest.mark.parametrize("upload", ["rename", "direct"])
+async def test_a_filter_of_names_is_not_taken_for_a_missing_right(proftpd: ProftpdServer, upload: Any) -> None:
+    async with SftpDestination(login_of(proftpd), f"{proftpd.base}target", upload=upload) as destination:
+        with pytest.raises(
+            ObjectRefused, match=r"the server refuses this name .*':', which every data file's name has"
+        ):
+            await destination.create(DATA_KEY, SMALL)
+        assert not left_over(proftpd)
 
 
 async def test_a_connection_that_ends_every_25_files_is_resumed(

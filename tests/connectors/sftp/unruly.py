@@ -9,6 +9,7 @@ import asyncssh
 from data_export.content import Content
 from data_export.delivery.sftp.destination import SftpDestination
 from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX
+from demo.servers.foreign import ProftpdServer
 from demo.servers.sftp import SftpServer
 from tests.connectors.contract import random_bytes
 from tests.connectors.sftp.logins import login_of
@@ -90,7 +91,7 @@ def put_old(place: Path) -> None:
     place.write_bytes(OLD)
 
 
-def left_over(server: SftpServer) -> list[Path]:
+def left_over(server: SftpServer | ProftpdServer) -> list[Path]:
     return list(server.root.rglob(f"{TEMPORARY_PREFIX}*"))
 
 

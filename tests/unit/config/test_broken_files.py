@@ -319,7 +319,7 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
     ),
     "conn_id that is a folder": (FULL + "  conn_id: '..'\n", [(8, "connector_config.conn_id", "is not the id of")]),
     "impersonate on s3": (
-        FULL.replace("gs:", "s3:") + "  impersonate: x\n",
+        FULL.replace("gs:", "s3:") + "  impersonate: x@y.example\n",
         [(8, "connector_config.impersonate", "works with gs:// only")],
     ),
     "sftp without server": (

@@ -222,3 +222,23 @@ class TestWithoutTenants:
                 (found,) = problems(folder, to(target.format(root)))
                 assert "is never a target" in found
         assert problems(folder, to("gs://platform-other/")) == []
+
+
+@pytest.mark.parametrize(
+    "account",
+    [
+        "victim@platform.example:generateAccessToken#@acme.example",
+        "victim@platform.example:generateAccessToken?quotaUser=@acme.example",
+        "victim%40platform.example:generateAccessToken?alt=json&fields=*&x=@acme.example",
+        "victim@platform.example,acme@acme.example",
+        "../victim@acme.example",
+        "acme",
+    ],
+)
+def test_an_account_leads_to_no_other_one(folder: Path, account: str) -> None:
+    """It becomes a part of an address at Google, of which a `#` or `?` would cut off what the pattern is about."""
+    write(folder.parent / "tenants.yaml", {"acme": ACME | {"impersonate": ["*@acme.example", "acme"]}})
+    write(folder / "acme.yaml", values(impersonate=account))
+    (problem,) = map(str, load_customers(folder).problems)
+    assert "impersonate: " in problem
+    assert "is not a service account: write the e-mail of one" in problem

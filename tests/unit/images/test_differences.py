@@ -1,6 +1,7 @@
 """Images at the target that are not those of the source: found, and replaced or kept."""
 
 import asyncio
+import gzip
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -77,6 +78,36 @@ async def test_a_file_older_than_its_source_is_read_to_compare(tmp_path, checksu
     assert (copied.copied, copied.already_there) == (1, 39)
     assert target.calls["read"] == (2 if checksums else 4)
     assert target.objects[target_key(5)] == source.objects[source_key(5)]
+
+
+class PackedStore(MemoryStore):
+    """Says of its objects that they are kept as gzip."""
+
+    async def stat(self, key: str) -> StoredObject | None:
+        found = await super().stat(key)
+        return found and replace(found, encoding="gzip")
+
+
+async def test_a_packed_image_that_was_replaced_by_one_of_equal_size_is_sent(tmp_path):
+    """As two bitmaps are, which are worth packing: a target without checksums is read, as for other images."""
+    world = World(tmp_path, PackedStore("a://"), MemoryStore("b://", checksums=False), count=3)
+    key = source_key(1)
+    old, new = b"old bitmap", b"new bitmap"
+    world.source.objects[key] = gzip.compress(old)
+    assert (await world.copy()).copied == 3
+    world.source.objects[key] = gzip.compress(new)
+    noon = datetime(2025, 3, 16, 12, tzinfo=UTC)
+    world.source.modified = {key: noon}
+    world.target.modified = {target_key(1): noon}
+    assert (await world.copy()).already_there == 3
+    copied = await world.copy(rules=CopyRules(read_back=True))
+    assert (copied.copied, copied.already_there) == (1, 2)
+    assert world.target.objects[target_key(1)] == new
+    world.source.objects[key] = gzip.compress(old)
+    world.target.modified = {target_key(1): noon - timedelta(seconds=1)}
+    copied = await world.copy()
+    assert (copied.copied, copied.already_there) == (1, 2)
+    assert world.target.objects[target_key(1)] == old
 
 
 class CorruptingStore(CopyingStore):

@@ -145,3 +145,17 @@ def test_reading_a_whole_big_table_is_worth_a_word(checked: SourceDatabase, monk
         checked.connection.execute("CREATE INDEX input_of_item ON input (work_item_id)")
     assert result.ok
     assert re.search(r"it reads the whole of .*\binput\b", result.detail)
+
+
+def test_a_materialized_view_is_worth_a_word_also_behind_a_view(checked: SourceDatabase) -> None:
+    """It is of the moment of its last refresh, whatever the clock of the source says."""
+    checked.connection.execute(
+        'ALTER TABLE input RENAME TO raw; CREATE MATERIALIZED VIEW "kept\'" AS TABLE raw;'
+        'CREATE VIEW input AS TABLE "kept\'"; GRANT SELECT ON input TO checker'
+    )
+    try:
+        result = check(checked)
+    finally:
+        checked.connection.execute('DROP VIEW input; DROP MATERIALIZED VIEW "kept\'"; ALTER TABLE raw RENAME TO input')
+    assert result.ok
+    assert "files lack what was written after the last REFRESH MATERIALIZED VIEW of kept'" in result.detail

@@ -177,6 +177,33 @@ def test_a_query_that_fails_whatever_the_rows_are_is_no_record_s_fault(
         filled.export(tmp_path / "out", on_invalid="quarantine", sql_folder=sql)
 
 
+@pytest.mark.parametrize(
+    ("kind", "code"), [("float4", 1_234_567), ("float4", -16_777_215), ("float8", 9_007_199_254_740_991)]
+)
+def test_a_whole_number_that_a_float_holds_keeps_every_digit(
+    filled: SourceDatabase, tmp_path: Path, sql: Path, kind: str, code: int
+) -> None:
+    text = (sql / "data_conformity.sql").read_text()
+    (sql / "data_conformity.sql").write_text(text.replace("data_conformity.code", f"'{code}'::{kind} AS code"))
+    (first, *_) = map(json.loads, filled.export(tmp_path / "out", sql_folder=sql).lines)
+    assert first["work_items"][0]["input"][0]["data_conformity"][0]["code"] == code
+
+
+def test_a_float_that_is_nearly_whole_is_not_rounded(filled: SourceDatabase, tmp_path: Path) -> None:
+    spoil(filled, "data_conformity", "code", "'1.0000000000000002'")
+    with pytest.raises(InvalidRecord, match=r'bigint: "1\.0000000000000002".*column code'):
+        filled.export(tmp_path)
+
+
+def test_a_float_of_single_precision_is_the_number_that_the_source_shows(
+    filled: SourceDatabase, tmp_path: Path, sql: Path
+) -> None:
+    text = (sql / "work_order.sql").read_text()
+    (sql / "work_order.sql").write_text(text.replace("    progress_score\n", "    0.1::real AS progress_score\n"))
+    (first, *_) = map(json.loads, filled.export(tmp_path / "out", sql_folder=sql).lines)
+    assert first["progress_score"] == 0.1
+
+
 @pytest.mark.parametrize(("table", "column"), [("data_conformity", "code"), ("work_item", "position")])
 def test_a_number_of_json_is_not_rounded_either(
     filled: SourceDatabase, tmp_path: Path, sql: Path, table: str, column: str

@@ -2,10 +2,11 @@
 
 import threading
 import time
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 from uuid import UUID
 
 import psycopg
@@ -36,6 +37,29 @@ def test_both_spellings_of_a_connection_work(one_order: SourceDatabase, tmp_path
         parts = urlsplit(one_order.dsn)
         dsn = f"host={parts.hostname} port={parts.port} user={parts.username} password={parts.password} dbname=source"
     assert run_extract(one_order, tmp_path, dsn=dsn)["work_order"] == 1
+
+
+def test_the_same_rows_give_the_same_bytes_whatever_connection_and_login_have_set(
+    one_order: SourceDatabase, tmp_path: Path, sql: Path
+) -> None:
+    metadata = "jsonb_build_object('sum', 0.1::float8 + 0.2, 'span', interval '1 day', 'raw', '\\x00ff'::bytea)"
+    text = (sql / "work_order.sql").read_text()
+    text = text.replace("    metadata,", f"    {metadata} AS metadata,")
+    (sql / "work_order.sql").write_text(text.replace("    name,", "    name || create_date::text AS name,"))
+    one_order.connection.execute("UPDATE work_order SET name = 'café € '")
+    expected = one_order.export(tmp_path / "one", sql_folder=sql).data
+    styles = {
+        "extra_float_digits": "-3",
+        "DateStyle": "German",
+        "IntervalStyle": "iso_8601",
+        "bytea_output": "escape",
+        "standard_conforming_strings": "off",
+    }
+    options = " ".join(f"-c {name}={value}" for name, value in styles.items())
+    dsn = f"{one_order.dsn}?client_encoding=WIN1252&options={quote(options)}"
+    other = replace(one_order, dsn=dsn)
+    assert other.export(tmp_path / "other", sql_folder=sql).data == expected
+    assert "café € 2025-03-16" in expected.decode()
 
 
 def test_a_file_is_one_moment_of_the_source(source: SourceDatabase, tmp_path: Path) -> None:

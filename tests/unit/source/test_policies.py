@@ -63,3 +63,30 @@ def test_a_time_limit_that_strikes_is_worth_a_retry(one_order: SourceDatabase, n
 
     with pytest.raises(SourceUnavailable):
         too_long()
+
+
+def test_a_limit_of_temporary_files_is_named_at_once(one_order: SourceDatabase) -> None:
+    def too_much() -> None:
+        with open_source(one_order.dsn) as source:
+            for text in (
+                "SELECT set_config('temp_file_limit', '1kB', true) || set_config('work_mem', '64kB', true)",
+                "SELECT count(*) FROM (SELECT FROM generate_series(1, 20000) AS n ORDER BY md5(n::text) OFFSET 1) AS s",
+            ):
+                source.value(Query(text, ((0, len(text), Path("x.sql"), True),)))
+
+    with pytest.raises(SourceRejected, match="raise temp_file_limit for the source connection's user"):
+        too_much()
+
+
+@pytest.mark.parametrize("setting", ["require_auth=none", "channel_binding=require", "gssencmode=require"])
+def test_what_the_connection_demands_and_the_server_lacks_is_not_tried_again(
+    one_order: SourceDatabase, setting: str
+) -> None:
+    with pytest.raises(SourceRejected, match=r"check the source's connection"):
+        ask(f"{one_order.dsn}?{setting}", "SELECT 1")
+
+
+def test_a_role_without_login_is_not_tried_again(one_order: SourceDatabase, reader: str) -> None:
+    one_order.connection.execute("ALTER ROLE limited NOLOGIN")
+    with pytest.raises(SourceRejected, match="is not permitted to log in"):
+        ask(reader, "SELECT 1")

@@ -11,8 +11,10 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import pytest
+from adbc_driver_manager import AdbcStatusCode, OperationalError
 
-from data_export.errors import SourceRejected, SourceUnavailable
+from data_export.errors import DataExportError, SourceRejected, SourceUnavailable
+from data_export.source.errors import translated
 from tests.unit.source_kit import ORDER, SourceDatabase, run_extract
 
 
@@ -162,3 +164,22 @@ def test_connecting_reads_no_catalogue(one_order: SourceDatabase, tmp_path: Path
         assert read() - before < 4000  # 400 tables have 5,200 columns with those of the system
     finally:
         one_order.connection.execute("DROP SCHEMA many CASCADE")
+
+
+@pytest.mark.parametrize(
+    ("said", "becomes"),
+    [
+        ("FATAL: unsupported startup parameter: options", SourceRejected),
+        ("FATAL: transaction blocks not allowed in statement pooling mode", SourceRejected),
+        ("FATAL: no such database: source", SourceRejected),
+        ("FATAL: SSL required", SourceRejected),
+        ("FATAL: Tenant or user not found", SourceRejected),
+        ("FATAL: query_wait_timeout", SourceUnavailable),
+        ("FATAL: no more connections allowed (max_client_conn)", SourceUnavailable),
+        ("FATAL: server login has been failing, try again later (server_login_retry)", SourceUnavailable),
+    ],
+)
+def test_what_poolers_refuse_for_good_is_not_tried_again(said: str, becomes: type[DataExportError]) -> None:
+    """They say it without an SQLSTATE that the driver passes on."""
+    error = OperationalError(f"IO: [libpq] {said}", status_code=AdbcStatusCode.IO)
+    assert type(translated(error, "postgresql://pooler/source", None)) is becomes

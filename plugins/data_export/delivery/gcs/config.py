@@ -1,16 +1,17 @@
 """`gs://`: its own keys of `connector_config`, and how its client is made from an Airflow connection."""
 
 import os
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from data_export.check.results import CheckResult
-from data_export.config.fields import Plain
+from data_export.config.fields import quoted_address
 from data_export.delivery.base import Store
 from data_export.delivery.connector import Connections, Scheme, in_a_cloud, require_type
 from data_export.delivery.handed_over import Handover
@@ -25,10 +26,23 @@ _KEY = (
 _KEYS = ("keyfile_dict", "key_path", "key_secret_name", "credential_config_file")
 
 
+# It becomes a part of an address at Google: no other character may lead that to another account than it seems to name.
+_ACCOUNT = re.compile(r"(?=.{3,254}$)[A-Za-z0-9][A-Za-z0-9._-]*@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+
+
+def _account(value: str) -> str:
+    if not _ACCOUNT.fullmatch(value):
+        raise ValueError(
+            f"{quoted_address(value)} is not a service account: write the e-mail of one, such as "
+            "customer-acme@project.iam.gserviceaccount.com"
+        )
+    return value
+
+
 class GcsKeys(BaseModel):
     """The keys that only `gs://` takes."""
 
-    impersonate: Plain | None = Field(
+    impersonate: Annotated[str, AfterValidator(_account)] | None = Field(
         default=None, min_length=1, description="gs:// only: e-mail of the service account to act as"
     )
 

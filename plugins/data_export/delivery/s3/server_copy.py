@@ -1,6 +1,7 @@
 """Has S3 copy an object by itself, without the source's own metadata."""
 
 import mimetypes
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
@@ -31,8 +32,14 @@ def _bare_copy(name: str, digests: Digests | None) -> dict[str, Any]:
     }
 
 
+# S3 copies up to 5 GiB by itself, and takes larger objects in parts.
+_TOO_LARGE_TO_COPY = re.compile("maximum allowable size|EntityTooLarge")
+
+
 def _streamed(error: TargetRefused, dialect: Dialect) -> DataExportError:
     """AccessDenied, which has the object streamed, where it may be the copy that the server refuses."""
+    if _TOO_LARGE_TO_COPY.search(str(error)):
+        return AccessDenied(f"{error}: it is too large to be copied by itself")
     if isinstance(error, ObjectRefused) or (dialect.complete and not isinstance(error, Lacking)):
         return error
     return AccessDenied(f"{error}: it does not copy by itself")

@@ -41,6 +41,17 @@ def temporary_path(path: str) -> str:
     return f"{_stem(path)}{secrets.token_hex(_TOKEN_LENGTH // 2)}.tmp"
 
 
+async def takes_colons(session: SftpSession, path: str) -> bool:
+    """Whether a colon is not what the server refuses of the name; filters of names answer as missing rights do."""
+    if ":" not in path.rpartition("/")[2]:
+        return True
+    plain = temporary_path(path)
+    made = {name: await session.create(name) for name in (plain, f"{plain}:")}
+    for name in made:
+        await session.remove_quietly(name)
+    return made[f"{plain}:"] or not made[plain]
+
+
 def claim_path(path: str) -> str:
     """The one file that says, on servers that need it, that a run is giving `path` to a new file."""
     return f"{_stem(path)}claim.tmp"

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING
 
 from data_export.delivery.sftp.errors import is_lost, name_refused
-from data_export.delivery.sftp.leftovers import LeftOver, aside_path, claim_path, temporary_path, why_gone
+from data_export.delivery.sftp.leftovers import LeftOver, aside_path, claim_path, takes_colons, temporary_path, why_gone
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.wire.packets import READING
 from data_export.errors import ObjectExists, OverwriteRefused, TargetRefused, TargetUnavailable
@@ -248,6 +248,8 @@ async def _why(
     if await session.is_link(path):
         return TargetRefused(f"{where} is a symbolic link to a file that is missing: remove the link, or repair it")
     if isinstance(error, asyncssh.SFTPPermissionDenied | asyncssh.SFTPOpUnsupported):
+        if not await takes_colons(session, path):
+            return name_refused(where)
         return TargetRefused(
             f"{where}: the server lets us write files but not rename them: give the user that right, or set "
             "`sftp_upload: direct` (a reader may then see a file that is still being written)"

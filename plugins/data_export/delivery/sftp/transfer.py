@@ -146,7 +146,8 @@ class _Blocks:
         self._session.writes.release()
         self._under_way.discard(answer)
         if not answer.cancelled():
-            self.error = self.error or answer.exception()
+            error = answer.exception()  # of each, or asyncio logs those that nobody asked for
+            self.error = self.error or error
 
     async def arrived(self) -> None:
         """Waits for all of them; raises the first error that one met."""

@@ -1,8 +1,8 @@
 """Writes one file on an SFTP server: beside its final name and then renamed, or directly."""
 
 from data_export.content import Content
-from data_export.delivery.sftp.errors import TooManyAtOnce, named
-from data_export.delivery.sftp.leftovers import LeftOver, temporary_path
+from data_export.delivery.sftp.errors import TooManyAtOnce, name_refused, named
+from data_export.delivery.sftp.leftovers import LeftOver, takes_colons, temporary_path
 from data_export.delivery.sftp.rename import Claims, overwrite_refused, place_new, place_over
 from data_export.delivery.sftp.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, open_file, store
@@ -100,11 +100,16 @@ class Writer:
     async def _directly(
         self, session: SftpSession, where: str, path: str, content: Content, *, replace: bool, alone: bool
     ) -> Attributes:
+        # Some servers open a file that is there although it must not be, such as ProFTPD with HiddenStores.
+        if not replace and not session.is_openssh and await session.exists(path):
+            raise ObjectExists(f"{where} is there already")
         try:
             file = await open_file(session, path, WRITING if replace else CREATING, content, where)
         except DataExportError as error:
             if not replace and await session.exists(path):
                 raise ObjectExists(f"{where} is there already") from error
+            if isinstance(error, AccessDenied) and not await takes_colons(session, path):
+                raise name_refused(where) from error
             if replace and isinstance(error, AccessDenied) and await session.exists(path):
                 raise overwrite_refused(where) from error
             raise
