@@ -54,7 +54,7 @@ E2E = tests/e2e tests/fleet tests/ui
 # Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
 test: $(STAMP) ## run all tests
 	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not e2e" $(SLOWEST)
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m e2e $(SLOWEST) $(E2E)
+	@$(BIN)/python -m pytest -n 3 --dist loadfile -m e2e $(SLOWEST) $(E2E)
 
 kills: $(STAMP) ## run the nightly proof: 200 kills of a delivery on every connector
 	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py

@@ -1,5 +1,6 @@
 """What a data engineer sees when a customer file, a target or a key is not right."""
 
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -85,7 +86,7 @@ def failed(session: Session, appeared_after: float) -> dict[str, list[dict[str, 
 def test_a_broken_file_is_told_with_line_key_and_fix_and_hides_nobody(session: Session) -> None:
     def told() -> str | None:
         """Once it is under its own name alone."""
-        errors = [error for error in session.api.import_errors() if "broken.yaml" in error]
+        errors = [error for error in session.api.import_errors() if re.search(r"(?<![\w-])broken\.yaml", error)]
         return errors[0] if len(errors) == 1 else None
 
     error = wait_for("the import error", told, 60)

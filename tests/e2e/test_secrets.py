@@ -221,4 +221,6 @@ def reason_after_clear(user: AirflowApi, path: str, step: str) -> str:
         return found if {each["state"] for each in found} == {"failed"} else []
 
     (instance, *_) = wait_for(f"{step} fails", ended, 300, pause=1)
+    # A clear while the scheduler ends the run is half undone by that: the task never runs.
+    wait_for("the run is over", lambda: user.run(dag, run)["state"] == "failed", 60)
     return user.reason(instance)
