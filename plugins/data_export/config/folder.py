@@ -13,6 +13,7 @@ from data_export.config.problems.explain import near_key
 
 #: Nanoseconds of the last change of what the file holds and of the file itself, bytes, inode.
 Stamp = tuple[int, int, int, int]
+_OTHERS = (".yaml.txt", ".yml.txt", ".json")
 # A file may change once more within what its file system takes for one moment.
 _SETTLED_NS = 1_000_000_000
 
@@ -67,6 +68,16 @@ def names_in(folder: Path) -> list[str]:
     """The names of the files that are customers', sorted."""
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.name.lower().endswith(SUFFIXES) and not e.name.startswith("."))
+
+
+def overlooked(folder: Path) -> list[str]:
+    """Names that look like customer files with another ending than theirs, which some editors and mailers add.
+
+    Raises:
+        OSError: the folder cannot be listed.
+    """
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if e.name.lower().endswith(_OTHERS) and not e.name.startswith("."))
 
 
 def stamp(path: Path | str) -> Stamp | None:

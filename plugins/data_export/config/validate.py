@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from data_export.config.folder import listed
+from data_export.config.folder import listed, overlooked
 from data_export.config.load import load_all, load_customers, local_refusal, warnings_of
 from data_export.config.models import EXPORT, AnyExport
 from data_export.config.problems.diagnose import diagnose
@@ -17,6 +17,8 @@ from data_export.config.problems.problems import ConfigProblem
 from data_export.config.reading.yaml_lines import Document
 from data_export.config.tenants import bounds
 from data_export.errors import ConfigError
+
+_OVERLOOKED = "is not read: rename it to NAME.yaml if it is a customer file"
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,7 @@ def check_files(paths: Iterable[Path], beside: Path | None = None) -> Checked:
         problems += loaded.problems
         with suppress(OSError):  # that it cannot be listed is among the problems
             done |= {place / path.name for path in listed(folder)}
+            problems += [ConfigProblem(folder / name, None, None, _OVERLOOKED, False) for name in overlooked(folder)]
     files: dict[Path, dict[str, Path]] = {}
     for path in given:
         place = _real(path.parent)

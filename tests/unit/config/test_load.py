@@ -300,3 +300,12 @@ def test_any_damage_to_a_good_file(folder: Path, data: st.DataObject) -> None:
     start = data.draw(st.integers(0, len(raw)))
     raw[start : start + data.draw(st.integers(0, 20))] = data.draw(st.binary(max_size=8))
     never_raises(folder, bytes(raw))
+
+
+@pytest.mark.parametrize("name", ["acme.yaml.txt", "acme.YML.txt", "acme.json"])
+def test_what_looks_like_a_customer_file_and_is_not_read_is_said(tmp_path: Path, name: str) -> None:
+    for each in (name, "README.txt", ".acme.json", "acme.yaml~", "acme.yaml.bak"):
+        (tmp_path / each).write_text("site_id: []\n")
+    (problem,) = check_files([tmp_path]).problems
+    assert (problem.path.name, problem.is_error) == (name, False)
+    assert "rename it" in str(problem)
