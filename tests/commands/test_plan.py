@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,16 @@ def test_which_windows_are_nobodys_to_run(
 
 
 def test_nothing_changed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan"]) == 0
+    assert capsys.readouterr().out.endswith("3 unchanged\n")
+
+
+def test_a_python_before_3_11_4_has_no_filters_of_archives(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extract = tarfile.TarFile.extractall
+    monkeypatch.delattr(tarfile, "tar_filter", raising=False)
+    monkeypatch.setattr(tarfile.TarFile, "extractall", lambda tar, path, members=None: extract(tar, path, members))
     assert main(["plan"]) == 0
     assert capsys.readouterr().out.endswith("3 unchanged\n")
 

@@ -211,7 +211,9 @@ def files_at(revision: str, folder: Path) -> Iterator[Revision]:
             archive = _git(folder, "archive", "--format=tar", commit)
             with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
                 flat = [member for member in tar if "/" not in member.name and not member.isdir()]
-                tar.extractall(made, flat, filter="tar")  # links too; reading refuses those that lead out
+                # Links too; reading refuses those that lead out. Python before 3.11.4 has no filters.
+                tar.extraction_filter = getattr(tarfile, "tar_filter", lambda member, _path: member)
+                tar.extractall(made, flat)  # noqa: S202 - names without a folder
         yield Revision(commit, made)
 
 
