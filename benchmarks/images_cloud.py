@@ -62,10 +62,10 @@ def store_of(kind: str, url: str, address: str) -> Any:
         async def aio_client(session: Any) -> Any:
             return Storage(session=session, api_root=url)
 
-        blocking = lambda: Client("demo", AnonymousCredentials(), client_options={"api_endpoint": url})  # noqa: E731
-        return GcsStore(
-            f"gs://{address}", client=blocking, aio_client=aio_client, credentials=lambda: AnonymousCredentials()
-        )
+        def client() -> Any:
+            return Client("demo", AnonymousCredentials(), client_options={"api_endpoint": url})
+
+        return GcsStore(f"gs://{address}", client=client, aio_client=aio_client, credentials=AnonymousCredentials)
     if kind == "s3":
         import boto3
         from botocore.config import Config

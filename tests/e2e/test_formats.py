@@ -92,14 +92,13 @@ def test_the_packed_file_holds_what_the_source_holds(
         assert records_of(content, export.encoding) == wanted != []
 
 
-@pytest.mark.parametrize("demo", PACKED)
+@pytest.mark.parametrize("demo", [demo for demo in PACKED if demo != "demo-link-email"])
 def test_the_manifest_and_the_notice_name_every_file(
     session: Session, delivered: dict[str, CustomerExport], demo: str
 ) -> None:
     export = delivered[demo]
     target = received(session.platform, export)
-    if target is None:
-        return
+    assert target is not None
     manifest = json.loads(target.read(manifest_key(export.export_type, WINDOW)))
     files = {site["file"]["key"]: site["file"]["sha256"] for site in manifest["sites"]}
     assert files == {

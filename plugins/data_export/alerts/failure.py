@@ -93,11 +93,11 @@ def watch_failure_alert(failure: Failure) -> Alert:
 
 
 def notices_failure_alert(failure: Failure) -> Alert:
-    """Says that customers' receivers lack a notice of a delivery; its `export` is the watch's DAG."""
+    """Says that customers' receivers may lack a notice of a delivery; its `export` is the watch's DAG."""
     return _service_alert(
         failure,
         what="Sending notices of data exports again",
-        consequence="the receivers of `on_delivery` that the reason names have not heard of a delivery",
+        consequence="receivers of `on_delivery` may not have heard of a delivery; the reason names those given up",
         fix="Correct what the reason says, such as the address in `on_delivery` of the customer file, and tell the "
         "customer that the data is there. What was not given up is sent again with the next look of the watch.",
     )
