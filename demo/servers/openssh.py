@@ -72,6 +72,11 @@ class OpensshServer:
         self._process.terminate()
         self._process.wait()
 
+    @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        return self._process.pid
+
     def _write_config(self) -> Path:
         allowed = self.keys.client_key_path.with_name("authorized_keys")
         allowed.write_text(self.keys.client_key + "\n")

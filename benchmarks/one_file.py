@@ -1,0 +1,223 @@
+"""Seconds to deliver one large file to each connector, beside the tools that people use for it.
+
+    PYTHONPATH=plugins python -m benchmarks.one_file [--only sftp gs s3 abfs] [--bytes 2147483648] [--rtt-ms 0]
+                                                    [--rounds 5] [--read-back]
+
+Every contender sends the same local file to a folder of its own, then again, when nothing has changed; in each round
+all of them in turn, and the tables have the medians. Seconds and CPU seconds are those of the whole process; the last
+line is the start of Python with our libraries and a login, which our figures include and a task of a worker has behind
+it. What arrived is compared in size. `--rtt-ms` puts a network of that round trip before the server.
+
+We are given the file's digests, as by the step before, and compare them with what is sent; over SFTP we then read the
+file at the target and compare again, where the others trust its size and time. With `--read-back` what arrived over
+SFTP is read again the first time too: by us with `verify: read-back`, by rclone with `rclone check --download`.
+
+The SFTP server is OpenSSH where it is installed. Those of the clouds are emulators, slower than either client: what
+they use is in a line below each table, and where that is most of the seconds, CPU seconds say more.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+from benchmarks import images, images_cloud
+from benchmarks.images import Server, Spent, far_away, print_table, run
+from data_export.content import Content, Digests
+from demo.servers.abfs import AbfsServer
+from demo.servers.openssh import OpensshServer
+from demo.servers.sftp import SftpServer
+
+_PIECE = 64 << 20
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a file goes: the commands that send it to a folder of that name, and what has arrived there."""
+
+    contenders: dict[str, Callable[[str], list[str]]]
+    arrived: Callable[[str], list[int]]
+    remove: Callable[[str], None]
+    #: CPU seconds of the server so far.
+    cpu: Callable[[], float]
+
+
+def ours(kind: str, file: Path | None, **where: Any) -> list[str]:
+    """The command that delivers the file, or only opens the destination."""
+    said = where | {"kind": kind, "file": str(file) if file else None}
+    if file:
+        said |= json.loads(file.parent.with_suffix(".digests").read_text())
+    return [sys.executable, "-m", "benchmarks.one_file", "--ours", json.dumps(said)]
+
+
+async def send(said: dict[str, Any]) -> None:
+    """What the `deliver` task does."""
+    from data_export.delivery.deliver import deliver
+    from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
+
+    if said["kind"] == "sftp":
+        login = SftpLogin("127.0.0.1", said["user"], said["host_key"], said["port"], private_key_path=said["key"])
+        destination: Any = SftpDestination(login, said["target"], verify=said["verify"])
+    else:
+        destination = images_cloud.store_of(said["kind"], said["url"], said["target"])
+    async with destination:
+        if said["file"]:
+            file = Path(said["file"])
+            content = Content(file, Digests(file.stat().st_size, said["sha256"], crc32c=said["crc32c"]))
+            print(await deliver(destination, lambda _: file.name, content, "replace"))
+
+
+def sftp_place(folder: Path, server: Server, port: int, file: Path, *, read_back: bool) -> Place:
+    work = images.prepare(folder, server, port, 0, 0)
+
+    def ours_to(target: str, sent: Path | None = file) -> list[str]:
+        login = {"user": server.username, "host_key": server.host_key, "port": port, "key": str(work.key)}
+        return ours("sftp", sent, **login, target=server.base + target, verify="read-back" if read_back else "size")
+
+    def rclone(target: str) -> list[str]:
+        login = [
+            *("--config=", f"--sftp-host={server.host}", f"--sftp-port={port}", f"--sftp-user={server.username}"),
+            *(f"--sftp-key-file={work.key}", f"--sftp-known-hosts-file={work.known_hosts}", "--sftp-shell-type=none"),
+            "--sftp-disable-hashcheck",
+        ]
+        copy = ["rclone", "copy", str(file), f":sftp:{server.base}{target}", *login]
+        again = ["rclone", "check", "--download", str(file.parent), f":sftp:{server.base}{target}", *login]
+        return ["sh", "-ec", f"{' '.join(copy)}; {' '.join(again)}"] if read_back else copy
+
+    def lftp(target: str) -> list[str]:
+        return [
+            *("lftp", "-c"),
+            f'set sftp:connect-program "ssh -a -x {work.ssh}"; set cmd:fail-exit yes; '
+            f"open -u {server.username}, sftp://{server.host}:{port}; "
+            f"mirror --reverse {file.parent} {server.base}{target}",
+        ]
+
+    contenders = {"this service": ours_to, "rclone": rclone} | ({} if read_back else {"lftp": lftp})
+    return Place(
+        contenders | {"(start of Python)": lambda target: ours_to(target, None)},
+        lambda target: [path.stat().st_size for path in (server.root / target).rglob(file.name)],
+        lambda target: shutil.rmtree(server.root / target, ignore_errors=True),
+        lambda: cpu_of(server),
+    )
+
+
+def cloud_place(kind: str, server: Any, url: str, file: Path) -> Place:
+    """Each folder is a bucket: what is left in one is no work for the server of the next."""
+
+    def ours_to(bucket: str, sent: Path | None = file) -> list[str]:
+        server.create_bucket(bucket)
+        return ours(kind, sent, url=url, target=f"{bucket}/exports/")
+
+    def rclone(bucket: str) -> list[str]:
+        server.create_bucket(bucket)
+        command = images_cloud.rclone(kind, url, bucket, file.parent)
+        command[2] = str(file)
+        return command
+
+    async def remove(bucket: str) -> None:
+        async with images_cloud.store_of(kind, server.url, f"{bucket}/exports/") as store:
+            for key in [stored.key async for stored in store.list("")]:
+                await store.delete(key)
+
+    return Place(
+        {"this service": ours_to, "rclone": rclone, "(start of Python)": lambda bucket: ours_to(bucket, None)},
+        lambda bucket: asyncio.run(images_cloud.sizes(kind, server.url, bucket)),
+        lambda bucket: asyncio.run(remove(bucket)),
+        lambda: cpu_of(server),
+    )
+
+
+def cpu_of(server: Any) -> float:
+    """CPU seconds of this process, in which are emulators and the network, and of a server that has its own."""
+    seconds = time.process_time()
+    if pid := getattr(server, "pid", None):
+        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+        seconds += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return seconds
+
+
+def race(place: Place, size: int, rounds: int) -> None:
+    times: dict[str, list[tuple[Spent, Spent]]] = {name: [] for name in place.contenders}
+    server_cpu: dict[str, list[float]] = {}
+    for _ in range(rounds):
+        for number, (name, command_to) in enumerate(place.contenders.items()):
+            command, before = command_to(target := f"target-{number}"), place.cpu()
+            if shutil.which(command[0]) is None:
+                continue
+            first = run(command)
+            server_cpu.setdefault(name, []).append(place.cpu() - before)
+            times[name].append((first, run(command)))
+            if not name.startswith("(") and place.arrived(target) != [size]:
+                sys.exit(f"{name}: {place.arrived(target)} bytes arrived of {size}")
+            place.remove(target)
+    print_table(times, size)
+    used = (f"{name} {sum(seconds) / len(seconds):.1f}" for name, seconds in server_cpu.items() if name[0] != "(")
+    print(f"CPU seconds of the server, first time: {', '.join(used)}")
+
+
+def write_file(folder: Path, size: int) -> Path:
+    """The file, alone in a folder, with its digests beside that."""
+    file, piece = folder / "one" / "data.json", Random(1).randbytes(min(size, _PIECE))
+    file.parent.mkdir()
+    with file.open("wb") as out:
+        for left in range(size, 0, -_PIECE):
+            out.write(piece[:left])
+    digests = Content.of_file(file).digests
+    file.parent.with_suffix(".digests").write_text(json.dumps({"sha256": digests.sha256, "crc32c": digests.crc32c}))
+    return file
+
+
+@contextmanager
+def opened(kind: str, folder: Path, file: Path, rtt: float, *, read_back: bool) -> Iterator[tuple[str, Place]]:
+    """The kind of the server, and the way to it."""
+    if kind == "sftp":
+        server: Any = (OpensshServer if OpensshServer.installed() else SftpServer)(folder / "server")
+    else:
+        server = images_cloud.server_of(kind, folder / "server")
+    with server, far_away(server.port, rtt) as far:
+        port = far if rtt else server.port
+        if kind == "sftp":
+            yield type(server).__name__, sftp_place(folder, server, port, file, read_back=read_back)
+        else:
+            url = server.url.replace(str(server.port), str(port))
+            yield type(server).__name__, cloud_place(kind, server, url, file)
+
+
+def main() -> None:
+    kinds = ["sftp", *images_cloud.KINDS]
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--only", nargs="+", choices=kinds, default=kinds)
+    parser.add_argument("--bytes", type=int, default=2 << 30)
+    parser.add_argument("--rtt-ms", type=float, default=0)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--read-back", action="store_true")
+    options = parser.parse_args()
+    os.environ.pop("AWS_CA_BUNDLE", None)  # with it rclone's S3 does not start
+    with tempfile.TemporaryDirectory() as name:
+        file = write_file(Path(name), options.bytes)
+        for kind in options.only:
+            if kind == "abfs" and not AbfsServer.installed():
+                print("abfs: Azurite is not installed")
+                continue
+            (folder := Path(name, kind)).mkdir()
+            with opened(kind, folder, file, options.rtt_ms / 1000, read_back=options.read_back) as (server, place):
+                distance = f"{options.rtt_ms:g} ms round trip"
+                print(f"{kind}: {options.bytes:,} bytes, {server}, {distance}, medians of {options.rounds}")
+                race(place, options.bytes, options.rounds)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--ours"]:
+        asyncio.run(send(json.loads(sys.argv[2])))
+    else:
+        main()
