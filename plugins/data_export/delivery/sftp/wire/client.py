@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from data_export.delivery.sftp.wire import packets
-from data_export.delivery.sftp.wire.cork import leave_out_ignored
+from data_export.delivery.sftp.wire.cork import Outlet, leave_out_ignored
 from data_export.delivery.sftp.wire.packets import Attributes, FileSystem, Limits, Reader, text, u32
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ class SftpClient:
         self._heard = self._loop.time()
         self._offers: dict[bytes, bytes] = {}
         self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self.outlet: Outlet
         self._waiting: dict[int, tuple[Answer[Any], int, Callable[[Reader], Any]]] = {}
         self._number = 0
         self._held: list[bytes] = []
@@ -49,7 +50,8 @@ class SftpClient:
         """
         leave_out_ignored(connection)
         client = cls()
-        await connection.create_session(lambda: cast("Any", client), subsystem="sftp", encoding=None)
+        channel, _ = await connection.create_session(lambda: cast("Any", client), subsystem="sftp", encoding=None)
+        client.outlet = Outlet(connection, channel)
         hello: Answer[dict[bytes, bytes]] = client._loop.create_future()
         client._waiting[_HELLO] = (hello, packets.VERSION, packets.read_offers)
         client._send((u32(5), bytes((packets.INIT,)), u32(3)))
@@ -171,7 +173,7 @@ class SftpClient:
     def _flush(self) -> None:
         held, self._held, self._held_bytes = self._held, [], 0
         if held and self._channel is not None and not self._channel.is_closing():
-            self._channel.write(b"".join(held))
+            self.outlet.write(held)
 
     def _take(self, packet: bytes) -> None:
         import asyncssh
