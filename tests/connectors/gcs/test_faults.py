@@ -1,10 +1,12 @@
 """What passes is tried again, what was sent is not sent again, and what is damaged is noticed."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from data_export.content import Content
+from data_export.delivery.gcs import write
 from data_export.delivery.gcs.store import GcsStore
 from data_export.errors import (
     ObjectExists,
@@ -67,6 +69,13 @@ async def test_nobody_listens(bucket: str) -> None:
             await store.stat("a")
 
 
+@pytest.fixture
+def many_requests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files of a few MiB go in several requests too."""
+    monkeypatch.setattr(write, "_REQUEST_BYTES", 8 << 20)
+
+
+@pytest.mark.usefixtures("many_requests")
 async def test_connection_broken_while_sending(
     store: GcsStore, proxy: FaultProxy, stored: Stored, big: Content
 ) -> None:
@@ -78,6 +87,28 @@ async def test_connection_broken_while_sending(
     assert isinstance(big.source, Path)
     assert stored(DATA_KEY) == big.source.read_bytes()
     assert proxy.body_bytes("PUT") < big.size + (8 << 20), "only the broken piece is sent again"
+
+
+@pytest.mark.usefixtures("many_requests")
+async def test_each_request_of_a_big_file_has_all_tries(
+    store: GcsStore, proxy: FaultProxy, stored: Stored, big: Content
+) -> None:
+    for skip in (0, 2):
+        proxy.answer(503, method="PUT", times=QUICK.tries - 1, skip=skip)
+    await store.create(DATA_KEY, big)
+    assert isinstance(big.source, Path)
+    assert stored(DATA_KEY) == big.source.read_bytes()
+    assert len(proxy.requests("POST", UPLOAD)) == 1, "nothing begins anew"
+
+
+async def test_a_file_that_becomes_shorter_while_it_is_sent(store: GcsStore, tmp_path: Path, stored: Stored) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(12 << 20))
+    digests = Content.of_file(path).digests
+    content = Content(path, digests, sent=lambda taken: os.truncate(path, 9 << 20) if taken else None)
+    with pytest.raises(VerificationFailed, match="9437184 bytes where"):
+        await store.create(DATA_KEY, content)
+    assert stored(DATA_KEY) is None
 
 
 async def test_connection_broken_while_reading_goes_on_where_it_broke(
@@ -103,6 +134,7 @@ async def test_damaged_answer_is_noticed(store: GcsStore, proxy: FaultProxy, ser
         await read_all(store, DATA_KEY)
 
 
+@pytest.mark.usefixtures("many_requests")
 @pytest.mark.parametrize("size", [1_000, 17 << 20])
 async def test_a_lost_answer_is_recognised_and_nothing_sent_again(
     store: GcsStore, proxy: FaultProxy, stored: Stored, tmp_path: Path, size: int

@@ -1,6 +1,7 @@
 """What the client makes of servers that speak the protocol, and of those that do not."""
 
 import asyncio
+import random
 from pathlib import Path
 
 import pytest
@@ -52,3 +53,23 @@ async def test_what_a_server_says_on_the_side_is_no_answer(tmp_path: Path) -> No
     with OpensshServer(tmp_path, subsystem="echo aside >&2; exec /usr/lib/openssh/sftp-server") as server:
         async with SftpDestination(login_of(server), "target") as destination:
             assert await destination.stat("nothing") is None
+
+
+@pytest.mark.parametrize("cipher", ["aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes256-ctr"])
+async def test_packets_are_ours_where_the_cipher_is_gcm(tmp_path: Path, cipher: str) -> None:
+    """And asyncssh's own for other ciphers, and while keys are exchanged."""
+    with OpensshServer(tmp_path, settings=f"Ciphers {cipher}\nRekeyLimit 3M") as server:
+        session = await SftpSession.open(login_of(server), 15, 15, asyncio.Semaphore(8))
+        session._connection._rekey_bytes = 2 << 20  # asyncssh's own limit, else a gigabyte
+        client, keys = session.client, set[object]()
+        handle, data = await client.open(f"{server.base}file", CREATING), random.Random(1).randbytes(16 << 20)
+        for offset in range(0, len(data), 1 << 20):
+            await asyncio.gather(
+                *(client.write(handle, at, data[at : at + 99_999]) for at in range(offset, offset + (1 << 20), 99_999))
+            )
+            keys.add(session._connection._send_encryption)
+        await client.close(handle)
+        await session.close()
+        assert len(keys) > 3
+        assert (client.outlet.sent > 8 << 20) == ("gcm" in cipher)
+        assert (server.root / "file").read_bytes()[: len(data)] == data

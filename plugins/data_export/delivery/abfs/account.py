@@ -1,8 +1,7 @@
 """An account as one identity sees it: the client that the Azure provider's hook made of a connection, and its links."""
 
 import asyncio
-import io
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -123,7 +122,7 @@ def _client_of(url: str, given: Any, extra: Mapping[str, Any], patience: Patienc
         given,
         retry_total=0,  # `Patience` tries again
         transport=transport,
-        raw_request_hook=_as_file,
+        raw_request_hook=_in_slices,
         **passed,
     )
     return service, transport
@@ -134,11 +133,16 @@ def _proxies_to(url: str) -> dict[str, str]:
     return {} if proxy_bypass(urlsplit(url).hostname or "") else getproxies()
 
 
-def _as_file(request: Any) -> None:
-    """aiohttp sends a file piece by piece, but bytes in one go, which holds up the event loop where they are many."""
+def _in_slices(request: Any) -> None:
+    """aiohttp sends bytes in one go, which holds up the event loop where they are many, and has a thread read files."""
     body = request.http_request.data
     if isinstance(body, bytes) and len(body) > BODY_AT_ONCE:
-        request.http_request.data = io.BytesIO(body)
+        request.http_request.data = _slices(memoryview(body))
+
+
+async def _slices(body: memoryview) -> AsyncIterator[memoryview]:
+    for start in range(0, len(body), BODY_AT_ONCE):
+        yield body[start : start + BODY_AT_ONCE]
 
 
 def _of_account(url: str, connected: str | None, account: str) -> str:

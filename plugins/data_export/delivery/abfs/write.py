@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -156,12 +157,13 @@ class BlockWriter:
 
     async def _send(self, blob: "BlobClient", where: str, name: str, piece: bytes) -> None:
         try:
+            # Azure compares it; `validate_content` would compute it in the event loop.
+            md5 = await run_blocking(lambda _: hashlib.md5(piece, usedforsecurity=False).digest())
+            options: dict[str, Any] = {"length": len(piece), "transactional_content_md5": bytearray(md5)}
             async for attempt in self._patience.retrying():
                 with attempt:
                     await asked(
-                        self._patience.whole(len(piece)),
-                        where,
-                        lambda: blob.stage_block(name, piece, length=len(piece), validate_content=True),
+                        self._patience.whole(len(piece)), where, lambda: blob.stage_block(name, piece, **options)
                     )
         finally:
             self._slots.release()

@@ -35,7 +35,7 @@ class GcsStore:
     Storage itself refuses a second creator and damaged bytes; it shows an object only when it is whole. Creating needs
     `storage.objects.create`, `.get` and `.list` on the bucket, replacing `storage.objects.delete` too.
 
-    Memory: twice the size of an object up to 8 MiB, else 16 MiB; at most 4 objects above 1 MiB are sent at once.
+    Memory: twice the size of an object up to 8 MiB, else 1 MiB; at most 4 objects above 1 MiB are sent at once.
 
     Args:
         client: makes the blocking client, for big objects and links.

@@ -3,10 +3,12 @@
 import mimetypes
 import re
 import threading
+from collections import Counter
+from collections.abc import Iterator
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from data_export.content import Content, Digests, Hasher
+from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.delivery.base import StoredObject, encoding_of
 from data_export.delivery.gcs.errors import NO_ANSWER, malformed
 from data_export.delivery.retry import Patience
@@ -17,8 +19,10 @@ if TYPE_CHECKING:
     from gcloud.aio.storage import Storage
     from google.cloud.storage import Client
 
-# Up to this size the storage library would send one request too; above, it sends pieces of this size.
+# Up to this size the storage library would send one request too.
 PIECE_BYTES = 8 << 20
+#: Bytes that one request of a bigger upload carries: each costs a round trip in which nothing else is sent.
+_REQUEST_BYTES = 32 << 20
 
 
 def stored_object(key: str, resource: dict[str, Any]) -> StoredObject:
@@ -118,19 +122,26 @@ def upload_big(
     from google.cloud.storage.retry import DEFAULT_RETRY
 
     retry = DEFAULT_RETRY.with_delay(patience.first_pause, patience.longest_pause, 2)
-    blob = client.bucket(bucket).blob(name, chunk_size=PIECE_BYTES)
+    blob = client.bucket(bucket).blob(name, chunk_size=_REQUEST_BYTES)
     if kept := _to_keep(content):
         blob.metadata = kept
+    failed: Counter[int] = Counter()
     with opened(content, stop) as file:
+        bodies = _Bodies(file, content.size)
+
+        def again(error: Exception) -> bool:  # by itself the library asks how long ago the first try was, not how many
+            failed[bodies.tell()] += 1
+            return failed[bodies.tell()] < patience.tries and bool(DEFAULT_RETRY._predicate(error))
+
         blob.upload_from_file(
-            file,
+            cast("BinaryIO", bodies),
             size=content.size,
             content_type=content.content_type,
             if_generation_match=generation,
             checksum=None,
             crc32c_checksum_value=_crc32c(content),
             timeout=(patience.connect, patience.answer),
-            retry=retry.with_timeout(2 * patience.answer),
+            retry=retry.with_predicate(again).with_timeout(patience.tries * patience.whole(_REQUEST_BYTES)),
         )
     return {
         "size": blob.size,
@@ -139,6 +150,44 @@ def upload_big(
         "metadata": blob.metadata,
         "updated": blob.updated and blob.updated.isoformat(),
     }
+
+
+class _Bodies:
+    """A file whose reads are bodies of requests, which take its bytes from it as they are sent.
+
+    The library asks for a request's bytes in one read; here they are never in memory together.
+    """
+
+    def __init__(self, file: BinaryIO, size: int) -> None:
+        self._file, self._size, self._at = file, size, 0
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int) -> None:
+        self._at = offset
+
+    def read(self, size: int) -> "_Body":
+        start, self._at = self._at, min(self._at + size, self._size)
+        return _Body(self._file, start, self._at)
+
+
+class _Body:
+    """Bytes of the file from `start` to `end`, as often as they are asked for."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int) -> None:
+        self._file, self._start, self._end = file, start, end
+
+    def __len__(self) -> int:
+        return self._end - self._start
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._file.seek(self._start)
+        for at in range(self._start, self._end, CHUNK_BYTES):
+            chunk = self._file.read(min(CHUNK_BYTES, self._end - at))
+            if at + len(chunk) < min(at + CHUNK_BYTES, self._end):
+                raise VerificationFailed(f"{self._file.name} became shorter while it was sent")
+            yield chunk
 
 
 def _crc32c(content: Content) -> str:
