@@ -1,13 +1,17 @@
 """What the client makes of servers that speak the protocol, and of those that do not."""
 
 import asyncio
+import os
 import random
 from pathlib import Path
 
 import pytest
 
+from data_export.content import Content
+from data_export.delivery.sftp import transfer
 from data_export.delivery.sftp.destination import SftpDestination
 from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.wire import blocks
 from data_export.delivery.sftp.wire.packets import CREATING
 from data_export.errors import TargetRefused
 from demo.servers.openssh import OpensshServer
@@ -73,3 +77,23 @@ async def test_packets_are_ours_where_the_cipher_is_gcm(tmp_path: Path, cipher: 
         assert len(keys) > 3
         assert (client.outlet.sent > 8 << 20) == ("gcm" in cipher)
         assert (server.root / "file").read_bytes()[: len(data)] == data
+
+
+@pytest.mark.parametrize("settings", ["", "MaxSessions 1"])
+async def test_a_big_file_goes_over_two_channels_where_the_server_allows_it(
+    tmp_path: Path, settings: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(transfer, "_BIG_BYTES", 4 << 20)
+    monkeypatch.setattr(blocks, "_SYNC_BYTES", 2 << 20)
+    path = tmp_path / "file"
+    path.write_bytes(random.Random(1).randbytes(12 << 20))
+    with OpensshServer(tmp_path, settings=settings) as server:
+        async with SftpDestination(login_of(server), f"{server.base}target") as destination:
+            for _ in range(2):
+                await destination.replace("file", Content.of_file(path))
+            async with destination._connections.session() as session:
+                second = await session.second()
+            assert (second is None) == bool(settings)
+            assert second is None or second.outlet.sent > 4 << 20
+        assert (server.root / "target" / "file").read_bytes() == path.read_bytes()
+        assert os.listdir(server.root / "target") == ["file"]

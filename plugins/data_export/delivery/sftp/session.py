@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import asyncssh
 
 _CLEAN_UP_SECONDS = 5
+_SECOND_SECONDS = 5
 _PAGES_AHEAD = 8
 
 
@@ -46,6 +47,7 @@ class SftpSession:
         )
         self._connection = connection
         self._stall_timeout = stall_timeout
+        self._second: asyncio.Future[SftpClient | None] | None = None
         self._watch = asyncio.create_task(self._watch_for_silence())
 
     @classmethod
@@ -80,6 +82,26 @@ class SftpSession:
     @property
     def alive(self) -> bool:
         return not (self._watch.done() or self._connection.is_closed())
+
+    async def second(self) -> SftpClient | None:
+        """Another channel of the connection, opened once; None where the server does not allow it."""
+        if self._second is None:
+            self._second = asyncio.ensure_future(self._open_second())
+        return await asyncio.shield(self._second)
+
+    async def _open_second(self) -> SftpClient | None:
+        import asyncssh
+
+        with suppress(asyncssh.Error, OSError, TimeoutError):
+            async with asyncio.timeout(_SECOND_SECONDS):
+                return await SftpClient.start(self._connection)
+        return None
+
+    @property
+    def _silent_seconds(self) -> float:
+        second = self._second.result() if self._second and self._second.done() else None
+        silent = [client.silent_seconds for client in (self.client, second) if client and client.silent_seconds]
+        return min(silent, default=0)
 
     async def stat(self, path: str) -> Attributes | None:
         """What the server says of a file or folder; None where there is none."""
@@ -168,11 +190,15 @@ class SftpSession:
     def abort(self) -> None:
         """Cuts the connection: every request that waits fails at once."""
         self._watch.cancel()
+        if self._second is not None:
+            self._second.cancel()
         self._connection.abort()
 
     async def close(self) -> None:
         """Says goodbye, and hangs up on a server that does not answer."""
         self._watch.cancel()
+        if self._second is not None:
+            self._second.cancel()
         self.client.exit()
         self._connection.close()
         with suppress(TimeoutError):
@@ -183,7 +209,7 @@ class SftpSession:
     async def _watch_for_silence(self) -> None:
         while True:
             await asyncio.sleep(self._stall_timeout / 4)
-            if self.client.silent_seconds > self._stall_timeout:
+            if self._silent_seconds > self._stall_timeout:
                 self.stalled = True
                 self._connection.abort()
                 return

@@ -12,11 +12,14 @@ from data_export.content import Content, Hasher
 from data_export.delivery.sftp.errors import is_lost, named, taken_away
 from data_export.delivery.sftp.leftovers import why_gone
 from data_export.delivery.sftp.session import SftpSession, diagnose, room_error
-from data_export.delivery.sftp.wire.packets import READING, Attributes
+from data_export.delivery.sftp.wire.blocks import Blocks
+from data_export.delivery.sftp.wire.packets import ADDING, READING, Attributes
 from data_export.errors import TargetFull, TargetNotFound, TargetUnavailable, VerificationFailed
 
 # What OpenSSH takes in one request (255 KiB); servers that allow more would have us hold more.
 _BLOCK_BYTES = 261_120
+# From this size on a second channel is worth its few round trips.
+_BIG_BYTES = 64 << 20
 # Blocks of one file that are asked for before the first is here.
 _READS = 4
 # Pauses before further looks at a file that is not there yet, or not whole.
@@ -80,7 +83,7 @@ async def store(
 async def _fill(session: SftpSession, handle: bytes, path: str, content: Content, where: str) -> None:
     """Writes, syncs and closes the file, one after the other: a server may work on requests side by side."""
     try:
-        await (await _send(session, handle, content, where)).arrived()
+        await (await _send(session, handle, path, content, where)).arrived()
         if not session.fsync_fails:
             await _sync(session, session.client.fsync(handle), path, content, where)
     finally:
@@ -95,7 +98,7 @@ async def _fill_at_once(
 
     client = session.client
     try:
-        blocks = await _send(session, handle, content, where)
+        blocks = await _send(session, handle, path, content, where)
     except BaseException:
         await client.close(handle)
         raise
@@ -128,52 +131,40 @@ async def _sync(session: SftpSession, synced: Awaitable[None], path: str, conten
         _log.warning("%s: the server cannot sync files to disk (%s): going on without", where, named(error))
 
 
-class _Blocks:
-    """The blocks of one file that are under way; each holds a place of `SftpSession.writes` until it is answered."""
-
-    def __init__(self, session: SftpSession) -> None:
-        self._session = session
-        self._under_way: set[asyncio.Future[None]] = set()
-        self.error: BaseException | None = None
-
-    async def send(self, handle: bytes, block: bytes, offset: int) -> None:
-        await self._session.writes.acquire()
-        answer = self._session.client.write(handle, offset, block)
-        self._under_way.add(answer)
-        answer.add_done_callback(self._answered)
-
-    def _answered(self, answer: asyncio.Future[None]) -> None:
-        self._session.writes.release()
-        self._under_way.discard(answer)
-        if not answer.cancelled():
-            error = answer.exception()  # of each, or asyncio logs those that nobody asked for
-            self.error = self.error or error
-
-    async def arrived(self) -> None:
-        """Waits for all of them; raises the first error that one met."""
-        if self._under_way:
-            await asyncio.wait(self._under_way)
-        if self.error is not None:
-            raise self.error
+async def _send(session: SftpSession, handle: bytes, path: str, content: Content, where: str) -> Blocks:
+    """Sends the file's blocks, without waiting for the last of them over the first channel."""
+    blocks = Blocks(session.writes, session.client, handle, syncs=not session.fsync_fails)
+    try:
+        if content.size >= _BIG_BYTES and session.is_openssh:
+            await _widen(session, blocks, path)
+        await _send_all(session, blocks, content, where)
+        await blocks.join()
+    except BaseException:
+        blocks.leave()
+        raise
+    return blocks
 
 
-async def _send(session: SftpSession, handle: bytes, content: Content, where: str) -> _Blocks:
-    """Sends the file's blocks, without waiting for the last of them."""
-    blocks, hasher, offset = _Blocks(session), Hasher(sha256=content.digests.crc32c is None), 0
+async def _widen(session: SftpSession, blocks: Blocks, path: str) -> None:
+    import asyncssh
+
+    if (second := await session.second()) is not None:
+        with suppress(asyncssh.SFTPError):  # a server may want to hear no more of a file that is open
+            blocks.widen(second, await second.open(path, ADDING))
+
+
+async def _send_all(session: SftpSession, blocks: Blocks, content: Content, where: str) -> None:
+    hasher, offset = Hasher(sha256=content.digests.crc32c is None), 0
     for block in content.chunks(min(session.client.limits.write, _BLOCK_BYTES)):
         if blocks.error is not None:
-            break
-        await blocks.send(handle, block, offset)
+            return
+        await blocks.send(block, offset)
         offset += len(block)
         if isinstance(content.source, Path):  # bytes in memory are what their digests say
             hasher.update(block)
-    else:
-        if isinstance(content.source, Path) and content.digests.matches(hasher.digests()) is False:
-            await blocks.arrived()
-            raise VerificationFailed(
-                f"{where}: the file to send is not the one that was announced: it changed meanwhile"
-            )
-    return blocks
+    if isinstance(content.source, Path) and content.digests.matches(hasher.digests()) is False:
+        await blocks.arrived()
+        raise VerificationFailed(f"{where}: the file to send is not the one that was announced: it changed meanwhile")
 
 
 async def _look_again(session: SftpSession, path: str, content: Content, where: str, final: str) -> Attributes:

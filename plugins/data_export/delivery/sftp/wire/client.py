@@ -66,7 +66,7 @@ class SftpClient:
         return self._loop.time() - self._heard if self._waiting else 0
 
     def open(self, path: str, flags: int) -> Answer[bytes]:
-        """The file's handle; `flags` is READING, WRITING, or CREATING, which fails where there is a file."""
+        """The file's handle; `flags` is READING, ADDING, WRITING, or CREATING, which fails where there is a file."""
         return self._ask(packets.OPEN, packets.HANDLE, packets.read_handle, _name(path), u32(flags), _NO_ATTRIBUTES)
 
     def read(self, handle: bytes, offset: int, length: int) -> Answer[bytes]:

@@ -114,8 +114,7 @@ class Outlet:
     """
 
     def __init__(self, connection: "asyncssh.SSHClientConnection", channel: "asyncssh.SSHClientChannel[bytes]") -> None:
-        self._connection: Any = connection
-        self._channel: Any = channel
+        self._connection, self._channel = cast("Any", connection), cast("Any", channel)
         self._queue: deque[memoryview] = deque()
         self._queued = 0
         self._woken = False

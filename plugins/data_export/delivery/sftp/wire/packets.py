@@ -12,7 +12,7 @@ READDIR, REMOVE, MKDIR, RMDIR, STAT, RENAME = 12, 13, 14, 15, 17, 18
 STATUS, HANDLE, DATA, NAME, ATTRS, EXTENDED, EXTENDED_REPLY = 101, 102, 103, 104, 105, 200, 201
 
 #: What a file is opened for: the flags of the protocol.
-READING, WRITING, CREATING = 0x01, 0x02 | 0x08 | 0x10, 0x02 | 0x08 | 0x20
+READING, ADDING, WRITING, CREATING = 0x01, 0x02, 0x02 | 0x08 | 0x10, 0x02 | 0x08 | 0x20
 
 _SIZE, _OWNER, _MODE, _TIMES, _MORE = 0x01, 0x02, 0x04, 0x08, 0x80000000
 #: A flag of later versions, which a server of Huawei's sets all the same.
