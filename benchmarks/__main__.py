@@ -69,6 +69,19 @@ TABLES = (
         "Nothing but requests goes over our network.",
     ),
     Table(
+        "file",
+        "One large file to each connector",
+        "one_file",
+        "With the file's checksums verified. Over SFTP the service also syncs it to disk, and again reads it at the "
+        "target, as OpenSSH has no digests; the others trust its size and time.",
+    ),
+    Table(
+        "file-far",
+        "One large file, 20 ms away",
+        "one_file --rtt-ms 20",
+        "The same with a network between us and the server.",
+    ),
+    Table(
         "formats",
         "Formats of a data file",
         "formats",

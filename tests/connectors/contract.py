@@ -25,6 +25,7 @@ import pytest
 
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store, StoredObject
+from data_export.delivery.deliver import deliver
 from data_export.errors import ObjectExists, TargetNotFound, TargetRefused, TransientError, VerificationFailed
 from data_export.layout import data_key, image_key
 from data_export.window import ExportWindow
@@ -310,6 +311,17 @@ class StoreContract(DestinationContract):
     @pytest.fixture
     async def store(self, destination: Store) -> Store:
         return destination
+
+    @pytest.mark.parametrize("size", ["small", "big"])
+    async def test_the_same_again_is_known_by_its_digest(self, store: Store, big: Content, size: str) -> None:
+        content = big if size == "big" else Content.of_bytes(b"x" * 1000)
+
+        async def never(*_: object) -> Any:
+            raise AssertionError("nothing is sent or read again")
+
+        assert (await deliver(store, lambda _: DATA_KEY, content, "replace")).outcome == "created"
+        again = await deliver(store, lambda _: DATA_KEY, content, "replace", before_write=never, read=never)
+        assert again.outcome == "unchanged"
 
     async def test_list_goes_by_the_beginning_of_the_key(self, store: Store) -> None:
         keys = ["runs/a/1", "runs/a/2", "runs/ab/3", "runs/b/4", "other"]

@@ -1,7 +1,6 @@
 """What the client makes of servers that speak the protocol, and of those that do not."""
 
 import asyncio
-import os
 import random
 from pathlib import Path
 
@@ -96,4 +95,4 @@ async def test_a_big_file_goes_over_two_channels_where_the_server_allows_it(
             assert (second is None) == bool(settings)
             assert second is None or second.outlet.sent > 4 << 20
         assert (server.root / "target" / "file").read_bytes() == path.read_bytes()
-        assert os.listdir(server.root / "target") == ["file"]
+        assert [found.name for found in (server.root / "target").iterdir()] == ["file"]
