@@ -154,6 +154,19 @@ class WithGlance(Protocol):
 
 
 @runtime_checkable
+class WithServerDigest(Protocol):
+    """What a destination adds whose server may compute a digest when it is asked, which `stat` does not."""
+
+    async def digest(self, key: str, size: int) -> Digests | None:
+        """Of the object, which has that size; None where the server does not compute it: it must be read.
+
+        Raises:
+            TargetUnavailable: the connection is lost.
+        """
+        ...
+
+
+@runtime_checkable
 class WithLeftOvers(Protocol):
     """What a destination adds where a killed run leaves more behind than nothing: a server keeps no half of an object,
     or forgets it by itself, everywhere else."""

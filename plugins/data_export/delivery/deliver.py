@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
 
 from data_export.content import Content, Digests, Hasher
-from data_export.delivery.base import Destination, StoredObject
+from data_export.delivery.base import Destination, StoredObject, WithServerDigest
 from data_export.delivery.connector import IfExists
 from data_export.errors import ObjectExists, TargetNotFound, TargetRefused, TargetUnavailable
 
@@ -50,8 +50,8 @@ async def deliver(
     with a warning (`kept`), or joined by the first revision that is free or holds these bytes (`revision`, then
     `unchanged` when repeated). Two runs at once, or a lost answer, end in the same state as one run.
 
-    Equal size proves nothing: where the server gives no checksum that we have (SFTP), the object is read back and
-    hashed, a chunk at a time.
+    Equal size proves nothing: where the server gives no checksum that we have (most of SFTP), the object is read back
+    and hashed, a chunk at a time.
 
     Args:
         key_of: the name of revision 1, 2, 3, ...; only `revision` asks for more than the first.
@@ -117,6 +117,9 @@ async def _holds(destination: Destination, stored: StoredObject, content: Conten
     """
     records, there = content.digests.records_sha256, stored.digests
     same = there.matches(content.digests)
+    if same is None and isinstance(destination, WithServerDigest):
+        there = await destination.digest(stored.key, there.size) or there
+        same = there.matches(content.digests)
     if same is None or (not same and records is not None and there.records_sha256 is None):
         there = await read(destination, stored.key)
         same = there.matches(content.digests)

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from data_export.content import Content
+from data_export.content import Content, Digests
+from data_export.delivery.base import Destination
 from data_export.delivery.deliver import deliver
 from data_export.delivery.local.store import LocalStore
 from data_export.delivery.sftp import leftovers, transfer
@@ -342,6 +343,27 @@ def proftpd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProftpdS
         pytest.skip(f"no proftpd on this machine: install {ProftpdServer.packages} to run these")
     with ProftpdServer(tmp_path, request.param) as server:
         yield server
+
+
+@pytest.mark.parametrize(
+    ("proftpd", "computes"), [("", True), ("SFTPExtensions -checkFile", False)], indirect=["proftpd"]
+)
+async def test_a_server_that_computes_digests_is_not_read(proftpd: ProftpdServer, computes: bool) -> None:
+    reads = []
+
+    async def read(destination: Destination, key: str) -> Digests:
+        reads.append(key)
+        return SMALL.digests
+
+    async with SftpDestination(login_of(proftpd), f"{proftpd.base}target") as destination:
+        await destination.create(DATA_KEY, SMALL)
+        assert (await deliver(destination, lambda _: DATA_KEY, SMALL, "replace", read=read)).outcome == "unchanged"
+        assert reads == ([] if computes else [DATA_KEY])
+        other = Content.of_bytes(bytes(SMALL.size))
+        if computes:
+            assert (await deliver(destination, lambda _: DATA_KEY, other, "replace", read=read)).outcome == "replaced"
+            assert not reads
+        assert await destination.digest("nothing", 1) is None
 
 
 @pytest.mark.parametrize("proftpd", ["HiddenStores on"], indirect=True)

@@ -19,8 +19,9 @@ from data_export.delivery.sftp.login import SftpLogin
 from data_export.delivery.sftp.pool import Gate, SftpConnections
 from data_export.delivery.sftp.rename import ways_to_rename
 from data_export.delivery.sftp.session import SftpSession
-from data_export.delivery.sftp.transfer import Verify, read
+from data_export.delivery.sftp.transfer import Verify, read, server_digest
 from data_export.delivery.sftp.upload import Writer
+from data_export.delivery.sftp.wire.packets import Attributes
 from data_export.errors import DataExportError, TargetFull, TargetNotFound, TargetRefused, TargetUnavailable
 
 __all__ = ["SftpDestination", "SftpLogin"]
@@ -99,9 +100,8 @@ class SftpDestination:
 
     async def stat(self, key: str) -> StoredObject | None:
         """The object by its size; the protocol knows no checksum."""
-        path = self._path(key)
         async with self._talk(key) as session:
-            found = await session.stat(path)
+            found = await session.stat(self._path(key))
         if found is None:
             return None
         if found.is_folder:
@@ -111,6 +111,10 @@ class SftpDestination:
             with suppress(*([] if found.size is None else [PermissionError])):
                 size = sum([len(chunk) async for chunk in self.read(key)])
         return _stored(key, found.mtime, size)
+
+    async def digest(self, key: str, size: int) -> Digests | None:
+        async with self._talk(key) as session:
+            return await server_digest(session, self._path(key), size)
 
     async def create(self, key: str, content: Content) -> StoredObject:
         return await self._gate.within_limits(lambda: self._store(key, content, replace=False))
@@ -146,9 +150,8 @@ class SftpDestination:
                     yield _stored(prefix + name, attributes.mtime, attributes.size)
 
     async def delete(self, key: str) -> None:
-        path = self._path(key)
         async with self._talk(key) as session:
-            await session.remove(path)
+            await session.remove(self._path(key))
 
     @asynccontextmanager
     async def folder_for_a_while(self, folder: str) -> AsyncIterator[None]:
@@ -213,20 +216,20 @@ class SftpDestination:
     async def _store(self, key: str, content: Content, *, replace: bool) -> StoredObject:
         path = self._path(key)
         folder = path.rpartition("/")[0] or path[: path.startswith("/")]
-        write = partial(self._writer.write, replace=replace)
         async with self._gate, self._talk(key) as session:
+
+            async def write() -> Attributes:
+                alone = self._gate.busy == self._connections.alive == 1
+                return await self._writer.write(session, key, path, content, replace=replace, alone=alone)
+
             await self._folders.ready(session, folder)
             try:
                 try:
-                    found = await write(
-                        session, key, path, content, alone=self._gate.busy == self._connections.alive == 1
-                    )
+                    found = await write()
                 except TargetNotFound:  # somebody removed the folder
                     self._folders.forget(folder)
                     await self._folders.ready(session, folder)
-                    found = await write(
-                        session, key, path, content, alone=self._gate.busy == self._connections.alive == 1
-                    )
+                    found = await write()
             except TargetFull:
                 # What killed runs left may be what fills the disk. No file was written to tell the server's time by,
                 # so ours must do, and a day more.

@@ -8,7 +8,7 @@ from contextlib import aclosing, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from data_export.content import Content, Hasher
+from data_export.content import Content, Digests, Hasher
 from data_export.delivery.sftp.errors import is_lost, named, taken_away
 from data_export.delivery.sftp.leftovers import why_gone
 from data_export.delivery.sftp.session import SftpSession, diagnose, room_error
@@ -22,6 +22,8 @@ _BLOCK_BYTES = 261_120
 _BIG_BYTES = 64 << 20
 # Blocks of one file that are asked for before the first is here.
 _READS = 4
+# A server answers nothing else while it computes a digest, and a slow disk gives 40 MB a second.
+_DIGEST_BYTES = 4 << 30
 # Pauses before further looks at a file that is not there yet, or not whole.
 _LATE_SECONDS = (0.3, 1.0, 3.0)
 Verify = Literal["size", "read-back", "none"]
@@ -205,6 +207,20 @@ async def _read_back(session: SftpSession, path: str, content: Content, where: s
         raise VerificationFailed(
             f"{where}: what the server holds is not what was sent: its disk or the network is faulty"
         )
+
+
+async def server_digest(session: SftpSession, path: str, size: int) -> Digests | None:
+    """What the server computes of its file; None where it does not, or is silent for too long over so much."""
+    import asyncssh
+
+    if size > _DIGEST_BYTES:
+        return None
+    try:
+        return Digests(size, sha256=await session.client.sha256(path))
+    except asyncssh.SFTPError as error:
+        if is_lost(error):
+            raise
+        return None
 
 
 async def read(session: SftpSession, path: str) -> AsyncGenerator[bytes, None]:

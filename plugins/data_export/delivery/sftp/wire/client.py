@@ -34,8 +34,8 @@ class SftpClient:
         self._loop = asyncio.get_running_loop()
         self._heard = self._loop.time()
         self._offers: dict[bytes, bytes] = {}
-        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self.outlet: Outlet
+        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._waiting: dict[int, tuple[Answer[Any], int, Callable[[Reader], Any]]] = {}
         self._number = 0
         self._held: list[bytes] = []
@@ -50,12 +50,16 @@ class SftpClient:
         """
         leave_out_ignored(connection)
         client = cls()
-        channel, _ = await connection.create_session(lambda: cast("Any", client), subsystem="sftp", encoding=None)
-        client.outlet = Outlet(connection, channel)
+        session = connection.create_session(lambda: cast("Any", client), subsystem="sftp", encoding=None)
+        client.outlet = Outlet(connection, (await session)[0])
         hello: Answer[dict[bytes, bytes]] = client._loop.create_future()
         client._waiting[_HELLO] = (hello, packets.VERSION, packets.read_offers)
         client._send((u32(5), bytes((packets.INIT,)), u32(3)))
         client._offers = await hello
+        if "mod_sftp" in str(
+            connection.get_extra_info("server_version")
+        ):  # ProFTPD's, which offers this to others only
+            client._offers.setdefault(b"check-file-name", b"")
         if client._offers.get(b"limits@openssh.com") == b"1":
             client.limits = await client._extended(b"limits@openssh.com", b"", packets.read_limits)
         return client
@@ -109,6 +113,10 @@ class SftpClient:
 
     def statvfs(self, path: str) -> Answer[FileSystem]:
         return self._extended(b"statvfs@openssh.com", _name(path), packets.read_file_system)
+
+    def sha256(self, path: str) -> Answer[str]:
+        """What the server computes of the file from byte 0 to the end, as one block: these are the zeros."""
+        return self._extended(b"check-file-name", _name(path) + text(b"sha256") + bytes(20), packets.read_sha256)
 
     async def scandir(self, path: str, ahead: int = 1) -> AsyncGenerator[list[tuple[bytes, Attributes]], None]:
         """The names in a folder, as many at a time as the server sends (OpenSSH: 100), `.` and `..` among them.

@@ -166,6 +166,16 @@ def read_limits(reader: Reader) -> Limits:
     return Limits(read or Limits().read, write or Limits().write, handles)
 
 
+def read_sha256(reader: Reader) -> str:
+    """Hexadecimal, from the answer to `check-file-name`: some servers say that name first."""
+    if (name := reader.text()) == b"check-file":
+        name = reader.text()
+    digest = reader.packet[reader.at :]
+    if name != b"sha256" or len(digest) != 32:
+        raise ValueError(f"{name!r} of {len(digest)} bytes is no SHA-256")
+    return digest.hex()
+
+
 def read_file_system(reader: Reader) -> FileSystem:
     _, unit, _, _, free, files, _, free_files, _, flags, _ = reader.u64s(11)
     return FileSystem(unit * free, files, free_files, flags)
