@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_export.errors import SourceRejected, SourceUnavailable, ValueRejected
+from data_export.scratch import keep_freed_memory
 from data_export.source.culprits import Culprit, find_culprits
 from data_export.source.database import RowSecurity, Source, open_source
 from data_export.source.moment import Moment
@@ -54,6 +55,7 @@ def extract(
         SourceUnavailable: no connection, a restart, a timeout: a retry may help.
         SourceRejected: login, right, database or query refused; a query lacks a column; the site is unknown.
     """
+    keep_freed_memory()
     queries = Queries(sql_folder, site_id, window, export_type, max_record_mb)
     reader = _Reader(queries, dsn, row_security, moment or Moment(window), folder)
     rows, left_out = reader.read_what_can_be(site_id, only_first=on_invalid == "fail")
