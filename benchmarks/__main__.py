@@ -39,8 +39,15 @@ TABLES = (
     Table(
         "data-path",
         "Extract and transform",
-        "data_path --scale 0.4",
-        "The same files, written in other ways. The source is a production database, so its CPU seconds count most.",
+        "data_path --scale 0.4 --peers",
+        "The same files, written in other ways. The source is a production database, so its CPU seconds count most. "
+        "sling and dlt only copy the five tables, without nesting or order.",
+    ),
+    Table(
+        "data-path-one-site",
+        "Extract and transform as one site grows",
+        "data_path --one-site 1000 10000 100000 1000000",
+        "Each size is one site in one window, extracted and transformed by one process.",
     ),
     Table(
         "images-sftp",

@@ -1,5 +1,9 @@
-"""Local folders of a task: removed with it, and, where it was killed, by the next task on the same disk."""
+"""What a task uses of its machine: memory, and local folders.
 
+The folders are removed with the task, and, where it was killed, by the next task on the same disk.
+"""
+
+import ctypes
 import fcntl
 import logging
 import os
@@ -15,6 +19,22 @@ PREFIXES = ("data-export-", "images-")
 _ABANDONED_SECONDS = 3600
 _MOST_REMOVED = 50
 _log = logging.getLogger(__name__)
+
+
+# Options of glibc's mallopt: keep up to 64 MiB of what is freed, map only what is larger than 32 MiB.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = (-1, 64 << 20), (-3, 32 << 20)
+
+
+def keep_freed_memory() -> None:
+    """Lets this process use again what it frees, instead of new pages from the kernel.
+
+    As glibc comes, the columns of every chunk are mapped, filled and unmapped again: a seventh of the CPU time of
+    extract and transform. Does nothing with another C library.
+    """
+    with suppress(AttributeError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in (_TRIM_THRESHOLD, _MMAP_THRESHOLD):
+            mallopt(option, value)
 
 
 @contextmanager

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from data_export.errors import SourceRejected, SourceUnavailable, ValueRejected
+from data_export.scratch import keep_freed_memory
 from data_export.source.culprits import Culprit, find_culprits
 from data_export.source.database import RowSecurity, Source, open_source
 from data_export.source.moment import Moment
@@ -54,6 +55,7 @@ def extract(
         SourceUnavailable: no connection, a restart, a timeout: a retry may help.
         SourceRejected: login, right, database or query refused; a query lacks a column; the site is unknown.
     """
+    keep_freed_memory()
     queries = Queries(sql_folder, site_id, window, export_type, max_record_mb)
     reader = _Reader(queries, dsn, row_security, moment or Moment(window), folder)
     rows, left_out = reader.read_what_can_be(site_id, only_first=on_invalid == "fail")
@@ -147,7 +149,17 @@ def _by_table(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
     for index, (table, schema) in enumerate(TABLES.items()):
         first, end = np.searchsorted(kinds, [index, index + 1]).tolist()
         if first < end:
-            number, *columns = [batch.column(1), *(batch.column(2 + place) for place in places(table).values())]
+            rows = batch.slice(first, end - first)
+            columns = [rows.column(2 + place) for place in places(table).values()]
             stored = [column.storage if isinstance(column, pa.ExtensionArray) else column for column in columns]
-            part = pa.RecordBatch.from_arrays([number, *stored], schema=schema)
-            yield table, part.slice(first, end - first)
+            yield table, pa.RecordBatch.from_arrays([_numbers(rows.column(1), table), *stored], schema=schema)
+
+
+def _numbers(column: pa.Array, table: str) -> pa.Array:
+    try:
+        return column.cast(pa.int32())
+    except pa.ArrowInvalid:
+        raise SourceRejected(
+            f"the query of {table} in include/sql/ returned a {NUMBER} that is not within 32 bits: "
+            "number the work orders 1, 2, 3, ... and take it from the table above"
+        ) from None

@@ -166,7 +166,10 @@ class Queries:
         values = [f"NULL::{kind}" for kind in SLOTS]
         for column, place in places(table).items():
             values[place] = self._cast(name, table, column, SLOTS[place], found)
-        number = self._cast(name, table, NUMBER, "int4", found)
+        # As it is where it can be: another expression than that of ORDER BY costs the source one more pass of each row.
+        number = f"{name}.{NUMBER}"
+        if found.types[table][NUMBER] != "int8":
+            number = self._cast(name, table, NUMBER, "int8", found)
         listed = ", ".join([f"{index}::int2", number, *values])
         return " ".join(["(SELECT", listed, "FROM", name, f"ORDER BY {name}.{NUMBER})"])
 

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from data_export.content import Digests
 from data_export.layout import Encoding
+from data_export.scratch import keep_freed_memory
 from data_export.source.queries import MAX_RECORD_MB
 from data_export.source.snapshot import LEFT_OUT
 from data_export.transform.chunks import chunks
@@ -61,6 +62,7 @@ def transform(
         InvalidRecord: the format cannot express a row, and `on_invalid` is `fail`.
         SourceRejected: the rows do not fit together, which only happens with edited queries.
     """
+    keep_freed_memory()
     quarantine_path.unlink(missing_ok=True)
     work_orders = quarantined = images = 0
     if (folder / LEFT_OUT).exists():

@@ -61,6 +61,12 @@ BROKEN = {
         "NULL::int AS work_order_number",
         r"work_item\.sql: work_order_number is NULL",
     ),
+    "number too large": (
+        "work_item.sql",
+        "work_orders.work_order_number",
+        "work_orders.work_order_number + 3000000000 AS work_order_number",
+        r"work_item in include/sql/ returned a work_order_number that is not within 32 bits: number the work orders",
+    ),
     "fails midway": (
         "job_conformity.sql",
         "job_conformity.message",
