@@ -161,6 +161,9 @@ def test_links_survive_the_trip_to_the_server_and_are_filled_by_the_run(
     until = "2025-03-17T00%3A00%3A00%2B00%3A00"
     files = f"{page}&run={quote(done.run_id, safe='')}&before={until}#files-title"
     assert (shown("deliver", "Files"), shown("close", "Files")) == (files, files)
+    # The API server makes them when somebody looks: no task pushes one, nor an address that is empty.
+    pushed = {key for task_id in instances for key in xcoms(db, dag, task_id)}
+    assert pushed == {"plan", "return_value"}
 
 
 @pytest.mark.parametrize(
