@@ -107,6 +107,13 @@ TABLES = (
         "The floor is a DAG of the same tasks that do nothing, on the same Airflow, in turns with ours.",
     ),
     Table(
+        "midnight",
+        "The midnight of 500 exports",
+        "midnight",
+        "All are due at one moment, of one site with 20 work orders and 5 images each. The emulators of target, image "
+        "store and staging share the cores.",
+    ),
+    Table(
         "fleet",
         "Thousands of exports",
         "fleet --exports 5000",

@@ -41,6 +41,13 @@ class DataExportPlugin(AirflowPlugin):
             return []
         return [{"app": app, "url_prefix": "/data-exports", "name": "Data exports"}]
 
+    @property
+    def operator_extra_links(self) -> list[Any]:  # type: ignore[override]
+        """The buttons of an export's tasks that no task has to push; as late as the page's application."""
+        from data_export_airflow.operators import PLUGIN_LINKS
+
+        return PLUGIN_LINKS
+
     @classmethod
     def on_load(cls, *_: Any, **__: Any) -> None:
         guard_backfills()

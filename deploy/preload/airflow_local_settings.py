@@ -7,6 +7,7 @@ With `DATA_EXPORT_HEARTBEAT_FILE`, a Celery worker touches that file every two s
 broker: a look at the file is a health check that costs nothing.
 """
 
+import ctypes
 import functools
 import inspect
 import os
@@ -14,17 +15,26 @@ from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 
+import adbc_driver_postgresql
 import boto3
 import botocore.session
+import jinja2
+
+from data_export.config.platform import load_platform
 
 __all__ = ()  # nothing of this becomes one of Airflow's settings
 
 for _name in (
     "adbc_driver_postgresql.dbapi",
+    "airflow.dag_processing.bundles.local",
     "airflow.providers.amazon.aws.hooks.s3",
     "airflow.providers.google.cloud.hooks.gcs",
     "airflow.providers.microsoft.azure.hooks.wasb",
     "airflow.providers.postgres.hooks.postgres",
+    "airflow.sdk.execution_time.cache",
+    "airflow.sdk.execution_time.task_mapping",
+    "airflow.sdk.execution_time.timeout",
+    "airflow.sdk.observability.stats",
     "asyncssh",
     "azure.storage.blob.aio",
     "data_export.delivery.abfs.store",
@@ -32,9 +42,11 @@ for _name in (
     "data_export.delivery.s3.store",
     "data_export.delivery.sftp.destination",
     "data_export_airflow.alerting.watch",
+    "data_export_airflow.bundle",
     "data_export_airflow.dags.factory",
     "data_export_airflow.execution.sealed",
     "google_crc32c",
+    "jinja2.ext",
     "obstore.auth.boto3",
     "pyarrow.parquet",
 ):
@@ -47,6 +59,12 @@ _nobody = {"aws_access_key_id": "-", "aws_secret_access_key": "-"}
 with suppress(Exception):  # what is wrong with the machine's own settings of AWS is for the task to say
     boto3.Session(region_name="us-east-1").client("s3", **_nobody).close()
 inspect.stack()
+
+# What is read, compiled or loaded at the first use, by each task anew.
+jinja2.Environment(autoescape=True).from_string("{{ task.label }}")
+ctypes.CDLL(adbc_driver_postgresql._driver_path())
+with suppress(Exception):  # what is wrong with the settings is for the task to say
+    load_platform()
 
 if _file := os.environ.get("DATA_EXPORT_HEARTBEAT_FILE"):
     from celery.signals import heartbeat_sent

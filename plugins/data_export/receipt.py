@@ -53,6 +53,11 @@ class Extracted(_Step):
     left_out: bool = Field(default=False, description="whether the source could not read some work orders")
     warning: str | None = Field(default=None, description="what the source could not promise of the moment it shows")
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether the window has no work order at all: then staging holds no snapshot."""
+        return not (any(self.tables.values()) or self.left_out)
+
 
 class Transformed(_Step):
     """The data file and the list of images, in staging."""

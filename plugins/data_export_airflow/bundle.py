@@ -10,10 +10,10 @@ from typing import Any
 
 from airflow.dag_processing.bundles.local import LocalDagBundle
 
-from data_export.config.folder import Stamp, stamp
 from data_export.config.load import Loaded, load_customers
 from data_export.config.models import CustomerExport
 from data_export.config.platform import customers_dir, platform_file
+from data_export.config.reading.file_text import Stamp, stamp
 from data_export_airflow.dags.shards import (
     MOST,
     broken_files,

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import asyncssh
 import pytest
+from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -19,6 +20,7 @@ from data_export.delivery.gcs.store import GcsStore
 from data_export.errors import ConfigError, TargetUnavailable
 from data_export_airflow.connections.clients import destination, smtp_factory, store
 from demo.servers.loop_thread import LoopThread
+from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
 from demo.servers.smtp import SmtpServer
 from tests.connectors.tcp_proxy import TcpProxy
@@ -78,6 +80,20 @@ class TestS3:
             store("s3://acme/", "bucket")
         monkeypatch.setenv("SSL_CERT_FILE", "/etc/acme-ca.pem")
         assert store("s3://acme/", "bucket").uri == "s3://acme/"
+
+    async def test_opening_it_makes_one_session(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        made = []
+        of_airflow = S3Hook.get_session
+        monkeypatch.setattr(S3Hook, "get_session", lambda *a, **k: made.append(of_airflow(*a, **k)) or made[-1])
+        with S3Server(tmp_path) as server:
+            server.create_bucket("acme")
+            extra = {"endpoint_url": server.url, "region_name": "eu-west-3"}
+            define(monkeypatch, "bucket", conn_type="aws", login="key", password="secret", extra=extra)
+            opened = store("s3://acme/", "bucket")
+            for number in (1, 2):  # a store may be opened again
+                async with opened as staging:
+                    assert await staging.create(f"{number}", Content.of_bytes(b"1"))
+                assert len(made) == number
 
 
 def destination_of(connector_type: str, **config: object) -> Destination:

@@ -8,9 +8,9 @@ from unittest.mock import Mock
 
 import pytest
 
-from data_export.config import folder as config_folder
 from data_export.config import load
 from data_export.config.load import load_customers
+from data_export.config.reading import file_text
 from data_export_airflow.bundle import Changes, FolderWatch
 from tests.customers import GOOD
 
@@ -34,7 +34,7 @@ def looked(folder: Path) -> FolderWatch:
 
 
 def test_nothing_changed_reads_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_folder, "_SETTLED_NS", 0)
+    monkeypatch.setattr(file_text, "_SETTLED_NS", 0)
     loaded = load_customers()
     monkeypatch.setattr(load, "load_all", None)
     watch = FolderWatch()
@@ -49,7 +49,7 @@ def test_what_was_read_before_is_read_again_where_anything_differs(
     for name in ("PLATFORM", "TENANTS"):
         monkeypatch.setenv(f"DATA_EXPORT_{name}_FILE", str(tmp_path / name))
     if change != "just written":
-        monkeypatch.setattr(config_folder, "_SETTLED_NS", 0)
+        monkeypatch.setattr(file_text, "_SETTLED_NS", 0)
     loaded = load_customers()
     changes: dict[str, Callable[[], object]] = {
         "same size": lambda: (folder / "beta.yaml").write_text(GOOD % "zeta"),
@@ -64,7 +64,7 @@ def test_what_was_read_before_is_read_again_where_anything_differs(
 
 
 def test_a_file_that_could_not_be_read_is_tried_again(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(config_folder, "_SETTLED_NS", 0)
+    monkeypatch.setattr(file_text, "_SETTLED_NS", 0)
     monkeypatch.setattr(os, "open", Mock(side_effect=OSError(errno.EMFILE, "Too many open files")))
     assert load_customers().exports == {}
     monkeypatch.undo()

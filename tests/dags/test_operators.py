@@ -1,5 +1,6 @@
 """The operators in DAGs of one's own, run by Airflow on a real source and local folders."""
 
+import asyncio
 import inspect
 import json
 from datetime import UTC, datetime, timedelta
@@ -20,8 +21,10 @@ from airflow.serialization.serialized_objects import DagSerialization
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from data_export.alerts.ledger import Known, note_known
 from data_export.config.load import load_named
 from data_export.config.platform import load_platform
+from data_export.delivery.local.store import LocalStore
 from data_export.errors import ConfigError, LimitExceeded
 from data_export.layout import data_key
 from data_export.limits import limits_of
@@ -29,6 +32,7 @@ from data_export.plan import ExportPlan
 from data_export.window import ExportWindow
 from data_export_airflow import operators
 from data_export_airflow.alerting.callbacks import site_of
+from data_export_airflow.alerting.sender import AlertSender
 from data_export_airflow.connections.clients import destination
 from data_export_airflow.dags.factory import build_dag
 from data_export_airflow.execution.sealed import UNSIGNED_BEFORE
@@ -127,6 +131,21 @@ def test_nothing_of_a_customer_file_is_ever_rendered(db: Session, customers: Pat
     assert xcoms(db, dag, "close")["return_value"]["sites"][0]["uri"].startswith(f"file://{folder}/")
 
 
+@pytest.mark.parametrize("failed", [False, True])
+def test_a_run_opens_the_ledger_only_where_people_know_of_failures(
+    db: Session, customers: Path, monkeypatch: pytest.MonkeyPatch, failed: bool
+) -> None:
+    opened, ledger, staging = [], AlertSender.ledger, customers.parent / "staging"
+    monkeypatch.setattr(AlertSender, "ledger", lambda *args: opened.append(1) or ledger(*args))
+    if failed:
+        asyncio.run(note_known(LocalStore(staging), "acme", Known("a run", "SourceUnavailable", DAY)))
+    dag = customer_dag(customers, "acme")
+    assert run(dag, customers, logical_date=None, run_conf=RANGE).state == "success"
+    assert opened == [1] * failed
+    delivered = [Known.read(path.read_bytes()).delivered for path in staging.glob("alerts/acme/open/*")]
+    assert delivered == [True] * failed
+
+
 @pytest.mark.parametrize("name", ["2024", "1e5"])
 def test_a_name_of_digits_stays_a_text(db: Session, customers: Path, name: str) -> None:
     dag = customer_dag(customers, name)
@@ -161,6 +180,9 @@ def test_links_survive_the_trip_to_the_server_and_are_filled_by_the_run(
     until = "2025-03-17T00%3A00%3A00%2B00%3A00"
     files = f"{page}&run={quote(done.run_id, safe='')}&before={until}#files-title"
     assert (shown("deliver", "Files"), shown("close", "Files")) == (files, files)
+    # The API server makes them when somebody looks: no task pushes one, nor an address that is empty.
+    pushed = {key for task_id in instances for key in xcoms(db, dag, task_id)}
+    assert pushed == {"plan", "return_value"}
 
 
 @pytest.mark.parametrize(

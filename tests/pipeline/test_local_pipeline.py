@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Self
 from uuid import UUID
 
 import pytest
@@ -18,7 +19,7 @@ from data_export.pipeline.receipts import make_receipt, site_receipt
 from data_export.pipeline.site import copy_site_images, deliver_site, extract_site, transform_site
 from data_export.pipeline.staging import clean_up
 from data_export.plan import ExportPlan, prepare
-from data_export.receipt import Receipt, SiteReceipt
+from data_export.receipt import ImagesCopied, Receipt, SiteReceipt
 from data_export.window import ExportWindow
 from demo.data import LYON, PARIS, DemoData, build, stored_images
 from demo.expected import expected_file, expected_images
@@ -129,6 +130,38 @@ def test_an_empty_window_is_an_empty_file(run: Run, tmp_path: Path) -> None:
     plan = prepare("acme", export(PARIS), window, limits_of("acme", export(PARIS), load_platform().limits), NOW)
     run.whole(plan)
     assert (tmp_path / "target" / plan.data_key(PARIS)).read_bytes() == b""
+
+
+class Closed(LocalStore):
+    """A staging area that nobody is to open."""
+
+    async def __aenter__(self) -> Self:
+        raise AssertionError("there is nothing to stage")
+
+
+@pytest.mark.parametrize("encoding", ["json", "gzip", "parquet"])
+def test_of_an_empty_window_nothing_is_staged_that_has_no_content(run: Run, tmp_path: Path, encoding: str) -> None:
+    values = export(PARIS).model_dump(mode="json", exclude_unset=True)
+    packed = {"json": {}, "gzip": {"compression": "gzip"}, "parquet": {"file_format": "parquet"}}[encoding]
+    exported = EXPORT.validate_python(values | packed)
+    window = ExportWindow(datetime(2025, 4, 1, tzinfo=UTC), datetime(2025, 4, 2, tzinfo=UTC))
+    plan = prepare("acme", exported, window, limits_of("acme", exported, load_platform().limits), NOW)
+    closed = Closed(tmp_path / "closed")
+    extracted = extract_site(plan, PARIS, 1, run.dsn, closed)
+    assert extracted.is_empty
+    transformed = transform_site(plan, extracted, closed if encoding == "json" else run.staging)
+    assert len(files(tmp_path / "staging")) == (encoding != "json")  # a packed file of no line has bytes
+    copied = copy_site_images(plan, transformed, closed, run.template, closed, closed)
+    assert copied == ImagesCopied(site_id=PARIS)
+    deliver_site(plan, transformed, run.target, closed if encoding == "json" else run.staging)
+    assert (tmp_path / "target" / plan.data_key(PARIS)).stat().st_size == transformed.bytes
+
+
+def test_a_file_that_is_there_is_recognised_without_staging(run: Run, tmp_path: Path) -> None:
+    plan = plan_of(export(PARIS))
+    transformed = transform_site(plan, extract_site(plan, PARIS, 1, run.dsn, run.staging), run.staging)
+    assert deliver_site(plan, transformed, run.target, run.staging).outcome == "created"
+    assert deliver_site(plan, transformed, run.target, Closed(tmp_path / "closed")).outcome == "unchanged"
 
 
 def test_an_unknown_site_is_named_with_the_fix(run: Run) -> None:

@@ -176,6 +176,11 @@ async def note_known(store: Store, export: str, failure: Known) -> None:
     await store.replace(alerts_prefix(export) + failure.key, failure.written())
 
 
+async def has_known(store: Store, export: str) -> bool:
+    """Whether people know of failures of the export, so that the next delivery is to be reported."""
+    return bool([stored.key async for stored in store.list(f"{alerts_prefix(export)}open/")])
+
+
 async def take_recovered(store: Store, export: str, window: ExportWindow | None, now: datetime) -> Recovered | None:
     """What people knew of the export's failures, now that a run has delivered this window; None where there is nothing
     to report: people know of none, a window newer than this one has failed, or this day's recovery was reported.

@@ -1,7 +1,6 @@
-"""The folder of the customer files: which files are in there, and whether one is as it was."""
+"""The folder of the customer files: which files are in there."""
 
 import os
-import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path, PurePath
@@ -11,11 +10,7 @@ from data_export.config.models import dag_id, name_of
 from data_export.config.platform import customers_dir
 from data_export.config.problems.explain import near_key
 
-#: Nanoseconds of the last change of what the file holds and of the file itself, bytes, inode.
-Stamp = tuple[int, int, int, int]
 _OTHERS = (".yaml.txt", ".yml.txt", ".json")
-# A file may change once more within what its file system takes for one moment.
-_SETTLED_NS = 1_000_000_000
 
 
 def customer_names(folder: Path | None = None) -> list[str]:
@@ -78,17 +73,3 @@ def overlooked(folder: Path) -> list[str]:
     """
     with os.scandir(folder) as entries:
         return sorted(e.name for e in entries if e.name.lower().endswith(_OTHERS) and not e.name.startswith("."))
-
-
-def stamp(path: Path | str) -> Stamp | None:
-    """Changes with the file, also where a link leads to another one, as when a ConfigMap is updated; None without."""
-    try:
-        found = os.stat(path)  # noqa: PTH116 - thousands of paths cost half of it
-    except (OSError, ValueError):
-        return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
-
-
-def is_settled(stamped: Stamp | None) -> bool:
-    """Whether a later change of the file would give it another stamp."""
-    return stamped is None or max(stamped[:2]) < time.time_ns() - _SETTLED_NS

@@ -11,13 +11,13 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_export.config.collisions import colliding
 from data_export.config.fields import NAME, Email, name_meant, quoted, reference_of
-from data_export.config.folder import customer_names, file_of, is_settled, listed, names_in, near_name, stamp
+from data_export.config.folder import customer_names, file_of, listed, names_in, near_name
 from data_export.config.models import EXPORT, AnyExport, CustomerExport
 from data_export.config.platform import customers_dir, load_platform, platform_file
 from data_export.config.problems.diagnose import diagnose
 from data_export.config.problems.explain import near_key
 from data_export.config.problems.problems import BrokenFile, ConfigProblem, MissingFile
-from data_export.config.reading.file_text import read_text
+from data_export.config.reading.file_text import is_settled, read_text, stamp
 from data_export.config.reading.yaml_lines import Document, read_document
 from data_export.config.tenants import Bounds, bounds, shared_sites, tenants_file
 from data_export.errors import ConfigError

@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,6 +15,7 @@ from pydantic_settings.exceptions import SettingsError
 from data_export.config.fields import ConnId, Email, Flag, Whole, plain, quoted
 from data_export.config.problems.explain import explain, keys_of, model_at, near_key, unknown_key
 from data_export.config.problems.problems import MOST_PROBLEMS
+from data_export.config.reading.file_text import is_settled, stamp
 from data_export.config.reading.yaml_lines import Document, read_document, spell
 from data_export.config.sections import (
     AlertSettings,
@@ -60,11 +63,10 @@ def place_of(*keys: str) -> str:
 
 
 def _object(text: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except ValueError:
-        return {}
-    return value if isinstance(value, dict) else {}
+    with suppress(ValueError):
+        if isinstance(value := json.loads(text), dict):
+            return value
+    return {}
 
 
 class SourceSettings(Section):
@@ -184,13 +186,29 @@ def _document() -> Document:
     return read_document(platform_file(), typed_below="kwargs")
 
 
+#: What was read last, after all that it depends on.
+_read_last: tuple[object, PlatformSettings] | None = None
+
+
 def load_platform(**overrides: Any) -> PlatformSettings:
     """The settings: environment over file over defaults.
+
+    What is as it was when this process, or the one that it is a fork of, read it last costs one `stat`.
 
     Raises:
         ConfigError: naming file and line, or environment variable, key, problem and fix.
     """
-    path = platform_file()
+    global _read_last
+    stamped = stamp(path := platform_file())
+    read = path, stamped, {name: text for name, text in os.environ.items() if name.upper().startswith(_PREFIX)}
+    if _read_last is not None and _read_last[0] == read and not overrides:
+        return _read_last[1]
+    settings = _read(path, overrides)
+    _read_last = (read, settings) if is_settled(stamped) and not overrides else _read_last
+    return settings
+
+
+def _read(path: Path, overrides: Mapping[str, Any]) -> PlatformSettings:
     if not path.exists():
         raise ConfigError(f"{path}: no such file: copy include/platform.yaml there, or set DATA_EXPORT_PLATFORM_FILE")
     problems = _unknown_sections()

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
 from data_export.errors import TargetNotFound, TargetRefused, TargetUnavailable
-from data_export.images import CopyRules, Progress, copy_images, source_key_of
+from data_export.images import CopyRules, copy_images, source_key_of
 from data_export.layout import DATA_SUFFIXES, Encoding
 from data_export.pipeline.staging import download, upload
 from data_export.plan import ExportPlan
@@ -22,9 +23,9 @@ from data_export.source.database import RowSecurity
 from data_export.source.extract import extract
 from data_export.source.moment import Moment
 from data_export.source.queries import MAX_RECORD_MB
-from data_export.source.snapshot import LEFT_OUT
+from data_export.source.snapshot import LEFT_OUT, write_empty
 from data_export.transform.encoding import MEDIA_TYPES, look_into
-from data_export.transform.transform import transform
+from data_export.transform.transform import TransformResult, transform
 from data_export.wording import size_in_words
 
 _log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ def extract_site(
     """Lands one moment of one site and window in staging, as Parquet.
 
     `attempt` separates a retry's files from those of a try that may still be dying. Streamed; local disk holds the
-    snapshot once.
+    snapshot once. Of an empty window nothing is staged, neither here nor by the next step.
     """
 
     async def store(names: list[str]) -> int:
@@ -69,42 +70,45 @@ def extract_site(
             max_record_mb=max_record_mb,
         )
         left_out = (folder / LEFT_OUT).exists()
-        size = asyncio.run(store(sorted(path.name for path in folder.iterdir())))
+        made = Extracted(
+            site_id=site_id, prefix=prefix, tables=rows, bytes=0, left_out=left_out, warning=moment.warning
+        )
+        size = 0 if made.is_empty else asyncio.run(store(sorted(path.name for path in folder.iterdir())))
     _log.info("%s: site %s, window %s: %s rows, %s staged", plan.name, site_id, plan.window, rows, size_in_words(size))
-    return Extracted(site_id=site_id, prefix=prefix, tables=rows, bytes=size, left_out=left_out, warning=moment.warning)
+    return made.model_copy(update={"bytes": size})
 
 
 def transform_site(
     plan: ExportPlan, extracted: Extracted, staging: Store, *, max_record_mb: int = MAX_RECORD_MB
 ) -> Transformed:
-    """Turns a snapshot into the data file, packed as the export says, and the list of its images, in staging."""
+    """Turns a snapshot into the data file, packed as the export says, and the list of its images, in staging.
 
-    async def fetch() -> None:
-        async with staging:
-            for name in names:
-                await download(staging, f"{extracted.prefix}/{SNAPSHOT}/{name}", snapshot / name)
-
+    Without images, there is no list. A data file without a byte is staged only if a mail links to it.
+    """
     export, data = plan.export, DATA + DATA_SUFFIXES[plan.export.encoding]
-    names = [f"{table}.parquet" for table in extracted.tables] + [LEFT_OUT] * extracted.left_out
+    by_mail = export.connector_config.recipients() != ()
+
+    async def run() -> TransformResult:
+        # Transforms in this thread, where a time limit ends it at once: one client serves both ways.
+        async with nullcontext() if extracted.is_empty and export.encoding == "json" and not by_mail else staging:
+            if extracted.is_empty:
+                write_empty(folder / SNAPSHOT)
+            else:
+                for name in (*(f"{table}.parquet" for table in extracted.tables), *[LEFT_OUT] * extracted.left_out):
+                    await download(staging, f"{extracted.prefix}/{SNAPSHOT}/{name}", folder / SNAPSHOT / name)
+            made = _transformed(plan, folder, data, max_record_mb)
+            wanted = {data: made.digests.size or by_mail, IMAGES: made.images, QUARANTINE: made.quarantined}
+            for name in filter(wanted.get, wanted):
+                await upload(staging, folder / name, f"{extracted.prefix}/{name}")
+        return made
+
     with scratch() as folder:
-        snapshot = folder / SNAPSHOT
-        snapshot.mkdir()
-        asyncio.run(fetch())
-        result = transform(
-            snapshot,
-            folder / data,
-            folder / IMAGES,
-            folder / QUARANTINE,
-            export_type=export.export_type,
-            on_invalid=export.on_invalid,
-            encoding=export.encoding,
-            max_record_mb=max_record_mb,
-        )
-        made = [data, IMAGES] + [QUARANTINE] * bool(result.quarantined)
-        asyncio.run(_store(staging, folder, made, extracted.prefix))
-    digests, quarantine_key = result.digests, f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None
+        folder.joinpath(SNAPSHOT).mkdir()
+        result = asyncio.run(run())
+    quarantine_key = f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None
     if quarantine_key:
         _log.warning("%s: %d work orders quarantined: %s%s", plan.name, result.quarantined, staging.uri, quarantine_key)
+    digests = result.digests
     return Transformed(
         site_id=extracted.site_id,
         data_key=f"{extracted.prefix}/{data}",
@@ -121,10 +125,14 @@ def transform_site(
     )
 
 
-async def _store(staging: Store, folder: Path, names: Sequence[str], prefix: str) -> None:
-    async with staging:
-        for name in names:
-            await upload(staging, folder / name, f"{prefix}/{name}")
+def _transformed(plan: ExportPlan, folder: Path, data: str, max_record_mb: int) -> TransformResult:
+    return transform(
+        *(folder / name for name in (SNAPSHOT, data, IMAGES, QUARANTINE)),
+        export_type=plan.export.export_type,
+        on_invalid=plan.export.on_invalid,
+        encoding=plan.export.encoding,
+        max_record_mb=max_record_mb,
+    )
 
 
 def copy_site_images(
@@ -141,9 +149,10 @@ def copy_site_images(
 
     The names of missing images beyond those of the result are in staging, at its `missing_list`.
     """
+    if not transformed.images:
+        return ImagesCopied(site_id=transformed.site_id)
 
-    def report(progress: Progress) -> None:
-        _log.info("%s: site %s: %s", plan.name, transformed.site_id, progress)
+    report = partial(_log.info, "%s: site %s: %s", plan.name, transformed.site_id)
 
     async def run() -> ImagesCopied:
         async with staging, images, target:
@@ -163,11 +172,11 @@ def copy_site_images(
                     f"{copied.failed} images cannot be copied, such as {copied.failures[0]}; the data waits for them: "
                     "fix that, or set on_image_failure: deliver"
                 )
-            if copied.missing_at_source == len(copied.missing):
-                return copied
-            key = f"{transformed.images_key.rpartition('/')[0]}/{MISSING}"
-            await upload(staging, folder / MISSING, key)
-            return copied.model_copy(update={"missing_list": staging.uri + key})
+            if copied.missing_at_source > len(copied.missing):
+                key = f"{transformed.images_key.rpartition('/')[0]}/{MISSING}"
+                await upload(staging, folder / MISSING, key)
+                return copied.model_copy(update={"missing_list": staging.uri + key})
+            return copied
 
     config = plan.export.connector_config
     with scratch() as folder:
@@ -181,7 +190,7 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
         return plan.data_key(transformed.site_id, revision)
 
     async def run() -> Delivered:
-        async with staging, target:
+        async with target:
             content = Content(folder / DATA, transformed.digests, MEDIA_TYPES[plan.export.encoding])
             placed = await deliver(target, key_of, content, plan.export.connector_config.if_exists, fetch, there.read)
             try:
@@ -197,8 +206,11 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
 
     async def fetch() -> None:
         """Not before it is to be written: a task cleared after the run's success finds staging empty."""
-        if not (folder / DATA).exists():
-            await download(staging, transformed.data_key, folder / DATA)
+        if not transformed.bytes:
+            (folder / DATA).touch()
+        elif not (folder / DATA).exists():
+            async with staging:
+                await download(staging, transformed.data_key, folder / DATA)
 
     with scratch() as folder:
         there = _Target(target, folder / "there", plan.export.encoding)

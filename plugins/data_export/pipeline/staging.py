@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -93,12 +93,20 @@ async def _delete(staging: Store, keys: Iterable[str]) -> int:
 _log = logging.getLogger(__name__)
 
 
-def clean_up(plan: ExportPlan, receipt: Receipt, settings: PlatformSettings, staging: Store, now: datetime) -> int:
+def clean_up(
+    plan: ExportPlan,
+    receipt: Receipt,
+    settings: PlatformSettings,
+    staging: Store,
+    now: datetime,
+    then: Callable[[Store], Awaitable[None]] | None = None,
+) -> int:
     """Removes what this run staged, and what old failed runs of the export left; returns how many objects.
 
     For `staging.keep_failed_days` it leaves what somebody may still need: who has the mail, since this step may be
     repeated; lists of missing images that the receipt names; and everything where records were quarantined. A fault is
-    logged and no more: what was delivered is delivered, and a later run sweeps.
+    logged and no more: what was delivered is delivered, and a later run sweeps. `then` uses the same client: making one
+    costs more than all that is done with it.
     """
 
     async def run() -> int:
@@ -106,7 +114,10 @@ def clean_up(plan: ExportPlan, receipt: Receipt, settings: PlatformSettings, sta
             keep_failed = timedelta(days=settings.staging.keep_failed_days)
             await remove_older(staging, layout.notices_prefix(plan.name), now - timedelta(days=KEEP_NOTICES_DAYS))
             removed = await sweep(staging, plan.name, keep_failed, _KEEP_LINKS, now)
-            return removed + (0 if quarantined else await clear(staging, plan.staging_prefix + "/", kept))
+            removed += 0 if quarantined else await clear(staging, plan.staging_prefix + "/", kept)
+            if then:
+                await then(staging)
+            return removed
 
     quarantined = any(site.quarantined for site in receipt.sites)
     lists = [site.images.missing_list for site in receipt.sites if site.images and site.images.missing_list]

@@ -8,8 +8,10 @@ text.
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 NUMBER = "work_order_number"
 #: The file of the work orders that the source could not read, as records set aside, one JSON object per line.
@@ -111,6 +113,12 @@ class Found:
 
     types: Mapping[str, Mapping[str, str]]  # of each table's columns, as PostgreSQL calls them
     encoded: bool  # whether the database knows the encoding of its texts; SQL_ASCII does not
+
+
+def write_empty(folder: Path) -> None:
+    """Writes the snapshot of a window without work orders."""
+    for table, schema in TABLES.items():
+        pq.write_table(schema.empty_table(), folder / f"{table}.parquet")
 
 
 def sql_columns(table: str) -> list[tuple[str, str]]:

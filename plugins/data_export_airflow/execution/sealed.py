@@ -10,9 +10,11 @@ from typing import Any
 from uuid import UUID
 
 from data_export import layout
+from data_export.alerts.ledger import has_known
 from data_export.config.load import load_named
 from data_export.config.models import name_of
 from data_export.config.platform import PlatformSettings, load_platform
+from data_export.delivery.base import Store
 from data_export.errors import DataExportError, SignatureRejected
 from data_export.limits import limits_of
 from data_export.plan import ExportPlan, prepare
@@ -61,6 +63,8 @@ class SealedSteps:
         self._source = settings.source.conn_id
         #: Of what `deliver` delivered, for OpenLineage; None where that is not installed or has nowhere to send to.
         self.lineage: Any = None
+        #: Whether people may know of failures that `close` ends.
+        self.is_recovery = True
 
     @property
     def has_console(self) -> bool:
@@ -120,9 +124,12 @@ class SealedSteps:
                 "was changed in Airflow: clear the run from `prepare` on"
             )
         with self._timed("close"):
-            whole = self._steps.close(receipts)
+            whole = self._steps.close(receipts, self._look_for_failures)
         metrics.count("data_export.windows", 1, connector=self.plan.export.scheme)
         return whole
+
+    async def _look_for_failures(self, staging: Store) -> None:
+        self.is_recovery = await has_known(staging, self.plan.name)
 
     def _timed(self, step: str) -> AbstractContextManager[None]:
         return metrics.timed(step, self.plan.export.scheme)

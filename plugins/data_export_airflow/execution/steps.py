@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import smtplib
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -78,8 +79,8 @@ class Steps:
             delivered = deliver_site(self.plan, transformed, self._target(), self._staging())
         return site_receipt(transformed, images, delivered)
 
-    def close(self, sites: list[SiteReceipt]) -> Receipt:
-        """Mails the link, or delivers the receipt and last the manifest, then clears staging."""
+    def close(self, sites: list[SiteReceipt], then: Callable[[Store], Awaitable[None]] | None = None) -> Receipt:
+        """Mails the link, or delivers the receipt and last the manifest, then clears staging; `then` as `clean_up`."""
         now, staging = datetime.now(UTC), self._staging()
         if self._by_mail:
             receipt = make_receipt(self.plan, "email", sites, now)
@@ -93,7 +94,7 @@ class Steps:
             if self.plan.export.manifest:
                 manifest = deliver_manifest(self.plan, receipt, self._target())
                 receipt = receipt.model_copy(update={"documents": (*receipt.documents, manifest)})
-        clean_up(self.plan, receipt, self.settings, staging, now)
+        clean_up(self.plan, receipt, self.settings, staging, now, then)
         if self.plan.export.on_delivery:
             asyncio.run(record(receipt, self._staging(), now, self.plan.export.timezone))
         return receipt

@@ -6,11 +6,14 @@ from typing import Any, NamedTuple
 
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.dagrun import DagRun
+from airflow.models.xcom import XComModel
+from airflow.utils.session import create_session
 from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session
 
 from data_export.config.models import name_of
 from data_export.pipeline.expected import Delivery as DeliveredBy
+from data_export.window import ExportWindow
 from data_export_airflow.metadata.assets import asset_of
 
 PREFIX = "data_export__"
@@ -48,6 +51,14 @@ def deliveries(session: Session, dag_id: str, since: datetime) -> dict[str, Deli
     )
     found = (Delivery(*row) for row in session.execute(statement) if row.source_run_id)
     return {delivery.run_id: delivery for delivery in found}
+
+
+def planned_end(dag_id: str, run_id: str) -> datetime | None:
+    """Where the window that a run froze ends; None where it has no plan."""
+    of_run = (XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.task_id == "prepare")
+    with create_session() as session:
+        plan = session.scalar(select(XComModel.value).where(*of_run, XComModel.key == "plan"))
+    return ExportWindow.from_dict(plan["window"]).end if isinstance(plan, dict) else None
 
 
 class Receipts:

@@ -2,6 +2,7 @@
 
 from data_export_airflow.operators.close import CloseExportOperator, NotifyOperator
 from data_export_airflow.operators.deliver_file import DeliverFileOperator
+from data_export_airflow.operators.links import FilesLink, PlannedPageLink
 from data_export_airflow.operators.prepare import PrepareExportOperator
 from data_export_airflow.operators.service import (
     AuditExportsOperator,
@@ -18,7 +19,16 @@ from data_export_airflow.operators.site import (
     export_sites,
 )
 
+#: What the plugin adds to the operators' own buttons.
+PLUGIN_LINKS = [PlannedPageLink(), FilesLink()]
+FilesLink.operators = [DeliverOperator, CloseExportOperator]
+PlannedPageLink.operators = [
+    *FilesLink.operators,
+    *(PrepareExportOperator, ExtractOperator, TransformOperator, CopyImagesOperator, NotifyOperator),
+]
+
 __all__ = [
+    "PLUGIN_LINKS",
     "AuditExportsOperator",
     "CheckExportOperator",
     "CloseExportOperator",

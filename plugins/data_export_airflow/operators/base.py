@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, RetryDecision, RetryPolicy
@@ -11,11 +11,10 @@ from airflow.sdk.definitions.context import Context
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from data_export.alerts.guide import kind_of
-from data_export.config.models import dag_id, name_of
+from data_export.config.models import dag_id
 from data_export.config.problems.problems import BrokenFile, MissingFile
 from data_export.errors import PermanentError, TransientError
 from data_export.wording import harmless
-from data_export_airflow.operators.links import ExportPageLink
 
 if TYPE_CHECKING:
     from data_export_airflow.execution.sealed import SealedSteps
@@ -183,13 +182,10 @@ class PlannedOperator(ExportOperator):
 
     template_fields: Sequence[str] = ("plan",)
     template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json"}
-    operator_extra_links: Any = (ExportPageLink(),)
 
     def __init__(self, *, plan: Any, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.plan = plan
-        self.shown_export = ""
-        self.shown_until: datetime | None = None
 
     def steps(self, context: Context) -> "SealedSteps":
         """The steps of the run that signed this plan.
@@ -200,7 +196,4 @@ class PlannedOperator(ExportOperator):
         """
         from data_export_airflow.execution.sealed import SealedSteps  # late: parsing a DAG does not need it
 
-        steps = SealedSteps(self.plan, {**context})
-        self.shown_export = steps.plan.name if name_of(context["ti"].dag_id) == steps.plan.name else ""
-        self.shown_until = steps.plan.window.end
-        return steps
+        return SealedSteps(self.plan, {**context})

@@ -8,7 +8,6 @@ from airflow.sdk import Asset
 
 from data_export_airflow.alerting.callbacks import tell_left_out, tell_recovered
 from data_export_airflow.operators.base import PlannedOperator, Result
-from data_export_airflow.operators.links import ExportPageLink, FilesLink
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -25,7 +24,6 @@ class CloseExportOperator(PlannedOperator):
 
     template_fields: Sequence[str] = (*PlannedOperator.template_fields, "sites")
     template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json", "sites": "json"}
-    operator_extra_links = (FilesLink(), ExportPageLink())
 
     def __init__(self, *, plan: Any, sites: Any, **kwargs: Any) -> None:
         super().__init__(plan=plan, **kwargs)
@@ -37,7 +35,8 @@ class CloseExportOperator(PlannedOperator):
         results = [self.sites] if isinstance(self.sites, dict) else self.sites
         receipt = steps.close(results)
         tell_left_out({**context}, receipt, steps.plan.staging_prefix)
-        tell_recovered({**context}, steps.plan.window)
+        if steps.is_recovery:
+            tell_recovered({**context}, steps.plan.window)
         place = steps.plan.export.connector_config.identity()
         record = {
             "summary": receipt.summary(),

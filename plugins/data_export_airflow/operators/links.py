@@ -1,4 +1,8 @@
-"""Buttons on a task's page. Airflow asks for the address on the worker, after the task, and keeps it as an XCom."""
+"""Buttons on a task's page.
+
+Airflow asks an operator's own for the address on the worker, after the task, and keeps it as an XCom. The plugin's own
+are asked in the API server, when somebody looks: they cost a run nothing.
+"""
 
 from datetime import datetime
 from typing import Any
@@ -8,7 +12,7 @@ from airflow.sdk import BaseOperatorLink
 from airflow.sdk.configuration import conf
 
 from data_export.alerts.guide import anchor_of
-from data_export.config.models import dag_id
+from data_export.config.models import dag_id, name_of
 from data_export.delivery.registry import SCHEMES
 
 
@@ -31,15 +35,26 @@ class ExportPageLink(BaseOperatorLink):
         return page_address(operator.shown_export) if operator.shown_export else ""
 
 
+class PlannedPageLink(ExportPageLink):
+    """The same for a step of an export's run; the plugin's own."""
+
+    def get_link(self, operator: Any, *, ti_key: Any) -> str:
+        name = name_of(ti_key.dag_id)
+        return page_address(name) if name else ""
+
+
 class FilesLink(BaseOperatorLink):
-    """Opens the files of this run on the page, each with its address to copy; empty as `ExportPageLink`."""
+    """Opens the files of this run on the page, each with its address to copy; empty as `ExportPageLink`, and as long as
+    the run has no plan. The plugin's own."""
 
     name = "Files"
 
     def get_link(self, operator: Any, *, ti_key: Any) -> str:
-        if not operator.shown_export:
-            return ""
-        return files_address(operator.shown_export, ti_key.run_id, operator.shown_until)
+        from data_export_airflow.metadata.receipts import planned_end  # late: in the API server only
+
+        name = name_of(ti_key.dag_id)
+        until = planned_end(ti_key.dag_id, ti_key.run_id) if name else None
+        return files_address(name, ti_key.run_id, until) if name and until else ""
 
 
 def page_address(name: str) -> str:

@@ -18,7 +18,6 @@ from data_export.limits import Limits, limits_of
 from data_export.plan import prepare
 from data_export.window import ExportWindow
 from data_export_airflow.operators.base import ExportOperator
-from data_export_airflow.operators.links import ExportPageLink
 from data_export_airflow.schedule.windows import window_of_run
 
 if TYPE_CHECKING:
@@ -51,7 +50,6 @@ class PrepareExportOperator(ExportOperator):
 
     template_fields: Sequence[str] = ("export", "start", "end", "config")
     template_fields_renderers: ClassVar[dict[str, str]] = {"config": "json"}
-    operator_extra_links = (ExportPageLink(),)
 
     def __init__(
         self, *, export: Any = None, start: Any = None, end: Any = None, config: Any = None, **kwargs: Any
@@ -63,7 +61,6 @@ class PrepareExportOperator(ExportOperator):
         self.start = start
         self.end = end
         self.config = config
-        self.shown_export = ""
         self._has_range, self._has_config = start is not None or end is not None, config is not None
 
     @property
@@ -101,7 +98,6 @@ class PrepareExportOperator(ExportOperator):
             return load_values(name, self.config)
         from data_export_airflow.metadata.task_runs import TaskRuns  # late: parsing a DAG needs none of what asks
 
-        self.shown_export = name
         return require_owner(name, load_beside(name), TaskRuns(context["ti"]).last_delivery)
 
     def _window(self, export: AnyExport, context: "Context", limits: Limits, now: datetime) -> ExportWindow:

@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from data_export.config.sections import LimitSettings
 from data_export.config.sites import label_in
 from data_export_airflow.operators.base import DELIVERY_POOL, LONGEST_TRANSFER, SOURCE_POOL, PlannedOperator, Result
-from data_export_airflow.operators.links import DeliveredFileLink, ExportPageLink, FilesLink
+from data_export_airflow.operators.links import DeliveredFileLink, console_address
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -114,7 +114,7 @@ class DeliverOperator(SiteOperator):
 
     template_fields: Sequence[str] = (*SiteOperator.template_fields, "transformed", "images")
     template_fields_renderers: ClassVar[dict[str, str]] = {"plan": "json", "transformed": "json", "images": "json"}
-    operator_extra_links = (DeliveredFileLink(), FilesLink(), ExportPageLink())
+    operator_extra_links: Any = (DeliveredFileLink(),)
     default_pool = DELIVERY_POOL
 
     def __init__(
@@ -136,6 +136,8 @@ class DeliverOperator(SiteOperator):
         site = steps.deliver(self.site_id, self.transformed, self.images)
         self.lineage = steps.lineage
         self.delivered_uri = site["uri"] if steps.has_console else ""
+        if not console_address(self.delivered_uri):
+            self.operator_extra_links = ()  # an empty address need not be pushed
         return site
 
 

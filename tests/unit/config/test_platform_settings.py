@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from data_export.config.platform import ROOT, customers_dir, load_platform, place_of, platform_file, state_dir
+from data_export.config.reading import file_text
 from data_export.errors import ConfigError
 
 MINIMAL = """\
@@ -288,3 +289,27 @@ def test_faults_of_variables_and_of_the_file_are_told_at_once(file: Path, monkey
     file.write_text(MINIMAL + "limits: {max_window_days: 0}\n")
     with pytest.raises(ConfigError, match=r"DATA_EXPORT_LIMIT__X: .*; .*:4: limits.max_window_days"):
         load_platform()
+
+
+def test_what_is_as_it_was_is_not_read_again(file: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(file_text, "_SETTLED_NS", 0)
+    first = load_platform()
+    assert load_platform() is first
+    monkeypatch.setenv("DATA_EXPORT_STAGING__URI", "gs://other/")
+    assert load_platform().staging.uri == "gs://other/"
+    monkeypatch.delenv("DATA_EXPORT_STAGING__URI")
+    file.write_text(MINIMAL.replace("gs://staging", "gs://changed"))
+    assert load_platform().staging.uri == "gs://changed/exports/"
+    assert load_platform(staging={"uri": "gs://given/"}).staging.uri == "gs://given/"
+    assert load_platform().staging.uri == "gs://changed/exports/"
+    file.write_text("staging: 1\n")
+    with pytest.raises(ConfigError):
+        load_platform()
+    other = tmp_path / "other.yaml"
+    other.write_text(MINIMAL)
+    monkeypatch.setenv("DATA_EXPORT_PLATFORM_FILE", str(other))
+    assert load_platform() == first
+
+
+def test_a_file_that_may_still_change_unseen_is_read_again() -> None:
+    assert load_platform() is not load_platform()

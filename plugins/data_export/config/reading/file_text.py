@@ -1,8 +1,9 @@
-"""The text of a file that a person wrote, and in plain words what a YAML parser stumbled over in it."""
+"""The text of a file that a person wrote: whether it changed, and in plain words what a parser stumbled over in it."""
 
 import os
 import re
 import stat
+import time
 from pathlib import Path
 
 import yaml
@@ -10,7 +11,11 @@ from yaml.reader import Reader
 
 from data_export.config.problems.problems import BrokenFile, ConfigProblem
 
+#: Nanoseconds of the last change of what the file holds and of the file itself, bytes, inode.
+Stamp = tuple[int, int, int, int]
 MAX_BYTES = 64 * 1024
+# A file may change once more within what its file system takes for one moment.
+_SETTLED_NS = 1_000_000_000
 _CONFLICT = re.compile(r"^(?:(?:<{7}|>{7}|\|{7})(?:[ \t\r]|$)|={7}\r?$)", re.MULTILINE)  # as git and others mark it
 
 
@@ -98,3 +103,17 @@ def _bad_start(character: str) -> str:
     if character == "\t":
         return "a tab where only spaces may be: indent with spaces"
     return f"a value that begins with {character or 'this character'} must stand in quotes"
+
+
+def stamp(path: Path | str) -> Stamp | None:
+    """Changes with the file, also where a link leads to another one, as when a ConfigMap is updated; None without."""
+    try:
+        found = os.stat(path)  # noqa: PTH116 - thousands of paths cost half of it
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+def is_settled(stamped: Stamp | None) -> bool:
+    """Whether a later change of the file would give it another stamp."""
+    return stamped is None or max(stamped[:2]) < time.time_ns() - _SETTLED_NS

@@ -83,19 +83,22 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
         ProfileNotFound,
     )
 
-    def made(method: str) -> Any:
+    hook: Any = None
+
+    def session() -> Any:
+        nonlocal hook
         with connections.settings_of(conn_id, _SETTINGS, *refused):
-            return getattr(connections.hook(_HOOK, aws_conn_id=conn_id), method)()
+            hook = connections.hook(_HOOK, aws_conn_id=conn_id)
+            found = hook.get_session()
+        _require_credentials(conn_id, found)
+        hook.get_session = lambda **_: found  # the client would get one of its own, which costs as much as itself
+        return found
 
     def client() -> Any:
         """Its address may also come from the environment (AWS_ENDPOINT_URL_S3) or from a profile of the machine."""
-        found = made("get_conn")
+        with connections.settings_of(conn_id, _SETTINGS, *refused):
+            found = hook.get_conn()
         connections.require_https(conn_id, "endpoint_url", found.meta.endpoint_url)
-        return found
-
-    def session() -> Any:
-        found = made("get_session")
-        _require_credentials(conn_id, found)
         return found
 
     return S3Store(uri, client=client, session=session, grants=Grants.of(own))

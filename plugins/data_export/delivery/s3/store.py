@@ -55,7 +55,7 @@ class S3Store:
 
     Args:
         client: makes the boto3 client; its own time-outs and retries are those of big objects, copies and lists.
-        session: makes the boto3 session of the same connection, for credentials that renew themselves.
+        session: makes the boto3 session of the same connection, for credentials that renew themselves; before `client`.
         grants: what each written object carries.
     """
 
