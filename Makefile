@@ -49,7 +49,8 @@ fleet-faults: $(STAMP) ## nightly: strike a fleet with every fault while it expo
 
 # Says where the time went.
 SLOWEST = --durations 25 --durations-min 3
-# Three parts at once: what waits for an Airflow leaves the processors to what does not. Each is shown when it is over.
+# Three parts at once: what waits for an Airflow leaves the processors to what does not, and has them first, since it
+# takes longest. Each part is shown when it is over.
 SYNC = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 test: $(STAMP) ## run all tests
 	@$(MAKE) --no-print-directory --jobs 3 $(SYNC) test-airflow test-fleet test-cases
@@ -62,7 +63,7 @@ test-fleet: # docker-compose.yaml's services
 
 # Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
 test-cases: # all others
-	@$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not e2e" $(SLOWEST)
+	@nice -n 5 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not e2e" $(SLOWEST)
 
 kills: $(STAMP) ## run the nightly proof: 200 kills of a delivery on every connector
 	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py
