@@ -44,6 +44,7 @@ os.environ |= {
     "AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL": "3600",
     "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
     "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    "MOTO_S3_DEFAULT_KEY_BUFFER_SIZE": str(32 << 20),  # what is larger waits for a disk
 }
 
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)  # as deploy/preload, and why it does

@@ -24,9 +24,9 @@ def proxy(server: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def bucket(server: S3Server) -> str:
+def bucket(raw: Any) -> str:
     name = f"customer-{uuid4().hex}"
-    server.create_bucket(name)
+    raw.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
     return name
 
 
@@ -35,7 +35,7 @@ def connect(proxy: FaultProxy, bucket: str) -> Connect:
     return lambda: s3_store(proxy.url, f"s3://{bucket}/exports/ü/")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def raw(server: S3Server) -> Iterator[Any]:
     client = client_of(server.url, key_session())
     yield client
