@@ -41,7 +41,7 @@ connector_config:
   export_images: true
 """
 BUNDLE = "dags-folder"
-_FOLDER = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
+_FOLDER = Path(__file__).parents[2] / "dags"
 #: What the service's own DAGs follow.
 _SETTINGS = r"AIRFLOW_|DATA_EXPORT_(?!CUSTOMERS_DIR)"
 _STORED = ("dag", "dag_tag", "dag_version", "dag_code", "serialized_dag")
