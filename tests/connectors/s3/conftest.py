@@ -24,10 +24,11 @@ def proxy(server: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def bucket(raw: Any) -> str:
+def bucket(server: S3Server) -> Iterator[str]:
     name = f"customer-{uuid4().hex}"
-    raw.create_bucket(Bucket=name, CreateBucketConfiguration={"LocationConstraint": "eu-west-3"})
-    return name
+    server.create_bucket(name)
+    yield name
+    server.clear()  # gigabytes otherwise, all of which stay in this process
 
 
 @pytest.fixture
