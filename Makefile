@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ls answer up fleet fleet-status fleet-down fleet-faults test kills check format lock sbom schema commands validate bench clean
+.PHONY: help install demo ls answer up fleet fleet-status fleet-down fleet-faults test test-airflow test-fleet test-cases kills check format lock sbom schema commands validate bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,12 +49,21 @@ fleet-faults: $(STAMP) ## nightly: strike a fleet with every fault while it expo
 
 # Says where the time went.
 SLOWEST = --durations 25 --durations-min 3
-# Where they are: each worker would otherwise import all other tests too.
-E2E = tests/e2e tests/fleet tests/ui
-# Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
+# Three parts at once: what waits for an Airflow leaves the processors to what does not, and has them first, since it
+# takes longest. Each part is shown when it is over.
+SYNC = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 test: $(STAMP) ## run all tests
-	@$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not e2e" $(SLOWEST)
-	@$(BIN)/python -m pytest -n 3 --dist loadfile -m e2e $(SLOWEST) $(E2E)
+	@$(MAKE) --no-print-directory --jobs 3 $(SYNC) test-airflow test-fleet test-cases
+
+test-airflow: # all on one Airflow
+	@$(BIN)/python -m pytest -m e2e $(SLOWEST) tests/e2e tests/ui
+
+test-fleet: # docker-compose.yaml's services
+	@$(BIN)/python -m pytest -m e2e $(SLOWEST) tests/fleet
+
+# Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
+test-cases: # all others
+	@nice -n 5 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not e2e" $(SLOWEST)
 
 kills: $(STAMP) ## run the nightly proof: 200 kills of a delivery on every connector
 	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py

@@ -109,13 +109,16 @@ class AirflowApi:
 def wait_for(what: str, condition: Callable[[], T], seconds: float, pause: float = 0.5) -> T:
     """The first truthy answer of `condition`, a server that does not answer in time being none.
 
+    What takes long is asked for less and less often, every two seconds at last: on a small machine the questions would
+    otherwise be a good part of its work.
+
     Raises:
         TimeoutError: naming `what`, when there was none within `seconds`.
     """
-    until = time.monotonic() + seconds
-    while time.monotonic() < until:
+    begun = time.monotonic()
+    while (waited := time.monotonic() - begun) < seconds:
         with suppress(httpx.TransportError):
             if answer := condition():
                 return answer
-        time.sleep(pause)
+        time.sleep(max(pause, min(waited / 10, 2)))
     raise TimeoutError(f"{what}: not within {seconds:.0f} s")

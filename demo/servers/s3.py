@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import boto3
+import httpx
 from botocore.config import Config
 from moto.server import ThreadedMotoServer
 
@@ -72,6 +73,10 @@ class S3Server:
         client = self._client()
         client.create_bucket(Bucket=name)
         client.close()
+
+    def clear(self) -> None:
+        """Forgets all buckets, those of other servers of this process too."""
+        httpx.post(f"{self.url}/moto-api/reset", trust_env=False).raise_for_status()
 
     def _client(self) -> Any:
         return boto3.client(

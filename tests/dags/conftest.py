@@ -15,7 +15,7 @@ from airflow.sdk.execution_time.supervisor import (
     set_supervisor_comms,
 )
 
-from demo.data import DemoData, build, stored_images
+from demo.data import build, stored_images
 from demo.fill import fill_source
 from demo.servers.postgres import PostgresServer
 from demo.servers.smtp import SmtpServer
@@ -49,21 +49,21 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpServ
 
 
 @pytest.fixture(scope="session")
-def _filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresServer, DemoData]]:
-    """A server with the demo's source in the database `filled`, of which each test gets a copy."""
+def _filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresServer, list[tuple[str, bytes]]]]:
+    """A server with the demo's source in the database `filled`, of which each test gets a copy; and the images."""
     data = build()
     with PostgresServer(tmp_path_factory.mktemp("source"), durable=False) as server:
         fill_source(server.create_database("filled"), data, "reader", "secret")
-        yield server, data
+        yield server, [*stored_images(data)]
 
 
 @pytest.fixture
 def installation(
-    tmp_path: Path, _filled: tuple[PostgresServer, DemoData], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, _filled: tuple[PostgresServer, list[tuple[str, bytes]]], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
     """A real source and image store, staging and targets in local folders."""
-    server, data = _filled
-    for name, content in stored_images(data):
+    server, images = _filled
+    for name, content in images:
         path = tmp_path / "images" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

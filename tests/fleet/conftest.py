@@ -3,6 +3,7 @@
 import tempfile
 import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -30,8 +31,10 @@ class CommandLines:
 
     def _watch(self) -> None:
         while not self._over.wait(0.2):
-            for process in psutil.process_iter(["cmdline"]):
-                self.seen.add(" ".join(process.info["cmdline"] or ()))
+            for process in psutil.pids():
+                with suppress(OSError):  # it has ended meanwhile
+                    words = Path(f"/proc/{process}/cmdline").read_bytes()  # psutil takes ten times as long
+                    self.seen.add(words.replace(b"\0", b" ").decode(errors="replace").strip())
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,7 @@
 """Airflow's own tables (SQLite) and application, with DAGs as the dag-processor stores them, runs and receipts."""
 
 import os
+import sqlite3
 import threading
 import warnings
 from collections.abc import Callable, Iterator
@@ -24,12 +25,22 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from playwright.sync_api import Browser, Page
+from sqlalchemy import event
+from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from data_export_airflow.metadata.task_runs import TaskRuns
 from data_export_airflow.page import app as page
 from demo.rest import wait_for
 from tests.page.history import History
+
+
+@event.listens_for(Engine, "connect")
+def _not_durable(connection: Any, _: object) -> None:
+    """What is lost with the machine is lost: each of thousands of commits would otherwise wait for its disk."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")
+
 
 #: Rows that Airflow itself put there, and needs.
 _KEPT = {"alembic_version", "log_template", "slot_pool"}

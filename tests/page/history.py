@@ -1,7 +1,8 @@
 """Puts exports, runs and receipts into Airflow's tables as Airflow would."""
 
 import os
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
@@ -12,13 +13,14 @@ from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.backfill import Backfill, BackfillDagRun
+from airflow.models.base import Base
 from airflow.models.dag import DagModel
 from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
 from airflow.utils.types import DagRunType
-from sqlalchemy import select
+from sqlalchemy import Table, select
 from sqlalchemy.orm import Session
 
 from data_export.alerts.watch import Report
@@ -39,6 +41,11 @@ connector_config:
   export_images: true
 """
 BUNDLE = "dags-folder"
+_FOLDER = Path(__file__).parents[2] / "dags"
+#: What the service's own DAGs follow.
+_SETTINGS = r"AIRFLOW_|DATA_EXPORT_(?!CUSTOMERS_DIR)"
+_STORED = ("dag", "dag_tag", "dag_version", "dag_code", "serialized_dag")
+_service_dags: dict[frozenset[tuple[str, str]], list[tuple[Table, list[dict[str, Any]]]]] = {}
 
 
 def _receipt(
@@ -102,13 +109,34 @@ class History:
         (self.customers / f"{name}.yaml").write_text(text)
 
     def parse(self) -> None:
-        """What the dag-processor does with the customer files as they are now; and unpauses all DAGs."""
+        """What the dag-processor does with the customer files as they are now; and unpauses all DAGs.
+
+        The service's own DAGs, which follow the settings alone, are parsed once, and then stored as that stored them.
+        """
         self.session.expire_all()  # Airflow's sessions keep what they loaded, the dag-processor begins with a new one
         self.bundles()
-        folder = Path(os.environ["AIRFLOW__CORE__DAGS_FOLDER"])
-        bag = DagBag(folder, bundle_path=folder, bundle_name=BUNDLE)
-        sync_bag_to_db(bag, BUNDLE, None, session=self.session)
+        settings = frozenset(item for item in os.environ.items() if re.match(_SETTINGS, item[0]))
+        if settings not in _service_dags:
+            self._sync(*sorted(_FOLDER.glob("*.py")))
+            _service_dags[settings] = list(self._of_the_service())
+        else:
+            if self.session.get(DagModel, WATCH_DAG) is None:
+                for table, rows in _service_dags[settings]:
+                    self.session.execute(table.insert(), rows)
+            self._sync(*(_FOLDER / name for name in ("config_errors.py", "customer_exports.py")))
         self.unpause()
+
+    def _sync(self, *files: Path) -> None:
+        bag = DagBag(_FOLDER, bundle_path=_FOLDER, bundle_name=BUNDLE, collect_dags=False)
+        for file in files:
+            bag.process_file(str(file))
+        sync_bag_to_db(bag, BUNDLE, None, session=self.session)
+
+    def _of_the_service(self) -> Iterator[tuple[Table, list[dict[str, Any]]]]:
+        """By table what Airflow has stored of the service's own DAGs."""
+        for table in map(Base.metadata.tables.__getitem__, _STORED):
+            wanted = table.select().where(table.c.dag_id.not_like(r"data\_export\_\_%", escape="\\"))
+            yield table, [dict(row) for row in self.session.execute(wanted).mappings()]
 
     def bundles(self) -> None:
         DagBundlesManager().sync_bundles_to_db(session=self.session)

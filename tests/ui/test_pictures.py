@@ -24,18 +24,24 @@ WITHOUT_FOLDERS = r"""(folders) => {
 }"""
 
 
-@pytest.fixture
-def keep(page: Page, request: pytest.FixtureRequest) -> Keep:
+@pytest.fixture(scope="module", autouse=True)
+def folder(request: pytest.FixtureRequest) -> Path:
+    """Asked for first: without one no browser starts."""
     folder = request.config.getoption("--screenshots")
     if folder is None:
         pytest.skip("--screenshots FOLDER makes the handbook's pictures")
+    return Path(folder)
+
+
+@pytest.fixture
+def keep(page: Page, folder: Path) -> Keep:
     page.set_viewport_size({"width": 1280, "height": 900})
 
     def save(name: str) -> None:
         page.mouse.move(0, 0)
         page.wait_for_timeout(1500)  # until Airflow's page moves no more
         page.evaluate(WITHOUT_FOLDERS, [str(ROOT), sys.base_prefix])
-        page.screenshot(path=Path(folder) / f"airflow-{name}.png")
+        page.screenshot(path=folder / f"airflow-{name}.png")
 
     return save
 

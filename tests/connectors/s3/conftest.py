@@ -24,10 +24,11 @@ def proxy(server: S3Server) -> Iterator[FaultProxy]:
 
 
 @pytest.fixture
-def bucket(server: S3Server) -> str:
+def bucket(server: S3Server) -> Iterator[str]:
     name = f"customer-{uuid4().hex}"
     server.create_bucket(name)
-    return name
+    yield name
+    server.clear()  # gigabytes otherwise, all of which stay in this process
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def connect(proxy: FaultProxy, bucket: str) -> Connect:
     return lambda: s3_store(proxy.url, f"s3://{bucket}/exports/ü/")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def raw(server: S3Server) -> Iterator[Any]:
     client = client_of(server.url, key_session())
     yield client

@@ -87,7 +87,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def raw(server: SeaweedServer) -> Iterator[Any]:
     client = client_of(server.url, key_session())
     yield client
