@@ -1,7 +1,7 @@
 """Seconds to deliver many images to Cloud Storage, S3 and Azure Blob Storage, beside rclone.
 
     PYTHONPATH=plugins python -m benchmarks.images_cloud [--images 2000] [--bytes 102400] [--rounds 3]
-                                                        [--only gs s3 abfs] [--by-server]
+                                                        [--only gs s3 abfs] [--by-server] [--rtt-ms 0]
 
 Both send the same local files to a folder of their own on one server, then again, when nothing has changed; in each
 round one after the other, and the table has the medians. With `--by-server` the images are in another bucket of that
@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.images import SITE, Spent, print_table, run, write_images
+from benchmarks.images import SITE, Spent, far_away, print_table, run, write_images
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.gcs import GcsServer
 from demo.servers.s3 import S3Server
@@ -114,7 +114,7 @@ async def sizes(kind: str, url: str, bucket: str) -> list[int]:
         return [stored.digests.size async for stored in store.list("")]
 
 
-def race(kind: str, server: Any, folder: Path, options: argparse.Namespace) -> None:
+def race(kind: str, server: Any, url: str, folder: Path, options: argparse.Namespace) -> None:
     def ours(bucket: str) -> list[str]:
         source = "store" if options.by_server else "local"
         return [
@@ -123,14 +123,14 @@ def race(kind: str, server: Any, folder: Path, options: argparse.Namespace) -> N
             "benchmarks.images_cloud",
             "--ours",
             kind,
-            server.url,
+            url,
             bucket,
             str(folder),
             source,
         ]
 
     def theirs(bucket: str) -> list[str]:
-        return rclone(kind, server.url, bucket, None if options.by_server else folder)
+        return rclone(kind, url, bucket, None if options.by_server else folder)
 
     times: dict[str, list[tuple[Spent, Spent]]] = {"this service": [], "rclone": [], "(start of Python)": []}
     for turn in range(options.rounds):
@@ -145,7 +145,10 @@ def race(kind: str, server: Any, folder: Path, options: argparse.Namespace) -> N
                 sys.exit(f"{kind}, {name}: {len(arrived)} of {options.images} images arrived whole")
         times["(start of Python)"].append((run(ours(IMAGES)), run(ours(IMAGES))))
     how = ", copied by the server" if options.by_server else ""
-    print(f"{kind}: {options.images:,} images of {options.bytes:,} bytes{how}, medians of {options.rounds}")
+    print(
+        f"{kind}: {options.images:,} images of {options.bytes:,} bytes{how}, {options.rtt_ms:g} ms round trip, "
+        f"medians of {options.rounds}"
+    )
     print_table(times, options.images * options.bytes)
 
 
@@ -154,6 +157,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--bytes", type=int, default=100 << 10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rtt-ms", type=float, default=0)
     parser.add_argument("--only", nargs="+", choices=SERVERS, default=list(SERVERS))
     parser.add_argument("--by-server", action="store_true")
     options = parser.parse_args()
@@ -171,7 +175,9 @@ def main() -> None:
                     target = rclone(kind, server.url, IMAGES, folder)
                     target[3] = target[3].replace(f"{IMAGES}/exports/", f"{IMAGES}/")
                     run(target)
-                race(kind, server, folder, options)
+                with far_away(server.port, options.rtt_ms / 1000) as port:
+                    url = f"http://127.0.0.1:{port}" if options.rtt_ms else server.url
+                    race(kind, server, url, folder, options)
 
 
 if __name__ == "__main__":

@@ -144,7 +144,12 @@ class GcsStore:
     def can_copy_from(self, source: Destination) -> bool:
         return isinstance(source, GcsStore)
 
-    async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
+    async def look_to_copy(self, source: Destination, source_key: str) -> StoredObject | None:
+        return await source.stat(source_key)
+
+    async def copy_from(
+        self, source: Destination, source_key: str, key: str, here: StoredObject | None = None
+    ) -> StoredObject:
         if not isinstance(source, GcsStore):
             raise TypeError(f"{source.uri} is not on Cloud Storage: ask can_copy_from first")
         origin, name = source.root.name(source_key), self.root.name(key)
