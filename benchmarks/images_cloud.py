@@ -24,9 +24,13 @@ from typing import Any
 from benchmarks.images import SITE, Spent, far_away, print_table, run, write_images
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.gcs import GcsServer
-from demo.servers.s3 import S3Server
+from demo.servers.s3 import S3Server, SeaweedServer
 
-SERVERS: dict[str, Callable[[Path], Any]] = {"gs": GcsServer, "s3": S3Server, "abfs": AbfsServer}
+SERVERS: dict[str, Callable[[Path], Any]] = {
+    "gs": GcsServer,
+    "s3": SeaweedServer if SeaweedServer.installed() else S3Server,
+    "abfs": AbfsServer,
+}
 IMAGES = "images"
 
 

@@ -44,7 +44,7 @@ class AbfsStore:
     Blocks of an object that will not be finished are seen by nobody, and Azure alone drops them, after a week.
     """
 
-    concurrency = 32
+    concurrency = 96
 
     def __init__(self, uri: str, *, connect: Callable[[], "Access"], patience: Patience | None = None) -> None:
         self.root = BucketRoot.parse(uri, "abfs")

@@ -43,7 +43,7 @@ class GcsStore:
         credentials: what signs links.
     """
 
-    concurrency = 48
+    concurrency = 96
 
     def __init__(
         self,

@@ -17,7 +17,14 @@ from data_export.delivery.s3.connect import endpoint_of, signed_for
 from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.errors import Lacking
 from data_export.delivery.s3.objects import md5_of, to_metadata
-from data_export.errors import AccessDenied, DataExportError, ObjectExists, ObjectRefused, TargetRefused, VerificationFailed
+from data_export.errors import (
+    AccessDenied,
+    DataExportError,
+    ObjectExists,
+    ObjectRefused,
+    TargetRefused,
+    VerificationFailed,
+)
 
 if TYPE_CHECKING:
     from data_export.delivery.s3.store import S3Store

@@ -60,7 +60,7 @@ class S3Store:
         grants: what each written object carries.
     """
 
-    concurrency = 32
+    concurrency = 96
 
     def __init__(
         self,
