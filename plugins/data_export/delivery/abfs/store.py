@@ -72,10 +72,7 @@ class AbfsStore:
 
     async def ask(self, where: str, call: Callable[[], Awaitable[T]], body_bytes: int = 0) -> T:
         """One request, tried again while its fault may pass."""
-        async for attempt in self.patience.retrying():
-            with attempt:
-                return await asked(self.patience.whole(body_bytes), where, call)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return await self.patience.retry(lambda: asked(self.patience.whole(body_bytes), where, call))
 
     async def stat(self, key: str) -> StoredObject | None:
         return await self._look(key, self.blob(key))

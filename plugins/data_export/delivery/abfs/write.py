@@ -184,13 +184,13 @@ class BlockWriter:
 
     async def _send(self, blob: "BlobClient", where: str, name: str, piece: bytes) -> None:
         try:
-            async for attempt in self._patience.retrying():
-                with attempt:
-                    await asked(
-                        self._patience.whole(len(piece)),
-                        where,
-                        lambda: blob.stage_block(name, piece, length=len(piece), validate_content=True),
-                    )
+            await self._patience.retry(
+                lambda: asked(
+                    self._patience.whole(len(piece)),
+                    where,
+                    lambda: blob.stage_block(name, piece, length=len(piece), validate_content=True),
+                )
+            )
         finally:
             self._slots.release()
 

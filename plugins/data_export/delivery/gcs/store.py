@@ -236,7 +236,7 @@ class GcsStore:
             except Exception as error:
                 raise explain(error, self.root.bucket, address, reads=reads) from None
 
-        return await self._patience.retrying()(once)
+        return await self._patience.retry(once)
 
     def _timeout(self, body_bytes: int | None) -> Any:
         """For a request with such a body; None: for an answer that may take as long as it likes if it never pauses."""

@@ -68,22 +68,33 @@ def _confirmed(answer: Mapping[str, Any], key: str, here: StoredObject | None) -
     return StoredObject(key, replace(here.digests, md5=md5), result.get("LastModified"))
 
 
+async def _compared(target: "S3Store", source: "S3Store", source_key: str, key: str) -> StoredObject:
+    there, original = await target.there(key), await source.stat(source_key)
+    if original and there.digests.matches(original.digests) is False:
+        raise VerificationFailed(f"{target.root.address(key)} holds {there.digests}: {original} was copied")
+    return there
+
+
+def _what(source: "S3Store", source_key: str, here: StoredObject | None) -> dict[str, Any]:
+    """What is copied, under the condition that it is what was looked at, and what goes along."""
+    named = _bare_copy(source_key, None if here is None or here.partial else here.digests)
+    named["CopySource"] = f"{source.root.bucket}/{quote(source.root.name(source_key))}"
+    return named | ({"CopySourceIfMatch": here.version} if here and here.version else {})
+
+
 async def copy_by_server(
     target: "S3Store", source: "S3Store", source_key: str, key: str, here: StoredObject | None
 ) -> StoredObject:
     """See `ServerSideCopy.copy_from`."""
     here = here or await source.look(source_key)
-    origin = f"{source.root.bucket}/{quote(source.root.name(source_key))}"
     needed = f"s3:GetObject on {source.uri} or s3:PutObject"
-    only = _bare_copy(source_key, None if here is None or here.partial else here.digests) | target.grants.to_request()
-    if here and here.version:  # the digests that go along are those of this content only
-        only["CopySourceIfMatch"] = here.version
+    only = _what(source, source_key, here) | target.grants.to_request()
 
     before = target.dialect.known()
 
     async def copy() -> StoredObject:
         known = target.dialect.known()
-        options = only | {"CopySource": origin}
+        options = dict(only)
         if target.dialect.has("conditions"):
             options["IfNoneMatch"] = "*"
         elif await target.stat(key) is not None:
@@ -104,12 +115,8 @@ async def copy_by_server(
                 return await copy()
             target.dialect.forget(before)
             raise _streamed(error, target.dialect) from None
-        if target.dialect.has("conditions") and (confirmed := _confirmed(answer, key, here)):
-            return confirmed
-        there, original = await target.there(key), await source.stat(source_key)
-        if original and there.digests.matches(original.digests) is False:
-            raise VerificationFailed(f"{target.root.address(key)} holds {there.digests}: {original} was copied")
-        return there
+        sure = target.dialect.has("conditions") and _confirmed(answer, key, here)
+        return sure or await _compared(target, source, source_key, key)
 
     async def look() -> StoredObject | None:
         original, there = await source.stat(source_key), await target.stat(key)
@@ -144,7 +151,7 @@ class SignedRequests:
 
         model = self._model.operation_model(operation)
         named = {"Bucket": self._bucket, "Key": name, **options}
-        headers = create_serializer("rest-xml").serialize_to_request(named, model)["headers"]
+        headers = create_serializer("rest-xml", include_validation=False).serialize_to_request(named, model)["headers"]
         request = AWSRequest(model.http["method"], self._base + quote(name, safe="/~"), headers)
         S3SigV4Auth(await self._known(), "s3", self._region).add_auth(request)
         if self._http is None:
@@ -189,16 +196,12 @@ def _parsed(model: Any, status: int, headers: Mapping[str, str], body: bytes) ->
     Raises:
         botocore.exceptions.ClientError: a refusal, or a copy that broke off after S3 had begun to answer 200.
     """
-    from botocore.compat import HTTPHeaders
     from botocore.exceptions import ClientError
     from botocore.parsers import create_parser
 
     if status < 300 and b"<Error>" in body:
         status = 500
-    named = HTTPHeaders()
-    for name, value in headers.items():
-        named[name] = value
-    said = {"status_code": status, "headers": named, "body": body}
+    said = {"status_code": status, "headers": headers, "body": body}
     answer: dict[str, Any] = create_parser("rest-xml").parse(said, model.output_shape)
     if status >= 300:
         raise ClientError(answer, model.name)

@@ -223,7 +223,7 @@ class S3Store:
 
     async def asked(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
         """The answer to a request that may be repeated without harm."""
-        return await self.patience.retrying()(self.once, address, permission, request)
+        return await self.patience.retry(lambda: self.once(address, permission, request))
 
     async def once(
         self, address: str, permission: str, request: Callable[[], Awaitable[T]], suspects: Sequence[str] = ()
