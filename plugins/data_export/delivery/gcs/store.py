@@ -152,15 +152,13 @@ class GcsStore:
     ) -> StoredObject:
         if not isinstance(source, GcsStore):
             raise TypeError(f"{source.uri} is not on Cloud Storage: ask can_copy_from first")
-        origin, name = source.root.name(source_key), self.root.name(key)
+        both = (source.root.bucket, source.root.name(source_key)), (self.root.bucket, self.root.name(key))
         buckets = f"{source.root.bucket} (source) or {self.root.bucket} (target)"
         params = {"ifGenerationMatch": "0"}  # the client adds the token of a rewrite under way: a retry goes on from it
 
         async def rewrite() -> StoredObject:
             try:
-                resource = await write.rewrite_bare(
-                    self._storage, (source.root.bucket, origin), (self.root.bucket, name), params, self._timeout(0)
-                )
+                resource = await write.rewrite_bare(self._storage, *both, params, self._timeout(0))
             except Exception as error:
                 problem = explain(error, buckets, source.root.address(source_key), reads=True)
                 if isinstance(problem, PreconditionFailed):
@@ -218,14 +216,13 @@ class GcsStore:
 
     async def _resource(self, key: str) -> dict[str, Any] | None:
         name = self.root.name(key)
-        try:
+        with suppress(NoSuchObject):
             return await self._asked(
                 self.root.address(key),
                 lambda: self._storage.download_metadata(self.root.bucket, name, timeout=self._timeout(0)),
                 reads=True,
             )
-        except NoSuchObject:
-            return None
+        return None
 
     async def _asked(self, address: str, request: Callable[[], Awaitable[T]], *, reads: bool = False) -> T:
         """The answer to a request that may be repeated without harm."""

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, StoredObject, encoding_of
@@ -201,12 +201,14 @@ class S3Store:
         return isinstance(source, S3Store) and same_server(self.client, source.client)
 
     async def look_to_copy(self, source: Destination, source_key: str) -> StoredObject | None:
-        return await _of_s3(source).look(source_key)
+        return await cast("S3Store", source).look(source_key)  # `can_copy_from` was asked
 
     async def copy_from(
         self, source: Destination, source_key: str, key: str, here: StoredObject | None = None
     ) -> StoredObject:
-        return await copy_by_server(self, _of_s3(source), source_key, key, here)
+        if not isinstance(source, S3Store):
+            raise TypeError(f"{source.uri} is not on S3: ask can_copy_from first")
+        return await copy_by_server(self, source, source_key, key, here)
 
     async def there(self, key: str) -> StoredObject:
         """What S3 holds after it said that it does."""
@@ -245,9 +247,3 @@ class S3Store:
         if not self.dialect.has("checksums"):
             config = self.client.meta.config
             config.request_checksum_calculation = config.response_checksum_validation = "when_required"
-
-
-def _of_s3(source: Destination) -> S3Store:
-    if not isinstance(source, S3Store):
-        raise TypeError(f"{source.uri} is not on S3: ask can_copy_from first")
-    return source
