@@ -64,8 +64,8 @@ check: $(STAMP) ## check format, lint and types
 	@$(BIN)/ruff check .
 	@$(BIN)/mypy plugins demo dags
 
-bench: $(STAMP) ## compare speed and memory of extract and transform with other ways; about 10 minutes
-	@$(BIN)/python -m benchmarks.data_path
+bench: $(STAMP) ## measure speed and memory beside other tools, and write benchmarks/README.md; ONLY="images page"
+	@$(BIN)/python -m benchmarks $(ONLY)
 
 format: $(STAMP) ## format the sources
 	@$(BIN)/ruff format .

@@ -123,6 +123,8 @@ class ConnectorConfig(BaseModel):
     summary: ClassVar[str]
     #: The key that says where to deliver, which a message about two exports of one target names.
     target_key: ClassVar[str]
+    #: Other names that people give it as `connector_type`, for the message that names the right one.
+    also_called: ClassVar[frozenset[str]] = frozenset()
 
     if_exists: IfExists = Field(
         default="replace",
@@ -241,5 +243,7 @@ class Scheme:
     bucket_rule: str = "use 3 to 222 of a-z, 0-9, '-', '_' and '.'"
     #: How this service spells an address that other tools write in a way of their own; None for all other addresses.
     respelled: Callable[[str], str | None] = lambda _: None
+    #: Other names that people give it as `connector_type`.
+    also_called: tuple[str, ...] = ()
     #: Whether it has buckets; a folder of this machine has none, and is for demo and tests.
     has_buckets: bool = True

@@ -91,6 +91,9 @@ class CloudStorageBase(ConnectorConfig):
 
     summary: ClassVar[str] = "files in the customer's bucket, gs://, s3:// or abfs://"
     target_key: ClassVar[str] = "storage_uri"
+    also_called: ClassVar[frozenset[str]] = frozenset(
+        {"bucket", "object_storage", *SCHEMES}.union(*(scheme.also_called for scheme in SCHEMES.values()))
+    )
 
     storage_uri: StoreUri = Field(
         description="gs://bucket/folder/, s3://bucket/folder/ or abfs://container@account/folder/"

@@ -1,7 +1,8 @@
 """How the cloud stores try again: how long before a server counts as unavailable, and what a lost answer may mean."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from secrets import SystemRandom
 from typing import TypeVar
@@ -14,6 +15,23 @@ _random = SystemRandom()
 
 # Slower than this a server counts as stalled: 100 kB/s for a request's body.
 _SLOWEST_BYTES_PER_SECOND = 100_000
+
+#: What names, codes and words of a failed connection mean, in the order in which they are looked for.
+_SILENCES = (
+    (r"CERTIFICATE_VERIFY|CertificateError|CertVerification|UnknownIssuer", "the server's certificate is not trusted"),
+    (
+        r"gaierror|getaddrinfo|Name or service not|NameResolution|nodename|dns error",
+        "no server has that name",
+    ),
+    (r"Refused|refused", "nothing listens at that address"),
+    (r"Unreachable|unreachable|No route", "no way leads to that address"),
+    (r"[Tt]imeout|timed out", "the server is silent"),
+    (r"SSL|TLS|Ssl", "TLS fails"),
+    (
+        r"Reset|reset|Disconnected|[Cc]losed|Broken|Payload|[Ii]ncomplete",
+        "the server broke off the connection",
+    ),
+)
 
 
 class NoSuchObject(TargetNotFound):
@@ -78,3 +96,18 @@ async def persist(
         return await write()
 
     return await patience.retry(once)
+
+
+def why_unanswered(error: BaseException) -> str:
+    """Why a server gave no answer, in words with the error's class; never its text, which may repeat an address."""
+    chain = [*_causes(error)][:8]
+    said = "\n".join(f"{type(cause).__name__} {cause}" for cause in chain)
+    words = next((words for pattern, words in _SILENCES if re.search(pattern, said)), "")
+    name = type(error).__name__
+    return f"{words} ({name})" if words else name
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = getattr(error, "inner_exception", None) or error.__cause__ or error.__context__

@@ -258,6 +258,24 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
         FULL.replace("cloud_storage", "cloud-storage"),
         [(4, "connector_type", "did you mean cloud_storage?")],
     ),
+    **{
+        f"connector type {called}": (
+            FULL.replace("connector_type: cloud_storage", f"connector_type: {called}"),
+            [(4, "connector_type", "(did you mean cloud_storage?)")],
+        )
+        for called in ("s3", "S3", "s3://", "gcs", "Azure Blob", "abfs", "bucket")
+    },
+    **{
+        f"connector type {called}": (
+            FULL.replace("connector_type: cloud_storage", f"connector_type: {called}"),
+            [(4, "connector_type", f"{called!r} is another protocol than SFTP: write sftp if the server offers SFTP")],
+        )
+        for called in ("ftp", "FTPS")
+    },
+    "connector type smtp": (
+        HEAD + "connector_type: smtp\nconnector_config: {emails: [bi@customer.example]}\n",
+        [(4, "connector_type", "(did you mean email?)")],
+    ),
     "connector type's list": (
         FULL.replace("cloud_storage", "[sftp]"),
         [(4, "connector_type", "is not one of email, cloud_storage, sftp")],

@@ -1,5 +1,6 @@
 """From a customer file that is not valid to its problems, with line, key and fix."""
 
+import re
 from collections.abc import Set
 from difflib import get_close_matches
 from typing import Any
@@ -18,6 +19,9 @@ from data_export.delivery.registry import CONNECTORS
 
 #: A customer file whose connector cannot be guessed: `connector_config` may hold anything.
 _UNKNOWN = create_model("UnknownExport", __base__=CustomerExport, connector_config=(dict[str, Any], ...))
+
+#: Spelled nearly like a connector, but nothing that its keys would help with.
+_NOT_SFTP = ("ftp", "ftps", "ftpes", "tftp")
 
 
 def diagnose(document: Document) -> list[ConfigProblem]:
@@ -74,8 +78,13 @@ def _errors(values: dict[str, Any], tag: str | None) -> list[ErrorDetails]:
 def _guess(values: dict[str, Any]) -> str | None:
     """The connector that was probably meant: by a near spelling, or by the keys of its connector_config."""
     written, config = values.get("connector_type"), values.get("connector_config")
-    if isinstance(written, str) and (close := get_close_matches(written[:40].lower().replace("-", "_"), EXPORTS, 1)):
-        return close[0]
+    if isinstance(written, str):
+        name = _as_name(written)
+        called = [tag for tag, connector in CONNECTORS.items() if name in connector.also_called]
+        if called or name in _NOT_SFTP:
+            return called[0] if called else None
+        if close := get_close_matches(name, EXPORTS, 1):
+            return close[0]
     keys = config if isinstance(config, dict) else ()
     known = [tag for tag, connector in CONNECTORS.items() for key in keys if key in _own_keys(connector)]
     return known[0] if known else None
@@ -87,10 +96,16 @@ def _own_keys(connector: type[ConnectorConfig]) -> Set[str]:
     return connector.model_fields.keys() - {key for keys in others for key in keys}
 
 
+def _as_name(written: str) -> str:
+    return re.sub(r"[-\s]+", "_", written.strip()[:40].lower()).removesuffix("://")
+
+
 def _wrong_type(written: object, tag: str | None) -> str:
     choices = ", ".join(EXPORTS)
     if written is None:
         return f"is missing: write connector_type: {tag}" if tag else f"is missing: write one of {choices}"
+    if isinstance(written, str) and _as_name(written) in _NOT_SFTP:
+        return f"{quoted(written)} is another protocol than SFTP: write sftp if the server offers SFTP too (over SSH)"
     hint = f" (did you mean {tag}?)" if tag else ""
     return f"{quoted(written)} is not one of {choices}{hint}: write one of these"
 

@@ -85,4 +85,5 @@ SCHEME = Scheme(
     bucket_rule="write abfs://container@account/folder/, the container in 3 to 63 of a-z, 0-9 and single '-', the "
     "account in 3 to 24 of a-z and 0-9",
     respelled=_respelled,
+    also_called=("abfss", "azure", "azure_blob", "azure_blob_storage", "blob", "wasb", "wasbs", "adls"),
 )

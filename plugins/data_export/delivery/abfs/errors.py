@@ -5,12 +5,11 @@ on: they repeat signatures.
 """
 
 import re
-import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from data_export.delivery.connector import in_a_cloud
-from data_export.delivery.retry import NoSuchObject, PreconditionFailed
+from data_export.delivery.retry import NoSuchObject, PreconditionFailed, why_unanswered
 from data_export.errors import (
     AccessDenied,
     CredentialsRefused,
@@ -190,22 +189,16 @@ def _login(error: Exception, where: str, code: str) -> DataExportError:
     return CredentialsRefused(f"{where}: Azure refuses the login ({named}): {_CONNECTION}")
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    while error is not None:
-        yield error
-        error = getattr(error, "inner_exception", None) or error.__cause__ or error.__context__
-
-
 def _unreached(error: Exception, where: str) -> DataExportError:
-    causes = list(_causes(error))[:6]
-    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes) or "CERTIFICATE_VERIFY" in str(error):
+    why = why_unanswered(error)
+    if "certificate" in why:
         return TargetRefused(
             f"{where}: its certificate is not trusted: give the authority that signed it (REQUESTS_CA_BUNDLE, or "
             "connection_verify in the connection's extra), or correct the host"
         )
-    if re.search(r"Name or service not known|getaddrinfo|nodename nor servname|DNS", f"{error}"):
+    if "name" in why:
         return TargetUnavailable(f"{where}: no server has the account's name: correct the account in the address")
-    return TargetUnavailable(f"{where}: the connection failed ({type(causes[-1]).__name__})")
+    return TargetUnavailable(f"{where}: no proper answer from Azure: {why}")
 
 
 def _by_status(status: int, where: str, code: str) -> DataExportError:

@@ -17,6 +17,7 @@ class EmailConfig(ConnectorConfig):
 
     summary: ClassVar[str] = "a temporary link to the data file, by mail"
     target_key: ClassVar[str] = "emails"
+    also_called: ClassVar[frozenset[str]] = frozenset({"mail", "e_mail", "smtp", "link"})
 
     emails: tuple[Email, ...] = Field(
         min_length=1,

@@ -121,4 +121,5 @@ SCHEME = Scheme(
     _handover,
     own_keys={"impersonate": "put a role into the Airflow connection"},
     console="https://console.cloud.google.com/storage/browser/_details/{bucket}/{key}",
+    also_called=("gcs", "google", "google_cloud", "google_cloud_storage"),
 )

@@ -6,7 +6,7 @@ Texts of libraries are not passed on: they hold addresses of upload sessions, wh
 import json
 import re
 
-from data_export.delivery.retry import NoSuchObject, PreconditionFailed
+from data_export.delivery.retry import NoSuchObject, PreconditionFailed, why_unanswered
 from data_export.errors import (
     AccessDenied,
     CredentialsRefused,
@@ -56,7 +56,7 @@ def explain(
     if problem := _credentials_problem(error, address):
         return problem
     if _is_network(error):
-        return TargetUnavailable(f"{address}: no proper answer from Cloud Storage ({type(error).__name__}): try again")
+        return TargetUnavailable(f"{address}: no proper answer from Cloud Storage: {why_unanswered(error)}")
     if isinstance(error, NO_ANSWER):
         return malformed(address, type(error).__name__)
     raise error

@@ -159,4 +159,5 @@ SCHEME = Scheme(
     },
     connection_names_server=True,
     console="https://s3.console.aws.amazon.com/s3/object/{bucket}?prefix={key}",
+    also_called=("aws", "aws_s3", "amazon_s3", "minio"),
 )

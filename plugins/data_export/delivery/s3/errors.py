@@ -3,7 +3,7 @@
 import re
 
 from data_export.delivery.connector import in_a_cloud
-from data_export.delivery.retry import NoSuchObject, PreconditionFailed
+from data_export.delivery.retry import NoSuchObject, PreconditionFailed, why_unanswered
 from data_export.errors import (
     AccessDenied,
     ConfigError,
@@ -244,7 +244,7 @@ def _without_answer(error: Exception, address: str) -> DataExportError:
             f"{address}: the answer is not one of S3 ({kind}): is there a proxy or a sign-in page in between?"
         )
     if isinstance(error, HTTPClientError | ConnectionError | BaseError | OSError):
-        return TargetUnavailable(f"{address}: no proper answer from S3 ({kind}): try again")
+        return TargetUnavailable(f"{address}: no proper answer from S3: {why_unanswered(error)}")
     if isinstance(error, ParamValidationError):
         return TargetRefused(f"{address} is no name that S3 takes: {harmless(error)}")
     if isinstance(error, EndpointResolutionError):

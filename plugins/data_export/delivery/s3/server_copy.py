@@ -162,7 +162,7 @@ class SignedRequests:
             async with self._http.request(request.method, URL(request.url, encoded=True), **named) as answer:
                 return _parsed(model, answer.status, answer.headers, await answer.read())
         except aiohttp.ClientError as error:
-            raise ConnectionError(type(error).__name__) from None
+            raise ConnectionError(type(error).__name__) from error
 
     def _connect(self) -> Any:
         import ssl

@@ -36,6 +36,7 @@ class SftpConfig(ConnectorConfig):
 
     summary: ClassVar[str] = "files on the customer's SFTP server"
     target_key: ClassVar[str] = "sftp_remote_path"
+    also_called: ClassVar[frozenset[str]] = frozenset({"ssh", "scp", "ssh_ftp", "sshfs"})
 
     model_config = ConfigDict(
         json_schema_extra={

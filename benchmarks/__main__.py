@@ -1,0 +1,174 @@
+"""Measures every table of benchmarks/README.md on this machine, one after the other, and writes that page.
+
+    make bench                      # all tables; two hours and more on two cores
+    make bench ONLY="images page"   # the tables whose names begin so; the page keeps the others
+
+Each table is what its command prints, unchanged. Leave the machine alone meanwhile: the load before each table is on
+the page, and one that begins on a busy machine says so. A command that fails ends everything; the page stays as it was.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psutil
+
+ROOT = Path(__file__).parents[1]
+PAGE = Path(__file__).with_name("README.md")
+RESULTS = ROOT / ".state" / "benchmarks"  # what each command printed last
+_QUIET = 0.5  # load above which other work counts
+_PATIENCE = 90  # seconds to wait for the work of the table before to end
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One run of a module of this folder."""
+
+    name: str
+    title: str
+    command: str  # after `python -m benchmarks.`
+    about: str
+
+
+TABLES = (
+    Table(
+        "data-path",
+        "Extract and transform",
+        "data_path --scale 0.4",
+        "The same files, written in other ways. The source is a production database, so its CPU seconds count most.",
+    ),
+    Table(
+        "images-sftp",
+        "Images over SFTP, no distance",
+        "images --images 2000",
+        "The service writes each image under a temporary name, syncs it to disk, checks it and renames it; no other "
+        "tool here does. Its times include the start of Python with its libraries, about half a second, which a task "
+        "of a worker has behind it.",
+    ),
+    Table(
+        "images-sftp-far",
+        "Images over SFTP, 20 ms away",
+        "images --images 500 --rtt-ms 20",
+        "The same with a network between us and the server.",
+    ),
+    Table(
+        "images-cloud",
+        "Images to the clouds",
+        "images_cloud --rounds 5",
+        "The emulators are slower than either client, so CPU seconds of the whole process say most.",
+    ),
+    Table(
+        "images-cloud-far",
+        "Images to the clouds, 20 ms away",
+        "images_cloud --images 500 --rtt-ms 20",
+        "The same with a network between us and the servers.",
+    ),
+    Table(
+        "images-by-server",
+        "Images that the cloud copies by itself",
+        "images_cloud --by-server --rounds 5",
+        "Nothing but requests goes over our network.",
+    ),
+    Table(
+        "images-by-server-far",
+        "Images that the cloud copies by itself, 20 ms away",
+        "images_cloud --by-server --images 500 --rtt-ms 20",
+        "The same with a network between us and the servers.",
+    ),
+    Table(
+        "formats",
+        "Formats of a data file",
+        "formats",
+        "From the service's own snapshot, beside the tools that a customer would convert JSON Lines with.",
+    ),
+    Table(
+        "startup",
+        "Start of the commands",
+        "startup --first",
+        "Nothing answers, so that this is what a command costs before it does its work.",
+    ),
+    Table(
+        "overhead",
+        "What a run costs Airflow",
+        "overhead",
+        "The floor is a DAG of the same tasks that do nothing, on the same Airflow, in turns with ours.",
+    ),
+    Table(
+        "fleet",
+        "Thousands of exports",
+        "fleet --exports 5000",
+        "What the dag-processor spends, and how soon a changed customer file shows.",
+    ),
+    Table("idle", "A fleet with nothing to do", "idle", "CPU seconds a minute of each service."),
+    Table(
+        "page",
+        "The page *Data exports*",
+        "page",
+        "5,000 exports with a year of daily runs; the browser is a real Chromium.",
+    ),
+)
+
+HEAD = """\
+# Benchmarks
+
+Every table below is what its command printed, and `make bench` makes all of them anew, in this order, one after the
+other. Read the ratios within a table: seconds are those of one machine. What the tables mean for a deployment is in
+[docs/deploy.md](../docs/deploy.md).
+"""
+
+
+def machine() -> str:
+    """The machine in one line: cores, memory, system, versions."""
+    model = next((line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")), "")
+    memory = psutil.virtual_memory().total / 2**30
+    release = platform.freedesktop_os_release().get("PRETTY_NAME", platform.system())
+    return (
+        f"{os.cpu_count()} cores of {model.partition(': ')[2] or platform.machine()}, {memory:.0f} GiB of memory, "
+        f"{release}, Python {platform.python_version()}"
+    )
+
+
+def measure(table: Table) -> str:
+    """Runs one command, showing what it prints; returns its section of the page.
+
+    Raises:
+        SystemExit: the command failed.
+    """
+    until = time.monotonic() + _PATIENCE
+    while os.getloadavg()[0] > _QUIET and time.monotonic() < until:
+        time.sleep(1)
+    load, began = os.getloadavg()[0], time.monotonic()
+    print(f"== {table.title}: python -m benchmarks.{table.command}", flush=True)
+    command = [sys.executable, "-m", *f"benchmarks.{table.command}".split()]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        raise SystemExit(f"python -m benchmarks.{table.command} ended with {done.returncode}")
+    print(done.stdout, flush=True)
+    took = (time.monotonic() - began) / 60
+    busy = "" if load <= _QUIET else ", on a machine that did other work too"
+    lines = done.stdout.strip()
+    shown = lines if lines.startswith("|") else f"```text\n{lines}\n```"
+    return (
+        f"## {table.title}\n\n{table.about}\n\n`python -m benchmarks.{table.command}`, "
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took:.0f} minutes, load {load:.1f} before{busy}:\n\n{shown}\n"
+    )
+
+
+def main(names: list[str]) -> None:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    chosen = [table for table in TABLES if not names or table.name.startswith(tuple(names))]
+    if not chosen:
+        raise SystemExit(f"no table begins with {' or '.join(names)}: {', '.join(table.name for table in TABLES)}")
+    for table in chosen:
+        (RESULTS / f"{table.name}.md").write_text(measure(table))
+    sections = [path.read_text() for table in TABLES if (path := RESULTS / f"{table.name}.md").exists()]
+    PAGE.write_text("\n".join([HEAD, f"The machine: {machine()}.\n", *sections]))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
