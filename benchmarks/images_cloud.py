@@ -5,9 +5,10 @@
 
 Both send the same local files to a folder of their own on one server, then again, when nothing has changed; in each
 round one after the other, and the table has the medians. With `--by-server` the images are in another bucket of that
-server, which copies them by itself. The servers are emulators, which are slower than either: CPU seconds of the whole
-process say more than seconds by the clock. A third line is the start of Python with our libraries, which our figures
-include, and which a task of a worker has behind it. What arrived is counted and compared in size.
+server, which copies them by itself; `--rtt-ms` puts a network of that round trip before it. S3 is SeaweedFS where that
+is installed; the servers are emulators, which are slower than either: CPU seconds of the whole process say more than
+seconds by the clock. A third line is the start of Python with our libraries, which our figures include, and which a
+task of a worker has behind it. What arrived is counted and compared in size.
 """
 
 import argparse
