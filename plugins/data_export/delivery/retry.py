@@ -1,15 +1,17 @@
 """How the cloud stores try again: how long before a server counts as unavailable, and what a lost answer may mean."""
 
+import asyncio
 import re
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from secrets import SystemRandom
+from typing import TypeVar
 
 from data_export.delivery.base import StoredObject
 from data_export.errors import ObjectExists, TargetNotFound, TransientError
 
-if TYPE_CHECKING:
-    from tenacity import AsyncRetrying
+T = TypeVar("T")
+_random = SystemRandom()
 
 # Slower than this a server counts as stalled: 100 kB/s for a request's body.
 _SLOWEST_BYTES_PER_SECOND = 100_000
@@ -51,19 +53,22 @@ class Patience:
     #: Longest silence of a server that has a request.
     answer: float = 60
 
-    def retrying(self) -> "AsyncRetrying":
-        """Tries again after any `TransientError`, pausing up to twice as long each time, at random (full jitter).
+    async def retry(self, once: Callable[[], Awaitable[T]]) -> T:
+        """The result of `once`, tried again after any `TransientError`; the last error is raised as it is.
 
-        Used as `async for attempt in patience.retrying(): with attempt: ...`; the last error is raised as it is.
+        Pauses up to twice as long each time, at random (full jitter). Not by a library: those that read the signature
+        of what they call cost a small request as much CPU as the request itself.
         """
-        from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
-
-        return AsyncRetrying(
-            retry=retry_if_exception_type(TransientError),
-            stop=stop_after_attempt(self.tries),
-            wait=wait_random_exponential(multiplier=self.first_pause, max=self.longest_pause),
-            reraise=True,
-        )
+        longest = self.first_pause
+        for tries_left in reversed(range(self.tries)):
+            try:
+                return await once()
+            except TransientError:
+                if not tries_left:
+                    raise
+            await asyncio.sleep(_random.uniform(0, min(longest, self.longest_pause)))
+            longest *= 2
+        raise AssertionError("unreachable: the last try returns or raises")
 
     def whole(self, body_bytes: int) -> float:
         """Longest duration of a request with a body of that size."""
@@ -82,13 +87,15 @@ async def persist(
         look: the object if it holds just what `write` would store.
     """
     tried = False
-    async for attempt in patience.retrying():
-        with attempt:
-            if tried and (found := await look()):
-                return found
-            tried = True
-            return await write()
-    raise AssertionError("unreachable: the last attempt returns or raises")
+
+    async def once() -> StoredObject:
+        nonlocal tried
+        if tried and (found := await look()):
+            return found
+        tried = True
+        return await write()
+
+    return await patience.retry(once)
 
 
 def why_unanswered(error: BaseException) -> str:

@@ -18,7 +18,7 @@ class CopyLimits:
     """
 
     in_memory_bytes: int = 8 << 20
-    memory_bytes: int = 64 << 20
+    memory_bytes: int = 32 << 20
     disk_bytes: int = 4 << 30
     #: How often one image is tried, and the longest first pause; each next one is twice as long.
     tries: int = 5

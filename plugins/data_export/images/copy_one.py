@@ -141,10 +141,18 @@ class Settler:
             if not self._must_read:
                 return here, await self._destination.stat(image.key)
         elif self._seen.lacks(image):
-            here = self._seen.held(image) or await self._glance(image.source_key)
+            here = self._seen.held(image) or await self._look_to_copy(image)
             if here is not None:
                 return here, None
         return await self.look(image)
+
+    async def _look_to_copy(self, image: ListedImage) -> StoredObject | None:
+        """What the source holds, by no more than it takes to copy it."""
+        if self._server_side is not None:
+            here = await self._server_side.look_to_copy(self._source, image.source_key)
+            if here is None or here.encoding is None:
+                return here
+        return await self._glance(image.source_key)
 
     async def _to_compare(self, image: ListedImage, listed: StoredObject) -> StoredObject | None:
         """The source's image; where it must be read for its digests, with those only that were listed."""
@@ -181,7 +189,7 @@ class Settler:
         refusal: DataExportError | None = None
         if self._server_side is not None:
             try:
-                stored = await self._server_side.copy_from(self._source, image.source_key, image.key)
+                stored = await self._server_side.copy_from(self._source, image.source_key, image.key, here)
             except CredentialsRefused:
                 raise
             except (AccessDenied, NoSuchObject) as error:  # which may mean the target's bucket
@@ -191,6 +199,8 @@ class Settler:
                     raise VerificationFailed(f"{self._destination.uri}{image.key} is not what was copied: {stored}")
                 self._copied_by_server += 1
                 return
+        if here.partial:
+            here = await self._source.stat(image.source_key) or here
         async with self._fetcher.fetch(here) as content:
             await self._destination.create(image.key, replace(content, sent=partial(self._sent, image.key)))
         if refusal is not None:

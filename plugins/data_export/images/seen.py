@@ -100,7 +100,8 @@ def _small(stored: StoredObject) -> StoredObject:
     digests = stored.digests
     if digests.crc32c or digests.md5:
         digests = Digests(digests.size, md5=digests.md5, crc32c=digests.crc32c)
-    return StoredObject(stored.key.rpartition("/")[2], digests, stored.modified, partial=stored.partial)
+    name = stored.key.rpartition("/")[2]
+    return StoredObject(name, digests, stored.modified, partial=stored.partial, version=stored.version)
 
 
 def _is_plain(here: StoredObject) -> bool:

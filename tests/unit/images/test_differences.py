@@ -113,8 +113,10 @@ async def test_a_packed_image_that_was_replaced_by_one_of_equal_size_is_sent(tmp
 class CorruptingStore(CopyingStore):
     """Its server copies each image wrongly."""
 
-    async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
-        stored = await super().copy_from(source, source_key, key)
+    async def copy_from(
+        self, source: Destination, source_key: str, key: str, here: StoredObject | None = None
+    ) -> StoredObject:
+        stored = await super().copy_from(source, source_key, key, here)
         self.objects[key] = self.objects[key][::-1] + b"!"
         return replace(stored, digests=Content.of_bytes(self.objects[key]).digests)
 

@@ -10,7 +10,7 @@ from data_export.content import Content
 from data_export.delivery.abfs.account import LinkSigner
 from data_export.delivery.abfs.errors import asked
 from data_export.delivery.abfs.read import PIECE, page, piece, stored_object
-from data_export.delivery.abfs.write import BlockWriter, headers_of, to_metadata, whole
+from data_export.delivery.abfs.write import BlockWriter, headers_of, server_copy, whole
 from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
@@ -44,7 +44,7 @@ class AbfsStore:
     Blocks of an object that will not be finished are seen by nobody, and Azure alone drops them, after a week.
     """
 
-    concurrency = 32
+    concurrency = 96
 
     def __init__(self, uri: str, *, connect: Callable[[], "Access"], patience: Patience | None = None) -> None:
         self.root = BucketRoot.parse(uri, "abfs")
@@ -72,10 +72,7 @@ class AbfsStore:
 
     async def ask(self, where: str, call: Callable[[], Awaitable[T]], body_bytes: int = 0) -> T:
         """One request, tried again while its fault may pass."""
-        async for attempt in self.patience.retrying():
-            with attempt:
-                return await asked(self.patience.whole(body_bytes), where, call)
-        raise AssertionError("unreachable: the last attempt returns or raises")
+        return await self.patience.retry(lambda: asked(self.patience.whole(body_bytes), where, call))
 
     async def stat(self, key: str) -> StoredObject | None:
         return await self._look(key, self.blob(key))
@@ -186,42 +183,34 @@ class AbfsStore:
         """Whether its identity can make links, by which another account's server reads."""
         return self.access.delegates or self.access.key is not None
 
-    async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
+    async def look_to_copy(self, source: Destination, source_key: str) -> StoredObject | None:
+        return await source.stat(source_key)
+
+    async def copy_from(
+        self, source: Destination, source_key: str, key: str, here: StoredObject | None = None
+    ) -> StoredObject:
         source, blob = cast("AbfsStore", source), self.blob(key)  # `can_copy_from` was asked
         from_blob = source.blob(source_key)
         where, origin = self.root.address(key), source.root.address(source_key)
-        original = await self.ask(origin, from_blob.get_blob_properties)
-        there, settings = stored_object(source.root, original), original.content_settings
-        if there.digests.size > _COPIED_AT_ONCE:
+        if here is None or here.version is None:
+            here = stored_object(source.root, await self.ask(origin, from_blob.get_blob_properties))
+        original = here
+        if original.digests.size > _COPIED_AT_ONCE:
             raise AccessDenied(f"{where}: Azure copies at most {_COPIED_AT_ONCE >> 20} MiB at once")
-        if settings.cache_control or settings.content_disposition or settings.content_language:
+        if original.version is None:
             raise AccessDenied(f"{origin} has headers of the platform's own, which Azure would copy along")
-        # What is named here takes the place of the source's own metadata, which are not for customers.
-        only = to_metadata(there.digests) | {"data_export_size": str(there.digests.size)}
         link = await source._signer.link(from_blob, source.ask, origin, timedelta(hours=1), "copy")
 
         async def landed() -> StoredObject | None:
             found = await self._look(key, blob)
-            return found if found and found.digests.matches(there.digests) else None
+            return found if found and found.digests.matches(original.digests) else None
 
         async def copy() -> StoredObject:
-            from azure.core import MatchConditions
-
-            await asked(
-                self.patience.whole(there.digests.size),
-                f"{where}: copy of {origin}",
-                lambda: blob.start_copy_from_url(
-                    link,
-                    metadata=only,
-                    requires_sync=True,
-                    source_etag=original.etag or "*",
-                    source_match_condition=MatchConditions.IfNotModified,
-                    match_condition=MatchConditions.IfMissing,
-                ),
-            )
+            if modified := await server_copy(blob, self.patience, f"{where}: copy of {origin}", link, original):
+                return StoredObject(key, original.digests, modified)
             found = await self._look(key, blob)
-            if found is None or found.digests.matches(there.digests) is False:
-                raise VerificationFailed(f"{where}: {found and found.digests} where {there.digests} was copied")
+            if found is None or found.digests.matches(original.digests) is False:
+                raise VerificationFailed(f"{where}: {found and found.digests} where {original.digests} was copied")
             return found
 
         return await persist(self.patience, landed, copy)

@@ -7,6 +7,7 @@ import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
+from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
@@ -94,6 +95,33 @@ def from_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     }
 
 
+async def server_copy(
+    blob: "BlobClient", patience: Patience, where: str, link: str, original: StoredObject
+) -> datetime | None:
+    """Has Azure make the blob from what the link leads to; returns when, where it compared the bytes with their MD5."""
+    from azure.core import MatchConditions
+
+    digests = original.digests
+    # What is named here takes the place of the source's own metadata, which are not for customers.
+    only = to_metadata(digests) | {"data_export_size": str(digests.size)}
+    compared = {"x-ms-source-content-md5": digests.md5} if digests.md5 else {}
+    answer: Any = await asked(
+        patience.whole(digests.size),
+        where,
+        lambda: blob.start_copy_from_url(
+            link,
+            metadata=only,
+            requires_sync=True,
+            source_etag=original.version,
+            source_match_condition=MatchConditions.IfNotModified,
+            match_condition=MatchConditions.IfMissing,
+            headers=compared,
+        ),
+    )
+    done = compared and answer.get("copy_status") == "success"
+    return answer.get("last_modified") if done else None
+
+
 class BlockWriter:
     """Sends bigger contents in blocks; `slots` bounds how many are in memory, of all contents together."""
 
@@ -160,11 +188,8 @@ class BlockWriter:
             # Azure compares it; `validate_content` would compute it in the event loop.
             md5 = await run_blocking(lambda _: hashlib.md5(piece, usedforsecurity=False).digest())
             options: dict[str, Any] = {"length": len(piece), "transactional_content_md5": bytearray(md5)}
-            async for attempt in self._patience.retrying():
-                with attempt:
-                    await asked(
-                        self._patience.whole(len(piece)), where, lambda: blob.stage_block(name, piece, **options)
-                    )
+            longest = self._patience.whole(len(piece))
+            await self._patience.retry(lambda: asked(longest, where, lambda: blob.stage_block(name, piece, **options)))
         finally:
             self._slots.release()
 

@@ -45,17 +45,17 @@ class ObjectReader:
 
     async def next_chunk(self) -> bytes:
         """At most 1 MiB; nothing at the end. A connection that breaks goes on at the byte where it broke."""
-        chunk = b""
-        async for attempt in self._patience.retrying():
-            with attempt:
-                try:
-                    chunk = await self._read()
-                except Exception as error:
-                    await self.close()
-                    raise self._explain(error) from None
+        chunk = await self._patience.retry(self._explained)
         self._hasher.update(chunk)
         self._offset += len(chunk)
         return chunk
+
+    async def _explained(self) -> bytes:
+        try:
+            return await self._read()
+        except Exception as error:
+            await self.close()
+            raise self._explain(error) from None
 
     async def _read(self) -> bytes:
         if self._answer is None:

@@ -43,7 +43,7 @@ class GcsStore:
         credentials: what signs links.
     """
 
-    concurrency = 48
+    concurrency = 96
 
     def __init__(
         self,
@@ -144,18 +144,21 @@ class GcsStore:
     def can_copy_from(self, source: Destination) -> bool:
         return isinstance(source, GcsStore)
 
-    async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
+    async def look_to_copy(self, source: Destination, source_key: str) -> StoredObject | None:
+        return await source.stat(source_key)
+
+    async def copy_from(
+        self, source: Destination, source_key: str, key: str, here: StoredObject | None = None
+    ) -> StoredObject:
         if not isinstance(source, GcsStore):
             raise TypeError(f"{source.uri} is not on Cloud Storage: ask can_copy_from first")
-        origin, name = source.root.name(source_key), self.root.name(key)
+        both = (source.root.bucket, source.root.name(source_key)), (self.root.bucket, self.root.name(key))
         buckets = f"{source.root.bucket} (source) or {self.root.bucket} (target)"
         params = {"ifGenerationMatch": "0"}  # the client adds the token of a rewrite under way: a retry goes on from it
 
         async def rewrite() -> StoredObject:
             try:
-                resource = await write.rewrite_bare(
-                    self._storage, (source.root.bucket, origin), (self.root.bucket, name), params, self._timeout(0)
-                )
+                resource = await write.rewrite_bare(self._storage, *both, params, self._timeout(0))
             except Exception as error:
                 problem = explain(error, buckets, source.root.address(source_key), reads=True)
                 if isinstance(problem, PreconditionFailed):
@@ -213,14 +216,13 @@ class GcsStore:
 
     async def _resource(self, key: str) -> dict[str, Any] | None:
         name = self.root.name(key)
-        try:
+        with suppress(NoSuchObject):
             return await self._asked(
                 self.root.address(key),
                 lambda: self._storage.download_metadata(self.root.bucket, name, timeout=self._timeout(0)),
                 reads=True,
             )
-        except NoSuchObject:
-            return None
+        return None
 
     async def _asked(self, address: str, request: Callable[[], Awaitable[T]], *, reads: bool = False) -> T:
         """The answer to a request that may be repeated without harm."""
@@ -231,7 +233,7 @@ class GcsStore:
             except Exception as error:
                 raise explain(error, self.root.bucket, address, reads=reads) from None
 
-        return await self._patience.retrying()(once)
+        return await self._patience.retry(once)
 
     def _timeout(self, body_bytes: int | None) -> Any:
         """For a request with such a body; None: for an answer that may take as long as it likes if it never pauses."""

@@ -101,7 +101,7 @@ def object_store(
         bucket,
         credential_provider=credentials,
         endpoint=endpoint,
-        region=region if region and is_amazon(client) else client.meta.region_name or "us-east-1",
+        region=signed_for(client, region),
         virtual_hosted_style_request=virtual,
         checksum_algorithm="SHA256",
         client_options={
@@ -113,6 +113,11 @@ def object_store(
         retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
         **dict[str, Any](grants),
     )
+
+
+def signed_for(client: Any, region: str | None) -> str:
+    """The region that requests about a bucket of that region are signed for, other than links."""
+    return region if region and is_amazon(client) else client.meta.region_name or "us-east-1"
 
 
 def is_amazon(client: Any) -> bool:

@@ -1,21 +1,35 @@
 """Has S3 copy an object by itself, without the source's own metadata."""
 
+import asyncio
 import mimetypes
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+from urllib.request import getproxies
 
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
-from data_export.delivery.retry import PreconditionFailed, persist
+from data_export.delivery.retry import Patience, PreconditionFailed, persist
+from data_export.delivery.s3.connect import endpoint_of, signed_for
 from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.errors import Lacking
 from data_export.delivery.s3.objects import md5_of, to_metadata
-from data_export.errors import AccessDenied, DataExportError, ObjectExists, ObjectRefused, TargetRefused
+from data_export.errors import (
+    AccessDenied,
+    DataExportError,
+    ObjectExists,
+    ObjectRefused,
+    TargetRefused,
+    VerificationFailed,
+)
 
 if TYPE_CHECKING:
     from data_export.delivery.s3.store import S3Store
+
+_CREDENTIALS_SECONDS = 300
 
 
 def _bare_copy(name: str, digests: Digests | None) -> dict[str, Any]:
@@ -45,31 +59,42 @@ def _streamed(error: TargetRefused, dialect: Dialect) -> DataExportError:
     return AccessDenied(f"{error}: it does not copy by itself")
 
 
-def _confirmed(answer: Mapping[str, Any], key: str, digests: Digests | None) -> StoredObject | None:
-    """The copy, where S3 answers with the MD5 of its source; else only a look says what is there."""
+def _confirmed(answer: Mapping[str, Any], key: str, here: StoredObject | None) -> StoredObject | None:
+    """The copy, where S3 answers with the MD5 that the source has as its ETag; else only a look says what is there."""
     result = answer.get("CopyObjectResult") or {}
     md5 = md5_of(result.get("ETag", ""))
-    if digests is None or md5 is None or md5 != digests.md5:
+    if here is None or md5 is None or md5 != md5_of(here.version or ""):
         return None
-    return StoredObject(key, Digests(digests.size, md5=md5), result.get("LastModified"))
+    return StoredObject(key, replace(here.digests, md5=md5), result.get("LastModified"))
 
 
-async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, key: str) -> StoredObject:
+async def _compared(target: "S3Store", source: "S3Store", source_key: str, key: str) -> StoredObject:
+    there, original = await target.there(key), await source.stat(source_key)
+    if original and there.digests.matches(original.digests) is False:
+        raise VerificationFailed(f"{target.root.address(key)} holds {there.digests}: {original} was copied")
+    return there
+
+
+def _what(source: "S3Store", source_key: str, here: StoredObject | None) -> dict[str, Any]:
+    """What is copied, under the condition that it is what was looked at, and what goes along."""
+    named = _bare_copy(source_key, None if here is None or here.partial else here.digests)
+    named["CopySource"] = f"{source.root.bucket}/{quote(source.root.name(source_key))}"
+    return named | ({"CopySourceIfMatch": here.version} if here and here.version else {})
+
+
+async def copy_by_server(
+    target: "S3Store", source: "S3Store", source_key: str, key: str, here: StoredObject | None
+) -> StoredObject:
     """See `ServerSideCopy.copy_from`."""
-    named = {"Bucket": target.root.bucket, "Key": target.root.name(key)}
-    origin = {"Bucket": source.root.bucket, "Key": source.root.name(source_key)}
+    here = here or await source.look(source_key)
     needed = f"s3:GetObject on {source.uri} or s3:PutObject"
-    if source_key not in source.seen:
-        await source.stat(source_key)
-    digests, etag = source.seen.pop(source_key, (None, None))
-    # The digests that go along are those of this content only.
-    only = _bare_copy(source_key, digests) | target.grants.to_request() | ({"CopySourceIfMatch": etag} if etag else {})
+    only = _what(source, source_key, here) | target.grants.to_request()
 
     before = target.dialect.known()
 
     async def copy() -> StoredObject:
         known = target.dialect.known()
-        options = named | only
+        options = dict(only)
         if target.dialect.has("conditions"):
             options["IfNoneMatch"] = "*"
         elif await target.stat(key) is not None:
@@ -80,7 +105,7 @@ async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, 
             answer = await target.once(
                 source.root.address(source_key),
                 needed,
-                target.in_thread(lambda client: client.copy_object(**options, CopySource=origin)),
+                lambda: target.signed.ask("CopyObject", target.root.name(key), options),
                 ("tags", "conditions"),
             )
         except PreconditionFailed:  # or the source is another by now: in both cases the caller looks again
@@ -90,11 +115,94 @@ async def copy_by_server(target: "S3Store", source: "S3Store", source_key: str, 
                 return await copy()
             target.dialect.forget(before)
             raise _streamed(error, target.dialect) from None
-        sure = target.dialect.has("conditions")
-        return (sure and _confirmed(answer, key, digests)) or await target.there(key)
+        sure = target.dialect.has("conditions") and _confirmed(answer, key, here)
+        return sure or await _compared(target, source, source_key, key)
 
     async def look() -> StoredObject | None:
-        here, there = await source.stat(source_key), await target.stat(key)
-        return there if here and there and there.digests.matches(here.digests) else None
+        original, there = await source.stat(source_key), await target.stat(key)
+        return there if original and there and there.digests.matches(original.digests) else None
 
     return await persist(target.patience, look, copy)
+
+
+class SignedRequests:
+    """Requests without a body that obstore does not know, as many at once as are asked: boto3 needs a thread for each,
+    and five times the CPU."""
+
+    def __init__(self, client: Any, session: Any, bucket: str, region: str | None, patience: Patience) -> None:
+        self._model, self._session, self._bucket = client.meta.service_model, session, bucket
+        endpoint, virtual = endpoint_of(client, bucket, region)
+        self._base = f"{endpoint}/" if virtual else f"{endpoint}/{bucket}/"
+        self._region, self._patience = signed_for(client, region), patience
+        self._credentials: tuple[float, Any] = 0.0, None
+        self._http: Any = None
+
+    async def ask(self, operation: str, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The answer to the operation on one object, as boto3 has it.
+
+        Raises:
+            botocore.exceptions.BotoCoreError, ClientError, OSError: as `explain` knows them.
+        """
+        import aiohttp
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.serialize import create_serializer
+        from yarl import URL
+
+        model = self._model.operation_model(operation)
+        named = {"Bucket": self._bucket, "Key": name, **options}
+        headers = create_serializer("rest-xml", include_validation=False).serialize_to_request(named, model)["headers"]
+        request = AWSRequest(model.http["method"], self._base + quote(name, safe="/~"), headers)
+        S3SigV4Auth(await self._known(), "s3", self._region).add_auth(request)
+        if self._http is None:
+            self._http = self._connect()
+        timeout = aiohttp.ClientTimeout(None, sock_connect=self._patience.connect, sock_read=self._patience.answer)
+        named = {"headers": dict(request.headers), "allow_redirects": False, "timeout": timeout}
+        try:
+            async with self._http.request(request.method, URL(request.url, encoded=True), **named) as answer:
+                return _parsed(model, answer.status, answer.headers, await answer.read())
+        except aiohttp.ClientError as error:
+            raise ConnectionError(type(error).__name__) from error
+
+    def _connect(self) -> Any:
+        import ssl
+
+        import aiohttp
+        from botocore.httpsession import get_cert_path
+
+        trusted = ssl.create_default_context()
+        trusted.load_verify_locations(get_cert_path(True))
+        connector = aiohttp.TCPConnector(limit=0, ssl=trusted)
+        # Where the environment is asked, aiohttp has a thread read ~/.netrc for each request too.
+        http = aiohttp.ClientSession(connector=connector, trust_env=bool(getproxies()), skip_auto_headers=["Accept"])
+        http._retry_connection = False  # else a lost answer to a copy looks as if another had made it
+        return http
+
+    async def _known(self) -> Any:
+        """The credentials of now: boto3 renews what ends within 10 minutes."""
+        until, credentials = self._credentials
+        if time.monotonic() >= until:
+            credentials = await asyncio.to_thread(lambda: self._session.get_credentials().get_frozen_credentials())
+            self._credentials = time.monotonic() + _CREDENTIALS_SECONDS, credentials
+        return credentials
+
+    async def close(self) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+
+def _parsed(model: Any, status: int, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
+    """
+    Raises:
+        botocore.exceptions.ClientError: a refusal, or a copy that broke off after S3 had begun to answer 200.
+    """
+    from botocore.exceptions import ClientError
+    from botocore.parsers import create_parser
+
+    if status < 300 and b"<Error>" in body:
+        status = 500
+    said = {"status_code": status, "headers": headers, "body": body}
+    answer: dict[str, Any] = create_parser("rest-xml").parse(said, model.output_shape)
+    if status >= 300:
+        raise ClientError(answer, model.name)
+    return answer

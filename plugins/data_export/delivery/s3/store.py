@@ -3,8 +3,10 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, cast
 
 from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, StoredObject, encoding_of
@@ -34,13 +36,12 @@ from data_export.delivery.s3.objects import (
     pages,
     read_pieces,
 )
-from data_export.delivery.s3.server_copy import copy_by_server
+from data_export.delivery.s3.server_copy import SignedRequests, copy_by_server
 from data_export.delivery.s3.write import write
 from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied, ObjectExists, OverwriteRefused, VerificationFailed
 
 T = TypeVar("T")
-_SEEN = 256
 _ABANDONED, _MOST_TIDIED = timedelta(days=1), 1_000
 
 
@@ -59,7 +60,7 @@ class S3Store:
         grants: what each written object carries.
     """
 
-    concurrency = 32
+    concurrency = 96
 
     def __init__(
         self,
@@ -76,8 +77,6 @@ class S3Store:
         self.patience = patience or Patience()
         self.grants = grants or Grants()
         self.dialect = Dialect(complete=True)
-        #: What the last looks found, with its ETag, for a copy that follows: it spares asking again.
-        self.seen: dict[str, tuple[Digests, str | None]] = {}
 
     @property
     def uri(self) -> str:
@@ -98,6 +97,7 @@ class S3Store:
             self.objects = object_store(
                 self.client, self._session, bucket, self._region, self.patience, self.grants.to_store()
             )
+            self.signed = SignedRequests(self.client, self._session, bucket, self._region, self.patience)
             self.dialect = dialect_of(self.client, bucket, complete=is_amazon(self.client))
             self._adapt()
 
@@ -106,23 +106,30 @@ class S3Store:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
+        await self.signed.close()
         await asyncio.to_thread(self.threads.shutdown)
         self.client.close()
 
     async def stat(self, key: str) -> StoredObject | None:
-        name, address = self.root.name(key), self.root.address(key)
-        try:
-            found = await head(self, name, address)
-            digests = from_metadata(found.meta["size"], found.attributes)
-            encoding = encoding_of(found.attributes.get("Content-Encoding"))
-            if digests is None:  # somebody else's: obstore does not pass on what S3 itself knows of its checksums
-                digests = from_head(await full_head(self, name, address))
-        except NoSuchObject:
-            return None
-        if len(self.seen) >= _SEEN:
-            self.seen.clear()
-        self.seen[key] = digests, found.meta["e_tag"]
-        return StoredObject(key, digests, found.meta["last_modified"], encoding)
+        found = await self.look(key)
+        if found is None or not found.partial:
+            return found
+        # Somebody else's: obstore does not pass on what S3 itself knows of its checksums.
+        with suppress(NoSuchObject):
+            head = await full_head(self, self.root.name(key), self.root.address(key))
+            return replace(found, digests=from_head(head), partial=False)
+        return None
+
+    async def look(self, key: str) -> StoredObject | None:
+        """As `stat`, but partial where only the object's checksums at S3 are its digests."""
+        with suppress(NoSuchObject):
+            found = await head(self, self.root.name(key), self.root.address(key))
+            size, encoding = found.meta["size"], encoding_of(found.attributes.get("Content-Encoding"))
+            kept = from_metadata(size, found.attributes)
+            return StoredObject(
+                key, kept or Digests(size), found.meta["last_modified"], encoding, kept is None, found.meta["e_tag"]
+            )
+        return None
 
     async def create(self, key: str, content: Content) -> StoredObject:
         if content.size > PIECE_BYTES and await self.stat(key) is not None:  # else refused after the last part only
@@ -193,10 +200,15 @@ class S3Store:
     def can_copy_from(self, source: Destination) -> bool:
         return isinstance(source, S3Store) and same_server(self.client, source.client)
 
-    async def copy_from(self, source: Destination, source_key: str, key: str) -> StoredObject:
+    async def look_to_copy(self, source: Destination, source_key: str) -> StoredObject | None:
+        return await cast("S3Store", source).look(source_key)  # `can_copy_from` was asked
+
+    async def copy_from(
+        self, source: Destination, source_key: str, key: str, here: StoredObject | None = None
+    ) -> StoredObject:
         if not isinstance(source, S3Store):
             raise TypeError(f"{source.uri} is not on S3: ask can_copy_from first")
-        return await copy_by_server(self, source, source_key, key)
+        return await copy_by_server(self, source, source_key, key, here)
 
     async def there(self, key: str) -> StoredObject:
         """What S3 holds after it said that it does."""
@@ -213,7 +225,7 @@ class S3Store:
 
     async def asked(self, address: str, permission: str, request: Callable[[], Awaitable[T]]) -> T:
         """The answer to a request that may be repeated without harm."""
-        return await self.patience.retrying()(self.once, address, permission, request)
+        return await self.patience.retry(lambda: self.once(address, permission, request))
 
     async def once(
         self, address: str, permission: str, request: Callable[[], Awaitable[T]], suspects: Sequence[str] = ()
