@@ -347,7 +347,8 @@ def test_bounds_that_are_no_window_are_refused(local: None, tmp_path: Path, star
         ({1: 2}, "config of my-own: 1: "),
         ({"connector_config": {1: 2}}, r"config of my-own: connector_config.1: "),
         ({"connector_config": 5}, r"config of my-own: connector_config: "),
-        ({"connector_type": "ftp"}, "config of my-own: connector_type: 'ftp' is not one of"),
+        ({"connector_type": "ftp"}, "config of my-own: connector_type: 'ftp' is another protocol than"),
+        ({"connector_type": "webdav"}, "config of my-own: connector_type: 'webdav' is not one of"),
     ],
 )
 def test_a_wrong_config_is_refused_by_its_key(local: None, tmp_path: Path, change: Any, words: str) -> None:

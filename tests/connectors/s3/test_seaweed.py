@@ -125,10 +125,10 @@ async def test_an_image_that_is_replaced_before_it_is_copied_is_looked_at_again(
 ) -> None:
     async with connect() as store, s3_store(server.url, f"s3://{bucket}/images/") as images:
         await images.create("image", Content.of_bytes(b"pixels"))
-        assert await images.stat("image")
+        here = await images.stat("image")
         raw.put_object(Bucket=bucket, Key="images/image", Body=b"others")
         with pytest.raises(ObjectExists, match="or its source was replaced"):
-            await store.copy_from(images, "image", "image")
+            await store.copy_from(images, "image", "image", here)
         assert stored("image") is None
         copied = await store.copy_from(images, "image", "image")
         assert copied.digests.matches(Content.of_bytes(b"others", md5=True).digests)
