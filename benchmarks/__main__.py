@@ -3,8 +3,8 @@
     make bench                      # all tables; two hours and more on two cores
     make bench ONLY="images page"   # the tables whose names begin so; the page keeps the others
 
-Each table is what its command prints, unchanged. Leave the machine alone meanwhile: the load before each table is on
-the page, and one that begins on a busy machine says so. A command that fails ends everything; the page stays as it was.
+Each table is what its command prints, unchanged. Leave the machine alone meanwhile: a table that begins beside other
+work says so. A command that fails ends everything; the page stays as it was.
 """
 
 import os
@@ -21,8 +21,8 @@ import psutil
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).with_name("README.md")
 RESULTS = ROOT / ".state" / "benchmarks"  # what each command printed last
-_QUIET = 0.5  # load above which other work counts
-_PATIENCE = 90  # seconds to wait for the work of the table before to end
+_QUIET = 10.0  # percent of the processors, above which other work counts
+_PATIENCE = 60  # seconds to wait for the work of the table before to end
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,9 +167,9 @@ def measure(table: Table) -> str:
         SystemExit: the command failed.
     """
     until = time.monotonic() + _PATIENCE
-    while os.getloadavg()[0] > _QUIET and time.monotonic() < until:
-        time.sleep(1)
-    load, began = os.getloadavg()[0], time.monotonic()
+    while (busy := psutil.cpu_percent(5)) > _QUIET and time.monotonic() < until:
+        pass
+    began = time.monotonic()
     print(f"== {table.title}: python -m benchmarks.{table.command}", flush=True)
     command = [sys.executable, "-m", *f"benchmarks.{table.command}".split()]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -177,12 +177,12 @@ def measure(table: Table) -> str:
         raise SystemExit(f"python -m benchmarks.{table.command} ended with {done.returncode}")
     print(done.stdout, flush=True)
     took = (time.monotonic() - began) / 60
-    busy = "" if load <= _QUIET else ", on a machine that did other work too"
+    beside = f", beside other work that took {busy:.0f} % of the processors" if busy > _QUIET else ""
     lines = done.stdout.strip()
     shown = lines if lines.startswith("|") else f"```text\n{lines}\n```"
     return (
         f"## {table.title}\n\n{table.about}\n\n`python -m benchmarks.{table.command}`, "
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took:.0f} minutes, load {load:.1f} before{busy}:\n\n{shown}\n"
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took:.0f} minutes{beside}:\n\n{shown}\n"
     )
 
 
