@@ -121,8 +121,9 @@ class SeaweedServer:
         self._options = [f"-{name}={port}" for name, port in ports]
 
     def create_bucket(self, name: str) -> None:
-        """Makes the bucket."""
-        urllib.request.urlopen(urllib.request.Request(f"{self.url}/{name}", method="PUT"), timeout=30).close()
+        """Makes the bucket unless it is there."""
+        if httpx.put(f"{self.url}/{name}", timeout=30, trust_env=False).status_code != httpx.codes.CONFLICT:
+            httpx.head(f"{self.url}/{name}", timeout=30, trust_env=False).raise_for_status()
 
     @property
     def url(self) -> str:
