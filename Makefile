@@ -63,7 +63,7 @@ test-fleet: # docker-compose.yaml's services
 
 # Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
 test-cases: # all others
-	@nice -n 5 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m "not e2e" $(SLOWEST)
+	@nice -n 5 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not e2e" $(SLOWEST)
 
 kills: $(STAMP) ## run the nightly proof: 200 kills of a delivery on every connector
 	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py

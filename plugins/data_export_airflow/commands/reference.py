@@ -30,18 +30,13 @@ CPU seconds before a command does its work, by `PYTHONPATH=plugins python -m ben
 cores. `make install` and the Dockerfile compile all bytecode, so the first start costs what every later one does. One
 second is the import of Airflow itself.
 
-| command | first start without compiled bytecode | each start before | each start now |
-|---|---|---|---|
-| `validate`, `new` | 0.7 | 0.2 | 0.2 |
-| `check --host-key` | 3.8 | 1.6 | 0.2 |
-| `keys new`, `sheet` of interval once | | | 0.4 |
-| `sheet` | | | 1.7 |
-| `plan`, nothing changed | 3.5 | 1.6 | 0.3 |
-| `plan`, an export added | 3.5 | 1.6 | 1.4 |
-| `run` | 4.4 | 2.1 | 2.1 |
-| `check` | 4.8 | 2.5 | 2.4 |
-| `backfill` | 4.5 | 2.0 | 2.0 |
-| `status`, `files`, `verify` | 4.3 | | 1.9 |
+| command | first start without compiled bytecode | each start |
+|---|---|---|
+| `validate`, `new` | 0.8 | 0.3 |
+| `check --host-key`, `keys new` | 1.2 | 0.3 |
+| `plan`, `sheet` | 4.0 | 1.5 |
+| `files`, `status`, `verify` | 5.6 | 2.2 |
+| `run`, `check`, `backfill` | 5.7 | 2.5 |
 """
 
 
