@@ -1,7 +1,8 @@
 """Ends child processes however their parent ends, a kill included.
 
-Run as `python -m demo.guard`: it reads session leaders' process ids from its standard input, one a line, and when that
-closes, which the kernel does for a parent of any fate, it ends every process of those sessions. Sessions, not process
+Run as `python -m demo.guard`: it reads session leaders' process ids from its standard input, one a line, and when it
+reads that all is over, or the input closes, which the kernel does for a parent of any fate, it ends every process of
+those sessions. Sessions, not process
 groups: Airflow puts each running task into a group of its own.
 """
 
@@ -12,10 +13,13 @@ import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from itertools import takewhile
 from pathlib import Path
 from typing import Self
 
 import psutil
+
+_OVER = "over\n"
 
 
 class Guard:
@@ -44,9 +48,7 @@ class Guard:
         self._process.stdin.flush()
 
     def __exit__(self, *exc_info: object) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.close()
-        self._process.wait()
+        self._process.communicate(_OVER)  # in words: a fork of this process may keep the pipe open
 
 
 def members(sessions: Iterable[int]) -> list[int]:
@@ -78,4 +80,4 @@ def _signal(processes: Iterable[int], number: signal.Signals) -> None:
 
 
 if __name__ == "__main__":
-    end_sessions([int(line) for line in sys.stdin], float(sys.argv[1]))
+    end_sessions([int(line) for line in takewhile(_OVER.__ne__, sys.stdin)], float(sys.argv[1]))
