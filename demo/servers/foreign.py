@@ -8,6 +8,7 @@ import shutil
 import socket
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -18,7 +19,7 @@ from demo.servers.sftp import SftpKeys, public_line
 _START_SECONDS = 10
 
 
-class ForeignServer:
+class ForeignServer(ABC):
     """A server of its own process with one user, one key and `<folder>/files`; logs to `<folder>/server.log`."""
 
     host = "127.0.0.1"
@@ -49,9 +50,9 @@ class ForeignServer:
     def url(self) -> str:
         return f"sftp://{self.username}@{self.host}:{self.port}{self.base}"
 
+    @abstractmethod
     def _command(self) -> list[str]:
         """Writes what the server reads, and says how to start it in the foreground."""
-        raise NotImplementedError
 
     def __enter__(self) -> Self:
         with self.log.open("ab") as log:
