@@ -76,12 +76,20 @@ def exporting(dag_id: str = "my_own", **prepare: Any) -> DAG:
 
 
 def run(dag: DAG, folder: Path, **options: Any) -> Any:
-    """A run of the DAG by Airflow itself, without a scheduler."""
-    DagBundlesManager().sync_bundles_to_db()
-    bag = DagBag(folder / "no-dags", bundle_path=folder, bundle_name=BUNDLE)
-    bag.bag_dag(dag)
-    sync_bag_to_db(bag, BUNDLE, None)
-    return dag.test(**{"logical_date": START} | options)
+    """A run of the DAG by Airflow itself, without a scheduler.
+
+    Airflow parses and stores the DAG's whole bundle once more for each: it has nothing in it but this DAG.
+    """
+    path = folder / "no-dags"
+    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
+    bundle = {"name": BUNDLE, "classpath": local, "kwargs": {"path": str(path)}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
+        DagBundlesManager().sync_bundles_to_db()
+        bag = DagBag(path, bundle_path=folder, bundle_name=BUNDLE)
+        bag.bag_dag(dag)
+        sync_bag_to_db(bag, BUNDLE, None)
+        return dag.test(**{"logical_date": START} | options)
 
 
 def test_a_dag_of_ones_own_needs_no_customer_file(db: Session, installation: Path) -> None:
