@@ -196,8 +196,8 @@ def test_backwards_no_tick_is_stepped_over_where_clocks_go_back() -> None:
     assert [timetable._get_prev(tick) for tick in ticks[2:]] == ticks[1:-1]
 
 
-def test_the_expression_is_read_twice_for_a_window_not_seven_times() -> None:
-    """Reading it is most of what a backfill of a year of hours costs."""
+def test_two_ticks_are_looked_for_a_window_not_seven() -> None:
+    """Looking for them is most of what a backfill of a year of hours costs."""
     _ticked.cache_clear()
     timetable = SettledCronTimetable("7 * * * *", "Europe/Paris", timedelta(0), pendulum.datetime(2025, 3, 1))
     found, last = 0, None
