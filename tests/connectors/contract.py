@@ -10,7 +10,6 @@ A `Store` inherits `StoreContract`, which adds listing and links.
 """
 
 import asyncio
-import functools
 import random
 import time
 import urllib.request
@@ -50,7 +49,6 @@ OUTSIDE = ["../above", "a/../../above", "/absolute", "a//b", "a/./b", "", "folde
 
 
 @lru_cache(8)
-@functools.lru_cache(maxsize=8)
 def random_bytes(size: int, seed: int = 0) -> bytes:
     return random.Random(seed).randbytes(size)
 
