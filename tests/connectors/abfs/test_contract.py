@@ -32,5 +32,5 @@ class TestAbfs(StoreContract):
 
 
 async def test_memory_is_bounded(server: AbfsServer, container: str, tmp_path: Path) -> None:
-    grown = await growth(tmp_path / "big", 512, "tests.connectors.abfs.stores", "usual_store", server.url, container)
-    assert grown < 64
+    grown = await growth(tmp_path / "big", 192, "tests.connectors.abfs.stores", "usual_store", server.url, container)
+    assert grown < 24
