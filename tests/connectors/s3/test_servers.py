@@ -14,6 +14,7 @@ from data_export.check.check import check_target
 from data_export.content import Content
 from data_export.delivery.deliver import deliver
 from data_export.delivery.registry import SCHEMES
+from data_export.delivery.s3 import write
 from data_export.delivery.s3.dialect import Dialect, Grants
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import AccessDenied, ObjectExists, TargetRefused, TargetUnavailable, VerificationFailed
@@ -109,6 +110,13 @@ def place(server: S3Server, bucket: str) -> Iterator[Place]:
         yield place
 
 
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests in which nobody else writes: to wait for him would prove nothing."""
+    monkeypatch.setattr(write, "_SETTLES_AFTER", (0, 0))
+
+
+@pytest.mark.usefixtures("alone")
 class TestWithoutChecksums:
     @pytest.fixture(params=WORDINGS)
     def place(self, place: Place, request: pytest.FixtureRequest) -> Place:
@@ -141,6 +149,7 @@ class TestWithoutChecksums:
 
 
 @pytest.mark.parametrize(("content", "hides_etags"), [(SMALL, False), (SMALL, True), (BIG, False)])
+@pytest.mark.usefixtures("alone")
 async def test_damaged_bytes_are_found_without_checksums(place: Place, content: Content, hides_etags: bool) -> None:
     place.rules.refused[CHECKSUM] = WORDINGS["R2"]
     place.rules.ignored = "Content-MD5"
@@ -151,6 +160,7 @@ async def test_damaged_bytes_are_found_without_checksums(place: Place, content: 
             await store.create("a", content)
 
 
+@pytest.mark.usefixtures("alone")
 async def test_an_etag_that_is_no_md5_costs_reading_back(place: Place, stored: Stored) -> None:
     place.rules.refused[CHECKSUM], place.rules.hides_etags = WORDINGS["R2"], True
     async with place.store() as store:
@@ -187,6 +197,7 @@ def unconditional(place: Place, request: pytest.FixtureRequest) -> Place:
 
 class TestWithoutConditions:
     @pytest.mark.parametrize("content", [SMALL, BIG], ids=["small", "big"])
+    @pytest.mark.usefixtures("alone")
     async def test_it_arrives_and_what_is_there_stays(
         self, unconditional: Place, stored: Stored, content: Content
     ) -> None:
@@ -216,10 +227,12 @@ class TestWithoutConditions:
             if place.outcome == "revision" or (place.outcome == "created" and "replaced" not in outcomes):
                 assert stored(place.key) == content.source
 
+    @pytest.mark.usefixtures("alone")
     def test_check_says_so_and_leaves_nothing(self, unconditional: Place, raw: Any) -> None:
         assert "does not refuse a second writer" in unconditional.checked()["target: conditions"]
         assert raw.list_objects_v2(Bucket=unconditional.bucket)["KeyCount"] == 0
 
+    @pytest.mark.usefixtures("alone")
     async def test_a_copy_by_the_server(self, unconditional: Place, stored: Stored) -> None:
         async with unconditional.store() as store:
             await store.create("a", SMALL)
@@ -239,6 +252,7 @@ def test_check_finds_a_condition_that_is_ignored_for_parts_only(place: Place) ->
     assert "completes an upload in parts in spite" in place.checked()["target: conditions"]
 
 
+@pytest.mark.usefixtures("alone")
 def test_check_of_a_server_that_has_it_all(place: Place, raw: Any) -> None:
     steps = place.checked()
     assert "target: conditions" not in steps
@@ -247,6 +261,7 @@ def test_check_of_a_server_that_has_it_all(place: Place, raw: Any) -> None:
     assert unfinished(raw, place.bucket) == []
 
 
+@pytest.mark.usefixtures("alone")
 def test_check_leaves_one_file_at_most_where_nothing_may_be_removed(place: Place, raw: Any) -> None:
     place.rules.denied = {"s3:DeleteObject"}
     for _ in range(2):
@@ -254,6 +269,7 @@ def test_check_leaves_one_file_at_most_where_nothing_may_be_removed(place: Place
     assert raw.list_objects_v2(Bucket=place.bucket)["KeyCount"] == 1
 
 
+@pytest.mark.usefixtures("alone")
 async def test_a_server_without_tags_copies_all_the_same(place: Place, stored: Stored) -> None:
     words = "Header 'x-amz-tagging-directive' with value 'REPLACE' not implemented"
     place.rules.refused["x-amz-tagging"] = named(501, "NotImplemented", words)
@@ -273,6 +289,7 @@ async def test_a_server_without_tags_copies_all_the_same(place: Place, stored: S
         ("x-amz-metadata-directive", named(400, "InvalidArgument", "no", ArgumentName="x-amz-metadata-directive")),
     ],
 )
+@pytest.mark.usefixtures("alone")
 async def test_a_server_that_copies_nothing_has_images_streamed(place: Place, header: str, refusal: Answer) -> None:
     """And is asked for all the rest as before."""
     place.rules.refused[header] = refusal
