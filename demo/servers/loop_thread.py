@@ -6,7 +6,6 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
-_TURNS_TO_CONNECT = 4
 
 
 class LoopThread:
@@ -21,24 +20,17 @@ class LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(timeout)
 
     def close(self) -> None:
-        """Cancels what still runs and cuts what is connected, then ends the loop and its thread."""
-        self.run(self._end_all())
+        """Cancels what still runs, then ends the loop and its thread."""
+        self.run(self._cancel_all())
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
 
-    async def _end_all(self) -> None:
-        """A connection that came in while its server stopped is nobody's to close, and takes some turns of the loop to
-        have a transport and a task; left alone, both would be found as garbage in the middle of another test."""
-        quiet = 0
-        while quiet < _TURNS_TO_CONNECT:
-            await asyncio.sleep(0)
-            tasks = asyncio.all_tasks() - {asyncio.current_task()}
-            # What asyncio keeps to know which sockets are its own.
-            transports = [one for one in getattr(self._loop, "_transports", {}).values() if not one.is_closing()]
-            for one in transports:
-                one.abort()
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            quiet = 0 if tasks or transports else quiet + 1
+    @staticmethod
+    async def _cancel_all() -> None:
+        await asyncio.sleep(0)  # a connection just accepted is nobody's to close before its task has begun
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.sleep(0)  # transports that were closed last close their sockets now
