@@ -2,11 +2,11 @@
 
 import secrets
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import asyncssh
 
-from demo.servers.loop_thread import LoopThread
+from demo.servers.loop_thread import LoopThread, stop_accepting
 
 USERNAME = "data-export"
 
@@ -115,7 +115,7 @@ class SftpServer:
         )
 
     async def _stop(self) -> None:
-        self._listener.close()
+        await stop_accepting(cast("asyncio.Server", self._listener))  # which it passes on
         await self._listener.wait_closed()
         for connection in list(self._connections):
             connection.abort()
