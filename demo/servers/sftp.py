@@ -1,5 +1,6 @@
 """An SFTP server with key authentication and a host key to pin."""
 
+import asyncio
 import secrets
 from pathlib import Path
 from typing import Any, Self, cast
