@@ -12,9 +12,10 @@ from aiohttp import web
 from multidict import CIMultiDict
 from yarl import URL
 
-from demo.servers.loop_thread import LoopThread
+from demo.servers.loop_thread import LoopThread, stop_accepting
 
 _HOP_BY_HOP = ("connection", "keep-alive", "transfer-encoding", "expect", "content-length", "upgrade")
+_LAST_ANSWERS_SECONDS = 1.0
 
 
 @dataclass(slots=True)
@@ -133,14 +134,15 @@ class FaultProxy:
     async def _start(self) -> None:
         self._session = aiohttp.ClientSession(auto_decompress=False, cookie_jar=aiohttp.DummyCookieJar())
         self._ended = asyncio.Event()
-        self._runner = web.ServerRunner(web.Server(self._handle), shutdown_timeout=0)
-        await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0, backlog=512).start()
-        self.port = self._runner.addresses[0][1]
+        self._protocols = web.Server(self._handle)
+        self._server = await asyncio.get_running_loop().create_server(self._protocols, "127.0.0.1", 0, backlog=512)
+        self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
         self._ended.set()
-        await self._runner.cleanup()
+        await stop_accepting(self._server)
+        self._protocols.pre_shutdown()
+        await self._protocols.shutdown(_LAST_ANSWERS_SECONDS)
         await self._session.close()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:

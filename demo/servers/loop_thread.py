@@ -6,6 +6,20 @@ from collections.abc import Coroutine
 from typing import Any, TypeVar
 
 T = TypeVar("T")
+_TURNS_TO_CONNECT = 4
+
+
+async def stop_accepting(server: asyncio.Server) -> None:
+    """Closes a server once whoever is already let in is known to its protocol, which can then end all connections.
+
+    asyncio needs some turns of the loop from a client's connection to the protocol, and forgets, unclosed, what is on
+    its way while the server closes.
+    """
+    for listening in server.sockets:
+        asyncio.get_running_loop().remove_reader(listening.fileno())
+    for _ in range(_TURNS_TO_CONNECT):
+        await asyncio.sleep(0)
+    server.close()
 
 
 class LoopThread:
@@ -28,7 +42,6 @@ class LoopThread:
 
     @staticmethod
     async def _cancel_all() -> None:
-        await asyncio.sleep(0)  # a connection just accepted is nobody's to close before its task has begun
         tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()

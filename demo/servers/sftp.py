@@ -1,12 +1,13 @@
 """An SFTP server with key authentication and a host key to pin."""
 
+import asyncio
 import secrets
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import asyncssh
 
-from demo.servers.loop_thread import LoopThread
+from demo.servers.loop_thread import LoopThread, stop_accepting
 
 USERNAME = "data-export"
 
@@ -115,7 +116,7 @@ class SftpServer:
         )
 
     async def _stop(self) -> None:
-        self._listener.close()
+        await stop_accepting(cast("asyncio.Server", self._listener))  # which it passes on
         await self._listener.wait_closed()
         for connection in list(self._connections):
             connection.abort()

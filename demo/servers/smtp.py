@@ -15,7 +15,7 @@ from weakref import WeakSet
 
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
-from demo.servers.loop_thread import LoopThread
+from demo.servers.loop_thread import LoopThread, stop_accepting
 
 
 class SmtpServer:
@@ -119,7 +119,7 @@ class SmtpServer:
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
-        self._server.close()
+        await stop_accepting(self._server)
         for session in list(self._sessions):
             if session.transport is not None:
                 session.transport.close()

@@ -3,6 +3,8 @@
 import asyncio
 from typing import Self
 
+from demo.servers.loop_thread import stop_accepting
+
 
 class TcpProxy:
     """Stands in front of `127.0.0.1:<target>` (which may change) at `port`; an async context manager.
@@ -33,9 +35,8 @@ class TcpProxy:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        self._server.close()
         self.holding = False
-        await asyncio.sleep(0)  # a connection just accepted has its handler now
+        await stop_accepting(self._server)
         for task in self._served:
             task.cancel()
         await asyncio.gather(*self._served, return_exceptions=True)

@@ -11,6 +11,7 @@ from data_export.delivery.base import Store
 from data_export.delivery.retry import Patience
 from data_export.errors import DataExportError
 from demo.servers.abfs import ACCOUNT, KEY
+from demo.servers.loop_thread import stop_accepting
 from tests.connectors.abfs.stores import store_at
 from tests.connectors.gcs.stores import gcs_store
 from tests.connectors.s3.stores import s3_store
@@ -46,6 +47,7 @@ async def server(answer: bytes | None) -> AsyncIterator[int]:
         try:
             yield listening.sockets[0].getsockname()[1]
         finally:
+            await stop_accepting(listening)
             over.set()
             await asyncio.gather(*filter(None, serving))
 

@@ -25,7 +25,7 @@ from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from playwright.sync_api import Browser, Page
-from sqlalchemy import event
+from sqlalchemy import event, select
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
@@ -56,8 +56,10 @@ def _tables() -> None:
 
 def empty(session: Session) -> None:
     """Clears Airflow's tables, and what the page remembers of them."""
-    for table in reversed(Base.metadata.sorted_tables):
-        if table.name not in _KEPT:
+    tables = [table for table in reversed(Base.metadata.sorted_tables) if table.name not in _KEPT]
+    full = session.execute(select(*(select(table).exists().label(table.name) for table in tables))).one()
+    for table, has_rows in zip(tables, full, strict=True):
+        if has_rows:
             session.execute(table.delete())
     session.commit()
     session.expire_all()

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 from urllib.request import getproxies
@@ -165,14 +166,9 @@ class SignedRequests:
             raise ConnectionError(type(error).__name__) from error
 
     def _connect(self) -> Any:
-        import ssl
-
         import aiohttp
-        from botocore.httpsession import get_cert_path
 
-        trusted = ssl.create_default_context()
-        trusted.load_verify_locations(get_cert_path(True))
-        connector = aiohttp.TCPConnector(limit=0, ssl=trusted)
+        connector = aiohttp.TCPConnector(limit=0, ssl=_trusted() if self._base.startswith("https:") else True)
         # Where the environment is asked, aiohttp has a thread read ~/.netrc for each request too.
         http = aiohttp.ClientSession(connector=connector, trust_env=bool(getproxies()), skip_auto_headers=["Accept"])
         http._retry_connection = False  # else a lost answer to a copy looks as if another had made it
@@ -189,6 +185,18 @@ class SignedRequests:
     async def close(self) -> None:
         if self._http is not None:
             await self._http.close()
+
+
+@cache
+def _trusted() -> Any:
+    """The machine's authorities and boto3's; loading both takes as long as twenty copies."""
+    import ssl
+
+    from botocore.httpsession import get_cert_path
+
+    trusted = ssl.create_default_context()
+    trusted.load_verify_locations(get_cert_path(True))
+    return trusted
 
 
 def _parsed(model: Any, status: int, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
