@@ -159,7 +159,7 @@ class SftpConnections:
                     session = await self._connected(line)
                     break
                 except DataExportError as error:
-                    if not self._can_do_without(line, error):
+                    if not self._can_do_without(error):
                         raise
                 # A loop, because the next seat may be on a line that is being opened and is refused as well. It ends
                 # because each refused line rests.
@@ -180,18 +180,9 @@ class SftpConnections:
         line.busy += 1
         return line
 
-    def _can_do_without(self, line: _Line, error: DataExportError) -> bool:
-        """Lets the line rest where another one works: the server allows no more of them, or not now."""
-        working = sum(other.alive for other in self._lines)
-        if isinstance(error, HostKeyMismatch) or not working:
-            return False
-        now = asyncio.get_running_loop().time()
-        if line.rests_until <= now:  # the first of those who waited for this attempt
-            again = isinstance(error, TransientError)  # to ask again after a refused login may lock us out
-            line.rests_until = now + _REST_SECONDS * 2**line.refusals if again else math.inf
-            line.refusals += 1
-            _log.warning("the server takes no further connection (%s): going on over %d", error, working)
-        return True
+    def _can_do_without(self, error: DataExportError) -> bool:
+        """Whether another line works: the server allows no more of them, or not now."""
+        return not isinstance(error, HostKeyMismatch) and any(line.alive for line in self._lines)
 
     async def _connected(self, line: _Line) -> SftpSession:
         if line.session is not None:
@@ -206,7 +197,20 @@ class SftpConnections:
     async def _open(self, line: _Line) -> SftpSession:
         try:
             line.session = await self._open_session()
+        except DataExportError as error:
+            # Before anybody hears of it: whoever was refused on another line at that moment would try this one again.
+            if self._can_do_without(error):
+                self._rest(line, error)
+            raise
         finally:
             line.opening = None
         line.refusals = 0
         return line.session
+
+    def _rest(self, line: _Line, error: DataExportError) -> None:
+        again = isinstance(error, TransientError)  # to ask again after a refused login may lock us out
+        now = asyncio.get_running_loop().time()
+        line.rests_until = now + _REST_SECONDS * 2**line.refusals if again else math.inf
+        line.refusals += 1
+        working = sum(other.alive for other in self._lines)
+        _log.warning("the server takes no further connection (%s): going on over %d", error, working)

@@ -25,17 +25,18 @@ class _Session:
 
 
 class _Server:
-    """Takes one connection; the refusals of the others come one after the other."""
+    """Takes one connection; the refusals of the others come one after the other, or all at once."""
 
-    def __init__(self, refusal: Exception) -> None:
+    def __init__(self, refusal: Exception, *, at_once: bool = False) -> None:
         self.refusal: Exception | None = refusal
+        self.at_once = at_once
         self.asked = 0
 
     async def open_session(self) -> SftpSession:
         self.asked += 1
         if self.asked == 1 or self.refusal is None:
             return cast("Any", _Session())
-        await asyncio.sleep(0.01 * self.asked)
+        await asyncio.sleep(0.01 if self.at_once else 0.01 * self.asked)
         raise self.refusal
 
 
@@ -45,8 +46,9 @@ async def _work(connections: SftpConnections) -> SftpSession:
         return session
 
 
-async def test_an_operation_that_is_refused_twice_goes_on_over_the_connection_that_works() -> None:
-    server = _Server(TargetUnavailable("sftp.example.com: reset"))
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_an_operation_that_is_refused_twice_goes_on_over_the_connection_that_works(at_once: bool) -> None:
+    server = _Server(TargetUnavailable("sftp.example.com: reset"), at_once=at_once)
     connections = SftpConnections(server.open_session, limit=4, share=1)
     await connections.open()
     sessions = await asyncio.gather(*(_work(connections) for _ in range(8)))
