@@ -94,7 +94,7 @@ def is_safe_extension(file_extension: str | None) -> bool:
 
 
 #: Below these is what runs stage, and the files that links lead to.
-RUNS_PREFIX, LINKS_PREFIX = "runs/", "links/"
+RUNS_PREFIX, LINKS_PREFIX, NOTICES_PREFIX = "runs/", "links/", "notices/"
 
 
 def staging_run_prefix(export: str, window: ExportWindow, run_token: str) -> str:
@@ -134,7 +134,7 @@ def staging_links_prefix(export: str) -> str:
 
 def notices_prefix(export: str) -> str:
     """`notices/<export>/`: the notices of an export's deliveries, sent and left."""
-    return f"notices/{export}/"
+    return f"{NOTICES_PREFIX}{export}/"
 
 
 def notice_key(export: str, notice_id: str) -> str:

@@ -106,5 +106,5 @@ class StagedRuns:
         transformed = stage(self.staging, plan, self._folder, data, images)
         receipt = make_receipt(plan, self.target.uri, [self.deliver(plan, transformed)], now)
         receipt = deliver_receipts(plan, receipt, self.target, self.staging)
-        clean_up(plan, receipt, self.settings, self.staging, datetime.now(UTC))
+        clean_up(plan, receipt, self.staging)
         return receipt

@@ -1,5 +1,6 @@
 """A link by mail, on a real mail server: to each recipient once, whatever is repeated."""
 
+import asyncio
 import os
 import re
 import smtplib
@@ -16,7 +17,7 @@ from data_export.errors import RecipientsRefused, TargetUnavailable
 from data_export.pipeline.link import mail_link
 from data_export.pipeline.receipts import make_receipt, site_receipt
 from data_export.pipeline.site import stage_site
-from data_export.pipeline.staging import clean_up
+from data_export.pipeline.staging import clean_up, sweep_all
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
 from demo.servers.smtp import SmtpServer
@@ -56,8 +57,17 @@ class Mailing:
 
         return mail_link(plan, receipt, self.staging, self.settings, connect, NOW)
 
-    def clean(self, plan: ExportPlan, receipt: Receipt, now: datetime | None = None) -> None:
-        clean_up(plan, receipt, self.settings, self.staging, now or datetime.now(UTC))
+    def clean(self, plan: ExportPlan, receipt: Receipt) -> None:
+        clean_up(plan, receipt, self.staging)
+
+    def sweep(self, now: datetime) -> None:
+        """As every night."""
+
+        async def sweep() -> None:
+            async with self.staging:
+                await sweep_all(self.staging, self.settings, now, 1_000)
+
+        asyncio.run(sweep())
 
     def recipients(self) -> list[str]:
         return [message["X-RcptTo"] for message in self.server.messages()]
@@ -118,9 +128,10 @@ def test_a_link_outlives_its_run_and_is_swept_when_no_link_can_work(mailing: Mai
     mailing.mail(plan, receipt)
     (link,) = mailing.links()
     offered = datetime.fromtimestamp(link.stat().st_mtime, UTC)
-    mailing.clean(plan, receipt, offered + timedelta(hours=168))
+    mailing.clean(plan, receipt)
+    mailing.sweep(offered + timedelta(hours=168))
     assert mailing.links() == [link]
-    mailing.clean(plan, receipt, offered + timedelta(hours=193))
+    mailing.sweep(offered + timedelta(hours=193))
     assert mailing.links() == []
 
 
@@ -133,7 +144,7 @@ def test_marks_of_sent_mails_are_swept_with_failed_runs(mailing: Mailing) -> Non
     assert [path.parent.name for path in left] == ["mail", "mail"]
     for path in left:
         os.utime(path, (0, 0))
-    mailing.clean(plan, receipt)
+    mailing.sweep(datetime.now(UTC))
     assert [path for path in left if path.exists()] == []
 
 

@@ -62,7 +62,7 @@ class Run:
     def whole(self, plan: ExportPlan) -> Receipt:
         sites = [self.site(plan, site) for site in plan.sites]
         receipt = make_receipt(plan, self.target.uri, sites, NOW)
-        clean_up(plan, receipt, self.settings, self.staging, datetime.now(UTC))
+        clean_up(plan, receipt, self.staging)
         return receipt
 
 
@@ -174,6 +174,6 @@ def test_two_runs_of_one_window_never_meet_in_staging(run: Run) -> None:
     first, second = plan_of(export(PARIS)), plan_of(export(PARIS))
     one = extract_site(first, PARIS, 1, run.dsn, run.staging)
     other = extract_site(second, PARIS, 1, run.dsn, run.staging)
-    clean_up(first, make_receipt(first, "", [], NOW), run.settings, run.staging, datetime.now(UTC))
+    clean_up(first, make_receipt(first, "", [], NOW), run.staging)
     assert one.prefix != other.prefix
     transform_site(second, other, run.staging)

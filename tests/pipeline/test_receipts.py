@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -141,7 +141,7 @@ def test_where_no_receipt_is_delivered_the_list_stays_in_staging(tmp_path: Path)
     runs, names = StagedRuns(tmp_path), [str(UUID(int=n)) for n in range(101)]
     plan = plan_of(runs.export)
     receipt = make_receipt(plan, "", [runs.deliver(plan, stage(runs.staging, plan, tmp_path, OLD, names))], NOW)
-    clean_up(plan, receipt, runs.settings, runs.staging, datetime.now(UTC))
+    clean_up(plan, receipt, runs.staging)
     images = receipt.sites[0].images
     assert images is not None
     assert images.missing_list is not None
@@ -157,7 +157,7 @@ def test_deliver_cleared_after_success_finds_its_file_or_says_what_to_clear(tmp_
     plan = plan_of(runs.export)
     transformed = stage(runs.staging, plan, tmp_path, NEW, [ONE])
     site = runs.deliver(plan, transformed)
-    clean_up(plan, make_receipt(plan, "", [site], NOW), runs.settings, runs.staging, datetime.now(UTC))
+    clean_up(plan, make_receipt(plan, "", [site], NOW), runs.staging)
     again = deliver_site(plan, transformed, runs.target, runs.staging)
     assert (again.outcome, again.uri) == ("unchanged", site.uri)
     Path(site.uri.removeprefix("file://")).write_bytes(b"")
@@ -175,4 +175,4 @@ def test_a_fault_while_cleaning_fails_no_delivered_run(tmp_path: Path, caplog: p
     runs = StagedRuns(tmp_path)
     runs.staging = Faulty(tmp_path / "staging")
     assert runs.whole(OLD).sites[0].outcome == "created"
-    assert "acme: staging is not cleaned now, a later run will: staging: connection reset" in caplog.text
+    assert "acme: staging is not cleaned now, the nightly maintenance will: staging: connection reset" in caplog.text

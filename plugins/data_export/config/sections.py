@@ -125,7 +125,9 @@ class MaintenanceSettings(Section):
         default="30 3 * * *", description="cron expression in UTC: when data_export_maintenance runs"
     )
     staging: Flag = Field(
-        default=True, description="whether what failed runs of any export staged goes after staging.keep_failed_days"
+        default=True,
+        description="whether what failed runs staged, files behind expired links and old notices are removed from "
+        "staging; where not, a lifecycle rule of its bucket has to",
     )
     targets: Flag = Field(
         default=True, description="whether unfinished uploads and files of killed runs go, in staging and at targets"

@@ -15,7 +15,7 @@ from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
 
 _KEEP_LINKS = timedelta(hours=LONGEST_LINK_HOURS, days=1)
-KEEP_NOTICES_DAYS = 30  # so long a repeat of a window gives no second notice
+_KEEP_NOTICES_DAYS = 30  # so long a repeat of a window gives no second notice
 
 
 async def upload(staging: Store, path: Path, key: str) -> int:
@@ -48,23 +48,19 @@ async def clear(staging: Store, prefix: str, kept: tuple[str, ...] = ()) -> int:
     return await _delete(staging, [key for key in keys if not key.startswith(kept)])
 
 
-async def sweep(staging: Store, export: str, keep_failed: timedelta, keep_links: timedelta, now: datetime) -> int:
-    """Removes what old failed runs left and links whose time is over; returns how many objects.
+async def sweep_all(staging: Store, settings: PlatformSettings, now: datetime, most: int) -> int:
+    """Removes what old failed runs of any export left, links whose time is over, and old notices; at most so many.
 
     Judged by each object's own age, so a run that is still going on keeps what it has just written.
-    """
-    return await remove_older(staging, layout.staging_export_prefix(export), now - keep_failed) + await remove_older(
-        staging, layout.staging_links_prefix(export), now - keep_links
-    )
-
-
-async def sweep_all(staging: Store, settings: PlatformSettings, now: datetime, most: int) -> int:
-    """As `sweep`, for every export that ever staged something, also one that is removed or paused; at most so many.
 
     Raises:
         DataExportError: staging is not reached.
     """
-    ages = {layout.RUNS_PREFIX: timedelta(days=settings.staging.keep_failed_days), layout.LINKS_PREFIX: _KEEP_LINKS}
+    ages = {
+        layout.RUNS_PREFIX: timedelta(days=settings.staging.keep_failed_days),
+        layout.LINKS_PREFIX: _KEEP_LINKS,
+        layout.NOTICES_PREFIX: timedelta(days=_KEEP_NOTICES_DAYS),
+    }
     removed = 0
     for prefix, age in ages.items():
         removed += await remove_older(staging, prefix, now - age, most - removed)
@@ -96,25 +92,19 @@ _log = logging.getLogger(__name__)
 def clean_up(
     plan: ExportPlan,
     receipt: Receipt,
-    settings: PlatformSettings,
     staging: Store,
-    now: datetime,
     then: Callable[[Store], Awaitable[None]] | None = None,
 ) -> int:
-    """Removes what this run staged, and what old failed runs of the export left; returns how many objects.
+    """Removes what this run staged; returns how many objects.
 
-    For `staging.keep_failed_days` it leaves what somebody may still need: who has the mail, since this step may be
-    repeated; lists of missing images that the receipt names; and everything where records were quarantined. A fault is
-    logged and no more: what was delivered is delivered, and a later run sweeps. `then` uses the same client: making one
-    costs more than all that is done with it.
+    It leaves for `sweep_all` what somebody may still need: who has the mail, since this step may be repeated; lists of
+    missing images that the receipt names; and everything where records were quarantined. A fault is logged and no more:
+    what was delivered is delivered. `then` uses the same client: making one costs more than all that is done with it.
     """
 
     async def run() -> int:
         async with staging:
-            keep_failed = timedelta(days=settings.staging.keep_failed_days)
-            await remove_older(staging, layout.notices_prefix(plan.name), now - timedelta(days=KEEP_NOTICES_DAYS))
-            removed = await sweep(staging, plan.name, keep_failed, _KEEP_LINKS, now)
-            removed += 0 if quarantined else await clear(staging, plan.staging_prefix + "/", kept)
+            removed = 0 if quarantined else await clear(staging, plan.staging_prefix + "/", kept)
             if then:
                 await then(staging)
             return removed
@@ -125,5 +115,5 @@ def clean_up(
     try:
         return asyncio.run(run())
     except DataExportError as error:
-        _log.warning("%s: staging is not cleaned now, a later run will: %s", plan.name, error)
+        _log.warning("%s: staging is not cleaned now, the nightly maintenance will: %s", plan.name, error)
         return 0
