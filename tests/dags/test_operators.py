@@ -17,6 +17,7 @@ from airflow.dag_processing.bundles.manager import DagBundlesManager
 from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
 from airflow.models.xcom import XComModel
 from airflow.sdk import DAG, BaseOperator
+from airflow.sdk.execution_time import task_mapping
 from airflow.serialization.serialized_objects import DagSerialization
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -92,10 +93,15 @@ def run(dag: DAG, folder: Path, **options: Any) -> Any:
         return dag.test(**{"logical_date": START} | options)
 
 
-def test_a_dag_of_ones_own_needs_no_customer_file(db: Session, installation: Path) -> None:
+def test_a_dag_of_ones_own_needs_no_customer_file(
+    db: Session, installation: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, count = [], task_mapping.get_ti_count_for_task
+    monkeypatch.setattr(task_mapping, "get_ti_count_for_task", lambda *args: asked.append(args) or count(*args))
     bounds = {"start": "{{ params.day }}T00:00:00Z", "end": "{{ macros.ds_add(params.day, 1) }}"}
     dag = exporting(config=config(installation, PARIS, LYON), **bounds, params={"day": "2025-03-16"})
     assert run(dag, installation).state == "success"
+    assert asked == []  # each step takes what the one before returned of the same site, and asks for nothing else
     for site in (PARIS, LYON):
         content = (installation / "target" / data_key(site, TYPE, DAY)).read_bytes()
         assert content == expected_file(build(), site, TYPE, START, END)
