@@ -123,11 +123,12 @@ def test_every_process_loads_the_plugin_and_the_api_server_alone_its_page() -> N
     assert not {name for name in loaded if name.startswith(("fastapi.", "data_export_airflow.page"))}
 
 
-def test_no_fork_of_a_worker_parses_botocores_models() -> None:
+def test_no_fork_of_a_worker_parses_botocores_models_or_makes_its_first_dag() -> None:
     code = """
 import airflow_local_settings, boto3, botocore.loaders
 del botocore.loaders.JSONFileLoader.load_file
 boto3.Session(region_name="eu-west-3").client("s3", aws_access_key_id="-", aws_secret_access_key="-").close()
+assert airflow_local_settings._rehearse()
 """
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'deploy' / 'preload'}:{ROOT / 'plugins'}"}
     subprocess.run([sys.executable, "-c", code], env=environment, check=True)

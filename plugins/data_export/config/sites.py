@@ -44,7 +44,7 @@ def site_label(sites: object, site: UUID | str) -> str:
     Args:
         sites: `site_id` of an export, or of a plan as it travels between tasks; anything else knows no names.
     """
-    if isinstance(sites, Mapping):
+    if isinstance(sites, dict):
         return next((str(name) for name, uuid in sites.items() if uuid == str(site)), str(site))
     names = names_of(sites)
     return names.get(UUID(str(site)), str(site)) if names else str(site)
@@ -52,8 +52,8 @@ def site_label(sites: object, site: UUID | str) -> str:
 
 def label_in(plan: object, site: str) -> str:
     """`site_label` by a plan as it travels between tasks; the uuid where it is no plan."""
-    export = plan.get("export") if isinstance(plan, Mapping) else None
-    return site_label(export.get("site_id") if isinstance(export, Mapping) else None, site)
+    export = plan.get("export") if isinstance(plan, dict) else None
+    return site_label(export.get("site_id") if isinstance(export, dict) else None, site)
 
 
 def names_of(sites: object) -> Mapping[UUID, str]:
