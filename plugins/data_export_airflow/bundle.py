@@ -3,6 +3,7 @@
 import importlib
 import logging
 import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -16,10 +17,12 @@ from data_export.config.platform import customers_dir, platform_file
 from data_export.config.reading.file_text import Stamp, stamp
 from data_export_airflow.dags.shards import (
     MOST,
+    SHARD,
     broken_files,
     complete,
     contents,
     is_complete,
+    seems_complete,
     shard_files,
     shard_of,
     show_broken,
@@ -60,8 +63,9 @@ class CustomerFilesBundle(LocalDagBundle):
             )
         self._shards = shards
         self._dags = super().path.absolute()
-        # Named by what it is made from: several installations on one machine have Airflow's storage in common.
-        made_from = blake2b(f"{shards} {self._dags}".encode(), digest_size=8).hexdigest()
+        # Named by what it is made from: several installations on one machine have Airflow's storage in common, and a
+        # task looks at names and sizes only, which another version's files may have too.
+        made_from = blake2b(f"{shards} {self._dags} {SHARD}".encode(), digest_size=8).hexdigest()
         self._folder: Path = self.base_dir / f"shards-{made_from}"
         self._watch = FolderWatch()
         self._again: dict[str, float] = {}
@@ -77,13 +81,13 @@ class CustomerFilesBundle(LocalDagBundle):
         Raises:
             OSError: the DAGs folder cannot be read, or the bundle's storage cannot be written.
         """
-        self._make()
+        self._make(seems_complete)
         super().initialize()
 
     def refresh(self) -> None:
         """Called by the dag-processor alone, in its main loop; never raises, since it would then find no DAG file."""
         try:
-            self._make()
+            self._make(is_complete)
         except Exception:
             log.exception("changes of the DAGs folder are not noticed; its DAG files are served as they were")
         try:
@@ -91,10 +95,10 @@ class CustomerFilesBundle(LocalDagBundle):
         except Exception:
             log.exception("changes of customer files are not noticed; files are parsed by the clock")
 
-    def _make(self) -> None:
+    def _make(self, is_done: Callable[[Path, Mapping[str, str | Path]], bool]) -> None:
         try:
             wanted = contents(self._shards, self._dags)
-            if not is_complete(self._folder, wanted):
+            if not is_done(self._folder, wanted):
                 with self.lock():
                     complete(self._folder, wanted)
         except OSError as error:

@@ -25,6 +25,7 @@ from sqlalchemy import delete, select
 from data_export.config.models import dag_id
 from data_export_airflow import bundle
 from data_export_airflow.bundle import Changes, CustomerFilesBundle, FolderWatch
+from data_export_airflow.dags import shards
 from data_export_airflow.dags.shards import MOST, MOST_BROKEN, broken_files, shard_files, shard_of
 from tests.customers import GOOD
 
@@ -157,6 +158,22 @@ def test_what_is_there_already_is_neither_written_nor_locked(dags: Path, storage
     again.initialize()
     assert one.path == again.path != other.path
     assert not (storage / "_locks").exists()
+
+
+def test_an_upgrade_that_changes_the_files_makes_them_elsewhere(dags: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = CustomerFilesBundle(name="dags-folder", path=str(dags)).path
+    monkeypatch.setattr(bundle, "SHARD", shards.SHARD.replace("customer_dags(", "customer_dogs("))
+    assert CustomerFilesBundle(name="dags-folder", path=str(dags)).path != before
+
+
+def test_the_dag_processor_compares_what_the_files_say(dags: Path) -> None:
+    made = CustomerFilesBundle(name="dags-folder", path=str(dags))
+    made.initialize()
+    file = made.path / "customer_exports_02.py"
+    right = file.read_text()
+    file.write_text("#" * len(right))
+    made.refresh()
+    assert file.read_text() == right
 
 
 @pytest.mark.parametrize("shards", [0, 100, "32", True, None])

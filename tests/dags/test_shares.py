@@ -4,7 +4,16 @@ import time
 from collections import Counter
 from pathlib import Path
 
-from data_export_airflow.dags.shards import MOST, complete, contents, is_complete, names_in, shard_files, shard_of
+from data_export_airflow.dags.shards import (
+    MOST,
+    complete,
+    contents,
+    is_complete,
+    names_in,
+    seems_complete,
+    shard_files,
+    shard_of,
+)
 
 FILES = shard_files(32)
 NAMES = frozenset(f"customer-{number}" for number in range(5000))
@@ -80,6 +89,31 @@ def test_what_came_went_or_was_damaged_is_put_right(tmp_path: Path) -> None:
     complete(fresh, contents(8, dags))
     assert {path.name for path in folder.iterdir()} == {path.name for path in fresh.iterdir()} | {"__pycache__"}
     assert all((folder / name).read_text() == (fresh / name).read_text() for name in shard_files(MOST))
+
+
+def test_a_task_sees_by_names_kinds_and_sizes_what_is_missing_or_damaged(tmp_path: Path) -> None:
+    dags, folder = dags_folder(tmp_path), tmp_path / "shards"
+    wanted, file = contents(8, dags), folder / "customer_exports_05.py"
+    assert not seems_complete(folder, wanted)
+    complete(folder, wanted)
+    (folder / "__pycache__").mkdir()
+    (folder / "acme.yaml.py").touch()  # what no task parses
+    assert seems_complete(folder, wanted)
+    (dags / "own.py").rename(dags / "new.py")
+    assert not seems_complete(folder, contents(8, dags))  # a DAG that came to the DAGs folder
+    (dags / "new.py").rename(dags / "own.py")
+    file.unlink()  # as /tmp is cleaned
+    assert not seems_complete(folder, wanted)
+    file.symlink_to(dags / "customer_exports.py")
+    assert not seems_complete(folder, wanted)
+    file.unlink()
+    file.write_text("half")
+    assert not seems_complete(folder, wanted)
+    complete(folder, wanted)
+    assert seems_complete(folder, wanted)
+    (folder / "own.py").unlink()
+    (folder / "own.py").write_text("# no link\n")
+    assert not seems_complete(folder, wanted)
 
 
 def test_a_read_only_dags_folder_and_a_look_that_costs_milliseconds(tmp_path: Path) -> None:
