@@ -1,14 +1,17 @@
 """Which window a run is for, whoever started it."""
 
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from airflow.sdk.definitions.param import process_params
+from airflow.sdk.exceptions import ParamValidationError
 from airflow.timetables.simple import NullTimetable
 from pendulum import instance
 
+from data_export.config.models import dag_id
 from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError
 from data_export.limits import limits_of
@@ -18,6 +21,7 @@ from data_export_airflow.timetables import timetable_of
 from tests.customers import export
 
 SETTLE = timedelta(minutes=5)
+RANGE = {"from": "2025-03-02T00:00:00Z", "to": "2025-03-09T00:00:00Z"}
 NOW = datetime(2025, 3, 20, 12, tzinfo=UTC)
 
 
@@ -68,6 +72,20 @@ def test_airflow_hands_over_a_misspelt_parameter_too() -> None:
     params = process_params(dag, dag.get_task("prepare"), form, suppress_exception=False)
     with pytest.raises(ConfigError, match="From: an export has only"):
         window_of_run(export(), context(**params), SETTLE, NOW)
+
+
+@pytest.mark.parametrize("form", [{}, RANGE], ids=["scheduled", "by hand"])
+def test_a_task_that_goes_by_the_plan_has_the_parameters_unchecked(
+    form: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", dag_id("acme"))  # as the task runner does
+    for task, refuses in (("prepare", True), ("deliver", False)):
+        monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_TASK_ID", task)
+        dag = build_dag("acme", export(), limits_of("acme", export(), LimitSettings()))
+        params = process_params(dag, dag.get_task(task), dict(form), suppress_exception=False)
+        assert params == {"from": None, "to": None} | form
+        with pytest.raises(ParamValidationError) if refuses else nullcontext():
+            process_params(dag, dag.get_task(task), {"from": "no moment"}, suppress_exception=False)
 
 
 def test_a_run_without_interval_takes_the_last_settled_window() -> None:

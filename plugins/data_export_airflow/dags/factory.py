@@ -28,6 +28,7 @@ from data_export_airflow.timetables import timetable_of
 log = logging.getLogger(__name__)
 
 INVALID_TAG = "invalid-config"
+_PREPARE = "prepare"
 #: What a customer file sets for itself, in hours: where the page runs there may be no customer files.
 
 
@@ -154,13 +155,25 @@ def _with_tasks(
     # Not before the tasks are there: each would take a copy, to be validated when it is serialised, 8 ms a DAG in all.
     instant: dict[str, Any] = {"type": ["null", "string"], "format": "date-time"}
     zone = f", in the zone that Airflow's pages show; the export's windows are cut in {timezone}" if timezone else ""
-    dag.params["from"] = Param(None, description=f"window starts (inclusive){zone}", **instant)
-    dag.params["to"] = Param(None, description=f"window ends (exclusive){zone}", **instant)
+    param = Param if get_parsing_context().task_id in (None, _PREPARE) else _UncheckedParam
+    dag.params["from"] = param(None, description=f"window starts (inclusive){zone}", **instant)
+    dag.params["to"] = param(None, description=f"window ends (exclusive){zone}", **instant)
     return dag
 
 
+class _UncheckedParam(Param):
+    """A parameter in the process of a task that goes by the plan, where Airflow checks each twice more, 3 ms in all.
+
+    It has checked them when it made the run, and in `prepare`, which alone reads them.
+    """
+
+    def resolve(self, value: Any = None, suppress_exception: bool = False) -> Any:
+        self.value = self.value if value is None else value
+        return self.value
+
+
 def _wire(name: str, sites_at_once: int, transfers_at_once: int, notifies: bool) -> None:
-    prepare = PrepareExportOperator(task_id="prepare", export=name)
+    prepare = PrepareExportOperator(task_id=_PREPARE, export=name)
     delivered = export_sites(
         prepare.plan, prepare.output, sites_at_once=sites_at_once, transfers_at_once=transfers_at_once
     )
