@@ -127,7 +127,9 @@ def test_no_fork_of_a_worker_parses_botocores_models_or_makes_its_first_dag() ->
     code = """
 import airflow_local_settings, boto3, botocore.loaders
 del botocore.loaders.JSONFileLoader.load_file
+translated = airflow_local_settings._translated.cache_info().misses
 boto3.Session(region_name="eu-west-3").client("s3", aws_access_key_id="-", aws_secret_access_key="-").close()
+assert airflow_local_settings._translated.cache_info().misses == translated > 100
 assert airflow_local_settings._rehearse()
 """
     environment = {**os.environ, "PYTHONPATH": f"{ROOT / 'deploy' / 'preload'}:{ROOT / 'plugins'}"}
