@@ -57,7 +57,7 @@ for _name in (
 
 # A client of S3 would otherwise cost a task 0.4 CPU seconds: botocore parses its models anew for each session, and
 # Airflow's hook asks `inspect` who calls it, which then looks up the file of every module that it has not met.
-# Another 10 ms are the names of 130 events, which botocore translates anew for each session and for each client.
+# Another 4 ms are the names of 130 events, which botocore translates anew for each session and for each client.
 botocore.session.create_loader = functools.cache(botocore.session.create_loader)
 _translated = functools.cache(functools.partial(EventAliaser._alias_event_name, EventAliaser(None)))
 EventAliaser._alias_event_name = lambda _, name: _translated(name)

@@ -164,7 +164,7 @@ def _with_tasks(
 class _UncheckedParam(Param):
     """A parameter in the process of a task that goes by the plan, where Airflow checks each twice more, 3 ms in all.
 
-    It has checked them when it made the run, and in `prepare`, which alone reads them.
+    It has checked them when it made the run, and does in `prepare`, which alone goes by them.
     """
 
     def resolve(self, value: Any = None, suppress_exception: bool = False) -> Any:
