@@ -115,7 +115,9 @@ def test_verify_looks_at_the_target_and_tells_of_the_last_audit(
     ("arguments", "said"),
     [
         (["status", "acne"], "Airflow knows no export 'acne' (did you mean acme?)"),
-        (["files", "acne"], "data_export__acne is no data export that Airflow knows"),
+        (["files", "acne"], "Airflow knows no export 'acne' (did you mean acme?): correct the name"),
+        (["files", "../acme"], "Airflow knows no export '../acme'"),
+        (["files", "acme?x#y"], "Airflow knows no export 'acme?x#y'"),
         (["files", "acme", "--from", "2025-03-17", "--to", "2025-03-16"], "--to 2025-03-16 is not after --from"),
         (["files", "acme", "--window", "tomorrow"], "tomorrow"),
     ],
@@ -149,6 +151,9 @@ def test_a_name_and_a_password_are_enough(
     ("given", "said"),
     [
         ({"TOKEN": CANARY}, "refuses who asks ("),
+        ({"TOKEN": f"{CANARY}\n{CANARY}"}, "DATA_EXPORT_AIRFLOW_TOKEN is no token of Airflow's"),
+        ({"TOKEN": f"{CANARY}é"}, "DATA_EXPORT_AIRFLOW_TOKEN is no token of Airflow's"),
+        ({"USERNAME": "admin", "PASSWORD": f"{CANARY}é\n"}, "refuses who asks ("),
         ({}, "set DATA_EXPORT_AIRFLOW_TOKEN, or DATA_EXPORT_AIRFLOW_USERNAME and DATA_EXPORT_AIRFLOW_PASSWORD"),
         ({"TOKEN": CANARY, "URL": "{address}/elsewhere"}, "gives no answer of the page Data exports"),
         ({"TOKEN": CANARY, "URL": f"http://user:{CANARY}@127.0.0.1:1"}, "http://127.0.0.1:1 does not answer ("),

@@ -223,13 +223,16 @@ def _delivered(name: str, window: str | None, start: str | None, end: str | None
         ConfigError: Airflow knows no such export, or a date is none.
     """
     from data_export.config.folder import unknown_to_airflow
-    from data_export.config.models import dag_id
+    from data_export.config.models import dag_id, name_of
     from data_export.errors import ConfigError
     from data_export.pipeline.verify import DeliveredFile
     from data_export_airflow.connections.airflow_api import airflow_url, ask
 
+    if name_of(dag_id(name)) is None:
+        raise ConfigError(unknown_to_airflow(name))
     if url := airflow_url():
-        asked = ask(url, f"exports/{dag_id(name)}/delivered", start=start, end=end, window=window)
+        path = f"exports/{dag_id(name)}/delivered"
+        asked = ask(url, path, unknown_to_airflow(name), start=start, end=end, window=window)
         return [DeliveredFile(**file) for file in asked["files"]]
 
     from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session

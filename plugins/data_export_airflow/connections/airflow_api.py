@@ -6,6 +6,7 @@ Nothing of Airflow is imported.
 """
 
 import os
+import re
 from typing import TYPE_CHECKING, Any
 
 from data_export.errors import ConfigError
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 URL = "DATA_EXPORT_AIRFLOW_URL"
 _TOKEN, _USERNAME, _PASSWORD = (f"DATA_EXPORT_AIRFLOW_{name}" for name in ("TOKEN", "USERNAME", "PASSWORD"))
+_A_TOKEN = re.compile(r"[\w.~+/=-]+", re.ASCII)
 _SECONDS = 65.0  # the page itself gives up after 60
 
 
@@ -24,8 +26,11 @@ def airflow_url() -> str | None:
     return os.environ.get(URL, "").strip().rstrip("/") or None
 
 
-def ask(url: str, path: str, **query: str | None) -> Any:
+def ask(url: str, path: str, unknown: str = "", **query: str | None) -> Any:
     """The JSON of `GET <url>/data-exports/api/<path>`.
+
+    Args:
+        unknown: what to say where the page knows nothing of that name; default: its own words.
 
     Raises:
         ConfigError: nobody answers there, or refuses, or it is no Airflow with the page Data exports.
@@ -37,7 +42,7 @@ def ask(url: str, path: str, **query: str | None) -> Any:
         with httpx.Client(timeout=_SECONDS, headers={"Accept": "application/json"}) as client:
             client.headers["Authorization"] = f"Bearer {_token(client, url)}"
             given = {name: value for name, value in query.items() if value is not None}
-            return _json(url, client.get(f"{url}/data-exports/api/{path}", params=given))
+            return _json(url, client.get(f"{url}/data-exports/api/{path}", params=given), unknown)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         words = harmless(error, 200) or type(error).__name__
         raise ConfigError(f"Airflow at {_shown(url)} does not answer ({words}): start it, or correct {URL}") from None
@@ -45,6 +50,8 @@ def ask(url: str, path: str, **query: str | None) -> Any:
 
 def _token(client: "httpx.Client", url: str) -> str:
     if token := os.environ.get(_TOKEN, "").strip():
+        if not _A_TOKEN.fullmatch(token):  # httpx would repeat it in its error
+            raise ConfigError(f"{_TOKEN} is no token of Airflow's: letters, digits and -._~+/= in one line")
         return token
     login = {"username": os.environ.get(_USERNAME, ""), "password": os.environ.get(_PASSWORD, "")}
     if not all(login.values()):
@@ -56,7 +63,7 @@ def _token(client: "httpx.Client", url: str) -> str:
     return given
 
 
-def _json(url: str, answer: "httpx.Response") -> dict[str, Any]:
+def _json(url: str, answer: "httpx.Response", unknown: str = "") -> dict[str, Any]:
     """
     Raises:
         ConfigError: a refusal, in the server's words, or an answer that is none of Airflow's.
@@ -74,8 +81,8 @@ def _json(url: str, answer: "httpx.Response") -> dict[str, Any]:
     if answer.is_redirect:
         place = harmless(answer.headers.get("Location", "?"), 200)
         raise ConfigError(f"{at} sends elsewhere, to {place}: let {URL} be the address of its API server itself")
-    if status in (404, 409, 422) and isinstance(detail, str) and detail != "Not Found":
-        raise ConfigError(words)
+    if status in (404, 422) and isinstance(detail, str) and detail != "Not Found":
+        raise ConfigError((status == 404 and unknown) or words)
     if answer.is_success and isinstance(said, dict):
         return said
     fix = f"let {URL} be the address of an API server with this service's plugin, such as http://localhost:8080"
