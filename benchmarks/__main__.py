@@ -89,6 +89,12 @@ TABLES = (
         "The same with a network between us and the servers.",
     ),
     Table(
+        "images-many",
+        "Very many images",
+        "images_many",
+        "Whether rate and memory stay what they were at the beginning.",
+    ),
+    Table(
         "file",
         "One large file to each connector",
         "one_file --bytes 1073741824 --rounds 3",

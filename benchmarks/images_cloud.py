@@ -5,7 +5,8 @@
 
 Both send the same local files to a folder of their own on one server, then again, when nothing has changed; in each
 round one after the other, and the table has the medians. With `--by-server` the images are in another bucket of that
-server, which copies them by itself; `--rtt-ms` puts a network of that round trip before it. S3 is SeaweedFS where that
+server, which copies them by itself; `--rtt-ms` puts a network of that round trip before it, over which rclone also runs
+as it comes, with 4 at once. S3 is SeaweedFS where that
 is installed; the servers are emulators, which are slower than either: CPU seconds of the whole process say more than
 seconds by the clock. A third line is the start of Python with our libraries, which our figures include, and which a
 task of a worker has behind it. What arrived is counted and compared in size.
@@ -17,6 +18,7 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 
 KINDS = ("gs", "s3", "abfs")
 IMAGES = "images"
+MANY = ("--transfers=32", "--checkers=32")
 
 
 def server_of(kind: str, folder: Path) -> Any:
@@ -36,7 +39,7 @@ def server_of(kind: str, folder: Path) -> Any:
     return {"gs": GcsServer, "s3": s3, "abfs": AbfsServer}[kind](folder)
 
 
-def rclone(kind: str, url: str, bucket: str, folder: Path | None) -> list[str]:
+def rclone(kind: str, url: str, bucket: str, folder: Path | None, ways: Sequence[str] = MANY) -> list[str]:
     """From a local folder, or from the bucket of images."""
     place = {
         "gs": f":gcs,endpoint='{url}/storage/v1/',anonymous=true,bucket_policy_only=true:",
@@ -44,8 +47,7 @@ def rclone(kind: str, url: str, bucket: str, folder: Path | None) -> list[str]:
         "abfs": f":azureblob,sas_url='{url}/{ACCOUNT}?{_sas()}':",
     }[kind]
     source = f"{folder}/{IMAGES}/{SITE}/inputs" if folder else f"{place}{IMAGES}/{SITE}/inputs"
-    ways = ["--config=", "--transfers=32", "--checkers=32"]
-    return ["rclone", "copy", source, f"{place}{bucket}/exports/{SITE}/inputs", *ways]
+    return ["rclone", "copy", source, f"{place}{bucket}/exports/{SITE}/inputs", "--config=", *ways]
 
 
 def _sas() -> str:
@@ -135,12 +137,15 @@ def race(kind: str, server: Any, url: str, folder: Path, options: argparse.Names
             source,
         ]
 
-    def theirs(bucket: str) -> list[str]:
-        return rclone(kind, url, bucket, None if options.by_server else folder)
+    def theirs(bucket: str, ways: Sequence[str] = MANY) -> list[str]:
+        return rclone(kind, url, bucket, None if options.by_server else folder, ways)
 
-    times: dict[str, list[tuple[Spent, Spent]]] = {"this service": [], "rclone": [], "(start of Python)": []}
+    contenders = {"this service": ours, "rclone, 32 at once": theirs}
+    if options.rtt_ms:
+        contenders["rclone as it comes"] = lambda bucket: theirs(bucket, ())
+    times: dict[str, list[tuple[Spent, Spent]]] = {name: [] for name in (*contenders, "(start of Python)")}
     for turn in range(options.rounds):
-        for number, (name, command_of) in enumerate({"this service": ours, "rclone": theirs}.items()):
+        for number, (name, command_of) in enumerate(contenders.items()):
             command = command_of(bucket := f"target-{turn}-{number}")
             if shutil.which(command[0]) is None:
                 continue

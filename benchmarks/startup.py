@@ -32,7 +32,10 @@ COMMANDS: dict[str, Sequence[str]] = {
     "status": ("status",),
     "files": ("files", NAME),
     "verify": ("verify", NAME, "--from", "2025-03-16", "--to", "2025-03-17"),
+    "status over HTTP": ("status",),
+    "files over HTTP": ("files", NAME),
 }
+OVER_HTTP = {"DATA_EXPORT_AIRFLOW_URL": "http://127.0.0.1:1", "DATA_EXPORT_AIRFLOW_TOKEN": "none"}
 
 
 def main() -> None:
@@ -42,12 +45,13 @@ def main() -> None:
     parser.add_argument("--first", action="store_true", help="measure the first start too, which compiles everything")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="data-export-startup-") as scratch:
-        environment = prepared(Path(scratch))
+        at_database = prepared(Path(scratch))
         print("| command | " + ("first, CPU s | " if options.first else "") + "then, CPU s | seconds |")
         print("|---|---|---|" + ("---|" if options.first else ""))
         for name in options.names or COMMANDS:
             places = {"file": Path(scratch) / "customers" / f"{NAME}.yaml", "keys": Path(scratch) / "keys"}
             arguments = [part.format(**places) for part in COMMANDS[name]]
+            environment = at_database | (OVER_HTTP if name.endswith("over HTTP") else {})
             first = ""
             if options.first:
                 with tempfile.TemporaryDirectory(prefix="data-export-bytecode-") as bytecode:

@@ -14,7 +14,7 @@ from data_export_airflow.commands.cli import main
 from data_export_airflow.commands.output import Progress, as_json, columns, joined, painted
 from data_export_airflow.metadata import backfills, overview
 from data_export_airflow.metadata.late import LateNow
-from data_export_airflow.page import app as page
+from data_export_airflow.page import answers
 from data_export_airflow.page.search import STATES, Asked, listing
 from tests.page.conftest import _tables, db, history
 from tests.page.history import History
@@ -73,7 +73,7 @@ def test_a_failed_export_says_why_and_fails_the_cron_job(
     ],
 )
 def test_late_windows_are_counted(history: History, acme: str, state: str, windows: int, said: str) -> None:
-    (row,) = page._overview()[1]
+    (row,) = answers._overview()[1]
     late = replace(row, state=state, late_windows=windows, late_seconds=7500)
     assert overview._reason(history.session, late, {}) == said
 
@@ -118,7 +118,7 @@ def test_nothing_runs_without_a_scheduler(
 
 def test_it_says_what_the_page_says(history: History, acme: str, capsys: pytest.CaptureFixture[str]) -> None:
     history.run(acme, TODAY - DAY, TODAY)
-    there = listing(page._overview()[1], Asked(), lambda rows: page._deliveries(history.session, rows))
+    there = listing(answers._overview()[1], Asked(), lambda rows: answers.deliveries(history.session, rows))
     (shown_there,) = json.loads(as_json(there["exports"]))
     (shown_here,) = shown(capsys)["exports"]
     moving = ("lag_seconds", "late_seconds", "reason", "audit")

@@ -139,6 +139,8 @@ def test_a_database_that_is_none_is_one_line_and_all_that_is_said(tmp_path: Path
         ["keys", "new", "x", "--folder", "{folder}/keys"],
         ["sheet", "once"],
         ["sheet", "nobody"],
+        ["status"],
+        ["files", "once"],
     ],
 )
 def test_what_needs_no_airflow_does_not_load_it(tmp_path: Path, arguments: list[str]) -> None:
@@ -153,7 +155,8 @@ def test_what_needs_no_airflow_does_not_load_it(tmp_path: Path, arguments: list[
     if arguments[0] == "sheet":
         once = (GOOD % "once").replace("daily", "once")
         (tmp_path / "once.yaml").write_text(f"{once}end_date: 2025-03-20\n")
-    environment = os.environ | {"DATA_EXPORT_CUSTOMERS_DIR": str(tmp_path)}
+    elsewhere = {"DATA_EXPORT_AIRFLOW_URL": "http://127.0.0.1:1", "DATA_EXPORT_AIRFLOW_TOKEN": "x"}
+    environment = os.environ | {"DATA_EXPORT_CUSTOMERS_DIR": str(tmp_path)} | elsewhere
     done = subprocess.run(
         [sys.executable, "-c", code, *given], env=environment, capture_output=True, text=True, check=False
     )

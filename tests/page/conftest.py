@@ -30,6 +30,7 @@ from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 
 from data_export_airflow.metadata.task_runs import TaskRuns
+from data_export_airflow.page import answers
 from data_export_airflow.page import app as page
 from demo.rest import wait_for
 from tests.page.history import History
@@ -65,8 +66,8 @@ def empty(session: Session) -> None:
     session.expire_all()
     for cached in (page.overview, page.failures, page.volume):
         cached._made = cached._making = None
-    page._volumes._finished = {}
-    page._receipts._known = {}
+    answers._volumes._finished = {}
+    answers._receipts._known = {}
 
 
 @pytest.fixture

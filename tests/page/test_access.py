@@ -46,10 +46,18 @@ SAME: dict[str, list[str]] = {
     "fleet": ["dags/~/dagRuns"],
     "failures": ["dags/~/dagRuns", "dags/~/dagRuns/~/taskInstances", "dags/~/dagRuns/~/taskInstances/~/xcomEntries"],
     "volume": ["assets/events"],
+    "status": [
+        "dags/~/dagRuns",
+        "dags/~/dagRuns/~/taskInstances",
+        "dags/~/dagRuns/~/taskInstances/~/xcomEntries",
+        "assets/events",
+    ],
     f"exports/{OURS}": [f"dags/{OURS}/dagRuns"],
     f"exports/{THEIRS}": [f"dags/{THEIRS}/dagRuns"],
     f"exports/{OURS}/receipts/1": [f"dags/{OURS}/dagRuns", "assets/events"],
     f"exports/{THEIRS}/receipts/1": [f"dags/{THEIRS}/dagRuns", "assets/events"],
+    f"exports/{OURS}/delivered": [f"dags/{OURS}/dagRuns", "assets/events"],
+    f"exports/{THEIRS}/delivered": [f"dags/{THEIRS}/dagRuns", "assets/events"],
     f"exports/{OURS}/sheet": [f"dags/{OURS}/dagRuns"],
     f"exports/{THEIRS}/sheet": [f"dags/{THEIRS}/dagRuns"],
     f"exports/{OURS}/check": [

@@ -191,7 +191,7 @@ def test_a_task_that_is_tried_again_says_what_it_met_and_when_it_goes_on(history
     assert (row.retry.error, row.retry.message) == ("TargetUnavailable", "sftp.acme.example:22: refused")
     assert (row.retry.number, row.retry.tries, row.retry.at) == (4, 9, NOW + timedelta(seconds=90))
     words = "deliver: TargetUnavailable: sftp.acme.example:22: refused (try 4 of 9 at 2026-03-10 01:01:30 UTC)"
-    (shown,), _ = standing(history.session, NOW)
+    (shown,) = standing(history.session, [row], {})
     assert (shown["state"], shown["reason"]) == ("retrying", words)
     (window,) = [window for window in page_of(history, daily, NOW)["windows"] if window["run_id"] == run.run_id]
     assert (window["state"], window["reason"]) == ("retrying", words)

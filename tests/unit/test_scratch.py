@@ -2,6 +2,7 @@
 
 import logging
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -82,3 +83,24 @@ def test_what_is_removed_is_logged_and_alarms_nobody(tmpdir: Path, caplog: pytes
     assert remove_abandoned(tmpdir) == 1
     words = f"scratch folders of killed tasks removed from {tmpdir}: 1"
     assert caplog.record_tuples == [("data_export.scratch", logging.INFO, words)]
+
+
+_FILLS = """
+import ctypes, resource, sys
+from data_export.scratch import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+for _ in range(64):
+    ctypes.create_string_buffer(b"x" * (8 << 20))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library keeps what it likes")
+def test_freed_memory_is_used_again() -> None:
+    """In chunks of 8 MiB, which the C library would else give back to the kernel each time."""
+    usual, kept = (
+        int(subprocess.run([sys.executable, "-c", _FILLS, way], check=True, capture_output=True, text=True).stdout)
+        for way in ("usual", "kept")
+    )
+    assert kept < usual / 4

@@ -137,7 +137,7 @@ def _fetch(link: str, key: str) -> None:
         raise TargetRefused(f"{named} is no web address")
     try:
         request = Request(link, headers={"Range": "bytes=0-0"})  # noqa: S310 - http(s), as seen above
-        with urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310
+        with urlopen(request, timeout=_SECONDS) as answer:  # noqa: S310 - the same
             begins = answer.read(1)
     except HTTPError as error:
         with error:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from data_export.pipeline.verify import DeliveredFile, Verified
     from data_export_airflow.execution.auditing import AuditReport
 
-_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 _NEWEST = 10
 _COLOURS = {"ok": "green", "elsewhere": "yellow"}
 
@@ -23,7 +22,7 @@ def add(commands: Any) -> None:
         "files",
         help="list delivered files: window, work orders, bytes, checksum and address, from the receipts",
         description=f"Without a range, of the newest {_NEWEST} windows that were delivered. A date without zone is "
-        "midnight in the export's timezone. It asks Airflow's database only, not the target: see verify.",
+        "midnight in the export's timezone. It asks Airflow only, not the target: see verify.",
     )
     files.add_argument("name", metavar="NAME", help="export, by the name of its file")
     files.add_argument("--window", metavar="DATE", help="only windows that hold this moment, e.g. 2025-03-16")
@@ -68,8 +67,8 @@ def _add_range(parser: argparse.ArgumentParser, *, needed: bool) -> None:
 
 
 def run_files(options: argparse.Namespace) -> int:
-    with Progress("asking Airflow's database"):
-        files = list(_delivered(options.name, options.window, options.start, options.end))
+    with Progress("asking Airflow"):
+        files = _delivered(options.name, options.window, options.start, options.end)
     if options.json:
         print(as_json([file.to_dict() for file in files]), file=options.out)
         return 0
@@ -98,7 +97,7 @@ def run_files(options: argparse.Namespace) -> int:
 def run_verify(options: argparse.Namespace) -> int:
     found: list[Verified] = []
     with Progress(f"verifying {options.name}") as progress:
-        files = list(_delivered(options.name, None, options.start, options.end))
+        files = _delivered(options.name, None, options.start, options.end)
         if not files:
             print(f"nothing of {options.name} was delivered in that range", file=sys.stderr)
             return 1
@@ -133,9 +132,10 @@ def run_audit(options: argparse.Namespace) -> int:
         from data_export.errors import ConfigError
         from data_export_airflow.execution.auditing import AuditRequest, audit_with_database
         from data_export_airflow.metadata.airflow_database import airflow_database
+        from data_export_airflow.metadata.receipts import moment_in
 
         export = load_named(options.name)
-        since = _moment(options.since, export.timezone)
+        since = moment_in(options.since, export.timezone)
         if since and since > datetime.now(UTC):
             raise ConfigError(f"--since {options.since} is in the future: give an earlier date")
         asked = AuditRequest(since, options.full, repair=options.repair, drift=options.drift)
@@ -200,50 +200,50 @@ def _verdict(found: "list[Verified]", options: argparse.Namespace) -> Iterator[s
 
 def _last_audit(name: str) -> Iterator[str]:
     """Which has also looked at images, receipts and manifests; nothing if there was none."""
-    from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
-    from data_export_airflow.metadata.failures import audit_in_words, last_audit
+    from data_export.config.models import dag_id
+    from data_export_airflow.connections.airflow_api import airflow_url, ask
 
-    with airflow_database(), airflow_session() as session:
-        if result := last_audit(session, name):
-            yield audit_in_words(result)
+    if url := airflow_url():
+        words = ask(url, f"exports/{dag_id(name)}/audit")["words"]
+    else:
+        from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
+        from data_export_airflow.metadata.failures import audit_in_words, last_audit
+
+        with airflow_database(), airflow_session() as session:
+            result = last_audit(session, name)
+        words = result and audit_in_words(result)
+    if words:
+        yield words
 
 
-def _delivered(name: str, window: str | None, start: str | None, end: str | None) -> "Iterator[DeliveredFile]":
+def _delivered(name: str, window: str | None, start: str | None, end: str | None) -> "list[DeliveredFile]":
     """The files of the newest receipt of each window, oldest first.
 
     Raises:
         ConfigError: Airflow knows no such export, or a date is none.
     """
     from data_export.config.folder import unknown_to_airflow
-    from data_export.config.models import dag_id
+    from data_export.config.models import dag_id, name_of
     from data_export.errors import ConfigError
-    from data_export.pipeline.verify import files_of
+    from data_export.pipeline.verify import DeliveredFile
+    from data_export_airflow.connections.airflow_api import airflow_url, ask
+
+    if name_of(dag_id(name)) is None:
+        raise ConfigError(unknown_to_airflow(name))
+    if url := airflow_url():
+        path = f"exports/{dag_id(name)}/delivered"
+        asked = ask(url, path, unknown_to_airflow(name), start=start, end=end, window=window)
+        return [DeliveredFile(**file) for file in asked["files"]]
+
     from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
-    from data_export_airflow.metadata.receipts import of_windows
+    from data_export_airflow.metadata.receipts import files_of_windows
     from data_export_airflow.metadata.windows import schedule
 
     with airflow_database(), airflow_session() as session:
         plan = schedule(session, dag_id(name))
         if plan is None:
             raise ConfigError(unknown_to_airflow(name))
-        first, last, at = (_moment(text, plan.timezone.key) for text in (start, end, window))
-        if first and last and last <= first:
-            raise ConfigError(f"--to {end} is not after --from {start}: give a later end")
-        newest = None if start or end or window else _NEWEST
-        for receipt in of_windows(session, dag_id(name), first or _FIRST, last or _LAST, newest):
-            for file in files_of(receipt):
-                if at is None or datetime.fromisoformat(file.start) <= at < datetime.fromisoformat(file.end):
-                    yield file
-
-
-def _moment(text: str | None, timezone: str) -> datetime | None:
-    from data_export.config.moments import instant, moment
-    from data_export.errors import ConfigError
-
-    try:
-        return instant(moment(text), timezone) if text else None
-    except ValueError as error:
-        raise ConfigError(str(error)) from None
+        return files_of_windows(session, dag_id(name), plan.timezone.key, start, end, window)
 
 
 def _window(start: str, end: str) -> str:

@@ -24,6 +24,10 @@ Colours show on terminals only, and not where `NO_COLOR` is set. With `--json` a
 nothing else on standard output. What takes longer than a second says on standard error what is under way: on a
 terminal in a line that vanishes, elsewhere after ten seconds, so that a quick cron job mails nothing.
 
+`status`, `files` and `verify` ask Airflow's database or, where `DATA_EXPORT_AIRFLOW_URL` names its API server, ask that
+over HTTP as the user of `DATA_EXPORT_AIRFLOW_TOKEN`, or of `DATA_EXPORT_AIRFLOW_USERNAME` and
+`DATA_EXPORT_AIRFLOW_PASSWORD` ([operate.md](operate.md#look-from-a-terminal)).
+
 ## What a start costs
 
 CPU seconds before a command does its work, by `PYTHONPATH=plugins python -m benchmarks.startup --first` on two shared
@@ -34,6 +38,7 @@ second is the import of Airflow itself.
 |---|---|---|
 | `validate`, `new` | 0.8 | 0.3 |
 | `check --host-key`, `keys new` | 1.2 | 0.3 |
+| `files`, `status` over HTTP | 1.2 | 0.4 |
 | `plan`, `sheet` | 4.0 | 1.5 |
 | `files`, `status`, `verify` | 5.6 | 2.2 |
 | `run`, `check`, `backfill` | 5.7 | 2.5 |

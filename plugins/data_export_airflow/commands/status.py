@@ -37,20 +37,12 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    with Progress("asking Airflow's database"):
-        from datetime import UTC, datetime
-
-        from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
-        from data_export_airflow.metadata.backfills import has_scheduler
-        from data_export_airflow.metadata.overview import standing
-
-        now = datetime.now(UTC)
-        with airflow_database(), airflow_session() as session:
-            (exports, unknown), is_alive = standing(session, now), has_scheduler(session)
+    with Progress("asking Airflow"):
+        found = _asked()
+    exports, unknown, is_alive = found["exports"], found["late_unknown"], found["scheduler"]
     chosen = _named(options.names, exports) if options.names else exports
     if options.json:
-        shown = {"as_of": now, "scheduler": is_alive, "late_unknown": unknown, "exports": chosen}
-        print(as_json(shown), file=options.out)
+        print(as_json(found | {"exports": chosen}), file=options.out)
     else:
         _print(chosen, options.out)
     if unknown:
@@ -58,6 +50,38 @@ def run(options: argparse.Namespace) -> int:
     if not is_alive:
         print("no scheduler of Airflow is alive: no run starts until one is", file=sys.stderr)
     return 1 if unknown or not is_alive or any(export["state"] in _BAD for export in chosen) else 0
+
+
+def _asked() -> dict[str, Any]:
+    """What stands where: as_of, scheduler, late_unknown, exports; of the running Airflow that is named, else of its
+    database.
+
+    Raises:
+        ConfigError: neither answers.
+    """
+    from data_export_airflow.connections.airflow_api import airflow_url, ask
+
+    if url := airflow_url():
+        asked: dict[str, Any] = ask(url, "status")
+        return asked
+
+    from datetime import UTC, datetime
+
+    from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
+    from data_export_airflow.metadata.backfills import has_scheduler
+    from data_export_airflow.metadata.missing import MissingWindows
+    from data_export_airflow.metadata.overview import at_a_glance, standing
+    from data_export_airflow.metadata.receipts import Receipts
+
+    with airflow_database(), airflow_session() as session:
+        as_of, rows, unknown = at_a_glance(session, datetime.now(UTC), MissingWindows())
+        delivered = Receipts()(session, [row.delivered_key for row in rows if row.delivered_key])
+        return {
+            "as_of": as_of,
+            "scheduler": has_scheduler(session),
+            "late_unknown": unknown,
+            "exports": standing(session, rows, delivered),
+        }
 
 
 def _named(names: Iterable[str], exports: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -88,6 +88,14 @@ def may_see_import_errors(user: BaseUser) -> bool:
     return get_auth_manager().is_authorized_view(access_view=AccessView.IMPORT_ERRORS, user=user)
 
 
+def _sees_import_errors(user: GetUserDep) -> bool:
+    return may_see_import_errors(user)
+
+
+#: Whether the user may see what is wrong with customer files.
+ImportErrorsDep = Annotated[bool, Depends(_sees_import_errors)]
+
+
 def may_run(user: BaseUser, dag_id: str) -> bool:
     """The right that `POST /api/v2/backfills` and a trigger ask for."""
     return get_auth_manager().is_authorized_dag(

@@ -1,5 +1,6 @@
 """Every export at a glance: state, lag, lateness."""
 
+from collections.abc import Set
 from dataclasses import asdict, dataclass, fields
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
@@ -16,7 +17,7 @@ from data_export_airflow.metadata.exports import Newest, newest, ranges_by_hand
 from data_export_airflow.metadata.failures import audits, problems, reasons
 from data_export_airflow.metadata.late import Lateness, LateNow, Retry, late_now, retries
 from data_export_airflow.metadata.missing import Missing, MissingWindows
-from data_export_airflow.metadata.receipts import Delivery, Receipts, RunKey
+from data_export_airflow.metadata.receipts import Delivery, RunKey
 
 Deliveries = dict[RunKey, Delivery | None]
 _INTERVALS, _CRON_FIELDS = {"once", *CRON}, 5
@@ -92,16 +93,25 @@ def _with_ranges(session: Session, found: list[Newest], missing_windows: Missing
     return [counted(each) for each in found]
 
 
-def standing(session: Session, now: datetime) -> tuple[list[dict[str, Any]], str | None]:
-    """Every export as the list shows it, each with the `reason` of its state, in order of names.
+def standing(
+    session: Session,
+    rows: list[ExportRow],
+    delivered: Deliveries,
+    others: Set[str] = frozenset(),
+    *,
+    with_broken: bool = True,
+) -> list[dict[str, Any]]:
+    """The exports as the list shows them, each with the `reason` of its state, in order of names.
 
-    A customer file that never made a DAG is in it as `broken`. And why late windows are not known, if so.
+    A customer file that never made a DAG is among them as `broken`.
+
+    Args:
+        others: dag_ids of exports that are not asked for.
+        with_broken: whether whoever asks may know what is wrong with customer files.
     """
-    _, rows, late_unknown = at_a_glance(session, now, MissingWindows())
-    delivered = Receipts()(session, [row.delivered_key for row in rows if row.delivered_key])
     broken: dict[str, str] = {}
-    for problem in problems(session):
-        if problem.dag_id is not None:
+    for problem in problems(session) if with_broken else ():
+        if problem.dag_id is not None and problem.dag_id not in others:
             line = "" if problem.line is None else f":{problem.line}"
             broken.setdefault(problem.dag_id, f"{problem.file}{line}: {problem.message}")
     damaged = audits(session)
@@ -119,7 +129,7 @@ def standing(session: Session, now: datetime) -> tuple[list[dict[str, Any]], str
             "reason": broken[dag_id],
             "audit": None,
         }
-    return sorted(known.values(), key=lambda row: str(row["name"])), late_unknown
+    return sorted(known.values(), key=lambda row: str(row["name"]))
 
 
 def _reason(session: Session, row: ExportRow, broken: dict[str, str]) -> str | None:

@@ -1,7 +1,7 @@
 """Receipts of deliveries, which Airflow keeps as events of each export's asset (`tasks.close`)."""
 
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
 from airflow.models.asset import AssetEvent, AssetModel
@@ -12,7 +12,10 @@ from sqlalchemy import ColumnElement, Row, func, select
 from sqlalchemy.orm import Session
 
 from data_export.config.models import name_of
+from data_export.config.moments import instant, moment
+from data_export.errors import ConfigError
 from data_export.pipeline.expected import Delivery as DeliveredBy
+from data_export.pipeline.verify import DeliveredFile, files_of
 from data_export.window import ExportWindow
 from data_export_airflow.metadata.assets import asset_of
 
@@ -176,3 +179,40 @@ def first_event(session: Session, at: datetime) -> int:
         ).one()
         low, high = (event.id + 1, high) if event.timestamp < at else (low, middle)
     return int(low)
+
+
+_FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
+_NEWEST = 10
+
+
+def files_of_windows(
+    session: Session, dag_id: str, timezone: str, start: str | None, end: str | None, window: str | None
+) -> list[DeliveredFile]:
+    """The files of the newest receipt of each window that starts in `[start, end)`, oldest first.
+
+    Args:
+        timezone: in which a date without one is midnight.
+        window: only windows that hold this moment; without it and a range the newest ten.
+
+    Raises:
+        ConfigError: a date is none, or the end is not after the start.
+    """
+    first, last, at = (moment_in(text, timezone) for text in (start, end, window))
+    if first and last and last <= first:
+        raise ConfigError(f"--to {end} is not after --from {start}: give a later end")
+    newest = None if start or end or window else _NEWEST
+    found = of_windows(session, dag_id, first or _FIRST, last or _LAST, newest)
+    files = [file for receipt in found for file in files_of(receipt)]
+    bounds = datetime.fromisoformat
+    return [file for file in files if at is None or bounds(file.start) <= at < bounds(file.end)]
+
+
+def moment_in(text: str | None, timezone: str) -> datetime | None:
+    """
+    Raises:
+        ConfigError: the text is no date.
+    """
+    try:
+        return instant(moment(text), timezone) if text else None
+    except ValueError as error:
+        raise ConfigError(str(error)) from None

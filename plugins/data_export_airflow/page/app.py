@@ -5,17 +5,15 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path as FilePath
 from typing import Annotated, Any, Literal
 
 from airflow.api_fastapi.common.db.common import SessionDep
 from airflow.api_fastapi.core_api.security import GetUserDep
-from airflow.utils.session import create_session
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Path, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import AwareDatetime
-from sqlalchemy.orm import Session
 from starlette.staticfiles import StaticFiles
 
 from data_export.config.models import name_of
@@ -36,19 +34,15 @@ from data_export_airflow.metadata.access import (
     of_an_export,
 )
 from data_export_airflow.metadata.backfills import under_way
-from data_export_airflow.metadata.exports import Volume, Volumes, totals
+from data_export_airflow.metadata.exports import Volume, totals
 from data_export_airflow.metadata.late import UNREADABLE
-from data_export_airflow.metadata.missing import MissingWindows
-from data_export_airflow.metadata.overview import Deliveries, ExportRow, Overview, at_a_glance, with_delivery
-from data_export_airflow.page import sheet
-from data_export_airflow.page.cache import Cached
+from data_export_airflow.metadata.overview import with_delivery
+from data_export_airflow.page import remote, sheet
+from data_export_airflow.page.answers import OverviewDep, deliveries, failures, overview, volume
 from data_export_airflow.page.detail import detail, files_of
 from data_export_airflow.page.search import Asked, SortKey, listing, permitted
 
 STATIC = FilePath(__file__).parent / "static"
-#: How old an answer may be, and how old one may be that is shown while the next is made.
-_SECONDS, _STALE = 10.0, 60.0
-_FLEET_SECONDS, _FLEET_STALE = 30.0, 300.0
 _LATE_LISTED = 50
 
 #: The page loads nothing but its own files, and only Airflow frames it.
@@ -60,33 +54,9 @@ _HEADERS = {
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/api")
-_missing = MissingWindows()
-_volumes = Volumes()
-_receipts = receipts.Receipts()
 #: What the calendar may be asked for: years that Python can count from and to, in every zone.
 _FIRST, _LAST = datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC)
 _MOST_EVENTS = 2**31 - 1  # an id of Airflow's is no larger
-
-
-def _overview() -> Overview:
-    with create_session() as session:
-        return at_a_glance(session, datetime.now(UTC), _missing)
-
-
-def _failures() -> list[faults.Failure]:
-    with create_session() as session:
-        return faults.failures_since(session, datetime.now(UTC) - timedelta(days=1))
-
-
-def _volume() -> dict[date, Volume]:
-    with create_session() as session:
-        return _volumes(session, datetime.now(UTC))
-
-
-overview = Cached(_overview, _SECONDS, _STALE)
-failures = Cached(_failures, _FLEET_SECONDS, _FLEET_STALE)
-volume = Cached(_volume, _FLEET_SECONDS, _FLEET_STALE)
-OverviewDep = Annotated[Overview, Depends(overview)]
 
 
 @router.get("/exports")
@@ -108,7 +78,7 @@ def list_exports(
     mine = [permitted(row, rights) for row in rows if row.dag_id in readable]
     asked = Asked(search, state, connector, sort, order == "desc", offset, limit)
     noted = {"as_of": as_of, "late_unknown": late_unknown if rights.runs else None}
-    return {**noted, **listing(mine, asked, lambda rows: _deliveries(session, rows if rights.receipts else []))}
+    return {**noted, **listing(mine, asked, lambda rows: deliveries(session, rows if rights.receipts else []))}
 
 
 @router.get("/problems")
@@ -135,7 +105,7 @@ def one_export(
     shown = detail(session, dag_id, row.last_window_start, datetime.now(UTC), before, rights) if row else None
     if row is None or shown is None:
         raise HTTPException(404, f"{dag_id} is no data export that Airflow knows")
-    export = with_delivery(permitted(row, rights), _deliveries(session, [row] if rights.receipts else []))
+    export = with_delivery(permitted(row, rights), deliveries(session, [row] if rights.receipts else []))
     noted = {"as_of": as_of, "late_unknown": late_unknown or (UNREADABLE if row.late_windows is None else None)}
     return {**noted, "export": export, "may_backfill": may_run(user, dag_id), **shown}
 
@@ -176,7 +146,9 @@ def one_check(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, A
 def one_audit(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, Any]:
     """What the last audit of an export found."""
     name, may = name_of(dag_id) or "", may_run(user, AUDIT_DAG)
-    return {"dag_id": AUDIT_DAG, "export": name, "may": may, "result": faults.last_audit(session, name)}
+    found = faults.last_audit(session, name)
+    words = found and faults.audit_in_words(found)
+    return {"dag_id": AUDIT_DAG, "export": name, "may": may, "result": found, "words": words}
 
 
 @router.get("/fleet")
@@ -216,10 +188,6 @@ def delivered_per_day(
     return {"days": [{"day": day, **totals(delivered, readable)} for day, delivered in found.items()]}
 
 
-def _deliveries(session: Session, rows: list[ExportRow]) -> Deliveries:
-    return _receipts(session, [row.delivered_key for row in rows if row.delivered_key])
-
-
 async def _guarded(request: Request, call_next: Callable[[Request], Awaitable[Response]]) -> Response:
     """Adds what keeps text of customer files and errors from ever becoming a script, whatever the page does with it."""
     answer: Response
@@ -251,5 +219,6 @@ async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
 app = FastAPI(title="Data exports", openapi_url=None, lifespan=_lifespan)
 app.include_router(router)
 app.include_router(sheet.router)
+app.include_router(remote.router)
 app.middleware("http")(_guarded)
 app.mount("/", StaticFiles(directory=STATIC, html=True))

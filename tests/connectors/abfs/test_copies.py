@@ -10,15 +10,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from azure.storage.blob import BlobServiceClient, ContentSettings
+from multidict import CIMultiDict
 
 from data_export.content import Content
 from data_export.delivery.abfs.store import AbfsStore
 from data_export.delivery.local.store import LocalStore
-from data_export.errors import AccessDenied, ObjectExists, TargetNotFound
+from data_export.errors import AccessDenied, ObjectExists, TargetNotFound, VerificationFailed
 from data_export.images import copy_images, source_key_of
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
-from demo.servers.faults import FaultProxy
-from tests.connectors.abfs.stores import usual_store
+from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
+from tests.connectors.abfs.stores import store_at, usual_store
 from tests.connectors.contract import SITE, read_all
 
 PICTURE = b"\x89PNG" + b"pixels" * 1000
@@ -123,3 +124,27 @@ async def test_a_listed_image_costs_one_request_and_one_that_has_changed_is_not_
             with pytest.raises(ObjectExists):
                 await target.copy_from(source, "folder/a.png", "other.png", page[0])
             assert await target.stat("other.png") is None
+
+
+async def test_azure_is_asked_to_compare_the_md5_of_what_it_copies(
+    server: AbfsServer, container: str, source: AbfsStore
+) -> None:
+    """Azurite takes the header and compares nothing, so the refusal is the proxy's, as Azure words it."""
+    image = Content.of_bytes(b"pixels", "image/png", md5=True)
+    await source.create("folder/a.png", image)
+    (page,) = [page async for page in source.files_in("folder")]
+    refusal = Answer(400, CIMultiDict({"x-ms-error-code": "Md5Mismatch"}))
+    asked: list[str | None] = []
+
+    async def compare(request: Exchange, forward: Forward) -> Answer:
+        if request.method != "PUT":
+            return await forward(request)
+        asked.append(request.headers.get("x-ms-source-content-md5"))
+        return await forward(request) if len(asked) == 1 else refusal
+
+    with FaultProxy(server.url, compare) as proxy:
+        async with store_at(proxy.url, container) as target:
+            await target.copy_from(source, "folder/a.png", "image.png", page[0])
+            with pytest.raises(VerificationFailed, match="other bytes arrived than were sent"):
+                await target.copy_from(source, "folder/a.png", "other.png", page[0])
+    assert {*asked} == {image.digests.md5}

@@ -1,0 +1,87 @@
+"""Whether the rate and the memory of a delivery of very many images stay what they were at its beginning.
+
+    PYTHONPATH=plugins python -m benchmarks.images_many [--images 50000] [--bytes 2048] [--only gs s3 abfs] [--parts 5]
+
+Small images, so that their number counts and not their bytes, from local files to the servers of
+`benchmarks.images_cloud`. Each part of the images has its own rate, which is also the server's; a second line has
+rclone's over all of them. What arrived is counted and compared in size.
+"""
+
+import argparse
+import asyncio
+import os
+import subprocess
+import sys
+import tempfile
+from itertools import pairwise
+from pathlib import Path
+
+import psutil
+
+from benchmarks.images import SITE, run, write_images
+from benchmarks.images_cloud import IMAGES, KINDS, rclone, server_of, sizes, store_of
+from demo.servers.abfs import AbfsServer
+
+
+async def copy(kind: str, url: str, folder: str, parts: int) -> None:
+    """What the `copy_images` task does; prints images a second and MB of memory of each part."""
+    from data_export.delivery.local.store import LocalStore
+    from data_export.images import copy_images, source_key_of
+    from data_export.images.bounds import CopyLimits, Progress
+
+    seen = [(0, 0.0, 0.0)]
+    process = psutil.Process()
+
+    def progress(now: Progress) -> None:
+        if now.done * parts >= now.total * len(seen):
+            seen.append((now.done, now.seconds, process.memory_info().rss / 1e6))
+
+    async with LocalStore(Path(folder) / IMAGES) as images, store_of(kind, url, "many/exports/") as destination:
+        await copy_images(
+            Path(folder) / "images.parquet",
+            site_id=SITE,
+            source=images,
+            source_key=source_key_of("{site_id}/inputs/{input_id}{file_extension}", SITE),
+            destination=destination,
+            limits=CopyLimits(report_seconds=0.2),
+            progress=progress,
+        )
+    for (done, at, _), (then, later, memory) in pairwise(seen):
+        print(f"{(then - done) / (later - at):8,.0f} {memory:5.0f}", end="")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--images", type=int, default=50_000)
+    parser.add_argument("--bytes", type=int, default=2 << 10)
+    parser.add_argument("--parts", type=int, default=5)
+    parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
+    options = parser.parse_args()
+    os.environ.pop("AWS_CA_BUNDLE", None)  # with it rclone's S3 does not start
+    parts = f"images/s and MB of memory in each of {options.parts} parts"
+    print(f"{options.images:,} images of {options.bytes:,} bytes: {parts}")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_images(folder, options.images, options.bytes)
+        for kind in options.only:
+            if kind == "abfs" and not AbfsServer.installed():
+                print("abfs: Azurite is not installed")
+                continue
+            with server_of(kind, folder / kind) as server:
+                for bucket in ("many", "rclone"):
+                    server.create_bucket(bucket)
+                ours = ["-m", "benchmarks.images_many", "--ours", kind, server.url, name, str(options.parts)]
+                done = subprocess.run([sys.executable, *ours], check=True, capture_output=True, text=True)
+                theirs = run(rclone(kind, server.url, "rclone", folder))
+                for bucket in ("many", "rclone"):
+                    if (arrived := asyncio.run(sizes(kind, server.url, bucket))) != [options.bytes] * options.images:
+                        sys.exit(f"{kind}, {bucket}: {len(arrived):,} of {options.images:,} images arrived whole")
+            print(f"{kind:5} this service {done.stdout}")
+            print(f"{'':5} rclone       {options.images / theirs.wall:8,.0f} {theirs.memory:5.0f}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:2] == ["--ours"]:
+        asyncio.run(copy(*sys.argv[2:5], int(sys.argv[5])))
+    else:
+        main()

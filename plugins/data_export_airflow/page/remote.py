@@ -1,0 +1,58 @@
+"""What commands ask from a machine that does not reach Airflow's database, see `connections.airflow_api`."""
+
+from typing import Any
+
+from fastapi import APIRouter, HTTPException
+
+from data_export.errors import ConfigError
+from data_export_airflow.metadata.access import (
+    ALL,
+    ImportErrorsDep,
+    ReadableDep,
+    RightsDep,
+    forbid_unless,
+    may_read_receipts,
+    of_an_export,
+)
+from data_export_airflow.metadata.airflow_database import airflow_session
+from data_export_airflow.metadata.backfills import has_scheduler
+from data_export_airflow.metadata.overview import standing
+from data_export_airflow.metadata.receipts import files_of_windows
+from data_export_airflow.metadata.windows import schedule
+from data_export_airflow.page.answers import OverviewDep, deliveries
+
+router = APIRouter(prefix="/api")
+
+
+@router.get("/status")
+def status(
+    readable: ReadableDep, rights: RightsDep, with_broken: ImportErrorsDep, found: OverviewDep
+) -> dict[str, Any]:
+    """How the exports stand that the user may read, each with its reason; broken files for who may see import errors.
+
+    Half of it would be no answer for a cron job, so it takes every right that the list on the page asks for.
+    """
+    forbid_unless(rights == ALL, "DAG runs, task instances, XComs and assets")
+    as_of, rows, late_unknown = found
+    mine = [row for row in rows if row.dag_id in readable]
+    others = {row.dag_id for row in rows} - readable
+    with airflow_session() as session:
+        exports = standing(session, mine, deliveries(session, mine), others, with_broken=with_broken)
+        is_alive = has_scheduler(session)
+    return {"as_of": as_of, "scheduler": is_alive, "late_unknown": late_unknown, "exports": exports}
+
+
+@router.get("/exports/{dag_id}/delivered", dependencies=[*of_an_export, may_read_receipts])
+def delivered(
+    dag_id: str, start: str | None = None, end: str | None = None, window: str | None = None
+) -> dict[str, Any]:
+    """The files of an export's windows, as `files` lists them."""
+    with airflow_session() as session:
+        plan = schedule(session, dag_id)
+        if plan is None:
+            raise HTTPException(404, f"{dag_id} is no data export that Airflow knows")
+        try:
+            files = files_of_windows(session, dag_id, plan.timezone.key, start, end, window)
+        except ConfigError as error:
+            raise HTTPException(422, str(error)) from None
+    return {"files": [file.to_dict() for file in files]}
