@@ -33,6 +33,25 @@ def test_an_old_list_is_shown_and_the_next_soon_after(history: History, opened: 
     expect(opened("").get_by_role("row", name=re.compile("acme"))).to_be_visible()
 
 
+@pytest.mark.parametrize("where", ["link", "button"])
+def test_an_answer_that_nobody_asked_for_takes_no_focus(history: History, opened: Opened, where: str) -> None:
+    """Of a row and of a column's head: who has gone on while it was on its way stays there."""
+    history.export("acme")
+    opened("").close()
+    made, last = page.overview._made or pytest.fail("the list was not made")
+    page.overview._made = (made - 30, last._replace(as_of=last.as_of - timedelta(seconds=30)))
+    held: list[Route] = []
+    tab = opened("")
+    tab.route("**/api/exports?**", lambda route: held.append(route))
+    with tab.expect_request("**/api/exports?**"):
+        tab.mouse.move(0, 0)
+    tab.get_by_role("table").get_by_role(where).first.focus()
+    with tab.expect_response("**/api/exports?**"):
+        held[0].continue_()
+    tab.evaluate("() => new Promise((done) => setTimeout(done, 50))")  # what that answer would do is done
+    assert tab.evaluate("document.activeElement.closest('table') !== null")
+
+
 def test_the_dialog_shows_the_answer_to_the_last_question(export_page: Page) -> None:
     held: list[Route] = []
 

@@ -8,7 +8,8 @@ import pytest
 from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.dags.service_dags import CHECK_DAG
 from data_export_airflow.metadata.failures import audit_in_words, audits, can_check, last_audit, last_check
-from data_export_airflow.metadata.overview import standing
+from data_export_airflow.metadata.missing import MissingWindows
+from data_export_airflow.metadata.overview import at_a_glance, standing
 from tests.page.history import History
 
 NOW = datetime(2026, 3, 10, 1, tzinfo=UTC)
@@ -74,7 +75,8 @@ def test_the_newest_audit_of_each_export_counts(history: History) -> None:
     assert last_audit(history.session, "nobody") is None
     said = "the audit of 2026-03-13 found 2 missing or damaged, 1 run cleared to repair"
     assert audits(history.session) == {"acme": said}
-    rows = {row["name"]: row for row in standing(history.session, NOW)[0]}
+    shown = standing(history.session, at_a_glance(history.session, NOW, MissingWindows()).rows, {})
+    rows = {row["name"]: row for row in shown}
     assert (rows["acme"]["audit"], rows["acme"]["reason"]) == (said, said)
 
 

@@ -19,14 +19,16 @@ const check = new CheckCard(dagId);
 const audit = new AuditCard(dagId);
 const backfills = new BackfillNotice(dagId, (all) => {
   if (all) announce("The backfill has ended.");
-  if (!isBusy()) load();
+  if (!isBusy()) load({ unasked: true });
 });
 
-async function load() {
+async function load({ unasked = false } = {}) {
   try {
     const others = get("problems"); // requested at once, awaited later
     others.catch(() => {}); // reported below, where it is awaited
-    show(await get(`exports/${encodeURIComponent(dagId)}`, { before }));
+    const found = await get(`exports/${encodeURIComponent(dagId)}`, { before });
+    if (unasked && isBusy()) return; // the user has gone on meanwhile
+    show(found);
     const { problems } = await others;
     follow();
     showProblems(problems.filter((problem) => problem.dag_id === dagId));
@@ -162,7 +164,7 @@ function refresh() {
   check.load();
   audit.load();
   backfills.load();
-  if (!isBusy()) load();
+  if (!isBusy()) load({ unasked: true });
 }
 
 check.load();

@@ -5,14 +5,21 @@ import { CONNECTORS, airflowLink, errorPage, exportPage, lateUnknown, runPath, s
 
 const REFRESH_MS = 60_000;
 
-async function load() {
+/** Whether the focus is on what an answer replaces, and would be lost. */
+const isBusy = () => byId("fleet").contains(document.activeElement);
+
+async function load({ unasked = false } = {}) {
   const main = byId("fleet");
   try {
     const data = await get("fleet").catch(forbidden);
+    if (unasked && isBusy()) return; // the user has gone on meanwhile
     if (data.as_of) showTime(data.as_of, refresh);
     main.replaceChildren(late(data), again(data), byId("failures-card") ?? failures(null), byId("volume-card") ?? volume(null));
     main.removeAttribute("aria-busy");
-    const fill = async (path, card) => byId(`${path}-card`).replaceWith(card(await get(path).catch(forbidden)));
+    const fill = async (path, card) => {
+      const found = await get(path).catch(forbidden);
+      if (!unasked || !isBusy()) byId(`${path}-card`).replaceWith(card(found));
+    };
     await Promise.all([fill("failures", failures), fill("volume", volume)]);
   } catch (error) {
     showError(main, error);
@@ -88,7 +95,7 @@ function volume(found) {
 }
 
 function refresh() {
-  if (!document.hidden && !byId("fleet").contains(document.activeElement)) load();
+  if (!document.hidden && !isBusy()) load({ unasked: true });
 }
 
 setInterval(refresh, REFRESH_MS);

@@ -32,11 +32,14 @@ function change(values) {
   return load();
 }
 
-async function load() {
+/** Whether the focus is on what an answer replaces, and would be lost. */
+const isBusy = () => ["exports", "pager"].some((id) => byId(id).contains(document.activeElement));
+
+async function load({ unasked = false } = {}) {
   const turn = ++latest;
   try {
     const found = await get("exports", { ...view, limit: LIMIT });
-    if (turn !== latest) return; // a newer request was sent meanwhile
+    if (turn !== latest || (unasked && isBusy())) return; // a newer request was sent meanwhile, or the user has gone on
     showTime(found.as_of, refresh);
     byId("late-unknown").replaceChildren(lateUnknown(found));
     showHead();
@@ -164,6 +167,7 @@ function showMessage(text) {
 async function loadProblems() {
   const { problems } = await get("problems").catch(() => ({ problems: [] }));
   const section = byId("problems");
+  if (section.contains(document.activeElement)) return;
   const files = new Set(problems.map((problem) => problem.file)).size;
   section.hidden = files === 0;
   if (!files) return;
@@ -182,8 +186,7 @@ async function loadProblems() {
 }
 
 function refresh() {
-  const inTable = byId("body").contains(document.activeElement); // new rows would lose the focus
-  if (!document.hidden && !inTable) Promise.all([load(), loadProblems()]);
+  if (!document.hidden && !isBusy()) Promise.all([load({ unasked: true }), loadProblems()]);
 }
 
 let typing;
