@@ -91,7 +91,7 @@ TABLES = (
     Table(
         "images-many",
         "Very many images",
-        "images_many",
+        "images_many --only s3",
         "Whether rate and memory stay what they were at the beginning.",
     ),
     Table(
