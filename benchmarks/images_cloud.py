@@ -18,7 +18,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,16 @@ def server_of(kind: str, folder: Path) -> Any:
 
     s3 = SeaweedServer if SeaweedServer.installed() else S3Server
     return {"gs": GcsServer, "s3": s3, "abfs": AbfsServer}[kind](folder)
+
+
+def servers(kinds: Sequence[str], folder: Path) -> Iterator[tuple[str, Any]]:
+    """Each kind and its server, one after the other, those that are installed."""
+    for kind in kinds:
+        if kind == "abfs" and not AbfsServer.installed():
+            print("abfs: Azurite is not installed")
+            continue
+        with server_of(kind, folder / kind) as server:
+            yield kind, server
 
 
 def rclone(kind: str, url: str, bucket: str, folder: Path | None, ways: Sequence[str] = MANY) -> list[str]:
@@ -176,19 +186,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, options.images, options.bytes)
-        for kind in options.only:
-            if kind == "abfs" and not AbfsServer.installed():
-                print("abfs: Azurite is not installed")
-                continue
-            with server_of(kind, folder / kind) as server:
-                server.create_bucket(IMAGES)
-                if options.by_server:
-                    target = rclone(kind, server.url, IMAGES, folder)
-                    target[3] = target[3].replace(f"{IMAGES}/exports/", f"{IMAGES}/")
-                    run(target)
-                with far_away(server.port, options.rtt_ms / 1000) as port:
-                    url = f"http://127.0.0.1:{port}" if options.rtt_ms else server.url
-                    race(kind, server, url, folder, options)
+        for kind, server in servers(options.only, folder):
+            server.create_bucket(IMAGES)
+            if options.by_server:
+                target = rclone(kind, server.url, IMAGES, folder)
+                target[3] = target[3].replace(f"{IMAGES}/exports/", f"{IMAGES}/")
+                run(target)
+            with far_away(server.port, options.rtt_ms / 1000) as port:
+                url = f"http://127.0.0.1:{port}" if options.rtt_ms else server.url
+                race(kind, server, url, folder, options)
 
 
 if __name__ == "__main__":

@@ -19,8 +19,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.images import SITE, run, write_images
-from benchmarks.images_cloud import IMAGES, KINDS, rclone, server_of, sizes, store_of
-from demo.servers.abfs import AbfsServer
+from benchmarks.images_cloud import IMAGES, KINDS, rclone, servers, sizes, store_of
 
 
 async def copy(kind: str, url: str, folder: str, parts: int) -> None:
@@ -63,19 +62,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, options.images, options.bytes)
-        for kind in options.only:
-            if kind == "abfs" and not AbfsServer.installed():
-                print("abfs: Azurite is not installed")
-                continue
-            with server_of(kind, folder / kind) as server:
-                for bucket in ("many", "rclone"):
-                    server.create_bucket(bucket)
-                ours = ["-m", "benchmarks.images_many", "--ours", kind, server.url, name, str(options.parts)]
-                done = subprocess.run([sys.executable, *ours], check=True, capture_output=True, text=True)
-                theirs = run(rclone(kind, server.url, "rclone", folder))
-                for bucket in ("many", "rclone"):
-                    if (arrived := asyncio.run(sizes(kind, server.url, bucket))) != [options.bytes] * options.images:
-                        sys.exit(f"{kind}, {bucket}: {len(arrived):,} of {options.images:,} images arrived whole")
+        for kind, server in servers(options.only, folder):
+            for bucket in ("many", "rclone"):
+                server.create_bucket(bucket)
+            ours = ["-m", "benchmarks.images_many", "--ours", kind, server.url, name, str(options.parts)]
+            done = subprocess.run([sys.executable, *ours], check=True, capture_output=True, text=True)
+            theirs = run(rclone(kind, server.url, "rclone", folder))
+            for bucket in ("many", "rclone"):
+                if (arrived := asyncio.run(sizes(kind, server.url, bucket))) != [options.bytes] * options.images:
+                    sys.exit(f"{kind}, {bucket}: {len(arrived):,} of {options.images:,} images arrived whole")
             print(f"{kind:5} this service {done.stdout}")
             print(f"{'':5} rclone       {options.images / theirs.wall:8,.0f} {theirs.memory:5.0f}", flush=True)
 

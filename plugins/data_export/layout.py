@@ -99,12 +99,7 @@ RUNS_PREFIX, LINKS_PREFIX, NOTICES_PREFIX = "runs/", "links/", "notices/"
 
 def staging_run_prefix(export: str, window: ExportWindow, run_token: str) -> str:
     """`runs/<export>/<from>_<to>/<run_token>`: everything one run stages, so that two runs never meet."""
-    return f"{staging_export_prefix(export)}{window.stamp}/{run_token}"
-
-
-def staging_export_prefix(export: str) -> str:
-    """`runs/<export>/`: everything that the runs of an export have staged."""
-    return f"{RUNS_PREFIX}{export}/"
+    return f"{RUNS_PREFIX}{export}/{window.stamp}/{run_token}"
 
 
 def staging_site_prefix(run_prefix: str, site_id: UUID, attempt: int) -> str:
@@ -119,17 +114,12 @@ def mail_marks_prefix(run_prefix: str) -> str:
 
 def link_key(export: str, token: str, file_name: str) -> str:
     """`links/<export>/<token>/<file_name>`: a file offered by mail, under a token that cannot be guessed."""
-    return f"{staging_links_prefix(export)}{token}/{file_name}"
+    return f"{LINKS_PREFIX}{export}/{token}/{file_name}"
 
 
 def link_file_name(export: str, export_type: str, window: ExportWindow, encoding: Encoding = "json") -> str:
     """`<export>_<export_type>_<from>_<to>.json`, without the colons that Windows refuses: the recipient saves it."""
     return f"{export}_{export_type}_{window.stamp.replace(':', '-')}{DATA_SUFFIXES[encoding]}"
-
-
-def staging_links_prefix(export: str) -> str:
-    """`links/<export>/`: every file of an export that was offered by mail."""
-    return f"{LINKS_PREFIX}{export}/"
 
 
 def notices_prefix(export: str) -> str:

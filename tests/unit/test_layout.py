@@ -76,6 +76,6 @@ def test_two_runs_and_two_tries_never_meet_in_staging() -> None:
     runs = [layout.staging_run_prefix("acme", DAY, token) for token in ("t1", "t2")]
     tries = {layout.staging_site_prefix(run, SITE, attempt) for run in runs for attempt in (1, 2)}
     assert len(tries) == 4
-    assert all(name.startswith(layout.staging_export_prefix("acme")) for name in tries)
-    assert not any(name.startswith(layout.staging_export_prefix("acm")) for name in tries)
+    assert all(name.startswith("runs/acme/") for name in tries)
+    assert not any(name.startswith("runs/acm/") for name in tries)
     assert layout.link_key("acme", "token", "x.json") == "links/acme/token/x.json"

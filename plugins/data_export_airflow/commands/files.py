@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from data_export.pipeline.verify import DeliveredFile, Verified
     from data_export_airflow.execution.auditing import AuditReport
 
-_NEWEST = 10
+_RUNS = 10  # that are named
 _COLOURS = {"ok": "green", "elsewhere": "yellow"}
 
 
@@ -21,7 +21,7 @@ def add(commands: Any) -> None:
     files = commands.add_parser(
         "files",
         help="list delivered files: window, work orders, bytes, checksum and address, from the receipts",
-        description=f"Without a range, of the newest {_NEWEST} windows that were delivered. A date without zone is "
+        description="Without a range, of the newest ten windows that were delivered. A date without zone is "
         "midnight in the export's timezone. It asks Airflow only, not the target: see verify.",
     )
     files.add_argument("name", metavar="NAME", help="export, by the name of its file")
@@ -173,7 +173,7 @@ def _audited(report: "AuditReport", options: argparse.Namespace) -> Iterator[str
         if number:
             yield f"{_count(number, 'object')} {words}"
     if report.repairs:
-        yield f"{_count(len(report.repairs), 'run')} cleared, to deliver again: {', '.join(report.repairs[:_NEWEST])}"
+        yield f"{_count(len(report.repairs), 'run')} cleared, to deliver again: {', '.join(report.repairs[:_RUNS])}"
     elif report.note or (report.repairable and not options.repair):
         yield report.note or f"to deliver {_count(len(report.repairable), 'window')} again: add --repair"
 

@@ -29,7 +29,6 @@ log = logging.getLogger(__name__)
 
 INVALID_TAG = "invalid-config"
 _PREPARE = "prepare"
-#: What a customer file sets for itself, in hours: where the page runs there may be no customer files.
 
 
 def customer_dags(file: str, shards: int | None = None) -> dict[str, DAG]:
