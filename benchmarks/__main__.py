@@ -55,8 +55,8 @@ TABLES = (
         "Images over SFTP, no distance",
         "images --images 2000",
         "The service writes each image under a temporary name, syncs it to disk, checks it and renames it; no other "
-        "tool here does. Its times include the start of Python with its libraries, about half a second, which a task "
-        "of a worker has behind it.",
+        "tool here does. Its first line is that of a task of a worker, whose libraries are imported before it is "
+        "forked; from a shell, half a second of Python's start is part of it.",
     ),
     Table(
         "images-sftp-far",

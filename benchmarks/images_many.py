@@ -19,7 +19,7 @@ from pathlib import Path
 import psutil
 
 from benchmarks.images import SITE, run, write_images
-from benchmarks.images_cloud import IMAGES, KINDS, rclone, servers, sizes, store_of
+from benchmarks.images_cloud import IMAGES, KINDS, create_bucket, rclone, servers, sizes, store_of
 
 
 async def copy(kind: str, url: str, folder: str, parts: int) -> None:
@@ -64,7 +64,7 @@ def main() -> None:
         write_images(folder, options.images, options.bytes)
         for kind, server in servers(options.only, folder):
             for bucket in ("many", "rclone"):
-                server.create_bucket(bucket)
+                create_bucket(kind, server, bucket)
             ours = ["-m", "benchmarks.images_many", "--ours", kind, server.url, name, str(options.parts)]
             done = subprocess.run([sys.executable, *ours], check=True, capture_output=True, text=True)
             theirs = run(rclone(kind, server.url, "rclone", folder))

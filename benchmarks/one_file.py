@@ -4,9 +4,9 @@
                                                     [--rounds 5] [--read-back]
 
 Every contender sends the same local file to a folder of its own, then again, when nothing has changed; in each round
-all of them in turn, and the tables have the medians. Seconds and CPU seconds are those of the whole process; the last
-line is the start of Python with our libraries and a login, which our figures include and a task of a worker has behind
-it. What arrived is compared in size. `--rtt-ms` puts a network of that round trip before the server.
+all of them in turn, and the tables have the medians. Our first line is that of a task of a worker, which has imported
+its libraries before it forks; from a shell, their import is part of it. What arrived is compared in size. `--rtt-ms`
+puts a network of that round trip before the server.
 
 We are given the file's digests, as by the step before, and compare them with what is sent; over SFTP we then read the
 file at the target and compare again, where the others trust its size and time. With `--read-back` what arrived over
@@ -32,31 +32,30 @@ from random import Random
 from typing import Any
 
 from benchmarks import images, images_cloud
-from benchmarks.images import Server, Spent, far_away, print_table, run
+from benchmarks.images import SHELL, Server, Spent, as_task, far_away, print_table, run
 from data_export.content import Content, Digests
 from demo.servers.abfs import AbfsServer
 from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer
 
 _PIECE = 64 << 20
+#: The command that sends the file to a folder of that name.
+Command = Callable[[str], list[str]]
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a file goes: the commands that send it to a folder of that name, and what has arrived there."""
+    """Where a file goes, and what has arrived there."""
 
-    contenders: dict[str, Callable[[str], list[str]]]
+    contenders: dict[str, Command]
     arrived: Callable[[str], list[int]]
     remove: Callable[[str], None]
     #: CPU seconds of the server so far.
     cpu: Callable[[], float]
 
 
-def ours(kind: str, file: Path | None, **where: Any) -> list[str]:
-    """The command that delivers the file, or only opens the destination."""
-    said = where | {"kind": kind, "file": str(file) if file else None}
-    if file:
-        said |= json.loads(file.parent.with_suffix(".digests").read_text())
+def ours(kind: str, file: Path, **where: Any) -> list[str]:
+    said = where | {"kind": kind, "file": str(file)} | json.loads(file.parent.with_suffix(".digests").read_text())
     return [sys.executable, "-m", "benchmarks.one_file", "--ours", json.dumps(said)]
 
 
@@ -71,18 +70,21 @@ async def send(said: dict[str, Any]) -> None:
     else:
         destination = images_cloud.store_of(said["kind"], said["url"], said["target"])
     async with destination:
-        if said["file"]:
-            file = Path(said["file"])
-            content = Content(file, Digests(file.stat().st_size, said["sha256"], crc32c=said["crc32c"]))
-            print(await deliver(destination, lambda _: file.name, content, "replace"))
+        file = Path(said["file"])
+        content = Content(file, Digests(file.stat().st_size, said["sha256"], crc32c=said["crc32c"]))
+        print(await deliver(destination, lambda _: file.name, content, "replace"))
+
+
+def _ours_twice(command_to: Command) -> dict[str, Command]:
+    return {"this service": lambda target: as_task(command_to(target)), SHELL: command_to}
 
 
 def sftp_place(folder: Path, server: Server, port: int, file: Path, *, read_back: bool) -> Place:
     work = images.prepare(folder, server, port, 0, 0)
 
-    def ours_to(target: str, sent: Path | None = file) -> list[str]:
+    def ours_to(target: str) -> list[str]:
         login = {"user": server.username, "host_key": server.host_key, "port": port, "key": str(work.key)}
-        return ours("sftp", sent, **login, target=server.base + target, verify="read-back" if read_back else "size")
+        return ours("sftp", file, **login, target=server.base + target, verify="read-back" if read_back else "size")
 
     def rclone(target: str) -> list[str]:
         login = [
@@ -102,9 +104,8 @@ def sftp_place(folder: Path, server: Server, port: int, file: Path, *, read_back
             f"mirror --reverse {file.parent} {server.base}{target}",
         ]
 
-    contenders = {"this service": ours_to, "rclone": rclone} | ({} if read_back else {"lftp": lftp})
     return Place(
-        contenders | {"(start of Python)": lambda target: ours_to(target, None)},
+        _ours_twice(ours_to) | {"rclone": rclone} | ({} if read_back else {"lftp": lftp}),
         lambda target: [path.stat().st_size for path in (server.root / target).rglob(file.name)],
         lambda target: shutil.rmtree(server.root / target, ignore_errors=True),
         lambda: cpu_of(server),
@@ -114,12 +115,12 @@ def sftp_place(folder: Path, server: Server, port: int, file: Path, *, read_back
 def cloud_place(kind: str, server: Any, url: str, file: Path) -> Place:
     """Each folder is a bucket: what is left in one is no work for the server of the next."""
 
-    def ours_to(bucket: str, sent: Path | None = file) -> list[str]:
-        server.create_bucket(bucket)
-        return ours(kind, sent, url=url, target=f"{bucket}/exports/")
+    def ours_to(bucket: str) -> list[str]:
+        images_cloud.create_bucket(kind, server, bucket)
+        return ours(kind, file, url=url, target=f"{bucket}/exports/")
 
     def rclone(bucket: str) -> list[str]:
-        server.create_bucket(bucket)
+        images_cloud.create_bucket(kind, server, bucket)
         command = images_cloud.rclone(kind, url, bucket, file.parent)
         command[2] = str(file)
         return command
@@ -130,7 +131,7 @@ def cloud_place(kind: str, server: Any, url: str, file: Path) -> Place:
                 await store.delete(key)
 
     return Place(
-        {"this service": ours_to, "rclone": rclone, "(start of Python)": lambda bucket: ours_to(bucket, None)},
+        _ours_twice(ours_to) | {"rclone": rclone},
         lambda bucket: asyncio.run(images_cloud.sizes(kind, server.url, bucket)),
         lambda bucket: asyncio.run(remove(bucket)),
         lambda: cpu_of(server),
@@ -157,11 +158,11 @@ def race(place: Place, size: int, rounds: int) -> None:
             first = run(command)
             server_cpu.setdefault(name, []).append(place.cpu() - before)
             times[name].append((first, run(command)))
-            if not name.startswith("(") and place.arrived(target) != [size]:
+            if place.arrived(target) != [size]:
                 sys.exit(f"{name}: {place.arrived(target)} bytes arrived of {size}")
             place.remove(target)
     print_table(times, size)
-    used = (f"{name} {sum(seconds) / len(seconds):.1f}" for name, seconds in server_cpu.items() if name[0] != "(")
+    used = (f"{name} {sum(seconds) / len(seconds):.1f}" for name, seconds in server_cpu.items())
     print(f"CPU seconds of the server, first time: {', '.join(used)}")
 
 
