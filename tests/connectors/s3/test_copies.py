@@ -1,6 +1,7 @@
 """Copies that S3 makes by itself, from one bucket to another."""
 
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -51,6 +52,19 @@ class TestServerSideCopy:
             copied = await store.copy_from(source, name, f"{name} copied", here)
             assert [request.method for request in proxy.seen] == ["HEAD", "PUT"]
             assert copied.digests.md5 == Content.of_bytes(b"pixels", md5=True).digests.md5
+
+    @pytest.mark.parametrize(
+        "said", ["2026-03-01T09:30:00.000Z", "2026-03-01T09:30:00Z", "2026-03-01T10:30:00+01:00", "1772357400"]
+    )
+    async def test_the_time_of_a_copy_is_known_in_each_spelling(
+        self, store: S3Store, source: S3Store, proxy: FaultProxy, said: str
+    ) -> None:
+        here = await store.look_to_copy(source, "image ü")
+        assert here is not None
+        answer = f"<CopyObjectResult><ETag>{here.version}</ETag><LastModified>{said}</LastModified></CopyObjectResult>"
+        proxy.answer(200, answer.encode(), method="PUT")
+        copied = await store.copy_from(source, "image ü", "image", here)
+        assert copied.modified == datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 
     async def test_a_copy_that_breaks_off_after_200_is_made_again(
         self, store: S3Store, source: S3Store, proxy: FaultProxy, stored: Stored

@@ -5,7 +5,9 @@ import mimetypes
 import re
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
+from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -199,18 +201,34 @@ def _trusted() -> Any:
     return trusted
 
 
+@cache
+def _parser() -> Any:
+    from botocore.parsers import ResponseParserFactory
+    from botocore.utils import parse_timestamp
+
+    def instant(text: str) -> Any:
+        """As botocore has it, whose own way takes more than twice as long as all else of an answer."""
+        with suppress(ValueError):
+            if text.endswith("Z"):
+                return datetime.fromisoformat(text)
+        return parse_timestamp(text)
+
+    factory = ResponseParserFactory()
+    factory.set_parser_defaults(timestamp_parser=instant)
+    return factory.create_parser("rest-xml")
+
+
 def _parsed(model: Any, status: int, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
     """
     Raises:
         botocore.exceptions.ClientError: a refusal, or a copy that broke off after S3 had begun to answer 200.
     """
     from botocore.exceptions import ClientError
-    from botocore.parsers import create_parser
 
     if status < 300 and b"<Error>" in body:
         status = 500
     said = {"status_code": status, "headers": headers, "body": body}
-    answer: dict[str, Any] = create_parser("rest-xml").parse(said, model.output_shape)
+    answer: dict[str, Any] = _parser().parse(said, model.output_shape)
     if status >= 300:
         raise ClientError(answer, model.name)
     return answer
