@@ -5,9 +5,7 @@ import mimetypes
 import re
 import time
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import replace
-from datetime import datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -16,7 +14,7 @@ from urllib.request import getproxies
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import Patience, PreconditionFailed, persist
-from data_export.delivery.s3.connect import endpoint_of, signed_for
+from data_export.delivery.s3.connect import endpoint_of, parser_of, signed_for
 from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.errors import Lacking
 from data_export.delivery.s3.objects import md5_of, to_metadata
@@ -137,6 +135,7 @@ class SignedRequests:
         endpoint, virtual = endpoint_of(client, bucket, region)
         self._base = f"{endpoint}/" if virtual else f"{endpoint}/{bucket}/"
         self._region, self._patience = signed_for(client, region), patience
+        self._parser = parser_of(client)
         self._credentials: tuple[float, Any] = 0.0, None
         self._http: Any = None
 
@@ -163,7 +162,7 @@ class SignedRequests:
         named = {"headers": dict(request.headers), "allow_redirects": False, "timeout": timeout}
         try:
             async with self._http.request(request.method, URL(request.url, encoded=True), **named) as answer:
-                return _parsed(model, answer.status, answer.headers, await answer.read())
+                return _parsed(self._parser, model, answer.status, answer.headers, await answer.read())
         except aiohttp.ClientError as error:
             raise ConnectionError(type(error).__name__) from error
 
@@ -201,24 +200,7 @@ def _trusted() -> Any:
     return trusted
 
 
-@cache
-def _parser() -> Any:
-    from botocore.parsers import ResponseParserFactory
-    from botocore.utils import parse_timestamp
-
-    def instant(text: str) -> Any:
-        """As botocore has it, whose own way takes more than twice as long as all else of an answer."""
-        with suppress(ValueError):
-            if text.endswith("Z"):
-                return datetime.fromisoformat(text)
-        return parse_timestamp(text)
-
-    factory = ResponseParserFactory()
-    factory.set_parser_defaults(timestamp_parser=instant)
-    return factory.create_parser("rest-xml")
-
-
-def _parsed(model: Any, status: int, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
+def _parsed(parser: Any, model: Any, status: int, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
     """
     Raises:
         botocore.exceptions.ClientError: a refusal, or a copy that broke off after S3 had begun to answer 200.
@@ -228,7 +210,7 @@ def _parsed(model: Any, status: int, headers: Mapping[str, str], body: bytes) ->
     if status < 300 and b"<Error>" in body:
         status = 500
     said = {"status_code": status, "headers": headers, "body": body}
-    answer: dict[str, Any] = _parser().parse(said, model.output_shape)
+    answer: dict[str, Any] = parser.parse(said, model.output_shape)
     if status >= 300:
         raise ClientError(answer, model.name)
     return answer
