@@ -14,7 +14,11 @@ from typing import Any, Self
 import boto3
 import httpx
 from botocore.config import Config
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
+
+# Otherwise each request lists a folder of hundreds of services, to find out that it is for S3.
+DomainDispatcherApplication.get_backend_for_host = functools.cache(DomainDispatcherApplication.get_backend_for_host)  # type: ignore[method-assign]
 
 
 class S3Server:
