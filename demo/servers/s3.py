@@ -14,15 +14,22 @@ from typing import Any, Self
 import boto3
 import httpx
 from botocore.config import Config
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication
 from moto.server import ThreadedMotoServer
+
+# Otherwise each request lists a folder of hundreds of services, to find out that it is for S3.
+DomainDispatcherApplication.get_backend_for_host = functools.cache(DomainDispatcherApplication.get_backend_for_host)  # type: ignore[method-assign]
 
 
 class S3Server:
     """Serves S3 while the `with` block lasts.
 
     Any access key is accepted; buckets are addressed by path. Objects live in this process: with `keeps` they are
-    written to `<folder>/<bucket>/<key>` at the end, and read from there at the start.
+    written to `<folder>/<bucket>/<key>` at the end, and read from there at the start. All servers of a process have the
+    same objects, which the last one that ends forgets.
     """
+
+    _open = 0
 
     def __init__(self, folder: Path, port: int = 0, *, listen: str = "127.0.0.1", keeps: bool = False) -> None:
         self.folder = folder
@@ -35,15 +42,21 @@ class S3Server:
         self._server.start()
         if self._keeps:
             self._load()
+        S3Server._open += 1
         return self
 
     def __exit__(self, *exc_info: object) -> None:
-        try:
+        with ExitStack() as stack:
+            stack.callback(self._server.stop)
+            stack.callback(self._client.close)
+            stack.callback(self._forget)
             if self._keeps:
                 self._save()
-        finally:
-            self._client.close()
-            self._server.stop()
+
+    def _forget(self) -> None:
+        S3Server._open -= 1
+        if not S3Server._open:
+            self.clear()
 
     def _load(self) -> None:
         client = self._client

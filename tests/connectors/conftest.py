@@ -1,5 +1,4 @@
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
@@ -18,9 +17,9 @@ async def store(connect: Connect) -> AsyncIterator[Store]:
         yield store
 
 
-@pytest.fixture
-def big(tmp_path: Path) -> Content:
-    """More than two pieces of 8 MiB."""
-    path = tmp_path / "big"
+@pytest.fixture(scope="session")
+def big(tmp_path_factory: pytest.TempPathFactory) -> Content:
+    """More than two pieces of 8 MiB, which no test changes."""
+    path = tmp_path_factory.mktemp("big") / "big"
     path.write_bytes(random_bytes(17 << 20))
     return Content.of_file(path)

@@ -11,7 +11,7 @@ from tests.connectors.contract import Connect, Stored
 from tests.connectors.s3.stores import client_of, key_session, s3_store
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     with S3Server(tmp_path_factory.mktemp("s3")) as server:
         yield server
@@ -36,7 +36,7 @@ def connect(proxy: FaultProxy, bucket: str) -> Connect:
     return lambda: s3_store(proxy.url, f"s3://{bucket}/exports/ü/")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def raw(server: S3Server) -> Iterator[Any]:
     client = client_of(server.url, key_session())
     yield client

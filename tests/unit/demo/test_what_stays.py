@@ -38,6 +38,8 @@ def test_objects_and_links_of_s3_survive_a_restart(tmp_path: Path) -> None:
         for key in ("links/a:b/x.json", "gone"):
             client.put_object(Bucket="staging", Key=key, Body=b"1\n")
         link = client.generate_presigned_url("get_object", {"Bucket": "staging", "Key": "links/a:b/x.json"})
+    with S3Server(tmp_path / "another", port):
+        assert httpx.get(link, trust_env=False).status_code == 404  # of the folder alone, not of this process
     with S3Server(tmp_path, port, keeps=True) as server:
         assert httpx.get(link, trust_env=False).content == b"1\n"
         client.delete_object(Bucket="staging", Key="gone")
