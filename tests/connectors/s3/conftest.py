@@ -4,10 +4,12 @@ from uuid import uuid4
 
 import pytest
 
+from data_export.delivery.s3 import write
 from demo.servers.faults import FaultProxy
 from demo.servers.s3 import S3Server
 from demo.servers.strict import StrictS3
 from tests.connectors.contract import Connect, Stored
+from tests.connectors.s3.poor import Place
 from tests.connectors.s3.stores import client_of, key_session, s3_store
 
 
@@ -29,6 +31,19 @@ def bucket(server: S3Server) -> Iterator[str]:
     server.create_bucket(name)
     yield name
     server.clear()  # gigabytes otherwise, all of which stay in this process
+
+
+@pytest.fixture
+def place(server: S3Server, bucket: str) -> Iterator[Place]:
+    place = Place(server, bucket)
+    with place.proxy:
+        yield place
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """For tests in which nobody else writes: to wait for him would prove nothing."""
+    monkeypatch.setattr(write, "_SETTLES_AFTER", (0, 0))
 
 
 @pytest.fixture

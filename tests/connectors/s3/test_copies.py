@@ -10,16 +10,14 @@ import pytest
 
 from data_export.content import Content
 from data_export.delivery.local.store import LocalStore
+from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.store import S3Store
-from data_export.errors import (
-    AccessDenied,
-    ObjectExists,
-    TargetNotFound,
-)
-from demo.servers.faults import FaultProxy
+from data_export.errors import AccessDenied, ObjectExists, TargetNotFound
+from demo.servers.faults import Answer, FaultProxy
 from demo.servers.s3 import S3Server
 from demo.servers.strict import s3_error
 from tests.connectors.contract import Stored
+from tests.connectors.s3.poor import IMPLIES, SMALL, Place, named
 from tests.connectors.s3.stores import s3_store
 
 
@@ -128,3 +126,50 @@ class TestServerSideCopy:
         assert not store.can_copy_from(local)
         with pytest.raises(TypeError, match="can_copy_from"):
             await store.copy_from(local, "a", "a")
+
+
+@pytest.mark.usefixtures("alone")
+async def test_a_server_without_tags_copies_all_the_same(place: Place, stored: Stored) -> None:
+    words = "Header 'x-amz-tagging-directive' with value 'REPLACE' not implemented"
+    place.rules.refused["x-amz-tagging"] = named(501, "NotImplemented", words)
+    async with place.store() as store:
+        await store.create("a", SMALL)
+        await store.copy_from(store, "a", "b")
+    assert stored("b") == SMALL.source
+
+
+@pytest.mark.parametrize(
+    ("header", "refusal"),
+    [
+        ("x-amz-copy-source", named(501, "NotImplemented", "no copies here")),
+        ("x-amz-copy-source", named(405, "MethodNotAllowed", "no")),
+        ("x-amz-copy-source", named(400, "InvalidRequest", "no")),
+        ("x-amz-copy-source-if", named(501, "NotImplemented", IMPLIES, Header="x-amz-copy-source-if-match")),
+        ("x-amz-metadata-directive", named(400, "InvalidArgument", "no", ArgumentName="x-amz-metadata-directive")),
+    ],
+)
+@pytest.mark.usefixtures("alone")
+async def test_a_server_that_copies_nothing_has_images_streamed(place: Place, header: str, refusal: Answer) -> None:
+    """And is asked for all the rest as before."""
+    place.rules.refused[header] = refusal
+    async with place.store() as store:
+        await store.create("a", SMALL)
+        with pytest.raises(AccessDenied, match="does not copy by itself"):
+            await store.copy_from(store, "a", "b")
+        assert store.dialect.lacking == {}
+
+
+@pytest.mark.parametrize(
+    "refusal",
+    [
+        named(400, "InvalidRequest", "The specified copy source is larger than the maximum allowable size: 5368709120"),
+        named(400, "EntityTooLarge", "Your proposed upload exceeds the maximum allowed object size."),
+    ],
+)
+async def test_an_image_too_large_for_a_copy_by_amazon_is_streamed(place: Place, refusal: Answer) -> None:
+    place.rules.refused["x-amz-copy-source"] = refusal
+    async with place.store() as store:
+        store.dialect = Dialect(complete=True)
+        await store.create("a", SMALL)
+        with pytest.raises(AccessDenied, match="too large to be copied by itself"):
+            await store.copy_from(store, "a", "b")

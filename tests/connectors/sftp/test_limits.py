@@ -1,0 +1,162 @@
+"""Limits of SFTP servers, of open files and of files a connection, which they say in their own words or not at all."""
+
+import asyncio
+import os
+from pathlib import Path
+from uuid import UUID
+
+import asyncssh
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from data_export.content import Content
+from data_export.delivery.local.store import LocalStore
+from data_export.delivery.sftp.destination import SftpDestination
+from data_export.delivery.sftp.errors import TooManyAtOnce
+from data_export.errors import AccessDenied
+from data_export.images import copy_images
+from demo.servers.foreign import ProftpdServer
+from demo.servers.openssh import OpensshServer
+from demo.servers.sftp import SftpServer
+from tests.connectors.contract import DATA_KEY, SITE, read_all
+from tests.connectors.kill_kit import SOURCE_KEY
+from tests.connectors.sftp.logins import login_of
+from tests.connectors.sftp.unruly import SMALL, Unruly, left_over, target
+
+
+class TestLimits:
+    """Of files that are open at once."""
+
+    @pytest.mark.parametrize(
+        "refusal",
+        [
+            asyncssh.SFTPFailure("Failure"),
+            asyncssh.SFTPFailure("Too many open files"),
+            asyncssh.SFTPFailure("Too many open files in system"),
+            asyncssh.SFTPPermissionDenied("maximum concurrent transfers exceeded"),
+            asyncssh.SFTPPermissionDenied("Permission denied"),
+            asyncssh.SFTPFailure("Transfer limit reached"),
+            asyncssh.SFTPFailure("Quota of open handles exceeded"),
+            asyncssh.SFTPPermissionDenied("The number of simultaneous uploads is limited to 3"),
+        ],
+        ids=str,
+    )
+    async def test_fewer_go_on(self, server: SftpServer, unruly: type[Unruly], refusal: asyncssh.SFTPError) -> None:
+        refused = self.limit(unruly, 4, refusal)
+        async with target(server, connections=2, concurrency=32) as destination:
+            await destination.create("first", SMALL)
+            await asyncio.gather(*(destination.create(f"{number}.png", SMALL) for number in range(40)))
+            seen = len(refused)
+            await asyncio.gather(*(destination.create(f"{number}-2.png", SMALL) for number in range(10)))
+        assert len(refused) == seen, "not remembered"
+        assert len(list((server.root / "target").iterdir())) == 51
+        assert not left_over(server)
+
+    async def test_a_server_that_takes_not_even_one_says_so_in_its_words(
+        self, server: SftpServer, unruly: type[Unruly]
+    ) -> None:
+        self.limit(unruly, 0, asyncssh.SFTPPermissionDenied("maximum concurrent transfers exceeded"))
+        async with target(server) as destination:
+            with pytest.raises(TooManyAtOnce, match="maximum concurrent transfers exceeded"):
+                await destination.create(DATA_KEY, SMALL)
+
+    async def test_a_missing_right_is_not_taken_for_a_limit(self, server: SftpServer, unruly: type[Unruly]) -> None:
+        unruly.refused = {"write": asyncssh.SFTPPermissionDenied("Permission denied")}
+        async with target(server) as destination:
+            found = await asyncio.gather(
+                *(destination.create(f"{number}.png", SMALL) for number in range(20)), return_exceptions=True
+            )
+        assert {type(error) for error in found} == {AccessDenied}
+
+    async def test_no_more_than_max_open_files(self, server: SftpServer, unruly: type[Unruly]) -> None:
+        refused = self.limit(unruly, 3, asyncssh.SFTPFailure("Failure"))
+        async with target(server, connections=4, concurrency=3) as destination:
+            await asyncio.gather(*(destination.create(f"{number}.png", SMALL) for number in range(50)))
+        assert not refused
+
+    async def test_of_reading(self, server: SftpServer, unruly: type[Unruly]) -> None:
+        async with target(server) as destination:
+            await asyncio.gather(*(destination.create(f"{number}.png", SMALL) for number in range(30)))
+        unruly.write_seconds = 0
+        for refusal in (asyncssh.SFTPFailure("Failure"), asyncssh.SFTPPermissionDenied("too many open files")):
+            refused = self.limit(unruly, 4, refusal)
+            async with target(server, concurrency=16) as destination:
+                found = await asyncio.gather(*(read_all(destination, f"{number}.png") for number in range(30)))
+            assert set(found) == {SMALL.source}
+            assert refused
+
+    @staticmethod
+    def limit(unruly: type[Unruly], most: int, refusal: asyncssh.SFTPError) -> list[bytes]:
+        opened, refused = [0], []
+
+        def open_few(self: Unruly, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+            if opened[0] >= most:
+                refused.append(path)
+                raise refusal
+            file = Unruly.open(self, path, pflags, attrs)
+            opened[0] += 1
+            return file
+
+        def close(self: Unruly, file_obj: object) -> None:
+            opened[0] -= 1
+            asyncssh.SFTPServer.close(self, file_obj)
+
+        unruly.write_seconds = 0.002
+        unruly.open, unruly.close = open_few, close  # type: ignore[method-assign,assignment] # the limit
+        return refused
+
+    @pytest.mark.parametrize("options", ["", "-P limits"])
+    async def test_of_openssh(self, tmp_path: Path, options: str) -> None:
+        """Told by `limits@openssh.com`, or found out by a bare "Failure"."""
+        if not OpensshServer.installed():
+            pytest.skip("no /usr/sbin/sshd on this machine: install openssh-server to run these")
+        with OpensshServer(tmp_path, open_files=16, sftp_options=options) as server:
+            async with SftpDestination(login_of(server), f"{server.base}target", connections=2) as destination:
+                await asyncio.gather(*(destination.create(f"{number}.png", SMALL) for number in range(200)))
+                assert await read_all(destination, "7.png") == SMALL.source
+            assert len(list((server.root / "target").iterdir())) == 200
+
+    async def test_of_proftpd(self, tmp_path: Path) -> None:
+        if not ProftpdServer.installed():
+            pytest.skip(f"no proftpd on this machine: install {ProftpdServer.packages} to run these")
+        with ProftpdServer(tmp_path, "MaxTransfersPerUser STOR 2") as server:
+            async with SftpDestination(
+                login_of(server), f"{server.base}target", connections=4, concurrency=4
+            ) as destination:
+                big = Content.of_bytes(bytes(1 << 20))
+                await asyncio.gather(*(destination.create(f"{number}.png", big) for number in range(12)))
+            assert len(list((server.root / "target").iterdir())) == 12
+
+
+async def test_a_connection_that_ends_every_25_files_is_resumed(
+    server: SftpServer, unruly: type[Unruly], tmp_path: Path
+) -> None:
+    files: dict[int, int] = {}
+
+    def opened(self: Unruly, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        connection = self.channel.get_connection()
+        files[id(self)] = files.get(id(self), 0) + 1
+        if files[id(self)] > 25:
+            connection.abort()
+            raise asyncssh.SFTPConnectionLost("enough")
+        return Unruly.open(self, path, pflags, attrs)
+
+    unruly.open = opened  # type: ignore[method-assign] # the fault
+    ids = [str(UUID(int=number)) for number in range(120)]
+    listed = tmp_path / "images.parquet"
+    pq.write_table(pa.table({"input_id": ids, "file_extension": [".png"] * len(ids)}), listed)
+    for input_id in ids:
+        path = tmp_path / "images" / SOURCE_KEY(input_id, ".png")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(input_id.encode())
+    async with LocalStore(tmp_path / "images") as source, target(server) as destination:
+        copied = await copy_images(
+            listed, site_id=SITE, source=source, source_key=SOURCE_KEY, destination=destination, last_try=False
+        )
+    assert copied.copied + copied.already_there == 120
+    for path in left_over(server):  # what the server made of a request after its connection had ended
+        os.utime(path, (0, 0))
+    async with target(server) as destination:
+        await destination.create(f"{SITE}/inputs/later.png", SMALL)
+    assert not left_over(server)
