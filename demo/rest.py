@@ -46,7 +46,10 @@ class AirflowApi:
         return {name: state["status"] for name, state in self.request("GET", "/monitor/health").items()}
 
     def dag_ids(self) -> set[str]:
-        return {dag["dag_id"] for dag in self.request("GET", "/dags", params=_ALL)["dags"]}
+        found: list[str] = []
+        while dags := self.request("GET", "/dags", params=_ALL | {"offset": len(found), "order_by": "dag_id"})["dags"]:
+            found += [dag["dag_id"] for dag in dags]  # 100 at the most, whatever the limit
+        return set(found)
 
     def unpause(self, dag_id: str) -> None:
         self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": False})

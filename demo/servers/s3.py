@@ -153,6 +153,7 @@ class SeaweedServer:
             "-s3.port.lance=0",
             "-master.telemetry=false",
             "-volume.max=2000",
+            "-volume.preStopSeconds=0",  # else it goes on for ten seconds for clients that have no other
         ]
         where = [f"-dir={self.folder}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1", "-master.volumeSizeLimitMB=64"]
         self.folder.mkdir(parents=True, exist_ok=True)
