@@ -118,23 +118,29 @@ def store_of(kind: str, url: str, address: str) -> Any:
     return AbfsStore(uri, connect=lambda: access_of(hooked, uri, "export_abfs", {}))
 
 
-async def copy(kind: str, url: str, bucket: str, folder: str, source: str) -> None:
-    """What the `copy_images` task does."""
-    from data_export.delivery.local.store import LocalStore
+async def copy_listed(folder: str, source: Any, destination: Any, **options: Any) -> None:
+    """What the `copy_images` task does, of the images that `write_images` has listed."""
     from data_export.images import copy_images, source_key_of
+
+    await copy_images(
+        Path(folder) / "images.parquet",
+        site_id=SITE,
+        source=source,
+        source_key=source_key_of("{site_id}/inputs/{input_id}{file_extension}", SITE),
+        destination=destination,
+        **options,
+    )
+
+
+async def copy(kind: str, url: str, bucket: str, folder: str, source: str) -> None:
+    from data_export.delivery.local.store import LocalStore
 
     local = LocalStore(Path(folder) / IMAGES)
     async with (
         local if source == "local" else store_of(kind, url, f"{IMAGES}/") as images,
         store_of(kind, url, f"{bucket}/exports/") as destination,
     ):
-        await copy_images(
-            Path(folder) / "images.parquet",
-            site_id=SITE,
-            source=images,
-            source_key=source_key_of("{site_id}/inputs/{input_id}{file_extension}", SITE),
-            destination=destination,
-        )
+        await copy_listed(folder, images, destination)
 
 
 async def sizes(kind: str, url: str, bucket: str) -> list[int]:

@@ -18,14 +18,13 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.images import SITE, run, write_images
-from benchmarks.images_cloud import IMAGES, KINDS, create_bucket, rclone, servers, sizes, store_of
+from benchmarks.images import run, write_images
+from benchmarks.images_cloud import IMAGES, KINDS, copy_listed, create_bucket, rclone, servers, sizes, store_of
 
 
 async def copy(kind: str, url: str, folder: str, parts: int) -> None:
-    """What the `copy_images` task does; prints images a second and MB of memory of each part."""
+    """Prints images a second and MB of memory of each part."""
     from data_export.delivery.local.store import LocalStore
-    from data_export.images import copy_images, source_key_of
     from data_export.images.bounds import CopyLimits, Progress
 
     seen = [(0, 0.0, 0.0)]
@@ -36,15 +35,8 @@ async def copy(kind: str, url: str, folder: str, parts: int) -> None:
             seen.append((now.done, now.seconds, process.memory_info().rss / 1e6))
 
     async with LocalStore(Path(folder) / IMAGES) as images, store_of(kind, url, "many/exports/") as destination:
-        await copy_images(
-            Path(folder) / "images.parquet",
-            site_id=SITE,
-            source=images,
-            source_key=source_key_of("{site_id}/inputs/{input_id}{file_extension}", SITE),
-            destination=destination,
-            limits=CopyLimits(report_seconds=0.2),
-            progress=progress,
-        )
+        limits = CopyLimits(report_seconds=0.2)
+        await copy_listed(folder, images, destination, limits=limits, progress=progress)
     for (done, at, _), (then, later, memory) in pairwise(seen):
         print(f"{(then - done) / (later - at):8,.0f} {memory:5.0f}", end="")
 
