@@ -81,7 +81,8 @@ async def persist(
     """Tries `write` until it succeeds, and looks before each further try.
 
     A failed try may have been a success whose answer was lost: what it wrote must be recognised, neither sent again nor
-    taken for another's.
+    taken for another's. It may also become one later, even after that look: a busy server goes on with a request for
+    which nobody waits.
 
     Args:
         look: the object if it holds just what `write` would store.
@@ -90,10 +91,17 @@ async def persist(
 
     async def once() -> StoredObject:
         nonlocal tried
-        if tried and (found := await look()):
+        if not tried:
+            tried = True
+            return await write()
+        if found := await look():
             return found
-        tried = True
-        return await write()
+        try:
+            return await write()
+        except ObjectExists:
+            if found := await look():
+                return found
+            raise
 
     return await patience.retry(once)
 

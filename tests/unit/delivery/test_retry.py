@@ -1,0 +1,68 @@
+"""What a try that failed may have been: a success whose answer was lost, or one that comes later."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from data_export.content import Digests
+from data_export.delivery.base import StoredObject
+from data_export.delivery.retry import Patience, persist
+from data_export.errors import ObjectExists, TargetUnavailable
+
+OURS = StoredObject("a", Digests(1))
+
+
+@dataclass
+class Server:
+    """Refuses what is there, and loses the first write: it answers nothing, and stores it after so many looks."""
+
+    lands_after: int
+    there: StoredObject | None = None
+    writes: int = 0
+    looks: int = 0
+
+    async def look(self) -> StoredObject | None:
+        found = OURS if self.there is OURS else None
+        self.looks += 1
+        if self.looks >= self.lands_after:
+            self.there = self.there or OURS
+        return found
+
+    async def write(self) -> StoredObject:
+        self.writes += 1
+        if self.there:
+            raise ObjectExists("a is there already")
+        if self.writes == 1:
+            self.there = OURS if self.lands_after == 0 else None
+            raise TargetUnavailable("no answer")
+        self.there = OURS
+        return OURS
+
+    async def persist(self) -> StoredObject:
+        return await persist(Patience(first_pause=0), self.look, self.write)
+
+
+@pytest.mark.parametrize(("lands_after", "writes"), [(0, 1), (1, 2), (100, 2)])
+async def test_a_write_whose_answer_is_lost_is_ours_whenever_it_lands(lands_after: int, writes: int) -> None:
+    server = Server(lands_after)
+    assert await server.persist() is OURS
+    assert server.writes == writes
+
+
+@pytest.mark.parametrize("lands_after", [0, 1, 100])
+async def test_the_first_try_is_told_what_is_there(lands_after: int) -> None:
+    server = Server(lands_after, there=OURS)
+    with pytest.raises(ObjectExists):
+        await server.persist()
+
+
+async def test_what_another_wrote_meanwhile_is_not_ours() -> None:
+    server = Server(lands_after=1)
+    theirs = StoredObject("a", Digests(2))
+
+    async def look() -> StoredObject | None:
+        server.there = theirs
+        return await server.look()
+
+    with pytest.raises(ObjectExists):
+        await persist(Patience(first_pause=0), look, server.write)
