@@ -56,7 +56,7 @@ def create_bucket(kind: str, server: Any, bucket: str) -> None:
 
     async def write() -> None:
         async with store_of(kind, server.url, f"{bucket}/") as store:
-            await store.create("in-use", Content.of_bytes(b"in use"))
+            await store.replace("in-use", Content.of_bytes(b"in use"))
 
     asyncio.run(write())
 

@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 import httpx
 
 T = TypeVar("T")
-_ALL = {"limit": 1000}
 
 
 class AirflowApi:
@@ -41,22 +40,28 @@ class AirflowApi:
             )
         return answer.json() if answer.content else None
 
+    def list_all(self, path: str, name: str, **params: Any) -> list[dict[str, Any]]:
+        """All of a list, of which Airflow gives 100 at a time, whatever limit it is asked for."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = self.request("GET", path, params={"limit": 100, "offset": len(found)} | params)
+            found += page[name]
+            if not page[name] or len(found) >= page["total_entries"]:
+                return found
+
     def health(self) -> dict[str, str]:
         """Status by component: metadatabase, scheduler, triggerer, dag_processor."""
         return {name: state["status"] for name, state in self.request("GET", "/monitor/health").items()}
 
     def dag_ids(self) -> set[str]:
-        found: list[str] = []
-        while dags := self.request("GET", "/dags", params=_ALL | {"offset": len(found), "order_by": "dag_id"})["dags"]:
-            found += [dag["dag_id"] for dag in dags]  # 100 at the most, whatever the limit
-        return set(found)
+        return {dag["dag_id"] for dag in self.list_all("/dags", "dags")}
 
     def unpause(self, dag_id: str) -> None:
         self.request("PATCH", f"/dags/{dag_id}", json={"is_paused": False})
 
     def backfill(self, dag_id: str, first: datetime, last: datetime) -> None:
         """Runs every window that starts in `[first, last]`, those that already ran too."""
-        for old in self.request("GET", "/backfills", params={"dag_id": dag_id} | _ALL)["backfills"]:
+        for old in self.list_all("/backfills", "backfills", dag_id=dag_id):
             # A finished backfill counts as active until the scheduler looks again, up to half a minute later, and
             # Airflow refuses a second one meanwhile.
             if old["completed_at"] is None:
@@ -90,9 +95,7 @@ class AirflowApi:
         return int(self.request("POST", "/dags/~/dagRuns/~/taskInstances/list", json=body)["total_entries"])
 
     def task_instances(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
-        path = f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
-        instances: list[dict[str, Any]] = self.request("GET", path, params=_ALL)["task_instances"]
-        return instances
+        return self.list_all(f"/dags/{dag_id}/dagRuns/{run_id}/taskInstances", "task_instances")
 
     def log(self, instance: dict[str, Any]) -> list[dict[str, Any]]:
         """The lines of the log of a task instance's last try, each with `event` and mostly `level`."""
@@ -106,7 +109,7 @@ class AirflowApi:
         return "{exc_type}: {exc_value}".format_map(errors[-1]) if errors else "its log holds no error"
 
     def import_errors(self) -> list[str]:
-        return [error["stack_trace"] for error in self.request("GET", "/importErrors", params=_ALL)["import_errors"]]
+        return [error["stack_trace"] for error in self.list_all("/importErrors", "import_errors")]
 
 
 def wait_for(what: str, condition: Callable[[], T], seconds: float, pause: float = 0.5) -> T:

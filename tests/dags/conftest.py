@@ -79,3 +79,11 @@ def installation(
             monkeypatch.setenv(name, value)
         yield tmp_path
         connection.execute(f"DROP DATABASE {source} WITH (FORCE)")
+
+
+@pytest.fixture
+def customers(installation: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = installation / "customers"
+    folder.mkdir()
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(folder))
+    return folder

@@ -19,9 +19,7 @@ from data_export_airflow.execution.steps import run_export
 from demo.data import LYON, PARIS
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
-from tests.dags.test_operators import DAY, RANGE, customer_dag, customers, run
-
-__all__ = ["customers"]
+from tests.dags.dag_runs import DAY, RANGE, customer_dag, run
 
 
 def delivered(customers: Path, name: str = "acme", **values: Any) -> Path:

@@ -17,9 +17,8 @@ from data_export.source.sql_text import tables_read
 from data_export_airflow.operators import DeliverFileOperator
 from data_export_airflow.telemetry.lineage import _named, of_delivery, of_file
 from demo.data import PARIS
-from tests.dags.test_operators import RANGE, customer_dag, customers, run, xcoms
+from tests.dags.dag_runs import RANGE, customer_dag, run, xcoms
 
-__all__ = ["customers"]
 TABLES = ["work_order", "work_item", "input", "data_conformity", "job_conformity"]
 
 

@@ -31,10 +31,9 @@ from data_export_airflow.telemetry import metrics
 from data_export_airflow.telemetry.metrics import METRICS, MOST_NAMED, STEPS
 from demo.data import PARIS
 from demo.servers.smtp import SmtpServer
-from tests.dags.test_operators import RANGE, customer_dag, customers, run, xcoms
+from tests.dags.dag_runs import RANGE, customer_dag, run, xcoms
 from tests.dags.test_watching import Answers, Installation
 
-__all__ = ["customers"]
 ROOT = Path(__file__).parents[2]
 LINE = re.compile(r"airflow\.([\w.]+)((?:,\w+=[^,:]*)*):(-?[\d.]+)\|(c|g|ms)")
 KINDS = {"counter": "c", "gauge": "g", "timer": "ms"}

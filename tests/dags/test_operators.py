@@ -3,39 +3,25 @@
 import asyncio
 import inspect
 import json
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from inspect import signature
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
-import pendulum
 import pytest
-import yaml
-from airflow.dag_processing.bundles.manager import DagBundlesManager
-from airflow.dag_processing.dagbag import DagBag, sync_bag_to_db
-from airflow.models.xcom import XComModel
 from airflow.sdk import DAG, BaseOperator
 from airflow.sdk.execution_time import task_mapping
 from airflow.serialization.serialized_objects import DagSerialization
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from data_export.alerts.ledger import Known, note_known
-from data_export.config.load import load_named
-from data_export.config.platform import load_platform
 from data_export.delivery.local.store import LocalStore
-from data_export.errors import ConfigError, LimitExceeded
 from data_export.layout import data_key
-from data_export.limits import limits_of
-from data_export.plan import ExportPlan
-from data_export.window import ExportWindow
 from data_export_airflow import operators
 from data_export_airflow.alerting.callbacks import site_of
 from data_export_airflow.alerting.sender import AlertSender
-from data_export_airflow.connections.clients import destination
-from data_export_airflow.dags.factory import build_dag
 from data_export_airflow.execution.sealed import UNSIGNED_BEFORE
 from data_export_airflow.operators import (
     CloseExportOperator,
@@ -48,24 +34,7 @@ from data_export_airflow.operators import (
 from data_export_airflow.operators.base import ExportRetryPolicy
 from demo.data import LYON, PARIS, build
 from demo.expected import expected_file
-from tests.page.history import BUNDLE
-
-ROOT = Path(__file__).parents[2]
-START, END = datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-DAY = ExportWindow(START, END)
-TYPE = "work-orders-timeline"
-RANGE = {"from": START.isoformat(), "to": END.isoformat()}
-
-
-def config(folder: Path, *sites: Any, **more: Any) -> dict[str, Any]:
-    return {
-        "site_id": [str(site) for site in sites or (PARIS,)],
-        "interval": "daily",
-        "start_date": "2025-03-15",
-        "connector_type": "cloud_storage",
-        "connector_config": {"storage_uri": f"file://{folder}/target/", "export_images": False},
-    } | more
+from tests.dags.dag_runs import DAY, END, RANGE, START, TYPE, config, customer_dag, run, xcoms
 
 
 def exporting(dag_id: str = "my_own", **prepare: Any) -> DAG:
@@ -74,23 +43,6 @@ def exporting(dag_id: str = "my_own", **prepare: Any) -> DAG:
         delivered = export_sites(prepared.plan, prepared.output)
         CloseExportOperator(task_id="close", plan=prepared.plan, sites=delivered)
     return dag
-
-
-def run(dag: DAG, folder: Path, **options: Any) -> Any:
-    """A run of the DAG by Airflow itself, without a scheduler.
-
-    Airflow parses and stores the DAG's whole bundle once more for each: it has nothing in it but this DAG.
-    """
-    path = folder / "no-dags"
-    local = "airflow.dag_processing.bundles.local.LocalDagBundle"
-    bundle = {"name": BUNDLE, "classpath": local, "kwargs": {"path": str(path)}}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([bundle]))
-        DagBundlesManager().sync_bundles_to_db()
-        bag = DagBag(path, bundle_path=folder, bundle_name=BUNDLE)
-        bag.bag_dag(dag)
-        sync_bag_to_db(bag, BUNDLE, None)
-        return dag.test(**{"logical_date": START} | options)
 
 
 def test_a_dag_of_ones_own_needs_no_customer_file(
@@ -106,28 +58,6 @@ def test_a_dag_of_ones_own_needs_no_customer_file(
         content = (installation / "target" / data_key(site, TYPE, DAY)).read_bytes()
         assert content == expected_file(build(), site, TYPE, START, END)
         assert content
-
-
-@pytest.fixture
-def customers(installation: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = installation / "customers"
-    folder.mkdir()
-    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(folder))
-    return folder
-
-
-def customer_dag(customers: Path, name: str, **values: Any) -> DAG:
-    """The DAG that the factory makes of a customer file."""
-    (customers / f"{name}.yaml").write_text(json.dumps(config(customers.parent) | values))
-    export = load_named(name)
-    return build_dag(name, export, limits_of(name, export, load_platform().limits))
-
-
-def xcoms(db: Session, dag: DAG, task_id: str) -> dict[str, Any]:
-    rows = db.execute(
-        select(XComModel.key, XComModel.value).where(XComModel.dag_id == dag.dag_id, XComModel.task_id == task_id)
-    )
-    return {row.key: row.value for row in rows}
 
 
 def test_nothing_of_a_customer_file_is_ever_rendered(db: Session, customers: Path) -> None:
@@ -269,164 +199,6 @@ def test_every_argument_and_template_is_described(operator: type[BaseOperator]) 
     assert {name for name in own if f":param {name}:" not in described} == set()
     templated = described.count("(templated)")
     assert (templated, operator.ui_color) == (len(operator.template_fields), "#e8f0fe")
-
-
-class Instance:
-    """What `prepare` asks of its task instance."""
-
-    dag_id = "my_own"
-    run_id = "manual__1"
-
-    def __init__(self) -> None:
-        self.pushed: dict[str, Any] = {}
-        self.run_id = "manual"
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        self.pushed[key] = value
-
-
-def prepared(folder: Path, params: Any = None, **given: Any) -> dict[str, Any]:
-    """The plan that `prepare` makes outside of a run, of arguments as they are once rendered."""
-    rendered = {key: given.pop(key) for key in ("start", "end") if key in given}
-    task = PrepareExportOperator(
-        task_id="prepare", **{"config": config(folder)} | given | dict.fromkeys(rendered, "{{ template }}")
-    )
-    for key, value in rendered.items():
-        setattr(task, key, value)
-    ti, run = Instance(), SimpleNamespace(data_interval_start=START, data_interval_end=END)
-    task.execute({"ti": ti, "dag_run": run, "params": params or {}})  # type: ignore[typeddict-item]
-    plan: dict[str, Any] = ti.pushed["plan"]
-    return plan
-
-
-@pytest.fixture
-def local(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("DATA_EXPORT_TARGETS__ALLOW_LOCAL", "true")
-
-
-@pytest.mark.parametrize(
-    ("start", "end"),
-    [
-        ("2025-03-16T00:00:00Z", "2025-03-17T00:00:00+00:00"),
-        ("2025-03-16 00:00:00+00:00", "2025-03-17T01:00:00+01:00"),
-        ("2025-03-16", "2025-03-17"),
-        (pendulum.datetime(2025, 3, 16), END),
-    ],
-)
-def test_bounds_may_be_given_in_any_way_that_a_template_renders(
-    local: None, tmp_path: Path, start: Any, end: Any
-) -> None:
-    assert prepared(tmp_path, start=start, end=end)["window"] == DAY.to_dict()
-
-
-def test_bounds_without_an_offset_are_in_the_zone_of_the_export(local: None, tmp_path: Path) -> None:
-    paris = config(tmp_path, timezone="Europe/Paris")
-    window = prepared(tmp_path, config=paris, start="2025-03-16", end="2025-03-17T00:00:00")["window"]
-    assert window == {"start": "2025-03-15T23:00:00+00:00", "end": "2025-03-16T23:00:00+00:00"}
-
-
-def test_without_bounds_it_is_the_form_s_range_or_the_run_s_interval(local: None, tmp_path: Path) -> None:
-    assert prepared(tmp_path)["window"] == DAY.to_dict()
-    hour = {"from": "2025-03-16T00:00:00Z", "to": "2025-03-16T01:00:00Z"}
-    assert prepared(tmp_path, params=hour | {"mine": 1})["window"]["end"] == "2025-03-16T01:00:00+00:00"
-
-
-@pytest.mark.parametrize("nothing", [None, "", " ", "None"])
-@pytest.mark.parametrize("key", ["start", "end"])
-def test_a_bound_that_renders_to_nothing_is_refused(local: None, tmp_path: Path, key: str, nothing: Any) -> None:
-    bounds = {"start": "2025-03-16", "end": "2025-03-17"} | {key: nothing}
-    with pytest.raises(ConfigError, match=rf"{key}={nothing!r} of task prepare is no instant .* or neither of them"):
-        prepared(tmp_path, **bounds)
-
-
-def test_one_bound_alone_is_refused(local: None, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"end=None of task prepare .* give start and end both"):
-        prepared(tmp_path, start="2025-03-16")
-
-
-@pytest.mark.parametrize(
-    ("start", "words"), [("yesterday", "'yesterday' is not a date"), ("2025-03-18", "window ends .* before it begins")]
-)
-def test_bounds_that_are_no_window_are_refused(local: None, tmp_path: Path, start: str, words: str) -> None:
-    with pytest.raises(ConfigError, match=f"start and end of task prepare: .*{words}"):
-        prepared(tmp_path, start=start, end="2025-03-17")
-
-
-@pytest.mark.parametrize(
-    ("change", "words"),
-    [
-        ({"intervall": "daily"}, "config of my-own: intervall: .*did you mean interval"),
-        ({"site_id": ["x"]}, r"config of my-own: site_id\[0\]: "),
-        ({"limits": {"max_window_days": 0}}, r"config of my-own: limits.max_window_days: "),
-        ({1: 2}, "config of my-own: 1: "),
-        ({"connector_config": {1: 2}}, r"config of my-own: connector_config.1: "),
-        ({"connector_config": 5}, r"config of my-own: connector_config: "),
-        ({"connector_type": "ftp"}, "config of my-own: connector_type: 'ftp' is another protocol than"),
-        ({"connector_type": "webdav"}, "config of my-own: connector_type: 'webdav' is not one of"),
-    ],
-)
-def test_a_wrong_config_is_refused_by_its_key(local: None, tmp_path: Path, change: Any, words: str) -> None:
-    with pytest.raises(ConfigError, match=words):
-        prepared(tmp_path, config=config(tmp_path) | change)
-
-
-def test_a_config_may_hold_what_python_has_for_it(local: None, tmp_path: Path) -> None:
-    values = config(tmp_path) | {"site_id": (PARIS,), "start_date": START, "end_date": START.date() + 9 * HOUR * 24}
-    assert prepared(tmp_path, config=values)["export"]["site_id"] == [str(PARIS)]
-
-
-@pytest.mark.parametrize("nothing", ["", "{}", [], 5, {(1, 2): 3}])
-def test_a_config_that_is_no_dict_is_refused(local: None, tmp_path: Path, nothing: Any) -> None:
-    with pytest.raises(ConfigError, match="config of my-own is not a mapping"):
-        prepared(tmp_path, config=nothing)
-
-
-def test_a_config_may_not_do_what_a_file_may_not(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"connector_config.storage_uri: file:// is for demo and tests"):
-        prepared(tmp_path)
-
-
-def test_the_limits_hold_and_are_named_as_those_of_the_config(local: None, tmp_path: Path) -> None:
-    narrow = config(tmp_path, limits={"max_window_days": 1})
-    with pytest.raises(LimitExceeded, match=r"limits.max_window_days = 1 \(config\)"):
-        prepared(tmp_path, config=narrow, start="2025-03-16", end="2025-03-19")
-    with pytest.raises(LimitExceeded, match=r"limits.max_window_days"):
-        prepared(tmp_path, config=config(tmp_path, start_date="2021-01-01"), start="2021-01-01", end="2025-03-19")
-
-
-def sftp(passphrase: str, **connector: Any) -> dict[str, Any]:
-    values = yaml.safe_load((ROOT / "include" / "examples" / "sftp.yaml").read_text())
-    values["connector_config"] |= {"sftp_private_key_passphrase": passphrase, **connector}
-    return dict(values, start_date="2025-03-15", end_date=None)
-
-
-def test_a_secret_in_a_config_is_a_reference_that_the_worker_reads(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(
-        ConfigError, match=r"config of my-own: connector_config.sftp_private_key_passphrase: "
-    ) as raised:
-        prepared(tmp_path, config=sftp("hunter2"))
-    assert "hunter2" not in str(raised.value)
-    reference = "env:DATA_EXPORT_SECRET_ACME"
-    plan = prepared(tmp_path, config=sftp(reference))
-    assert plan["export"]["connector_config"]["sftp_private_key_passphrase"] == reference
-    del plan["signature"]
-    target = ExportPlan.from_dict(plan)
-    with pytest.raises(ConfigError, match=f"refers to {reference}, but environment variable .* is not set"):
-        destination(target.name, target.export, load_platform())
-    monkeypatch.setenv("DATA_EXPORT_SECRET_ACME", "hunter2")
-    destination(target.name, target.export, load_platform())
-
-
-def test_an_export_has_a_name(local: None, tmp_path: Path) -> None:
-    assert prepared(tmp_path)["name"] == "my-own"
-    assert prepared(tmp_path, export="acme")["name"] == "acme"
-    for wrong in ("../x", "A", "a_b", "", 5):
-        with pytest.raises(ConfigError, match="is not the name of an export"):
-            prepared(tmp_path, export=wrong)
-    with pytest.raises(ValueError, match="neither export nor config"):
-        PrepareExportOperator(task_id="prepare")
 
 
 #: As the version before the operators froze it, under the same key of the same task.

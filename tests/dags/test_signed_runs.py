@@ -22,9 +22,9 @@ from data_export_airflow.operators import (
     ExtractOperator,
     TransformOperator,
 )
-from tests.dags.test_operators import PARIS, RANGE, customer_dag, customers, run
+from demo.data import PARIS
+from tests.dags.dag_runs import RANGE, customer_dag, run
 
-__all__ = ["customers"]
 OTHER = "9b7e0ac5-3ba2-4d6c-b9c9-c7a5d9c5e1a1"
 
 
