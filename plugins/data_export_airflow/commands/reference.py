@@ -36,12 +36,12 @@ second is the import of Airflow itself.
 
 | command | first start without compiled bytecode | each start |
 |---|---|---|
-| `validate`, `new` | 0.8 | 0.3 |
-| `check --host-key`, `keys new` | 1.2 | 0.3 |
-| `files`, `status` over HTTP | 1.2 | 0.4 |
-| `plan`, `sheet` | 4.0 | 1.5 |
-| `files`, `status`, `verify` | 5.6 | 2.2 |
-| `run`, `check`, `backfill` | 5.7 | 2.5 |
+| `validate`, `new` | 0.9 | 0.3 |
+| `check --host-key`, `keys new` | 1.3 | 0.3 |
+| `files`, `status` over HTTP | 1.4 | 0.4 |
+| `plan`, `sheet` | 4.2 | 1.6 |
+| `files`, `status`, `verify` | 5.7 | 2.2 |
+| `run`, `check`, `backfill` | 6.2 | 2.6 |
 """
 
 

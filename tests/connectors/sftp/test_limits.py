@@ -14,6 +14,7 @@ from data_export.content import Content
 from data_export.delivery.local.store import LocalStore
 from data_export.delivery.sftp.destination import SftpDestination
 from data_export.delivery.sftp.errors import TooManyAtOnce
+from data_export.delivery.sftp.wire.client import SftpClient
 from data_export.errors import AccessDenied
 from data_export.images import copy_images
 from demo.servers.foreign import ProftpdServer
@@ -22,7 +23,7 @@ from demo.servers.sftp import SftpServer
 from tests.connectors.contract import DATA_KEY, SITE, read_all
 from tests.connectors.kill_kit import SOURCE_KEY
 from tests.connectors.sftp.logins import login_of
-from tests.connectors.sftp.unruly import SMALL, Unruly, left_over, target
+from tests.connectors.sftp.unruly import BIG, SMALL, Unruly, left_over, target
 
 
 class TestLimits:
@@ -160,3 +161,25 @@ async def test_a_connection_that_ends_every_25_files_is_resumed(
     async with target(server) as destination:
         await destination.create(f"{SITE}/inputs/later.png", SMALL)
     assert not left_over(server)
+
+
+@pytest.mark.parametrize(("files", "content", "most"), [(1, SMALL, 2), (1, BIG, 12), (3, BIG, 12), (16, BIG, 32)])
+async def test_blocks_are_asked_for_ahead_within_a_share_of_the_connection(
+    server: SftpServer, monkeypatch: pytest.MonkeyPatch, files: int, content: Content, most: int
+) -> None:
+    ahead, seen, ask = set[object](), [0], SftpClient.read
+
+    def read(client: SftpClient, handle: bytes, offset: int, size: int) -> asyncio.Future[bytes]:
+        answer = ask(client, handle, offset, size)
+        ahead.add(answer)
+        answer.add_done_callback(ahead.discard)
+        seen.append(len(ahead))
+        return answer
+
+    monkeypatch.setattr(SftpClient, "read", read)
+    async with SftpDestination(login_of(server), "/target", connections=1) as destination:
+        for number in range(files):
+            await destination.create(f"{number}", content)
+        found = await asyncio.gather(*(read_all(destination, f"{number}") for number in range(files)))
+    assert found == [content.source] * files
+    assert most <= max(seen) <= most + 2  # the last blocks of a file that has just ended may still be counted

@@ -38,6 +38,8 @@ class SftpSession:
         self.user = user
         self.writes = writes
         self.stalled = False
+        #: How many files are being read.
+        self.reading = 0
         #: The server offers to sync files to disk, and cannot.
         self.fsync_fails = False
         self._failure_is_missing: bool | None = None

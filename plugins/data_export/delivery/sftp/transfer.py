@@ -20,8 +20,9 @@ from data_export.errors import TargetFull, TargetNotFound, TargetUnavailable, Ve
 _BLOCK_BYTES = 261_120
 # From this size on a second channel is worth its few round trips.
 _BIG_BYTES = 64 << 20
-# Blocks of one file that are asked for before the first is here.
-_READS = 4
+# Blocks that a connection is asked for ahead, over all files read from it; two of each file at first, more with each
+# that was full, so that small files take no further requests and big ones fill a long line.
+_READS = 12
 # A server answers nothing else while it computes a digest, and a slow disk gives 40 MB a second.
 _DIGEST_BYTES = 4 << 30
 # Pauses before further looks at a file that is not there yet, or not whole.
@@ -235,26 +236,25 @@ async def read(session: SftpSession, path: str) -> AsyncGenerator[bytes, None]:
             raise asyncssh.SFTPNoSuchFile(named(error)) from error
         raise
     block, asked, ahead = min(client.limits.read, _BLOCK_BYTES), 0, deque[asyncio.Future[bytes]]()
+    most, session.reading = 2, session.reading + 1
     try:
         while True:
-            while len(ahead) < _READS:
+            while len(ahead) < most:
                 ahead.append(client.read(handle, asked, block))
                 asked += block
             chunk = b""
             with suppress(asyncssh.SFTPEOFError):
-                chunk = await ahead[0]
-                while (
-                    chunk
-                    and len(chunk) < block
-                    and (more := await client.read(handle, asked - len(ahead) * block + len(chunk), block - len(chunk)))
-                ):  # a server may give less than it was asked for
-                    chunk += more
+                chunk, at = await ahead[0], asked - len(ahead) * block
+                while 0 < (got := len(chunk)) < block and (more := await client.read(handle, at + got, block - got)):
+                    chunk += more  # a server may give less than it was asked for
             ahead.popleft()
             if chunk:
                 yield chunk
             if len(chunk) < block:
                 return
+            most = max(2, min(2 * most, _READS // session.reading))
     finally:
+        session.reading -= 1
         for answer in ahead:
             answer.cancel()
         await client.close(handle)

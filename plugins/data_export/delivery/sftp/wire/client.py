@@ -19,6 +19,7 @@ Answer = asyncio.Future[T]
 
 # So much is handed to asyncssh at once, so that it encrypts while more is read from disk.
 _FULL_BYTES = 512 << 10
+_WINDOW = 4 << 20  # bytes that the server may send ahead; asyncssh's own 2 MiB are less than `read` asks for
 _NO_ATTRIBUTES = u32(0)
 _HELLO = -1  # in place of the number that the first packet has not
 
@@ -50,16 +51,15 @@ class SftpClient:
         """
         leave_out_ignored(connection)
         client = cls()
-        session = connection.create_session(lambda: cast("Any", client), subsystem="sftp", encoding=None)
-        client.outlet = Outlet(connection, (await session)[0])
+        made = cast("Any", lambda: client)
+        channel, _ = await connection.create_session(made, subsystem="sftp", encoding=None, window=_WINDOW)
+        client.outlet = Outlet(connection, channel)
         hello: Answer[dict[bytes, bytes]] = client._loop.create_future()
         client._waiting[_HELLO] = (hello, packets.VERSION, packets.read_offers)
         client._send((u32(5), bytes((packets.INIT,)), u32(3)))
         client._offers = await hello
-        if "mod_sftp" in str(
-            connection.get_extra_info("server_version")
-        ):  # ProFTPD's, which offers this to others only
-            client._offers.setdefault(b"check-file-name", b"")
+        if "mod_sftp" in str(connection.get_extra_info("server_version")):
+            client._offers.setdefault(b"check-file-name", b"")  # ProFTPD says so to others only
         if client._offers.get(b"limits@openssh.com") == b"1":
             client.limits = await client._extended(b"limits@openssh.com", b"", packets.read_limits)
         return client
