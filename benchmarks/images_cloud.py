@@ -171,8 +171,8 @@ def race(kind: str, server: Any, url: str, folder: Path, options: argparse.Names
     contenders: dict[str, Callable[[str], list[str]]] = {
         "this service": lambda bucket: as_task(ours(bucket)),
         SHELL: ours,
+        "rclone, 32 at once": theirs(*MANY, *proof),
     }
-    contenders["rclone, 32 at once"] = theirs(*MANY, *proof)
     if options.rtt_ms:
         contenders["rclone as it comes"] = theirs()
     times: dict[str, list[tuple[Spent, Spent]]] = {name: [] for name in contenders}

@@ -67,7 +67,7 @@ def empty(session: Session) -> None:
     session.expire_all()
     for cached in (page.overview, page.failures, page.volume):
         if cached._making is not None:  # an answer about the last test's tables would be one about these
-            wait([cached._making], 30)
+            assert not wait([cached._making], 30).not_done
         cached._made = cached._making = None
     answers._volumes._finished = {}
     answers._receipts._known = {}

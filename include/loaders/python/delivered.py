@@ -83,6 +83,7 @@ def new_files(root: Path, loaded: set[tuple[str, str]]) -> list[tuple[DataFile, 
     """
     newest: dict[str, tuple[int, Path]] = {}
     for path in (root / "manifests").rglob("*.json"):
+        # Each name that is found here matches.
         stem, number = re.fullmatch(r"(.*?)(?:\.r(\d+))?\.json", path.as_posix()).groups()  # type: ignore[union-attr]
         newest[stem] = max(newest.get(stem, (0, path)), (int(number or 1), path))
     found = []
