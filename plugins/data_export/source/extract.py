@@ -152,7 +152,8 @@ def _by_table(batch: pa.RecordBatch) -> Iterator[tuple[str, pa.RecordBatch]]:
             rows = batch.slice(first, end - first)
             columns = [rows.column(2 + place) for place in places(table).values()]
             stored = [column.storage if isinstance(column, pa.ExtensionArray) else column for column in columns]
-            yield table, pa.RecordBatch.from_arrays([_numbers(rows.column(1), table), *stored], schema=schema)
+            columns = [column.cast(field.type) for column, field in zip(stored, list(schema)[1:], strict=True)]
+            yield table, pa.RecordBatch.from_arrays([_numbers(rows.column(1), table), *columns], schema=schema)
 
 
 def _numbers(column: pa.Array, table: str) -> pa.Array:

@@ -8,7 +8,7 @@ from uuid import UUID
 from data_export.config.platform import ROOT
 from data_export.config.sections import LimitSettings
 from data_export.errors import SourceRejected
-from data_export.source.snapshot import KEYS, NUMBER, SLOTS, TABLES, Found, cast, places, sql_columns
+from data_export.source.snapshot import KEYS, NUMBER, SLOTS, TABLES, Found, cast, places, sql_columns, travelling
 from data_export.source.sql_text import ALL_ORDERS, Orders, filled, narrowed, tables_read
 from data_export.window import ExportWindow
 
@@ -164,8 +164,8 @@ class Queries:
     def _rows_of(self, index: int, table: str, found: Found) -> str:
         name = _SEEN_AS[table]
         values = [f"NULL::{kind}" for kind in SLOTS]
-        for column, place in places(table).items():
-            values[place] = self._cast(name, table, column, SLOTS[place], found)
+        for (column, kind), place in zip(sql_columns(table), places(table).values(), strict=True):
+            values[place] = travelling(self._cast(name, table, column, kind, found), kind)
         # As it is where it can be: another expression than that of ORDER BY costs the source one more pass of each row.
         number = f"{name}.{NUMBER}"
         if found.types[table][NUMBER] != "int8":

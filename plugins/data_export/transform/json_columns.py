@@ -14,9 +14,8 @@ import pyarrow.compute as pc
 
 from data_export.transform.sort_keys import array, uuid_bytes, values
 
-_HEX = np.frombuffer("".join(f"{byte:02x}" for byte in range(256)).encode(), np.uint8).reshape(256, 2)
-# Bytes from, to -> column of the text: 8-4-4-4-12 digits.
-_UUID_GROUPS = ((0, 4, 0), (4, 6, 9), (6, 8, 14), (8, 10, 19), (10, 16, 24))
+# Digits from, to -> column of the text: 8-4-4-4-12.
+_UUID_GROUPS = ((0, 8, 0), (8, 12, 9), (12, 16, 14), (16, 20, 19), (20, 32, 24))
 _UUID_LENGTH = 36
 Parts = tuple[str | pa.Array, ...]
 _NEEDS_ESCAPE = r'[\x00-\x1f"\\]'
@@ -54,12 +53,12 @@ def uuids(column: pa.Array) -> pa.Array:
     """The bare text of 16-byte uuids, without quotes, or of uuids that are text already; the column holds no NULL."""
     if pa.types.is_string(column.type):
         return column.cast(pa.large_string())
-    raw = uuid_bytes(column)
-    text = np.full((len(raw), _UUID_LENGTH), ord("-"), np.uint8)
+    digits = np.frombuffer(uuid_bytes(column).tobytes().hex().encode(), np.uint8).reshape(-1, 32)
+    text = np.full((len(digits), _UUID_LENGTH), ord("-"), np.uint8)
     for first, last, at in _UUID_GROUPS:
-        text[:, at : at + 2 * (last - first)] = _HEX[raw[:, first:last]].reshape(len(raw), 2 * (last - first))
-    offsets = np.arange(0, len(raw) * _UUID_LENGTH + 1, _UUID_LENGTH)
-    return pa.LargeStringArray.from_buffers(len(raw), pa.py_buffer(offsets), pa.py_buffer(text))
+        text[:, at : at + last - first] = digits[:, first:last]
+    offsets = np.arange(0, len(digits) * _UUID_LENGTH + 1, _UUID_LENGTH)
+    return pa.LargeStringArray.from_buffers(len(digits), pa.py_buffer(offsets), pa.py_buffer(text))
 
 
 def strings(column: pa.Array) -> Parts:

@@ -72,7 +72,7 @@ def transform(
     with ExitStack() as stack:
         stack.enter_context(_lean_memory())
         data = stack.enter_context(_DataFile(data_path, encoding))
-        images_file = stack.enter_context(pq.ParquetWriter(images_path, _IMAGES, compression="zstd"))
+        images_file = stack.enter_context(_images_writer(images_path))
         for chunk, too_large in chunks(folder, max_record_mb * 1_000_000):
             check_queries(chunk, export_type)
             before = len(chunk["work_order"])
@@ -93,6 +93,13 @@ def _deliverable(chunk: Chunk, too_large: Sequence[int], on_invalid: str, quaran
     if on_invalid == "fail":
         raise refusal(chunk, found)
     return set_aside(chunk, found, quarantine_path)
+
+
+def _images_writer(path: Path) -> pq.ParquetWriter:
+    # An id is there once: to look for repetition costs as much as all else of it.
+    return pq.ParquetWriter(
+        path, _IMAGES, compression="zstd", use_dictionary=["file_extension"], write_statistics=False
+    )
 
 
 def _images(chunk: Chunk) -> pa.Table:
