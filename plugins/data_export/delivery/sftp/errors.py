@@ -3,6 +3,7 @@
 import os
 import re
 
+from data_export.delivery.sftp.wire.packets import BREACH, OUT_OF_STEP
 from data_export.errors import (
     AccessDenied,
     DataExportError,
@@ -53,9 +54,16 @@ def named(error: BaseException) -> str:
 
 
 def unavailable(where: str, error: BaseException) -> TargetUnavailable:
+    if getattr(error, "reason", "") == OUT_OF_STEP:
+        return _breach(where, error)
     if isinstance(error, TimeoutError):
         return TargetUnavailable(f"{where} does not answer in time: is it up, and reachable from the workers?")
     return TargetUnavailable(f"{where}: {named(error)}: is it up, and reachable from the workers?")
+
+
+def _breach(where: str, error: BaseException) -> TargetUnavailable:
+    said = named(error)
+    return TargetUnavailable(f"{where}: the server does not speak SFTP as it should ({said}): have it updated")
 
 
 def is_lost(error: BaseException) -> bool:
@@ -85,6 +93,8 @@ def translate(error: BaseException, where: str, user: str) -> DataExportError:
         return unavailable(where, error)
     if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath | asyncssh.SFTPNotADirectory):
         return TargetNotFound(f"{where}: no such file or folder on the server")
+    if getattr(error, "code", None) == BREACH:
+        return _breach(where, error)
     if problem := _by_words(error, where, user):
         return problem
     if isinstance(error, asyncssh.SFTPPermissionDenied | asyncssh.SFTPCannotDelete):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Self
 
 from data_export.delivery.sftp.errors import is_lost, translate, unavailable
 from data_export.delivery.sftp.login import SftpLogin, connect
+from data_export.delivery.sftp.wire.blocks import closing
 from data_export.delivery.sftp.wire.client import SftpClient
 from data_export.delivery.sftp.wire.packets import CREATING, Attributes
 from data_export.errors import DataExportError, TargetRefused
@@ -71,8 +72,9 @@ class SftpSession:
             async with asyncio.timeout(connect_timeout):
                 client = await SftpClient.start(connection)
         except BaseException as error:
+            refused = isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError) and not connection.is_closed()
             connection.abort()
-            if isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError):
+            if refused:
                 raise TargetRefused(
                     f"{login.server} lets user {login.username!r} in but not use SFTP: ask its administrator for that"
                 ) from error
@@ -83,7 +85,7 @@ class SftpSession:
 
     @property
     def alive(self) -> bool:
-        return not (self._watch.done() or self._connection.is_closed())
+        return not (self._watch.done() or self._connection.is_closed() or self.client.channel is None)
 
     async def second(self) -> SftpClient | None:
         """Another channel of the connection, opened once; None where the server does not allow it."""
@@ -147,11 +149,9 @@ class SftpSession:
 
         try:
             handle = await self.client.open(path, CREATING)
-            try:
+            async with closing(self.client, handle):
                 if data:
                     await self.client.write(handle, 0, data)
-            finally:
-                await self.client.close(handle)
         except asyncssh.SFTPError as error:
             if is_lost(error):
                 raise

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from data_export.content import Content, Digests, Hasher
 from data_export.delivery.sftp.errors import is_lost, named, taken_away
-from data_export.delivery.sftp.leftovers import why_gone
+from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX, why_gone
 from data_export.delivery.sftp.session import SftpSession, diagnose, room_error
-from data_export.delivery.sftp.wire.blocks import Blocks
+from data_export.delivery.sftp.wire.blocks import Blocks, can_sync, closing, whole_block
 from data_export.delivery.sftp.wire.packets import ADDING, READING, Attributes
 from data_export.errors import TargetFull, TargetNotFound, TargetUnavailable, VerificationFailed
 
@@ -85,12 +85,10 @@ async def store(
 
 async def _fill(session: SftpSession, handle: bytes, path: str, content: Content, where: str) -> None:
     """Writes, syncs and closes the file, one after the other: a server may work on requests side by side."""
-    try:
+    async with closing(session.client, handle):
         await (await _send(session, handle, path, content, where)).arrived()
         if not session.fsync_fails:
             await _sync(session, session.client.fsync(handle), path, content, where)
-    finally:
-        await session.client.close(handle)
 
 
 async def _fill_at_once(
@@ -103,15 +101,15 @@ async def _fill_at_once(
     try:
         blocks = await _send(session, handle, path, content, where)
     except BaseException:
-        await client.close(handle)
-        raise
+        async with closing(client, handle):
+            raise
     synced = None if session.fsync_fails else client.fsync(handle)
     closed, found = client.close(handle), client.stat(path)
     answers: tuple[asyncio.Future[Any], ...] = (closed, found) if synced is None else (synced, closed, found)
     await asyncio.gather(*answers, return_exceptions=True)
     await blocks.arrived()
     if synced is not None:
-        await _sync(session, synced, path, content, where)
+        await _sync(session, blocks.unsynced or synced, path, content, where)
     await closed
     with suppress(asyncssh.SFTPNoSuchFile):
         return await found
@@ -119,7 +117,7 @@ async def _fill_at_once(
 
 
 async def _sync(session: SftpSession, synced: Awaitable[None], path: str, content: Content, where: str) -> None:
-    """Waits until the server has synced the file to disk; one that offers it and cannot is asked once only."""
+    """Waits until the server has synced the file to disk; one that offers it and cannot is not asked again."""
     import asyncssh
 
     try:
@@ -128,7 +126,9 @@ async def _sync(session: SftpSession, synced: Awaitable[None], path: str, conten
         session.fsync_fails = True
     except asyncssh.SFTPError as error:
         reason = await diagnose(session, error, where, path.rpartition("/")[0] or ".", content.size)
-        if is_lost(error) or isinstance(reason, TargetFull):
+        # Not where it has its final name, at which a drop box would be handed it twice.
+        asks_again = path.rpartition("/")[2].startswith(TEMPORARY_PREFIX)
+        if is_lost(error) or isinstance(reason, TargetFull) or (asks_again and await can_sync(session.client, path)):
             raise reason from error
         session.fsync_fails = True
         _log.warning("%s: the server cannot sync files to disk (%s): going on without", where, named(error))
@@ -200,10 +200,12 @@ async def _look_again(session: SftpSession, path: str, content: Content, where: 
 
 
 async def _read_back(session: SftpSession, path: str, content: Content, where: str) -> None:
-    hasher = Hasher(md5=content.digests.sha256 is None and content.digests.crc32c is None)
+    hasher, left = Hasher(md5=content.digests.sha256 is None and content.digests.crc32c is None), content.size
     async with aclosing(read(session, path)) as chunks:
         async for chunk in chunks:
             hasher.update(chunk)
+            if (left := left - len(chunk)) < 0:  # it may have no end at all
+                break
     if content.digests.matches(hasher.digests()) is False:
         raise VerificationFailed(
             f"{where}: what the server holds is not what was sent: its disk or the network is faulty"
@@ -235,26 +237,21 @@ async def read(session: SftpSession, path: str) -> AsyncGenerator[bytes, None]:
         if await session.stat(path) is None:
             raise asyncssh.SFTPNoSuchFile(named(error)) from error
         raise
-    block, asked, ahead = min(client.limits.read, _BLOCK_BYTES), 0, deque[asyncio.Future[bytes]]()
+    block, asked, ahead, chunk = min(client.limits.read, _BLOCK_BYTES), 0, deque[asyncio.Future[bytes]](), b""
     most, session.reading = 2, session.reading + 1
     try:
-        while True:
-            while len(ahead) < most:
-                ahead.append(client.read(handle, asked, block))
-                asked += block
-            chunk = b""
-            with suppress(asyncssh.SFTPEOFError):
-                chunk, at = await ahead[0], asked - len(ahead) * block
-                while 0 < (got := len(chunk)) < block and (more := await client.read(handle, at + got, block - got)):
-                    chunk += more  # a server may give less than it was asked for
-            ahead.popleft()
-            if chunk:
-                yield chunk
-            if len(chunk) < block:
-                return
-            most = max(2, min(2 * most, _READS // session.reading))
+        async with closing(client, handle):
+            while not asked or len(chunk) == block:
+                while len(ahead) < most:
+                    ahead.append(client.read(handle, asked, block))
+                    asked += block
+                at = asked - len(ahead) * block
+                if chunk := await whole_block(client, handle, at, block, ahead.popleft()):
+                    yield chunk
+                most = max(2, min(2 * most, _READS // session.reading))
+            if any(isinstance(one, bytes) and one for one in await asyncio.gather(*ahead, return_exceptions=True)):
+                raise TargetUnavailable(f"{path!r} changed on the server while it was read: try again")
     finally:
         session.reading -= 1
         for answer in ahead:
             answer.cancel()
-        await client.close(handle)

@@ -1,10 +1,13 @@
-"""The blocks of one file that are under way to its server, over one channel of a connection or over two."""
+"""A file that is open on its server: its blocks that are under way, over one channel of a connection or over two."""
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 
-from data_export.delivery.sftp.wire.client import SftpClient
+from data_export.delivery.sftp.wire.client import Answer, SftpClient, heard
+from data_export.delivery.sftp.wire.packets import ADDING
 
 # So often a big file is synced while more of it is sent, so that the sync in the end is a short one.
 _SYNC_BYTES = 64 << 20
@@ -33,6 +36,8 @@ class Blocks:
         self._synced = 0
         #: The first error that one met.
         self.error: BaseException | None = None
+        #: The first sync on the way that failed: a system tells each handle only once that bytes were lost.
+        self.unsynced: Answer[None] | None = None
 
     def widen(self, client: SftpClient, handle: bytes) -> None:
         """Uses another channel too: a server takes 2 MiB over each until it must answer, and syncs over one meanwhile.
@@ -50,7 +55,11 @@ class Blocks:
         answer.add_done_callback(partial(self._answered, way))
         if self._syncs and len(self._ways) > 1 and offset - self._synced >= _SYNC_BYTES:
             self._synced = offset
-            way.client.fsync(way.handle).add_done_callback(_heard)  # what it says is asked again in the end
+            way.client.fsync(way.handle).add_done_callback(self._has_synced)
+
+    def _has_synced(self, answer: Answer[None]) -> None:
+        if not answer.cancelled() and answer.exception() is not None:
+            self.unsynced = self.unsynced or answer
 
     def _answered(self, way: _Way, answer: asyncio.Future[None]) -> None:
         self._places.release()
@@ -70,7 +79,7 @@ class Blocks:
     def leave(self) -> None:
         """Uses the other channel no more, without waiting."""
         for way in self._ways[1:]:
-            way.client.close(way.handle).add_done_callback(_heard)
+            way.client.close(way.handle).add_done_callback(heard)
 
     async def arrived(self) -> None:
         """Waits for all of them; raises the first error that one met."""
@@ -80,6 +89,44 @@ class Blocks:
             raise self.error
 
 
-def _heard(answer: asyncio.Future[None]) -> None:
-    if not answer.cancelled():
-        answer.exception()
+@asynccontextmanager
+async def closing(client: SftpClient, handle: bytes) -> AsyncIterator[None]:
+    """Closes the handle in the end; of several errors the first is raised, which says why."""
+    import asyncssh
+
+    try:
+        yield
+    except BaseException:
+        with suppress(asyncssh.SFTPError):
+            await client.close(handle)
+        raise
+    await client.close(handle)
+
+
+async def can_sync(client: SftpClient, path: str) -> bool:
+    """Whether the server can, of this same file: then bytes of it were lost, which a system tells each handle once."""
+    import asyncssh
+
+    with suppress(asyncssh.SFTPError):
+        handle = await client.open(path, ADDING)
+        async with closing(client, handle):
+            await client.fsync(handle)
+        return True
+    return False
+
+
+async def whole_block(client: SftpClient, handle: bytes, offset: int, size: int, answer: Answer[bytes]) -> bytes:
+    """The block that was asked for there, up to the end of the file: a server may give less at a time.
+
+    Args:
+        answer: to the request for all of it.
+    """
+    import asyncssh
+
+    chunk = b""
+    with suppress(asyncssh.SFTPEOFError):
+        chunk = more = await answer
+        while more and len(chunk) < size:
+            more = await client.read(handle, offset + len(chunk), size - len(chunk))
+            chunk += more
+    return chunk

@@ -5,6 +5,7 @@ import struct
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 from data_export.delivery.sftp.wire import packets
@@ -27,7 +28,7 @@ _HELLO = -1  # in place of the number that the first packet has not
 class SftpClient:
     """Requests that are made in one turn of the loop leave in one piece. Each may raise `asyncssh.SFTPError`.
 
-    For asyncssh it is the session on the channel, of which it calls the methods at the end.
+    For asyncssh it is the session on `channel`, of which it calls the methods at the end; that is None once it is over.
     """
 
     def __init__(self) -> None:
@@ -36,11 +37,11 @@ class SftpClient:
         self._heard = self._loop.time()
         self._offers: dict[bytes, bytes] = {}
         self.outlet: Outlet
-        self._channel: asyncssh.SSHClientChannel[bytes] | None = None
+        self.channel: asyncssh.SSHClientChannel[bytes] | None = None
         self._waiting: dict[int, tuple[Answer[Any], int, Callable[[Reader], Any]]] = {}
-        self._number = 0
+        self._number = self._held_bytes = 0
         self._held: list[bytes] = []
-        self._held_bytes = 0
+        self._over = "Connection not open"
         self._received = bytearray()
 
     @classmethod
@@ -49,19 +50,23 @@ class SftpClient:
         Raises:
             asyncssh.ChannelOpenError, asyncssh.SFTPError: the server does not offer SFTP.
         """
+        import asyncssh
+
         leave_out_ignored(connection)
         client = cls()
+        hello: Answer[dict[bytes, bytes]] = client._loop.create_future()
+        hello.add_done_callback(heard)
+        client._waiting[_HELLO] = (hello, packets.VERSION, packets.read_offers)  # some speak before they are spoken to
         made = cast("Any", lambda: client)
         channel, _ = await connection.create_session(made, subsystem="sftp", encoding=None, window=_WINDOW)
         client.outlet = Outlet(connection, channel)
-        hello: Answer[dict[bytes, bytes]] = client._loop.create_future()
-        client._waiting[_HELLO] = (hello, packets.VERSION, packets.read_offers)
         client._send((u32(5), bytes((packets.INIT,)), u32(3)))
         client._offers = await hello
         if "mod_sftp" in str(connection.get_extra_info("server_version")):
             client._offers.setdefault(b"check-file-name", b"")  # ProFTPD says so to others only
         if client._offers.get(b"limits@openssh.com") == b"1":
-            client.limits = await client._extended(b"limits@openssh.com", b"", packets.read_limits)
+            with suppress(asyncssh.SFTPError):  # offered, and refused all the same
+                client.limits = await client._extended(b"limits@openssh.com", b"", packets.read_limits)
         return client
 
     @property
@@ -75,17 +80,17 @@ class SftpClient:
 
     def read(self, handle: bytes, offset: int, length: int) -> Answer[bytes]:
         where = struct.pack(">QI", offset, length)
-        return self._ask(packets.READ, packets.DATA, Reader.text, text(handle), where)
+        return self._ask(packets.READ, packets.DATA, partial(packets.read_block, length), text(handle), where)
 
     def write(self, handle: bytes, offset: int, block: bytes) -> Answer[None]:
         where = struct.pack(">QI", offset, len(block))
-        return self._ask(packets.WRITE, packets.STATUS, _nothing, text(handle), where, block)
+        return self._ask(packets.WRITE, packets.STATUS, packets.nothing, text(handle), where, block)
 
     def fsync(self, handle: bytes) -> Answer[None]:
         return self._extended(b"fsync@openssh.com", text(handle))
 
     def close(self, handle: bytes) -> Answer[None]:
-        return self._ask(packets.CLOSE, packets.STATUS, _nothing, text(handle))
+        return self._ask(packets.CLOSE, packets.STATUS, packets.nothing, text(handle))
 
     def fstat(self, handle: bytes) -> Answer[Attributes]:
         return self._ask(packets.FSTAT, packets.ATTRS, Reader.attributes, text(handle))
@@ -97,16 +102,16 @@ class SftpClient:
         return self._ask(packets.LSTAT, packets.ATTRS, Reader.attributes, _name(path))
 
     def remove(self, path: str) -> Answer[None]:
-        return self._ask(packets.REMOVE, packets.STATUS, _nothing, _name(path))
+        return self._ask(packets.REMOVE, packets.STATUS, packets.nothing, _name(path))
 
     def mkdir(self, path: str) -> Answer[None]:
-        return self._ask(packets.MKDIR, packets.STATUS, _nothing, _name(path), _NO_ATTRIBUTES)
+        return self._ask(packets.MKDIR, packets.STATUS, packets.nothing, _name(path), _NO_ATTRIBUTES)
 
     def rmdir(self, path: str) -> Answer[None]:
-        return self._ask(packets.RMDIR, packets.STATUS, _nothing, _name(path))
+        return self._ask(packets.RMDIR, packets.STATUS, packets.nothing, _name(path))
 
     def rename(self, path: str, new: str) -> Answer[None]:
-        return self._ask(packets.RENAME, packets.STATUS, _nothing, _name(path), _name(new))
+        return self._ask(packets.RENAME, packets.STATUS, packets.nothing, _name(path), _name(new))
 
     def posix_rename(self, path: str, new: str) -> Answer[None]:
         return self._extended(b"posix-rename@openssh.com", _name(path) + _name(new))
@@ -129,14 +134,13 @@ class SftpClient:
         handle = await self._ask(packets.OPENDIR, packets.HANDLE, packets.read_handle, _name(path))
         pages: deque[Answer[list[tuple[bytes, Attributes]]]] = deque()
         try:
-            while True:
-                while len(pages) < ahead:
-                    pages.append(self._ask(packets.READDIR, packets.NAME, Reader.names, text(handle)))
-                if not (page := await pages.popleft()):
-                    return
-                yield page
-        except asyncssh.SFTPEOFError:
-            pass
+            with suppress(asyncssh.SFTPEOFError):
+                while True:
+                    while len(pages) < ahead:
+                        pages.append(self._ask(packets.READDIR, packets.NAME, Reader.names, text(handle)))
+                    if not (page := await pages.popleft()):
+                        return
+                    yield page
         finally:
             for answer in pages:
                 answer.cancel()
@@ -144,8 +148,8 @@ class SftpClient:
                 await self.close(handle)
 
     def exit(self) -> None:
-        if self._channel is not None:
-            self._channel.close()
+        if self.channel is not None:
+            self.channel.close()
 
     def _extended(self, name: bytes, rest: bytes, read: Callable[[Reader], T] | None = None) -> Answer[T]:
         if name not in self._offers:
@@ -153,14 +157,14 @@ class SftpClient:
 
             return _failed(asyncssh.SFTPOpUnsupported(f"{name.decode()} is not offered"))
         kind = packets.STATUS if read is None else packets.EXTENDED_REPLY
-        return self._ask(packets.EXTENDED, kind, read or _nothing, text(name), rest)
+        return self._ask(packets.EXTENDED, kind, read or packets.nothing, text(name), rest)
 
     def _ask(self, request: int, kind: int, read: Callable[[Reader], Any], *parts: bytes) -> Answer[Any]:
         """Sends a request; its answer is of `kind`, or a status that says why not."""
-        if self._channel is None:
+        if self.channel is None:
             import asyncssh
 
-            return _failed(asyncssh.SFTPNoConnection("Connection not open"))
+            return _failed(asyncssh.SFTPNoConnection(self._over))
         number = self._number = (self._number + 1) & 0xFFFFFFFF
         if not self._waiting:
             self._heard = self._loop.time()
@@ -180,7 +184,7 @@ class SftpClient:
 
     def _flush(self) -> None:
         held, self._held, self._held_bytes = self._held, [], 0
-        if held and self._channel is not None and not self._channel.is_closing():
+        if held and self.channel is not None and not self.channel.is_closing():
             self.outlet.write(held)
 
     def _take(self, packet: bytes) -> None:
@@ -188,32 +192,25 @@ class SftpClient:
 
         kind, reader = packet[0], Reader(packet, 1)
         answer, expected, read = self._waiting.pop(_HELLO if kind == packets.VERSION else reader.u32())
-        if answer.done():  # nobody waits any more
-            return
-        found = None
         try:
-            if kind == packets.STATUS:
-                error = packets.failure(reader)
-                if error is None and expected != kind:
-                    error = asyncssh.SFTPBadMessage("the server says OK and no more")
-            elif kind != expected:
-                error = asyncssh.SFTPBadMessage(f"Unexpected response type: {kind}")
-            else:
-                error, found = None, read(reader)
-        except (ValueError, struct.error) as broken:
-            error = asyncssh.SFTPBadMessage(f"the server's answer cannot be read ({broken})")
-        if error is None:
-            answer.set_result(found)
-        else:
-            answer.set_exception(error)
+            found = packets.answer(kind, reader, expected, read)
+            if not answer.done():
+                answer.set_result(found)
+            elif kind == packets.HANDLE:  # whoever waited for the file was cancelled
+                self.close(found).add_done_callback(heard)
+        except asyncssh.SFTPError as error:
+            if not answer.done():
+                answer.set_exception(error)
 
     # What asyncssh calls.
 
     def connection_made(self, channel: "asyncssh.SSHClientChannel[bytes]") -> None:
-        self._channel = channel
+        self.channel = channel
 
     def data_received(self, data: bytes, stream: object) -> None:
-        if stream is not None:  # what a server writes to its standard error
+        if (
+            stream is not None or self.channel is None
+        ):  # what a server writes to its standard error, or when we have hung up
             return
         self._heard = self._loop.time()
         self._received += data
@@ -221,7 +218,7 @@ class SftpClient:
             for packet in packets.whole(self._received):
                 self._take(packet)
         except (ValueError, KeyError):  # no packet, or the answer to no request
-            self._end("the server does not keep to the protocol")
+            self._end(packets.OUT_OF_STEP)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._end(str(error or "Connection closed"))
@@ -233,13 +230,13 @@ class SftpClient:
     def _end(self, why: str) -> None:
         import asyncssh
 
-        channel, self._channel = self._channel, None
+        if self.channel is not None:
+            self.channel.close()
+            self.channel, self._over = None, why
         waiting, self._waiting = self._waiting, {}
         for answer, _, _ in waiting.values():
             if not answer.done():
                 answer.set_exception(asyncssh.SFTPConnectionLost(why))
-        if channel is not None:
-            channel.close()
 
     def _ignore(self, *_: object) -> None: ...
 
@@ -253,7 +250,10 @@ def _failed(error: Exception) -> Answer[Any]:
     return answer
 
 
-def _nothing(_reader: Reader) -> Any: ...
+def heard(answer: Answer[Any]) -> None:
+    """For an answer that nobody waits for: asyncio logs errors that nobody has looked at."""
+    if not answer.cancelled():
+        answer.exception()
 
 
 def _name(path: str) -> bytes:

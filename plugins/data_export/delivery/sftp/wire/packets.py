@@ -1,9 +1,10 @@
 """Packets of SFTP version 3: how they are written and read."""
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from stat import S_IFDIR, S_IFLNK, S_IFMT, S_IFREG
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
@@ -18,6 +19,8 @@ _SIZE, _OWNER, _MODE, _TIMES, _MORE = 0x01, 0x02, 0x04, 0x08, 0x80000000
 #: A flag of later versions, which a server of Huawei's sets all the same.
 _HARMLESS = 0x20
 _LONGEST_PACKET = 4 << 20
+#: A code that no server sends, for an answer that cannot be read, and the words where no further one can be.
+BREACH, OUT_OF_STEP = -1, "the server does not keep to the protocol"
 _U32 = struct.Struct(">I")
 u32 = _U32.pack
 
@@ -146,8 +149,36 @@ def whole(received: bytearray) -> list[bytes]:
     return found
 
 
+def answer(kind: int, reader: Reader, expected: int, read: Callable[[Reader], T]) -> T:
+    """What a packet of this kind says to a request whose answer is of the kind `expected`.
+
+    Raises:
+        asyncssh.SFTPError: it is a status that says why not; or it is none of these, or ends too early: `BREACH`.
+    """
+    import asyncssh
+
+    try:
+        if kind == STATUS and (error := failure(reader)):
+            raise error
+        if kind != expected:
+            raise ValueError("it says OK and no more" if kind == STATUS else f"it is of type {kind}, not {expected}")
+        return read(reader)
+    except (ValueError, struct.error) as broken:
+        why = broken if isinstance(broken, ValueError) else "it ends too early"
+        raise asyncssh.SFTPError(BREACH, f"an answer cannot be read: {why}") from None
+
+
+def nothing(_reader: Reader) -> Any: ...
+
+
 def read_handle(reader: Reader) -> bytes:
     return reader.text()
+
+
+def read_block(longest: int, reader: Reader) -> bytes:
+    if len(block := reader.text()) > longest:  # the next ones would be taken for what comes after it
+        raise ValueError(f"{len(block)} bytes where {longest} were asked for")
+    return block
 
 
 def read_offers(reader: Reader) -> dict[bytes, bytes]:
