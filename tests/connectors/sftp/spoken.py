@@ -26,8 +26,8 @@ def data(block: bytes) -> bytes:
     return bytes((packets.DATA,)) + text(block)
 
 
-def names(*found: bytes) -> bytes:
-    one = struct.pack(">IQIII", 0x0D, 7, FILE, 1, 1)
+def names(*found: bytes, mode: int = FILE) -> bytes:
+    one = struct.pack(">IQIII", 0x0D, 7, mode, 1, 1)
     return bytes((packets.NAME,)) + u32(len(found)) + b"".join(text(name) + text(b"") + one for name in found)
 
 

@@ -15,7 +15,7 @@ from data_export.delivery.sftp.wire.packets import Reader, text, u32
 from data_export.errors import TargetFull, TargetRefused, TargetUnavailable, VerificationFailed
 from tests.connectors.contract import random_bytes, read_all
 from tests.connectors.sftp.logins import login_of
-from tests.connectors.sftp.spoken import EOF, FAILURE, OK, Spoken, SpokenServer, attributes, data, status
+from tests.connectors.sftp.spoken import EOF, FAILURE, FOLDER, OK, Spoken, SpokenServer, attributes, data, names, status
 from tests.connectors.sftp.unruly import SMALL, until
 
 LONG = Content.of_bytes(random_bytes(200_000))
@@ -68,8 +68,9 @@ class TestReading:
         async with target(server) as destination:
             await destination.create("a", LONG)
             spoken.read = lambda _self, _reader: answer  # type: ignore[method-assign,assignment] # the fault
-            with pytest.raises(TargetUnavailable, match=BREACH) as refused:
-                await read_all(destination, "a")
+            async with asyncio.timeout(20):
+                with pytest.raises(TargetUnavailable, match=BREACH) as refused:
+                    await read_all(destination, "a")
             assert "unpack" not in str(refused.value)
         assert not spoken.open_handles
 
@@ -199,6 +200,43 @@ class TestStatus:
             with pytest.raises(TargetUnavailable, match=BREACH):
                 await destination.create("a", SMALL)
         assert not spoken.files
+
+
+class TestListing:
+    async def test_folders_that_have_no_end(
+        self, server: SpokenServer, spoken: type[Spoken], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def readdir(self: Spoken, reader: Reader) -> bytes:
+            handle = reader.text()
+            answer = status(EOF) if handle in self.listed else names(b"up", mode=FOLDER)
+            self.listed.add(handle)
+            return answer
+
+        spoken.readdir = readdir  # type: ignore[method-assign] # a link to a folder above, shown as a folder
+        async with target(server) as destination:
+            assert [found async for found in destination.list("folder/")] == []
+        assert "deeper than any folder of ours" in caplog.text
+        assert not spoken.open_handles
+
+    async def test_names_that_lead_elsewhere_are_nobody_s(self, server: SpokenServer, spoken: type[Spoken]) -> None:
+        def readdir(self: Spoken, reader: Reader) -> bytes:
+            answer = Spoken.readdir(self, reader)
+            listed = (b"../a.png", b"/a.png", b"", b"\xff.png", b"ok.png")
+            return answer if answer[0] == packets.STATUS else names(*listed)
+
+        spoken.readdir = readdir  # type: ignore[method-assign] # the fault
+        async with target(server) as destination:
+            assert [found.key async for found in destination.list("folder/")] == ["folder/ok.png"]
+            pages = [page async for page in destination.files_in("folder")]
+        assert [found.key for page in pages for found in page] == ["folder/ok.png"]
+
+    async def test_more_names_than_there_are(self, server: SpokenServer, spoken: type[Spoken]) -> None:
+        spoken.readdir = lambda _self, _reader: bytes((packets.NAME,)) + u32(2**32 - 1) + text(b"a")  # type: ignore[method-assign,assignment]
+        async with target(server) as destination:
+            with pytest.raises(TargetUnavailable, match=BREACH):
+                [found async for found in destination.list("folder/")]
+            await destination.create("a", SMALL)
+        assert not spoken.open_handles
 
 
 class TestBeginning:

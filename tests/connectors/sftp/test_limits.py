@@ -14,6 +14,7 @@ from data_export.content import Content
 from data_export.delivery.local.store import LocalStore
 from data_export.delivery.sftp.destination import SftpDestination
 from data_export.delivery.sftp.errors import TooManyAtOnce
+from data_export.delivery.sftp.pool import Gate
 from data_export.delivery.sftp.wire.client import SftpClient
 from data_export.errors import AccessDenied
 from data_export.images import copy_images
@@ -128,6 +129,32 @@ class TestLimits:
                 big = Content.of_bytes(bytes(1 << 20))
                 await asyncio.gather(*(destination.create(f"{number}.png", big) for number in range(12)))
             assert len(list((server.root / "target").iterdir())) == 12
+
+
+async def test_a_gate_that_is_narrowed_by_one_who_is_cancelled_lets_as_many_through_as_it_says() -> None:
+    async def told(_allowed: int) -> None: ...
+
+    async def pass_through(wait: asyncio.Event, most: list[int]) -> None:
+        async with gate:
+            most.append(gate.busy)
+            await wait.wait()
+
+    gate, leave = Gate(8, told), asyncio.Event()
+    inside = [asyncio.create_task(pass_through(leave, [])) for _ in range(6)]
+    await asyncio.sleep(0)
+    narrowing = asyncio.create_task(gate.narrow(4))
+    await asyncio.sleep(0)
+    narrowing.cancel()
+    await asyncio.gather(narrowing, return_exceptions=True)
+    leave.set()
+    await asyncio.gather(*inside)
+    leave.clear()
+    most: list[int] = []
+    inside = [asyncio.create_task(pass_through(leave, most)) for _ in range(20)]
+    await asyncio.sleep(0.01)
+    assert max(most) == gate.allowed == 6
+    leave.set()
+    await asyncio.gather(*inside)
 
 
 async def test_a_connection_that_ends_every_25_files_is_resumed(

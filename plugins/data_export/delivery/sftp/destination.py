@@ -180,7 +180,7 @@ class SftpDestination:
                     yield [
                         _stored(f"{folder}/{name.decode()}", found.mtime, found.size)
                         for name, found in page
-                        if found.is_file and found.size and name.isascii()
+                        if found.is_file and found.size and name.isascii() and name and b"/" not in name
                     ]
 
     async def tidy(self, folders: Sequence[str]) -> int:

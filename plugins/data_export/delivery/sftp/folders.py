@@ -1,6 +1,7 @@
 """Folders of an SFTP server, made where they are missing."""
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing, suppress
 
@@ -9,6 +10,11 @@ from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX, LeftOver
 from data_export.delivery.sftp.session import SftpSession, diagnose
 from data_export.delivery.sftp.wire.packets import Attributes
 from data_export.errors import AccessDenied, TargetFull, TargetRefused
+from data_export.wording import harmless
+
+# Folders within folders: some servers show a link to a folder above as a folder, which has no end.
+_DEEPEST = 16
+_log = logging.getLogger(__name__)
 
 
 class Folders:
@@ -115,7 +121,9 @@ async def remove_empty_folders(session: SftpSession, folders: Sequence[str]) -> 
             await session.client.rmdir(folder)
 
 
-async def files_below(session: SftpSession, folder: str) -> AsyncGenerator[tuple[str, Attributes], None]:
+async def files_below(
+    session: SftpSession, folder: str, deepest: int = _DEEPEST
+) -> AsyncGenerator[tuple[str, Attributes], None]:
     """Name below `folder` and attributes of each file, as the server lists them; nothing where there is no folder.
 
     Unfinished files are left out, and names that are not UTF-8, which none of ours is.
@@ -134,10 +142,12 @@ async def files_below(session: SftpSession, folder: str) -> AsyncGenerator[tuple
                     name = listed.decode()
                 except UnicodeDecodeError:
                     continue
-                if name in (".", "..") or "/" in name or name.startswith(TEMPORARY_PREFIX):
+                if name in ("", ".", "..") or "/" in name or name.startswith(TEMPORARY_PREFIX):
                     continue
-                if attributes.is_folder:
-                    async for inner, of_inner in files_below(session, f"{folder.rstrip('/')}/{name}"):
+                if attributes.is_folder and not deepest:
+                    _log.warning("%s is deeper than any folder of ours: it is not looked into", harmless(folder))
+                elif attributes.is_folder:
+                    async for inner, of_inner in files_below(session, f"{folder.rstrip('/')}/{name}", deepest - 1):
                         yield f"{name}/{inner}", of_inner
                 else:
                     yield name, attributes

@@ -63,9 +63,9 @@ class Gate:
 
     async def narrow(self, size: int) -> None:
         """Lets no more than `size` through from now on, once those who are too many have left."""
-        for _ in range(self.allowed - size):
+        while self.allowed > size:  # one by one: whoever waits here may be cancelled
             await self._free.acquire()
-        self.allowed = min(size, self.allowed)
+            self.allowed -= 1
         await self._narrowed(self.allowed)
 
     async def within_limits(self, action: Callable[[], Awaitable[T]]) -> T:
