@@ -88,8 +88,16 @@ class TestLimits:
             assert set(found) == {SMALL.source}
             assert refused
 
+    async def test_a_server_may_count_for_a_moment_what_is_closed(
+        self, server: SftpServer, unruly: type[Unruly]
+    ) -> None:
+        self.limit(unruly, 2, asyncssh.SFTPPermissionDenied("Permission denied"), late=0.4)
+        async with target(server, connections=4, concurrency=4) as destination:
+            await asyncio.gather(*(destination.create(f"{number}.png", SMALL) for number in range(4)))
+        assert len(list((server.root / "target").iterdir())) == 4
+
     @staticmethod
-    def limit(unruly: type[Unruly], most: int, refusal: asyncssh.SFTPError) -> list[bytes]:
+    def limit(unruly: type[Unruly], most: int, refusal: asyncssh.SFTPError, late: float = 0) -> list[bytes]:
         opened, refused = [0], []
 
         def open_few(self: Unruly, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
@@ -101,8 +109,11 @@ class TestLimits:
             return file
 
         def close(self: Unruly, file_obj: object) -> None:
-            opened[0] -= 1
+            asyncio.get_running_loop().call_later(late if len(refused) < 3 else 0, forget)
             asyncssh.SFTPServer.close(self, file_obj)
+
+        def forget() -> None:
+            opened[0] -= 1
 
         unruly.write_seconds = 0.002
         unruly.open, unruly.close = open_few, close  # type: ignore[method-assign,assignment] # the limit

@@ -138,8 +138,6 @@ class SftpDestination:
             except TargetUnavailable as error:
                 if begun or not (isinstance(error, TooManyAtOnce) or type(error.__cause__) is asyncssh.SFTPFailure):
                     raise
-                if allowed == 1:
-                    raise
                 await self._gate.learn(allowed, TooManyAtOnce(str(error)))
 
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
@@ -219,7 +217,7 @@ class SftpDestination:
         async with self._gate, self._talk(key) as session:
 
             async def write() -> Attributes:
-                alone = self._gate.busy == self._connections.alive == 1
+                alone = self._gate.busy == self._connections.alive == 1 and not self._gate.settles_in
                 return await self._writer.write(session, key, path, content, replace=replace, alone=alone)
 
             await self._folders.ready(session, folder)

@@ -14,6 +14,8 @@ from data_export.errors import DataExportError, HostKeyMismatch, TransientError
 
 # After a refusal a line rests so long, then twice as long, and so on.
 _REST_SECONDS = 30.0
+# So long a server may count files and connections that were closed.
+_FORGETS_SECONDS = 1.0
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -50,6 +52,7 @@ class Gate:
         #: How many are let through at once.
         self.allowed = size
         self._narrowing = asyncio.Lock()
+        self._settles = 0.0
         #: Operations under way.
         self.busy = 0
 
@@ -67,6 +70,12 @@ class Gate:
             await self._free.acquire()
             self.allowed -= 1
         await self._narrowed(self.allowed)
+        self._settles = asyncio.get_running_loop().time() + _FORGETS_SECONDS
+
+    @property
+    def settles_in(self) -> float:
+        """Seconds until the server has forgotten those who were too many."""
+        return max(self._settles - asyncio.get_running_loop().time(), 0)
 
     async def within_limits(self, action: Callable[[], Awaitable[T]]) -> T:
         """The result of `action`, which passes this gate; where it meets a limit, half as many are let through.
@@ -88,7 +97,10 @@ class Gate:
             TooManyAtOnce: that was one only.
         """
         if allowed == 1:
-            raise error
+            if not self.settles_in:
+                raise error
+            await asyncio.sleep(self.settles_in)
+            return
         async with self._narrowing:
             if self.allowed == allowed:  # the first of those who met it together
                 _log.warning("going on with %d files at once: %s", allowed // 2, error)
