@@ -70,7 +70,6 @@ class Gate:
             await self._free.acquire()
             self.allowed -= 1
         await self._narrowed(self.allowed)
-        self._settles = asyncio.get_running_loop().time() + _FORGETS_SECONDS
 
     @property
     def settles_in(self) -> float:
@@ -94,7 +93,7 @@ class Gate:
         """Lets half of `allowed` through from now on, which the server found too many.
 
         Raises:
-            TooManyAtOnce: that was one only.
+            TooManyAtOnce: that was one only, and is still too many when the server has forgotten the others.
         """
         if allowed == 1:
             if not self.settles_in:
@@ -105,6 +104,7 @@ class Gate:
             if self.allowed == allowed:  # the first of those who met it together
                 _log.warning("going on with %d files at once: %s", allowed // 2, error)
                 await self.narrow(allowed // 2)
+                self._settles = asyncio.get_running_loop().time() + _FORGETS_SECONDS
 
 
 class SftpConnections:

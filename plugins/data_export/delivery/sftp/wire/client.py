@@ -208,9 +208,7 @@ class SftpClient:
         self.channel = channel
 
     def data_received(self, data: bytes, stream: object) -> None:
-        if (
-            stream is not None or self.channel is None
-        ):  # what a server writes to its standard error, or when we have hung up
+        if stream is not None or self.channel is None:  # its standard error, or what comes after the end
             return
         self._heard = self._loop.time()
         self._received += data

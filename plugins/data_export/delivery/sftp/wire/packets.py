@@ -20,7 +20,7 @@ _SIZE, _OWNER, _MODE, _TIMES, _MORE = 0x01, 0x02, 0x04, 0x08, 0x80000000
 _HARMLESS = 0x20
 _LONGEST_PACKET = 4 << 20
 #: A code that no server sends, for an answer that cannot be read, and the words where no further one can be.
-BREACH, OUT_OF_STEP = -1, "the server does not keep to the protocol"
+BREACH, OUT_OF_STEP = -1, "what it sends answers no request"
 _U32 = struct.Struct(">I")
 u32 = _U32.pack
 
