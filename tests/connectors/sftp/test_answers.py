@@ -12,10 +12,22 @@ from data_export.delivery.sftp import transfer
 from data_export.delivery.sftp.destination import SftpDestination
 from data_export.delivery.sftp.wire import blocks, packets
 from data_export.delivery.sftp.wire.packets import Reader, text, u32
-from data_export.errors import TargetFull, TargetRefused, TargetUnavailable, VerificationFailed
+from data_export.errors import AccessDenied, TargetFull, TargetRefused, TargetUnavailable, VerificationFailed
 from tests.connectors.contract import random_bytes, read_all
 from tests.connectors.sftp.logins import login_of
-from tests.connectors.sftp.spoken import EOF, FAILURE, FOLDER, OK, Spoken, SpokenServer, attributes, data, names, status
+from tests.connectors.sftp.spoken import (
+    DENIED,
+    EOF,
+    FAILURE,
+    FOLDER,
+    OK,
+    Spoken,
+    SpokenServer,
+    attributes,
+    data,
+    names,
+    status,
+)
 from tests.connectors.sftp.unruly import SMALL, until
 
 LONG = Content.of_bytes(random_bytes(200_000))
@@ -252,6 +264,21 @@ class TestBeginning:
         async with target(server) as destination:
             await destination.create("a", LONG)
             assert await read_all(destination, "a") == LONG.source
+
+    async def test_a_number_of_files_that_is_told_makes_no_missing_right_a_limit(
+        self, server: SpokenServer, spoken: type[Spoken], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        def extended(self: Spoken, reader: Reader) -> bytes | None:
+            told = bytes((packets.EXTENDED_REPLY,)) + bytes(24) + (8).to_bytes(8, "big")
+            return told if b"limits@" in reader.packet else Spoken.extended(self, reader)
+
+        spoken.offers = Spoken.offers | {b"limits@openssh.com": b"1"}
+        spoken.extended = extended  # type: ignore[method-assign] # as OpenSSH does
+        spoken.open = lambda _self, _reader: status(DENIED)  # type: ignore[method-assign,assignment] # the fault
+        async with target(server) as destination:
+            with pytest.raises(AccessDenied):
+                await destination.create("a", SMALL)
+        assert "files at once" not in caplog.text
 
     @pytest.mark.parametrize("said", [bytes((packets.VERSION,)) + u32(2), status(FAILURE), b"SSH-"])
     async def test_what_is_said_before_the_first_request(
