@@ -1,14 +1,17 @@
-"""How the cloud stores try again: how long before a server counts as unavailable, and what a lost answer may mean."""
+"""How the cloud stores reach a server: whom they trust, how long they try, and what a lost answer may mean."""
 
 import asyncio
+import os
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from secrets import SystemRandom
 from typing import TypeVar
 
 from data_export.delivery.base import StoredObject
-from data_export.errors import ObjectExists, TargetNotFound, TransientError
+from data_export.errors import ConfigError, ObjectExists, TargetNotFound, TransientError
 
 T = TypeVar("T")
 _random = SystemRandom()
@@ -104,6 +107,28 @@ async def persist(
             raise
 
     return await patience.retry(once)
+
+
+def trusted() -> ssl.SSLContext | bool:
+    """What aiohttp is to trust: with the system's authorities those of which only `requests` hears by itself.
+
+    Tokens, links and big files go by `requests`; a company's proxy must not be trusted for these alone.
+
+    Raises:
+        ConfigError: the environment names what holds no certificates.
+    """
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        if path := os.environ.get(name):
+            context = ssl.create_default_context()
+            try:
+                context.load_verify_locations(**{"capath" if Path(path).is_dir() else "cafile": path})
+            except OSError as error:
+                raise ConfigError(
+                    f"environment variable {name}: {path} holds no certificates ({type(error).__name__}): correct it "
+                    "on the workers"
+                ) from None
+            return context
+    return True
 
 
 def why_unanswered(error: BaseException) -> str:

@@ -10,7 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from data_export.delivery.abfs.write import BODY_AT_ONCE
 from data_export.delivery.base import attachment, check_lifetime, hours
-from data_export.delivery.retry import Patience
+from data_export.delivery.retry import Patience, trusted
 from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied, ConfigError, PermanentError
 
@@ -44,6 +44,11 @@ class Access:
 
         By itself aiohttp sends a PUT again where a kept connection drops, and a create then finds its own object.
         """
+        import aiohttp
+
+        self.transport.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=trusted()), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+        )
         await self.service.__aenter__()
         self.transport.session._retry_connection = False
 

@@ -40,6 +40,25 @@ def stored_object(key: str, resource: dict[str, Any]) -> StoredObject:
         raise malformed(key, type(error).__name__) from None
 
 
+def of_an_object(answer: Any, address: str) -> dict[str, Any]:
+    """The answer, if it is about an object: without this, what a proxy says instead would mean that there is none.
+
+    Raises:
+        TargetUnavailable: it is not.
+    """
+    if not isinstance(answer, dict) or not answer.get("name"):
+        raise malformed(address, "no object")
+    return answer
+
+
+def written(key: str, resource: dict[str, Any]) -> StoredObject:
+    """What the answer to a write says; raises as `stored_object` does, and where no checksum confirms the bytes."""
+    stored = stored_object(key, resource)
+    if stored.digests.crc32c is None:
+        raise malformed(key, "no crc32c of what was written")
+    return stored
+
+
 # What is kept in the metadata of a packed data file: Cloud Storage itself knows neither.
 _KEPT = {"sha256": "data-export-sha256", "records_sha256": "data-export-records-sha256"}
 _SHA256 = re.compile(r"[0-9a-f]{64}")
