@@ -153,6 +153,8 @@ def translated(error: Exception, where: str) -> DataExportError:
         return _login(error, where, code)
     if not isinstance(error, HttpResponseError) or status is None:
         return _unreached(error, where)
+    if status == 501:
+        return AccessDenied(f"{where}: this server cannot do that ({code or status})")
     if status in (408, 429) or status >= 500 or any(word in code for word in _PASSING):
         return TargetUnavailable(f"{where}: Azure answers {status} {code}, which passes")
     if status in (200, 206):

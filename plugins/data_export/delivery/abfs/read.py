@@ -18,7 +18,7 @@ PIECE = 4 << 20
 
 
 def stored_object(root: BucketRoot, blob: Any) -> StoredObject:
-    """From the properties of one blob; without a version where it has headers that Azure would copy along.
+    """From the properties of one blob.
 
     Raises:
         ObjectRefused: it is a folder.
@@ -31,9 +31,8 @@ def stored_object(root: BucketRoot, blob: Any) -> StoredObject:
         raise TargetUnavailable(f"{root.address(key)}: the answer of Azure has no size: is there a proxy?")
     md5 = base64.b64encode(settings.content_md5).decode() if settings.content_md5 else None
     digests = Digests(blob.size, md5=md5, **from_metadata(blob.metadata))
-    own = settings.cache_control or settings.content_disposition or settings.content_language
     encoding = encoding_of(settings.content_encoding)
-    return StoredObject(key, digests, blob.last_modified, encoding, version=None if own else blob.etag)
+    return StoredObject(key, digests, blob.last_modified, encoding, version=blob.etag)
 
 
 async def page(
@@ -67,8 +66,7 @@ def _listed(root: BucketRoot, blob: Any) -> StoredObject | None:
     name = unquote(named.text) if named.get("Encoded") == "true" else named.text
     digests = Digests(int(said["Content-Length"]), md5=said.get("Content-MD5") or None, **from_metadata(metadata))
     modified = parsedate_to_datetime(said["Last-Modified"])
-    own = any(said.get(header) for header in ("Cache-Control", "Content-Disposition", "Content-Language"))
-    version = None if own or not said.get("Etag") else f'"{said["Etag"].strip(chr(34))}"'
+    version = f'"{said["Etag"].strip(chr(34))}"' if said.get("Etag") else None
     encoding = encoding_of(said.get("Content-Encoding"))
     return StoredObject(root.key(name), digests, modified, encoding, version=version)
 

@@ -197,8 +197,6 @@ class AbfsStore:
         original = here
         if original.digests.size > _COPIED_AT_ONCE:
             raise AccessDenied(f"{where}: Azure copies at most {_COPIED_AT_ONCE >> 20} MiB at once")
-        if original.version is None:
-            raise AccessDenied(f"{origin} has headers of the platform's own, which Azure would copy along")
         link = await source._signer.link(from_blob, source.ask, origin, timedelta(hours=1), "copy")
 
         async def landed() -> StoredObject | None:
