@@ -252,5 +252,5 @@ def azure_sas() -> str:
     from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
 
     ends = datetime.now(UTC) + timedelta(hours=1)
-    rights = AccountSasPermissions.from_string("rwdlac")
+    rights = AccountSasPermissions(read=True, write=True, create=True)
     return str(generate_account_sas(ACCOUNT, KEY, ResourceTypes(object=True), rights, ends))
