@@ -87,6 +87,9 @@ class StrictGcs:
     ) -> Answer:
         refused = self._refused(source, "storage.objects.get")
         refused = refused or await self._condition(forward, bucket, target, request.url.query.get("ifGenerationMatch"))
+        seen = request.url.query.get("ifSourceGenerationMatch")
+        if not refused and seen and seen != await self._generation(forward, source, name):
+            refused = gcs_error(412, "Source pre-condition failed", "conditionNotMet")
         if refused:
             return refused
         call = int(request.url.query.get("rewriteToken", "call-0").removeprefix("call-")) + 1

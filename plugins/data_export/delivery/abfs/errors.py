@@ -157,8 +157,8 @@ def translated(error: Exception, where: str) -> DataExportError:
         return AccessDenied(f"{where}: this server cannot do that ({code or status})")
     if status in (408, 429) or status >= 500 or any(word in code for word in _PASSING):
         return TargetUnavailable(f"{where}: Azure answers {status} {code}, which passes")
-    if status in (200, 206):
-        return TargetUnavailable(f"{where}: the answer ended early or is not Azure's")
+    if status < 400:
+        return TargetUnavailable(f"{where}: the answer ({status}) ended early or is not Azure's")
     return _by_status(status, where, code)
 
 

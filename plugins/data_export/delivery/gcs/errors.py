@@ -116,8 +116,8 @@ def _of_status(
     status: int, body: str, bucket: str, address: str, reads: bool, overwrites: bool | None
 ) -> DataExportError:
     said, reason = _said(body)
-    if status < 300:
-        return malformed(address, said)
+    if status < 400:  # also a 308 without what has arrived: then nothing has, and the upload begins anew
+        return malformed(address, f"{status}, {said}")
     if status in (408, 409, 410, 429) or status >= 500 or (status == 403 and reason in _THROTTLED):
         return TargetUnavailable(f"{address}: Cloud Storage answers {status} ({said}): try again")
     if status == 401:

@@ -105,7 +105,7 @@ async def pages(
     Args:
         ask: gets the page of an address with these parameters.
     """
-    fields = "items(name,size,crc32c,md5Hash,updated,contentEncoding),nextPageToken"
+    fields = "items(name,size,crc32c,md5Hash,updated,contentEncoding,generation),nextPageToken"
     params = {"prefix": root.prefix + checked_prefix(prefix), "fields": fields, **options}
     while True:
         named, following = listed(await ask(root.address(prefix), params), root.address(prefix))

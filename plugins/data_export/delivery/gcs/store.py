@@ -161,7 +161,7 @@ class GcsStore:
             raise TypeError(f"{source.uri} is not on Cloud Storage: ask can_copy_from first")
         both = (source.root.bucket, source.root.name(source_key)), (self.root.bucket, self.root.name(key))
         buckets = f"{source.root.bucket} (source) or {self.root.bucket} (target)"
-        params = {"ifGenerationMatch": "0"}  # the client adds the token of a rewrite under way: a retry goes on from it
+        params = write.conditions(here)  # the client adds the token of a rewrite under way: a retry goes on from it
 
         async def rewrite() -> StoredObject:
             try:

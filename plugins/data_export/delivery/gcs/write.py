@@ -35,7 +35,8 @@ def stored_object(key: str, resource: dict[str, Any]) -> StoredObject:
         size = int(resource.get("size", 0))  # some servers leave it out where it is 0
         digests = Digests(size, md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"), **_kept(resource))
         changed = datetime.fromisoformat(resource["updated"]) if resource.get("updated") else None
-        return StoredObject(key, digests, changed, encoding_of(resource.get("contentEncoding")))
+        version = str(resource["generation"]) if resource.get("generation") else None
+        return StoredObject(key, digests, changed, encoding_of(resource.get("contentEncoding")), version=version)
     except NO_ANSWER as error:
         raise malformed(key, type(error).__name__) from None
 
@@ -108,6 +109,11 @@ async def upload_small(
         force_resumable_upload=False,
         timeout=timeout,
     )
+
+
+def conditions(here: StoredObject | None) -> dict[str, str]:
+    """Of a copy: nothing has the name yet, and the source is what was seen."""
+    return {"ifGenerationMatch": "0"} | ({"ifSourceGenerationMatch": here.version} if here and here.version else {})
 
 
 async def rewrite_bare(
