@@ -187,13 +187,18 @@ async def test_a_creator_who_may_not_replace_hears_that_somebody_was_quicker(
     store: GcsStore, proxy: FaultProxy, stored: Stored
 ) -> None:
     """Cloud Storage may look at rights first, and only what replaces an object needs the one to delete."""
-    refusal = "me@x does not have storage.objects.delete access to the Google Cloud Storage object."
+    lacking = "me@x does not have storage.objects.delete access to the Google Cloud Storage object."
     await store.create("other", Content.of_bytes(b"x"))
-    for path, write in (
-        (UPLOAD, lambda: store.create(DATA_KEY, Content.of_bytes(b"x"))),
-        ("rewriteTo", lambda: store.copy_from(store, "other", DATA_KEY)),
+    for said, reason in (
+        (lacking, "forbidden"),
+        ("until 2030", "retentionPolicyNotMet"),
+        ("", "objectUnderActiveHold"),
     ):
-        proxy.answer(403, gcs_error(403, refusal, "forbidden").body, path=path)
-        with pytest.raises(ObjectExists, match="is there already"):
-            await write()
+        for path, write in (
+            (UPLOAD, lambda: store.create(DATA_KEY, Content.of_bytes(b"x"))),
+            ("rewriteTo", lambda: store.copy_from(store, "other", DATA_KEY)),
+        ):
+            proxy.answer(403, gcs_error(403, said, reason).body, path=path)
+            with pytest.raises(ObjectExists, match="is there already"):
+                await write()
     assert stored(DATA_KEY) is None

@@ -114,6 +114,7 @@ class AbfsStore:
                     self.patience.whole(len(data)),
                     where,
                     lambda: blob.upload_blob(data, overwrite=not only_new, **put),
+                    creates=only_new,
                 )
                 confirmed = answer.get("content_md5")
                 if not confirmed:  # whoever answers may not be Azure

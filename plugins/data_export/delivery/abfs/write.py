@@ -127,6 +127,7 @@ async def server_copy(
             source_content_md5=bytearray(md5) if md5 else None,
             headers={"x-ms-blob-content-md5": digests.md5} if digests.md5 else {},
         ),
+        creates=True,
     )
     return answer.get("last_modified") if md5 else None
 
@@ -216,6 +217,7 @@ class BlockWriter:
                 self._patience.whole(0),
                 where,
                 lambda: blob.commit_block_list(blocks, validate_content=True, **kept, **condition),
+                creates=only_new,
             )
             return StoredObject("", Digests(0))  # looked at by whoever called
 

@@ -167,7 +167,7 @@ def _denied(said: str, reason: str, bucket: str, address: str, overwrites: bool 
     who = found["who"] if found else "the identity of the Airflow connection"
     may_be_rights = reason in _MAY_BE_RIGHTS
     permission = found["permission"] if found else (_DELETE if overwrites and may_be_rights else "")
-    if permission == _DELETE and overwrites is False:  # only to replace an object takes it: somebody was quicker
+    if overwrites is False and (permission == _DELETE or reason in _PROTECTED):  # somebody was quicker to create it
         return PreconditionFailed(f"{address} is there already")
     if not permission:
         fix = f"check the rights on {bucket}" if may_be_rights else "its administrator must change that"
