@@ -19,6 +19,8 @@ _random = SystemRandom()
 # Slower than this a server counts as stalled: 100 kB/s for a request's body.
 _SLOWEST_BYTES_PER_SECOND = 100_000
 
+_AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
 #: What names, codes and words of a failed connection mean, in the order in which they are looked for.
 _SILENCES = (
     (r"CERTIFICATE_VERIFY|CertificateError|CertVerification|UnknownIssuer", "the server's certificate is not trusted"),
@@ -109,26 +111,32 @@ async def persist(
     return await patience.retry(once)
 
 
-def trusted() -> ssl.SSLContext | bool:
+def trusted(only: str | None = None) -> ssl.SSLContext | bool:
     """What aiohttp is to trust: with the system's authorities those of which only `requests` hears by itself.
 
     Tokens, links and big files go by `requests`; a company's proxy must not be trusted for these alone.
 
+    Args:
+        only: a file or folder of certificates that a connection names in place of all these.
+
     Raises:
-        ConfigError: the environment names what holds no certificates.
+        ConfigError: what is named holds no certificates.
     """
-    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
-        if path := os.environ.get(name):
-            context = ssl.create_default_context()
-            try:
-                context.load_verify_locations(**{"capath" if Path(path).is_dir() else "cafile": path})
-            except OSError as error:
-                raise ConfigError(
-                    f"environment variable {name}: {path} holds no certificates ({type(error).__name__}): correct it "
-                    "on the workers"
-                ) from None
-            return context
-    return True
+    found = ((f"environment variable {name}", os.environ.get(name)) for name in _AUTHORITIES)
+    where, path = ("connection_verify", only) if only else next((one for one in found if one[1]), ("", None))
+    if not path:
+        return True
+    file, folder = (None, path) if Path(path).is_dir() else (path, None)
+    try:
+        if only:
+            return ssl.create_default_context(cafile=file, capath=folder)
+        context = ssl.create_default_context()
+        context.load_verify_locations(file, folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: {path} holds no certificates ({type(error).__name__}): correct it, and on all workers"
+        ) from None
+    return context
 
 
 def why_unanswered(error: BaseException) -> str:

@@ -41,6 +41,8 @@ class Access:
     key: str | None = None
     #: Whether an identity asks, for which Azure makes keys that sign links.
     delegates: bool = False
+    #: A file of the only authorities to trust.
+    verify: str | None = None
 
     async def open(self) -> None:
         """Connects, so that each request is sent once and a lost answer is ours to judge.
@@ -50,7 +52,9 @@ class Access:
         import aiohttp
 
         self.transport.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=trusted()), cookie_jar=aiohttp.DummyCookieJar(), auto_decompress=False
+            connector=aiohttp.TCPConnector(ssl=trusted(self.verify)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
         )
         await self.service.__aenter__()
         self.transport.session._retry_connection = False
@@ -113,8 +117,11 @@ def access_of(
     if delegates:
         given = _Threaded(credential)
     url = _of_account(hooked.url, named, account)
+    verify = extra.get("connection_verify")
+    if isinstance(verify, str):  # with it the transport makes a TLS context, and so a connection, for each request
+        extra = {name: value for name, value in extra.items() if name != "connection_verify"}
     service, transport = _client_of(url, given, extra, patience or Patience())
-    return Access(service, transport, account, key, delegates)
+    return Access(service, transport, account, key, delegates, verify if isinstance(verify, str) else None)
 
 
 def _client_of(url: str, given: Any, extra: Mapping[str, Any], patience: Patience) -> tuple["BlobServiceClient", Any]:
