@@ -217,9 +217,9 @@ class PutsFromUrl:
             return azure_refusal(400, "InvalidHeaderValue")
         condition = {"If-Match": etag} if (etag := request.headers.get("x-ms-source-if-match")) else {}
         read = await forward(Exchange("GET", URL(source, encoded=True), CIMultiDict(condition)))
-        if read.status != 200:
+        if read.status != 200 or not read.body:
             code = "SourceConditionNotMet" if read.status == 412 else "CannotVerifyCopySource"
-            return azure_refusal(read.status, code)
+            return azure_refusal(max(read.status, 400), code)
         md5 = base64.b64encode(hashlib.md5(read.body, usedforsecurity=False).digest()).decode()
         if request.headers.get("x-ms-source-content-md5", md5) != md5:
             return azure_refusal(400, "Md5Mismatch")

@@ -23,12 +23,13 @@ from data_export.config.platform import load_platform
 from data_export.content import Content
 from data_export.delivery.abfs.account import access_of
 from data_export.delivery.abfs.store import AbfsStore
-from data_export.errors import ConfigError, TargetRefused
+from data_export.errors import ConfigError, DataExportError, TargetRefused
 from data_export_airflow.connections.clients import destination
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.faults import FaultProxy
 from tests.connectors.abfs.stores import store_at
 from tests.connectors.contract import DATA_KEY, read_all
+from tests.connectors.gcs.stores import gcs_store
 from tests.customers import export
 
 
@@ -147,6 +148,10 @@ async def test_the_environments_authorities_are_trusted(
     secure.create_bucket("exports")
     async with store_at(secure.url, "exports") as store:
         assert await store.stat(DATA_KEY) is None
+    async with gcs_store(secure.url, "gs://bucket/") as other_cloud:
+        with pytest.raises(DataExportError) as refused:
+            await other_cloud.stat(DATA_KEY)
+        assert "certificate" not in str(refused.value), "it was trusted, and knows nothing of Cloud Storage"
     monkeypatch.delenv("REQUESTS_CA_BUNDLE")
     async with store_at(secure.url, "exports", connection_verify=str(certified[0])) as store:
         assert await store.stat(DATA_KEY) is None

@@ -86,6 +86,18 @@ async def test_headers_that_azure_would_copy_along_stay_behind(
     assert copied(service, target).content_settings[header] is None
 
 
+async def test_an_empty_image_arrives_too(source: AbfsStore, target: AbfsStore) -> None:
+    await source.create("folder/a.png", Content.of_bytes(b""))
+    ((listed,),) = [page async for page in source.files_in("folder")]
+    assert (await target.copy_from(source, "folder/a.png", "a.png", listed)).digests.size == 0
+    assert await read_all(target, "a.png") == b""
+    await source.replace("folder/a.png", Content.of_bytes(b"pixels"))
+    await target.copy_from(source, "folder/a.png", "b.png", listed)
+    assert await read_all(target, "b.png") == b"pixels"
+    with pytest.raises(ObjectExists):
+        await target.copy_from(source, "folder/a.png", "a.png", listed)
+
+
 async def test_a_server_that_does_not_copy_is_a_reason_to_stream(
     server: AbfsServer, source: AbfsStore, container: str
 ) -> None:

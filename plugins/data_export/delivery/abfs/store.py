@@ -10,7 +10,7 @@ from data_export.content import Content
 from data_export.delivery.abfs.account import LinkSigner
 from data_export.delivery.abfs.errors import asked
 from data_export.delivery.abfs.read import PIECE, page, piece, stored_object
-from data_export.delivery.abfs.write import BlockWriter, headers_of, server_copy, whole
+from data_export.delivery.abfs.write import BlockWriter, headers_of, server_copy, type_of, whole
 from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
@@ -195,9 +195,11 @@ class AbfsStore:
         source, blob = cast("AbfsStore", source), self.blob(key)  # `can_copy_from` was asked
         from_blob = source.blob(source_key)
         where, origin = self.root.address(key), source.root.address(source_key)
-        if here is None or here.version is None:
+        if here is None or here.version is None or here.digests.size == 0:
             here = stored_object(source.root, await self.ask(origin, from_blob.get_blob_properties))
         original = here
+        if original.digests.size == 0:  # Azure reads no source without a first byte
+            return await self.create(key, Content.of_bytes(b"", type_of(key)))
         if original.digests.size > _COPIED_AT_ONCE:
             raise AccessDenied(f"{where}: Azure copies at most {_COPIED_AT_ONCE >> 20} MiB at once")
         link = await source._signer.link(from_blob, source.ask, origin, timedelta(hours=1), "copy")

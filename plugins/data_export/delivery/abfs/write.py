@@ -96,6 +96,11 @@ def from_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     }
 
 
+def type_of(key: str) -> str:
+    """The content type that a copy has, as one that passes through the worker has it."""
+    return mimetypes.guess_type(key)[0] or "application/octet-stream"
+
+
 async def server_copy(
     blob: "BlobClient", patience: Patience, where: str, link: str, original: StoredObject
 ) -> datetime | None:
@@ -119,9 +124,7 @@ async def server_copy(
             metadata=only,
             overwrite=False,
             include_source_blob_properties=False,
-            content_settings=ContentSettings(
-                content_type=mimetypes.guess_type(original.key)[0] or "application/octet-stream"
-            ),
+            content_settings=ContentSettings(content_type=type_of(original.key)),
             source_etag=original.version,
             source_match_condition=MatchConditions.IfNotModified,
             source_content_md5=bytearray(md5) if md5 else None,
