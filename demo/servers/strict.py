@@ -1,4 +1,4 @@
-"""What the Cloud Storage and S3 emulators do not do and the real services do: rules for a `FaultProxy` before them."""
+"""What the emulators of the clouds do not do and the real services do: rules for a `FaultProxy` before them."""
 
 import asyncio
 import base64
@@ -6,11 +6,13 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from urllib.parse import quote, unquote
 
 from multidict import CIMultiDict
 from yarl import URL
 
+from demo.servers.abfs import ACCOUNT, KEY
 from demo.servers.faults import Answer, Exchange, Forward
 
 _OBJECT = re.compile(r"(?:/storage/v1)?/b/([^/]+)/o/([^/]+)")
@@ -85,6 +87,9 @@ class StrictGcs:
     ) -> Answer:
         refused = self._refused(source, "storage.objects.get")
         refused = refused or await self._condition(forward, bucket, target, request.url.query.get("ifGenerationMatch"))
+        seen = request.url.query.get("ifSourceGenerationMatch")
+        if not refused and seen and seen != await self._generation(forward, source, name):
+            refused = gcs_error(412, "Source pre-condition failed", "conditionNotMet")
         if refused:
             return refused
         call = int(request.url.query.get("rewriteToken", "call-0").removeprefix("call-")) + 1
@@ -196,3 +201,59 @@ def s3_error(status: int, code: str, message: str) -> Answer:
     """An error as S3 words it."""
     body = f'<?xml version="1.0" encoding="UTF-8"?><Error><Code>{code}</Code><Message>{message}</Message></Error>'
     return Answer(status, CIMultiDict({"Content-Type": "application/xml"}), body.encode())
+
+
+class PutsFromUrl:
+    """Put Blob From URL, which Azurite does not know: learn.microsoft.com/rest/api/storageservices/put-blob-from-url
+
+    Bytes come by the link that is named; what else comes along from the source is up to the request.
+    """
+
+    async def __call__(self, request: Exchange, forward: Forward) -> Answer:
+        source = request.headers.get("x-ms-copy-source")
+        if request.method != "PUT" or not source or "x-ms-requires-sync" in request.headers:
+            return await forward(request)
+        if request.headers.get("x-ms-blob-type") != "BlockBlob" or request.body:
+            return azure_refusal(400, "InvalidHeaderValue")
+        condition = {"If-Match": etag} if (etag := request.headers.get("x-ms-source-if-match")) else {}
+        read = await forward(Exchange("GET", URL(source, encoded=True), CIMultiDict(condition)))
+        if read.status != 200 or not read.body:
+            code = "SourceConditionNotMet" if read.status == 412 else "CannotVerifyCopySource"
+            return azure_refusal(max(read.status, 400), code)
+        md5 = base64.b64encode(hashlib.md5(read.body, usedforsecurity=False).digest()).decode()
+        if request.headers.get("x-ms-source-content-md5", md5) != md5:
+            return azure_refusal(400, "Md5Mismatch")
+        return await forward(self._put(request, read))
+
+    def _put(self, request: Exchange, read: Answer) -> Exchange:
+        """The same blob by its bytes; signed anew, because a signature is of all headers."""
+        left_out = ("authorization", "x-ms-copy", "x-ms-source", "content-", "x-ms-date", "host")
+        headers = CIMultiDict((k, v) for k, v in request.headers.items() if not k.lower().startswith(left_out))
+        if request.headers.get("x-ms-copy-source-blob-properties", "true") == "true":
+            for name in (
+                "Cache-Control",
+                "Content-Disposition",
+                "Content-Language",
+                "Content-Encoding",
+                "Content-Type",
+            ):
+                if name in read.headers:
+                    headers.setdefault(f"x-ms-blob-{name.lower()}", read.headers[name])
+        if not any(name.lower().startswith("x-ms-meta-") for name in headers):
+            headers.extend((k, v) for k, v in read.headers.items() if k.lower().startswith("x-ms-meta-"))
+        url = request.url if "sig" in request.url.query else URL(f"{request.url}?{azure_sas()}", encoded=True)
+        return Exchange("PUT", url, headers, read.body)
+
+
+def azure_refusal(status: int, code: str) -> Answer:
+    """An error as Azure words it; its header has the code for answers without a body."""
+    body = f'<?xml version="1.0" encoding="utf-8"?><Error><Code>{code}</Code><Message>No.</Message></Error>'
+    return Answer(status, CIMultiDict({"Content-Type": "application/xml", "x-ms-error-code": code}), body.encode())
+
+
+def azure_sas() -> str:
+    from azure.storage.blob import AccountSasPermissions, ResourceTypes, generate_account_sas
+
+    ends = datetime.now(UTC) + timedelta(hours=1)
+    rights = AccountSasPermissions(read=True, write=True, create=True)
+    return str(generate_account_sas(ACCOUNT, KEY, ResourceTypes(object=True), rights, ends))

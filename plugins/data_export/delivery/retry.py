@@ -1,20 +1,25 @@
-"""How the cloud stores try again: how long before a server counts as unavailable, and what a lost answer may mean."""
+"""How the cloud stores reach a server: whom they trust, how long they try, and what a lost answer may mean."""
 
 import asyncio
+import os
 import re
+import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from secrets import SystemRandom
 from typing import TypeVar
 
 from data_export.delivery.base import StoredObject
-from data_export.errors import ObjectExists, TargetNotFound, TransientError
+from data_export.errors import ConfigError, ObjectExists, TargetNotFound, TransientError
 
 T = TypeVar("T")
 _random = SystemRandom()
 
 # Slower than this a server counts as stalled: 100 kB/s for a request's body.
 _SLOWEST_BYTES_PER_SECOND = 100_000
+
+_AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 #: What names, codes and words of a failed connection mean, in the order in which they are looked for.
 _SILENCES = (
@@ -104,6 +109,34 @@ async def persist(
             raise
 
     return await patience.retry(once)
+
+
+def trusted(only: str | None = None) -> ssl.SSLContext | bool:
+    """What aiohttp is to trust: with the system's authorities those of which only `requests` hears by itself.
+
+    Tokens, links and big files go by `requests`; a company's proxy must not be trusted for these alone.
+
+    Args:
+        only: a file or folder of certificates that a connection names in place of all these.
+
+    Raises:
+        ConfigError: what is named holds no certificates.
+    """
+    found = ((f"environment variable {name}", os.environ.get(name)) for name in _AUTHORITIES)
+    where, path = ("connection_verify", only) if only else next((one for one in found if one[1]), ("", None))
+    if not path:
+        return True
+    file, folder = (None, path) if Path(path).is_dir() else (path, None)
+    try:
+        if only:
+            return ssl.create_default_context(cafile=file, capath=folder)
+        context = ssl.create_default_context()
+        context.load_verify_locations(file, folder)
+    except OSError as error:
+        raise ConfigError(
+            f"{where}: {path} holds no certificates ({type(error).__name__}): correct it, and on all workers"
+        ) from None
+    return context
 
 
 def why_unanswered(error: BaseException) -> str:

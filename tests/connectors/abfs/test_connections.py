@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from azure.core.credentials import AccessToken
+from azure.core.credentials import AccessToken, AzureSasCredential
 from azure.storage.blob import (
     AccountSasPermissions,
     BlobServiceClient,
@@ -23,12 +23,13 @@ from data_export.config.platform import load_platform
 from data_export.content import Content
 from data_export.delivery.abfs.account import access_of
 from data_export.delivery.abfs.store import AbfsStore
-from data_export.errors import ConfigError
+from data_export.errors import ConfigError, DataExportError, TargetRefused
 from data_export_airflow.connections.clients import destination
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.faults import FaultProxy
 from tests.connectors.abfs.stores import store_at
 from tests.connectors.contract import DATA_KEY, read_all
+from tests.connectors.gcs.stores import gcs_store
 from tests.customers import export
 
 
@@ -137,18 +138,67 @@ async def test_an_identity_delivers_and_signs_for_as_long_as_azure_lets_it(
             assert "sig=" in link
 
 
+async def test_the_environments_authorities_are_trusted(
+    secure: AbfsServer, certified: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with store_at(secure.url, "exports") as store:
+        with pytest.raises(TargetRefused, match="certificate is not trusted"):
+            await store.stat(DATA_KEY)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certified[0]))
+    secure.create_bucket("exports")
+    async with store_at(secure.url, "exports") as store:
+        assert await store.stat(DATA_KEY) is None
+    async with gcs_store(secure.url, "gs://bucket/") as other_cloud:
+        with pytest.raises(DataExportError) as refused:
+            await other_cloud.stat(DATA_KEY)
+        assert "certificate" not in str(refused.value), "it was trusted, and knows nothing of Cloud Storage"
+    monkeypatch.delenv("REQUESTS_CA_BUNDLE")
+    async with store_at(secure.url, "exports", connection_verify=str(certified[0])) as store:
+        assert await store.stat(DATA_KEY) is None
+        assert store.access.transport.connection_config.verify is True, "else each request makes its own TLS context"
+    for wrong in (tmp_path / "absent.pem", certified[1]):
+        monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(wrong))
+        with pytest.raises(ConfigError, match=rf"REQUESTS_CA_BUNDLE: .*{wrong.name} holds no certificates"):
+            await store_at(secure.url, "exports").__aenter__()
+
+
 @pytest.mark.parametrize(
     ("host", "reached"),
     [
         ("https://ours.blob.core.windows.net", "customer.blob.core.windows.net"),
         ("https://ours.blob.core.usgovcloudapi.net", "customer.blob.core.usgovcloudapi.net"),
         ("https://None.blob.core.windows.net", "customer.blob.core.windows.net"),
+        ("https://ours.dfs.core.chinacloudapi.cn", "customer.blob.core.chinacloudapi.cn"),
+        ("https://customer.z12.blob.storage.azure.net", "customer.z12.blob.storage.azure.net"),
+        ("https://customer.z12.dfs.storage.azure.net", "customer.z12.blob.storage.azure.net"),
         ("https://blob.proxy.example", "blob.proxy.example"),
     ],
 )
 def test_an_identity_reaches_the_account_of_the_address(host: str, reached: str) -> None:
     hooked = BlobServiceClient(host, Identity())  # type: ignore[arg-type]
     assert access_of(hooked, "abfs://exports@customer/a/", "mine", {}).service.primary_hostname == reached
+
+
+@pytest.mark.parametrize(
+    ("host", "credential"),
+    [
+        ("ours.z12.blob.storage.azure.net", Identity()),
+        ("ours.z12.blob.storage.azure.net", "sv=2020&sig=x"),
+        ("ours.dfs.core.windows.net", "sv=2020&sig=x"),
+        ("ours.dfs.core.windows.net", AzureSasCredential("sv=2020&sig=x")),
+    ],
+)
+def test_no_byte_goes_to_another_account_than_the_address_names(host: str, credential: Any) -> None:
+    hooked = BlobServiceClient(f"https://{host}", credential)
+    with pytest.raises(ConfigError, match="is for storage account 'ours'"):
+        access_of(hooked, "abfs://exports@customer/a/", "mine", {})
+
+
+def test_a_key_may_come_with_a_host_of_ones_own() -> None:
+    string = "BlobEndpoint=https://files.example/;AccountName=customer;AccountKey=a2V5"
+    hooked = BlobServiceClient.from_connection_string(string)
+    access = access_of(hooked, "abfs://exports@customer/a/", "mine", {})
+    assert (access.service.credential.account_name, access.service.primary_hostname) == ("customer", "files.example")
 
 
 async def test_the_environments_proxy_is_used_and_its_netrc_is_not(

@@ -19,6 +19,7 @@ from data_export.errors import AccessDenied, ObjectExists, TargetNotFound, Verif
 from data_export.images import copy_images, source_key_of
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
+from demo.servers.strict import PutsFromUrl
 from tests.connectors.abfs.stores import store_at, usual_store
 from tests.connectors.contract import SITE, read_all
 
@@ -40,8 +41,14 @@ async def source(server: AbfsServer) -> AsyncIterator[AbfsStore]:
 
 
 @pytest.fixture
-async def target(server: AbfsServer, container: str) -> AsyncIterator[AbfsStore]:
-    async with usual_store(server.url, container) as target:
+def proxy(server: AbfsServer) -> Iterator[FaultProxy]:
+    with FaultProxy(server.url, PutsFromUrl()) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def target(proxy: FaultProxy, container: str) -> AsyncIterator[AbfsStore]:
+    async with usual_store(proxy.url, container) as target:
         yield target
 
 
@@ -66,16 +73,50 @@ async def test_hands_over_nothing_of_the_platform(
     found = copied(service, target)
     assert found.metadata == {"data_export_size": "6"}
     assert found.content_settings.content_type == "image/png"
+    assert found.copy.source is None, "the customer would see where the platform keeps it, and a link to it"
+    assert found.copy.id is None
 
 
 @pytest.mark.parametrize("header", ["cache_control", "content_disposition", "content_language"])
-async def test_headers_that_azure_would_copy_along_are_streamed_without(
+async def test_headers_that_azure_would_copy_along_stay_behind(
     service: BlobServiceClient, source: AbfsStore, target: AbfsStore, header: str
 ) -> None:
     put(service, source, {header: "secret"})
-    with pytest.raises(AccessDenied, match="headers of the platform's own"):
-        await target.copy_from(source, "private.png", "image.png")
-    assert await target.stat("image.png") is None
+    await target.copy_from(source, "private.png", "image.png")
+    assert copied(service, target).content_settings[header] is None
+
+
+async def test_an_empty_image_arrives_too(source: AbfsStore, target: AbfsStore) -> None:
+    await source.create("folder/a.png", Content.of_bytes(b""))
+    ((listed,),) = [page async for page in source.files_in("folder")]
+    assert (await target.copy_from(source, "folder/a.png", "a.png", listed)).digests.size == 0
+    assert await read_all(target, "a.png") == b""
+    await source.replace("folder/a.png", Content.of_bytes(b"pixels"))
+    await target.copy_from(source, "folder/a.png", "b.png", listed)
+    assert await read_all(target, "b.png") == b"pixels"
+    with pytest.raises(ObjectExists):
+        await target.copy_from(source, "folder/a.png", "a.png", listed)
+
+
+async def test_a_server_that_does_not_copy_is_a_reason_to_stream(
+    server: AbfsServer, source: AbfsStore, container: str
+) -> None:
+    await source.create("a.png", Content.of_bytes(b"pixels"))
+    async with usual_store(server.url, container) as target:
+        with pytest.raises(AccessDenied, match="this server cannot do that"):
+            await target.copy_from(source, "a.png", "image.png")
+        assert await target.stat("image.png") is None
+
+
+async def test_a_copy_whose_answer_is_lost_is_recognised(
+    source: AbfsStore, target: AbfsStore, proxy: FaultProxy
+) -> None:
+    for name, md5 in (("a.png", True), ("b.png", False)):
+        await source.create(name, Content.of_bytes(b"pixels", md5=md5))
+        proxy.lose_answer(method="PUT")
+        assert (await target.copy_from(source, name, name)).digests.md5
+        assert await read_all(target, name) == b"pixels"
+    assert len(proxy.requests("PUT")) == 2
 
 
 async def test_our_digests_go_along(service: BlobServiceClient, source: AbfsStore, target: AbfsStore) -> None:
@@ -114,7 +155,7 @@ async def test_a_listed_image_costs_one_request_and_one_that_has_changed_is_not_
 ) -> None:
     await source.create("folder/a.png", Content.of_bytes(b"pixels", "image/png"))
     (page,) = [page async for page in source.files_in("folder")]
-    with FaultProxy(server.url) as proxy:
+    with FaultProxy(server.url, PutsFromUrl()) as proxy:
         async with usual_store(proxy.url, container) as target:
             copied = await target.copy_from(source, "folder/a.png", "image.png", page[0])
             assert [request.method for request in proxy.seen] == ["PUT"]
@@ -140,7 +181,7 @@ async def test_azure_is_asked_to_compare_the_md5_of_what_it_copies(
         if request.method != "PUT":
             return await forward(request)
         asked.append(request.headers.get("x-ms-source-content-md5"))
-        return await forward(request) if len(asked) == 1 else refusal
+        return await PutsFromUrl()(request, forward) if len(asked) == 1 else refusal
 
     with FaultProxy(server.url, compare) as proxy:
         async with store_at(proxy.url, container) as target:

@@ -117,6 +117,7 @@ async def test_blocks_that_the_winner_dropped_lose(server: AbfsServer, container
         (503, "OperationsPerSecondIsOverAccountLimit"),
         (409, "ContainerBeingDeleted"),
         (409, "AccountBeingCreated"),
+        (304, ""),
         (408, ""),
         (502, ""),
         (504, ""),

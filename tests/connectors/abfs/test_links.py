@@ -15,6 +15,7 @@ from data_export.delivery.abfs.check import check_abfs
 from data_export.errors import AccessDenied, ObjectExists, PermanentError, TargetNotFound
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.faults import FaultProxy
+from demo.servers.strict import PutsFromUrl
 from tests.connectors.abfs.refusals import Refuses
 from tests.connectors.abfs.stores import store_at
 from tests.connectors.announced import config_of, not_announced
@@ -74,9 +75,9 @@ async def test_the_server_copies(server: AbfsServer, container: str) -> None:
         assert made.digests == there.digests
         assert watched.proxy.body_bytes() == 0
         with pytest.raises(ObjectExists):
-            await store.copy_from(images, "a b.png", IMAGE_KEY)
+            await watched.store.copy_from(images, "a b.png", IMAGE_KEY)
         with pytest.raises(TargetNotFound):
-            await store.copy_from(images, "missing.png", DATA_KEY)
+            await watched.store.copy_from(images, "missing.png", DATA_KEY)
         assert store.can_copy_from(images)
 
 
@@ -84,7 +85,7 @@ class FaultProxyStore:
     """A store behind a proxy that counts."""
 
     def __init__(self, server: AbfsServer, container: str) -> None:
-        self.proxy = FaultProxy(server.url)
+        self.proxy = FaultProxy(server.url, PutsFromUrl())
         self._container = container
 
     async def __aenter__(self) -> "FaultProxyStore":

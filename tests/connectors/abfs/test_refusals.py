@@ -1,5 +1,7 @@
 """What Azure refuses is said in the service's words: who lacks what, and the fix."""
 
+from pathlib import Path
+
 import pytest
 
 from data_export.content import Content
@@ -80,7 +82,9 @@ async def test_a_refusal_is_not_tried_again(
 ) -> None:
     with FaultProxy(server.url, Refuses(status, code)) as proxy:
         async with store_at(proxy.url, container) as store:
-            for operation in (store.create(DATA_KEY, Content.of_bytes(b"x")), store.stat(DATA_KEY)):
+            content = Content.of_bytes(b"x")
+            write = store.replace if kind is OverwriteRefused else store.create  # a creator hears that it is there
+            for operation in (write(DATA_KEY, content), store.stat(DATA_KEY)):
                 with pytest.raises(kind, match=words) as refused:
                     await operation
                 assert isinstance(refused.value, PermanentError)
@@ -104,6 +108,29 @@ async def test_what_may_not_be_replaced(server: AbfsServer, container: str, stat
         async with store_at(proxy.url, container) as store:
             with pytest.raises(OverwriteRefused, match="if_exists"):
                 await store.replace(DATA_KEY, Content.of_bytes(b"new"))
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(403, "UnauthorizedBlobOverwrite"), (409, "BlobImmutableDueToPolicy"), (412, "LeaseIdMissing")],
+)
+async def test_a_creator_hears_that_somebody_was_quicker(
+    server: AbfsServer, container: str, status: int, code: str, tmp_path: Path
+) -> None:
+    """A token that may only create, or a policy, has Azure answer so instead of by our own condition."""
+    big = tmp_path / "big"
+    big.write_bytes(bytes(5 << 20))
+    async with store_at(server.url, container) as source:
+        await source.create("image", Content.of_bytes(b"pixels"))
+        with FaultProxy(server.url, Refuses(status, code, method="PUT", path="^(?!.*comp=block&)")) as proxy:
+            async with store_at(proxy.url, container) as store:
+                for write in (
+                    store.create(DATA_KEY, Content.of_bytes(b"new")),
+                    store.create(DATA_KEY, Content.of_file(big)),
+                    store.copy_from(source, "image", DATA_KEY),
+                ):
+                    with pytest.raises(ObjectExists, match=code):
+                        await write
 
 
 async def test_a_real_lease_lets_nothing_be_replaced(server: AbfsServer, container: str) -> None:

@@ -64,6 +64,18 @@ class TestServerSideCopy:
         assert (await store.copy_from(source, "image", "image")).digests.size == 6
         assert len(proxy.requests("POST", "/rewriteTo/")) == 1
 
+    async def test_an_image_that_has_changed_since_it_was_listed_is_not_copied(
+        self, store: GcsStore, source: GcsStore, stored: Stored
+    ) -> None:
+        await source.create("folder/image", Content.of_bytes(b"pixels"))
+        ((listed,),) = [page async for page in source.files_in("folder")]
+        await source.replace("folder/image", Content.of_bytes(b"others"))
+        with pytest.raises(ObjectExists):
+            await store.copy_from(source, "folder/image", "image", listed)
+        assert stored("image") is None
+        await store.copy_from(source, "folder/image", "image", await source.stat("folder/image"))
+        assert stored("image") == b"others"
+
     async def test_missing_source(self, store: GcsStore, source: GcsStore) -> None:
         with pytest.raises(TargetNotFound, match="all/absent: no such object"):
             await store.copy_from(source, "absent", "image")

@@ -101,6 +101,16 @@ async def test_each_request_of_a_big_file_has_all_tries(
     assert len(proxy.requests("POST", UPLOAD)) == 1, "nothing begins anew"
 
 
+@pytest.mark.usefixtures("many_requests")
+async def test_an_upload_of_which_nothing_has_arrived_begins_anew(
+    store: GcsStore, proxy: FaultProxy, stored: Stored, big: Content
+) -> None:
+    proxy.answer(308, method="PUT", skip=1)
+    await store.create(DATA_KEY, big)
+    assert isinstance(big.source, Path)
+    assert stored(DATA_KEY) == big.source.read_bytes()
+
+
 async def test_a_file_that_becomes_shorter_while_it_is_sent(store: GcsStore, tmp_path: Path, stored: Stored) -> None:
     path = tmp_path / "file"
     path.write_bytes(bytes(12 << 20))

@@ -7,7 +7,7 @@ import pytest
 
 from data_export.content import Content
 from data_export.delivery.gcs.store import GcsStore
-from data_export.errors import DataExportError
+from data_export.errors import DataExportError, TargetUnavailable
 from demo.servers.faults import FaultProxy
 from tests.connectors.contract import read_all
 from tests.connectors.gcs.stores import UPLOAD
@@ -57,3 +57,35 @@ async def test_an_object_without_size_or_date(store: GcsStore, proxy: FaultProxy
 async def test_an_object_of_unknown_length(store: GcsStore, proxy: FaultProxy) -> None:
     proxy.answer(200, b"abc", method="GET")
     assert await read_all(store, "a") == b"abc"
+
+
+@pytest.mark.parametrize("answer", ANSWERS)
+async def test_what_is_no_answer_does_not_mean_that_there_is_no_object(
+    store: GcsStore, proxy: FaultProxy, answer: bytes
+) -> None:
+    proxy.answer(200, answer, times=99)
+    with pytest.raises(TargetUnavailable, match="not one of Cloud Storage"):
+        await store.stat("a")
+
+
+@pytest.mark.parametrize("answer", [b"{}", b'{"size": "0"}'])
+@pytest.mark.parametrize("operation", ["create", "copy"])
+async def test_an_answer_that_confirms_no_bytes_is_no_delivery(
+    store: GcsStore, proxy: FaultProxy, answer: bytes, operation: str
+) -> None:
+    await store.create("there", Content.of_bytes(b""))
+    if operation == "copy":
+        proxy.answer(200, b'{"done": true, "resource": %s}' % answer, path="rewriteTo", times=99)
+        write = store.copy_from(store, "there", "a")
+    else:
+        proxy.answer(200, answer, path=UPLOAD, times=99)
+        write = store.create("a", Content.of_bytes(b""))
+    with pytest.raises(TargetUnavailable, match=r"no crc32c"):
+        await write
+    assert await store.stat("a") is None
+
+
+async def test_a_list_that_gives_the_same_page_for_ever_ends(store: GcsStore, proxy: FaultProxy) -> None:
+    proxy.answer(200, b'{"items": [], "nextPageToken": "again"}', path=r"/o\?", times=99)
+    with pytest.raises(TargetUnavailable, match="same page of a list again"):
+        [one async for one in store.list("")]

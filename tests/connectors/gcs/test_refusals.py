@@ -181,3 +181,24 @@ async def test_an_object_over_the_size_limit(store: GcsStore, proxy: FaultProxy)
     proxy.answer(413, b"too large", method="POST", path=UPLOAD)
     with pytest.raises(ObjectRefused, match="larger than the server takes"):
         await store.create("a", Content.of_bytes(b"x"))
+
+
+async def test_a_creator_who_may_not_replace_hears_that_somebody_was_quicker(
+    store: GcsStore, proxy: FaultProxy, stored: Stored
+) -> None:
+    """Cloud Storage may look at rights first, and only what replaces an object needs the one to delete."""
+    lacking = "me@x does not have storage.objects.delete access to the Google Cloud Storage object."
+    await store.create("other", Content.of_bytes(b"x"))
+    for said, reason in (
+        (lacking, "forbidden"),
+        ("until 2030", "retentionPolicyNotMet"),
+        ("", "objectUnderActiveHold"),
+    ):
+        for path, write in (
+            (UPLOAD, lambda: store.create(DATA_KEY, Content.of_bytes(b"x"))),
+            ("rewriteTo", lambda: store.copy_from(store, "other", DATA_KEY)),
+        ):
+            proxy.answer(403, gcs_error(403, said, reason).body, path=path)
+            with pytest.raises(ObjectExists, match="is there already"):
+                await write()
+    assert stored(DATA_KEY) is None

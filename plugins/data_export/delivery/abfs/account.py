@@ -1,6 +1,7 @@
 """An account as one identity sees it: the client that the Azure provider's hook made of a connection, and its links."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,7 @@ from urllib.request import getproxies, proxy_bypass
 
 from data_export.delivery.abfs.write import BODY_AT_ONCE
 from data_export.delivery.base import attachment, check_lifetime, hours
-from data_export.delivery.retry import Patience
+from data_export.delivery.retry import Patience, trusted
 from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied, ConfigError, PermanentError
 
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 Ask = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
+#: A host of Azure's, in any of its clouds. In a zone of its DNS an account says nothing of where others are.
+_HOST = re.compile(r"(?P<account>[A-Za-z0-9]+)(?:-secondary)?\.(?P<zone>z[0-9]+\.)?(?:blob|dfs)\.(?P<cloud>.+)")
 _SKEW = timedelta(minutes=5)
 _LONGEST_KEY = timedelta(days=7)
 #: Keys of a connection's extra that the hook hands to its client, and that ours takes too.
@@ -38,12 +41,21 @@ class Access:
     key: str | None = None
     #: Whether an identity asks, for which Azure makes keys that sign links.
     delegates: bool = False
+    #: A file of the only authorities to trust.
+    verify: str | None = None
 
     async def open(self) -> None:
         """Connects, so that each request is sent once and a lost answer is ours to judge.
 
         By itself aiohttp sends a PUT again where a kept connection drops, and a create then finds its own object.
         """
+        import aiohttp
+
+        self.transport.session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(ssl=trusted(self.verify)),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+        )
         await self.service.__aenter__()
         self.transport.session._retry_connection = False
 
@@ -85,25 +97,31 @@ def access_of(
         ConfigError: the connection has no credentials, or those of another account.
     """
     account = urlsplit(uri).netloc.partition("@")[2]
-    credential, url, key = hooked.credential, hooked.url, getattr(hooked.credential, "account_key", None)
+    credential, key = hooked.credential, getattr(hooked.credential, "account_key", None)
+    named = _HOST.fullmatch(urlsplit(hooked.url).netloc)
+    connected = hooked.account_name or (named and named["account"])
     delegates = hasattr(credential, "get_token")
-    given: Any
+    given: Any = {"account_name": connected, "account_key": key} if key else credential
+    if not given and "sig=" not in hooked.url:
+        raise ConfigError(
+            f"Airflow connection {conn_id!r} has no credentials: give a key (password), a SAS token (sas_token in "
+            "its extra), a service principal (login, password, tenant_id) or a managed identity"
+        )
+    reaches_others = delegates and not (named and named["zone"])
+    if connected and connected != account and not reaches_others:
+        raise ConfigError(
+            f"Airflow connection {conn_id!r} is for storage account {connected!r}, but {uri} names "
+            f"{account!r}: set conn_id to a connection with this account's host and key or SAS token, or correct the "
+            "address"
+        )
     if delegates:
-        url, given = _of_account(url, hooked.account_name, account), _Threaded(credential)
-    else:
-        given = {"account_name": hooked.account_name, "account_key": key} if key else credential
-        if not given and "sig=" not in url:
-            raise ConfigError(
-                f"Airflow connection {conn_id!r} has no credentials: give a key (password), a SAS token (sas_token in "
-                "its extra), a service principal (login, password, tenant_id) or a managed identity"
-            )
-        if hooked.account_name and hooked.account_name != account:
-            raise ConfigError(
-                f"Airflow connection {conn_id!r} is for storage account {hooked.account_name!r}, but {uri} names "
-                f"{account!r}: set conn_id to a connection with this account's key or SAS token, or correct the address"
-            )
+        given = _Threaded(credential)
+    url = _of_account(hooked.url, named, account)
+    verify = extra.get("connection_verify")
+    if isinstance(verify, str):  # with it the transport makes a TLS context, and so a connection, for each request
+        extra = {name: value for name, value in extra.items() if name != "connection_verify"}
     service, transport = _client_of(url, given, extra, patience or Patience())
-    return Access(service, transport, account, key, delegates)
+    return Access(service, transport, account, key, delegates, verify if isinstance(verify, str) else None)
 
 
 def _client_of(url: str, given: Any, extra: Mapping[str, Any], patience: Patience) -> tuple["BlobServiceClient", Any]:
@@ -145,13 +163,12 @@ async def _slices(body: memoryview) -> AsyncIterator[memoryview]:
         yield body[start : start + BODY_AT_ONCE]
 
 
-def _of_account(url: str, connected: str | None, account: str) -> str:
-    """The URL with the account of the address in place of the connection's; a host of one's own stays as it is."""
-    parts = urlsplit(url)
-    rest = parts.netloc.partition(".")[2]
-    if not connected or not rest.startswith("blob."):
+def _of_account(url: str, named: re.Match[str] | None, account: str) -> str:
+    """The URL of the account that the address names, of its Blob service; a host of one's own stays as it is."""
+    if named is None:
         return url
-    return urlunsplit(parts._replace(netloc=f"{account}.{rest}"))
+    netloc = f"{account}.{named['zone'] or ''}blob.{named['cloud']}"
+    return urlunsplit(urlsplit(url)._replace(netloc=netloc))
 
 
 class LinkSigner:

@@ -114,10 +114,15 @@ _CODES: dict[str, _Meaning] = {
 _PASSING = ("ServerBusy", "OperationTimedOut", "InternalError", "OverAccountLimit", "TooManyRequests", "Throttl")
 
 
-async def asked(seconds: float, where: str, call: Callable[[], Awaitable[T]]) -> T:
+async def asked(seconds: float, where: str, call: Callable[[], Awaitable[T]], *, creates: bool = False) -> T:
     """The answer of one request, which ends after so many seconds at the latest.
 
+    Args:
+        creates: it replaces nothing. Azure may look at rights, leases and policies first: then what it refuses to have
+            replaced is there.
+
     Raises:
+        ObjectExists: there is a blob of that name.
         DataExportError: as `translated` says.
     """
     import asyncio
@@ -132,7 +137,8 @@ async def asked(seconds: float, where: str, call: Callable[[], Awaitable[T]]) ->
     except DataExportError:  # some are ValueErrors and OSErrors too
         raise
     except (AzureError, OSError) as error:
-        raise translated(error, where) from None
+        problem = translated(error, where)
+        raise (ObjectExists(str(problem)) if creates and isinstance(problem, OverwriteRefused) else problem) from None
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise TargetUnavailable(
             f"{where}: the answer is not one of Azure ({type(error).__name__}): is there a proxy or a sign-in page in "
@@ -153,10 +159,12 @@ def translated(error: Exception, where: str) -> DataExportError:
         return _login(error, where, code)
     if not isinstance(error, HttpResponseError) or status is None:
         return _unreached(error, where)
+    if status == 501:
+        return AccessDenied(f"{where}: this server cannot do that ({code or status})")
     if status in (408, 429) or status >= 500 or any(word in code for word in _PASSING):
         return TargetUnavailable(f"{where}: Azure answers {status} {code}, which passes")
-    if status in (200, 206):
-        return TargetUnavailable(f"{where}: the answer ended early or is not Azure's")
+    if status < 400:
+        return TargetUnavailable(f"{where}: the answer ({status}) ended early or is not Azure's")
     return _by_status(status, where, code)
 
 

@@ -1,6 +1,7 @@
 """What Azure says of its blobs, one by one or by the page, and their bytes, piece by piece."""
 
 import base64
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
@@ -18,43 +19,59 @@ PIECE = 4 << 20
 
 
 def stored_object(root: BucketRoot, blob: Any) -> StoredObject:
-    """From the properties of one blob; without a version where it has headers that Azure would copy along.
+    """From the properties of one blob.
 
     Raises:
-        ObjectRefused: it is a folder.
-        TargetUnavailable: the answer is not one of Azure.
+        ObjectRefused: it is a folder, or empty because somebody's copy to there failed.
+        TargetUnavailable: the answer is not one of Azure, or somebody's copy to there goes on.
     """
     key, settings = root.key(blob.name), blob.content_settings
-    if (blob.metadata or {}).get("hdi_isfolder") == "true":
+    if blob.copy.status == "pending":
+        raise TargetUnavailable(f"{root.address(key)}: somebody's copy to there is not complete")
+    if blob.copy.status in ("failed", "aborted"):
+        raise ObjectRefused(f"{root.address(key)}: somebody's copy to there has {_ENDED[blob.copy.status]}: remove it")
+    if _is_folder(blob.metadata or {}):
         raise ObjectRefused(f"{root.address(key)}: a folder has the name (hierarchical namespace): remove it")
     if not isinstance(blob.size, int):
         raise TargetUnavailable(f"{root.address(key)}: the answer of Azure has no size: is there a proxy?")
     md5 = base64.b64encode(settings.content_md5).decode() if settings.content_md5 else None
     digests = Digests(blob.size, md5=md5, **from_metadata(blob.metadata))
-    own = settings.cache_control or settings.content_disposition or settings.content_language
     encoding = encoding_of(settings.content_encoding)
-    return StoredObject(key, digests, blob.last_modified, encoding, version=None if own else blob.etag)
+    return StoredObject(key, digests, blob.last_modified, encoding, version=blob.etag)
+
+
+_ENDED = {"failed": "failed, and left nothing", "aborted": "been aborted, and left nothing"}
+
+
+def _is_folder(metadata: Mapping[str, str]) -> bool:
+    """By what tools mark folders with; names of metadata have no case, and on the way a header may change it."""
+    return any(name.lower() == "hdi_isfolder" and value.lower() == "true" for name, value in metadata.items())
 
 
 async def page(
     container: "ContainerClient", root: BucketRoot, prefix: str, token: str | None
 ) -> tuple[list[StoredObject], str | None]:
-    """The objects of one page, without folders, and the token of the next page.
+    """The objects of one page, without folders and what is not yet whole, and the token of the next page.
 
     The library takes 200 microseconds to read one blob of an answer, and a tenth of that where it is asked for names
     only: what else the answer holds is read here.
 
     Raises:
         LookupError, ValueError, AttributeError: the answer is not one of Azure.
+        TargetUnavailable: it leads to the same page again.
     """
     from azure.core.pipeline.policies import ContentDecodePolicy
 
     answers: list[Any] = []
-    asked: dict[str, Any] = {"include": ["metadata"], "raw_response_hook": answers.append}
+    asked: dict[str, Any] = {"include": ["metadata", "copy"], "raw_response_hook": answers.append}
     pages: Any = container.list_blob_names(name_starts_with=prefix or None, **asked).by_page(token)
     async for _ in pages:
-        blobs = answers[-1].context[ContentDecodePolicy.CONTEXT_NAME].iterfind("Blobs/Blob")
-        return [found for blob in blobs if (found := _listed(root, blob))], pages.continuation_token
+        answer, following = answers[-1].context[ContentDecodePolicy.CONTEXT_NAME], pages.continuation_token
+        if answer.tag != "EnumerationResults":  # a sign-in page may be XML too, and must not pass for an empty folder
+            raise ValueError(answer.tag)
+        if following and following == token:
+            raise TargetUnavailable(f"{root.address(prefix)}: Azure gives the same page of a list again")
+        return [found for blob in answer.iterfind("Blobs/Blob") if (found := _listed(root, blob))], following
     return [], None
 
 
@@ -62,13 +79,14 @@ def _listed(root: BucketRoot, blob: Any) -> StoredObject | None:
     """From the XML of a list: https://learn.microsoft.com/rest/api/storageservices/list-blobs#response-body"""
     named, metadata = blob.find("Name"), {one.tag: one.text or "" for one in blob.iterfind("Metadata/*")}
     said = {one.tag: one.text for one in blob.iterfind("Properties/*")}
-    if metadata.get("hdi_isfolder") == "true" or said.get("ResourceType") == "directory":
+    if _is_folder(metadata) or said.get("ResourceType") == "directory":
+        return None
+    if said.get("CopyStatus") not in (None, "success"):
         return None
     name = unquote(named.text) if named.get("Encoded") == "true" else named.text
     digests = Digests(int(said["Content-Length"]), md5=said.get("Content-MD5") or None, **from_metadata(metadata))
     modified = parsedate_to_datetime(said["Last-Modified"])
-    own = any(said.get(header) for header in ("Cache-Control", "Content-Disposition", "Content-Language"))
-    version = None if own or not said.get("Etag") else f'"{said["Etag"].strip(chr(34))}"'
+    version = f'"{said["Etag"].strip(chr(34))}"' if said.get("Etag") else None
     encoding = encoding_of(said.get("Content-Encoding"))
     return StoredObject(root.key(name), digests, modified, encoding, version=version)
 

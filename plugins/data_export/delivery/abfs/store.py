@@ -10,7 +10,7 @@ from data_export.content import Content
 from data_export.delivery.abfs.account import LinkSigner
 from data_export.delivery.abfs.errors import asked
 from data_export.delivery.abfs.read import PIECE, page, piece, stored_object
-from data_export.delivery.abfs.write import BlockWriter, headers_of, server_copy, whole
+from data_export.delivery.abfs.write import BlockWriter, headers_of, server_copy, type_of, whole
 from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
@@ -114,9 +114,12 @@ class AbfsStore:
                     self.patience.whole(len(data)),
                     where,
                     lambda: blob.upload_blob(data, overwrite=not only_new, **put),
+                    creates=only_new,
                 )
                 confirmed = answer.get("content_md5")
-                if confirmed and bytes(confirmed) != put["content_settings"].content_md5:
+                if not confirmed:  # whoever answers may not be Azure
+                    return await self._confirmed(key, blob, content)
+                if bytes(confirmed) != put["content_settings"].content_md5:
                     raise VerificationFailed(f"{where}: Azure confirms another MD5 than was sent")
                 return StoredObject(key, digests, answer.get("last_modified"))
 
@@ -192,13 +195,13 @@ class AbfsStore:
         source, blob = cast("AbfsStore", source), self.blob(key)  # `can_copy_from` was asked
         from_blob = source.blob(source_key)
         where, origin = self.root.address(key), source.root.address(source_key)
-        if here is None or here.version is None:
+        if here is None or here.version is None or here.digests.size == 0:
             here = stored_object(source.root, await self.ask(origin, from_blob.get_blob_properties))
         original = here
+        if original.digests.size == 0:  # Azure reads no source without a first byte
+            return await self.create(key, Content.of_bytes(b"", type_of(key)))
         if original.digests.size > _COPIED_AT_ONCE:
             raise AccessDenied(f"{where}: Azure copies at most {_COPIED_AT_ONCE >> 20} MiB at once")
-        if original.version is None:
-            raise AccessDenied(f"{origin} has headers of the platform's own, which Azure would copy along")
         link = await source._signer.link(from_blob, source.ask, origin, timedelta(hours=1), "copy")
 
         async def landed() -> StoredObject | None:

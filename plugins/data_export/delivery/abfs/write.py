@@ -3,6 +3,7 @@
 import asyncio
 import base64
 import hashlib
+import mimetypes
 import re
 import secrets
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -95,31 +96,43 @@ def from_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
     }
 
 
+def type_of(key: str) -> str:
+    """The content type that a copy has, as one that passes through the worker has it."""
+    return mimetypes.guess_type(key)[0] or "application/octet-stream"
+
+
 async def server_copy(
     blob: "BlobClient", patience: Patience, where: str, link: str, original: StoredObject
 ) -> datetime | None:
-    """Has Azure make the blob from what the link leads to; returns when, where it compared the bytes with their MD5."""
+    """Has Azure make the blob from what the link leads to; returns when, where it compared the bytes with their MD5.
+
+    By Put Blob From URL, not by Copy Blob, which would show the customer the link itself as `x-ms-copy-source` of the
+    new blob, and whose headers are those of the platform's.
+    """
     from azure.core import MatchConditions
+    from azure.storage.blob import ContentSettings
 
     digests = original.digests
     # What is named here takes the place of the source's own metadata, which are not for customers.
     only = to_metadata(digests) | {"data_export_size": str(digests.size)}
-    compared = {"x-ms-source-content-md5": digests.md5} if digests.md5 else {}
+    md5 = base64.b64decode(digests.md5) if digests.md5 else None
     answer: Any = await asked(
         patience.whole(digests.size),
         where,
-        lambda: blob.start_copy_from_url(
+        lambda: blob.upload_blob_from_url(
             link,
             metadata=only,
-            requires_sync=True,
+            overwrite=False,
+            include_source_blob_properties=False,
+            content_settings=ContentSettings(content_type=type_of(original.key)),
             source_etag=original.version,
             source_match_condition=MatchConditions.IfNotModified,
-            match_condition=MatchConditions.IfMissing,
-            headers=compared,
+            source_content_md5=bytearray(md5) if md5 else None,
+            headers={"x-ms-blob-content-md5": digests.md5} if digests.md5 else {},
         ),
+        creates=True,
     )
-    done = compared and answer.get("copy_status") == "success"
-    return answer.get("last_modified") if done else None
+    return answer.get("last_modified") if md5 else None
 
 
 class BlockWriter:
@@ -207,6 +220,7 @@ class BlockWriter:
                 self._patience.whole(0),
                 where,
                 lambda: blob.commit_block_list(blocks, validate_content=True, **kept, **condition),
+                creates=only_new,
             )
             return StoredObject("", Digests(0))  # looked at by whoever called
 

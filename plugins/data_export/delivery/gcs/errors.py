@@ -39,14 +39,14 @@ _PROTECTED = ("retentionPolicyNotMet", "objectUnderActiveHold")
 
 
 def explain(
-    error: Exception, bucket: str, address: str, *, reads: bool = False, overwrites: bool = False
+    error: Exception, bucket: str, address: str, *, reads: bool = False, overwrites: bool | None = None
 ) -> DataExportError:
     """The error to raise instead of `error`; an error that no server or network caused is raised as it is.
 
     Args:
         address: what the operation was about, e.g. `gs://bucket/folder/name`.
         reads: whether a 404 may be about the object itself.
-        overwrites: whether it would have taken the place of an object.
+        overwrites: whether a write would have taken the place of an object; None where it was no write.
     """
     if isinstance(error, DataExportError):
         return error
@@ -112,10 +112,12 @@ def _credentials_problem(error: Exception, address: str) -> DataExportError | No
     return None
 
 
-def _of_status(status: int, body: str, bucket: str, address: str, reads: bool, overwrites: bool) -> DataExportError:
+def _of_status(
+    status: int, body: str, bucket: str, address: str, reads: bool, overwrites: bool | None
+) -> DataExportError:
     said, reason = _said(body)
-    if status < 300:
-        return malformed(address, said)
+    if status < 400:  # also a 308 without what has arrived: then nothing has, and the upload begins anew
+        return malformed(address, f"{status}, {said}")
     if status in (408, 409, 410, 429) or status >= 500 or (status == 403 and reason in _THROTTLED):
         return TargetUnavailable(f"{address}: Cloud Storage answers {status} ({said}): try again")
     if status == 401:
@@ -155,7 +157,7 @@ def _missing(said: str, bucket: str, address: str, reads: bool) -> DataExportErr
     return TargetNotFound(f"{address}: there is no bucket {bucket}: create it or correct the address")
 
 
-def _denied(said: str, reason: str, bucket: str, address: str, overwrites: bool) -> AccessDenied:
+def _denied(said: str, reason: str, bucket: str, address: str, overwrites: bool | None) -> DataExportError:
     if overwrites and reason in _PROTECTED:
         return OverwriteRefused(
             f"{address}: other content is there and is protected against replacement ({said}): end its hold or "
@@ -165,6 +167,8 @@ def _denied(said: str, reason: str, bucket: str, address: str, overwrites: bool)
     who = found["who"] if found else "the identity of the Airflow connection"
     may_be_rights = reason in _MAY_BE_RIGHTS
     permission = found["permission"] if found else (_DELETE if overwrites and may_be_rights else "")
+    if overwrites is False and (permission == _DELETE or reason in _PROTECTED):  # somebody was quicker to create it
+        return PreconditionFailed(f"{address} is there already")
     if not permission:
         fix = f"check the rights on {bucket}" if may_be_rights else "its administrator must change that"
         return AccessDenied(f"{address}: Cloud Storage denies access to {who} ({said}): {fix}")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from data_export.content import CHUNK_BYTES, Digests, Hasher
 from data_export.delivery.base import StoredObject
-from data_export.delivery.gcs.errors import explain
+from data_export.delivery.gcs.errors import explain, malformed
 from data_export.delivery.gcs.write import listed, stored_object
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import Patience
@@ -105,7 +105,7 @@ async def pages(
     Args:
         ask: gets the page of an address with these parameters.
     """
-    fields = "items(name,size,crc32c,md5Hash,updated,contentEncoding),nextPageToken"
+    fields = "items(name,size,crc32c,md5Hash,updated,contentEncoding,generation),nextPageToken"
     params = {"prefix": root.prefix + checked_prefix(prefix), "fields": fields, **options}
     while True:
         named, following = listed(await ask(root.address(prefix), params), root.address(prefix))
@@ -113,6 +113,8 @@ async def pages(
         yield [stored_object(root.key(name), said) for name, said in named if not name.endswith("/")]
         if not following:
             return
+        if following == params.get("pageToken"):
+            raise malformed(root.address(prefix), "the same page of a list again")
         params["pageToken"] = following
 
 

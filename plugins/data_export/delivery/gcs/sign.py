@@ -1,19 +1,86 @@
-"""Signed links of Cloud Storage, and how long each kind of credentials can promise them."""
+"""What credentials do: they go with each request, and sign links for as long as their kind can promise them."""
 
+import asyncio
+import os
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from data_export.delivery.base import attachment, check_lifetime, hours
+from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied, PermanentError, TargetUnavailable
 from data_export.wording import harmless
 
 if TYPE_CHECKING:
+    from aiohttp import ClientHandlerType, ClientRequest, ClientResponse
+    from gcloud.aio.storage import Storage
     from google.cloud.storage import Blob
 
 # Google signs with keys of its own for service accounts without a key file, and promises about 12 hours of each:
 # https://cloud.google.com/storage/docs/access-control/signed-urls and googleapis/google-cloud-node issue 7773.
 _IAM_SIGNED = timedelta(hours=12)
+
+# The library knows one cloud of Google's only.
+_OF_THE_LIBRARY = "https://www.googleapis.com"
+# A machine's token server may hand out the same token, with minutes left, for as long as it has it.
+_RENEWED_AT_MOST_EVERY = 5.0
+
+
+class Login:
+    """Sends with each request what Google's own libraries would: a token that still lasts, and who pays for it.
+
+    The provider's token takes each for one of an hour, while a machine's may end in minutes, and names no project.
+    """
+
+    def __init__(self) -> None:
+        self._credentials: Any = None
+        self._renewed = -_RENEWED_AT_MOST_EVERY
+        self._one_asks = asyncio.Lock()
+
+    def serves(self, storage: "Storage") -> None:
+        """Takes over the credentials of a client that has some, and leads it to the cloud that they are of."""
+        self._credentials = getattr(storage.token, "credentials", None)
+        if storage._api_is_dev or self._credentials is None:
+            return
+        client: Any = storage
+        client._headers = self.headers
+        if client._api_root != _OF_THE_LIBRARY:
+            return
+        client._api_root = f"https://storage.{os.environ.get('GOOGLE_CLOUD_UNIVERSE_DOMAIN') or 'googleapis.com'}"
+        client._api_root_read = f"{client._api_root}/storage/v1/b"
+        client._api_root_write = f"{client._api_root}/upload/storage/v1/b"
+
+    async def headers(self) -> dict[str, str]:
+        if not self._credentials.valid:
+            await self._renew(self._credentials.token)
+        headers: dict[str, str] = {}
+        self._credentials.apply(headers)
+        return headers
+
+    async def once_more(self, request: "ClientRequest", handler: "ClientHandlerType") -> "ClientResponse":
+        """Sends a request again with a new token where the server says that its token has ended or was withdrawn."""
+        answer = await handler(request)
+        sent = request.headers.get("Authorization", "").removeprefix("Bearer ")
+        if answer.status != 401 or not sent or self._credentials is None:
+            return answer
+        await self._renew(sent)
+        if self._credentials.token == sent:
+            return answer
+        answer.release()
+        self._credentials.apply(request.headers)
+        return await handler(request)
+
+    async def _renew(self, old: str | None) -> None:
+        """Has Google give another token than `old`, once for all who ask at the same time."""
+        from google.auth.transport.requests import Request
+
+        async with self._one_asks:
+            soon = time.monotonic() - self._renewed < _RENEWED_AT_MOST_EVERY
+            if self._credentials.token != old or (old and soon):
+                return
+            await run_blocking(lambda _: self._credentials.refresh(Request()))
+            self._renewed = time.monotonic()
 
 
 def signed_link(blob: "Blob", credentials: Callable[[], Any], lifetime: timedelta, file_name: str) -> str:

@@ -13,9 +13,9 @@ from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.gcs import write
 from data_export.delivery.gcs.errors import explain
 from data_export.delivery.gcs.read import object_reader, pages
-from data_export.delivery.gcs.sign import account_of, signed_link
+from data_export.delivery.gcs.sign import Login, account_of, signed_link
 from data_export.delivery.keys import BucketRoot
-from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
+from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist, trusted
 from data_export.delivery.threads import run_blocking
 from data_export.errors import ObjectExists, TargetUnavailable, VerificationFailed
 
@@ -75,11 +75,17 @@ class GcsStore:
         self._large = asyncio.Semaphore(4)
         async with AsyncExitStack() as opened:
             # Where the environment is asked, aiohttp has a thread read ~/.netrc for each request too.
-            options: Any = {"connector": aiohttp.TCPConnector(limit=self.concurrency), "trust_env": bool(getproxies())}
+            connector, login = aiohttp.TCPConnector(limit=self.concurrency, ssl=trusted()), Login()
+            options: Any = {
+                "connector": connector,
+                "trust_env": bool(getproxies()),
+                "middlewares": (login.once_more,),
+            }
             session = await opened.enter_async_context(aiohttp.ClientSession(**options))
             raw = aiohttp.ClientSession(**options, connector_owner=False, auto_decompress=False)
             self._as_stored: Any = await opened.enter_async_context(raw)
             self._storage = await self._asked(self.uri, lambda: self._make_storage(session))
+            login.serves(self._storage)
             self._opened = opened.pop_all()
         return self
 
@@ -90,7 +96,8 @@ class GcsStore:
         self._client = None
 
     async def stat(self, key: str) -> StoredObject | None:
-        return write.stored_object(key, found) if (found := await self._resource(key)) else None
+        found = await self._resource(key)
+        return None if found is None else write.stored_object(key, found)
 
     async def create(self, key: str, content: Content) -> StoredObject:
         if content.size > write.PIECE_BYTES and await self.stat(key) is not None:  # else refused at the last piece only
@@ -154,17 +161,17 @@ class GcsStore:
             raise TypeError(f"{source.uri} is not on Cloud Storage: ask can_copy_from first")
         both = (source.root.bucket, source.root.name(source_key)), (self.root.bucket, self.root.name(key))
         buckets = f"{source.root.bucket} (source) or {self.root.bucket} (target)"
-        params = {"ifGenerationMatch": "0"}  # the client adds the token of a rewrite under way: a retry goes on from it
+        params = write.conditions(here)  # the client adds the token of a rewrite under way: a retry goes on from it
 
         async def rewrite() -> StoredObject:
             try:
                 resource = await write.rewrite_bare(self._storage, *both, params, self._timeout(0))
             except Exception as error:
-                problem = explain(error, buckets, source.root.address(source_key), reads=True)
+                problem = explain(error, buckets, source.root.address(source_key), reads=True, overwrites=False)
                 if isinstance(problem, PreconditionFailed):
                     problem = PreconditionFailed(f"{self.root.address(key)} is there already")
                 raise problem from None
-            return write.stored_object(key, resource)
+            return write.written(key, resource)
 
         async def look() -> StoredObject | None:
             here, there = await source.stat(source_key), await self.stat(key)
@@ -212,16 +219,17 @@ class GcsStore:
             if by_pieces and (found := await self._holding(key, content)):
                 return found
             raise problem from None
-        return write.stored_object(key, resource)
+        return write.written(key, resource)
 
     async def _resource(self, key: str) -> dict[str, Any] | None:
-        name = self.root.name(key)
+        name, address = self.root.name(key), self.root.address(key)
+
+        async def metadata() -> dict[str, Any]:
+            found = await self._storage.download_metadata(self.root.bucket, name, timeout=self._timeout(0))
+            return write.of_an_object(found, address)
+
         with suppress(NoSuchObject):
-            return await self._asked(
-                self.root.address(key),
-                lambda: self._storage.download_metadata(self.root.bucket, name, timeout=self._timeout(0)),
-                reads=True,
-            )
+            return await self._asked(address, metadata, reads=True)
         return None
 
     async def _asked(self, address: str, request: Callable[[], Awaitable[T]], *, reads: bool = False) -> T:

@@ -35,9 +35,29 @@ def stored_object(key: str, resource: dict[str, Any]) -> StoredObject:
         size = int(resource.get("size", 0))  # some servers leave it out where it is 0
         digests = Digests(size, md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"), **_kept(resource))
         changed = datetime.fromisoformat(resource["updated"]) if resource.get("updated") else None
-        return StoredObject(key, digests, changed, encoding_of(resource.get("contentEncoding")))
+        version = str(resource["generation"]) if resource.get("generation") else None
+        return StoredObject(key, digests, changed, encoding_of(resource.get("contentEncoding")), version=version)
     except NO_ANSWER as error:
         raise malformed(key, type(error).__name__) from None
+
+
+def of_an_object(answer: Any, address: str) -> dict[str, Any]:
+    """The answer, if it is about an object: without this, what a proxy says instead would mean that there is none.
+
+    Raises:
+        TargetUnavailable: it is not.
+    """
+    if not isinstance(answer, dict) or not answer.get("name"):
+        raise malformed(address, "no object")
+    return answer
+
+
+def written(key: str, resource: dict[str, Any]) -> StoredObject:
+    """What the answer to a write says; raises as `stored_object` does, and where no checksum confirms the bytes."""
+    stored = stored_object(key, resource)
+    if stored.digests.crc32c is None:
+        raise malformed(key, "no crc32c of what was written")
+    return stored
 
 
 # What is kept in the metadata of a packed data file: Cloud Storage itself knows neither.
@@ -89,6 +109,11 @@ async def upload_small(
         force_resumable_upload=False,
         timeout=timeout,
     )
+
+
+def conditions(here: StoredObject | None) -> dict[str, str]:
+    """Of a copy: nothing has the name yet, and the source is what was seen."""
+    return {"ifGenerationMatch": "0"} | ({"ifSourceGenerationMatch": here.version} if here and here.version else {})
 
 
 async def rewrite_bare(
