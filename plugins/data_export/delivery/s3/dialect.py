@@ -41,9 +41,18 @@ class Dialect:
     guessed: set[str] = field(default_factory=set)
     #: Whether a second writer of one name was seen to be refused; None where nobody has tried.
     refuses_second: bool | None = None
+    #: The same of a copy that the server makes by itself, for which many know the condition not.
+    refuses_copy: bool | None = None
 
     def has(self, feature: str) -> bool:
         return feature not in self.lacking
+
+    def guards_copies(self) -> bool:
+        """Whether a copy replaces nothing that is there, so that no look need come before it."""
+        return self.has("conditions") and (self.complete or self.refuses_copy is True)
+
+    def asks_for_second_copy(self) -> bool:
+        return self.has("conditions") and not self.complete and self.refuses_copy is None
 
     def known(self) -> frozenset[str]:
         """What is known to lack, as a request begins."""

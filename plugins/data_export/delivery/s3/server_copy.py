@@ -13,7 +13,7 @@ from urllib.request import getproxies
 
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
-from data_export.delivery.retry import Patience, PreconditionFailed, persist
+from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
 from data_export.delivery.s3.connect import endpoint_of, parser_of, signed_for
 from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.errors import Lacking
@@ -23,6 +23,7 @@ from data_export.errors import (
     DataExportError,
     ObjectExists,
     ObjectRefused,
+    TargetNotFound,
     TargetRefused,
     VerificationFailed,
 )
@@ -95,20 +96,11 @@ async def copy_by_server(
 
     async def copy() -> StoredObject:
         known = target.dialect.known()
-        options = dict(only)
-        if target.dialect.has("conditions"):
-            options["IfNoneMatch"] = "*"
-        elif await target.stat(key) is not None:
+        if not target.dialect.guards_copies() and await target.look(key) is not None:
             raise ObjectExists(f"{target.root.address(key)} is there already")
-        if not target.dialect.has("tags"):
-            del options["TaggingDirective"]
+        options = _known_to(target.dialect, only)
         try:
-            answer = await target.once(
-                source.root.address(source_key),
-                needed,
-                lambda: target.signed.ask("CopyObject", target.root.name(key), options),
-                ("tags", "conditions"),
-            )
+            answer = await _asked(target, source.root.address(source_key), needed, key, options)
         except PreconditionFailed:  # or the source is another by now: in both cases the caller looks again
             raise ObjectExists(f"{target.root.address(key)} is there already, or its source was replaced") from None
         except TargetRefused as error:
@@ -116,6 +108,8 @@ async def copy_by_server(
                 return await copy()
             target.dialect.forget(before)
             raise _streamed(error, target.dialect) from None
+        if target.dialect.asks_for_second_copy():
+            answer = await _ask_second(target, key, options) or answer
         sure = target.dialect.has("conditions") and _confirmed(answer, key, here)
         return sure or await _compared(target, source, source_key, key)
 
@@ -124,6 +118,49 @@ async def copy_by_server(
         return there if original and there and there.digests.matches(original.digests) else None
 
     return await persist(target.patience, look, copy)
+
+
+def _known_to(dialect: Dialect, options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options, without what the server is known to lack, and on condition that nothing is there."""
+    kept = {name: value for name, value in options.items() if name != "TaggingDirective" or dialect.has("tags")}
+    return kept | ({"IfNoneMatch": "*"} if dialect.has("conditions") else {})
+
+
+async def _asked(target: "S3Store", address: str, needed: str, key: str, options: Mapping[str, Any]) -> Any:
+    """The answer to one copy.
+
+    Raises:
+        AccessDenied: whoever writes the target sees no such bucket, which may be another tenant's: it is streamed.
+    """
+    name = target.root.name(key)
+    try:
+        return await target.once(
+            address, needed, lambda: target.signed.ask("CopyObject", name, options), ("tags", "conditions")
+        )
+    except NoSuchObject:
+        raise
+    except TargetNotFound as error:
+        raise AccessDenied(f"{error}: the source's bucket may be another tenant's") from None
+
+
+async def _ask_second(target: "S3Store", key: str, options: Mapping[str, Any]) -> Any:
+    """Learns whether the server refuses a copy where something is, by asking once more for what it has just made.
+
+    Several that refuse a second writer heed the condition in uploads only, and copies by them replace what is there.
+
+    Returns:
+        The answer that says what is there by now; None where it was refused, so that the first one does.
+    """
+    again = {name: value for name, value in options.items() if name != "CopySourceIfMatch"}  # the other cause of a 412
+    target.dialect.refuses_copy = False  # meanwhile others look before they copy
+    try:
+        return await _asked(target, target.root.address(key), "s3:PutObject", key, again)
+    except PreconditionFailed:
+        target.dialect.refuses_copy = True
+        return None
+    except DataExportError:  # another copy will learn it
+        target.dialect.refuses_copy = None
+        return {"unknown": True}
 
 
 class SignedRequests:
