@@ -54,6 +54,11 @@ class Dialect:
     def asks_for_second_copy(self) -> bool:
         return self.has("conditions") and not self.complete and self.refuses_copy is None
 
+    def of_copy(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a copy, on condition that nothing is there, as far as the server knows such things."""
+        kept = {name: value for name, value in options.items() if name != "TaggingDirective" or self.has("tags")}
+        return kept | ({"IfNoneMatch": "*"} if self.has("conditions") else {})
+
     def known(self) -> frozenset[str]:
         """What is known to lack, as a request begins."""
         return frozenset(self.lacking)
