@@ -51,7 +51,7 @@ class _Writing:
             try:
                 await _read_back(self.store, self.key, self.content)
             except _Damaged:
-                self.damaged = True
+                self.damaged = not await self._is_others()
                 return None
         return found
 
@@ -76,10 +76,26 @@ class _Writing:
                 return await _create(self.store, self.key, self.content)
             return await _send(self.store, self.key, self.content, "")
         except _Damaged:
-            self.damaged = True
-            with suppress(DataExportError):
-                await self.store.delete(self.key)
+            await self._remove()
             raise
+
+    async def _is_others(self) -> bool:
+        """Whether what reads as other bytes than ours does not say of itself that it is ours."""
+        found = await self.store.stat(self.key)
+        return found is not None and not found.digests.matches(self.content.digests)
+
+    async def _remove(self) -> None:
+        """Removes what is ours and not whole.
+
+        Raises:
+            ObjectExists, VerificationFailed: somebody else's took its place before it was read back, and stays.
+        """
+        if await self._is_others():
+            kind = ObjectExists if self.create_only and not self.damaged else VerificationFailed
+            raise kind(f"{self.store.root.address(self.key)} was written by another run at the same moment") from None
+        self.damaged = True
+        with suppress(DataExportError):
+            await self.store.delete(self.key)
 
 
 class _Damaged(VerificationFailed):
