@@ -1,5 +1,6 @@
 """Answers that S3 does not give: of sign-in pages, broken proxies and servers that leave fields out."""
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 
@@ -7,7 +8,7 @@ import pytest
 
 from data_export.content import Content
 from data_export.delivery.s3.store import S3Store
-from data_export.errors import DataExportError
+from data_export.errors import DataExportError, TargetUnavailable
 from demo.servers.faults import FaultProxy
 from tests.connectors.contract import read_all
 
@@ -45,3 +46,37 @@ async def test_no_bare_error_reaches_anybody(
             proxy.answer(200, answer, method=method, times=99)
     with suppress(DataExportError):
         await operations[operation]()
+
+
+_PAGE = (
+    "<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated><Contents><Key>exports/ü/a</Key><Size>1</Size>"
+    "</Contents>{}</ListBucketResult>"
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (_PAGE.format("<NextContinuationToken>t</NextContinuationToken>"), "says the same again and again"),
+        (_PAGE.format("<NextMarker>exports/ü/a</NextMarker>"), "breaks off, without a token for the rest"),
+        ("<html><body>please sign in</body></html>", "is there a proxy or a sign-in page in between"),
+    ],
+)
+async def test_a_listing_without_its_end_is_not_taken_for_the_whole(
+    store: S3Store, proxy: FaultProxy, answer: str, says: str
+) -> None:
+    proxy.answer(200, answer.encode(), method="GET", times=99)
+    with pytest.raises(TargetUnavailable, match=says):
+        async with asyncio.timeout(10):
+            assert [found.key async for found in store.list("")] == []
+
+
+async def test_uploads_listed_in_a_circle_do_not_hold_the_tidying_up(store: S3Store, proxy: FaultProxy) -> None:
+    page = (
+        "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>a</NextKeyMarker>"
+        "<NextUploadIdMarker>1</NextUploadIdMarker></ListMultipartUploadsResult>"
+    )
+    proxy.answer(200, page.encode(), method="GET", times=99)
+    async with asyncio.timeout(10):
+        assert await store.tidy(["inputs"]) == 0
+    assert len(proxy.requests("GET", "uploads")) == 2

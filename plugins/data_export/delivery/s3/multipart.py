@@ -98,10 +98,15 @@ def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: 
             if upload["Initiated"] < limit and given_up < most:
                 _give_up(client, {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]})
                 given_up += 1
-        if given_up == most or not page.get("IsTruncated") or not page.get("NextKeyMarker"):
+        marker = {"KeyMarker": page.get("NextKeyMarker", ""), "UploadIdMarker": page.get("NextUploadIdMarker", "")}
+        if (
+            given_up == most
+            or not page.get("IsTruncated")
+            or not marker["KeyMarker"]
+            or marker.items() <= options.items()
+        ):
             return given_up
-        options["KeyMarker"] = page["NextKeyMarker"]
-        options["UploadIdMarker"] = page.get("NextUploadIdMarker", "")
+        options |= marker
 
 
 def _is_there(client: Any, target: dict[str, str]) -> bool:

@@ -208,15 +208,30 @@ def listed(found: Mapping[str, Any], key: str) -> StoredObject:
     )
 
 
+_OF_LISTINGS = {"Name", "IsTruncated", "KeyCount", "Contents", "CommonPrefixes"}
+
+
 async def pages(store: "S3Store", prefix: str, **options: str) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
-    """What `list_objects_v2` says of all whose key begins so, by the page."""
+    """What `list_objects_v2` says of all whose key begins so, by the page.
+
+    Raises:
+        TargetUnavailable: what answers is no listing, or one that goes on without saying where, or in a circle.
+    """
     options |= {"Bucket": store.root.bucket, "Prefix": store.root.prefix + checked_prefix(prefix)}
+    address, tokens = store.root.address(prefix), set[str]()
     while True:
-        page = await store.called(
-            store.root.address(prefix), "s3:ListBucket", lambda client: client.list_objects_v2(**options)
-        )
+        page = await store.called(address, "s3:ListBucket", lambda client: client.list_objects_v2(**options))
+        if not page.keys() & _OF_LISTINGS:
+            raise TargetUnavailable(
+                f"{address}: the answer is no listing: is there a proxy or a sign-in page in between?"
+            )
         # A name that ends in `/` is what consoles make to show an empty folder.
         yield [found for found in page.get("Contents", ()) if not found.get("Key", "/").endswith("/")]
-        if not (token := page.get("NextContinuationToken")):
+        token = page.get("NextContinuationToken", "")
+        if not token and not page.get("IsTruncated"):
             return
+        if not token or token in tokens:
+            fault = "says the same again and again" if token else "breaks off, without a token for the rest"
+            raise TargetUnavailable(f"{address}: the server's listing {fault}: it must know list-type=2")
+        tokens.add(token)
         options["ContinuationToken"] = token
