@@ -35,8 +35,8 @@ class Piece:
     kept: Digests | None
 
 
-async def put(objects: "ObjectStore", name: str, content: Content, *, create_only: bool) -> Digests:
-    """Sends the content in one request, whose sha256 S3 compares before the object appears.
+async def put(objects: "ObjectStore", name: str, content: Content, *, create_only: bool) -> tuple[Digests, str | None]:
+    """Sends the content in one request, whose sha256 S3 compares before the object appears; returns its ETag too.
 
     Raises:
         VerificationFailed: a local file is not what was announced.
@@ -49,7 +49,7 @@ async def put(objects: "ObjectStore", name: str, content: Content, *, create_onl
     digests = replace(hasher.digests(), records_sha256=content.digests.records_sha256)
     if content.digests.matches(digests) is False:
         raise VerificationFailed(f"{name}: {digests} is to be sent where {content.digests} was announced")
-    await obstore.put_async(
+    answer = await obstore.put_async(
         objects,
         name,
         data,
@@ -57,7 +57,7 @@ async def put(objects: "ObjectStore", name: str, content: Content, *, create_onl
         attributes={"Content-Type": content.content_type, **to_metadata(digests)},
         use_multipart=False,
     )
-    return digests
+    return digests, answer["e_tag"]
 
 
 def checksum(dialect: Dialect, data: bytes) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import PreconditionFailed, persist
 from data_export.delivery.s3.dialect import SUSPECTS
 from data_export.delivery.s3.multipart import upload_parts
-from data_export.delivery.s3.objects import PIECE_BYTES, checksum, is_md5, put, to_metadata
+from data_export.delivery.s3.objects import PIECE_BYTES, checksum, is_md5, md5_of, put, to_metadata
 from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused, VerificationFailed
 
@@ -154,10 +154,10 @@ async def _send_whole(store: "S3Store", key: str, content: Content, condition: s
     name, address = store.root.name(key), store.root.address(key)
     if store.dialect.has("checksums") and not store.grants.acl:
         create_only = bool(condition)
-        digests = await store.once(
+        digests, etag = await store.once(
             address, "s3:PutObject", lambda: put(store.objects, name, content, create_only=create_only), SUSPECTS
         )
-        return True, StoredObject(key, digests)
+        return True, await _answered(store, StoredObject(key, digests), etag)
     data = b"".join(content.chunks())
     hasher = Hasher(md5=True)
     hasher.update(data)
@@ -174,7 +174,19 @@ async def _send_whole(store: "S3Store", key: str, content: Content, condition: s
         store.in_thread(lambda client: client.put_object(Bucket=store.root.bucket, Key=name, Body=data, **options)),
         SUSPECTS,
     )
-    return store.dialect.has("checksums") or is_md5(answer.get("ETag"), data), StoredObject(key, digests)
+    stored = await _answered(store, StoredObject(key, digests), answer.get("ETag"))
+    return store.dialect.has("checksums") or is_md5(answer.get("ETag"), data), stored
+
+
+async def _answered(store: "S3Store", stored: StoredObject, etag: str | None) -> StoredObject:
+    """What was stored; where the answer may be the page of a gateway or what it leads to, as a look finds it.
+
+    Raises:
+        VerificationFailed: nothing is there, or something else.
+    """
+    if md5_of(etag or "") is None and (there := await store.there(stored.key)).digests.matches(stored.digests) is False:
+        raise VerificationFailed(f"{store.root.address(stored.key)} holds {there.digests}, sent was {stored.digests}")
+    return stored
 
 
 async def send_parts(store: "S3Store", key: str, content: Content, condition: str) -> tuple[bool, StoredObject]:
