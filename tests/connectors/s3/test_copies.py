@@ -1,6 +1,5 @@
 """Copies that S3 makes by itself, from one bucket to another."""
 
-import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from data_export.delivery.local.store import LocalStore
 from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import AccessDenied, ObjectExists, TargetNotFound
-from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
+from demo.servers.faults import Answer, FaultProxy
 from demo.servers.s3 import S3Server
 from demo.servers.strict import s3_error
 from tests.connectors.contract import Stored
@@ -129,51 +128,6 @@ class TestServerSideCopy:
         assert not store.can_copy_from(local)
         with pytest.raises(TypeError, match="can_copy_from"):
             await store.copy_from(local, "a", "a")
-
-
-async def test_where_the_server_replaces_by_copies_nothing_of_others_is_lost(
-    server: S3Server, bucket: str, raw: Any, stored: Stored
-) -> None:
-    """As several do that refuse a second upload; this one is the emulator as it is."""
-    with FaultProxy(server.url) as proxy:
-        async with s3_store(proxy.url, f"s3://{bucket}/exports/ü/") as store:
-            await store.create("image", SMALL)
-            for name in ("first", "second"):
-                raw.put_object(Bucket=bucket, Key=f"exports/ü/{name}", Body=b"theirs")
-                with pytest.raises(ObjectExists, match=f"ü/{name} is there already"):
-                    await store.copy_from(store, "image", name, await store.look_to_copy(store, "image"))
-                assert stored(name) == b"theirs"
-                await store.copy_from(store, "image", f"copy of the {name}")
-            assert len(proxy.requests("PUT", "copy%20of")) == 3, "the first copy is asked for twice, to learn it"
-
-
-async def test_an_image_replaced_while_the_server_is_learnt_is_not_said_to_be_the_old_one(
-    server: S3Server, bucket: str, raw: Any
-) -> None:
-    class Replaced:
-        copies = 0
-
-        async def __call__(self, request: Exchange, forward: Forward) -> Answer:
-            answer = await forward(request)
-            if "x-amz-copy-source" in request.headers and not self.copies:
-                self.copies += 1
-                await asyncio.to_thread(raw.put_object, Bucket=bucket, Key="image", Body=b"newer")
-            return answer
-
-    with FaultProxy(server.url, Replaced()) as proxy:
-        async with s3_store(proxy.url, f"s3://{bucket}/") as store:
-            raw.put_object(Bucket=bucket, Key="image", Body=b"older")
-            copied = await store.copy_from(store, "image", "copy", await store.look_to_copy(store, "image"))
-    assert raw.get_object(Bucket=bucket, Key="copy")["Body"].read() == b"newer"
-    assert copied.digests.matches(Content.of_bytes(b"newer", md5=True).digests)
-
-
-async def test_an_image_in_another_tenants_bucket_is_streamed(store: S3Store, proxy: FaultProxy, bucket: str) -> None:
-    """Where each tenant has a namespace of its own, the target's server knows not of the source's bucket."""
-    await store.create("image", SMALL)
-    proxy.answer(404, s3_error(404, "NoSuchBucket", "The specified bucket does not exist").body, method="PUT")
-    with pytest.raises(AccessDenied, match="may be another tenant's"):
-        await store.copy_from(store, "image", "copy")
 
 
 @pytest.mark.usefixtures("alone")

@@ -43,6 +43,8 @@ class Dialect:
     refuses_second: bool | None = None
     #: The same of a copy that the server makes by itself, for which many know the condition not.
     refuses_copy: bool | None = None
+    #: Whether its copies were seen to leave out what the source's object carries.
+    copies_bare: bool | None = None
 
     def has(self, feature: str) -> bool:
         return feature not in self.lacking

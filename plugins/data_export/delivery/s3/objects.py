@@ -169,6 +169,17 @@ def from_metadata(size: int, metadata: Mapping[str, Any]) -> Digests | None:
     return Digests(size, **kept) if kept else None
 
 
+_OF_PLATFORM = ("Cache-Control", "Content-Disposition", "Content-Language", "Expires", "Website-Redirect-Location")
+
+
+def bears(said: Mapping[str, Any]) -> set[str]:
+    """The names of what an object carries besides its type and our digests, as obstore says it or `head_object`."""
+    fields = {name for name in _OF_PLATFORM if name in said or name.replace("-", "") in said}
+    metadata = said.get("Metadata", {} if "ResponseMetadata" in said else said)
+    own = {name for name in metadata if not name.startswith((_PREFIX, "Content-"))}
+    return fields | own | ({"tags"} if said.get("TagCount") else set())
+
+
 def from_head(head: Mapping[str, Any]) -> Digests:
     """From the answer to `head_object(ChecksumMode="ENABLED")`.
 

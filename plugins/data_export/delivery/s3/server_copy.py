@@ -15,6 +15,7 @@ from data_export.delivery.s3.connect import endpoint_of, parser_of, proxy_to, si
 from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.errors import Lacking
 from data_export.delivery.s3.objects import md5_of, to_metadata
+from data_export.delivery.s3.write import require_bare
 from data_export.errors import (
     AccessDenied,
     DataExportError,
@@ -94,6 +95,8 @@ async def copy_by_server(
 
     async def copy() -> StoredObject:
         known = target.dialect.known()
+        if target.dialect.copies_bare is False:
+            raise AccessDenied(f"{source.uri}: the server's copies carry the source's own metadata")
         if not target.dialect.guards_copies() and await target.look(key) is not None:
             raise ObjectExists(f"{target.root.address(key)} is there already")
         options = target.dialect.of_copy(only)
@@ -108,6 +111,8 @@ async def copy_by_server(
             raise _streamed(error, target.dialect) from None
         if target.dialect.asks_for_second_copy():
             answer = await _ask_second(target, key, options) or answer
+        if source.bears and not target.dialect.complete and target.dialect.copies_bare is None:
+            await require_bare(target, source, source_key, key)
         sure = target.dialect.has("conditions") and _confirmed(answer, key, here)
         return sure or await _compared(target, source, source_key, key)
 

@@ -25,6 +25,7 @@ from data_export.delivery.s3.multipart import give_up_older
 from data_export.delivery.s3.objects import (
     PIECE_BYTES,
     Piece,
+    bears,
     from_head,
     from_metadata,
     full_head,
@@ -75,6 +76,7 @@ class S3Store:
         self.patience = patience or Patience()
         self.grants = grants or Grants()
         self.dialect = Dialect(complete=True)
+        self.bears = False  # until an object was seen that carries what a copy must not
 
     @property
     def uri(self) -> str:
@@ -124,6 +126,7 @@ class S3Store:
             found = await head(self, self.root.name(key), self.root.address(key))
             size, encoding = found.meta["size"], encoding_of(found.attributes.get("Content-Encoding"))
             kept = from_metadata(size, found.attributes)
+            self.bears = self.bears or bool(bears(found.attributes))
             return StoredObject(
                 key, kept or Digests(size), found.meta["last_modified"], encoding, kept is None, found.meta["e_tag"]
             )

@@ -12,9 +12,10 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import PreconditionFailed, persist
 from data_export.delivery.s3.dialect import SUSPECTS
 from data_export.delivery.s3.multipart import upload_parts
-from data_export.delivery.s3.objects import PIECE_BYTES, checksum, is_md5, md5_of, put, to_metadata
+from data_export.delivery.s3.objects import PIECE_BYTES, bears, checksum, full_head, is_md5, md5_of, put, to_metadata
 from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused, VerificationFailed
+from data_export.wording import harmless
 
 if TYPE_CHECKING:
     from data_export.delivery.s3.store import S3Store
@@ -221,3 +222,26 @@ async def _read_back(store: "S3Store", key: str, content: Content) -> None:
         raise _Damaged(str(error)) from None
     if content.digests.matches(hasher.digests()) is False:
         raise _Damaged(f"{store.root.address(key)} reads as {hasher.digests()}, sent was {content.digests}")
+
+
+async def require_bare(target: "S3Store", source: "S3Store", source_key: str, key: str) -> None:
+    """Learns from a copy whether the server leaves out the source's own metadata when it is asked to; some merge both.
+
+    Raises:
+        AccessDenied: it does not. The copy is removed, and the image to be streamed.
+        TargetRefused: the copy could not be removed.
+    """
+    taken = bears(await full_head(target, target.root.name(key), target.root.address(key)))
+    if not taken:
+        if bears(await full_head(source, source.root.name(source_key), source.root.address(source_key))):
+            target.dialect.copies_bare = True
+        return
+    target.dialect.copies_bare = False
+    carried = (
+        f"{target.root.address(key)}: the server's copy carries the source's own {harmless(', '.join(sorted(taken)))}"
+    )
+    try:
+        await target.delete(key)
+    except DataExportError as error:
+        raise TargetRefused(f"{carried}, and may not be removed: remove it, or let us ({error})") from None
+    raise AccessDenied(carried)
