@@ -1,5 +1,6 @@
 """Makes an obstore client that reaches the same server in the same way as a boto3 client, and links to that server."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig
     from obstore.store import S3Store as ObjectStore
 
+_IN_A_HOST = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _AMAZON = (
     *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.amazonwebservices.eu"),
     *("c2s.ic.gov", "sc2s.sgov.gov", "cloud.adc-e.uk", "csp.hci.ic.gov"),
@@ -189,10 +191,15 @@ def signing_place(client: Any, region: str | None) -> tuple[str, str]:
 
 
 def endpoint_of(client: Any, bucket: str, region: str | None) -> tuple[str, bool]:
-    """Address for obstore, and whether it names the bucket in the host, as obstore then wants it."""
-    endpoint = signing_place(client, region)[1].rstrip("/")
+    """Address for obstore, and whether it names the bucket in the host, as obstore then wants it and boto3 does."""
+    from botocore.utils import is_valid_ipv4_endpoint_url
+
+    parts = urlsplit(signing_place(client, region)[1].rstrip("/"))
+    endpoint = parts._replace(netloc=parts.netloc.lower()).geturl()  # as it is signed
     style = (client.meta.config.s3 or {}).get("addressing_style", "auto")
-    if style == "virtual" or (style == "auto" and is_amazon(client) and "." not in bucket):
+    wanted = style == "virtual" or (style == "auto" and is_amazon(client) and ".vpce." not in endpoint)
+    named = _IN_A_HOST.fullmatch(bucket) and ("." not in bucket or parts.scheme == "http")
+    if wanted and named and not (is_valid_ipv4_endpoint_url(endpoint) or parts.netloc.startswith("[")):
         return endpoint.replace("://", f"://{bucket}.", 1), True
     return endpoint, False
 
