@@ -136,7 +136,8 @@ async def _second_in_parts(target: S3Store) -> None:
     while True:
         known = target.dialect.known()
         try:
-            await send_parts(target, _PROBE, _DATA, "*" if target.dialect.has("conditions") else "")
+            condition = "*" if target.dialect.has("conditions") else ""
+            await send_parts(target, _PROBE, _DATA, condition, looks=False)
         except PreconditionFailed:
             return
         except TargetRefused:

@@ -190,13 +190,15 @@ async def _answered(store: "S3Store", stored: StoredObject, etag: str | None) ->
     return stored
 
 
-async def send_parts(store: "S3Store", key: str, content: Content, condition: str) -> tuple[bool, StoredObject]:
+async def send_parts(
+    store: "S3Store", key: str, content: Content, condition: str, *, looks: bool = True
+) -> tuple[bool, StoredObject]:
     name = store.root.name(key)
 
     def upload(stop: threading.Event) -> bool:
         target = {"Bucket": store.root.bucket, "Key": name}
         return upload_parts(
-            store.client, target, content, stop, store.dialect, store.grants, create_only=bool(condition)
+            store.client, target, content, stop, store.dialect, store.grants, create_only=bool(condition), looks=looks
         )
 
     address = store.root.address(key)
