@@ -62,10 +62,7 @@ def upload_parts(
     target = target | {"UploadId": client.create_multipart_upload(**target, **options)["UploadId"]}
     try:
         proven, parts = _send(client, target, content, stop, dialect)
-        if create_only and looks and not dialect.complete and _is_there(client, target):
-            # Some heed the condition in small uploads only, and the parts took long enough for another to be there.
-            raise PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")
-        _complete(client, target, parts, dialect, create_only=create_only)
+        _complete(client, target, parts, dialect, create_only=create_only, looks=looks and not dialect.complete)
     except BaseException:
         _give_up(client, target)
         raise
@@ -75,13 +72,24 @@ def upload_parts(
 
 
 def _complete(
-    client: Any, target: dict[str, str], parts: list[dict[str, Any]], dialect: Dialect, *, create_only: bool
+    client: Any,
+    target: dict[str, str],
+    parts: list[dict[str, Any]],
+    dialect: Dialect,
+    *,
+    create_only: bool,
+    looks: bool,
 ) -> None:
-    """Makes the object appear; a server that knows no condition here is not sent all parts again, but looked at."""
+    """Makes the object appear; a server that knows no condition here is not sent all parts again, but looked at.
+
+    Some heed the condition in small uploads only, and the parts take long enough for another's to be there.
+    """
     from botocore.exceptions import ClientError
 
     whole: dict[str, Any] = target | {"MultipartUpload": {"Parts": parts}}
     known = dialect.known()
+    if create_only and (looks or "conditions" in known):
+        _require_absent(client, target)
     if create_only and "conditions" not in known:
         try:
             client.complete_multipart_upload(**whole, IfNoneMatch="*")
@@ -89,8 +97,7 @@ def _complete(
         except ClientError as error:
             if not dialect.learn(error, known, SUSPECTS[::-1]) or dialect.has("conditions"):
                 raise
-    if create_only and _is_there(client, target):
-        raise PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")
+            _require_absent(client, target)
     client.complete_multipart_upload(**whole)
 
 
@@ -114,7 +121,7 @@ def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: 
         options |= marker
 
 
-def _is_there(client: Any, target: dict[str, str]) -> bool:
+def _require_absent(client: Any, target: dict[str, str]) -> None:
     from botocore.exceptions import ClientError
 
     try:
@@ -122,8 +129,8 @@ def _is_there(client: Any, target: dict[str, str]) -> bool:
     except ClientError as error:
         if said_by(error)[0] != 404:
             raise
-        return False
-    return True
+        return
+    raise PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")
 
 
 def _begun(client: Any, target: dict[str, str]) -> list[str]:
