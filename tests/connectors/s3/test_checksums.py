@@ -1,5 +1,6 @@
 """Servers of S3 that compare no checksums: the bytes are proven in another way, and nothing is lost silently."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -55,6 +56,23 @@ async def test_damaged_bytes_are_found_without_checksums(place: Place, content: 
     async with place.store() as store:
         with pytest.raises((VerificationFailed, TargetUnavailable)):
             await store.create("a", content)
+
+
+@pytest.mark.usefixtures("alone")
+async def test_what_another_writes_before_ours_is_read_back_stays(place: Place, raw: Any, stored: Stored) -> None:
+    class Overtaken(Poor):
+        async def __call__(self, request: Exchange, forward: Forward) -> Answer:
+            answer = await super().__call__(request, forward)
+            if request.method == "PUT" and answer.status == 200:
+                options = {"Bucket": place.bucket, "Key": "exports/ü/a", "Body": b"theirs"}
+                await asyncio.to_thread(raw.put_object, **options)
+            return answer
+
+    place.proxy._rules = Overtaken(refused={CHECKSUM: WORDINGS["R2"]}, hides_etags=True)
+    async with place.store() as store:
+        with pytest.raises(ObjectExists, match="by another run at the same moment"):
+            await store.create("a", SMALL)
+    assert stored("a") == b"theirs"
 
 
 @pytest.mark.usefixtures("alone")

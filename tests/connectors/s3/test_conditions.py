@@ -79,12 +79,34 @@ class TestWithoutConditions:
         assert stored("b") == SMALL.source
 
 
-def test_check_finds_a_condition_that_is_ignored_for_parts_only(place: Place) -> None:
-    class OnlyWhole(Poor):
+class OnlyWhole(Poor):
+    async def __call__(self, request: Exchange, forward: Forward) -> Answer:
+        self.ignored = "If-None-Match" if request.method == "POST" else "none"
+        return await super().__call__(request, forward)
+
+
+@pytest.mark.usefixtures("alone")
+async def test_a_big_file_replaces_none_that_came_while_its_parts_were_sent(
+    place: Place, raw: Any, stored: Stored
+) -> None:
+    class Overtaken(OnlyWhole):
         async def __call__(self, request: Exchange, forward: Forward) -> Answer:
-            self.ignored = "If-None-Match" if request.method == "POST" else "none"
+            if request.url.query.get("partNumber") == "1":
+                options = {"Bucket": place.bucket, "Key": "exports/ü/big", "Body": b"theirs"}
+                await asyncio.to_thread(raw.put_object, **options)
             return await super().__call__(request, forward)
 
+    place.proxy._rules = Overtaken()
+    async with place.store() as store:
+        await store.create("small", SMALL)
+        assert store.dialect.refuses_second
+        with pytest.raises(ObjectExists):
+            await store.create("big", BIG)
+    assert stored("big") == b"theirs"
+    assert unfinished(raw, place.bucket) == []
+
+
+def test_check_finds_a_condition_that_is_ignored_for_parts_only(place: Place) -> None:
     place.proxy._rules = OnlyWhole()
     assert "completes an upload in parts in spite" in place.checked()["target: conditions"]
 

@@ -82,6 +82,12 @@ class TestAddresses:
                 None,
                 ("https://customer.store", True),
             ),
+            (
+                {"endpoint_url": "https://Store.Example:9000/Path/"},
+                "customer",
+                None,
+                ("https://store.example:9000/Path", False),
+            ),
         ],
     )
     def test_obstore_goes_where_boto3_goes(
@@ -89,6 +95,27 @@ class TestAddresses:
     ) -> None:
         client = key_session().client("s3", **options)
         assert endpoint_of(client, bucket, region) == expected
+        client.close()
+
+    @pytest.mark.parametrize("bucket", ["customer", "a.b", "a_b1", "a" * 64])
+    @pytest.mark.parametrize("style", ["virtual", "path", "auto"])
+    @pytest.mark.parametrize(
+        "endpoint_url",
+        [
+            "https://store",
+            "http://store:8080",
+            "https://10.0.0.1",
+            "https://[::1]:9000",
+            "https://bucket.vpce-1.s3.eu-west-3.vpce.amazonaws.com",
+        ],
+    )
+    def test_what_boto3_puts_into_the_path_stays_there(self, endpoint_url: str, style: str, bucket: str) -> None:
+        client = key_session().client(
+            "s3", endpoint_url=endpoint_url, config=Config(s3={"addressing_style": style}, signature_version="s3v4")
+        )
+        link = client.generate_presigned_url("get_object", Params={"Bucket": bucket, "Key": "key"}).partition("?")[0]
+        endpoint, virtual = endpoint_of(client, bucket, None)
+        assert (f"{endpoint}/key" if virtual else f"{endpoint}/{bucket}/key") == link
         client.close()
 
 

@@ -1,15 +1,19 @@
 """Answers that S3 does not give: of sign-in pages, broken proxies and servers that leave fields out."""
 
+import asyncio
 from contextlib import suppress
 from typing import Any
 
 import pytest
+from multidict import CIMultiDict
 
 from data_export.content import Content
 from data_export.delivery.s3.store import S3Store
-from data_export.errors import DataExportError
-from demo.servers.faults import FaultProxy
+from data_export.errors import DataExportError, TargetUnavailable, VerificationFailed
+from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
+from demo.servers.s3 import S3Server
 from tests.connectors.contract import read_all
+from tests.connectors.s3.stores import s3_store
 
 ANSWERS = [
     b"",
@@ -45,3 +49,71 @@ async def test_no_bare_error_reaches_anybody(
             proxy.answer(200, answer, method=method, times=99)
     with suppress(DataExportError):
         await operations[operation]()
+
+
+_PAGE = (
+    "<ListBucketResult><Name>b</Name><IsTruncated>true</IsTruncated><Contents><Key>exports/ü/a</Key><Size>1</Size>"
+    "</Contents>{}</ListBucketResult>"
+)
+
+
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        (_PAGE.format("<NextContinuationToken>t</NextContinuationToken>"), "says the same again and again"),
+        (_PAGE.format("<NextMarker>exports/ü/a</NextMarker>"), "breaks off, without a token for the rest"),
+        ("<html><body>please sign in</body></html>", "is there a proxy or a sign-in page in between"),
+    ],
+)
+async def test_a_listing_without_its_end_is_not_taken_for_the_whole(
+    store: S3Store, proxy: FaultProxy, answer: str, says: str
+) -> None:
+    proxy.answer(200, answer.encode(), method="GET", times=99)
+    with pytest.raises(TargetUnavailable, match=says):
+        async with asyncio.timeout(10):
+            assert [found.key async for found in store.list("")] == []
+
+
+async def test_uploads_listed_in_a_circle_do_not_hold_the_tidying_up(store: S3Store, proxy: FaultProxy) -> None:
+    page = (
+        "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>a</NextKeyMarker>"
+        "<NextUploadIdMarker>1</NextUploadIdMarker></ListMultipartUploadsResult>"
+    )
+    proxy.answer(200, page.encode(), method="GET", times=99)
+    async with asyncio.timeout(10):
+        assert await store.tidy(["inputs"]) == 0
+    assert len(proxy.requests("GET", "uploads")) == 2
+
+
+@pytest.mark.parametrize("etag", ['"x"', 'W/"1f-aWQ"'])
+@pytest.mark.parametrize("status", [200, 303])
+async def test_a_sign_in_page_with_an_etag_is_no_proof_that_anything_was_stored(
+    server: S3Server, bucket: str, raw: Any, status: int, etag: str
+) -> None:
+    """obstore follows a 303, by GET."""
+    page = Answer(200, CIMultiDict({"ETag": etag, "Last-Modified": "Sun, 01 Mar 2026 09:30:00 GMT"}), b"<html/>")
+
+    async def gateway(request: Exchange, forward: Forward) -> Answer:
+        if request.path == "/login" or (request.method == "PUT" and status == 200):
+            return page
+        return Answer(303, CIMultiDict({"Location": "/login"})) if request.method == "PUT" else await forward(request)
+
+    with FaultProxy(server.url, gateway) as proxy:
+        async with s3_store(proxy.url, f"s3://{bucket}/") as store:
+            with pytest.raises(VerificationFailed, match="is not there after it was stored"):
+                await store.replace("a", Content.of_bytes(b"x"))
+    assert raw.list_objects_v2(Bucket=bucket)["KeyCount"] == 0
+
+
+async def test_an_etag_of_a_servers_own_costs_a_look(server: S3Server, bucket: str, stored: Any) -> None:
+    async def own(request: Exchange, forward: Forward) -> Answer:
+        answer = await forward(request)
+        if request.method == "PUT":
+            answer.headers["ETag"] = '"version-7"'
+        return answer
+
+    with FaultProxy(server.url, own) as proxy:
+        async with s3_store(proxy.url, f"s3://{bucket}/exports/ü/") as store:
+            await store.replace("a", Content.of_bytes(b"x"))
+        assert len(proxy.requests("HEAD", "/a$")) == 1
+    assert stored("a") == b"x"

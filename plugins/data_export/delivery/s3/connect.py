@@ -1,19 +1,23 @@
 """Makes an obstore client that reaches the same server in the same way as a boto3 client, and links to that server."""
 
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from data_export.delivery.base import attachment, check_lifetime, hours
 from data_export.delivery.retry import Patience
-from data_export.delivery.s3.errors import explain, status_of
+from data_export.delivery.s3.errors import explain
 from data_export.errors import AccessDenied, CredentialsRefused, PermanentError, TargetNotFound
 
 if TYPE_CHECKING:
+    from obstore.store import ClientConfig
     from obstore.store import S3Store as ObjectStore
 
+_IN_A_HOST = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _AMAZON = (
     *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.amazonwebservices.eu"),
     *("c2s.ic.gov", "sc2s.sgov.gov", "cloud.adc-e.uk", "csp.hci.ic.gov"),
@@ -61,22 +65,6 @@ def _refuse_credentials(client: Any, bucket: str) -> None:
             raise
 
 
-def cause_of(error: Exception, session: Any) -> Exception:
-    """What keeps credentials from being renewed, of which obstore says only that it is so; else the error itself.
-
-    Blocks: asks for them once more.
-    """
-    from obstore.exceptions import UnauthenticatedError
-
-    if session is None or not isinstance(error, UnauthenticatedError) or status_of(error):
-        return error
-    try:
-        session.get_credentials().get_frozen_credentials()
-    except Exception as cause:
-        return cause
-    return error
-
-
 def parser_of(client: Any) -> Any:
     """What reads the client's answers; a time in S3's spelling, from now on, without dateutil, which is far slower."""
     from botocore.utils import parse_timestamp
@@ -120,15 +108,49 @@ def object_store(
         region=signed_for(client, region),
         virtual_hosted_style_request=virtual,
         checksum_algorithm="SHA256",
-        client_options={
-            "allow_http": True,  # what the connection's endpoint_url says counts
-            "connect_timeout": timedelta(seconds=patience.connect),
-            "read_timeout": timedelta(seconds=patience.answer),
-            "timeout": timedelta(seconds=patience.whole(16 << 20)),
-        },
+        client_options=_options(client, endpoint, patience),
         retry_config={"max_retries": 0, "retry_timeout": timedelta(0)},
         **dict[str, Any](grants),
     )
+
+
+def proxy_to(client: Any, address: str) -> str | None:
+    """The proxy by which boto3 reaches the address: the connection's (`config_kwargs`), else the environment's."""
+    from botocore.httpsession import ProxyConfiguration
+    from botocore.utils import get_environ_proxies
+
+    own = client.meta.config.proxies
+    proxy: str | None = ProxyConfiguration(get_environ_proxies(address) if own is None else own).proxy_url_for(address)
+    return proxy
+
+
+def _options(client: Any, endpoint: str, patience: Patience) -> "ClientConfig":
+    options: ClientConfig = {
+        "allow_http": True,  # what the connection's endpoint_url says counts
+        "connect_timeout": timedelta(seconds=patience.connect),
+        "read_timeout": timedelta(seconds=patience.answer),
+        "timeout": timedelta(seconds=patience.whole(16 << 20)),
+        "user_agent": client.meta.config.user_agent,
+    }
+    if client.meta.config.proxies is not None:  # else obstore sees to the environment's by itself
+        proxy = proxy_to(client, endpoint)
+        options["proxy_url"] = proxy or "http://unused.invalid"
+        if proxy is None:
+            options["proxy_excludes"] = urlsplit(endpoint).hostname or ""
+    return options
+
+
+@cache
+def trusted_by(verify: str | bool) -> Any:
+    """The authorities that the connection names, else the machine's and boto3's; loading takes as long as 20 copies."""
+    import ssl
+
+    from botocore.httpsession import get_cert_path
+
+    trusted = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
+    if not isinstance(verify, str):
+        trusted.load_verify_locations(get_cert_path(True))
+    return trusted
 
 
 def signed_for(client: Any, region: str | None) -> str:
@@ -147,32 +169,11 @@ def _amazon_domain(client: Any) -> str | None:
     return next((domain for domain in _AMAZON if host.endswith(f".{domain}")), None)
 
 
-def identity_of(client: Any, session: Any) -> str | None:
-    """ARN of the user or role behind the session, which STS tells every caller; None where it does not. Blocks.
-
-    Another server than AWS is asked only if the environment names its STS (AWS_ENDPOINT_URL_STS): its keys are not for
-    AWS to see.
-    """
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-
-    brief = Config(connect_timeout=5, read_timeout=5, retries={"max_attempts": 0})
-    try:
-        sts = session.client("sts", region_name=client.meta.region_name, config=brief)
-        try:
-            if is_amazon(sts) is not is_amazon(client):
-                return None
-            arn: str | None = sts.get_caller_identity().get("Arn")
-            return arn
-        finally:
-            sts.close()
-    except (BotoCoreError, ClientError):
-        return None
-
-
 def same_server(one: Any, other: Any) -> bool:
-    """Whether objects can be copied between what two clients speak to; regions of AWS count as one server."""
-    return one.meta.endpoint_url == other.meta.endpoint_url or (is_amazon(one) and is_amazon(other))
+    """Whether objects can be copied between what two clients speak to, as between AWS's regions."""
+    if is_amazon(one) and is_amazon(other):
+        return bool(one.meta.partition == other.meta.partition)
+    return bool(one.meta.endpoint_url.rstrip("/") == other.meta.endpoint_url.rstrip("/"))
 
 
 def signing_place(client: Any, region: str | None) -> tuple[str, str]:
@@ -190,10 +191,15 @@ def signing_place(client: Any, region: str | None) -> tuple[str, str]:
 
 
 def endpoint_of(client: Any, bucket: str, region: str | None) -> tuple[str, bool]:
-    """Address for obstore, and whether it names the bucket in the host, as obstore then wants it."""
-    _, endpoint = signing_place(client, region)
+    """Address for obstore, and whether it names the bucket in the host, as obstore then wants it and boto3 does."""
+    from botocore.utils import is_valid_ipv4_endpoint_url
+
+    parts = urlsplit(signing_place(client, region)[1].rstrip("/"))
+    endpoint = parts._replace(netloc=parts.netloc.lower()).geturl()  # as it is signed
     style = (client.meta.config.s3 or {}).get("addressing_style", "auto")
-    if style == "virtual" or (style == "auto" and is_amazon(client) and "." not in bucket):
+    wanted = style == "virtual" or (style == "auto" and is_amazon(client) and ".vpce." not in endpoint)
+    named = _IN_A_HOST.fullmatch(bucket) and ("." not in bucket or parts.scheme == "http")
+    if wanted and named and not (is_valid_ipv4_endpoint_url(endpoint) or parts.netloc.startswith("[")):
         return endpoint.replace("://", f"://{bucket}.", 1), True
     return endpoint, False
 

@@ -41,9 +41,25 @@ class Dialect:
     guessed: set[str] = field(default_factory=set)
     #: Whether a second writer of one name was seen to be refused; None where nobody has tried.
     refuses_second: bool | None = None
+    #: The same of a copy that the server makes by itself, for which many know the condition not.
+    refuses_copy: bool | None = None
+    #: Whether its copies were seen to leave out what the source's object carries.
+    copies_bare: bool | None = None
 
     def has(self, feature: str) -> bool:
         return feature not in self.lacking
+
+    def guards_copies(self) -> bool:
+        """Whether a copy replaces nothing that is there, so that no look need come before it."""
+        return self.has("conditions") and (self.complete or self.refuses_copy is True)
+
+    def asks_for_second_copy(self) -> bool:
+        return self.has("conditions") and not self.complete and self.refuses_copy is None
+
+    def of_copy(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """The options of a copy, on condition that nothing is there, as far as the server knows such things."""
+        kept = {name: value for name, value in options.items() if name != "TaggingDirective" or self.has("tags")}
+        return kept | ({"IfNoneMatch": "*"} if self.has("conditions") else {})
 
     def known(self) -> frozenset[str]:
         """What is known to lack, as a request begins."""

@@ -33,6 +33,7 @@ def upload_parts(
     grants: Grants,
     *,
     create_only: bool,
+    looks: bool = True,
 ) -> bool:
     """Blocks until the object is there. Holds at most 5 parts of 8 MiB; S3 compares the sha256 of each.
 
@@ -42,6 +43,7 @@ def upload_parts(
 
     Args:
         target: bucket and key.
+        looks: whether a look goes along with the condition that nothing is there.
 
     Returns:
         Whether the server has proven each part by a checksum of its own.
@@ -60,7 +62,7 @@ def upload_parts(
     target = target | {"UploadId": client.create_multipart_upload(**target, **options)["UploadId"]}
     try:
         proven, parts = _send(client, target, content, stop, dialect)
-        _complete(client, target, parts, dialect, create_only=create_only)
+        _complete(client, target, parts, dialect, create_only=create_only, looks=looks and not dialect.complete)
     except BaseException:
         _give_up(client, target)
         raise
@@ -70,13 +72,24 @@ def upload_parts(
 
 
 def _complete(
-    client: Any, target: dict[str, str], parts: list[dict[str, Any]], dialect: Dialect, *, create_only: bool
+    client: Any,
+    target: dict[str, str],
+    parts: list[dict[str, Any]],
+    dialect: Dialect,
+    *,
+    create_only: bool,
+    looks: bool,
 ) -> None:
-    """Makes the object appear; a server that knows no condition here is not sent all parts again, but looked at."""
+    """Makes the object appear; a server that knows no condition here is not sent all parts again, but looked at.
+
+    Some heed the condition in small uploads only, and the parts take long enough for another's to be there.
+    """
     from botocore.exceptions import ClientError
 
     whole: dict[str, Any] = target | {"MultipartUpload": {"Parts": parts}}
     known = dialect.known()
+    if create_only and (looks or "conditions" in known):
+        _require_absent(client, target)
     if create_only and "conditions" not in known:
         try:
             client.complete_multipart_upload(**whole, IfNoneMatch="*")
@@ -84,8 +97,7 @@ def _complete(
         except ClientError as error:
             if not dialect.learn(error, known, SUSPECTS[::-1]) or dialect.has("conditions"):
                 raise
-    if create_only and _is_there(client, target):
-        raise PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")
+            _require_absent(client, target)
     client.complete_multipart_upload(**whole)
 
 
@@ -98,13 +110,18 @@ def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: 
             if upload["Initiated"] < limit and given_up < most:
                 _give_up(client, {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]})
                 given_up += 1
-        if given_up == most or not page.get("IsTruncated") or not page.get("NextKeyMarker"):
+        marker = {"KeyMarker": page.get("NextKeyMarker", ""), "UploadIdMarker": page.get("NextUploadIdMarker", "")}
+        if (
+            given_up == most
+            or not page.get("IsTruncated")
+            or not marker["KeyMarker"]
+            or marker.items() <= options.items()
+        ):
             return given_up
-        options["KeyMarker"] = page["NextKeyMarker"]
-        options["UploadIdMarker"] = page.get("NextUploadIdMarker", "")
+        options |= marker
 
 
-def _is_there(client: Any, target: dict[str, str]) -> bool:
+def _require_absent(client: Any, target: dict[str, str]) -> None:
     from botocore.exceptions import ClientError
 
     try:
@@ -112,8 +129,8 @@ def _is_there(client: Any, target: dict[str, str]) -> bool:
     except ClientError as error:
         if said_by(error)[0] != 404:
             raise
-        return False
-    return True
+        return
+    raise PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")
 
 
 def _begun(client: Any, target: dict[str, str]) -> list[str]:

@@ -35,8 +35,8 @@ class Piece:
     kept: Digests | None
 
 
-async def put(objects: "ObjectStore", name: str, content: Content, *, create_only: bool) -> Digests:
-    """Sends the content in one request, whose sha256 S3 compares before the object appears.
+async def put(objects: "ObjectStore", name: str, content: Content, *, create_only: bool) -> tuple[Digests, str | None]:
+    """Sends the content in one request, whose sha256 S3 compares before the object appears; returns its ETag too.
 
     Raises:
         VerificationFailed: a local file is not what was announced.
@@ -49,7 +49,7 @@ async def put(objects: "ObjectStore", name: str, content: Content, *, create_onl
     digests = replace(hasher.digests(), records_sha256=content.digests.records_sha256)
     if content.digests.matches(digests) is False:
         raise VerificationFailed(f"{name}: {digests} is to be sent where {content.digests} was announced")
-    await obstore.put_async(
+    answer = await obstore.put_async(
         objects,
         name,
         data,
@@ -57,7 +57,7 @@ async def put(objects: "ObjectStore", name: str, content: Content, *, create_onl
         attributes={"Content-Type": content.content_type, **to_metadata(digests)},
         use_multipart=False,
     )
-    return digests
+    return digests, answer["e_tag"]
 
 
 def checksum(dialect: Dialect, data: bytes) -> dict[str, Any]:
@@ -169,6 +169,17 @@ def from_metadata(size: int, metadata: Mapping[str, Any]) -> Digests | None:
     return Digests(size, **kept) if kept else None
 
 
+_OF_PLATFORM = ("Cache-Control", "Content-Disposition", "Content-Language", "Expires", "Website-Redirect-Location")
+
+
+def bears(said: Mapping[str, Any]) -> set[str]:
+    """The names of what an object carries besides its type and our digests, as obstore says it or `head_object`."""
+    fields = {name for name in _OF_PLATFORM if name in said or name.replace("-", "") in said}
+    metadata = said.get("Metadata", {} if "ResponseMetadata" in said else said)
+    own = {name for name in metadata if not name.startswith((_PREFIX, "Content-"))}
+    return fields | own | ({"tags"} if said.get("TagCount") else set())
+
+
 def from_head(head: Mapping[str, Any]) -> Digests:
     """From the answer to `head_object(ChecksumMode="ENABLED")`.
 
@@ -208,15 +219,30 @@ def listed(found: Mapping[str, Any], key: str) -> StoredObject:
     )
 
 
+_OF_LISTINGS = {"Name", "IsTruncated", "KeyCount", "Contents", "CommonPrefixes"}
+
+
 async def pages(store: "S3Store", prefix: str, **options: str) -> AsyncIterator[Sequence[Mapping[str, Any]]]:
-    """What `list_objects_v2` says of all whose key begins so, by the page."""
+    """What `list_objects_v2` says of all whose key begins so, by the page.
+
+    Raises:
+        TargetUnavailable: what answers is no listing, or one that goes on without saying where, or in a circle.
+    """
     options |= {"Bucket": store.root.bucket, "Prefix": store.root.prefix + checked_prefix(prefix)}
+    address, tokens = store.root.address(prefix), set[str]()
     while True:
-        page = await store.called(
-            store.root.address(prefix), "s3:ListBucket", lambda client: client.list_objects_v2(**options)
-        )
+        page = await store.called(address, "s3:ListBucket", lambda client: client.list_objects_v2(**options))
+        if not page.keys() & _OF_LISTINGS:
+            raise TargetUnavailable(
+                f"{address}: the answer is no listing: is there a proxy or a sign-in page in between?"
+            )
         # A name that ends in `/` is what consoles make to show an empty folder.
         yield [found for found in page.get("Contents", ()) if not found.get("Key", "/").endswith("/")]
-        if not (token := page.get("NextContinuationToken")):
+        token = page.get("NextContinuationToken", "")
+        if not token and not page.get("IsTruncated"):
             return
+        if not token or token in tokens:
+            fault = "says the same again and again" if token else "breaks off, without a token for the rest"
+            raise TargetUnavailable(f"{address}: the server's listing {fault}: it must know list-type=2")
+        tokens.add(token)
         options["ContinuationToken"] = token

@@ -3,26 +3,25 @@
 import asyncio
 import mimetypes
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
-from urllib.request import getproxies
 
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
-from data_export.delivery.retry import Patience, PreconditionFailed, persist
-from data_export.delivery.s3.connect import endpoint_of, parser_of, signed_for
+from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
+from data_export.delivery.s3.connect import endpoint_of, parser_of, proxy_to, signed_for, trusted_by
 from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.errors import Lacking
 from data_export.delivery.s3.objects import md5_of, to_metadata
+from data_export.delivery.s3.write import require_bare
 from data_export.errors import (
     AccessDenied,
     DataExportError,
     ObjectExists,
     ObjectRefused,
+    TargetNotFound,
     TargetRefused,
     VerificationFailed,
 )
@@ -30,7 +29,8 @@ from data_export.errors import (
 if TYPE_CHECKING:
     from data_export.delivery.s3.store import S3Store
 
-_CREDENTIALS_SECONDS = 300
+#: What the HTTP client of boto3 takes, where aiohttp's own limit is an eighth of it.
+_LONGEST_HEADER = 1 << 16
 
 
 def _bare_copy(name: str, digests: Digests | None) -> dict[str, Any]:
@@ -95,20 +95,13 @@ async def copy_by_server(
 
     async def copy() -> StoredObject:
         known = target.dialect.known()
-        options = dict(only)
-        if target.dialect.has("conditions"):
-            options["IfNoneMatch"] = "*"
-        elif await target.stat(key) is not None:
+        if target.dialect.copies_bare is False:
+            raise AccessDenied(f"{source.uri}: the server's copies carry the source's own metadata")
+        if not target.dialect.guards_copies() and await target.look(key) is not None:
             raise ObjectExists(f"{target.root.address(key)} is there already")
-        if not target.dialect.has("tags"):
-            del options["TaggingDirective"]
+        options = target.dialect.of_copy(only)
         try:
-            answer = await target.once(
-                source.root.address(source_key),
-                needed,
-                lambda: target.signed.ask("CopyObject", target.root.name(key), options),
-                ("tags", "conditions"),
-            )
+            answer = await _asked(target, source.root.address(source_key), needed, key, options)
         except PreconditionFailed:  # or the source is another by now: in both cases the caller looks again
             raise ObjectExists(f"{target.root.address(key)} is there already, or its source was replaced") from None
         except TargetRefused as error:
@@ -116,6 +109,10 @@ async def copy_by_server(
                 return await copy()
             target.dialect.forget(before)
             raise _streamed(error, target.dialect) from None
+        if target.dialect.asks_for_second_copy():
+            answer = await _ask_second(target, key, options) or answer
+        if source.bears and not target.dialect.complete and target.dialect.copies_bare is None:
+            await require_bare(target, source, source_key, key)
         sure = target.dialect.has("conditions") and _confirmed(answer, key, here)
         return sure or await _compared(target, source, source_key, key)
 
@@ -126,17 +123,54 @@ async def copy_by_server(
     return await persist(target.patience, look, copy)
 
 
+async def _asked(target: "S3Store", address: str, needed: str, key: str, options: Mapping[str, Any]) -> Any:
+    """The answer to one copy.
+
+    Raises:
+        AccessDenied: whoever writes the target sees no such bucket, which may be another tenant's: it is streamed.
+    """
+    name = target.root.name(key)
+    try:
+        return await target.once(
+            address, needed, lambda: target.signed.ask("CopyObject", name, options), ("tags", "conditions")
+        )
+    except NoSuchObject:
+        raise
+    except TargetNotFound as error:
+        raise AccessDenied(f"{error}: the source's bucket may be another tenant's") from None
+
+
+async def _ask_second(target: "S3Store", key: str, options: Mapping[str, Any]) -> Any:
+    """Learns whether the server refuses a copy where something is, by asking once more for what it has just made.
+
+    Several that refuse a second writer heed the condition in uploads only, and copies by them replace what is there.
+
+    Returns:
+        The answer that says what is there by now; None where it was refused, so that the first one does.
+    """
+    again = {name: value for name, value in options.items() if name != "CopySourceIfMatch"}  # the other cause of a 412
+    target.dialect.refuses_copy = False  # meanwhile others look before they copy
+    try:
+        return await _asked(target, target.root.address(key), "s3:PutObject", key, again)
+    except PreconditionFailed:
+        target.dialect.refuses_copy = True
+        return None
+    except DataExportError:  # another copy will learn it
+        target.dialect.refuses_copy = None
+        return {"unknown": True}
+
+
 class SignedRequests:
     """Requests without a body that obstore does not know, as many at once as are asked: boto3 needs a thread for each,
     and five times the CPU."""
 
     def __init__(self, client: Any, session: Any, bucket: str, region: str | None, patience: Patience) -> None:
-        self._model, self._session, self._bucket = client.meta.service_model, session, bucket
+        self._client, self._session, self._bucket = client, session, bucket
         endpoint, virtual = endpoint_of(client, bucket, region)
         self._base = f"{endpoint}/" if virtual else f"{endpoint}/{bucket}/"
         self._region, self._patience = signed_for(client, region), patience
         self._parser = parser_of(client)
-        self._credentials: tuple[float, Any] = 0.0, None
+        self._credentials: Any = None
         self._http: Any = None
 
     async def ask(self, operation: str, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -151,53 +185,55 @@ class SignedRequests:
         from botocore.serialize import create_serializer
         from yarl import URL
 
-        model = self._model.operation_model(operation)
+        model = self._client.meta.service_model.operation_model(operation)
         named = {"Bucket": self._bucket, "Key": name, **options}
         headers = create_serializer("rest-xml", include_validation=False).serialize_to_request(named, model)["headers"]
         request = AWSRequest(model.http["method"], self._base + quote(name, safe="/~"), headers)
         S3SigV4Auth(await self._known(), "s3", self._region).add_auth(request)
         if self._http is None:
             self._http = self._connect()
-        timeout = aiohttp.ClientTimeout(None, sock_connect=self._patience.connect, sock_read=self._patience.answer)
-        named = {"headers": dict(request.headers), "allow_redirects": False, "timeout": timeout}
         try:
-            async with self._http.request(request.method, URL(request.url, encoded=True), **named) as answer:
+            async with self._http.request(
+                request.method, URL(request.url, encoded=True), headers=dict(request.headers), allow_redirects=False
+            ) as answer:
                 return _parsed(self._parser, model, answer.status, answer.headers, await answer.read())
         except aiohttp.ClientError as error:
             raise ConnectionError(type(error).__name__) from error
 
     def _connect(self) -> Any:
+        """As boto3 does: by its proxy, with its authorities, and without cookies and ~/.netrc."""
         import aiohttp
 
-        connector = aiohttp.TCPConnector(limit=0, ssl=_trusted() if self._base.startswith("https:") else True)
-        # Where the environment is asked, aiohttp has a thread read ~/.netrc for each request too.
-        http = aiohttp.ClientSession(connector=connector, trust_env=bool(getproxies()), skip_auto_headers=["Accept"])
+        config, verify = self._client.meta.config, self._client._endpoint.http_session._verify
+        http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=0, ssl=trusted_by(verify) if self._base.startswith("https:") else True
+            ),
+            headers={"User-Agent": config.user_agent, "Accept-Encoding": "identity"},
+            skip_auto_headers=["Accept"],
+            proxy=proxy_to(self._client, self._base),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            timeout=aiohttp.ClientTimeout(
+                None, sock_connect=self._patience.connect, sock_read=config.read_timeout or self._patience.answer
+            ),
+            max_line_size=_LONGEST_HEADER,
+            max_field_size=_LONGEST_HEADER,
+        )
         http._retry_connection = False  # else a lost answer to a copy looks as if another had made it
         return http
 
     async def _known(self) -> Any:
-        """The credentials of now: boto3 renews what ends within 10 minutes."""
-        until, credentials = self._credentials
-        if time.monotonic() >= until:
-            credentials = await asyncio.to_thread(lambda: self._session.get_credentials().get_frozen_credentials())
-            self._credentials = time.monotonic() + _CREDENTIALS_SECONDS, credentials
-        return credentials
+        """The credentials of now. boto3 renews what ends soon, which blocks; else it only looks at the clock."""
+        if self._credentials is None:
+            self._credentials = await asyncio.to_thread(self._session.get_credentials)
+        renews = getattr(self._credentials, "refresh_needed", None)
+        if renews and renews():
+            return await asyncio.to_thread(self._credentials.get_frozen_credentials)
+        return self._credentials.get_frozen_credentials()
 
     async def close(self) -> None:
         if self._http is not None:
             await self._http.close()
-
-
-@cache
-def _trusted() -> Any:
-    """The machine's authorities and boto3's; loading both takes as long as twenty copies."""
-    import ssl
-
-    from botocore.httpsession import get_cert_path
-
-    trusted = ssl.create_default_context()
-    trusted.load_verify_locations(get_cert_path(True))
-    return trusted
 
 
 def _parsed(parser: Any, model: Any, status: int, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:

@@ -14,19 +14,18 @@ from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed
 from data_export.delivery.s3.connect import (
     bucket_region,
-    cause_of,
-    identity_of,
     is_amazon,
     object_store,
     same_server,
     signed_link,
 )
 from data_export.delivery.s3.dialect import Dialect, Grants, dialect_of
-from data_export.delivery.s3.errors import Lacking, explain
+from data_export.delivery.s3.errors import Lacking, explain, status_of
 from data_export.delivery.s3.multipart import give_up_older
 from data_export.delivery.s3.objects import (
     PIECE_BYTES,
     Piece,
+    bears,
     from_head,
     from_metadata,
     full_head,
@@ -73,10 +72,11 @@ class S3Store:
     ) -> None:
         self.root = BucketRoot.parse(uri, "s3")
         self._make_client, self._make_session = client, session
-        self._session: Any = None
+        self.session: Any = None
         self.patience = patience or Patience()
         self.grants = grants or Grants()
         self.dialect = Dialect(complete=True)
+        self.bears = False  # until an object was seen that carries what a copy must not
 
     @property
     def uri(self) -> str:
@@ -92,12 +92,12 @@ class S3Store:
         bucket = self.root.bucket
 
         def connect() -> None:
-            self._session, self.client = self._make_session(), self._make_client()
+            self.session, self.client = self._make_session(), self._make_client()
             self._region = bucket_region(self.client, bucket)
             self.objects = object_store(
-                self.client, self._session, bucket, self._region, self.patience, self.grants.to_store()
+                self.client, self.session, bucket, self._region, self.patience, self.grants.to_store()
             )
-            self.signed = SignedRequests(self.client, self._session, bucket, self._region, self.patience)
+            self.signed = SignedRequests(self.client, self.session, bucket, self._region, self.patience)
             self.dialect = dialect_of(self.client, bucket, complete=is_amazon(self.client))
             self._adapt()
 
@@ -126,6 +126,7 @@ class S3Store:
             found = await head(self, self.root.name(key), self.root.address(key))
             size, encoding = found.meta["size"], encoding_of(found.attributes.get("Content-Encoding"))
             kept = from_metadata(size, found.attributes)
+            self.bears = self.bears or bool(bears(found.attributes))
             return StoredObject(
                 key, kept or Digests(size), found.meta["last_modified"], encoding, kept is None, found.meta["e_tag"]
             )
@@ -188,14 +189,8 @@ class S3Store:
         return await self.called(
             self.root.address(key),
             "s3:GetObject",
-            lambda client: signed_link(
-                client, self._session, self.root.bucket, self._region, name, lifetime, file_name
-            ),
+            lambda client: signed_link(client, self.session, self.root.bucket, self._region, name, lifetime, file_name),
         )
-
-    async def identity(self) -> str | None:
-        """ARN of the principal of these credentials; None where it cannot be asked for."""
-        return await asyncio.to_thread(identity_of, self.client, self._session)
 
     def can_copy_from(self, source: Destination) -> bool:
         return isinstance(source, S3Store) and same_server(self.client, source.client)
@@ -235,7 +230,7 @@ class S3Store:
         try:
             return await request()
         except Exception as error:
-            cause = await asyncio.to_thread(cause_of, error, self._session)
+            cause = await asyncio.to_thread(_cause_of, error, self.session)
             problem = explain(cause, self.root.bucket, address, permission)
             if self.dialect.learn(error, known, suspects):
                 self._adapt()
@@ -247,3 +242,19 @@ class S3Store:
         if not self.dialect.has("checksums"):
             config = self.client.meta.config
             config.request_checksum_calculation = config.response_checksum_validation = "when_required"
+
+
+def _cause_of(error: Exception, session: Any) -> Exception:
+    """What keeps credentials from being renewed, of which obstore says only that it is so; else the error itself.
+
+    Blocks: asks for them once more.
+    """
+    from obstore.exceptions import UnauthenticatedError
+
+    if session is None or not isinstance(error, UnauthenticatedError) or status_of(error):
+        return error
+    try:
+        session.get_credentials().get_frozen_credentials()
+    except Exception as cause:
+        return cause
+    return error

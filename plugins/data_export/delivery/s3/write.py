@@ -12,9 +12,10 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import PreconditionFailed, persist
 from data_export.delivery.s3.dialect import SUSPECTS
 from data_export.delivery.s3.multipart import upload_parts
-from data_export.delivery.s3.objects import PIECE_BYTES, checksum, is_md5, put, to_metadata
+from data_export.delivery.s3.objects import PIECE_BYTES, bears, checksum, full_head, is_md5, md5_of, put, to_metadata
 from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused, VerificationFailed
+from data_export.wording import harmless
 
 if TYPE_CHECKING:
     from data_export.delivery.s3.store import S3Store
@@ -51,7 +52,7 @@ class _Writing:
             try:
                 await _read_back(self.store, self.key, self.content)
             except _Damaged:
-                self.damaged = True
+                self.damaged = not await self._is_others()
                 return None
         return found
 
@@ -76,10 +77,26 @@ class _Writing:
                 return await _create(self.store, self.key, self.content)
             return await _send(self.store, self.key, self.content, "")
         except _Damaged:
-            self.damaged = True
-            with suppress(DataExportError):
-                await self.store.delete(self.key)
+            await self._remove()
             raise
+
+    async def _is_others(self) -> bool:
+        """Whether what reads as other bytes than ours does not say of itself that it is ours."""
+        found = await self.store.stat(self.key)
+        return found is not None and not found.digests.matches(self.content.digests)
+
+    async def _remove(self) -> None:
+        """Removes what is ours and not whole.
+
+        Raises:
+            ObjectExists, VerificationFailed: somebody else's took its place before it was read back, and stays.
+        """
+        if await self._is_others():
+            kind = ObjectExists if self.create_only and not self.damaged else VerificationFailed
+            raise kind(f"{self.store.root.address(self.key)} was written by another run at the same moment") from None
+        self.damaged = True
+        with suppress(DataExportError):
+            await self.store.delete(self.key)
 
 
 class _Damaged(VerificationFailed):
@@ -138,10 +155,10 @@ async def _send_whole(store: "S3Store", key: str, content: Content, condition: s
     name, address = store.root.name(key), store.root.address(key)
     if store.dialect.has("checksums") and not store.grants.acl:
         create_only = bool(condition)
-        digests = await store.once(
+        digests, etag = await store.once(
             address, "s3:PutObject", lambda: put(store.objects, name, content, create_only=create_only), SUSPECTS
         )
-        return True, StoredObject(key, digests)
+        return True, await _answered(store, StoredObject(key, digests), etag)
     data = b"".join(content.chunks())
     hasher = Hasher(md5=True)
     hasher.update(data)
@@ -158,16 +175,30 @@ async def _send_whole(store: "S3Store", key: str, content: Content, condition: s
         store.in_thread(lambda client: client.put_object(Bucket=store.root.bucket, Key=name, Body=data, **options)),
         SUSPECTS,
     )
-    return store.dialect.has("checksums") or is_md5(answer.get("ETag"), data), StoredObject(key, digests)
+    stored = await _answered(store, StoredObject(key, digests), answer.get("ETag"))
+    return store.dialect.has("checksums") or is_md5(answer.get("ETag"), data), stored
 
 
-async def send_parts(store: "S3Store", key: str, content: Content, condition: str) -> tuple[bool, StoredObject]:
+async def _answered(store: "S3Store", stored: StoredObject, etag: str | None) -> StoredObject:
+    """What was stored; where the answer may be the page of a gateway or what it leads to, as a look finds it.
+
+    Raises:
+        VerificationFailed: nothing is there, or something else.
+    """
+    if md5_of(etag or "") is None and (there := await store.there(stored.key)).digests.matches(stored.digests) is False:
+        raise VerificationFailed(f"{store.root.address(stored.key)} holds {there.digests}, sent was {stored.digests}")
+    return stored
+
+
+async def send_parts(
+    store: "S3Store", key: str, content: Content, condition: str, *, looks: bool = True
+) -> tuple[bool, StoredObject]:
     name = store.root.name(key)
 
     def upload(stop: threading.Event) -> bool:
         target = {"Bucket": store.root.bucket, "Key": name}
         return upload_parts(
-            store.client, target, content, stop, store.dialect, store.grants, create_only=bool(condition)
+            store.client, target, content, stop, store.dialect, store.grants, create_only=bool(condition), looks=looks
         )
 
     address = store.root.address(key)
@@ -193,3 +224,26 @@ async def _read_back(store: "S3Store", key: str, content: Content) -> None:
         raise _Damaged(str(error)) from None
     if content.digests.matches(hasher.digests()) is False:
         raise _Damaged(f"{store.root.address(key)} reads as {hasher.digests()}, sent was {content.digests}")
+
+
+async def require_bare(target: "S3Store", source: "S3Store", source_key: str, key: str) -> None:
+    """Learns from a copy whether the server leaves out the source's own metadata when it is asked to; some merge both.
+
+    Raises:
+        AccessDenied: it does not. The copy is removed, and the image to be streamed.
+        TargetRefused: the copy could not be removed.
+    """
+    taken = bears(await full_head(target, target.root.name(key), target.root.address(key)))
+    if not taken:
+        if bears(await full_head(source, source.root.name(source_key), source.root.address(source_key))):
+            target.dialect.copies_bare = True
+        return
+    target.dialect.copies_bare = False
+    carried = (
+        f"{target.root.address(key)}: the server's copy carries the source's own {harmless(', '.join(sorted(taken)))}"
+    )
+    try:
+        await target.delete(key)
+    except DataExportError as error:
+        raise TargetRefused(f"{carried}, and may not be removed: remove it, or let us ({error})") from None
+    raise AccessDenied(carried)

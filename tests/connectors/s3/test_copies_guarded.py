@@ -1,0 +1,100 @@
+"""Copies by servers that make less of them than S3 does: nothing of others is lost, nothing of the platform leaks."""
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from data_export.content import Content
+from data_export.delivery.s3.store import S3Store
+from data_export.errors import AccessDenied, ObjectExists, TargetRefused
+from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
+from demo.servers.s3 import S3Server
+from demo.servers.strict import s3_error
+from tests.connectors.contract import Stored
+from tests.connectors.s3.poor import SMALL, Place
+from tests.connectors.s3.stores import s3_store
+
+
+async def test_where_the_server_replaces_by_copies_nothing_of_others_is_lost(
+    server: S3Server, bucket: str, raw: Any, stored: Stored
+) -> None:
+    """As several do that refuse a second upload; this one is the emulator as it is."""
+    with FaultProxy(server.url) as proxy:
+        async with s3_store(proxy.url, f"s3://{bucket}/exports/ü/") as store:
+            await store.create("image", SMALL)
+            for name in ("first", "second"):
+                raw.put_object(Bucket=bucket, Key=f"exports/ü/{name}", Body=b"theirs")
+                with pytest.raises(ObjectExists, match=f"ü/{name} is there already"):
+                    await store.copy_from(store, "image", name, await store.look_to_copy(store, "image"))
+                assert stored(name) == b"theirs"
+                await store.copy_from(store, "image", f"copy of the {name}")
+            assert len(proxy.requests("PUT", "copy%20of")) == 3, "the first copy is asked for twice, to learn it"
+
+
+async def test_an_image_replaced_while_the_server_is_learnt_is_not_said_to_be_the_old_one(
+    server: S3Server, bucket: str, raw: Any
+) -> None:
+    class Replaced:
+        copies = 0
+
+        async def __call__(self, request: Exchange, forward: Forward) -> Answer:
+            answer = await forward(request)
+            if "x-amz-copy-source" in request.headers and not self.copies:
+                self.copies += 1
+                await asyncio.to_thread(raw.put_object, Bucket=bucket, Key="image", Body=b"newer")
+            return answer
+
+    with FaultProxy(server.url, Replaced()) as proxy:
+        async with s3_store(proxy.url, f"s3://{bucket}/") as store:
+            raw.put_object(Bucket=bucket, Key="image", Body=b"older")
+            copied = await store.copy_from(store, "image", "copy", await store.look_to_copy(store, "image"))
+    assert raw.get_object(Bucket=bucket, Key="copy")["Body"].read() == b"newer"
+    assert copied.digests.matches(Content.of_bytes(b"newer", md5=True).digests)
+
+
+async def test_an_image_in_another_tenants_bucket_is_streamed(store: S3Store, proxy: FaultProxy, bucket: str) -> None:
+    """Where each tenant has a namespace of its own, the target's server knows not of the source's bucket."""
+    await store.create("image", SMALL)
+    proxy.answer(404, s3_error(404, "NoSuchBucket", "The specified bucket does not exist").body, method="PUT")
+    with pytest.raises(AccessDenied, match="may be another tenant's"):
+        await store.copy_from(store, "image", "copy")
+
+
+@pytest.mark.parametrize("granted", [True, False])
+@pytest.mark.usefixtures("alone")
+async def test_a_copy_that_carries_the_sources_metadata_does_not_stay(
+    place: Place, raw: Any, stored: Stored, granted: bool
+) -> None:
+    """As servers make it that merge both, or know no directive."""
+    place.rules.ignored = "x-amz-metadata-directive"
+    place.rules.denied = set() if granted else {"s3:DeleteObject"}
+    for name in ("a", "b"):
+        raw.put_object(
+            Bucket=place.bucket,
+            Key=f"exports/ü/{name}",
+            Body=b"pixels",
+            Metadata={"operator": "secret"},
+            CacheControl="x",
+        )
+    async with place.store() as store:
+        with pytest.raises(AccessDenied if granted else TargetRefused, match="own Cache-Control, operator") as refused:
+            await store.copy_from(store, "a", "copy", await store.look_to_copy(store, "a"))
+        assert granted or "may not be removed: remove it, or let us" in str(refused.value)
+        assert (stored("copy") is None) is granted
+        with pytest.raises(AccessDenied, match="copies carry the source's own"):
+            await store.copy_from(store, "b", "copy of b", await store.look_to_copy(store, "b"))
+    assert stored("copy of b") is None
+
+
+async def test_that_copies_are_bare_is_looked_at_once_and_only_where_it_matters(
+    store: S3Store, proxy: FaultProxy, raw: Any, bucket: str
+) -> None:
+    raw.put_object(Bucket=bucket, Key="exports/ü/theirs", Body=b"pixels", Metadata={"operator": "secret"})
+    await store.create("ours", SMALL)
+    looks = []
+    for number, name in enumerate(("ours", "ours", "theirs", "theirs")):
+        proxy.seen.clear()
+        await store.copy_from(store, name, f"copy {number}", await store.look_to_copy(store, name))
+        looks.append(len(proxy.requests("HEAD")))
+    assert looks == [2, 1, 3, 1]

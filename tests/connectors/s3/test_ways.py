@@ -1,0 +1,151 @@
+"""Every request goes the way on which boto3 would send it, whichever library does."""
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.credentials import RefreshableCredentials
+from botocore.httpsession import get_cert_path
+
+from data_export.content import Content
+from data_export.delivery.retry import Patience
+from data_export.delivery.s3.connect import same_server, trusted_by
+from data_export.delivery.s3.store import S3Store
+from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
+from demo.servers.s3 import S3Server
+from tests.connectors.contract import read_all
+from tests.connectors.s3.stores import QUICK, key_session
+
+Open = Callable[..., S3Store]
+
+
+@pytest.fixture
+def opened(bucket: str) -> Open:
+    def store(url: str, session: Any = None, patience: Patience = QUICK, **settings: Any) -> S3Store:
+        session = session or key_session()
+        config = Config(**({"s3": {"addressing_style": "path"}, "retries": {"max_attempts": 0}} | settings))
+        uri = f"s3://{bucket}/exports/"
+        made = session.client("s3", endpoint_url=url, config=config)
+        return S3Store(uri, client=lambda: made, session=lambda: session, patience=patience)
+
+    return store
+
+
+async def all_of(store: S3Store) -> None:
+    async with store:
+        await store.replace("image", Content.of_bytes(b"pixels"))
+        await store.delete("copy")
+        await store.copy_from(store, "image", "copy", await store.look_to_copy(store, "image"))
+        assert await read_all(store, "copy") == b"pixels"
+        assert {found.key async for found in store.list("")} == {"image", "copy"}
+
+
+KINDS = {"HEAD", "PUT", "DELETE", "GET"}
+
+
+async def test_by_the_proxy_of_the_connection(opened: Open, proxy: FaultProxy, server: S3Server) -> None:
+    await all_of(opened(server.url, proxies={"http": proxy.url}))
+    assert {request.method for request in proxy.seen} == KINDS
+    assert any("x-amz-copy-source" in request.headers for request in proxy.seen)
+
+
+async def test_by_the_proxy_of_the_environment(
+    opened: Open, proxy: FaultProxy, server: S3Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", proxy.url)
+    await all_of(opened(server.url))
+    assert {request.method for request in proxy.seen} == KINDS
+    assert any("x-amz-copy-source" in request.headers for request in proxy.seen)
+
+
+@pytest.mark.parametrize(("settings", "spared"), [({"proxies": {}}, ""), ({}, "127.0.0.1")])
+async def test_by_no_proxy_where_connection_or_environment_says_so(
+    opened: Open, server: S3Server, monkeypatch: pytest.MonkeyPatch, settings: dict[str, Any], spared: str
+) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    monkeypatch.setenv("no_proxy", spared)
+    await all_of(opened(server.url, **settings))
+
+
+async def test_the_users_netrc_is_nobodys_business(
+    opened: Open, server: S3Server, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    netrc = tmp_path / "netrc"
+    netrc.write_text("default login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    await all_of(opened(server.url))
+
+
+async def test_to_an_address_that_ends_in_a_slash(opened: Open, proxy: FaultProxy) -> None:
+    await all_of(opened(f"{proxy.url}/"))
+    assert any("x-amz-copy-source" in request.headers for request in proxy.seen)
+
+
+async def test_under_the_name_that_the_connection_gives(opened: Open, proxy: FaultProxy) -> None:
+    await all_of(opened(proxy.url, user_agent_extra="Airflow/3 of-the-customer"))
+    assert [one for one in proxy.seen if not one.headers["User-Agent"].endswith("of-the-customer")] == []
+
+
+async def test_with_the_headers_and_cookies_of_a_talkative_gateway(opened: Open, server: S3Server) -> None:
+    async def talk(request: Exchange, forward: Forward) -> Answer:
+        assert "Cookie" not in request.headers
+        answer = await forward(request)
+        answer.headers.update({"Content-Security-Policy": "a" * 30_000, "Set-Cookie": "node=1; Path=/"})
+        return answer
+
+    with FaultProxy(server.url, talk) as proxy:
+        await all_of(opened(proxy.url.replace("127.0.0.1", "localhost")))
+        assert len(proxy.requests("HEAD", "/copy")) == 1, "no answer is taken for a broken connection"
+
+
+async def test_a_copy_may_take_as_long_as_the_connection_says(opened: Open, server: S3Server) -> None:
+    async def slow(request: Exchange, forward: Forward) -> Answer:
+        if "x-amz-copy-source" in request.headers:
+            await asyncio.sleep(2)
+        return await forward(request)
+
+    with FaultProxy(server.url, slow) as proxy:
+        await all_of(opened(proxy.url, patience=Patience(tries=1, answer=1), read_timeout=30))
+
+
+async def test_by_credentials_of_this_moment(opened: Open, proxy: FaultProxy) -> None:
+    """Even where what lends them lends them for a minute."""
+    lent: list[str] = []
+
+    def lend() -> dict[str, str]:
+        lent.append(f"key{len(lent)}")
+        until = (datetime.now(UTC) + timedelta(minutes=1)).isoformat()
+        return {"access_key": lent[-1], "secret_key": "s", "token": f"token-of-{lent[-1]}", "expiry_time": until}
+
+    session = boto3.Session(region_name="eu-west-3")
+    session._session._credentials = RefreshableCredentials.create_from_metadata(lend(), lend, "test")
+    async with opened(proxy.url, session) as store:
+        await store.replace("image", Content.of_bytes(b"pixels"))
+        for number in range(3):
+            assert [found.key async for found in store.list("image")] == ["image"], "boto3 has them renewed"
+            await store.copy_from(store, "image", f"copy {number}", await store.look_to_copy(store, "image"))
+            copy = proxy.requests("PUT", "copy")[-1]
+            assert copy.headers["X-Amz-Security-Token"] == f"token-of-{lent[-1]}"
+
+
+def test_trusts_whom_the_connection_names_and_nobody_else(tmp_path: Path) -> None:
+    bundle = Path(get_cert_path(True)).read_text()
+    only = tmp_path / "only.pem"
+    only.write_text(bundle[: bundle.index("-----END CERTIFICATE-----")] + "-----END CERTIFICATE-----\n")
+    assert len(trusted_by(str(only)).get_ca_certs()) == 1
+    assert len(trusted_by(True).get_ca_certs()) > 50
+
+
+def test_no_copies_between_partitions_of_amazon() -> None:
+    paris, virginia, china = (
+        key_session().client("s3", region_name=name) for name in ("eu-west-3", "us-east-1", "cn-north-1")
+    )
+    assert same_server(paris, virginia)
+    assert not same_server(paris, china)
