@@ -157,3 +157,23 @@ def test_many_rows_of_one_work_order_sum_up_to_one_that_is_too_large(
     kept = json.loads((tmp_path / "quarantine.json").read_text())
     assert (kept["work_order"], kept["rows"]) == (str(UUID(int=large)), {})
     assert len(source.export(tmp_path, max_record_mb=100).lines) == 3
+
+
+def test_one_that_is_too_large_hides_no_other_problem_nearby(source: SourceDatabase, tmp_path: Path) -> None:
+    """They are read together; the neighbour went out with what the format cannot express."""
+    order = {"site_id": SITE, "create_date": DAY}
+    names = ["list", "good", "large", "infinite"]
+    source.insert("work_order", [order | {"id": UUID(int=k), "name": name} for k, name in enumerate(names)])
+    source.connection.execute("UPDATE work_order SET metadata = '[1]' WHERE name = 'list'")
+    source.connection.execute("UPDATE work_order SET update_date = 'infinity' WHERE name = 'infinite'")
+    source.insert("work_item", [{"id": ITEM, "work_order_id": UUID(int=2)}])
+    metadata = json.dumps({"a": "x" * 200_000})
+    source.insert("input", [{"id": UUID(int=k), "work_item_id": ITEM, "metadata": metadata} for k in range(8)])
+    exported = source.export(tmp_path, on_invalid="quarantine", max_record_mb=1)
+    assert [json.loads(line)["name"] for line in exported.lines] == ["good"]
+    records = map(json.loads, (tmp_path / "quarantine.json").read_text().splitlines())
+    kept = {UUID(record["work_order"]).int: record for record in records}
+    assert {names[k]: len(one["problems"]) for k, one in kept.items()} == {"list": 1, "large": 1, "infinite": 1}
+    assert "max_record_mb" in kept[2]["problems"][0]["problem"]
+    with pytest.raises(InvalidRecord, match="max_record_mb allows .and 1 more nearby"):
+        source.export(tmp_path / "refused", max_record_mb=1)
