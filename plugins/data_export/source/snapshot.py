@@ -166,6 +166,8 @@ def cast(value: str, kind: str, found: str, max_bytes: int, *, encoded: bool) ->
         value = f"{value}::text"
     if kind in ("int4", "int8") and found in _INEXACT:
         return f"trim_scale({value}::numeric)::text::{kind}"  # 5.00 is 5, 1.5 is no whole number
+    if kind == "uuid" and found == "bpchar":
+        return f"{value}::text::uuid"  # without the spaces that fill a char(n) up, which the cast itself refuses
     if kind == "bool" and found in ("int2", "int4", "int8"):
         return f"{value}::text::bool"  # 0 and 1; the cast itself takes 2 for true
     if kind not in ("text", "jsonb"):
