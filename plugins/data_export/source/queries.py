@@ -171,7 +171,8 @@ class Queries:
         if found.types[table][NUMBER] != "int8":
             number = self._cast(name, table, NUMBER, "int8", found)
         listed = ", ".join([f"{index}::int2", number, *values])
-        return " ".join(["(SELECT", listed, "FROM", name, f"ORDER BY {name}.{NUMBER})"])
+        # As a number: the text '10' comes before '2'.
+        return " ".join(["(SELECT", listed, "FROM", name, "ORDER BY", f"{number})"])
 
     def _cast(self, rows: str, table: str, column: str, kind: str, found: Found) -> str:
         return cast(f'{rows}."{column}"', kind, found.types[table][column], self._max_bytes, encoded=found.encoded)

@@ -105,6 +105,8 @@ _INEXACT = ("numeric", "float4", "float8", "money", "jsonb")
 _BINARY = ("float4", "float8")
 # The most bytes of text that one byte of a stored value can be: lz4 packs 255 into one, JSON spells one as six.
 _UNPACKED = 255 * 6
+# And of JSON, where `1e131071,` is a number of so many digits.
+_SPELLED_OUT = 131_072 // len("1e131071,")
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,7 @@ def sql_columns(table: str) -> list[tuple[str, str]]:
 
 #: Types that one table alone has travel as one that others have too: the driver spends more time on a NULL than on a
 #: value, and reads one for every slot that a row leaves empty.
-_TRAVELS_AS = {"bool": "int8", "float8": "text"}
+_TRAVELS_AS = {"bool": "int8", "float8": "text", "jsonb": "text"}
 
 
 def _slots() -> list[str]:
@@ -153,27 +155,50 @@ def places(table: str) -> dict[str, int]:
 
 
 def travelling(value: str, kind: str) -> str:
-    """SQL: a value of the snapshot's type as its slot has it."""
+    """SQL: what `cast` gives as its slot has it."""
     if kind == "bool":
         return f"{value}::int4::int8"
     return f"{value}::text" if kind == "float8" else value
 
 
 def cast(value: str, kind: str, found: str, max_bytes: int, *, encoded: bool) -> str:
-    """SQL: the value as the type of the snapshot. What the type would change to fit is an error of PostgreSQL's."""
+    """SQL: the value as the type of the snapshot, of jsonb its text.
+
+    What the type would change to fit is an error of PostgreSQL's.
+    """
     if found in _BINARY and found != kind:
         # The number that is shown: as numeric it keeps 6 or 15 digits, and a float4's 0.1 is not 0.1 as float8.
         value = f"{value}::text"
     if kind in ("int4", "int8") and found in _INEXACT:
         return f"trim_scale({value}::numeric)::text::{kind}"  # 5.00 is 5, 1.5 is no whole number
+    if kind == "uuid" and found == "bpchar":
+        return f"{value}::text::uuid"  # without the spaces that fill a char(n) up, which the cast itself refuses
     if kind == "bool" and found in ("int2", "int4", "int8"):
         return f"{value}::text::bool"  # 0 and 1; the cast itself takes 2 for true
     if kind not in ("text", "jsonb"):
         return f"{value}::{kind}"
     read = value if encoded else f"convert_from(textsend({value}::text), 'UTF8')"
+    read = _spelled_once(value, read, max_bytes) if kind == "jsonb" else f"{read}::text"
+    if found == kind == "jsonb":
+        return read
     size = f"octet_length({value}::text)"
     too_large = f"{size} > {max_bytes}"  # of a text, its size is known without reading it
     if found not in ("text", "varchar"):  # what a small stored value can unpack to is small too
         too_large = f"pg_column_size({value}) > {max_bytes // _UNPACKED} AND {too_large}"
-    refusal = f"('{OURS}is ' || {size} || ' bytes long, more than limits.max_record_mb allows')::int8::text"
-    return f"CASE WHEN {too_large} THEN {refusal}::{kind} ELSE {read}::{kind} END"
+    return f"CASE WHEN {too_large} THEN {_refusal(size)} ELSE {read} END"
+
+
+def _spelled_once(value: str, read: str, max_bytes: int) -> str:
+    """SQL: the text of a value as jsonb, made once and then measured where it may be long."""
+    may_be = f"pg_column_size({value}) > {max_bytes // _SPELLED_OUT} OR pg_column_compression({value}) IS NOT NULL"
+    size = "octet_length(made.spelled)"
+    measured = f"CASE WHEN {size} > {max_bytes} THEN {_refusal(size)} ELSE made.spelled END"
+    made = f"{read}::jsonb::text AS spelled OFFSET 0) AS made"  # OFFSET keeps the planner from making it twice
+    return (
+        f"CASE WHEN {may_be} THEN ({' '.join(['SELECT', measured, 'FROM (SELECT', made])}) ELSE {read}::jsonb::text END"
+    )
+
+
+def _refusal(size: str) -> str:
+    """SQL: a text that PostgreSQL refuses in our words."""
+    return f"('{OURS}is ' || {size} || ' bytes long, more than limits.max_record_mb allows')::int8::text"

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from data_export.source.snapshot import NUMBER, REPEATED, TABLES
 from data_export.transform.lines import Chunk
-from data_export.transform.sort_keys import values
+from data_export.transform.sort_keys import Integers, array, values
 
 _ALL = 1 << 31
+_NOTHING = array(np.zeros(1, np.int32))[0]
 
 
 def chunks(folder: Path, most_bytes: int) -> Iterator[tuple[Chunk, list[int]]]:
@@ -37,15 +39,31 @@ def chunks(folder: Path, most_bytes: int) -> Iterator[tuple[Chunk, list[int]]]:
 
 def _too_large(chunk: Chunk, most_bytes: int) -> set[int]:
     """The work orders of the chunk with more bytes than that."""
-    if sum(batch.nbytes for batch in chunk.values()) <= most_bytes:
+    of_rows = {table: _row_bytes(batch) for table, batch in chunk.items()}
+    if sum(int(sizes.sum()) for sizes in of_rows.values()) <= most_bytes:
         return set()
     numbers = values(chunk["work_order"][NUMBER])
-    sizes = np.zeros(len(numbers), np.int64)
-    for batch in chunk.values():
-        ends = np.searchsorted(values(batch[NUMBER]), [numbers, numbers + 1])
-        for k, (start, end) in enumerate(ends.T.tolist()):
-            sizes[k] += batch.slice(start, end - start).nbytes if end > start else 0
-    return set(numbers[sizes > most_bytes].tolist())
+    total = np.zeros(len(numbers), np.int64)
+    for table, sizes in of_rows.items():
+        before = np.concatenate([[0], np.cumsum(sizes)])
+        starts, ends = np.searchsorted(values(chunk[table][NUMBER]), [numbers, numbers + 1])
+        total += before[ends] - before[starts]
+    return set(numbers[total > most_bytes].tolist())
+
+
+def _row_bytes(batch: pa.RecordBatch) -> Integers:
+    """The size of each row with its texts. `nbytes` counts all of a slice's dictionary, and a repeated text once."""
+    sizes = np.zeros(len(batch), np.int64)
+    for column in batch.columns:
+        if pa.types.is_dictionary(column.type):
+            lengths = pc.binary_length(column.dictionary).take(column.indices)
+        elif pa.types.is_string(column.type):
+            lengths = pc.binary_length(column)
+        else:
+            sizes += max(column.type.bit_width // 8, 1)
+            continue
+        sizes += values(lengths.fill_null(_NOTHING))
+    return sizes
 
 
 class _Rows:
@@ -73,17 +91,15 @@ class _Rows:
                 self._exhausted = True
                 continue
             self._held += self._without_too_large(self._file.read_row_group(group).to_batches())
-            if not self._is_top and sum(batch.nbytes for batch in self._held) > most_bytes:
+            if not self._is_top and sum(int(_row_bytes(batch).sum()) for batch in self._held) > most_bytes:
                 self._drop_first(most_bytes)
         return bool(self._held)
 
     def _drop_first(self, most_bytes: int) -> None:
         """Lets go of the first work order, if it alone is too large."""
         first = self._number(0, 0)
-        sizes = [
-            batch.slice(0, int(values(batch[NUMBER]).searchsorted(first, side="right"))).nbytes for batch in self._held
-        ]
-        if sum(sizes) > most_bytes:
+        of_first = [_row_bytes(batch)[values(batch[NUMBER]) == first] for batch in self._held]
+        if sum(int(sizes.sum()) for sizes in of_first) > most_bytes:
             self._too_large.append(first)
             self._held = self._without_too_large(self._held)
 

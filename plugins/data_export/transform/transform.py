@@ -87,7 +87,8 @@ def transform(
 
 
 def _deliverable(chunk: Chunk, too_large: Sequence[int], on_invalid: str, quarantine_path: Path) -> Chunk:
-    found = [Problem(number, "work_order", 0, "", _TOO_LARGE) for number in too_large] or list(problems(chunk))
+    found = [Problem(number, "work_order", 0, "", _TOO_LARGE) for number in too_large]
+    found += [problem for problem in problems(chunk) if problem.number not in too_large]
     if not found:
         return chunk
     if on_invalid == "fail":

@@ -11,7 +11,7 @@ import pytest
 from data_export.errors import InvalidRecord, ValueRejected
 from data_export.source.extract import extract
 from demo.servers.postgres import PostgresServer
-from tests.unit.source_kit import SCHEMA, SITE, STATES, TIMELINE, WINDOW, SourceDatabase
+from tests.unit.source_kit import SCHEMA, SITE, STATES, TIMELINE, WINDOW, SourceDatabase, run_extract
 
 GOOD, BAD = range(1, 8), 4
 # The types of an installation that is less strict than ours.
@@ -227,6 +227,21 @@ def test_a_huge_value_is_set_aside_before_it_costs_memory(filled: SourceDatabase
         extract(filled.dsn, SITE, WINDOW, TIMELINE, tmp_path, max_record_mb=1)
     rows = extract(filled.dsn, SITE, WINDOW, TIMELINE, tmp_path, max_record_mb=1, on_invalid="quarantine")
     assert rows["work_order"] == 6
+
+
+@pytest.mark.parametrize("kind", ["jsonb", "json", "text"])
+def test_a_small_value_that_is_huge_when_spelled_out_is_one_of_them(
+    one_order: SourceDatabase, tmp_path: Path, sql: Path, kind: str
+) -> None:
+    """A number of nine characters has 131,000 digits: 12 KB of metadata would be 800 MB of text here."""
+    text = (sql / "work_order.sql").read_text()
+    (sql / "work_order.sql").write_text(text.replace("    metadata,\n", f"    name::{kind} AS metadata,\n"))
+    numbers = f"[{', '.join(['1e131000'] * 50)}]"
+    one_order.connection.execute("UPDATE work_order SET name = %s", [f'{{"a": {numbers}}}'])
+    with pytest.raises(InvalidRecord, match=r"metadata is 6550\d\d\d bytes long, more than limits.max_record_mb"):
+        run_extract(one_order, tmp_path, sql, max_record_mb=1)
+    assert run_extract(one_order, tmp_path, sql, max_record_mb=1, on_invalid="quarantine")["work_order"] == 0
+    assert run_extract(one_order, tmp_path, sql, max_record_mb=7)["work_order"] == 1
 
 
 def test_a_database_that_does_not_know_its_encoding(server: PostgresServer, tmp_path: Path) -> None:

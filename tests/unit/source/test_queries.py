@@ -1,6 +1,7 @@
 """The editable queries: what an installation may change, and how a mistake is named."""
 
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
@@ -26,6 +27,23 @@ def test_other_tables_and_column_types_need_only_the_queries(
     data = one_order.export(tmp_path / "out", sql_folder=sql).data.decode()
     assert '"task_name":"task","analyzed_value":1,' in data
     assert '"corrected_date":"2025-03-16T10:00:00.000000+00:00"' in data
+
+
+def test_ids_may_be_of_fixed_length_and_numbers_text(one_order: SourceDatabase, tmp_path: Path, sql: Path) -> None:
+    """A char(38) holds a uuid with spaces after it, and of the texts of numbers '10' comes before '2'."""
+    orders = [{"id": UUID(int=k), "site_id": SITE, "create_date": WINDOW.start} for k in range(10, 21)]
+    one_order.insert("work_order", orders)
+    one_order.insert("work_item", [{"id": order["id"], "work_order_id": order["id"]} for order in orders])
+    expected = one_order.export(tmp_path / "before").data
+    edits = {
+        "work_order.sql": (") AS work_order_number", ")::text AS work_order_number"),
+        "job_conformity.sql": ("job_conformity.input_id,", "job_conformity.input_id::char(38) AS input_id,"),
+    }
+    for name, (old, new) in edits.items():
+        text = (sql / name).read_text()
+        assert old in text
+        (sql / name).write_text(text.replace(old, new))
+    assert one_order.export(tmp_path / "after", sql_folder=sql).data == expected
 
 
 def test_placeholders_are_filled_and_casts_left_alone() -> None:

@@ -157,3 +157,43 @@ def test_many_rows_of_one_work_order_sum_up_to_one_that_is_too_large(
     kept = json.loads((tmp_path / "quarantine.json").read_text())
     assert (kept["work_order"], kept["rows"]) == (str(UUID(int=large)), {})
     assert len(source.export(tmp_path, max_record_mb=100).lines) == 3
+
+
+def test_one_that_is_too_large_hides_no_other_problem_nearby(source: SourceDatabase, tmp_path: Path) -> None:
+    """They are read together; the neighbour went out with what the format cannot express."""
+    order = {"site_id": SITE, "create_date": DAY}
+    names = ["list", "good", "large", "infinite"]
+    source.insert("work_order", [order | {"id": UUID(int=k), "name": name} for k, name in enumerate(names)])
+    source.connection.execute("UPDATE work_order SET metadata = '[1]' WHERE name = 'list'")
+    source.connection.execute("UPDATE work_order SET update_date = 'infinity' WHERE name = 'infinite'")
+    source.insert("work_item", [{"id": ITEM, "work_order_id": UUID(int=2)}])
+    metadata = json.dumps({"a": "x" * 200_000})
+    source.insert("input", [{"id": UUID(int=k), "work_item_id": ITEM, "metadata": metadata} for k in range(8)])
+    exported = source.export(tmp_path, on_invalid="quarantine", max_record_mb=1)
+    assert [json.loads(line)["name"] for line in exported.lines] == ["good"]
+    records = map(json.loads, (tmp_path / "quarantine.json").read_text().splitlines())
+    kept = {UUID(record["work_order"]).int: record for record in records}
+    assert {names[k]: len(one["problems"]) for k, one in kept.items()} == {"list": 1, "large": 1, "infinite": 1}
+    assert "max_record_mb" in kept[2]["problems"][0]["problem"]
+    with pytest.raises(InvalidRecord, match=r"max_record_mb allows \(and 1 more nearby\)"):
+        source.export(tmp_path / "refused", max_record_mb=1)
+
+
+def test_the_texts_of_other_work_orders_make_none_too_large(source: SourceDatabase, tmp_path: Path) -> None:
+    """The names of items are read as a dictionary, which each row of the chunk refers to."""
+    orders = [UUID(int=k) for k in range(1000)]
+    source.insert("work_order", [{"id": order, "site_id": SITE, "create_date": DAY} for order in orders])
+    source.insert("work_item", [{"id": k, "work_order_id": k, "name": str(k) * 50} for k in orders])
+    exported = source.export(tmp_path, max_record_mb=1)
+    assert (len(exported.data) > 2_000_000, exported.result.work_orders) == (True, 1000)
+
+
+def test_a_text_counts_as_often_as_it_is_delivered(source: SourceDatabase, tmp_path: Path) -> None:
+    """The snapshot holds one of them, a line all: a small snapshot could make a line of gigabytes."""
+    insert(source, "input", {})
+    check = "INSERT INTO data_conformity SELECT %s, repeat('x', 20000), k, 'error' FROM generate_series(1, %s) AS k"
+    source.connection.execute(check, [INPUT, 40])
+    assert source.export(tmp_path / "some", max_record_mb=1).result.work_orders == 2
+    source.connection.execute(check, [INPUT, 20])
+    with pytest.raises(InvalidRecord, match=rf"work order {BAD}: is larger, with all that belongs"):
+        source.export(tmp_path / "many", max_record_mb=1)
