@@ -56,7 +56,9 @@ _SESSION = {
 RowSecurity = Literal["refuse", "apply"]
 
 
-_ENCODING = Query("SELECT current_setting('server_encoding')", ())
+_ABILITIES = Query(
+    "SELECT current_setting('server_encoding') <> 'SQL_ASCII', to_regproc('pg_column_compression') IS NOT NULL", ()
+)
 
 
 class Source:
@@ -77,14 +79,14 @@ class Source:
 
     def found(self, query: Query) -> Found:
         """The types of what `Queries.columns()` returns; nothing is read."""
-        encoding = self.value(_ENCODING)
+        encoded, tells_compression = self.row(_ABILITIES) or (True, False)
         with self._connection.cursor() as cursor:
             try:
                 fields = iter(cursor.adbc_execute_schema(query.text))
             except (Error, OSError) as error:
                 raise translated(error, self._dsn, query) from None
         types = {table: {name: _type_of(next(fields)) for name in schema.names} for table, schema in TABLES.items()}
-        return Found(types, encoding != "SQL_ASCII")
+        return Found(types, bool(encoded), bool(tells_compression))
 
     def plan(self, query: Query) -> dict[str, Any]:
         """How the source would run the query, by `EXPLAIN`; it checks every right, and reads nothing."""

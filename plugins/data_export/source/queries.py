@@ -175,7 +175,7 @@ class Queries:
         return " ".join(["(SELECT", listed, "FROM", name, "ORDER BY", f"{number})"])
 
     def _cast(self, rows: str, table: str, column: str, kind: str, found: Found) -> str:
-        return cast(f'{rows}."{column}"', kind, found.types[table][column], self._max_bytes, encoded=found.encoded)
+        return cast(f'{rows}."{column}"', kind, found.types[table][column], self._max_bytes, found)
 
     def counts(self, *, inputs: bool) -> Query:
         """One row: how many work orders and inputs (NULL if not requested) the snapshot would have."""

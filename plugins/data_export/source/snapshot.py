@@ -115,6 +115,7 @@ class Found:
 
     types: Mapping[str, Mapping[str, str]]  # of each table's columns, as PostgreSQL calls them
     encoded: bool  # whether the database knows the encoding of its texts; SQL_ASCII does not
+    tells_compression: bool = True  # whether it says of a value if it is stored compressed; from PostgreSQL 14
 
 
 def write_empty(folder: Path) -> None:
@@ -161,7 +162,7 @@ def travelling(value: str, kind: str) -> str:
     return f"{value}::text" if kind == "float8" else value
 
 
-def cast(value: str, kind: str, found: str, max_bytes: int, *, encoded: bool) -> str:
+def cast(value: str, kind: str, found: str, max_bytes: int, database: Found) -> str:
     """SQL: the value as the type of the snapshot, of jsonb its text.
 
     What the type would change to fit is an error of PostgreSQL's.
@@ -177,8 +178,8 @@ def cast(value: str, kind: str, found: str, max_bytes: int, *, encoded: bool) ->
         return f"{value}::text::bool"  # 0 and 1; the cast itself takes 2 for true
     if kind not in ("text", "jsonb"):
         return f"{value}::{kind}"
-    read = value if encoded else f"convert_from(textsend({value}::text), 'UTF8')"
-    read = _spelled_once(value, read, max_bytes) if kind == "jsonb" else f"{read}::text"
+    read = value if database.encoded else f"convert_from(textsend({value}::text), 'UTF8')"
+    read = _spelled_once(value, read, max_bytes, database) if kind == "jsonb" else f"{read}::text"
     if found == kind == "jsonb":
         return read
     size = f"octet_length({value}::text)"
@@ -188,9 +189,11 @@ def cast(value: str, kind: str, found: str, max_bytes: int, *, encoded: bool) ->
     return f"CASE WHEN {too_large} THEN {_refusal(size)} ELSE {read} END"
 
 
-def _spelled_once(value: str, read: str, max_bytes: int) -> str:
+def _spelled_once(value: str, read: str, max_bytes: int, database: Found) -> str:
     """SQL: the text of a value as jsonb, made once and then measured where it may be long."""
-    may_be = f"pg_column_size({value}) > {max_bytes // _SPELLED_OUT} OR pg_column_compression({value}) IS NOT NULL"
+    may_be = "true"
+    if database.tells_compression:
+        may_be = f"pg_column_size({value}) > {max_bytes // _SPELLED_OUT} OR pg_column_compression({value}) IS NOT NULL"
     size = "octet_length(made.spelled)"
     measured = f"CASE WHEN {size} > {max_bytes} THEN {_refusal(size)} ELSE made.spelled END"
     made = f"{read}::jsonb::text AS spelled OFFSET 0) AS made"  # OFFSET keeps the planner from making it twice
