@@ -115,7 +115,7 @@ class Found:
 
     types: Mapping[str, Mapping[str, str]]  # of each table's columns, as PostgreSQL calls them
     encoded: bool  # whether the database knows the encoding of its texts; SQL_ASCII does not
-    tells_compression: bool = True  # whether it says of a value if it is stored compressed; from PostgreSQL 14
+    tells_compression: bool  # whether it says of a value if it is stored compressed; from PostgreSQL 14
 
 
 def write_empty(folder: Path) -> None:
@@ -133,8 +133,8 @@ def sql_columns(table: str) -> list[tuple[str, str]]:
     ]
 
 
-#: Types that one table alone has travel as one that others have too: the driver spends more time on a NULL than on a
-#: value, and reads one for every slot that a row leaves empty.
+#: Types that travel as one of another table's columns: the driver spends more time on a NULL than on a value, and reads
+#: one for every slot that a row leaves empty. jsonb is text also because it is measured as such, see `cast`.
 _TRAVELS_AS = {"bool": "int8", "float8": "text", "jsonb": "text"}
 
 

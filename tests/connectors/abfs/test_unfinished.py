@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from itertools import cycle
 
 import pytest
 from azure.storage.blob import BlobServiceClient
@@ -81,9 +82,12 @@ async def test_a_page_of_somebody_elses_xml_is_no_empty_folder(server: AbfsServe
                 [one async for one in store.files_in("folder")]
 
 
-async def test_a_list_that_gives_the_same_page_for_ever_ends(server: AbfsServer, container: str) -> None:
+@pytest.mark.parametrize("markers", [[b"again"], [b"one", b"two"]])
+async def test_a_list_that_goes_in_a_circle_ends(server: AbfsServer, container: str, markers: list[bytes]) -> None:
+    following = cycle(markers)
+
     def page(answer: Answer) -> None:
-        answer.body = re.sub(rb"<NextMarker */>", b"<NextMarker>again</NextMarker>", answer.body)
+        answer.body = re.sub(rb"<NextMarker */>", b"<NextMarker>%s</NextMarker>" % next(following), answer.body)
 
     with FaultProxy(server.url, Changed("GET", page)) as proxy:
         async with store_at(proxy.url, container) as store:

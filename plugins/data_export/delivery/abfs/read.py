@@ -58,7 +58,6 @@ async def page(
 
     Raises:
         LookupError, ValueError, AttributeError: the answer is not one of Azure.
-        TargetUnavailable: it leads to the same page again.
     """
     from azure.core.pipeline.policies import ContentDecodePolicy
 
@@ -66,12 +65,11 @@ async def page(
     asked: dict[str, Any] = {"include": ["metadata", "copy"], "raw_response_hook": answers.append}
     pages: Any = container.list_blob_names(name_starts_with=prefix or None, **asked).by_page(token)
     async for _ in pages:
-        answer, following = answers[-1].context[ContentDecodePolicy.CONTEXT_NAME], pages.continuation_token
+        answer = answers[-1].context[ContentDecodePolicy.CONTEXT_NAME]
         if answer.tag != "EnumerationResults":  # a sign-in page may be XML too, and must not pass for an empty folder
             raise ValueError(answer.tag)
-        if following and following == token:
-            raise TargetUnavailable(f"{root.address(prefix)}: Azure gives the same page of a list again")
-        return [found for blob in answer.iterfind("Blobs/Blob") if (found := _listed(root, blob))], following
+        found = [one for blob in answer.iterfind("Blobs/Blob") if (one := _listed(root, blob))]
+        return found, pages.continuation_token
     return [], None
 
 

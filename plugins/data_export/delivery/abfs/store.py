@@ -169,12 +169,15 @@ class AbfsStore:
             yield [one for one in found if "/" not in one.key[len(start) :]]
 
     async def _pages(self, start: str) -> AsyncIterator[Sequence[StoredObject]]:
-        token = None
+        token, tokens = None, set[str]()
         while True:
             found, token = await self.ask(self.uri, partial(page, self.container, self.root, start, token))
             yield found
             if not token:
                 return
+            if token in tokens:
+                raise TargetUnavailable(f"{self.uri}: Azure gives the same page of a list again")
+            tokens.add(token)
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         return await self._signer.link(self.blob(key), self.ask, self.root.address(key), lifetime, file_name)

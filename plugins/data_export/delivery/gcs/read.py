@@ -106,15 +106,16 @@ async def pages(
         ask: gets the page of an address with these parameters.
     """
     fields = "items(name,size,crc32c,md5Hash,updated,contentEncoding,generation),nextPageToken"
-    params = {"prefix": root.prefix + checked_prefix(prefix), "fields": fields, **options}
+    params, tokens = {"prefix": root.prefix + checked_prefix(prefix), "fields": fields, **options}, set[str]()
     while True:
         named, following = listed(await ask(root.address(prefix), params), root.address(prefix))
         # A name that ends in `/` is what consoles make to show an empty folder.
         yield [stored_object(root.key(name), said) for name, said in named if not name.endswith("/")]
         if not following:
             return
-        if following == params.get("pageToken"):
+        if following in tokens:
             raise malformed(root.address(prefix), "the same page of a list again")
+        tokens.add(following)
         params["pageToken"] = following
 
 

@@ -110,7 +110,7 @@ async def copy_by_server(
             target.dialect.forget(before)
             raise _streamed(error, target.dialect) from None
         if target.dialect.asks_for_second_copy():
-            answer = await _ask_second(target, key, options) or answer
+            answer = await _ask_second(target, key, options, answer)
         if source.bears and not target.dialect.complete and target.dialect.copies_bare is None:
             await require_bare(target, source, source_key, key)
         sure = target.dialect.has("conditions") and _confirmed(answer, key, here)
@@ -140,13 +140,13 @@ async def _asked(target: "S3Store", address: str, needed: str, key: str, options
         raise AccessDenied(f"{error}: the source's bucket may be another tenant's") from None
 
 
-async def _ask_second(target: "S3Store", key: str, options: Mapping[str, Any]) -> Any:
+async def _ask_second(target: "S3Store", key: str, options: Mapping[str, Any], first: Any) -> Any:
     """Learns whether the server refuses a copy where something is, by asking once more for what it has just made.
 
     Several that refuse a second writer heed the condition in uploads only, and copies by them replace what is there.
 
     Returns:
-        The answer that says what is there by now; None where it was refused, so that the first one does.
+        The answer that says what is there by now: the first where this one was refused; an empty one says nothing.
     """
     again = {name: value for name, value in options.items() if name != "CopySourceIfMatch"}  # the other cause of a 412
     target.dialect.refuses_copy = False  # meanwhile others look before they copy
@@ -154,10 +154,10 @@ async def _ask_second(target: "S3Store", key: str, options: Mapping[str, Any]) -
         return await _asked(target, target.root.address(key), "s3:PutObject", key, again)
     except PreconditionFailed:
         target.dialect.refuses_copy = True
-        return None
+        return first
     except DataExportError:  # another copy will learn it
         target.dialect.refuses_copy = None
-        return {"unknown": True}
+        return {}
 
 
 class SignedRequests:
