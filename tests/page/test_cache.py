@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from data_export_airflow.page import cache
-from data_export_airflow.page.cache import Cached
+from data_export_airflow.page import answers
+from data_export_airflow.page.answers import Cached
 
 
 class Clock:
@@ -23,7 +23,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr(cache, "time", clock)
+    monkeypatch.setattr(answers, "time", clock)
     return clock
 
 
