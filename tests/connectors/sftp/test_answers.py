@@ -129,6 +129,43 @@ class TestReading:
                 await destination.create("a", SMALL)
         assert not spoken.files
 
+    @pytest.mark.parametrize("request_", ["open", "read"])
+    @pytest.mark.parametrize("connections", [1, 4])
+    async def test_a_file_that_cannot_be_read_makes_the_others_no_slower(
+        self, server: SpokenServer, spoken: type[Spoken], request_: str, connections: int
+    ) -> None:
+        """Its bare "Failure" might be a limit of open files, which shows when it is the only one."""
+        fault = getattr(spoken, request_)
+
+        def failing(self: Spoken, reader: Reader) -> bytes | None:
+            return status(FAILURE) if b"/target/a" in reader.packet else fault(self, reader)
+
+        async with target(server, connections=connections, concurrency=16) as destination:
+            for key in ("a", *(f"b{number}" for number in range(40))):
+                await destination.create(key, SMALL)
+            setattr(spoken, request_, failing)
+            keys = [f"b{number}" for number in range(20)], ["a"], [f"b{number}" for number in range(20, 40)]
+            reads = (read_all(destination, key) for some in keys for key in some)
+            found = await asyncio.gather(*reads, return_exceptions=True)
+            assert type(found.pop(20)) is TargetUnavailable
+            assert found == [SMALL.source] * 40
+            assert destination._gate.allowed == 16
+        assert not spoken.open_handles
+
+    async def test_a_limit_that_shows_when_a_file_is_read(self, server: SpokenServer, spoken: type[Spoken]) -> None:
+        """A server may open a file when the first block is asked for."""
+
+        def read(self: Spoken, reader: Reader) -> bytes | None:
+            return status(FAILURE) if len(self.open_handles) > 4 else Spoken.read(self, reader)
+
+        async with target(server, concurrency=16) as destination:
+            for number in range(20):
+                await destination.create(f"{number}", SMALL)
+            spoken.read = read  # type: ignore[method-assign] # the fault
+            found = await asyncio.gather(*(read_all(destination, f"{number}") for number in range(20)))
+            assert found == [SMALL.source] * 20
+            assert destination._gate.allowed in (2, 4)
+
     async def test_one_that_is_cancelled_does_not_harm_another(
         self, server: SpokenServer, spoken: type[Spoken]
     ) -> None:

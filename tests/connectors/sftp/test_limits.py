@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from contextlib import suppress
 from pathlib import Path
 from uuid import UUID
 
@@ -13,10 +14,12 @@ import pytest
 from data_export.content import Content
 from data_export.delivery.local.store import LocalStore
 from data_export.delivery.sftp.destination import SftpDestination
-from data_export.delivery.sftp.errors import TooManyAtOnce
-from data_export.delivery.sftp.pool import Gate
+from data_export.delivery.sftp.errors import ConnectionEnded, TooManyAtOnce
+from data_export.delivery.sftp.sessions.gate import Gate
+from data_export.delivery.sftp.sessions.pool import SftpConnections
+from data_export.delivery.sftp.sessions.session import SftpSession
 from data_export.delivery.sftp.wire.client import SftpClient
-from data_export.errors import AccessDenied
+from data_export.errors import AccessDenied, ObjectExists, TargetUnavailable
 from data_export.images import copy_images
 from demo.servers.foreign import ProftpdServer
 from demo.servers.openssh import OpensshServer
@@ -142,46 +145,52 @@ class TestLimits:
             assert len(list((server.root / "target").iterdir())) == 12
 
 
-async def test_a_gate_that_is_narrowed_by_one_who_is_cancelled_lets_as_many_through_as_it_says() -> None:
-    async def told(_allowed: int) -> None: ...
+async def test_a_gate_that_is_narrowed_lets_nobody_in_until_enough_have_left() -> None:
+    async def unused() -> SftpSession:
+        raise AssertionError
 
-    async def pass_through(wait: asyncio.Event, most: list[int]) -> None:
+    async def pass_through(leave: asyncio.Event) -> None:
         async with gate:
             most.append(gate.busy)
-            await wait.wait()
+            await leave.wait()
+            await asyncio.sleep(0.001)
 
-    gate, leave = Gate(8, told), asyncio.Event()
-    inside = [asyncio.create_task(pass_through(leave, [])) for _ in range(6)]
+    gate, most = Gate(8, SftpConnections(unused, 1, 8)), list[int]()
+    leave = [asyncio.Event() for _ in range(6)]
+    inside = [asyncio.create_task(pass_through(event)) for event in leave]
     await asyncio.sleep(0)
-    narrowing = asyncio.create_task(gate.narrow(4))
+    last = asyncio.Event()
+    waiting = [asyncio.create_task(pass_through(last)) for _ in range(20)]
     await asyncio.sleep(0)
-    narrowing.cancel()
-    await asyncio.gather(narrowing, return_exceptions=True)
-    leave.set()
-    await asyncio.gather(*inside)
-    leave.clear()
-    most: list[int] = []
-    inside = [asyncio.create_task(pass_through(leave, most)) for _ in range(20)]
-    await asyncio.sleep(0.01)
-    assert max(most) == gate.allowed == 6
-    leave.set()
-    await asyncio.gather(*inside)
+    assert gate.busy == 8
+    await gate.narrow(4)
+    for event in leave:
+        event.set()
+        await asyncio.sleep(0.01)
+        assert gate.busy <= 8
+    assert gate.busy == gate.allowed == 4
+    most.clear()
+    last.set()
+    await asyncio.gather(*inside, *waiting)
+    assert max(most) == 4
+    assert not gate.busy
+
+
+def end_connections_after(unruly: type[Unruly], files: int) -> None:
+    def opened(self: Unruly, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        self.opened = getattr(self, "opened", 0) + 1  # type: ignore[attr-defined] # for each connection there is one
+        if self.opened > files:  # type: ignore[attr-defined]
+            self.channel.get_connection().abort()
+            raise asyncssh.SFTPConnectionLost("enough")
+        return Unruly.open(self, path, pflags, attrs)
+
+    unruly.open = opened  # type: ignore[method-assign] # the fault
 
 
 async def test_a_connection_that_ends_every_25_files_is_resumed(
     server: SftpServer, unruly: type[Unruly], tmp_path: Path
 ) -> None:
-    files: dict[int, int] = {}
-
-    def opened(self: Unruly, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
-        connection = self.channel.get_connection()
-        files[id(self)] = files.get(id(self), 0) + 1
-        if files[id(self)] > 25:
-            connection.abort()
-            raise asyncssh.SFTPConnectionLost("enough")
-        return Unruly.open(self, path, pflags, attrs)
-
-    unruly.open = opened  # type: ignore[method-assign] # the fault
+    end_connections_after(unruly, 25)
     ids = [str(UUID(int=number)) for number in range(120)]
     listed = tmp_path / "images.parquet"
     pq.write_table(pa.table({"input_id": ids, "file_extension": [".png"] * len(ids)}), listed)
@@ -199,6 +208,38 @@ async def test_a_connection_that_ends_every_25_files_is_resumed(
     async with target(server) as destination:
         await destination.create(f"{SITE}/inputs/later.png", SMALL)
     assert not left_over(server)
+
+
+@pytest.mark.parametrize(("files", "connections"), [(25, 1), (12, 1), (12, 4)])
+async def test_where_connections_end_after_some_files_fewer_are_begun_at_once(
+    server: SftpServer, unruly: type[Unruly], files: int, connections: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else those under way take each other down for ever."""
+    end_connections_after(unruly, files)
+
+    async def put(destination: SftpDestination, key: str) -> None:
+        for _ in range(12):
+            with suppress(TargetUnavailable, ObjectExists):
+                await destination.create(key, SMALL)
+                break
+
+    async with target(server, connections=connections) as destination:
+        await asyncio.gather(*(put(destination, f"{number}.png") for number in range(160)))
+        assert 4 <= destination._gate.allowed < 64
+    assert {path.read_bytes() for path in (server.root / "target").glob("*.png")} == {SMALL.source}
+    assert len(list((server.root / "target").glob("*.png"))) == 160
+    assert "files at once" in caplog.text
+
+
+async def test_connections_that_end_now_and_then_slow_nothing_down(server: SftpServer, unruly: type[Unruly]) -> None:
+    async with target(server, concurrency=16) as destination:
+        await asyncio.gather(*(destination.create(f"{number}.png", SMALL) for number in range(40)))
+        end_connections_after(unruly, 0)
+        lost = await asyncio.gather(
+            *(destination.create(f"{number}.jpg", SMALL) for number in range(16)), return_exceptions=True
+        )
+        assert {type(error) for error in lost} == {ConnectionEnded}
+        assert destination._gate.allowed == 16
 
 
 @pytest.mark.parametrize(("files", "content", "most"), [(1, SMALL, 2), (1, BIG, 12), (3, BIG, 12), (16, BIG, 32)])

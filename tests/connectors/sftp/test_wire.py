@@ -9,7 +9,7 @@ import pytest
 from data_export.content import Content
 from data_export.delivery.sftp import transfer
 from data_export.delivery.sftp.destination import SftpDestination
-from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.sessions.session import SftpSession
 from data_export.delivery.sftp.wire import blocks
 from data_export.delivery.sftp.wire.packets import CREATING
 from data_export.errors import TargetRefused

@@ -12,13 +12,14 @@ from data_export.content import Content, Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key
 from data_export.delivery.sftp import sftp_account, sftp_uri
-from data_export.delivery.sftp.errors import TooManyAtOnce, is_lost, translate, unavailable
+from data_export.delivery.sftp.errors import is_lost, translate, unavailable
 from data_export.delivery.sftp.folders import Folders, files_below, missing_folders, one_view, remove_empty_folders
 from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver, temporary_path
 from data_export.delivery.sftp.login import SftpLogin
-from data_export.delivery.sftp.pool import Gate, SftpConnections
 from data_export.delivery.sftp.rename import ways_to_rename
-from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.sessions.gate import Gate
+from data_export.delivery.sftp.sessions.pool import SftpConnections
+from data_export.delivery.sftp.sessions.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, read, server_digest
 from data_export.delivery.sftp.upload import Writer
 from data_export.delivery.sftp.wire.packets import Attributes
@@ -82,7 +83,7 @@ class SftpDestination:
         self._writer = Writer(self.uri, self._left_over, direct=self._upload == "direct", verify=self._verify)
         self._folders = Folders(self.uri, self._left_over)
         self._connections = SftpConnections(self._open_session, self._limit, -(-self.concurrency // self._limit))
-        self._gate = Gate(self.concurrency, self._connections.narrow)
+        self._gate = Gate(self.concurrency, self._connections)
         try:
             if (files := await self._connections.open()) is not None:
                 await self._gate.narrow(min(files, self.concurrency))
@@ -124,21 +125,22 @@ class SftpDestination:
         return await self._gate.within_limits(lambda: self._store(key, content, replace=True))
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
-        import asyncssh
-
-        path = self._path(key)
         while True:
             allowed, begun = self._gate.allowed, False
             try:
-                async with self._gate, self._talk(key) as session, aclosing(read(session, path)) as chunks:
+                async with self._gate, self._talk(key) as session, aclosing(read(session, self._path(key))) as chunks:
                     async for chunk in chunks:
                         begun = True
                         yield chunk
+                self._gate.finished += 1
                 return
             except TargetUnavailable as error:
-                if begun or not (isinstance(error, TooManyAtOnce) or type(error.__cause__) is asyncssh.SFTPFailure):
+                if begun or not await self._gate.again(allowed, error, partial(self._begin, key)):
                     raise
-                await self._gate.learn(allowed, TooManyAtOnce(str(error)))
+
+    async def _begin(self, key: str) -> None:
+        async with self._talk(key) as session, aclosing(read(session, self._path(key))) as chunks:
+            await anext(chunks, None)
 
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
         """What is in a folder and below it, by size; `prefix` ends in `/`."""

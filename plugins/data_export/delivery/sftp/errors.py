@@ -44,6 +44,10 @@ class TooManyAtOnce(TargetUnavailable):
     """The server has a limit of open files or transfers: fewer at once pass."""
 
 
+class ConnectionEnded(TargetUnavailable):
+    """The connection ended while the server was at work, and with it all that was under way over it."""
+
+
 def named(error: BaseException) -> str:
     """The reason on one short, harmless line; of the system's errors the words alone, without the address again."""
     text = str(getattr(error, "reason", "")) or str(error) or type(error).__name__
@@ -90,7 +94,7 @@ def translate(error: BaseException, where: str, user: str) -> DataExportError:
     import asyncssh
 
     if is_lost(error):
-        return unavailable(where, error)
+        return ConnectionEnded(str(unavailable(where, error)))
     if isinstance(error, asyncssh.SFTPNoSuchFile | asyncssh.SFTPNoSuchPath | asyncssh.SFTPNotADirectory):
         return TargetNotFound(f"{where}: no such file or folder on the server")
     if getattr(error, "code", None) == BREACH:

@@ -7,7 +7,7 @@ from contextlib import aclosing, suppress
 
 from data_export.delivery.sftp.errors import is_lost
 from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX, LeftOver
-from data_export.delivery.sftp.session import SftpSession, diagnose
+from data_export.delivery.sftp.sessions.session import SftpSession, diagnose
 from data_export.delivery.sftp.wire.packets import Attributes
 from data_export.errors import AccessDenied, TargetFull, TargetRefused
 from data_export.wording import harmless

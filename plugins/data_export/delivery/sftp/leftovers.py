@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, suppress
 
 from data_export.delivery.sftp.errors import is_lost, taken_away
-from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.sessions.session import SftpSession
 from data_export.delivery.sftp.wire.packets import Attributes
 from data_export.errors import DataExportError, TargetUnavailable
 from data_export.wording import harmless

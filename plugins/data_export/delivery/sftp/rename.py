@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from data_export.delivery.sftp.errors import is_lost, name_refused
 from data_export.delivery.sftp.leftovers import LeftOver, aside_path, claim_path, takes_colons, temporary_path, why_gone
-from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.sessions.session import SftpSession
 from data_export.delivery.sftp.wire.packets import READING
 from data_export.errors import ObjectExists, OverwriteRefused, TargetRefused, TargetUnavailable
 

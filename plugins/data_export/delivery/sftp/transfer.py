@@ -11,7 +11,7 @@ from typing import Any, Literal
 from data_export.content import Content, Digests, Hasher
 from data_export.delivery.sftp.errors import is_lost, named, taken_away
 from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX, why_gone
-from data_export.delivery.sftp.session import SftpSession, diagnose, room_error
+from data_export.delivery.sftp.sessions.session import SftpSession, diagnose, room_error
 from data_export.delivery.sftp.wire.blocks import Blocks, can_sync, closing, whole_block
 from data_export.delivery.sftp.wire.packets import ADDING, READING, Attributes
 from data_export.errors import TargetFull, TargetNotFound, TargetUnavailable, VerificationFailed

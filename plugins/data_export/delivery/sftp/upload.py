@@ -4,7 +4,7 @@ from data_export.content import Content
 from data_export.delivery.sftp.errors import TooManyAtOnce, name_refused, named
 from data_export.delivery.sftp.leftovers import LeftOver, takes_colons, temporary_path
 from data_export.delivery.sftp.rename import Claims, overwrite_refused, place_new, place_over
-from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.sessions.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, open_file, store
 from data_export.delivery.sftp.wire.packets import CREATING, WRITING, Attributes
 from data_export.errors import (

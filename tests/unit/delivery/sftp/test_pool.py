@@ -6,9 +6,9 @@ from typing import Any, cast
 
 import pytest
 
-from data_export.delivery.sftp import pool as sftp_connections
-from data_export.delivery.sftp.pool import SftpConnections
-from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.sessions import pool as sftp_connections
+from data_export.delivery.sftp.sessions.pool import SftpConnections
+from data_export.delivery.sftp.sessions.session import SftpSession
 from data_export.delivery.sftp.wire.packets import Limits
 from data_export.errors import AccessDenied, HostKeyMismatch, TargetUnavailable
 

@@ -3,21 +3,17 @@
 import asyncio
 import logging
 import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
-from data_export.delivery.sftp.errors import TooManyAtOnce
-from data_export.delivery.sftp.session import SftpSession
+from data_export.delivery.sftp.sessions.session import SftpSession
 from data_export.errors import DataExportError, HostKeyMismatch, TransientError
 
 # After a refusal a line rests so long, then twice as long, and so on.
 _REST_SECONDS = 30.0
-# So long a server may count files and connections that were closed.
-_FORGETS_SECONDS = 1.0
 _log = logging.getLogger(__name__)
-T = TypeVar("T")
 
 
 @dataclass(slots=True, eq=False)
@@ -37,74 +33,6 @@ class _Line:
     @property
     def alive(self) -> bool:
         return self.session is not None and self.session.alive
-
-
-class Gate:
-    """Bounds the operations at once, and learns for the rest of its life where the server allows fewer."""
-
-    def __init__(self, size: int, narrowed: Callable[[int], Awaitable[None]]) -> None:
-        """
-        Args:
-            narrowed: called when fewer are let through, with their number.
-        """
-        self._narrowed = narrowed
-        self._free = asyncio.Semaphore(size)
-        #: How many are let through at once.
-        self.allowed = size
-        self._narrowing = asyncio.Lock()
-        self._settles = 0.0
-        #: Operations under way.
-        self.busy = 0
-
-    async def __aenter__(self) -> None:
-        await self._free.acquire()
-        self.busy += 1
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.busy -= 1
-        self._free.release()
-
-    async def narrow(self, size: int) -> None:
-        """Lets no more than `size` through from now on, once those who are too many have left."""
-        while self.allowed > size:  # one by one: whoever waits here may be cancelled
-            await self._free.acquire()
-            self.allowed -= 1
-        await self._narrowed(self.allowed)
-
-    @property
-    def settles_in(self) -> float:
-        """Seconds until the server has forgotten those who were too many."""
-        return max(self._settles - asyncio.get_running_loop().time(), 0)
-
-    async def within_limits(self, action: Callable[[], Awaitable[T]]) -> T:
-        """The result of `action`, which passes this gate; where it meets a limit, half as many are let through.
-
-        Raises:
-            TooManyAtOnce: the server takes not even one.
-        """
-        while True:
-            allowed = self.allowed
-            try:
-                return await action()
-            except TooManyAtOnce as error:
-                await self.learn(allowed, error)
-
-    async def learn(self, allowed: int, error: TooManyAtOnce) -> None:
-        """Lets half of `allowed` through from now on, which the server found too many.
-
-        Raises:
-            TooManyAtOnce: that was one only, and is still too many when the server has forgotten the others.
-        """
-        if allowed == 1:
-            if not self.settles_in:
-                raise error
-            await asyncio.sleep(self.settles_in)
-            return
-        async with self._narrowing:
-            if self.allowed == allowed:  # the first of those who met it together
-                _log.warning("going on with %d files at once: %s", allowed // 2, error)
-                await self.narrow(allowed // 2)
-                self._settles = asyncio.get_running_loop().time() + _FORGETS_SECONDS
 
 
 class SftpConnections:
@@ -139,11 +67,19 @@ class SftpConnections:
         return self._share * len(self._lines)
 
     async def narrow(self, limit: int) -> None:
-        """Does with `limit` connections from now on: a server may count also those over which nothing is sent."""
+        """Does with `limit` operations and connections from now on, the operations spread evenly.
+
+        A server may count also connections over which nothing is sent.
+        """
         kept = sorted(self._lines, key=lambda line: (line.alive, line.busy), reverse=True)[:limit]
         self._retired += [line for line in self._lines if line not in kept]
         self._lines = kept
+        self._share = min(self._share, -(-limit // len(kept)))
         await self._close([line for line in self._retired if not line.busy])
+
+    async def close_idle(self) -> None:
+        """Closes all but one of the connections over which nothing is sent; they are opened again when needed."""
+        await self._close([line for line in self._lines[1:] if not line.busy])
 
     @property
     def alive(self) -> int:
@@ -157,9 +93,9 @@ class SftpConnections:
             if line.opening is not None:
                 line.opening.cancel()
                 await asyncio.gather(line.opening, return_exceptions=True)
-            if line.session is not None:
-                await line.session.close()
-                line.session = None
+            if (session := line.session) is not None:
+                line.session = None  # at once: another may open one here meanwhile
+                await session.close()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[SftpSession]:
