@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from data_export.content import Content
 from data_export.delivery.sftp import transfer
 from data_export.delivery.sftp.destination import SftpDestination
+from data_export.delivery.sftp.sessions import gate
 from data_export.delivery.sftp.wire import blocks, packets
 from data_export.delivery.sftp.wire.packets import Reader, text, u32
 from data_export.errors import AccessDenied, TargetFull, TargetRefused, TargetUnavailable, VerificationFailed
@@ -151,6 +153,26 @@ class TestReading:
             assert found == [SMALL.source] * 40
             assert destination._gate.allowed == 16
         assert not spoken.open_handles
+
+    async def test_a_file_that_cannot_be_read_does_not_wait_for_long_ones(
+        self, server: SpokenServer, spoken: type[Spoken], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def read(self: Spoken, reader: Reader) -> bytes | None:
+            return status(FAILURE) if b"/target/a" in reader.packet else Spoken.read(self, reader)
+
+        monkeypatch.setattr(gate, "_EMPTIES_SECONDS", 0.05)
+        async with target(server, concurrency=4) as destination:
+            for key in "ab":
+                await destination.create(key, LONG)
+            spoken.read = read  # type: ignore[method-assign] # the fault
+            async with aclosing(destination.read("b")) as long:
+                await anext(long)
+                failing = asyncio.create_task(read_all(destination, "a"))
+                async with asyncio.timeout(5):
+                    await until(lambda: destination._gate.allowed < 4)
+            with pytest.raises(TargetUnavailable, match="Failure"):
+                await failing
+            assert await read_all(destination, "b") == LONG.source
 
     async def test_a_limit_that_shows_when_a_file_is_read(self, server: SpokenServer, spoken: type[Spoken]) -> None:
         """A server may open a file when the first block is asked for."""

@@ -223,9 +223,19 @@ async def test_where_connections_end_after_some_files_fewer_are_begun_at_once(
                 await destination.create(key, SMALL)
                 break
 
+    async def get(destination: SftpDestination, key: str) -> bytes | None:
+        for _ in range(12):
+            with suppress(TargetUnavailable):
+                return await read_all(destination, key)
+        return None
+
     async with target(server, connections=connections) as destination:
         await asyncio.gather(*(put(destination, f"{number}.png") for number in range(160)))
         assert 4 <= destination._gate.allowed < 64
+    async with target(server, connections=connections) as destination:
+        found = await asyncio.gather(*(get(destination, f"{number}.png") for number in range(160)))
+        assert 4 <= destination._gate.allowed < 64
+    assert set(found) == {SMALL.source}
     assert {path.read_bytes() for path in (server.root / "target").glob("*.png")} == {SMALL.source}
     assert len(list((server.root / "target").glob("*.png"))) == 160
     assert "files at once" in caplog.text

@@ -13,6 +13,8 @@ from data_export.errors import TargetUnavailable
 _FORGETS_SECONDS = 1.0
 # Connections that end leave at least so many at once: it may have been the network, for hours, and it comes back.
 _FEWEST = 4
+# So long nobody is let through to have one file tried alone.
+_EMPTIES_SECONDS = 30.0
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -136,18 +138,24 @@ class Gate:
         return self.allowed < allowed
 
     async def _by_itself(self, allowed: int, action: Callable[[], Awaitable[None]]) -> None:
-        """Does `action` while nobody else is let through, over one connection, unless fewer are let through already."""
+        """Does `action` while nobody else is let through, over one connection.
+
+        Not where fewer are let through already, nor where big files keep us waiting.
+        """
         async with self._narrowing:
             if allowed == 1 or self.allowed != allowed:
                 return
             held = 0
             try:
-                while held < allowed:  # one by one: whoever waits here may be cancelled
-                    await self._free.acquire()
-                    held += 1
+                async with asyncio.timeout(_EMPTIES_SECONDS):
+                    while held < allowed:  # one by one: whoever waits here may be cancelled
+                        await self._free.acquire()
+                        held += 1
                 await self._connections.close_idle()
                 await asyncio.sleep(self._left + _FORGETS_SECONDS - asyncio.get_running_loop().time())
                 await action()
+            except TimeoutError:
+                return
             finally:
                 for _ in range(held):
                     self._free.release()

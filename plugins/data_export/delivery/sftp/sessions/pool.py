@@ -79,7 +79,13 @@ class SftpConnections:
 
     async def close_idle(self) -> None:
         """Closes all but one of the connections over which nothing is sent; they are opened again when needed."""
-        await self._close([line for line in self._lines[1:] if not line.busy])
+        idle = []
+        for line in self._lines[1:]:
+            if line.session is not None and not line.busy:
+                idle.append(line.session)
+                line.session = None  # before anything is waited for: nobody is to be given one that closes
+        for session in idle:
+            await session.close()
 
     @property
     def alive(self) -> int:
@@ -93,9 +99,9 @@ class SftpConnections:
             if line.opening is not None:
                 line.opening.cancel()
                 await asyncio.gather(line.opening, return_exceptions=True)
-            if (session := line.session) is not None:
-                line.session = None  # at once: another may open one here meanwhile
-                await session.close()
+            if line.session is not None:
+                await line.session.close()
+                line.session = None
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[SftpSession]:
