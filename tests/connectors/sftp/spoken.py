@@ -6,12 +6,18 @@ from typing import Any
 
 import asyncssh
 
+from data_export.content import Content
+from data_export.delivery.sftp.destination import SftpDestination
 from data_export.delivery.sftp.wire import packets
 from data_export.delivery.sftp.wire.packets import Reader, text, u32, whole
 from demo.servers.sftp import SftpServer, _OneUser
+from tests.connectors.contract import random_bytes
+from tests.connectors.sftp.logins import login_of
 
 OK, EOF, NO_SUCH_FILE, DENIED, FAILURE = 0, 1, 2, 3, 4
 FOLDER, FILE = 0o040755, 0o100644
+LONG = Content.of_bytes(random_bytes(200_000))
+BREACH = "does not speak SFTP as it should"
 
 
 def status(code: int, reason: str = "") -> bytes:
@@ -181,3 +187,7 @@ class SpokenServer(SftpServer):
             server_host_keys=[self.keys.host_key_path],
             **self._options,
         )
+
+
+def target(server: SpokenServer, **options: Any) -> SftpDestination:
+    return SftpDestination(login_of(server), "/target", connect_timeout=5, stall_timeout=5, **options)
