@@ -145,10 +145,20 @@ class TestLimits:
             assert len(list((server.root / "target").iterdir())) == 12
 
 
-async def test_a_gate_that_is_narrowed_lets_nobody_in_until_enough_have_left() -> None:
-    async def unused() -> SftpSession:
-        raise AssertionError
+async def unused() -> SftpSession:
+    raise AssertionError
 
+
+@pytest.mark.parametrize("size", [64, 21, 4, 3])
+async def test_connections_that_end_leave_four_files_at_once(size: int) -> None:
+    """They may have ended by a network that was bad for an hour, and the task goes on for days."""
+    gate = Gate(size, SftpConnections(unused, 1, size))
+    for _ in range(100):
+        await gate.again(gate.allowed, ConnectionEnded("gone"))
+    assert gate.allowed == min(size, 4)
+
+
+async def test_a_gate_that_is_narrowed_lets_nobody_in_until_enough_have_left() -> None:
     async def pass_through(leave: asyncio.Event) -> None:
         async with gate:
             most.append(gate.busy)

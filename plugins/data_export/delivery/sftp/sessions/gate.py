@@ -117,12 +117,13 @@ class Gate:
             return
         await self._halve(allowed, error)
 
-    async def _halve(self, allowed: int, error: TargetUnavailable) -> None:
+    async def _halve(self, allowed: int, error: TargetUnavailable, fewest: int = 1) -> None:
         async with self._narrowing:
             if self.allowed == allowed:  # the first of those who met it together
-                _log.warning("going on with %d files at once: %s", allowed // 2, error)
+                size = max(allowed // 2, fewest)
+                _log.warning("going on with %d files at once: %s", size, error)
                 self._settles = asyncio.get_running_loop().time() + _FORGETS_SECONDS
-                await self.narrow(allowed // 2)
+                await self.narrow(size)
 
     async def _bears_fewer(self, allowed: int, error: ConnectionEnded) -> bool:
         """Whether fewer are let through, because connections take more files down with them than they have finished.
@@ -134,7 +135,7 @@ class Gate:
             self._lost += 1
             if self._lost > max(self.finished, _FEWEST):
                 self._lost = self.finished = 0
-                await self._halve(allowed, error)
+                await self._halve(allowed, error, _FEWEST)
         return self.allowed < allowed
 
     async def _by_itself(self, allowed: int, action: Callable[[], Awaitable[None]]) -> None:
