@@ -48,8 +48,8 @@ GUIDES = {
     ),
     "ValueRejected": Guide(
         AT_ONCE,
-        "PostgreSQL cannot read or convert one of its own values, and that is no matter of single work orders: more than "
-        "a thousand of the window have such a value, or none has it alone; the line says which.",
+        "PostgreSQL cannot read or convert one of its own values, and that is no matter of single work orders: more "
+        "than a thousand of the window have such a value, or none has it alone; the line says which.",
         f"Correct the values at the source, or the query that reads them. {_RERUN}",
     ),
     "SourceUnavailable": Guide(AFTER_RETRIES, "PostgreSQL is not reached, restarted, or cancelled the query.", _DOWN),
