@@ -24,15 +24,18 @@ _AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 #: What names, codes and words of a failed connection mean, in the order in which they are looked for.
 _SILENCES = (
-    (r"CERTIFICATE_VERIFY|CertificateError|CertVerification|UnknownIssuer", "the server's certificate is not trusted"),
+    (
+        r"CERTIFICATE_VERIFY|CertificateError|CertVerification|InvalidCertificate|UnknownIssuer",
+        "the server's certificate is not trusted",
+    ),
     (
         r"gaierror|getaddrinfo|Name or service not|NameResolution|nodename|dns error",
         "no server has that name",
     ),
     (r"Refused|refused", "nothing listens at that address"),
     (r"Unreachable|unreachable|No route", "no way leads to that address"),
-    (r"[Tt]imeout|timed out", "the server is silent"),
-    (r"SSL|TLS|Ssl", "TLS fails"),
+    (r"(?<!retry_)[Tt]imeout|timed out|TimedOut", "the server is silent"),  # obstore names its setting in each error
+    (r"SSL|TLS|Ssl|InvalidMessage|AlertReceived|PeerIncompatible", "TLS fails"),
     (
         r"Reset|reset|Disconnected|[Cc]losed|Broken|Payload|[Ii]ncomplete",
         "the server broke off the connection",
