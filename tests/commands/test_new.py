@@ -1,6 +1,7 @@
 """`new`: right at once, commented, and free of what the example says of others."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKVxyfTCcjn26PI+Tfr7ObEb3hvLDhy0Udbwo
 TARGETS = {
     "gs": "gs://acme-bucket/exports/",
     "s3": "s3://acme-bucket/exports/",
+    "abfs": "abfs://exports@acmeaccount/exports/",
     "sftp": "sftp://acme@sftp.acme.example:2222/in/exports",
     "email": "bi@acme.example, ops@acme.example",
 }
@@ -87,6 +89,15 @@ def test_of_every_connector(scheme: str, folder: Path) -> None:
     in_force = "\n".join(line for line in text.splitlines() if not line.strip().startswith("#"))
     for value in ("9b1deb4d", "customer", "platform", "deepomatic", "data_export_", "2025-03"):
         assert value not in in_force, "another customer's"
+
+
+def test_the_help_and_these_cases_name_every_connector(capsys: pytest.CaptureFixture[str]) -> None:
+    examples = {load_customer(path).scheme for path in (ROOT / "include/examples").glob("*.yaml")}
+    assert {*TARGETS} == examples
+    with pytest.raises(SystemExit):
+        main(["new", "--help"])
+    named = re.findall(r"--connector\s+\{([\w,]+)\}", capsys.readouterr().out)
+    assert {name for names in named for name in names.split(",")} == examples
 
 
 def test_what_the_server_is_told_comes_from_the_target(folder: Path) -> None:

@@ -1,14 +1,20 @@
 """Why no answer came, in the words of a person who looks for the cause: the same at every cloud."""
 
 import asyncio
+import re
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from data_export.delivery.base import Store
 from data_export.delivery.retry import Patience
+from data_export.delivery.s3.errors import explain
 from data_export.errors import DataExportError
 from demo.servers.abfs import ACCOUNT, KEY
 from demo.servers.loop_thread import stop_accepting
@@ -26,7 +32,7 @@ STORES: dict[str, Callable[[str], AbstractAsyncContextManager[Store]]] = {
 
 
 @asynccontextmanager
-async def server(answer: bytes | None) -> AsyncIterator[int]:
+async def server(answer: bytes | None, tls: ssl.SSLContext | None = None) -> AsyncIterator[int]:
     """Reads what it is sent, and says these bytes and ends the connection, or nothing at all."""
 
     over, serving = asyncio.Event(), set[asyncio.Task[None] | None]()
@@ -42,7 +48,7 @@ async def server(answer: bytes | None) -> AsyncIterator[int]:
         finally:
             writer.close()
 
-    listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
     async with listening:
         try:
             yield listening.sockets[0].getsockname()[1]
@@ -71,3 +77,55 @@ async def test_each_silence_has_its_words(kind: str) -> None:
         assert "the server broke off the connection (" in await said(kind, f"http://127.0.0.1:{port}")
     async with server(b"SSH-2.0-x\r\n") as port:
         assert "TLS fails (" in await said(kind, f"https://127.0.0.1:{port}")
+
+
+async def said_of_data(url: str) -> str:
+    """Of S3's data, which obstore moves: `S3Store` asks boto3 first, which meets the same servers."""
+    import obstore
+    from obstore.store import S3Store
+
+    never = {"max_retries": 0, "retry_timeout": timedelta(0)}
+    options = {"allow_http": True, "connect_timeout": timedelta(seconds=1), "read_timeout": timedelta(seconds=0.3)}
+    store = S3Store(
+        "bucket",
+        endpoint=url,
+        access_key_id="key",
+        secret_access_key="secret",
+        client_options=options,  # type: ignore[arg-type]
+        retry_config=never,  # type: ignore[arg-type]
+    )
+    with pytest.raises(obstore.exceptions.BaseError) as raised:
+        await obstore.head_async(store, "a")
+    return str(explain(raised.value, "bucket", "s3://bucket/a", "s3:GetObject"))
+
+
+async def test_each_silence_has_its_words_for_data_of_s3_too() -> None:
+    assert "nothing listens at that address (" in await said_of_data("http://127.0.0.1:1")
+    assert "no server has that name (" in await said_of_data("http://no-such-name.invalid")
+    async with server(None) as port:
+        assert "the server is silent (" in await said_of_data(f"http://127.0.0.1:{port}")
+    async with server(b"") as port:
+        assert "the server broke off the connection (" in await said_of_data(f"http://127.0.0.1:{port}")
+    async with server(b"SSH-2.0-x\r\n") as port:
+        assert "TLS fails (" in await said_of_data(f"https://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+async def test_a_certificate_that_signs_itself_is_not_trusted(
+    trusted: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As openssl makes it without further words: as an authority, which no server may show as its own."""
+    certificate, key = tmp_path / "certificate.pem", tmp_path / "key.pem"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=127.0.0.1"]
+    named = ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(certificate), "-keyout", str(key)]
+    subprocess.run([*command, *named], check=True, capture_output=True)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, key)
+    async with server(b"", tls) as port:
+        address = f"https://127.0.0.1:{port}"
+        told = [await said_of_data(address)] + ([] if trusted else [await said(kind, address) for kind in STORES])
+    for words in told:
+        assert "certificate is not trusted" in words
+        assert re.search("verify|REQUESTS_CA_BUNDLE", words), "the fix"

@@ -49,30 +49,30 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SmtpServ
 
 
 @pytest.fixture(scope="session")
-def _filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresServer, list[tuple[str, bytes]]]]:
-    """A server with the demo's source in the database `filled`, of which each test gets a copy; and the images."""
-    data = build()
+def _filled(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[PostgresServer, Path]]:
+    """A server with the demo's source in the database `filled`, of which each test gets a copy; and the image store."""
+    data, images = build(), tmp_path_factory.mktemp("images")
+    for name, content in stored_images(data):
+        path = images / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
     with PostgresServer(tmp_path_factory.mktemp("source"), durable=False) as server:
         fill_source(server.create_database("filled"), data, "reader", "secret")
-        yield server, [*stored_images(data)]
+        yield server, images
 
 
 @pytest.fixture
 def installation(
-    tmp_path: Path, _filled: tuple[PostgresServer, list[tuple[str, bytes]]], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, _filled: tuple[PostgresServer, Path], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Path]:
-    """A real source and image store, staging and targets in local folders."""
+    """A real source and image store, staging and targets in local folders; nobody writes to the image store."""
     server, images = _filled
-    for name, content in images:
-        path = tmp_path / "images" / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(content)
     source = f"source_{uuid4().hex}"
     with psycopg.connect(server.dsn(), autocommit=True) as connection:
         connection.execute(f"CREATE DATABASE {source} TEMPLATE filled")
         for name, value in {
             "AIRFLOW_CONN_EXPORT_SOURCE": server.dsn(source),
-            "DATA_EXPORT_SOURCE__IMAGES_URI": f"file://{tmp_path}/images/{{site_id}}/{{input_id}}{{file_extension}}",
+            "DATA_EXPORT_SOURCE__IMAGES_URI": f"file://{images}/{{site_id}}/{{input_id}}{{file_extension}}",
             "DATA_EXPORT_STAGING__URI": f"file://{tmp_path}/staging/",
             "DATA_EXPORT_TARGETS__ALLOW_LOCAL": "true",
         }.items():

@@ -205,6 +205,7 @@ def test_recipients_who_are_refused_are_told_of_masked(server: SmtpServer) -> No
 
 
 def test_images_that_failed_are_told_of_once_with_their_reason(server: SmtpServer) -> None:
+    """The run succeeded, so what `copy_images` alone would need of staging is gone."""
     whole = receipt(quarantined=0)
     images = ImagesCopied(site_id=whole.sites[0].site_id, copied=3, failed=1, failures=["a.png: it is archived"])
     failed = whole.model_copy(update={"sites": [whole.sites[0].model_copy(update={"images": images})]})
@@ -212,7 +213,7 @@ def test_images_that_failed_are_told_of_once_with_their_reason(server: SmtpServe
         tell_left_out(context(run=run), failed, "runs/acme/window/token")
     assert told(server) == [PLATFORM, OWNER]
     text = text_of(server.messages()[0])
-    for said in ("1 of its images could not be read or stored", "a.png: it is archived", "`copy_images` on"):
+    for said in ("1 of its images could not be read or stored", "a.png: it is archived", "from `extract` on"):
         assert said in text
 
 

@@ -99,9 +99,15 @@ class History:
 
     def export(self, name: str, interval: str = "daily", start: str = "2025-01-01", **more: str) -> str:
         """Adds a customer file and has Airflow store its DAG, unpaused; returns the dag_id."""
-        self.write(name, interval, start, **more)
+        (dag,) = self.exports(name, interval=interval, start=start, **more)
+        return dag
+
+    def exports(self, *names: str, **settings: str) -> tuple[str, ...]:
+        """As `export` of each, which differ by their names alone, at once."""
+        for name in names:
+            self.write(name, **settings)
         self.parse()
-        return dag_id(name)
+        return tuple(map(dag_id, names))
 
     def write(self, name: str, interval: str = "daily", start: str = "2025-01-01", **more: str) -> None:
         lines = "".join(f"{key}: {value}\n" for key, value in more.items())

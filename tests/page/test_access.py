@@ -104,7 +104,7 @@ def _token(manager: Any, role: str) -> str:
 @pytest.fixture(autouse=True)
 def exports(history: History) -> None:
     """Two exports that delivered, failed and are late, and what a check found of one."""
-    for dag in (history.export("ours"), history.export("theirs")):
+    for dag in history.exports("ours", "theirs"):
         history.run(dag, TODAY - 3 * DAY, TODAY - 2 * DAY)
         run = history.run(dag, TODAY - 2 * DAY, TODAY - DAY, "failed", began=datetime.now(UTC) - timedelta(hours=1))
         history.result(run, "deliver", "failure", {"error": "AccessDenied", "message": f"{dag}: {REASON}"})

@@ -37,7 +37,7 @@ def as_user(airflow: Any, history: History) -> AsUser:
 @pytest.fixture
 def two_teams(history: History) -> tuple[str, str]:
     """An export that everybody sees, and one of the team blue alone."""
-    ours, theirs = history.export("ours"), history.export("theirs")
+    ours, theirs = history.exports("ours", "theirs")
     for dag in (ours, theirs):
         history.run(dag, TODAY - 2 * DAY, TODAY - DAY)
         run = history.run(dag, TODAY - DAY, TODAY, "failed", began=datetime.now(UTC) - timedelta(hours=1))

@@ -19,7 +19,7 @@ NOW = MIDNIGHT + HOUR
 
 
 def test_failures_of_the_last_day_are_grouped_by_reason(history: History) -> None:
-    one, two = history.export("one"), history.export("two")
+    one, two = history.exports("one", "two")
     for dag, back, error in ((one, 0, "AccessDenied"), (two, 0, "AccessDenied"), (one, 1, "TargetFull")):
         start = MIDNIGHT - (back + 1) * DAY
         run = history.run(dag, start, start + DAY, "failed", began=NOW - HOUR)
@@ -41,7 +41,7 @@ def test_failures_of_the_last_day_are_grouped_by_reason(history: History) -> Non
 
 
 def test_volume_is_counted_by_the_day_of_delivery(history: History) -> None:
-    one, two = history.export("one"), history.export("two")
+    one, two = history.exports("one", "two")
     for back in range(20, 0, -1):  # of three weeks the last fortnight is shown
         history.run(one, MIDNIGHT - (back + 1) * DAY, MIDNIGHT - back * DAY, orders=back)
     history.run(two, MIDNIGHT - DAY, MIDNIGHT, orders=100)
@@ -70,8 +70,7 @@ def test_volume_without_any_event(history: History) -> None:
 
 @pytest.fixture
 def three(history: History) -> History:
-    for name, orders in (("beta", 5), ("alpha", 9), ("gamma", None)):
-        dag = history.export(name)
+    for dag, orders in zip(history.exports("beta", "alpha", "gamma"), (5, 9, None), strict=True):
         history.next_window(dag, MIDNIGHT, MIDNIGHT + DAY)
         if orders:
             history.run(dag, MIDNIGHT - DAY, MIDNIGHT, orders=orders)

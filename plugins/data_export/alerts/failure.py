@@ -157,7 +157,7 @@ def images_alert(receipt: Receipt, link: str) -> Alert:
         lead=f"The data was delivered, but {count:,} of its images could not be read or stored.",
         facts=(("Export", receipt.export), ("Window", window_as_text(receipt.export_window))),
         items=tuple(reasons[:_IMAGES_NAMED]),
-        fix="Correct what the reasons say, then clear the run from `copy_images` on: it tries these images again. Set "
+        fix="Correct what the reasons say, then clear the run from `extract` on: it tries these images again. Set "
         "`on_image_failure: fail` in the customer file where the data must wait for all images.",
         link=link,
     )

@@ -48,8 +48,9 @@ GUIDES = {
     ),
     "ValueRejected": Guide(
         AT_ONCE,
-        "PostgreSQL cannot read or convert one of its own values; the line says which.",
-        f"Correct the value at the source, which the reason names. {_RERUN}",
+        "PostgreSQL cannot read or convert one of its own values, and that is no matter of single work orders: more "
+        "than a thousand of the window have such a value, or none has it alone; the line says which.",
+        f"Correct the values at the source, or the query that reads them. {_RERUN}",
     ),
     "SourceUnavailable": Guide(AFTER_RETRIES, "PostgreSQL is not reached, restarted, or cancelled the query.", _DOWN),
     "CredentialsUnavailable": Guide(
@@ -89,7 +90,8 @@ GUIDES = {
     "OverwriteRefused": Guide(
         AT_ONCE,
         "A delivered file would change, and the target lets us create only.",
-        f"Have storage.objects.delete granted, or set `if_exists: keep` or `revision`. {_REPLAN}",
+        "Have the right that the reason names granted (at Cloud Storage `storage.objects.delete`), or set "
+        f"`if_exists: keep` or `revision`. {_REPLAN}",
     ),
     "TargetNotFound": Guide(
         AT_ONCE,

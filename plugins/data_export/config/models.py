@@ -156,7 +156,7 @@ class CustomerExport(BaseModel):
 
     @property
     def scheme(self) -> str:
-        """Which connector serves the target: gs, s3, file, sftp or email."""
+        """Which connector serves the target: gs, s3, abfs, file, sftp or email."""
         return self.connector_config.kind
 
     @property

@@ -208,7 +208,7 @@ class LimitSettings(BaseModel):
     )
     max_record_mb: Annotated[int, Field(ge=1, le=1000), SPELLED_WHOLE] = Field(
         default=32,
-        description="MB of one work order with all that belongs to it; a task takes up to seven times as much memory",
+        description="MB of the line of one work order; a task takes up to twelve times as much memory",
     )
     settle_minutes: _Minutes = Field(
         default=5, description="how long after its end a window is read, so that late commits are in"

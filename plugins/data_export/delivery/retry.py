@@ -6,6 +6,7 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from secrets import SystemRandom
 from typing import TypeVar
@@ -23,15 +24,18 @@ _AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 #: What names, codes and words of a failed connection mean, in the order in which they are looked for.
 _SILENCES = (
-    (r"CERTIFICATE_VERIFY|CertificateError|CertVerification|UnknownIssuer", "the server's certificate is not trusted"),
+    (
+        r"CERTIFICATE_VERIFY|CertificateError|CertVerification|InvalidCertificate|UnknownIssuer",
+        "the server's certificate is not trusted",
+    ),
     (
         r"gaierror|getaddrinfo|Name or service not|NameResolution|nodename|dns error",
         "no server has that name",
     ),
     (r"Refused|refused", "nothing listens at that address"),
     (r"Unreachable|unreachable|No route", "no way leads to that address"),
-    (r"[Tt]imeout|timed out", "the server is silent"),
-    (r"SSL|TLS|Ssl", "TLS fails"),
+    (r"(?<!retry_)[Tt]imeout|timed out|TimedOut", "the server is silent"),  # obstore names its setting in each error
+    (r"SSL|TLS|Ssl|InvalidMessage|AlertReceived|PeerIncompatible", "TLS fails"),
     (
         r"Reset|reset|Disconnected|[Cc]losed|Broken|Payload|[Ii]ncomplete",
         "the server broke off the connection",
@@ -126,16 +130,22 @@ def trusted(only: str | None = None) -> ssl.SSLContext | bool:
     where, path = ("connection_verify", only) if only else next((one for one in found if one[1]), ("", None))
     if not path:
         return True
-    file, folder = (None, path) if Path(path).is_dir() else (path, None)
     try:
-        if only:
-            return ssl.create_default_context(cafile=file, capath=folder)
-        context = ssl.create_default_context()
-        context.load_verify_locations(file, folder)
+        return _authorities(path, only is not None, Path(path).stat().st_mtime_ns)
     except OSError as error:
         raise ConfigError(
             f"{where}: {path} holds no certificates ({type(error).__name__}): correct it, and on all workers"
         ) from None
+
+
+@cache
+def _authorities(path: str, alone: bool, _changed: int) -> ssl.SSLContext:
+    """Reads them once: it takes as long as 20 copies of an image."""
+    file, folder = (None, path) if Path(path).is_dir() else (path, None)
+    if alone:
+        return ssl.create_default_context(cafile=file, capath=folder)
+    context = ssl.create_default_context()
+    context.load_verify_locations(file, folder)
     return context
 
 

@@ -16,6 +16,7 @@ _TARGETS = (
     "gs://bucket/folder/, s3://bucket/folder/, abfs://container@account/folder/, sftp://user@host:port/folder, or mail "
     "addresses"
 )
+_KINDS = "{gs,s3,abfs,sftp,email}"
 _FLAGS = {"interval": "--interval", "timezone": "--timezone", "start_date": "--start-date"}
 _FLAGS |= dict.fromkeys((_CONFIG + "storage_uri", _CONFIG + "emails"), "--target")
 #: A text, a list or a mapping of texts, by dotted key: `connector_config.storage_uri`.
@@ -33,9 +34,7 @@ def add(commands: Any) -> None:
     parser.add_argument("name", metavar="NAME", help="name of the export and its file: 1 to 63 of a-z, 0-9 and -")
     parser.add_argument("--site", action="append", metavar="[NAME=]UUID", help=_SITE)
     parser.add_argument("--target", help=_TARGETS)
-    parser.add_argument(
-        "--connector", metavar="{gs,s3,sftp,email}", help="kind of target; default: the kind that --target has"
-    )
+    parser.add_argument("--connector", metavar=_KINDS, help="kind of target; default: the kind that --target has")
     parser.add_argument(
         "--interval", default="daily", help="once, hourly, daily (default), weekly, monthly, or a cron expression"
     )

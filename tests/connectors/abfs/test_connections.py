@@ -94,6 +94,18 @@ async def test_a_connection_that_will_not_do(
     assert KEY not in str(refused.value)
 
 
+@pytest.mark.parametrize("off", [False, 0, []])
+async def test_certificates_are_verified_whatever_a_connection_says(
+    secure: AbfsServer, off: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    extra = {"connection_verify": off}
+    wasb = {"conn_type": "wasb", "login": ACCOUNT, "password": KEY, "host": f"{secure.url}/{ACCOUNT}", "extra": extra}
+    monkeypatch.setenv("AIRFLOW_CONN_MINE", json.dumps(wasb))
+    with pytest.raises(ConfigError, match=r"'mine' has connection_verify: .*always verified"):
+        async with delivering("exports") as store:
+            await store.stat(DATA_KEY)
+
+
 class Identity:
     """A token credential whose tokens Azurite takes: it looks at issuer, audience and times, at no signature."""
 

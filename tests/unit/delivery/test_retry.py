@@ -1,12 +1,15 @@
 """What a try that failed may have been: a success whose answer was lost, or one that comes later."""
 
+import ssl
 from dataclasses import dataclass
+from pathlib import Path
 
+import certifi
 import pytest
 
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
-from data_export.delivery.retry import Patience, persist
+from data_export.delivery.retry import Patience, persist, trusted
 from data_export.errors import ObjectExists, TargetUnavailable
 
 OURS = StoredObject("a", Digests(1))
@@ -66,3 +69,17 @@ async def test_what_another_wrote_meanwhile_is_not_ours() -> None:
 
     with pytest.raises(ObjectExists):
         await persist(Patience(first_pause=0), look, server.write)
+
+
+def test_authorities_are_read_once_and_again_when_their_file_is_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, all_of_them = tmp_path / "authorities.pem", Path(certifi.where()).read_text()
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(path))
+    for content in (all_of_them, all_of_them[: all_of_them.index("-----END CERTIFICATE-----") + 26]):
+        path.write_text(content)
+        context = trusted()
+        assert trusted() is context
+        alone = trusted(str(path))
+        assert isinstance(alone, ssl.SSLContext)
+        assert len(alone.get_ca_certs()) == content.count("BEGIN")

@@ -197,3 +197,33 @@ def test_a_text_counts_as_often_as_it_is_delivered(source: SourceDatabase, tmp_p
     source.connection.execute(check, [INPUT, 20])
     with pytest.raises(InvalidRecord, match=rf"work order {BAD}: is larger, with all that belongs"):
         source.export(tmp_path / "many", max_record_mb=1)
+
+
+#: Rows with as little text as they may have.
+SMALL: dict[str, dict[str, Any]] = {
+    "work_item": {"work_order_id": BAD},
+    "input": {"work_item_id": ITEM, "create_date": DAY, "file_extension": ".png"},
+    "data_conformity": {"input_id": INPUT, "check": "blur", "code": 3, "level": "error"},
+    "job_conformity": {"input_id": INPUT, "task_name": "l4_civil_ctx", "analyzed_value": "12", "message": "12"},
+}
+
+
+@pytest.mark.parametrize("table", SMALL)
+def test_a_work_order_is_as_large_as_its_line(source: SourceDatabase, tmp_path: Path, table: str) -> None:
+    """Rows of few texts are small in a snapshot: what their keys make of them counts, here and in memory."""
+    insert(source, "input", {})
+    row, key = SMALL[table], {} if table.endswith("_conformity") else {"id"}
+
+    def line_with(first: int, rows: int) -> int:
+        ids = [{"id": UUID(int=k)} if key else {} for k in range(first, first + rows)]
+        source.insert(table, [row | each for each in ids])
+        exported = source.export(tmp_path / str(rows), max_record_mb=100)
+        return max(len(line.encode()) for line in exported.lines)
+
+    few = line_with(1000, 1000)
+    each = (line_with(2000, 1000) - few) / 1000
+    line_with(3000, int((920_000 - few) / each) - 1000)
+    assert source.export(tmp_path / "below", max_record_mb=1).result.work_orders == 2
+    line_with(100_000, int(160_000 / each))
+    with pytest.raises(InvalidRecord, match=rf"work order {BAD}: is larger, with all that belongs"):
+        source.export(tmp_path / "above", max_record_mb=1)

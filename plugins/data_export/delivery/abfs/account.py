@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
+from data_export.config.fields import quoted
 from data_export.delivery.abfs.write import BODY_AT_ONCE
 from data_export.delivery.base import attachment, check_lifetime, hours
 from data_export.delivery.retry import Patience, trusted
@@ -26,8 +27,9 @@ Ask = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 _HOST = re.compile(r"(?P<account>[A-Za-z0-9]+)(?:-secondary)?\.(?P<zone>z[0-9]+\.)?(?:blob|dfs)\.(?P<cloud>.+)")
 _SKEW = timedelta(minutes=5)
 _LONGEST_KEY = timedelta(days=7)
-#: Keys of a connection's extra that the hook hands to its client, and that ours takes too.
-_PASSED_ON = ("api_version", "audience", "connection_cert", "connection_verify", "proxies")
+#: Keys of a connection's extra that the hook hands to its client, and that ours takes too. With `connection_verify` the
+#: transport would make a TLS context, and so a connection, for each request.
+_PASSED_ON = ("api_version", "audience", "connection_cert", "proxies")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +96,7 @@ def access_of(
     address names, in the cloud of the connection's host.
 
     Raises:
-        ConfigError: the connection has no credentials, or those of another account.
+        ConfigError: the connection has no credentials, those of another account, or switches TLS off.
     """
     account = urlsplit(uri).netloc.partition("@")[2]
     credential, key = hooked.credential, getattr(hooked.credential, "account_key", None)
@@ -116,12 +118,24 @@ def access_of(
         )
     if delegates:
         given = _Threaded(credential)
-    url = _of_account(hooked.url, named, account)
-    verify = extra.get("connection_verify")
-    if isinstance(verify, str):  # with it the transport makes a TLS context, and so a connection, for each request
-        extra = {name: value for name, value in extra.items() if name != "connection_verify"}
+    url, verify = _of_account(hooked.url, named, account), _authorities(conn_id, extra)
     service, transport = _client_of(url, given, extra, patience or Patience())
-    return Access(service, transport, account, key, delegates, verify if isinstance(verify, str) else None)
+    return Access(service, transport, account, key, delegates, verify)
+
+
+def _authorities(conn_id: str, extra: Mapping[str, Any]) -> str | None:
+    """The file of the only authorities to trust, where the connection names one.
+
+    Raises:
+        ConfigError: it would have no certificate verified.
+    """
+    verify = extra.get("connection_verify")
+    if verify in (None, True) or isinstance(verify, str):
+        return verify if isinstance(verify, str) else None
+    raise ConfigError(
+        f"Airflow connection {conn_id!r} has connection_verify: {quoted(verify)}: certificates are always "
+        "verified: remove it, or name a file of authorities"
+    )
 
 
 def _client_of(url: str, given: Any, extra: Mapping[str, Any], patience: Patience) -> tuple["BlobServiceClient", Any]:

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_COPIED_AT_ONCE = 256 << 20  # the most that Copy Blob From URL takes
+_COPIED_AT_ONCE = 256 << 20  # Put Blob From URL takes 5,000 MiB, and took so much at first; no image has more
 
 
 class AbfsStore:

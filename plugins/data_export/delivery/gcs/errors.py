@@ -56,7 +56,12 @@ def explain(
     if problem := _credentials_problem(error, address):
         return problem
     if _is_network(error):
-        return TargetUnavailable(f"{address}: no proper answer from Cloud Storage: {why_unanswered(error)}")
+        why = why_unanswered(error)
+        if "certificate" in why:
+            return TargetRefused(
+                f"{address}: {why}: name a file of all authorities in REQUESTS_CA_BUNDLE on the workers"
+            )
+        return TargetUnavailable(f"{address}: no proper answer from Cloud Storage: {why}")
     if isinstance(error, NO_ANSWER):
         return malformed(address, type(error).__name__)
     raise error

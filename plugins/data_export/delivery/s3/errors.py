@@ -71,6 +71,8 @@ _KEY_RIGHT = re.compile(r"kms:\w+")
 _POLICY = re.compile("constraint|policy", re.IGNORECASE)
 _RIGHT = re.compile(r"(?<=perform: )s3:\w+")
 _GRANT_KEY = "grant kms:GenerateDataKey and kms:Decrypt on it, in its policy too where it is another account's"
+_AUTHORITY = """name its authority in verify of the connection's extra and in SSL_CERT_FILE of the workers (one that \
+says CA:TRUE is no server's own)"""
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]*)</Code>")
 _WORDS = ("Message", "Header", "ArgumentName")
@@ -244,7 +246,10 @@ def _without_answer(error: Exception, address: str) -> DataExportError:
             f"{address}: the answer is not one of S3 ({kind}): is there a proxy or a sign-in page in between?"
         )
     if isinstance(error, HTTPClientError | ConnectionError | BaseError | OSError):
-        return TargetUnavailable(f"{address}: no proper answer from S3: {why_unanswered(error)}")
+        why = why_unanswered(error)
+        if "certificate" in why:
+            return TargetRefused(f"{address}: {why}: {_AUTHORITY}")
+        return TargetUnavailable(f"{address}: no proper answer from S3: {why}")
     if isinstance(error, ParamValidationError):
         return TargetRefused(f"{address} is no name that S3 takes: {harmless(error)}")
     if isinstance(error, EndpointResolutionError):

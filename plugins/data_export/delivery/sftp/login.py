@@ -5,6 +5,7 @@ import os
 import random
 import stat
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from data_export.delivery.sftp import SFTP_PORT, server_address
@@ -188,7 +189,7 @@ def _client_keys(login: SftpLogin) -> "list[asyncssh.SSHKey]":
         raise ConfigError(f"{login.server}: user {login.username!r} has neither private key nor password: give one")
     try:
         data = text.encode() if text is not None else _read_key(login.private_key_path or "")
-        return [asyncssh.import_private_key(data, login.passphrase)]
+        return [_opened(data, login.passphrase)]
     except ConfigError:
         raise
     except FileNotFoundError:
@@ -206,6 +207,14 @@ def _client_keys(login: SftpLogin) -> "list[asyncssh.SSHKey]":
                 f"{where}: the passphrase does not open it: correct sftp_private_key_passphrase"
             ) from None
         raise ConfigError(f"{where} is not a private key that OpenSSH would read: correct it") from None
+
+
+@lru_cache(maxsize=4)
+def _opened(key: bytes, passphrase: str | None) -> "asyncssh.SSHKey":
+    """Decrypted once for all connections of a process: with a passphrase that is a second of CPU each."""
+    import asyncssh
+
+    return asyncssh.import_private_key(key, passphrase)
 
 
 def _read_key(path: str) -> bytes:
