@@ -1,6 +1,7 @@
 """Every request goes the way on which boto3 would send it, whichever library does."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,13 +9,16 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.httpsession import get_cert_path
 
 from data_export.content import Content
 from data_export.delivery.retry import Patience
-from data_export.delivery.s3.connect import same_server, trusted_by
+from data_export.delivery.s3.connect import trusted_by
+from data_export.delivery.s3.dialect import same_server
 from data_export.delivery.s3.store import S3Store
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
 from demo.servers.s3 import S3Server
@@ -149,3 +153,40 @@ def test_no_copies_between_partitions_of_amazon() -> None:
     )
     assert same_server(paris, virginia)
     assert not same_server(paris, china)
+
+
+SIGNED = {"host", "content-type", "if-none-match"}
+ODD = ("plain.png", "ü/é ~+%2F b=c&d?e#f;@:$,!*'()[]|^`{}\"<>.png", "a//b/./c")
+
+
+@pytest.mark.parametrize("token", [None, "to/ken+=="])
+@pytest.mark.parametrize("name", ODD)
+async def test_signs_as_botocore_does(proxy: FaultProxy, opened: Open, name: str, token: str | None) -> None:
+    """The name in the address too; the signer's own kind of request is what we spare ourselves."""
+    answer = b"<CopyObjectResult><ETag>e</ETag></CopyObjectResult>"
+    proxy.answer(200, answer, method="PUT", times=9)
+    session = boto3.Session("key", "secret", token, region_name="eu-west-3")
+    options = {
+        "CopySource": "images/ü a.png",
+        "CopySourceIfMatch": '"e"',
+        "IfNoneMatch": "*",
+        "ContentType": "image/png",
+        "Metadata": {"data-export-sha256": "00", "data-export-Odd": " two  blanks, and = "},
+        "MetadataDirective": "REPLACE",
+        "TaggingDirective": "REPLACE",
+        "ServerSideEncryption": "aws:kms",
+        "SSEKMSKeyId": "arn:aws:kms:eu-west-3:1:key/a",
+        "ACL": "bucket-owner-full-control",
+    }
+    async with opened(proxy.url, session) as store:
+        await store.signed.ask("CopyObject", name, options)
+        store.client.copy_object(Bucket=store.root.bucket, Key=name, **options)
+    ours, theirs = proxy.requests("PUT")
+    assert ours.url.raw_path_qs == theirs.url.raw_path_qs
+    signed = re.findall(r"SignedHeaders=([^,]*)", ours.headers["Authorization"])[0].split(";")
+    assert set(signed) == {one.lower() for one in ours.headers if one.lower() in SIGNED or one.lower()[:6] == "x-amz-"}
+    request = AWSRequest("PUT", f"{proxy.url}{ours.url.raw_path_qs}", {one: ours.headers[one] for one in signed})
+    request.context["timestamp"] = ours.headers["X-Amz-Date"]
+    signer = S3SigV4Auth(session.get_credentials(), "s3", "eu-west-3")
+    expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+    assert ours.headers["Authorization"].endswith(f"Signature={expected}")
