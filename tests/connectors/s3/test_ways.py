@@ -20,6 +20,7 @@ from data_export.delivery.retry import Patience
 from data_export.delivery.s3.connect import trusted_by
 from data_export.delivery.s3.dialect import same_server
 from data_export.delivery.s3.store import S3Store
+from data_export.errors import TargetUnavailable
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
 from demo.servers.s3 import S3Server
 from tests.connectors.contract import read_all
@@ -109,14 +110,24 @@ async def test_with_the_headers_and_cookies_of_a_talkative_gateway(opened: Open,
         assert len(proxy.requests("HEAD", "/copy")) == 1, "no answer is taken for a broken connection"
 
 
-async def test_a_copy_may_take_as_long_as_the_connection_says(opened: Open, server: S3Server) -> None:
-    async def slow(request: Exchange, forward: Forward) -> Answer:
-        if "x-amz-copy-source" in request.headers:
+@pytest.mark.parametrize("slow", [re.compile("HEAD .*image"), re.compile("PUT .*copy"), re.compile("GET .*copy")])
+async def test_an_answer_may_take_as_long_as_the_connection_says(
+    opened: Open, server: S3Server, slow: re.Pattern[str]
+) -> None:
+    async def wait(request: Exchange, forward: Forward) -> Answer:
+        if slow.match(f"{request.method} {request.path}"):
             await asyncio.sleep(2)
         return await forward(request)
 
-    with FaultProxy(server.url, slow) as proxy:
+    with FaultProxy(server.url, wait) as proxy:
         await all_of(opened(proxy.url, patience=Patience(tries=1, answer=1), read_timeout=30))
+
+
+@pytest.mark.parametrize(("method", "path"), [("HEAD", "image"), ("PUT", "copy"), ("GET", "copy")])
+async def test_and_no_longer(opened: Open, proxy: FaultProxy, method: str, path: str) -> None:
+    proxy.stall(method=method, path=path)
+    with pytest.raises(TargetUnavailable, match="no proper answer from S3"):
+        await asyncio.wait_for(all_of(opened(proxy.url, patience=Patience(tries=1), read_timeout=1)), 20)
 
 
 async def test_by_credentials_of_this_moment(opened: Open, proxy: FaultProxy) -> None:

@@ -3,10 +3,11 @@
 import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from data_export.delivery.retry import Patience
 from data_export.delivery.s3.errors import DAMAGED, PASSING, Lacking, said_by
 from data_export.errors import AccessDenied, DataExportError, ObjectRefused, TargetRefused
 from data_export.wording import harmless
@@ -187,3 +188,12 @@ def same_server(one: Any, other: Any) -> bool:
 def signed_for(client: Any, region: str | None) -> str:
     """The region that requests about a bucket of that region are signed for, other than links."""
     return region if region and is_amazon(client) else client.meta.region_name or "us-east-1"
+
+
+def patience_of(client: Any, patience: Patience) -> Patience:
+    """With the time-outs of the connection's `config_kwargs`; what boto3 has without any is nobody's wish."""
+    from botocore.endpoint import DEFAULT_TIMEOUT
+
+    config = client.meta.config
+    said = {"connect": config.connect_timeout, "answer": config.read_timeout}
+    return replace(patience, **{name: said[name] for name in said if said[name] not in (None, DEFAULT_TIMEOUT)})

@@ -211,9 +211,7 @@ class SignedRequests:
             skip_auto_headers=["Accept"],
             proxy=proxy_to(self._client, self._base),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                None, sock_connect=self._patience.connect, sock_read=config.read_timeout or self._patience.answer
-            ),
+            timeout=aiohttp.ClientTimeout(None, sock_connect=self._patience.connect, sock_read=self._patience.answer),
             max_line_size=_LONGEST_HEADER,
             max_field_size=_LONGEST_HEADER,
         )
