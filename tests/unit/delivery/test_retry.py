@@ -1,6 +1,9 @@
 """What a try that failed may have been: a success whose answer was lost, or one that comes later."""
 
+import asyncio
+import time
 from dataclasses import dataclass
+from itertools import pairwise
 
 import pytest
 
@@ -66,3 +69,19 @@ async def test_what_another_wrote_meanwhile_is_not_ours() -> None:
 
     with pytest.raises(ObjectExists):
         await persist(Patience(first_pause=0), look, server.write)
+
+
+async def test_a_server_is_left_alone_as_long_as_it_asks_but_no_longer_than_a_silence_is_borne() -> None:
+    """And the last try is the end at once."""
+    begun: list[float] = []
+
+    async def busy() -> None:
+        begun.append(time.monotonic())
+        problem = TargetUnavailable("busy")
+        problem.wait = 0.2 if len(begun) == 1 else 3600
+        raise problem
+
+    with pytest.raises(TargetUnavailable):
+        await asyncio.wait_for(Patience(tries=3, first_pause=0, answer=0.5).retry(busy), 5)
+    first, second = (later - earlier for earlier, later in pairwise(begun))
+    assert 0.2 <= first < 0.5 <= second
