@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from data_export.content import Content
+from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import AccessDenied, ObjectExists, TargetRefused
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
@@ -120,3 +121,20 @@ async def test_a_first_copy_that_fails_holds_up_nobody_else(store: S3Store, prox
     results = await asyncio.gather(*copies, return_exceptions=True)
     assert [type(result).__name__ for result in results] == ["AccessDenied", "StoredObject", "StoredObject"]
     assert stored("second") == stored("third") == SMALL.source
+
+
+async def test_nobody_waits_for_the_first_copy_at_amazon_of_which_nothing_is_to_be_learnt(
+    store: S3Store, proxy: FaultProxy, stored: Stored
+) -> None:
+    store.dialect = Dialect(complete=True)
+    await store.create("image", SMALL)
+    here = await store.look_to_copy(store, "image")
+    proxy.stall(method="PUT", path="first")
+    first = asyncio.create_task(store.copy_from(store, "image", "first", here))
+    while not proxy.requests("PUT", "first"):
+        await asyncio.sleep(0.01)
+    await asyncio.wait_for(store.copy_from(store, "image", "second", here), 5)
+    assert stored("second") == SMALL.source
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first

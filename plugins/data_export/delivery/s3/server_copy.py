@@ -3,6 +3,7 @@
 import asyncio
 import mimetypes
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -75,7 +76,7 @@ async def copy_by_server(
     only, before = _what(source, source_key, here) | target.grants.to_request(), target.dialect.known()
 
     async def copy() -> StoredObject:
-        async with target.first_copy:
+        async with nullcontext() if target.dialect.complete else target.first_copy:
             answer = await _copied(target, source, source_key, key, only, before)
             if source.bears and not target.dialect.complete and target.dialect.copies_bare is None:
                 await require_bare(target, source, source_key, key)
