@@ -118,6 +118,9 @@ class CheckFailed(PermanentError):
 class TransientError(DataExportError):
     """A retry may help."""
 
+    #: Seconds for which the server asks not to be asked again.
+    wait = 0.0
+
 
 class TargetUnavailable(TransientError, ConnectionError):
     """Network fault, throttling, 5xx or a stalled answer of a target."""

@@ -186,3 +186,27 @@ async def test_an_image_that_the_store_lists_and_has_lost_fails_alone(places, tm
                 )
             assert (copied.copied, copied.failed) == (count - 1, 1), to
             assert "is damaged: the store knows it" in copied.failures[0]
+
+
+async def test_images_in_another_tenants_bucket_are_streamed(places, tmp_path):
+    """Where tenants have names of their own, the target's server says of a copy that there is no such bucket."""
+    ids = [str(UUID(int=n)) for n in range(COUNT)]
+    listed = tmp_path / "images.parquet"
+    pq.write_table(pa.table({"input_id": ids, "file_extension": pa.array([".png"] * COUNT, pa.string())}), listed)
+
+    async def of_the_target(request: Exchange, forward: Forward) -> Answer:
+        if "x-amz-copy-source" in request.headers:
+            return s3_error(404, "NoSuchBucket", "The specified bucket does not exist")
+        return await forward(request)
+
+    with FaultProxy(places._s3.url, of_the_target) as proxy:
+        async with places.make("s3") as source, places.make("s3") as made:
+            for input_id in ids:
+                await source.create(SOURCE_KEY(input_id, ".png"), Content.of_bytes(input_id.encode()))
+        async with s3_store(proxy.url, source.uri) as source, s3_store(proxy.url, made.uri) as target:
+            copied = await copy_images(listed, site_id=SITE, source=source, source_key=SOURCE_KEY, destination=target)
+            assert (copied.copied, copied.missing_at_source, copied.failed) == (COUNT, 0, 0)
+            for input_id in ids:
+                assert b"".join([chunk async for chunk in target.read(f"{SITE}/inputs/{input_id}.png")]) == (
+                    input_id.encode()
+                )

@@ -126,6 +126,24 @@ class TestS3:
         define(monkeypatch, conn_type="aws", login="key", password=CANARY, extra={"verify": verify})
         refusal(lambda: store("s3://acme/", "bad"), "has verify: false: certificates are always verified")
 
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            (
+                {"client_cert": "/tls/client.pem"},
+                "has client_cert in config_kwargs, but objects are moved without a client certificate: remove it",
+            ),
+            ({"client_cert": ["/tls/client.pem", CANARY]}, "has client_cert in config_kwargs"),
+            ({"proxies_config": {"proxy_ca_bundle": "/tls/proxy.pem"}}, "has proxies_config in config_kwargs, but"),
+            ({"signature_version": "s3"}, "in config_kwargs, but objects are moved with version 4: remove it"),
+        ],
+    )
+    def test_what_boto3_alone_would_heed_is_refused(
+        self, settings: dict[str, object], words: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        define(monkeypatch, conn_type="aws", login="key", password=CANARY, extra={"config_kwargs": settings})
+        refusal(lambda: store("s3://acme/", "bad"), words)
+
     def test_an_address_that_is_none_is_refused(self, monkeypatch: pytest.MonkeyPatch) -> None:
         extra = {"endpoint_url": "http://127.0.0.1:99999", "region_name": "eu-west-1"}
         define(monkeypatch, conn_type="aws", login="key", password=CANARY, extra=extra)

@@ -4,7 +4,7 @@ import asyncio
 import os
 import re
 import ssl
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,7 +12,7 @@ from secrets import SystemRandom
 from typing import TypeVar
 
 from data_export.delivery.base import StoredObject
-from data_export.errors import ConfigError, ObjectExists, TargetNotFound, TransientError
+from data_export.errors import ConfigError, DataExportError, ObjectExists, TargetNotFound, TransientError
 
 T = TypeVar("T")
 _random = SystemRandom()
@@ -21,6 +21,8 @@ _random = SystemRandom()
 _SLOWEST_BYTES_PER_SECOND = 100_000
 
 _AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+
+_SECONDS = re.compile(r"[0-9]{1,9}")
 
 #: What names, codes and words of a failed connection mean, in the order in which they are looked for.
 _SILENCES = (
@@ -65,23 +67,33 @@ class Patience:
     async def retry(self, once: Callable[[], Awaitable[T]]) -> T:
         """The result of `once`, tried again after any `TransientError`; the last error is raised as it is.
 
-        Pauses up to twice as long each time, at random (full jitter). Not by a library: those that read the signature
-        of what they call cost a small request as much CPU as the request itself.
+        Pauses up to twice as long each time, at random (full jitter), after what the server asks for, if that is no
+        longer than a silence is borne. Not by a library: those that read the signature of what they call cost a small
+        request as much CPU as the request itself.
         """
         longest = self.first_pause
         for tries_left in reversed(range(self.tries)):
             try:
                 return await once()
-            except TransientError:
+            except TransientError as error:
                 if not tries_left:
                     raise
-            await asyncio.sleep(_random.uniform(0, min(longest, self.longest_pause)))
+                asked = min(error.wait, self.answer)
+            await asyncio.sleep(asked + _random.uniform(0, min(longest, self.longest_pause)))
             longest *= 2
         raise AssertionError("unreachable: the last try returns or raises")
 
     def whole(self, body_bytes: int) -> float:
         """Longest duration of a request with a body of that size."""
         return self.answer + body_bytes / _SLOWEST_BYTES_PER_SECOND
+
+
+def heeding(problem: DataExportError, headers: Mapping[str, str] | None) -> DataExportError:
+    """The problem, with the seconds for which the answer's Retry-After asks to wait; a date would need its clock."""
+    said = (headers or {}).get("retry-after", "")
+    if isinstance(problem, TransientError) and _SECONDS.fullmatch(said):
+        problem.wait = float(said)
+    return problem
 
 
 async def persist(

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from data_export.content import Content
+from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import AccessDenied, ObjectExists, TargetRefused
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
@@ -98,3 +99,42 @@ async def test_that_copies_are_bare_is_looked_at_once_and_only_where_it_matters(
         await store.copy_from(store, name, f"copy {number}", await store.look_to_copy(store, name))
         looks.append(len(proxy.requests("HEAD")))
     assert looks == [2, 1, 3, 1]
+
+
+async def test_of_copies_that_begin_at_once_one_alone_learns_the_server(
+    store: S3Store, proxy: FaultProxy, raw: Any, bucket: str
+) -> None:
+    """Else each asks for itself, which is four requests more a copy: most of what a short list of images costs."""
+    raw.put_object(Bucket=bucket, Key="exports/ü/theirs", Body=b"pixels", Metadata={"operator": "secret"})
+    here = await store.look_to_copy(store, "theirs")
+    proxy.seen.clear()
+    await asyncio.gather(*[store.copy_from(store, "theirs", f"copy {number}", here) for number in range(20)])
+    assert len(proxy.requests("HEAD")) == 3
+    assert len(proxy.requests("PUT")) == 21
+
+
+async def test_a_first_copy_that_fails_holds_up_nobody_else(store: S3Store, proxy: FaultProxy, stored: Stored) -> None:
+    await store.create("image", SMALL)
+    here = await store.look_to_copy(store, "image")
+    proxy.answer(403, s3_error(403, "AccessDenied", "no").body, method="PUT", path="first")
+    copies = [store.copy_from(store, "image", name, here) for name in ("first", "second", "third")]
+    results = await asyncio.gather(*copies, return_exceptions=True)
+    assert [type(result).__name__ for result in results] == ["AccessDenied", "StoredObject", "StoredObject"]
+    assert stored("second") == stored("third") == SMALL.source
+
+
+async def test_nobody_waits_for_the_first_copy_at_amazon_of_which_nothing_is_to_be_learnt(
+    store: S3Store, proxy: FaultProxy, stored: Stored
+) -> None:
+    store.dialect = Dialect(complete=True)
+    await store.create("image", SMALL)
+    here = await store.look_to_copy(store, "image")
+    proxy.stall(method="PUT", path="first")
+    first = asyncio.create_task(store.copy_from(store, "image", "first", here))
+    while not proxy.requests("PUT", "first"):
+        await asyncio.sleep(0.01)
+    await asyncio.wait_for(store.copy_from(store, "image", "second", here), 5)
+    assert stored("second") == SMALL.source
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first

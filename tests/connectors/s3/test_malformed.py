@@ -74,15 +74,28 @@ async def test_a_listing_without_its_end_is_not_taken_for_the_whole(
             assert [found.key async for found in store.list("")] == []
 
 
-async def test_uploads_listed_in_a_circle_do_not_hold_the_tidying_up(store: S3Store, proxy: FaultProxy) -> None:
-    page = (
-        "<ListMultipartUploadsResult><IsTruncated>true</IsTruncated><NextKeyMarker>a</NextKeyMarker>"
-        "<NextUploadIdMarker>1</NextUploadIdMarker></ListMultipartUploadsResult>"
-    )
-    proxy.answer(200, page.encode(), method="GET", times=99)
-    async with asyncio.timeout(10):
-        assert await store.tidy(["inputs"]) == 0
-    assert len(proxy.requests("GET", "uploads")) == 2
+@pytest.mark.parametrize("circle", ["a", "ab", "abcb"])
+async def test_uploads_listed_in_a_circle_do_not_hold_the_tidying_up(
+    server: S3Server, bucket: str, circle: str
+) -> None:
+    asked: list[str] = []
+
+    async def round_and_round(request: Exchange, forward: Forward) -> Answer:
+        if request.method != "GET" or "uploads" not in request.url.query:
+            return await forward(request)
+        marker = circle[len(asked) % len(circle)]
+        asked.append(marker)
+        goes_on = "true" if len(asked) < 20 else "false"  # else a thread would never end
+        page = (
+            f"<IsTruncated>{goes_on}</IsTruncated><NextKeyMarker>{marker}</NextKeyMarker>"
+            "<NextUploadIdMarker>1</NextUploadIdMarker>"
+        )
+        return Answer(200, body=f"<ListMultipartUploadsResult>{page}</ListMultipartUploadsResult>".encode())
+
+    with FaultProxy(server.url, round_and_round) as proxy:
+        async with s3_store(proxy.url, f"s3://{bucket}/") as store, asyncio.timeout(10):
+            assert await store.tidy(["inputs"]) == 0
+    assert len(asked) == len(set(circle)) + 1
 
 
 @pytest.mark.parametrize("etag", ['"x"', 'W/"1f-aWQ"'])

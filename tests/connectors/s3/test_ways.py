@@ -1,6 +1,7 @@
 """Every request goes the way on which boto3 would send it, whichever library does."""
 
 import asyncio
+import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,14 +9,18 @@ from typing import Any
 
 import boto3
 import pytest
+from botocore.auth import S3SigV4Auth
+from botocore.awsrequest import AWSRequest
 from botocore.config import Config
 from botocore.credentials import RefreshableCredentials
 from botocore.httpsession import get_cert_path
 
 from data_export.content import Content
 from data_export.delivery.retry import Patience
-from data_export.delivery.s3.connect import same_server, trusted_by
+from data_export.delivery.s3.connect import trusted_by
+from data_export.delivery.s3.dialect import same_server
 from data_export.delivery.s3.store import S3Store
+from data_export.errors import TargetUnavailable
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
 from demo.servers.s3 import S3Server
 from tests.connectors.contract import read_all
@@ -105,14 +110,24 @@ async def test_with_the_headers_and_cookies_of_a_talkative_gateway(opened: Open,
         assert len(proxy.requests("HEAD", "/copy")) == 1, "no answer is taken for a broken connection"
 
 
-async def test_a_copy_may_take_as_long_as_the_connection_says(opened: Open, server: S3Server) -> None:
-    async def slow(request: Exchange, forward: Forward) -> Answer:
-        if "x-amz-copy-source" in request.headers:
+@pytest.mark.parametrize("slow", [re.compile("HEAD .*image"), re.compile("PUT .*copy"), re.compile("GET .*copy")])
+async def test_an_answer_may_take_as_long_as_the_connection_says(
+    opened: Open, server: S3Server, slow: re.Pattern[str]
+) -> None:
+    async def wait(request: Exchange, forward: Forward) -> Answer:
+        if slow.match(f"{request.method} {request.path}"):
             await asyncio.sleep(2)
         return await forward(request)
 
-    with FaultProxy(server.url, slow) as proxy:
+    with FaultProxy(server.url, wait) as proxy:
         await all_of(opened(proxy.url, patience=Patience(tries=1, answer=1), read_timeout=30))
+
+
+@pytest.mark.parametrize(("method", "path"), [("HEAD", "image"), ("PUT", "copy"), ("GET", "copy")])
+async def test_and_no_longer(opened: Open, proxy: FaultProxy, method: str, path: str) -> None:
+    proxy.stall(method=method, path=path)
+    with pytest.raises(TargetUnavailable, match="no proper answer from S3"):
+        await asyncio.wait_for(all_of(opened(proxy.url, patience=Patience(tries=1), read_timeout=1)), 20)
 
 
 async def test_by_credentials_of_this_moment(opened: Open, proxy: FaultProxy) -> None:
@@ -149,3 +164,40 @@ def test_no_copies_between_partitions_of_amazon() -> None:
     )
     assert same_server(paris, virginia)
     assert not same_server(paris, china)
+
+
+SIGNED = {"host", "content-type", "if-none-match"}
+ODD = ("plain.png", "ü/é ~+%2F b=c&d?e#f;@:$,!*'()[]|^`{}\"<>.png", "a//b/./c")
+
+
+@pytest.mark.parametrize("token", [None, "to/ken+=="])
+@pytest.mark.parametrize("name", ODD)
+async def test_signs_as_botocore_does(proxy: FaultProxy, opened: Open, name: str, token: str | None) -> None:
+    """The name in the address too; the signer's own kind of request is what we spare ourselves."""
+    answer = b"<CopyObjectResult><ETag>e</ETag></CopyObjectResult>"
+    proxy.answer(200, answer, method="PUT", times=9)
+    session = boto3.Session("key", "secret", token, region_name="eu-west-3")
+    options = {
+        "CopySource": "images/ü a.png",
+        "CopySourceIfMatch": '"e"',
+        "IfNoneMatch": "*",
+        "ContentType": "image/png",
+        "Metadata": {"data-export-sha256": "00", "data-export-Odd": " two  blanks, and = "},
+        "MetadataDirective": "REPLACE",
+        "TaggingDirective": "REPLACE",
+        "ServerSideEncryption": "aws:kms",
+        "SSEKMSKeyId": "arn:aws:kms:eu-west-3:1:key/a",
+        "ACL": "bucket-owner-full-control",
+    }
+    async with opened(proxy.url, session) as store:
+        await store.signed.ask("CopyObject", name, options)
+        store.client.copy_object(Bucket=store.root.bucket, Key=name, **options)
+    ours, theirs = proxy.requests("PUT")
+    assert ours.url.raw_path_qs == theirs.url.raw_path_qs
+    signed = re.findall(r"SignedHeaders=([^,]*)", ours.headers["Authorization"])[0].split(";")
+    assert set(signed) == {one.lower() for one in ours.headers if one.lower() in SIGNED or one.lower()[:6] == "x-amz-"}
+    request = AWSRequest("PUT", f"{proxy.url}{ours.url.raw_path_qs}", {one: ours.headers[one] for one in signed})
+    request.context["timestamp"] = ours.headers["X-Amz-Date"]
+    signer = S3SigV4Auth(session.get_credentials(), "s3", "eu-west-3")
+    expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
+    assert ours.headers["Authorization"].endswith(f"Signature={expected}")

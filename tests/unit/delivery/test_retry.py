@@ -1,7 +1,10 @@
 """What a try that failed may have been: a success whose answer was lost, or one that comes later."""
 
+import asyncio
 import ssl
+import time
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import certifi
@@ -83,3 +86,20 @@ def test_authorities_are_read_once_and_again_when_their_file_is_another(
         alone = trusted(str(path))
         assert isinstance(alone, ssl.SSLContext)
         assert len(alone.get_ca_certs()) == content.count("BEGIN")
+
+
+async def test_a_server_is_left_alone_as_long_as_it_asks_but_no_longer_than_a_silence_is_borne() -> None:
+    """And the last try is the end at once."""
+    begun: list[float] = []
+
+    async def busy() -> None:
+        begun.append(time.monotonic())
+        problem = TargetUnavailable("busy")
+        problem.wait = 0.2 if len(begun) == 1 else 3600
+        raise problem
+
+    with pytest.raises(TargetUnavailable):
+        await asyncio.wait_for(Patience(tries=3, first_pause=0, answer=0.5).retry(busy), 5)
+    first, second = (later - earlier for earlier, later in pairwise(begun))
+    assert first >= 0.2
+    assert second >= 0.5

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from data_export.delivery.connector import in_a_cloud
-from data_export.delivery.retry import NoSuchObject, PreconditionFailed, why_unanswered
+from data_export.delivery.retry import NoSuchObject, PreconditionFailed, heeding, why_unanswered
 from data_export.errors import (
     AccessDenied,
     CredentialsRefused,
@@ -137,7 +137,7 @@ async def asked(seconds: float, where: str, call: Callable[[], Awaitable[T]], *,
     except DataExportError:  # some are ValueErrors and OSErrors too
         raise
     except (AzureError, OSError) as error:
-        problem = translated(error, where)
+        problem = heeding(translated(error, where), getattr(getattr(error, "response", None), "headers", None))
         raise (ObjectExists(str(problem)) if creates and isinstance(problem, OverwriteRefused) else problem) from None
     except (LookupError, ValueError, TypeError, AttributeError) as error:
         raise TargetUnavailable(

@@ -5,8 +5,9 @@ Texts of libraries are not passed on: they hold addresses of upload sessions, wh
 
 import json
 import re
+from collections.abc import Mapping
 
-from data_export.delivery.retry import NoSuchObject, PreconditionFailed, why_unanswered
+from data_export.delivery.retry import NoSuchObject, PreconditionFailed, heeding, why_unanswered
 from data_export.errors import (
     AccessDenied,
     CredentialsRefused,
@@ -52,7 +53,8 @@ def explain(
         return error
     answer = _answer(error)
     if answer is not None:
-        return _of_status(*answer, bucket, address, reads, overwrites)
+        status, body, headers = answer
+        return heeding(_of_status(status, body, bucket, address, reads, overwrites), headers)
     if problem := _credentials_problem(error, address):
         return problem
     if _is_network(error):
@@ -77,18 +79,18 @@ def malformed(address: str, what: str) -> TargetUnavailable:
     )
 
 
-def _answer(error: BaseException | None) -> tuple[int, str] | None:
-    """Status and body of the server's refusal, if it was one."""
+def _answer(error: BaseException | None) -> tuple[int, str, Mapping[str, str] | None] | None:
+    """Status, body and headers of the server's refusal, if it was one."""
     import aiohttp
     from google.api_core.exceptions import GoogleAPICallError, RetryError
     from google.cloud.storage.exceptions import InvalidResponse
 
     if isinstance(error, aiohttp.ClientResponseError):
-        return error.status, error.message
+        return error.status, error.message, error.headers
     if isinstance(error, RetryError):
         return _answer(error.cause)
     if isinstance(error, GoogleAPICallError | InvalidResponse) and error.response is not None:
-        return int(error.response.status_code), str(error.response.text)
+        return int(error.response.status_code), str(error.response.text), error.response.headers
     return None
 
 

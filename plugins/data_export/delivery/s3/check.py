@@ -8,7 +8,7 @@ from data_export.check.results import CheckResult, Results
 from data_export.check.shared_steps import REMOVE, WRITE, Step
 from data_export.content import Content
 from data_export.delivery.retry import PreconditionFailed
-from data_export.delivery.s3.connect import is_amazon
+from data_export.delivery.s3.dialect import is_amazon
 from data_export.delivery.s3.store import S3Store
 from data_export.delivery.s3.write import send_parts
 from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused

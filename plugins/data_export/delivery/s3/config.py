@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, Field, ValidationInfo, field_validator
 
 from data_export.check.results import CheckResult
-from data_export.config.fields import Plain
+from data_export.config.fields import Plain, quoted
 from data_export.delivery.base import Store
 from data_export.delivery.connector import Connection, Connections, Scheme, in_a_cloud, require_type
 from data_export.delivery.handed_over import Handover
@@ -17,6 +17,14 @@ from data_export.errors import ConfigError, CredentialsUnavailable
 
 _HOOK = "airflow.providers.amazon.aws.hooks.s3.S3Hook"
 _SETTINGS = "correct its key, and region_name, endpoint_url, profile_name, role and config_kwargs in its extra"
+
+#: Of `config_kwargs`, what boto3 alone would heed: it moves the big files, other libraries all the rest.
+_REFUSED = {
+    "client_cert": "objects are moved without a client certificate: remove it, and name as endpoint_url a proxy of "
+    "your own that shows it to the server",
+    "proxies_config": "objects are moved by proxies without settings of their own: remove it, and add the proxy's "
+    "authority to the file that SSL_CERT_FILE names on the workers",
+}
 
 
 class S3Keys(BaseModel):
@@ -43,8 +51,8 @@ class S3Keys(BaseModel):
 def check_aws(found: Connection) -> None:
     """
     Raises:
-        ConfigError: half a key, or certificates are not verified. boto3 takes a bundle of authorities from the
-            connection; obstore, which moves the data, from the process only.
+        ConfigError: half a key, or certificates are not verified, or something that boto3 alone would heed. It takes a
+            bundle of authorities from the connection; obstore, which moves the data, from the process only.
     """
     name, key = f"Airflow connection {found.conn_id!r}", (found.login or "", found.password or "")
     if any(key) and not all(part and part == part.strip() for part in key):
@@ -57,6 +65,21 @@ def check_aws(found: Connection) -> None:
     if isinstance(verify, str) and verify not in ("", "true", "True") and not os.environ.get("SSL_CERT_FILE"):
         raise ConfigError(
             f"{name} has verify: {verify}: set SSL_CERT_FILE={verify} on the workers too, else data does not pass"
+        )
+    _refuse_ignored(name, found.extra_dejson.get("config_kwargs"))
+
+
+def _refuse_ignored(name: str, settings: Any) -> None:
+    if not isinstance(settings, dict):  # boto3 says what is wrong with that
+        return
+    for setting, why in _REFUSED.items():
+        if settings.get(setting):
+            raise ConfigError(f"{name} has {setting} in config_kwargs, but {why}")
+    version = settings.get("signature_version") or "s3v4"
+    if version not in ("s3v4", "v4"):
+        raise ConfigError(
+            f"{name} has signature_version {quoted(version)} in config_kwargs, but objects are moved with version 4: "
+            "remove it, and have the server take version 4"
         )
 
 

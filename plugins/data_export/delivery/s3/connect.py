@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from data_export.delivery.base import attachment, check_lifetime, hours
 from data_export.delivery.retry import Patience
+from data_export.delivery.s3.dialect import amazon_domain, is_amazon, signed_for
 from data_export.delivery.s3.errors import explain
 from data_export.errors import AccessDenied, CredentialsRefused, PermanentError, TargetNotFound
 
@@ -18,10 +19,6 @@ if TYPE_CHECKING:
     from obstore.store import S3Store as ObjectStore
 
 _IN_A_HOST = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
-_AMAZON = (
-    *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.amazonwebservices.eu"),
-    *("c2s.ic.gov", "sc2s.sgov.gov", "cloud.adc-e.uk", "csp.hci.ic.gov"),
-)
 
 
 def bucket_region(client: Any, bucket: str) -> str | None:
@@ -78,6 +75,35 @@ def parser_of(client: Any) -> Any:
     factory = client._endpoint._response_parser_factory  # a client has no other way to it
     factory.set_parser_defaults(timestamp_parser=instant)
     return factory.create_parser("rest-xml")
+
+
+class Unsigned:
+    """What botocore signs of a request without a body; its own kind of request costs more than the signature."""
+
+    body, params = b"", None
+
+    def __init__(self, method: str, url: str, host: str, headers: Mapping[str, str]) -> None:
+        self.method, self.url, self.host, self.headers = method, url, host, dict(headers)
+        self.context: dict[str, Any] = {}
+
+
+class _Headers(dict[str, str]):
+    """As `botocore.compat.HTTPHeaders`, of which each header has one value."""
+
+    def get_all(self, name: str) -> list[str]:
+        return [self[name]]
+
+
+@cache
+def signer() -> Any:
+    """botocore's own, but for the headers that are signed: it makes two e-mails of them, for half of its time."""
+    from botocore.auth import S3SigV4Auth
+
+    class Signer(S3SigV4Auth):  # type: ignore[misc]
+        def headers_to_sign(self, request: Unsigned) -> _Headers:
+            return _Headers({name.lower(): value for name, value in request.headers.items()}, host=request.host)
+
+    return Signer
 
 
 def object_store(
@@ -153,29 +179,6 @@ def trusted_by(verify: str | bool) -> Any:
     return trusted
 
 
-def signed_for(client: Any, region: str | None) -> str:
-    """The region that requests about a bucket of that region are signed for, other than links."""
-    return region if region and is_amazon(client) else client.meta.region_name or "us-east-1"
-
-
-def is_amazon(client: Any) -> bool:
-    """Whether the client speaks to AWS itself, not to another server with the same protocol."""
-    return _amazon_domain(client) is not None
-
-
-def _amazon_domain(client: Any) -> str | None:
-    """Domain of the partition of AWS (its own, China's, the European sovereign cloud's) that the client speaks to."""
-    host = urlsplit(client.meta.endpoint_url).hostname or ""
-    return next((domain for domain in _AMAZON if host.endswith(f".{domain}")), None)
-
-
-def same_server(one: Any, other: Any) -> bool:
-    """Whether objects can be copied between what two clients speak to, as between AWS's regions."""
-    if is_amazon(one) and is_amazon(other):
-        return bool(one.meta.partition == other.meta.partition)
-    return bool(one.meta.endpoint_url.rstrip("/") == other.meta.endpoint_url.rstrip("/"))
-
-
 def signing_place(client: Any, region: str | None) -> tuple[str, str]:
     """Region and address for which requests about a bucket of that region are signed, links above all.
 
@@ -185,7 +188,7 @@ def signing_place(client: Any, region: str | None) -> tuple[str, str]:
     endpoint = endpoint.replace(".aws-global.", f".{known}.")  # botocore's word in addresses of FIPS: no such host
     if not region or region == known:
         return known, endpoint
-    if domain := _amazon_domain(client):
+    if domain := amazon_domain(client):
         endpoint = endpoint.replace(known, region) if known in endpoint else f"https://s3.{region}.{domain}"
     return region, endpoint
 

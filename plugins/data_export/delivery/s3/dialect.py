@@ -1,11 +1,15 @@
-"""What a server of S3's protocol was found to lack, so that writes do without it and prove themselves another way."""
+"""Whose a server of S3's protocol is, and what it was found to lack: writes do without, and prove themselves anew."""
 
+import asyncio
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+from urllib.parse import urlsplit
 
-from data_export.delivery.s3.errors import DAMAGED, PASSING, said_by
+from data_export.delivery.retry import Patience
+from data_export.delivery.s3.errors import DAMAGED, PASSING, Lacking, said_by
+from data_export.errors import AccessDenied, DataExportError, ObjectRefused, TargetRefused
 from data_export.wording import harmless
 
 # How servers say it: 501, 411 (they want no chunks), or 400, 403, 405 with one of many codes that names the header.
@@ -20,6 +24,12 @@ _NAMED = {
     "tags": re.compile(r"tagging", re.IGNORECASE),
     "conditions": re.compile(r"if-none-match|condition", re.IGNORECASE),
 }
+# S3 copies up to 5 GiB by itself, and takes larger objects in parts.
+_TOO_LARGE_TO_COPY = re.compile("maximum allowable size|EntityTooLarge")
+_AMAZON = (
+    *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.amazonwebservices.eu"),
+    *("c2s.ic.gov", "sc2s.sgov.gov", "cloud.adc-e.uk", "csp.hci.ic.gov"),
+)
 #: What a write asks for.
 SUSPECTS = ("checksums", "conditions")
 
@@ -61,6 +71,14 @@ class Dialect:
         kept = {name: value for name, value in options.items() if name != "TaggingDirective" or self.has("tags")}
         return kept | ({"IfNoneMatch": "*"} if self.has("conditions") else {})
 
+    def streamed(self, error: TargetRefused) -> DataExportError:
+        """AccessDenied, which has the object streamed, where it may be the copy that the server refuses."""
+        if _TOO_LARGE_TO_COPY.search(str(error)):
+            return AccessDenied(f"{error}: it is too large to be copied by itself")
+        if isinstance(error, ObjectRefused) or (self.complete and not isinstance(error, Lacking)):
+            return error
+        return AccessDenied(f"{error}: it does not copy by itself")
+
     def known(self) -> frozenset[str]:
         """What is known to lack, as a request begins."""
         return frozenset(self.lacking)
@@ -98,6 +116,26 @@ class Dialect:
         self.guessed &= known
 
 
+class OneFirst:
+    """Lets one go in, and all the others as soon as that one is out, whatever came of it.
+
+    What the first copy shows of the server, each of a hundred that begin at once would ask it for else.
+    """
+
+    def __init__(self) -> None:
+        self._is_out: asyncio.Event | None = None
+
+    async def __aenter__(self) -> None:
+        if self._is_out is None:
+            self._is_out = asyncio.Event()
+        else:
+            await self._is_out.wait()
+
+    async def __aexit__(self, *exc_info: object) -> None:
+        if self._is_out is not None:
+            self._is_out.set()
+
+
 _FOUND: dict[tuple[str, str], Dialect] = {}
 
 
@@ -127,3 +165,35 @@ class Grants:
         """As obstore takes them, which knows nothing of an ACL."""
         named = {"server_side_encryption": self.sse, "sse_kms_key_id": self.sse_kms_key_id}
         return {name: value for name, value in named.items() if value}
+
+
+def is_amazon(client: Any) -> bool:
+    """Whether the client speaks to AWS itself, not to another server with the same protocol."""
+    return amazon_domain(client) is not None
+
+
+def amazon_domain(client: Any) -> str | None:
+    """Domain of the partition of AWS (its own, China's, the European sovereign cloud's) that the client speaks to."""
+    host = urlsplit(client.meta.endpoint_url).hostname or ""
+    return next((domain for domain in _AMAZON if host.endswith(f".{domain}")), None)
+
+
+def same_server(one: Any, other: Any) -> bool:
+    """Whether objects can be copied between what two clients speak to, as between AWS's regions."""
+    if is_amazon(one) and is_amazon(other):
+        return bool(one.meta.partition == other.meta.partition)
+    return bool(one.meta.endpoint_url.rstrip("/") == other.meta.endpoint_url.rstrip("/"))
+
+
+def signed_for(client: Any, region: str | None) -> str:
+    """The region that requests about a bucket of that region are signed for, other than links."""
+    return region if region and is_amazon(client) else client.meta.region_name or "us-east-1"
+
+
+def patience_of(client: Any, patience: Patience) -> Patience:
+    """With the time-outs of the connection's `config_kwargs`; what boto3 has without any is nobody's wish."""
+    from botocore.endpoint import DEFAULT_TIMEOUT
+
+    config = client.meta.config
+    said = {"connect": config.connect_timeout, "answer": config.read_timeout}
+    return replace(patience, **{name: said[name] for name in said if said[name] not in (None, DEFAULT_TIMEOUT)})

@@ -3,7 +3,7 @@
 import re
 
 from data_export.delivery.connector import in_a_cloud
-from data_export.delivery.retry import NoSuchObject, PreconditionFailed, why_unanswered
+from data_export.delivery.retry import NoSuchObject, PreconditionFailed, heeding, why_unanswered
 from data_export.errors import (
     AccessDenied,
     ConfigError,
@@ -92,7 +92,8 @@ def explain(error: Exception, bucket: str, address: str, permission: str) -> Dat
     if answer is not None:
         if getattr(error, "operation_name", "") in _ROLE:
             return _of_role(*answer, address)
-        return _of_status(*answer, bucket, address, permission)
+        said = getattr(error, "response", {}).get("ResponseMetadata", {})  # obstore's errors have no headers
+        return heeding(_of_status(*answer, bucket, address, permission), said.get("HTTPHeaders"))
     return _without_answer(error, address)
 
 

@@ -103,22 +103,18 @@ def _complete(
 
 def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: int) -> int:
     """Gives up the uploads below a prefix that were begun before `limit`, at most so many; returns how many."""
-    given_up, options = 0, {"Bucket": bucket, "Prefix": prefix}
+    given_up, options, markers = 0, {"Bucket": bucket, "Prefix": prefix}, set[tuple[str, str]]()
     while True:
         page = client.list_multipart_uploads(**options)
         for upload in page.get("Uploads", ()):
             if upload["Initiated"] < limit and given_up < most:
                 _give_up(client, {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]})
                 given_up += 1
-        marker = {"KeyMarker": page.get("NextKeyMarker", ""), "UploadIdMarker": page.get("NextUploadIdMarker", "")}
-        if (
-            given_up == most
-            or not page.get("IsTruncated")
-            or not marker["KeyMarker"]
-            or marker.items() <= options.items()
-        ):
+        marker = page.get("NextKeyMarker", ""), page.get("NextUploadIdMarker", "")
+        if given_up == most or not page.get("IsTruncated") or not marker[0] or marker in markers:
             return given_up
-        options |= marker
+        markers.add(marker)
+        options |= {"KeyMarker": marker[0], "UploadIdMarker": marker[1]}
 
 
 def _require_absent(client: Any, target: dict[str, str]) -> None:

@@ -2,8 +2,8 @@
 
 import asyncio
 import mimetypes
-import re
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -11,16 +11,14 @@ from urllib.parse import quote
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
-from data_export.delivery.s3.connect import endpoint_of, parser_of, proxy_to, signed_for, trusted_by
-from data_export.delivery.s3.dialect import Dialect
-from data_export.delivery.s3.errors import Lacking
+from data_export.delivery.s3.connect import Unsigned, endpoint_of, parser_of, proxy_to, signer, trusted_by
+from data_export.delivery.s3.dialect import signed_for
 from data_export.delivery.s3.objects import md5_of, to_metadata
 from data_export.delivery.s3.write import require_bare
 from data_export.errors import (
     AccessDenied,
     DataExportError,
     ObjectExists,
-    ObjectRefused,
     TargetNotFound,
     TargetRefused,
     VerificationFailed,
@@ -45,19 +43,6 @@ def _bare_copy(name: str, digests: Digests | None) -> dict[str, Any]:
         "MetadataDirective": "REPLACE",
         "TaggingDirective": "REPLACE",
     }
-
-
-# S3 copies up to 5 GiB by itself, and takes larger objects in parts.
-_TOO_LARGE_TO_COPY = re.compile("maximum allowable size|EntityTooLarge")
-
-
-def _streamed(error: TargetRefused, dialect: Dialect) -> DataExportError:
-    """AccessDenied, which has the object streamed, where it may be the copy that the server refuses."""
-    if _TOO_LARGE_TO_COPY.search(str(error)):
-        return AccessDenied(f"{error}: it is too large to be copied by itself")
-    if isinstance(error, ObjectRefused) or (dialect.complete and not isinstance(error, Lacking)):
-        return error
-    return AccessDenied(f"{error}: it does not copy by itself")
 
 
 def _confirmed(answer: Mapping[str, Any], key: str, here: StoredObject | None) -> StoredObject | None:
@@ -88,31 +73,13 @@ async def copy_by_server(
 ) -> StoredObject:
     """See `ServerSideCopy.copy_from`."""
     here = here or await source.look(source_key)
-    needed = f"s3:GetObject on {source.uri} or s3:PutObject"
-    only = _what(source, source_key, here) | target.grants.to_request()
-
-    before = target.dialect.known()
+    only, before = _what(source, source_key, here) | target.grants.to_request(), target.dialect.known()
 
     async def copy() -> StoredObject:
-        known = target.dialect.known()
-        if target.dialect.copies_bare is False:
-            raise AccessDenied(f"{source.uri}: the server's copies carry the source's own metadata")
-        if not target.dialect.guards_copies() and await target.look(key) is not None:
-            raise ObjectExists(f"{target.root.address(key)} is there already")
-        options = target.dialect.of_copy(only)
-        try:
-            answer = await _asked(target, source.root.address(source_key), needed, key, options)
-        except PreconditionFailed:  # or the source is another by now: in both cases the caller looks again
-            raise ObjectExists(f"{target.root.address(key)} is there already, or its source was replaced") from None
-        except TargetRefused as error:
-            if target.dialect.known() != known:
-                return await copy()
-            target.dialect.forget(before)
-            raise _streamed(error, target.dialect) from None
-        if target.dialect.asks_for_second_copy():
-            answer = await _ask_second(target, key, options, answer)
-        if source.bears and not target.dialect.complete and target.dialect.copies_bare is None:
-            await require_bare(target, source, source_key, key)
+        async with nullcontext() if target.dialect.complete else target.first_copy:
+            answer = await _copied(target, source, source_key, key, only, before)
+            if source.bears and not target.dialect.complete and target.dialect.copies_bare is None:
+                await require_bare(target, source, source_key, key)
         sure = target.dialect.has("conditions") and _confirmed(answer, key, here)
         return sure or await _compared(target, source, source_key, key)
 
@@ -121,6 +88,36 @@ async def copy_by_server(
         return there if original and there and there.digests.matches(original.digests) else None
 
     return await persist(target.patience, look, copy)
+
+
+async def _copied(
+    target: "S3Store", source: "S3Store", source_key: str, key: str, only: Mapping[str, Any], before: frozenset[str]
+) -> Any:
+    """The answer to a copy that replaces nothing. A feature that the server is found to lack is done without.
+
+    Args:
+        before: what was known to lack when the first try began.
+    """
+    address, needed = source.root.address(source_key), f"s3:GetObject on {source.uri} or s3:PutObject"
+    while True:
+        known = target.dialect.known()
+        if target.dialect.copies_bare is False:
+            raise AccessDenied(f"{source.uri}: the server's copies carry the source's own metadata")
+        if not target.dialect.guards_copies() and await target.look(key) is not None:
+            raise ObjectExists(f"{target.root.address(key)} is there already")
+        options = target.dialect.of_copy(only)
+        try:
+            answer = await _asked(target, address, needed, key, options)
+        except PreconditionFailed:  # or the source is another by now: in both cases the caller looks again
+            raise ObjectExists(f"{target.root.address(key)} is there already, or its source was replaced") from None
+        except TargetRefused as error:
+            if target.dialect.known() != known:
+                continue
+            target.dialect.forget(before)
+            raise target.dialect.streamed(error) from None
+        if target.dialect.asks_for_second_copy():
+            return await _ask_second(target, key, options, answer)
+        return answer
 
 
 async def _asked(target: "S3Store", address: str, needed: str, key: str, options: Mapping[str, Any]) -> Any:
@@ -165,11 +162,16 @@ class SignedRequests:
     and five times the CPU."""
 
     def __init__(self, client: Any, session: Any, bucket: str, region: str | None, patience: Patience) -> None:
+        from botocore.auth import S3SigV4Auth
+        from botocore.awsrequest import AWSRequest
+        from botocore.serialize import create_serializer
+
         self._client, self._session, self._bucket = client, session, bucket
         endpoint, virtual = endpoint_of(client, bucket, region)
         self._base = f"{endpoint}/" if virtual else f"{endpoint}/{bucket}/"
         self._region, self._patience = signed_for(client, region), patience
-        self._parser = parser_of(client)
+        self._host = S3SigV4Auth(None, "s3", self._region).headers_to_sign(AWSRequest("GET", self._base))["host"]
+        self._parser, self._serializer = parser_of(client), create_serializer("rest-xml", include_validation=False)
         self._credentials: Any = None
         self._http: Any = None
 
@@ -180,21 +182,18 @@ class SignedRequests:
             botocore.exceptions.BotoCoreError, ClientError, OSError: as `explain` knows them.
         """
         import aiohttp
-        from botocore.auth import S3SigV4Auth
-        from botocore.awsrequest import AWSRequest
-        from botocore.serialize import create_serializer
         from yarl import URL
 
         model = self._client.meta.service_model.operation_model(operation)
         named = {"Bucket": self._bucket, "Key": name, **options}
-        headers = create_serializer("rest-xml", include_validation=False).serialize_to_request(named, model)["headers"]
-        request = AWSRequest(model.http["method"], self._base + quote(name, safe="/~"), headers)
-        S3SigV4Auth(await self._known(), "s3", self._region).add_auth(request)
+        headers = self._serializer.serialize_to_request(named, model)["headers"]
+        request = Unsigned(model.http["method"], self._base + quote(name, safe="/~"), self._host, headers)
+        signer()(await self._known(), "s3", self._region).add_auth(request)
         if self._http is None:
             self._http = self._connect()
         try:
             async with self._http.request(
-                request.method, URL(request.url, encoded=True), headers=dict(request.headers), allow_redirects=False
+                request.method, URL(request.url, encoded=True), headers=request.headers, allow_redirects=False
             ) as answer:
                 return _parsed(self._parser, model, answer.status, answer.headers, await answer.read())
         except aiohttp.ClientError as error:
@@ -213,9 +212,7 @@ class SignedRequests:
             skip_auto_headers=["Accept"],
             proxy=proxy_to(self._client, self._base),
             cookie_jar=aiohttp.DummyCookieJar(),
-            timeout=aiohttp.ClientTimeout(
-                None, sock_connect=self._patience.connect, sock_read=config.read_timeout or self._patience.answer
-            ),
+            timeout=aiohttp.ClientTimeout(None, sock_connect=self._patience.connect, sock_read=self._patience.answer),
             max_line_size=_LONGEST_HEADER,
             max_field_size=_LONGEST_HEADER,
         )

@@ -14,12 +14,10 @@ from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed
 from data_export.delivery.s3.connect import (
     bucket_region,
-    is_amazon,
     object_store,
-    same_server,
     signed_link,
 )
-from data_export.delivery.s3.dialect import Dialect, Grants, dialect_of
+from data_export.delivery.s3.dialect import Dialect, Grants, OneFirst, dialect_of, is_amazon, patience_of, same_server
 from data_export.delivery.s3.errors import Lacking, explain, status_of
 from data_export.delivery.s3.multipart import give_up_older
 from data_export.delivery.s3.objects import (
@@ -88,11 +86,12 @@ class S3Store:
         Raises:
             TargetNotFound: no such bucket.
         """
-        self.large = asyncio.Semaphore(2)
+        self.large, self.first_copy = asyncio.Semaphore(2), OneFirst()
         bucket = self.root.bucket
 
         def connect() -> None:
             self.session, self.client = self._make_session(), self._make_client()
+            self.patience = patience_of(self.client, self.patience)
             self._region = bucket_region(self.client, bucket)
             self.objects = object_store(
                 self.client, self.session, bucket, self._region, self.patience, self.grants.to_store()
