@@ -41,10 +41,7 @@ _LOGIN = (
         re.compile("Expired|TokenRefresh"),
         "its session token has expired: renew it, or use a role or an access key that does not expire",
     ),
-    (
-        re.compile("Account|Disable|Suspended|SignedUp|OptIn"),
-        "the account is disabled or not signed up: ask its owner",
-    ),
+    (re.compile("Account|Disable|Suspended|SignedUp|OptIn"), "the account is disabled or not signed up: ask its owner"),
     (
         re.compile(
             "AuthFailure|AuthorizationHeaderMalformed|Credential|Payer|(Invalid|Missing)Security|Token"
@@ -71,8 +68,10 @@ _KEY_RIGHT = re.compile(r"kms:\w+")
 _POLICY = re.compile("constraint|policy", re.IGNORECASE)
 _RIGHT = re.compile(r"(?<=perform: )s3:\w+")
 _GRANT_KEY = "grant kms:GenerateDataKey and kms:Decrypt on it, in its policy too where it is another account's"
-_AUTHORITY = """name its authority in verify of the connection's extra and in SSL_CERT_FILE of the workers (one that \
-says CA:TRUE is no server's own)"""
+_AUTHORITY = (
+    "name its authority in verify of the connection's extra and in SSL_CERT_FILE of the workers (one that says CA:TRUE "
+    "is no server's own)"
+)
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]*)</Code>")
 _WORDS = ("Message", "Header", "ArgumentName")
