@@ -19,7 +19,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -232,16 +233,23 @@ def check(folder: Path, count: int, size: int) -> None:
 
 def race(work: Work, count: int, size: int, rounds: int, only: list[str]) -> None:
     times: dict[str, list[tuple[Spent, Spent]]] = {name: [] for name in only}
-    for _ in range(rounds):
-        for number, name in enumerate(only):
-            folder = f"target-{number}"
-            arguments = CONTENDERS[name](work, f"{work.server.base}{folder}")
-            if shutil.which(arguments[0]) is None:
-                continue
-            times[name].append((run(arguments), run(arguments)))
-            check(work.server.root / folder, count, size)
-            shutil.rmtree(work.server.root / folder)
+    for _, number, name in in_turn(only, rounds):
+        folder = f"target-{number}"
+        arguments = CONTENDERS[name](work, f"{work.server.base}{folder}")
+        if shutil.which(arguments[0]) is None:
+            continue
+        times[name].append((run(arguments), run(arguments)))
+        check(work.server.root / folder, count, size)
+        shutil.rmtree(work.server.root / folder)
     print_table(times, count * size)
+
+
+def in_turn(names: Iterable[str], rounds: int) -> Iterator[tuple[int, int, str]]:
+    """Round, place in it and name. Each round begins with another: a server is busy for a while with what it took."""
+    left = deque(names)
+    for turn in range(rounds):
+        yield from ((turn, place, name) for place, name in enumerate(left))
+        left.rotate(-1)
 
 
 def print_table(times: dict[str, list[tuple[Spent, Spent]]], size: int) -> None:

@@ -23,7 +23,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from benchmarks.images import SHELL, SITE, Spent, as_task, far_away, print_table, run, write_images
+from benchmarks.images import SHELL, SITE, Spent, as_task, far_away, in_turn, print_table, run, write_images
 from data_export.content import Content
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 
@@ -176,16 +176,15 @@ def race(kind: str, server: Any, url: str, folder: Path, options: argparse.Names
     if options.rtt_ms:
         contenders["rclone as it comes"] = theirs()
     times: dict[str, list[tuple[Spent, Spent]]] = {name: [] for name in contenders}
-    for turn in range(options.rounds):
-        for number, (name, command_of) in enumerate(contenders.items()):
-            command = command_of(bucket := f"target-{turn}-{number}")
-            if shutil.which(command[0]) is None:
-                continue
-            create_bucket(kind, server, bucket)
-            times[name].append((run(command), run(command)))
-            arrived = asyncio.run(sizes(kind, server.url, bucket))
-            if arrived != [options.bytes] * options.images:
-                sys.exit(f"{kind}, {name}: {len(arrived)} of {options.images} images arrived whole")
+    for turn, number, name in in_turn(contenders, options.rounds):
+        command = contenders[name](bucket := f"target-{turn}-{number}")
+        if shutil.which(command[0]) is None:
+            continue
+        create_bucket(kind, server, bucket)
+        times[name].append((run(command), run(command)))
+        arrived = asyncio.run(sizes(kind, server.url, bucket))
+        if arrived != [options.bytes] * options.images:
+            sys.exit(f"{kind}, {name}: {len(arrived)} of {options.images} images arrived whole")
     how = ", copied by the server" if options.by_server else ""
     print(
         f"{kind}: {options.images:,} images of {options.bytes:,} bytes{how}, {options.rtt_ms:g} ms round trip, "

@@ -32,7 +32,7 @@ from random import Random
 from typing import Any
 
 from benchmarks import images, images_cloud
-from benchmarks.images import SHELL, Server, Spent, as_task, far_away, print_table, run
+from benchmarks.images import SHELL, Server, Spent, as_task, far_away, in_turn, print_table, run
 from data_export.content import Content, Digests
 from demo.servers.abfs import AbfsServer
 from demo.servers.openssh import OpensshServer
@@ -150,17 +150,16 @@ def cpu_of(server: Any) -> float:
 def race(place: Place, size: int, rounds: int) -> None:
     times: dict[str, list[tuple[Spent, Spent]]] = {name: [] for name in place.contenders}
     server_cpu: dict[str, list[float]] = {}
-    for _ in range(rounds):
-        for number, (name, command_to) in enumerate(place.contenders.items()):
-            command, before = command_to(target := f"target-{number}"), place.cpu()
-            if shutil.which(command[0]) is None:
-                continue
-            first = run(command)
-            server_cpu.setdefault(name, []).append(place.cpu() - before)
-            times[name].append((first, run(command)))
-            if place.arrived(target) != [size]:
-                sys.exit(f"{name}: {place.arrived(target)} bytes arrived of {size}")
-            place.remove(target)
+    for _, number, name in in_turn(place.contenders, rounds):
+        command, before = place.contenders[name](target := f"target-{number}"), place.cpu()
+        if shutil.which(command[0]) is None:
+            continue
+        first = run(command)
+        server_cpu.setdefault(name, []).append(place.cpu() - before)
+        times[name].append((first, run(command)))
+        if place.arrived(target) != [size]:
+            sys.exit(f"{name}: {place.arrived(target)} bytes arrived of {size}")
+        place.remove(target)
     print_table(times, size)
     used = (f"{name} {sum(seconds) / len(seconds):.1f}" for name, seconds in server_cpu.items())
     print(f"CPU seconds of the server, first time: {', '.join(used)}")
