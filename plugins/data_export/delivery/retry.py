@@ -143,16 +143,26 @@ def trusted(only: str | None = None) -> ssl.SSLContext | bool:
     if not path:
         return True
     try:
-        return _authorities(path, only is not None, Path(path).stat().st_mtime_ns)
+        return authorities(path, alone=only is not None)
     except OSError as error:
         raise ConfigError(
             f"{where}: {path} holds no certificates ({type(error).__name__}): correct it, and on all workers"
         ) from None
 
 
+def authorities(path: str, *, alone: bool) -> ssl.SSLContext:
+    """What trusts the authorities of the file or folder, and the system's unless `alone`.
+
+    Read once, and again when it changes: reading takes as long as 20 copies of an image.
+
+    Raises:
+        OSError: there is no such file, or no certificate in it.
+    """
+    return _read_authorities(path, alone, Path(path).stat().st_mtime_ns)
+
+
 @cache
-def _authorities(path: str, alone: bool, _changed: int) -> ssl.SSLContext:
-    """Reads them once: it takes as long as 20 copies of an image."""
+def _read_authorities(path: str, alone: bool, _changed: int) -> ssl.SSLContext:
     file, folder = (None, path) if Path(path).is_dir() else (path, None)
     if alone:
         return ssl.create_default_context(cafile=file, capath=folder)

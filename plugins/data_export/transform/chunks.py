@@ -23,8 +23,7 @@ def chunks(folder: Path, most_bytes: int) -> Iterator[tuple[Chunk, list[int]]]:
     """Yields the snapshot's rows in order, some whole work orders at a time.
 
     With each chunk come the numbers of its work orders whose lines have more than about `most_bytes`, of which rows may
-    be missing.
-    Holds about one row group of each table, or one work order if a single one is larger.
+    be missing. Holds about one row group of each table, or one work order if a single one is larger.
     """
     tables = {name: _Rows(folder, name) for name in TABLES}
     try:

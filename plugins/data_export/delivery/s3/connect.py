@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from data_export.delivery.base import attachment, check_lifetime, hours
-from data_export.delivery.retry import Patience
+from data_export.delivery.retry import Patience, authorities
 from data_export.delivery.s3.dialect import amazon_domain, is_amazon, signed_for
 from data_export.delivery.s3.errors import explain
 from data_export.errors import AccessDenied, CredentialsRefused, PermanentError, TargetNotFound
@@ -166,17 +166,12 @@ def _options(client: Any, endpoint: str, patience: Patience) -> "ClientConfig":
     return options
 
 
-@cache
 def trusted_by(verify: str | bool) -> Any:
-    """The authorities that the connection names, else the machine's and boto3's; loading takes as long as 20 copies."""
-    import ssl
-
+    """What trusts the authorities that the connection names, else the machine's and boto3's."""
     from botocore.httpsession import get_cert_path
 
-    trusted = ssl.create_default_context(cafile=verify if isinstance(verify, str) else None)
-    if not isinstance(verify, str):
-        trusted.load_verify_locations(get_cert_path(True))
-    return trusted
+    path = verify if isinstance(verify, str) else get_cert_path(True)
+    return authorities(path, alone=path is verify)
 
 
 def signing_place(client: Any, region: str | None) -> tuple[str, str]:

@@ -39,9 +39,9 @@ class SftpConnections:
     """At most `limit` connections; another is opened when `share` operations go over each of those that there are.
 
     One connection carries many operations, but a server works on the requests of each one after the other, and many
-    servers and networks give each connection so much bandwidth and no more. Where the server allows fewer than
-    `limit`, the work goes on over those; a line that was
-    refused is tried again later, since the reason may have been a fault of the network.
+    servers and networks give each connection so much bandwidth and no more. Where the server allows fewer than `limit`,
+    the work goes on over those; a line that was refused is tried again later, since the reason may have been a fault of
+    the network.
 
     Args:
         open_session: makes a connection that is logged in.
