@@ -177,6 +177,7 @@ class Airflow:
                 "base_url": self.url,
                 "workers": 1,
                 "secret_key": secrets["api"],
+                "expose_stacktrace": True,  # the words of a database error, which are "hidden" otherwise
             },
             "api_auth": {"jwt_secret": secrets["jwt"]},
             "dag_processor": {

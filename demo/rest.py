@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 import httpx
 
 T = TypeVar("T")
+_PAUSES = (0.2, 1.0, 3.0)
+"""Seconds before what Airflow's database rolled back is asked for again."""
 
 
 class AirflowApi:
@@ -32,8 +34,17 @@ class AirflowApi:
         self._client.close()
 
     def request(self, method: str, path: str, **arguments: Any) -> Any:
-        """The JSON of `/api/v2<path>`; the error of a refusal carries the server's words."""
+        """The JSON of `/api/v2<path>`; the error of a refusal carries the server's words.
+
+        A change that met one of the scheduler's, a deadlock mostly, is rolled back by Airflow's database, and Airflow
+        leaves it to the client to ask again.
+        """
         answer = self._client.request(method, f"/api/v2{path}", **arguments)
+        for pause in _PAUSES:
+            if not (answer.status_code == httpx.codes.INTERNAL_SERVER_ERROR and '"Database error"' in answer.text):
+                break
+            time.sleep(pause)
+            answer = self._client.request(method, f"/api/v2{path}", **arguments)
         if answer.is_error:
             raise httpx.HTTPStatusError(
                 f"{method} {path}: {answer.status_code} {answer.text[:500]}", request=answer.request, response=answer
