@@ -10,6 +10,7 @@ work says so. A command that fails ends everything; the page stays as it was.
 import os
 import platform
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -22,6 +23,7 @@ import psutil
 ROOT = Path(__file__).parents[1]
 PAGE = Path(__file__).with_name("README.md")
 RESULTS = ROOT / ".state" / "benchmarks"  # what each command printed last
+_PROGRAMS = ("lftp", "rclone", "weed", "azurite-blob", "chromium", "redis-server", "sftp")  # no requirements of ours
 _QUIET = 10.0  # percent of the processors, above which other work counts
 _PATIENCE = 60  # seconds to wait for the work of the table before to end
 
@@ -202,6 +204,8 @@ def main(names: list[str]) -> None:
     chosen = [table for table in TABLES if not names or table.name.startswith(tuple(names))]
     if not chosen:
         raise SystemExit(f"no table begins with {' or '.join(names)}: {', '.join(table.name for table in TABLES)}")
+    if missing := [name for name in _PROGRAMS if shutil.which(name) is None]:
+        print(f"not installed, so missing in the tables: {', '.join(missing)}", flush=True)
     for table in chosen:
         (RESULTS / f"{table.name}.md").write_text(measure(table))
     sections = [path.read_text() for table in TABLES if (path := RESULTS / f"{table.name}.md").exists()]

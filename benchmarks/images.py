@@ -149,10 +149,14 @@ def far_away(port: int, rtt: float) -> Iterator[int]:
             loop.call_later(rtt / 2, writer.write, chunk)
         loop.call_later(rtt / 2, writer.close)
 
+    under_way = set[asyncio.Task[None] | None]()  # asyncio lets go of a connection whose client has hung up
+
     async def connect(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        under_way.add(asyncio.current_task())
         inner_reader, inner_writer = await asyncio.open_connection("127.0.0.1", port)
         with suppress(asyncio.CancelledError, OSError):
             await asyncio.gather(pump(reader, inner_writer), pump(inner_reader, writer))
+        under_way.discard(asyncio.current_task())
 
     async def listen() -> asyncio.Server:
         return await asyncio.start_server(connect, "127.0.0.1", 0)

@@ -24,10 +24,11 @@ from tests.connectors.s3.stores import s3_store
 
 ONCE = replace(Patience(), tries=1, connect=1, answer=0.3)
 WHOSE = {"account_name": ACCOUNT, "account_key": KEY}
+# Buckets have names that say nothing of the fault, and are part of what libraries say of it.
 STORES: dict[str, Callable[[str], AbstractAsyncContextManager[Store]]] = {
-    "abfs": lambda url: store_at(url, "container", credential=WHOSE),
-    "gs": lambda url: gcs_store(url, "gs://bucket/", patience=ONCE),
-    "s3": lambda url: s3_store(url, "s3://bucket/", patience=ONCE),
+    "abfs": lambda url: store_at(url, "refused", credential=WHOSE),
+    "gs": lambda url: gcs_store(url, "gs://refused/", patience=ONCE),
+    "s3": lambda url: s3_store(url, "s3://refused/", patience=ONCE),
 }
 
 
@@ -87,7 +88,7 @@ async def said_of_data(url: str) -> str:
     never = {"max_retries": 0, "retry_timeout": timedelta(0)}
     options = {"allow_http": True, "connect_timeout": timedelta(seconds=1), "read_timeout": timedelta(seconds=0.3)}
     store = S3Store(
-        "bucket",
+        "refused",
         endpoint=url,
         access_key_id="key",
         secret_access_key="secret",
@@ -96,7 +97,7 @@ async def said_of_data(url: str) -> str:
     )
     with pytest.raises(obstore.exceptions.BaseError) as raised:
         await obstore.head_async(store, "a")
-    return str(explain(raised.value, "bucket", "s3://bucket/a", "s3:GetObject"))
+    return str(explain(raised.value, "refused", "s3://refused/a", "s3:GetObject"))
 
 
 async def test_each_silence_has_its_words_for_data_of_s3_too() -> None:

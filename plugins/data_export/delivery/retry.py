@@ -24,6 +24,9 @@ _AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
+# Hosts, URLs and paths: a bucket may be called "timeout".
+_ADDRESS = re.compile(r"\S*(?:/|\w\.\w)\S*")
+
 #: What names, codes and words of a failed connection mean, in the order in which they are looked for.
 _SILENCES = (
     (
@@ -174,7 +177,7 @@ def _read_authorities(path: str, alone: bool, _changed: int) -> ssl.SSLContext:
 def why_unanswered(error: BaseException) -> str:
     """Why a server gave no answer, in words with the error's class; never its text, which may repeat an address."""
     chain = [*_causes(error)][:8]
-    said = "\n".join(f"{type(cause).__name__} {cause}" for cause in chain)
+    said = "\n".join(f"{type(cause).__name__} {_ADDRESS.sub('', str(cause))}" for cause in chain)
     words = next((words for pattern, words in _SILENCES if re.search(pattern, said)), "")
     name = type(error).__name__
     return f"{words} ({name})" if words else name

@@ -31,8 +31,8 @@ over HTTP as the user of `DATA_EXPORT_AIRFLOW_TOKEN`, or of `DATA_EXPORT_AIRFLOW
 ## What a start costs
 
 CPU seconds before a command does its work, by `PYTHONPATH=plugins python -m benchmarks.startup --first` on two shared
-cores. `make install` and the Dockerfile compile all bytecode, so the first start costs what every later one does. One
-second is the import of Airflow itself.
+cores, twice as many where they are slow. `make install` and the Dockerfile compile all bytecode, so the first start
+costs what every later one does. One second is the import of Airflow itself.
 
 | command | first start without compiled bytecode | each start |
 |---|---|---|
