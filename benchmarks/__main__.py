@@ -205,7 +205,7 @@ def main(names: list[str]) -> None:
     if not chosen:
         raise SystemExit(f"no table begins with {' or '.join(names)}: {', '.join(table.name for table in TABLES)}")
     if missing := [name for name in _PROGRAMS if shutil.which(name) is None]:
-        print(f"not installed, so missing in the tables: {', '.join(missing)}", flush=True)
+        print(f"not installed, so a table lacks it or fails: {', '.join(missing)}", flush=True)
     for table in chosen:
         (RESULTS / f"{table.name}.md").write_text(measure(table))
     sections = [path.read_text() for table in TABLES if (path := RESULTS / f"{table.name}.md").exists()]

@@ -36,8 +36,8 @@ class AirflowApi:
     def request(self, method: str, path: str, **arguments: Any) -> Any:
         """The JSON of `/api/v2<path>`; the error of a refusal carries the server's words.
 
-        A change that met one of the scheduler's, a deadlock mostly, is rolled back by Airflow's database, and Airflow
-        leaves it to the client to ask again.
+        What Airflow's database refuses, as a change that meets one of the scheduler's may be, is rolled back, and
+        Airflow leaves it to the client to ask again.
         """
         answer = self._client.request(method, f"/api/v2{path}", **arguments)
         for pause in _PAUSES:
@@ -47,7 +47,7 @@ class AirflowApi:
             answer = self._client.request(method, f"/api/v2{path}", **arguments)
         if answer.is_error:
             raise httpx.HTTPStatusError(
-                f"{method} {path}: {answer.status_code} {answer.text[:500]}", request=answer.request, response=answer
+                f"{method} {path}: {answer.status_code} {answer.text[:5000]}", request=answer.request, response=answer
             )
         return answer.json() if answer.content else None
 

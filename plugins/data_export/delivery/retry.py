@@ -24,8 +24,8 @@ _AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
-# Hosts, URLs and paths: a bucket may be called "timeout".
-_ADDRESS = re.compile(r"\S*(?:/|\w\.\w)\S*")
+# Marks a word as a host, URL or path, which says nothing of the fault: a bucket may be called "timeout".
+_ADDRESS = re.compile(r"/|\w\.\w")
 
 #: What names, codes and words of a failed connection mean, in the order in which they are looked for.
 _SILENCES = (
@@ -177,7 +177,8 @@ def _read_authorities(path: str, alone: bool, _changed: int) -> ssl.SSLContext:
 def why_unanswered(error: BaseException) -> str:
     """Why a server gave no answer, in words with the error's class; never its text, which may repeat an address."""
     chain = [*_causes(error)][:8]
-    said = "\n".join(f"{type(cause).__name__} {_ADDRESS.sub('', str(cause))}" for cause in chain)
+    words_of = (f"{type(cause).__name__} {cause}".split() for cause in chain)
+    said = " ".join(word for words in words_of for word in words if not _ADDRESS.search(word))
     words = next((words for pattern, words in _SILENCES if re.search(pattern, said)), "")
     name = type(error).__name__
     return f"{words} ({name})" if words else name

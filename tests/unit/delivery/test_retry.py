@@ -12,7 +12,7 @@ import pytest
 
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
-from data_export.delivery.retry import Patience, persist, trusted
+from data_export.delivery.retry import Patience, persist, trusted, why_unanswered
 from data_export.errors import ObjectExists, TargetUnavailable
 
 OURS = StoredObject("a", Digests(1))
@@ -103,3 +103,9 @@ async def test_a_server_is_left_alone_as_long_as_it_asks_but_no_longer_than_a_si
     first, second = (later - earlier for earlier, later in pairwise(begun))
     assert first >= 0.2
     assert second >= 0.5
+
+
+def test_a_reason_is_looked_for_in_very_long_words_too() -> None:
+    """A server chooses what libraries repeat of it: no search may take the square of its length."""
+    assert why_unanswered(OSError("x" * 1_000_000)) == "OSError"
+    assert why_unanswered(OSError("timed out at host.example/refused")) == "the server is silent (OSError)"
