@@ -160,9 +160,7 @@ async def _send_whole(store: "S3Store", key: str, content: Content, condition: s
         )
         return True, await _answered(store, StoredObject(key, digests), etag)
     data = b"".join(content.chunks())
-    hasher = Hasher(md5=True)
-    hasher.update(data)
-    digests = hasher.digests()
+    digests = content.digests_of(data, md5=True)
     if content.digests.matches(digests) is False:
         raise VerificationFailed(f"{name}: {digests} is to be sent where {content.digests} was announced")
     options = (
