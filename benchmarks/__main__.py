@@ -77,7 +77,7 @@ TABLES = (
     Table(
         "images-cloud-far",
         "Images to the clouds, 20 ms away",
-        "images_cloud --images 500 --rtt-ms 20",
+        "images_cloud --images 500 --rtt-ms 20 --rounds 5",
         "The same with a network between us and the servers.",
     ),
     Table(
@@ -89,7 +89,7 @@ TABLES = (
     Table(
         "images-by-server-far",
         "Images that the cloud copies by itself, 20 ms away",
-        "images_cloud --only gs s3 --by-server --images 500 --rtt-ms 20",
+        "images_cloud --only gs s3 --by-server --images 500 --rtt-ms 20 --rounds 5",
         "The same with a network between us and the servers.",
     ),
     Table(
