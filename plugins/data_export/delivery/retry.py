@@ -24,8 +24,8 @@ _AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
-# Marks a word as a host, URL or path, which says nothing of the fault: a bucket may be called "timeout".
-_ADDRESS = re.compile(r"/|\w\.\w")
+# Marks a word as a host, URL or path, which says nothing of the fault: a bucket or a machine may be called "timeout".
+_ADDRESS = re.compile(r"/|\w\.\w|\w:\d|^\W{,9}(host=)?['\"][\w-]+['\"]\W{,9}$")
 
 #: What names, codes and words of a failed connection mean, in the order in which they are looked for.
 _SILENCES = (
