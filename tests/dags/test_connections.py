@@ -73,13 +73,26 @@ class TestS3:
         with pytest.raises(ConfigError, match="'bucket' has verify: false: certificates are always verified"):
             store("s3://acme/", "bucket")
 
-    def test_authorities_of_the_connection_must_be_the_process_s_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-        self.amazon(monkeypatch, "/etc/acme-ca.pem")
-        with pytest.raises(ConfigError, match=r"set SSL_CERT_FILE=/etc/acme-ca\.pem on the workers too"):
-            store("s3://acme/", "bucket")
-        monkeypatch.setenv("SSL_CERT_FILE", "/etc/acme-ca.pem")
-        assert store("s3://acme/", "bucket").uri == "s3://acme/"
+    @pytest.mark.parametrize("content", [None, "", "nothing", "folder"])
+    @pytest.mark.parametrize("named", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "verify"])
+    async def test_a_file_with_no_authorities_is_named(
+        self, named: str, content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bundle = tmp_path / "bundle.pem"
+        if content == "folder":
+            bundle.mkdir()
+        elif content is not None:
+            bundle.write_text(content)
+        for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
+        extra = {"endpoint_url": "https://127.0.0.1:1"}
+        if named == "verify":
+            extra[named] = str(bundle)
+        else:
+            monkeypatch.setenv(named, str(bundle))
+        define(monkeypatch, "bucket", conn_type="aws", login="key", password="secret", extra=extra)
+        with pytest.raises(ConfigError, match=r"'bucket': .*bundle\.pem .*AWS_CA_BUNDLE.* holds no certificates"):
+            await store("s3://acme/", "bucket").__aenter__()
 
     async def test_opening_it_makes_one_session(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         made = []

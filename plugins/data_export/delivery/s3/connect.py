@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -140,14 +141,13 @@ def object_store(
     )
 
 
-def proxy_to(client: Any, address: str) -> str | None:
+def proxy_to(client: Any, address: str) -> Any:
     """The proxy by which boto3 reaches the address: the connection's (`config_kwargs`), else the environment's."""
     from botocore.httpsession import ProxyConfiguration
     from botocore.utils import get_environ_proxies
 
     own = client.meta.config.proxies
-    proxy: str | None = ProxyConfiguration(get_environ_proxies(address) if own is None else own).proxy_url_for(address)
-    return proxy
+    return ProxyConfiguration(get_environ_proxies(address) if own is None else own).proxy_url_for(address)
 
 
 def _options(client: Any, endpoint: str, patience: Patience) -> "ClientConfig":
@@ -158,20 +158,26 @@ def _options(client: Any, endpoint: str, patience: Patience) -> "ClientConfig":
         "timeout": timedelta(seconds=patience.whole(16 << 20)),
         "user_agent": client.meta.config.user_agent,
     }
+    if bundle := bundle_of(client):
+        options["root_certificate"] = Path(bundle).read_bytes()
     if client.meta.config.proxies is not None:  # else obstore sees to the environment's by itself
-        proxy = proxy_to(client, endpoint)
-        options["proxy_url"] = proxy or "http://unused.invalid"
-        if proxy is None:
+        if (proxy := proxy_to(client, endpoint)) is None:
             options["proxy_excludes"] = urlsplit(endpoint).hostname or ""
+        options["proxy_url"] = proxy or "http://unused.invalid"
     return options
 
 
+def bundle_of(client: Any) -> str | None:
+    """The file of authorities that boto3 trusts: the connection's, else that of AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE."""
+    verify = client._endpoint.http_session._verify if client.meta.endpoint_url.startswith("https:") else None
+    return verify if isinstance(verify, str) else None
+
+
 def trusted_by(verify: str | bool) -> Any:
-    """What trusts the authorities that the connection names, else the machine's and boto3's."""
+    """What trusts the authorities of `bundle_of`, else the machine's and boto3's."""
     from botocore.httpsession import get_cert_path
 
-    path = verify if isinstance(verify, str) else get_cert_path(True)
-    return authorities(path, alone=path is verify)
+    return authorities(get_cert_path(verify), alone=isinstance(verify, str))
 
 
 def signing_place(client: Any, region: str | None) -> tuple[str, str]:
