@@ -55,6 +55,9 @@ class NoSuchObject(TargetNotFound):
 class PreconditionFailed(ObjectExists):
     """A write asked for another state of the object than there is."""
 
+    #: Whether a library sent the request again by itself, so that it may be about a success whose answer was lost.
+    repeated = False
+
 
 @dataclass(frozen=True, slots=True)
 class Patience:
