@@ -95,11 +95,16 @@ class Patience:
 
 
 def heeding(problem: DataExportError, headers: Mapping[str, str] | None) -> DataExportError:
-    """The problem, with the seconds for which the answer's Retry-After asks to wait; a date would need its clock."""
-    said = (headers or {}).get("retry-after", "")
-    if isinstance(problem, TransientError) and _SECONDS.fullmatch(said):
-        problem.wait = float(said)
+    """The problem, with the seconds for which the answer asks to wait."""
+    if isinstance(problem, TransientError):
+        problem.wait = asked_to_wait(headers)
     return problem
+
+
+def asked_to_wait(headers: Mapping[str, str] | None) -> float:
+    """The seconds of an answer's Retry-After; a date would need its clock."""
+    said = (headers or {}).get("retry-after", "")
+    return float(said) if _SECONDS.fullmatch(said) else 0.0
 
 
 async def persist(

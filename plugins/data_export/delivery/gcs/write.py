@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.delivery.base import StoredObject, encoding_of
 from data_export.delivery.gcs.errors import NO_ANSWER, malformed
-from data_export.delivery.retry import Patience
+from data_export.delivery.retry import Patience, asked_to_wait
 from data_export.delivery.threads import opened
 from data_export.errors import VerificationFailed
 
@@ -156,7 +156,11 @@ def upload_big(
 
         def again(error: Exception) -> bool:  # by itself the library asks how long ago the first try was, not how many
             failed[bodies.tell()] += 1
-            return failed[bodies.tell()] < patience.tries and bool(DEFAULT_RETRY._predicate(error))
+            if failed[bodies.tell()] >= patience.tries or not DEFAULT_RETRY._predicate(error):
+                return False
+            answer = getattr(error, "response", None)  # to whose Retry-After the library does not listen
+            stop.wait(min(asked_to_wait(getattr(answer, "headers", None)), patience.answer))
+            return True
 
         blob.upload_from_file(
             cast("BinaryIO", bodies),
