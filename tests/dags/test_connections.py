@@ -12,6 +12,7 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from data_export.check.check import check_mail
 from data_export.config.models import EXPORT
 from data_export.config.platform import load_platform
 from data_export.content import Content
@@ -62,6 +63,32 @@ class TestMail:
         hanging_up.drop = 99
         with pytest.raises(TargetUnavailable, match="the mail server of connection 'mail' is not reached"):
             smtp_factory("mail")()
+
+    def test_verification_cannot_be_switched_off(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Else whoever sits in between has the password, and the links to all data."""
+        with SmtpServer(tmp_path, login=("exporter", "s3cret-password")) as server:
+            extra: dict[str, object] = {"disable_ssl": True, "retry_limit": 1, "timeout": 5}
+            fields = {"conn_type": "smtp", "host": "127.0.0.1", "port": server.port, "login": "exporter"}
+            fields["password"] = "s3cret-password"
+            define(monkeypatch, "mail", **fields, extra=extra | {"ssl_context": "none"})
+            with pytest.raises(ConfigError, match=r"'mail' has ssl_context: none: .* always verified.*SSL_CERT_FILE"):
+                smtp_factory("mail")
+            for context in ({}, {"ssl_context": "default"}):
+                define(monkeypatch, "mail", **fields, extra=extra | context)
+                monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+                (result,) = check_mail(smtp_factory("mail"), "a@b.example", ["c@d.example"])
+                assert "certificate is not trusted" in result.detail, "not that a setting is wrong"
+                assert "SSL_CERT_FILE" in result.detail
+                monkeypatch.setenv("SSL_CERT_FILE", str(server.certificate))
+                first, _ = check_mail(smtp_factory("mail"), "a@b.example", ["c@d.example"])
+                assert first.detail == "a@b.example, by TLS, certificate verified"
+
+    def test_a_check_says_that_mail_is_not_encrypted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with SmtpServer(tmp_path, login=("exporter", "s3cret-password"), tls=False) as server:
+            self.mail(monkeypatch, server.port)
+            first, _ = check_mail(smtp_factory("mail"), "a@b.example", ["c@d.example"])
+        assert first.ok
+        assert "a@b.example, not encrypted: where the server offers TLS, remove disable_tls" in first.detail
 
 
 class TestS3:
