@@ -4,7 +4,7 @@ import base64
 import hashlib
 import struct
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
@@ -101,6 +101,26 @@ class Content:
     @property
     def size(self) -> int:
         return self.digests.size
+
+    def digests_of(self, data: bytes, *, md5: bool = False, sha256: bool = False) -> Digests:
+        """Digests of `data`, all of these bytes as they were just read: those announced, and those asked for.
+
+        A file may have changed since it was announced. What is in memory was hashed as it came, and is compared by
+        crc32c alone.
+        """
+        known = self.digests
+        kept = known if isinstance(self.source, bytes) and known.crc32c else Digests(known.size)
+        hasher = Hasher(
+            md5=(md5 or known.md5 is not None) and kept.md5 is None,
+            sha256=(sha256 or known.sha256 is not None) and kept.sha256 is None,
+        )
+        hasher.update(data)
+        found = hasher.digests()
+        if known.matches(found) is False:  # and so are none of the others
+            return found
+        return replace(
+            found, sha256=found.sha256 or kept.sha256, md5=found.md5 or kept.md5, records_sha256=known.records_sha256
+        )
 
     def chunks(self, size: int = CHUNK_BYTES) -> Iterator[bytes]:
         """The bytes from the beginning, at most `size` at a time."""

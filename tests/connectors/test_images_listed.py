@@ -180,7 +180,7 @@ async def test_an_image_that_changes_or_goes_after_the_listing_arrives_as_it_is(
         for input_id in IDS:
             await source.create(SOURCE_KEY(input_id, ".png"), Content.of_bytes(input_id.encode(), "image/png"))
         place.between.after_list = lambda: asyncio.to_thread(asyncio.run, change())
-        place.between.of_prefix = "images/"
+        place.between.of_prefix = FOLDER if place.kind == "s3" else "images/"  # of which the last listing is
         copied = await copy(images, target, source=source)
         assert (copied.copied + copied.already_there, copied.missing_at_source) == (COUNT - 1, 1)
         assert await held(target, 0) == b"z" * 36
@@ -212,7 +212,7 @@ async def test_from_store_to_store_the_same_cloud_again_is_two_listings(place: P
         place.asked()
         assert (await copy(images, target, source=source)).copied == COUNT
         asked = place.asked()
-        assert asked.count("list") == 2
+        assert asked.count("list") == (1 if place.kind == "s3" else 2)  # whose listing spares no look at its images
         assert place.kind != "gs" or len(asked) == 2 + COUNT, asked  # the others are asked for the headers of each
         assert (await copy(images, target, source=source)).already_there == COUNT
         assert place.asked() == ["list"] * 2

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self, runtime_checkable
 from urllib.parse import quote
 
 from data_export.content import Content, Digests
@@ -137,13 +137,19 @@ class WithFolderListing(Protocol):
         """Pages of the files in the folder, by size, time and what digests a listing has; none where it is missing.
 
         An equal digest proves equal bytes; one that differs proves nothing, as a listing may not know what it is of.
-        What is no plain file, or whose size the server
-        does not say, is left out: only a look decides.
+        What is no plain file, or whose size the server does not say, is left out: only a look decides.
 
         Raises:
             AccessDenied: the server does not list the folder.
         """
         ...
+
+
+@runtime_checkable
+class WithFullListing(WithFolderListing, Protocol):
+    """What a store adds whose listing says of an object all that a look says, so that the look may be spared."""
+
+    lists_in_full: Literal[True]
 
 
 @runtime_checkable

@@ -5,9 +5,10 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
 
-from data_export.content import Content, Digests, Hasher
+from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, StoredObject, WithServerDigest
 from data_export.delivery.connector import IfExists
+from data_export.delivery.threads import read_digests
 from data_export.errors import ObjectExists, TargetNotFound, TargetRefused, TargetUnavailable
 
 Outcome = Literal["created", "unchanged", "replaced", "kept", "revision"]
@@ -29,10 +30,7 @@ async def _nothing() -> None: ...
 
 
 async def _read(destination: Destination, key: str) -> Digests:
-    hasher = Hasher()
-    async for chunk in destination.read(key):
-        hasher.update(chunk)
-    return hasher.digests()
+    return await read_digests(destination.read(key))
 
 
 async def deliver(

@@ -4,15 +4,17 @@ import asyncio
 import io
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from pathlib import Path
 from typing import BinaryIO, TypeVar, cast
 
-from data_export.content import CHUNK_BYTES, Content
+from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.errors import VerificationFailed
 
 T = TypeVar("T")
+#: Bytes that are hashed inside the event loop: a thread costs about as much as half a millisecond of it.
+_HASHED_AT_ONCE = 256 << 10
 
 
 class Stopped(Exception):
@@ -65,6 +67,38 @@ def opened(content: Content, stop: threading.Event) -> BinaryIO:
     if size != content.size:
         raise VerificationFailed(f"{content.source} has {size} bytes where {content.size} were announced")
     return cast("BinaryIO", _StoppableFile(content.source, stop, content.sent))
+
+
+async def read_digests(
+    chunks: AsyncIterator[bytes], *, md5: bool = False, sha256: bool = True, most: int | None = None
+) -> Digests:
+    """Digests of what is read; of much, a part is hashed in a thread while the next one comes, so two parts are held.
+
+    Args:
+        most: bytes after which no more are read: what has more is another object, and may have no end.
+    """
+    hasher, parts, size = Hasher(md5=md5, sha256=sha256), list[bytes](), 0
+    hashing: asyncio.Future[None] | None = None
+    total = 0
+    async for chunk in chunks:
+        parts.append(chunk)
+        size, total = size + len(chunk), total + len(chunk)
+        if most is not None and total > most:
+            break
+        if size > _HASHED_AT_ONCE:
+            if hashing is not None:
+                await hashing
+            hashing = asyncio.get_running_loop().run_in_executor(None, _hash, hasher, parts)
+            parts, size = [], 0
+    if hashing is not None:
+        await hashing
+    _hash(hasher, parts)
+    return hasher.digests()
+
+
+def _hash(hasher: Hasher, parts: Sequence[bytes]) -> None:
+    for part in parts:
+        hasher.update(part)
 
 
 class _StoppableFile(io.FileIO):

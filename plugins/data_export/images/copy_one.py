@@ -8,10 +8,11 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal, NamedTuple
 
-from data_export.content import Content, Digests, Hasher
+from data_export.content import Content
 from data_export.delivery.base import Destination, ServerSideCopy, StoredObject, WithGlance
 from data_export.delivery.connector import IfExists
 from data_export.delivery.retry import NoSuchObject
+from data_export.delivery.threads import read_digests
 from data_export.errors import (
     AccessDenied,
     CredentialsRefused,
@@ -160,7 +161,7 @@ class Settler:
         if here is None or not self._must_read or here.digests.size != listed.digests.size:
             return here
         with suppress(TargetNotFound):  # it has just gone
-            return replace(here, digests=await _digests(self._source, here, **proof_of(listed)))
+            return replace(here, digests=await read_digests(self._source.read(here.key), **proof_of(listed)))
         return None
 
     async def look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
@@ -180,9 +181,9 @@ class Settler:
             return same
         if not (self._rules.read_back or is_older(there, here)):
             return True
-        same = (await _digests(self._destination, there)).matches(here.digests)
-        if same is None:  # the source knows no checksum either
-            same = (await _digests(self._destination, there)).matches(await _digests(self._source, here))
+        found = await read_digests(self._destination.read(there.key), md5=True)
+        if (same := found.matches(here.digests)) is None:  # the source knows no checksum either
+            same = found.matches(await read_digests(self._source.read(here.key), md5=True))
         return bool(same)
 
     async def _create(self, image: ListedImage, here: StoredObject) -> None:
@@ -228,10 +229,3 @@ class Settler:
             return Settled("kept")
         _log.warning("%s%s differed from its source and was replaced", self._destination.uri, image.key)
         return Settled("copied", content.size)
-
-
-async def _digests(store: Destination, stored: StoredObject, *, md5: bool = True, sha256: bool = True) -> Digests:
-    hasher = Hasher(md5=md5, sha256=sha256)
-    async for chunk in store.read(stored.key):
-        hasher.update(chunk)
-    return hasher.digests()

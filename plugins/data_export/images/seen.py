@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from data_export.content import Digests
-from data_export.delivery.base import Destination, Store, StoredObject, WithFolderListing
+from data_export.delivery.base import Destination, Store, StoredObject, WithFolderListing, WithFullListing
 from data_export.errors import DataExportError, TransientError
 from data_export.images.listing import ListedImage
 
@@ -45,7 +45,7 @@ class Seen:
             async with asyncio.timeout(_LONGEST_SECONDS):
                 self._is_whole = await _take(destination.files_in(image.key.rpartition("/")[0]), most, self._found)
         self._source_folder = image.source_key.removesuffix(image.name)
-        spares = self._there or (self._is_whole and isinstance(source, WithFolderListing))
+        spares = self._there or (self._is_whole and isinstance(source, WithFullListing))
         if spares and self._source_folder != image.source_key and hasattr(source, "list"):
             with suppress(DataExportError, TimeoutError):
                 async with asyncio.timeout(_LONGEST_SECONDS):

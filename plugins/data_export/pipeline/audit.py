@@ -13,8 +13,9 @@ from typing import Any, Literal
 
 from data_export.content import Digests, Hasher
 from data_export.delivery.base import Destination, Listing, StoredObject
+from data_export.delivery.threads import read_digests
 from data_export.errors import AccessDenied, CredentialsRefused, PermanentError, TargetNotFound
-from data_export.pipeline.audit_images import ImagesOf, Missed, all_of, digests
+from data_export.pipeline.audit_images import ImagesOf, Missed, all_of
 from data_export.pipeline.expected import Delivered, Expected, Kind
 from data_export.scratch import scratch
 from data_export.wording import size_in_words
@@ -193,7 +194,7 @@ class _Audit:
         """The bytes themselves: a checksum in metadata is whatever the last writer put there."""
         self.seen.read += 1
         if self._images is None or file.images is None or not with_images:
-            self._compare(file, await digests(self._target, key))
+            self._compare(file, await read_digests(self._target.read(key)))
             return
         async with self._on_disk:
             with scratch() as folder:

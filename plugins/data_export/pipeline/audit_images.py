@@ -13,8 +13,8 @@ from uuid import UUID
 
 import orjson
 
-from data_export.content import Digests, Hasher
 from data_export.delivery.base import Destination, StoredObject
+from data_export.delivery.threads import read_digests
 from data_export.errors import CredentialsRefused, PermanentError, TargetNotFound
 from data_export.images.listing import ListedImage
 from data_export.layout import DATA_SUFFIXES, Encoding, image_key
@@ -124,10 +124,10 @@ class _One:
             return Missed(self._image.key, "other size", sizes)
         same = there.digests.matches(here.digests)
         if (there.modified is not None and there.modified > at) or (same is None and self._full):
-            read, wanted = await digests(self._target, there.key), here.digests
+            read, wanted = await read_digests(self._target.read(there.key), md5=True), here.digests
             same = read.matches(wanted)
             if same is None:
-                same = read.matches(await digests(self._source, here.key))
+                same = read.matches(await read_digests(self._source.read(here.key), md5=True))
         if same is False:
             return Missed(self._image.key, "other content", "same size, another checksum")
         return None
@@ -147,14 +147,6 @@ def encoding_of(uri: str) -> Encoding:
 
 def _length(encoding: Encoding) -> int:
     return len(DATA_SUFFIXES[encoding])
-
-
-async def digests(store: Destination, key: str) -> Digests:
-    """Of an object's bytes, read once."""
-    hasher = Hasher(md5=True)
-    async for chunk in store.read(key):
-        hasher.update(chunk)
-    return hasher.digests()
 
 
 async def all_of(works: Iterable[Awaitable[None]]) -> None:

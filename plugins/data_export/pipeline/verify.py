@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from data_export.content import Digests, Hasher
+from data_export.content import Digests
 from data_export.delivery.base import Destination
+from data_export.delivery.threads import read_digests
 from data_export.errors import CredentialsRefused, PermanentError, TargetNotFound
 from data_export.wording import size_in_words
 
@@ -118,7 +119,7 @@ async def _look(target: Destination, file: DeliveredFile, read: bool) -> Verifie
         wanted = Digests(file.bytes, file.sha256)
         same = stored.digests.matches(wanted)
         if same is None and read:
-            same = (await _digests(target, key)).matches(wanted)
+            same = (await read_digests(target.read(key))).matches(wanted)
     except TargetNotFound:
         return Verified(file, "missing")
     except CredentialsRefused:
@@ -126,10 +127,3 @@ async def _look(target: Destination, file: DeliveredFile, read: bool) -> Verifie
     except PermanentError as error:
         return Verified(file, "unreadable", str(error))
     return Verified(file, "other content", "same size, another checksum") if same is False else Verified(file, "ok")
-
-
-async def _digests(target: Destination, key: str) -> Digests:
-    hasher = Hasher()
-    async for chunk in target.read(key):
-        hasher.update(chunk)
-    return hasher.digests()

@@ -178,7 +178,7 @@ ODD = ("plain.png", "ü/é ~+%2F b=c&d?e#f;@:$,!*'()[]|^`{}\"<>.png", "a//b/./c"
 @pytest.mark.parametrize("token", [None, "to/ken+=="])
 @pytest.mark.parametrize("name", ODD)
 async def test_signs_as_botocore_does(proxy: FaultProxy, opened: Open, name: str, token: str | None) -> None:
-    """The name in the address too; the signer's own kind of request is what we spare ourselves."""
+    """The name in the address too."""
     answer = b"<CopyObjectResult><ETag>e</ETag></CopyObjectResult>"
     proxy.answer(200, answer, method="PUT", times=9)
     session = boto3.Session("key", "secret", token, region_name="eu-west-3")
@@ -195,7 +195,7 @@ async def test_signs_as_botocore_does(proxy: FaultProxy, opened: Open, name: str
         "ACL": "bucket-owner-full-control",
     }
     async with opened(proxy.url, session) as store:
-        await store.signed.ask("CopyObject", name, options)
+        await store.copies.ask(name, options)
         store.client.copy_object(Bucket=store.root.bucket, Key=name, **options)
     ours, theirs = proxy.requests("PUT")
     assert ours.url.raw_path_qs == theirs.url.raw_path_qs

@@ -38,6 +38,12 @@ class Lists(MemoryStore):
     list = None  # never asked where there is `files_in`
 
 
+class ListsInFull(Lists):
+    """A look says no more."""
+
+    lists_in_full = True
+
+
 def file(**said: object) -> StoredObject:
     return StoredObject(
         "a.png", replace(THERE, **{name: said.pop(name) for name in list(said) if name in DIGESTS}), **said
@@ -101,7 +107,7 @@ async def test_a_folder_of_200_000_names_is_listed_no_further_than_memory_allows
 
 
 async def test_an_image_that_was_replaced_since_it_was_listed_is_copied_as_it_is(tmp_path: Path) -> None:
-    world = World(tmp_path, Lists([]), Lists([]))
+    world = World(tmp_path, ListsInFull([]), Lists([]))
     old = [StoredObject(f"{input_id(n)}.png", replace(THERE, size=(n + 1) * len(b"%d " % n))) for n in range(40)]
     world.source.pages = [old]
     assert (await world.copy()).copied == 40
@@ -109,7 +115,7 @@ async def test_an_image_that_was_replaced_since_it_was_listed_is_copied_as_it_is
 
 
 async def test_a_fault_that_passes_does_not_have_the_others_looked_at(tmp_path: Path) -> None:
-    world = World(tmp_path, Lists([]), Lists([]))
+    world = World(tmp_path, ListsInFull([]), Lists([]))
     faults = iter([TargetUnavailable("slow down")] * 3)
 
     def fault(call: str, key: str) -> None:
@@ -119,3 +125,16 @@ async def test_a_fault_that_passes_does_not_have_the_others_looked_at(tmp_path: 
     world.target.fault = fault
     assert (await world.copy()).copied == 40
     assert world.target.calls == {"create": 43}
+
+
+@pytest.mark.parametrize(("source", "shown"), [(Lists, 0), (ListsInFull, 3)])
+async def test_no_source_is_listed_that_must_be_looked_at_anyway(source: type[Lists], shown: int) -> None:
+    listed = source([[file()]] * 3)
+    await Seen().look(listed, Lists([]), IMAGE, total=100)
+    assert listed.shown == shown
+
+
+async def test_any_source_is_listed_to_compare_it_with_what_is_there() -> None:
+    listed = Lists([[file()]])
+    await Seen().look(listed, Lists([[file()]]), IMAGE, total=100)
+    assert listed.shown == 1

@@ -5,7 +5,7 @@ import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
-from typing import TYPE_CHECKING, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
 
 from data_export.content import Content
 from data_export.delivery.abfs.account import LinkSigner
@@ -49,6 +49,7 @@ class AbfsStore:
     """
 
     concurrency = 96
+    lists_in_full: Literal[True] = True
 
     def __init__(self, uri: str, *, connect: Callable[[], "Access"], patience: Patience | None = None) -> None:
         self.root = BucketRoot.parse(uri, "abfs")

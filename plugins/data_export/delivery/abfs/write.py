@@ -35,23 +35,15 @@ async def whole(content: Content, where: str) -> tuple[bytes, Digests]:
         VerificationFailed: they are not the announced ones.
     """
 
-    known = content.digests
-    in_memory = isinstance(content.source, bytes) and known.crc32c is not None
-
     def read(stop: Any) -> tuple[bytes, Digests]:
         data = b"".join(chunks_until(stop, content))
-        hasher = Hasher(md5=not in_memory or known.md5 is None, sha256=not in_memory)
-        hasher.update(data)
-        return data, hasher.digests()
+        return data, content.digests_of(data, md5=True)
 
-    if content.size <= BODY_AT_ONCE and in_memory:  # a thread costs more than it spares
+    if content.size <= BODY_AT_ONCE and isinstance(content.source, bytes):  # a thread costs more than it spares
         data, digests = read(Event())
     else:
         data, digests = await run_blocking(read)
-    digests = _announced(content, digests, where)
-    if in_memory:  # what was computed of these very bytes
-        digests = replace(digests, sha256=known.sha256, md5=digests.md5 or known.md5)
-    return data, digests
+    return data, _announced(content, digests, where)
 
 
 def _announced(content: Content, digests: Digests, where: str) -> Digests:

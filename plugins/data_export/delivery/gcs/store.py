@@ -5,7 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, nullcontext, suppress
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 from urllib.request import getproxies
 
 from data_export.content import Content
@@ -44,6 +44,7 @@ class GcsStore:
     """
 
     concurrency = 96
+    lists_in_full: Literal[True] = True
 
     def __init__(
         self,

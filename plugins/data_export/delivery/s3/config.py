@@ -129,7 +129,7 @@ def _require_authorities(conn_id: str, client: Any) -> None:
     Raises:
         ConfigError: the file of authorities that boto3 found cannot be read, or holds none.
     """
-    from data_export.delivery.s3.connect import bundle_of
+    from data_export.delivery.s3.dialect import bundle_of
 
     if (bundle := bundle_of(client)) is None:
         return

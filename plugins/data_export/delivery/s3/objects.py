@@ -5,7 +5,7 @@ import hashlib
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from data_export.content import Content, Digests, Hasher
@@ -44,9 +44,7 @@ async def put(objects: "ObjectStore", name: str, content: Content, *, create_onl
     import obstore
 
     data = b"".join(content.chunks())
-    hasher = Hasher(md5=content.digests.md5 is not None)
-    hasher.update(data)
-    digests = replace(hasher.digests(), records_sha256=content.digests.records_sha256)
+    digests = content.digests_of(data, sha256=True)
     if content.digests.matches(digests) is False:
         raise VerificationFailed(f"{name}: {digests} is to be sent where {content.digests} was announced")
     answer = await obstore.put_async(

@@ -11,7 +11,7 @@ from urllib.parse import quote
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
-from data_export.delivery.s3.connect import Unsigned, endpoint_of, parser_of, proxy_to, signer, trusted_by
+from data_export.delivery.s3.connect import endpoint_of, parser_of, proxy_to, signed, trusted_by
 from data_export.delivery.s3.dialect import signed_for
 from data_export.delivery.s3.objects import md5_of, to_metadata
 from data_export.delivery.s3.write import require_bare
@@ -128,9 +128,7 @@ async def _asked(target: "S3Store", address: str, needed: str, key: str, options
     """
     name = target.root.name(key)
     try:
-        return await target.once(
-            address, needed, lambda: target.signed.ask("CopyObject", name, options), ("tags", "conditions")
-        )
+        return await target.once(address, needed, lambda: target.copies.ask(name, options), ("tags", "conditions"))
     except NoSuchObject:
         raise
     except TargetNotFound as error:
@@ -157,26 +155,27 @@ async def _ask_second(target: "S3Store", key: str, options: Mapping[str, Any], f
         return {}
 
 
-class SignedRequests:
-    """Requests without a body that obstore does not know, as many at once as are asked: boto3 needs a thread for each,
-    and five times the CPU."""
+class Copies:
+    """Requests of copies, which obstore cannot send with all that they say, as many at once as are asked: boto3 needs a
+    thread for each, and five times the CPU."""
 
     def __init__(self, client: Any, session: Any, bucket: str, region: str | None, patience: Patience) -> None:
         from botocore.auth import S3SigV4Auth
         from botocore.awsrequest import AWSRequest
-        from botocore.serialize import create_serializer
 
-        self._client, self._session, self._bucket = client, session, bucket
+        self._client, self._session = client, session
         endpoint, virtual = endpoint_of(client, bucket, region)
         self._base = f"{endpoint}/" if virtual else f"{endpoint}/{bucket}/"
         self._region, self._patience = signed_for(client, region), patience
-        self._host = S3SigV4Auth(None, "s3", self._region).headers_to_sign(AWSRequest("GET", self._base))["host"]
-        self._parser, self._serializer = parser_of(client), create_serializer("rest-xml", include_validation=False)
+        self._host = S3SigV4Auth(None, "s3", self._region).headers_to_sign(AWSRequest("PUT", self._base))["host"]
+        self._parser, self._model = parser_of(client), client.meta.service_model.operation_model("CopyObject")
+        options = self._model.input_shape.members.items()
+        self._headers = {name: said["name"] for name, option in options if "name" in (said := option.serialization)}
         self._credentials: Any = None
         self._http: Any = None
 
-    async def ask(self, operation: str, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
-        """The answer to the operation on one object, as boto3 has it.
+    async def ask(self, name: str, options: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The answer to a copy to that name, as boto3 has it.
 
         Raises:
             botocore.exceptions.BotoCoreError, ClientError, OSError: as `explain` knows them.
@@ -184,20 +183,20 @@ class SignedRequests:
         import aiohttp
         from yarl import URL
 
-        model = self._client.meta.service_model.operation_model(operation)
-        named = {"Bucket": self._bucket, "Key": name, **options}
-        headers = self._serializer.serialize_to_request(named, model)["headers"]
-        request = Unsigned(model.http["method"], self._base + quote(name, safe="/~"), self._host, headers)
-        signer()(await self._known(), "s3", self._region).add_auth(request)
+        url = URL(self._base + quote(name, safe="/~"), encoded=True)
+        headers = signed(await self._known(), self._region, "PUT", self._host, url.raw_path, self._as_headers(options))
         if self._http is None:
             self._http = self._connect()
         try:
-            async with self._http.request(
-                request.method, URL(request.url, encoded=True), headers=request.headers, allow_redirects=False
-            ) as answer:
-                return _parsed(self._parser, model, answer.status, answer.headers, await answer.read())
+            async with self._http.put(url, headers=headers, allow_redirects=False) as answer:
+                return self._parsed(answer.status, answer.headers, await answer.read())
         except aiohttp.ClientError as error:
             raise ConnectionError(type(error).__name__) from error
+
+    def _as_headers(self, options: Mapping[str, Any]) -> dict[str, str]:
+        """botocore's own spelling of them, without its walk over the hundred that a copy may have."""
+        headers = {self._headers[name]: value for name, value in options.items() if name != "Metadata"}
+        return headers | {self._headers["Metadata"] + name: value for name, value in options["Metadata"].items()}
 
     def _connect(self) -> Any:
         """As boto3 does: by its proxy, with its authorities, and without cookies and ~/.netrc."""
@@ -232,18 +231,17 @@ class SignedRequests:
         if self._http is not None:
             await self._http.close()
 
+    def _parsed(self, status: int, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
+        """
+        Raises:
+            botocore.exceptions.ClientError: a refusal, or a copy that broke off after S3 had begun to answer 200.
+        """
+        from botocore.exceptions import ClientError
 
-def _parsed(parser: Any, model: Any, status: int, headers: Mapping[str, str], body: bytes) -> Mapping[str, Any]:
-    """
-    Raises:
-        botocore.exceptions.ClientError: a refusal, or a copy that broke off after S3 had begun to answer 200.
-    """
-    from botocore.exceptions import ClientError
-
-    if status < 300 and b"<Error>" in body:
-        status = 500
-    said = {"status_code": status, "headers": headers, "body": body}
-    answer: dict[str, Any] = parser.parse(said, model.output_shape)
-    if status >= 300:
-        raise ClientError(answer, model.name)
-    return answer
+        if status < 300 and b"<Error>" in body:
+            status = 500
+        said = {"status_code": status, "headers": headers, "body": body}
+        answer: dict[str, Any] = self._parser.parse(said, self._model.output_shape)
+        if status >= 300:
+            raise ClientError(answer, self._model.name)
+        return answer

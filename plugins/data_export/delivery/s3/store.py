@@ -32,7 +32,7 @@ from data_export.delivery.s3.objects import (
     pages,
     read_pieces,
 )
-from data_export.delivery.s3.server_copy import SignedRequests, copy_by_server
+from data_export.delivery.s3.server_copy import Copies, copy_by_server
 from data_export.delivery.s3.write import write
 from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied, ObjectExists, OverwriteRefused, VerificationFailed
@@ -95,7 +95,7 @@ class S3Store:
             self.objects = object_store(
                 self.client, self.session, bucket, self._region, self.patience, self.grants.to_store()
             )
-            self.signed = SignedRequests(self.client, self.session, bucket, self._region, self.patience)
+            self.copies = Copies(self.client, self.session, bucket, self._region, self.patience)
             self.dialect = dialect_of(self.client, bucket, complete=is_amazon(self.client))
             self._adapt()
 
@@ -104,7 +104,7 @@ class S3Store:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        await self.signed.close()
+        await self.copies.close()
         await asyncio.to_thread(self.threads.shutdown)
         self.client.close()
 

@@ -7,13 +7,13 @@ from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from data_export.content import Content, Hasher
+from data_export.content import Content
 from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import PreconditionFailed, persist
 from data_export.delivery.s3.dialect import SUSPECTS
 from data_export.delivery.s3.multipart import upload_parts
 from data_export.delivery.s3.objects import PIECE_BYTES, bears, checksum, full_head, is_md5, md5_of, put, to_metadata
-from data_export.delivery.threads import run_blocking
+from data_export.delivery.threads import read_digests, run_blocking
 from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused, VerificationFailed
 from data_export.wording import harmless
 
@@ -160,9 +160,7 @@ async def _send_whole(store: "S3Store", key: str, content: Content, condition: s
         )
         return True, await _answered(store, StoredObject(key, digests), etag)
     data = b"".join(content.chunks())
-    hasher = Hasher(md5=True)
-    hasher.update(data)
-    digests = hasher.digests()
+    digests = content.digests_of(data, md5=True)
     if content.digests.matches(digests) is False:
         raise VerificationFailed(f"{name}: {digests} is to be sent where {content.digests} was announced")
     options = (
@@ -216,14 +214,12 @@ async def _read_back(store: "S3Store", key: str, content: Content) -> None:
     Raises:
         _Damaged: the server holds other bytes than were sent.
     """
-    hasher = Hasher()
     try:
-        async for chunk in store.read(key):
-            hasher.update(chunk)
+        found = await read_digests(store.read(key))
     except VerificationFailed as error:
         raise _Damaged(str(error)) from None
-    if content.digests.matches(hasher.digests()) is False:
-        raise _Damaged(f"{store.root.address(key)} reads as {hasher.digests()}, sent was {content.digests}")
+    if content.digests.matches(found) is False:
+        raise _Damaged(f"{store.root.address(key)} reads as {found}, sent was {content.digests}")
 
 
 async def require_bare(target: "S3Store", source: "S3Store", source_key: str, key: str) -> None:

@@ -14,6 +14,7 @@ from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX, why_gone
 from data_export.delivery.sftp.sessions.session import SftpSession, diagnose, room_error
 from data_export.delivery.sftp.wire.blocks import Blocks, can_sync, closing, whole_block
 from data_export.delivery.sftp.wire.packets import ADDING, READING, Attributes
+from data_export.delivery.threads import read_digests
 from data_export.errors import TargetFull, TargetNotFound, TargetUnavailable, VerificationFailed
 
 # What OpenSSH takes in one request (255 KiB); servers that allow more would have us hold more.
@@ -200,13 +201,10 @@ async def _look_again(session: SftpSession, path: str, content: Content, where: 
 
 
 async def _read_back(session: SftpSession, path: str, content: Content, where: str) -> None:
-    hasher, left = Hasher(md5=content.digests.sha256 is None and content.digests.crc32c is None), content.size
+    known = content.digests
     async with aclosing(read(session, path)) as chunks:
-        async for chunk in chunks:
-            hasher.update(chunk)
-            if (left := left - len(chunk)) < 0:  # it may have no end at all
-                break
-    if content.digests.matches(hasher.digests()) is False:
+        found = await read_digests(chunks, md5=known.sha256 is None and known.crc32c is None, most=content.size)
+    if known.matches(found) is False:
         raise VerificationFailed(
             f"{where}: what the server holds is not what was sent: its disk or the network is faulty"
         )

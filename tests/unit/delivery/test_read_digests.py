@@ -1,0 +1,50 @@
+"""Digests of what is read, however it comes in parts."""
+
+import random
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+
+from data_export.content import Digests, Hasher
+from data_export.delivery.threads import read_digests
+from data_export.errors import TargetUnavailable
+
+DATA = random.Random(1).randbytes(3 << 20)
+
+
+async def cut(data: bytes, sizes: Sequence[int], error: Exception | None = None) -> AsyncIterator[bytes]:
+    at, turn = 0, 0
+    while at < len(data):
+        yield data[at : at + sizes[turn % len(sizes)]]
+        at, turn = at + sizes[turn % len(sizes)], turn + 1
+    if error:
+        raise error
+
+
+def known(data: bytes) -> Digests:
+    hasher = Hasher(md5=True)
+    hasher.update(data)
+    return hasher.digests()
+
+
+@pytest.mark.parametrize("length", [0, 1, 1000, 256 << 10, (256 << 10) + 1, len(DATA)])
+@pytest.mark.parametrize("sizes", [[999], [1 << 15], [(256 << 10) + 1, 7], [255 << 10], [1 << 30]], ids=str)
+async def test_they_are_those_of_the_whole(length: int, sizes: list[int]) -> None:
+    data = DATA[:length]
+    assert await read_digests(cut(data, sizes), md5=True) == known(data)
+
+
+async def test_only_what_is_asked_for_is_computed() -> None:
+    found = await read_digests(cut(DATA, [1 << 20]), sha256=False)
+    assert found == Digests(len(DATA), crc32c=known(DATA).crc32c)
+
+
+async def test_no_more_is_read_than_is_wanted() -> None:
+    parts = cut(DATA, [1 << 19])
+    assert (await read_digests(parts, most=1 << 20)).size == 3 << 19
+    assert (await read_digests(cut(DATA, [1 << 19]), most=len(DATA))).size == len(DATA)
+
+
+async def test_an_error_of_the_reader_is_raised_whatever_is_being_hashed() -> None:
+    with pytest.raises(TargetUnavailable, match="gone"):
+        await read_digests(cut(DATA, [1 << 20], TargetUnavailable("gone")))
