@@ -96,6 +96,15 @@ async def test_it_is_waited_for_as_long_as_the_server_says(kind: str, url: str, 
                 assert busy.pause >= 1, (name, status)
 
 
+@pytest.mark.parametrize(("kind", "method"), [("gs", "POST"), ("gs", "PUT"), ("s3", "POST")])
+async def test_by_a_big_file_too(url: str, kind: str, method: str, busy: Busy) -> None:
+    """Whether it is refused at its beginning, or at a piece in between."""
+    async with STORES[kind][1](url) as store:
+        busy.next(method, 503, "1")
+        await store.create("big", Content.of_bytes(bytes(9 << 20)))
+        assert busy.pause >= 1
+
+
 @pytest.mark.parametrize("after", ["", "Fri, 27 Nov 2026 13:00:00 GMT", "-5", "1e3", "soon", "9" * 40])
 async def test_what_is_no_number_of_seconds_changes_nothing(kind: str, url: str, busy: Busy, after: str) -> None:
     async with STORES[kind][1](url) as store:

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable
@@ -9,6 +10,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,6 +80,26 @@ async def test_each_silence_has_its_words(kind: str) -> None:
         assert "the server broke off the connection (" in await said(kind, f"http://127.0.0.1:{port}")
     async with server(b"SSH-2.0-x\r\n") as port:
         assert "TLS fails (" in await said(kind, f"https://127.0.0.1:{port}")
+
+
+@pytest.mark.parametrize("name", ["refused", "timeout"])
+@pytest.mark.parametrize("kind", STORES)
+async def test_the_name_of_a_machine_says_nothing_of_the_fault(
+    kind: str, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Within a network, or of a container, it is a single word."""
+    resolve = socket.getaddrinfo
+
+    def hosts(host: Any, *args: Any, **kwargs: Any) -> Any:
+        return resolve("127.0.0.1" if host in (name, name.encode()) else host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", hosts)
+    async with server(b"") as port:
+        assert "the server broke off the connection (" in await said(kind, f"http://{name}:{port}")
+    async with server(b"SSH-2.0-x\r\n") as port:
+        assert "TLS fails (" in await said(kind, f"https://{name}:{port}")
+    if name == "timeout":
+        assert "nothing listens at that address (" in await said(kind, f"http://{name}:1")
 
 
 async def said_of_data(url: str) -> str:

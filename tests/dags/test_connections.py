@@ -12,6 +12,7 @@ from airflow.providers.amazon.aws.hooks.s3 import S3Hook
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from data_export.check.check import check_mail
 from data_export.config.models import EXPORT
 from data_export.config.platform import load_platform
 from data_export.content import Content
@@ -63,6 +64,32 @@ class TestMail:
         with pytest.raises(TargetUnavailable, match="the mail server of connection 'mail' is not reached"):
             smtp_factory("mail")()
 
+    def test_verification_cannot_be_switched_off(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Else whoever sits in between has the password, and the links to all data."""
+        with SmtpServer(tmp_path, login=("exporter", "s3cret-password")) as server:
+            extra: dict[str, object] = {"disable_ssl": True, "retry_limit": 1, "timeout": 5}
+            fields = {"conn_type": "smtp", "host": "127.0.0.1", "port": server.port, "login": "exporter"}
+            fields["password"] = "s3cret-password"
+            define(monkeypatch, "mail", **fields, extra=extra | {"ssl_context": "none"})
+            with pytest.raises(ConfigError, match=r"'mail' has ssl_context: none: .* always verified.*SSL_CERT_FILE"):
+                smtp_factory("mail")
+            for context in ({}, {"ssl_context": "default"}):
+                define(monkeypatch, "mail", **fields, extra=extra | context)
+                monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+                (result,) = check_mail(smtp_factory("mail"), "a@b.example", ["c@d.example"])
+                assert "certificate is not trusted" in result.detail, "not that a setting is wrong"
+                assert "SSL_CERT_FILE" in result.detail
+                monkeypatch.setenv("SSL_CERT_FILE", str(server.certificate))
+                first, _ = check_mail(smtp_factory("mail"), "a@b.example", ["c@d.example"])
+                assert first.detail == "a@b.example, by TLS, certificate verified"
+
+    def test_a_check_says_that_mail_is_not_encrypted(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        with SmtpServer(tmp_path, login=("exporter", "s3cret-password"), tls=False) as server:
+            self.mail(monkeypatch, server.port)
+            first, _ = check_mail(smtp_factory("mail"), "a@b.example", ["c@d.example"])
+        assert first.ok
+        assert "a@b.example, not encrypted: where the server offers TLS, remove disable_tls" in first.detail
+
 
 class TestS3:
     def amazon(self, monkeypatch: pytest.MonkeyPatch, verify: object) -> None:
@@ -73,13 +100,26 @@ class TestS3:
         with pytest.raises(ConfigError, match="'bucket' has verify: false: certificates are always verified"):
             store("s3://acme/", "bucket")
 
-    def test_authorities_of_the_connection_must_be_the_process_s_too(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.delenv("SSL_CERT_FILE", raising=False)
-        self.amazon(monkeypatch, "/etc/acme-ca.pem")
-        with pytest.raises(ConfigError, match=r"set SSL_CERT_FILE=/etc/acme-ca\.pem on the workers too"):
-            store("s3://acme/", "bucket")
-        monkeypatch.setenv("SSL_CERT_FILE", "/etc/acme-ca.pem")
-        assert store("s3://acme/", "bucket").uri == "s3://acme/"
+    @pytest.mark.parametrize("content", [None, "", "nothing", "folder"])
+    @pytest.mark.parametrize("named", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "verify"])
+    async def test_a_file_with_no_authorities_is_named(
+        self, named: str, content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        bundle = tmp_path / "bundle.pem"
+        if content == "folder":
+            bundle.mkdir()
+        elif content is not None:
+            bundle.write_text(content)
+        for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
+        extra = {"endpoint_url": "https://127.0.0.1:1"}
+        if named == "verify":
+            extra[named] = str(bundle)
+        else:
+            monkeypatch.setenv(named, str(bundle))
+        define(monkeypatch, "bucket", conn_type="aws", login="key", password="secret", extra=extra)
+        with pytest.raises(ConfigError, match=r"'bucket': .*bundle\.pem .*AWS_CA_BUNDLE.* holds no certificates"):
+            await store("s3://acme/", "bucket").__aenter__()
 
     async def test_opening_it_makes_one_session(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         made = []

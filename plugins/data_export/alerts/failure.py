@@ -126,6 +126,11 @@ def quarantine_alert(receipt: Receipt, place: str, keep_days: int, link: str) ->
     """
     sites = [site for site in receipt.sites if site.quarantined]
     count = sum(site.quarantined for site in sites)
+    of_all = {site.site_id: "" if site.work_orders else ", all of the window: its data file is empty" for site in sites}
+    fix = "Correct the records at the source, then clear the run from `prepare` on; each line of the file says what is "
+    fix += "wrong with its record."
+    if any(of_all.values()):
+        fix += " Where all of a window were set aside, look first whether a query in include/sql/ was edited."
     return Alert(
         occasion="quarantine",
         exports=(receipt.export,),
@@ -137,9 +142,11 @@ def quarantine_alert(receipt: Receipt, place: str, keep_days: int, link: str) ->
             ("Window", window_as_text(receipt.export_window)),
             ("Set aside", f"{place} (quarantine.json of each site, kept for {keep_days} days)"),
         ),
-        items=tuple(f"site {site.name or site.site_id}: {site.quarantined:,} work orders" for site in sites),
-        fix="Correct the records at the source, then clear the run from `prepare` on; each line of the file says what "
-        "is wrong with its record.",
+        items=tuple(
+            f"site {site.name or site.site_id}: {site.quarantined:,} work orders{of_all[site.site_id]}"
+            for site in sites
+        ),
+        fix=fix,
         link=link,
     )
 

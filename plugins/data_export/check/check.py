@@ -4,8 +4,10 @@ import asyncio
 import os
 import re
 import smtplib
+import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -166,12 +168,20 @@ def check_mail(
     with results.step(SERVER.of(what), sender):
         client = connected(connect)
     if results[-1].ok:
+        results[-1] = replace(results[-1], detail=f"{sender}, {_secured(client)}")
         for number, recipient in enumerate(recipients, 1):
             with results.step(f"{RECIPIENT.of(what)} {number}", "accepted"):
                 offer_recipient(client, sender, recipient, listed_in)
         with suppress(OSError):
             client.quit()
     return results
+
+
+def _secured(client: smtplib.SMTP) -> str:
+    """Whether links and password can be read on their way."""
+    if isinstance(client.sock, ssl.SSLSocket):
+        return "by TLS, certificate verified"
+    return "not encrypted: where the server offers TLS, remove disable_tls or disable_ssl from the connection's extra"
 
 
 def _opened(results: Results, step: str, run: Callable[[], Coroutine[Any, Any, None]]) -> Results:

@@ -24,8 +24,8 @@ _AUTHORITIES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 _SECONDS = re.compile(r"[0-9]{1,9}")
 
-# Marks a word as a host, URL or path, which says nothing of the fault: a bucket may be called "timeout".
-_ADDRESS = re.compile(r"/|\w\.\w")
+# Marks a word as a host, URL or path, which says nothing of the fault: a bucket or a machine may be called "timeout".
+_ADDRESS = re.compile(r"/|\w\.\w|\w:\d|^\W{,9}(host=)?['\"][\w-]+['\"]\W{,9}$")
 
 #: What names, codes and words of a failed connection mean, in the order in which they are looked for.
 _SILENCES = (
@@ -54,6 +54,9 @@ class NoSuchObject(TargetNotFound):
 
 class PreconditionFailed(ObjectExists):
     """A write asked for another state of the object than there is."""
+
+    #: Whether a library sent the request again by itself, so that it may be about a success whose answer was lost.
+    repeated = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,11 +95,16 @@ class Patience:
 
 
 def heeding(problem: DataExportError, headers: Mapping[str, str] | None) -> DataExportError:
-    """The problem, with the seconds for which the answer's Retry-After asks to wait; a date would need its clock."""
-    said = (headers or {}).get("retry-after", "")
-    if isinstance(problem, TransientError) and _SECONDS.fullmatch(said):
-        problem.wait = float(said)
+    """The problem, with the seconds for which the answer asks to wait."""
+    if isinstance(problem, TransientError):
+        problem.wait = asked_to_wait(headers)
     return problem
+
+
+def asked_to_wait(headers: Mapping[str, str] | None) -> float:
+    """The seconds of an answer's Retry-After; a date would need its clock."""
+    said = (headers or {}).get("retry-after", "")
+    return float(said) if _SECONDS.fullmatch(said) else 0.0
 
 
 async def persist(
@@ -130,27 +138,33 @@ async def persist(
     return await patience.retry(once)
 
 
-def trusted(only: str | None = None) -> ssl.SSLContext | bool:
+def trusted(only: str | None = None, shown: tuple[str, ...] = ()) -> ssl.SSLContext | bool:
     """What aiohttp is to trust: with the system's authorities those of which only `requests` hears by itself.
 
     Tokens, links and big files go by `requests`; a company's proxy must not be trusted for these alone.
 
     Args:
         only: a file or folder of certificates that a connection names in place of all these.
+        shown: file of the certificate that a connection shows to its server; that of its key, and the key's password.
 
     Raises:
         ConfigError: what is named holds no certificates.
     """
     found = ((f"environment variable {name}", os.environ.get(name)) for name in _AUTHORITIES)
     where, path = ("connection_verify", only) if only else next((one for one in found if one[1]), ("", None))
-    if not path:
-        return True
+    what = "no certificates"
     try:
-        return authorities(path, alone=only is not None)
+        if not shown:
+            return authorities(path, alone=only is not None) if path else True
+        context = _made(path or None, only is not None)  # of its own: what it shows is for no other server
+        path, key, password = (*shown, None, None)[:3]
+        where, what = "connection_cert", "no certificate with its key"
+        context.load_cert_chain(str(path), key, password or "")  # with None, OpenSSL asks at the terminal
     except OSError as error:
         raise ConfigError(
-            f"{where}: {path} holds no certificates ({type(error).__name__}): correct it, and on all workers"
+            f"{where}: {path} holds {what} ({type(error).__name__}): correct it, and on all workers"
         ) from None
+    return context
 
 
 def authorities(path: str, *, alone: bool) -> ssl.SSLContext:
@@ -166,6 +180,12 @@ def authorities(path: str, *, alone: bool) -> ssl.SSLContext:
 
 @cache
 def _read_authorities(path: str, alone: bool, _changed: int) -> ssl.SSLContext:
+    return _made(path, alone)
+
+
+def _made(path: str | None, alone: bool) -> ssl.SSLContext:
+    if path is None:
+        return ssl.create_default_context()
     file, folder = (None, path) if Path(path).is_dir() else (path, None)
     if alone:
         return ssl.create_default_context(cafile=file, capath=folder)

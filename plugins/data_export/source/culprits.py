@@ -5,10 +5,10 @@ until single ones are left that fail alone, and these column by column. The snap
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from data_export.errors import InvalidRecord, ValueRejected
+from data_export.errors import InvalidRecord, SourceRejected, ValueRejected
 from data_export.source.database import RowSecurity, Source, open_source
 from data_export.source.queries import Queries, Query
 from data_export.source.snapshot import NUMBER, PATHS, TABLES
@@ -17,6 +17,7 @@ from data_export.source.sql_text import NO_ORDERS, Orders
 # Past these it is rather a query that is wrong than values.
 _MOST = 1000
 _LONGEST_SECONDS = 1200.0
+_SAMPLE = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class Culprit:
 
     work_order: str
     table: str | None  # None where no column fails alone
-    column: str
+    column: str  # empty where all of the table's fail
     key: str | None  # of the row, see `KEYS`
     reason: str
 
@@ -34,21 +35,23 @@ class Culprit:
         """The path of the value in the delivered record."""
         if self.table is None:
             return ""
-        path = PATHS[self.table]
-        return path.removesuffix(".") if self.column == NUMBER else path + self.column
+        return (PATHS[self.table] + self.column).removesuffix(".")
 
     @property
     def input(self) -> str | None:
         return self.key if self.table not in (None, "work_order", "work_item") else None
 
-    def error(self) -> InvalidRecord:
-        """The error that names value and fix."""
+    def error(self) -> InvalidRecord | SourceRejected:
+        """The error that names value and fix; a number is nobody's value, but the query's own."""
+        if self.column == NUMBER:
+            return _of_query(str(self.table), NUMBER, self.reason)
         row = (
             f" of {'input' if self.input else 'work item'} {self.key}"
             if self.table != "work_order" and self.key
             else ""
         )
-        where = f" (table {self.table}, column {self.column})" if self.table else ""
+        column = f", column {self.column}" if self.column else ""
+        where = f" (table {self.table}{column})" if self.table else ""
         return InvalidRecord(
             f"work order {self.work_order}: {self.field}{row} {self.reason}{where}".replace(":  ", ": ")
             + ": fix the row at the source, or write on_invalid: quarantine in the customer file"
@@ -58,6 +61,12 @@ class Culprit:
         """As a record set aside; its rows cannot be read."""
         problem = {"field": self.field, "input": self.input, "problem": self.reason}
         return {"work_order": self.work_order, "problems": [problem], "rows": {}}
+
+
+def _of_query(table: str, column: str, reason: str) -> SourceRejected:
+    what = f"returns a {NUMBER} that cannot be read" if column else "fails for every work order"
+    fix = "number the work orders 1, 2, 3, ... and take it from the table above" if column else "fix the query"
+    return SourceRejected(f"the query of {table} in include/sql/ {what} ({reason}): {fix}")
 
 
 class Search:
@@ -74,6 +83,7 @@ class Search:
 
         Raises:
             ValueRejected: no single work order is the cause, or too many are.
+            SourceRejected: the query fails for each work order.
         """
         if self._failing(NO_ORDERS):
             raise self._failure
@@ -88,7 +98,10 @@ class Search:
                 count += 1
                 if count > _MOST or time.monotonic() - began > _LONGEST_SECONDS:
                     raise ValueRejected(f"{self._failure}; more than {count - 1} work orders of the window have it")
-                yield self._examined(ids[first])
+                found = self._examined(ids[first])
+                if found.column == NUMBER or (found.table and not found.column and len(ids) > 1):
+                    self._require_some(found, ids)
+                yield found
                 continue
             middle = (first + end) // 2
             lower = self._failing(Orders(ids[first], ids[middle - 1], known))
@@ -103,8 +116,28 @@ class Search:
                 refusal = self._refusal(self._queries.column(table, column, self._found, only))
                 if refusal is not None:
                     key, reason = self._row(table, column, only)
+                    if column == NUMBER:
+                        column = self._cause_of_number(table, only)
                     return Culprit(order, table, column, key, reason or refusal.reason)
         return Culprit(order, None, "", None, self._failure.reason)
+
+    def _cause_of_number(self, table: str, only: Orders) -> str:
+        """The column of which the number may be made, if one fails; empty where all do, as with a condition."""
+        others = TABLES[table].names[1:]
+        fail = [name for name in others if self._refusal(self._queries.column(table, name, self._found, only))]
+        return "" if len(fail) == len(others) else next(iter(fail), NUMBER)
+
+    def _require_some(self, found: Culprit, ids: Sequence[str]) -> None:
+        """Passes where the query does for at least one of some of the window's work orders.
+
+        Raises:
+            SourceRejected: it does for none: to set all of them aside would deliver an empty file.
+        """
+        table = str(found.table)
+        for order in ids[:: max(1, len(ids) // _SAMPLE)]:
+            if not self._refusal(self._queries.column(table, NUMBER, self._found, Orders(order, order))):
+                return
+        raise _of_query(table, found.column, found.reason)
 
     def _row(self, table: str, column: str, only: Orders) -> tuple[str | None, str]:
         """The key of the first row whose value fails, and why; None where it does not show."""
@@ -153,6 +186,7 @@ def find_culprits(
 
     Raises:
         ValueRejected: no single work order is the cause, or more than a thousand are.
+        SourceRejected: the query fails for each work order.
         SourceUnavailable, SourceRejected: as `extract`.
     """
     with open_source(dsn, row_security=row_security) as source:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -161,7 +162,8 @@ def endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def check_smtp(found: Connection) -> None:
     """
     Raises:
-        ConfigError: another type, no host, or half a login, with which the hook would not log in.
+        ConfigError: another type, no host, half a login, with which the hook would not log in, or a server whose
+            certificate would not be verified: links to customers' data pass it, and the password.
     """
     require_type(found, "smtp", "email")
     name = f"Airflow connection {found.conn_id!r}"
@@ -169,6 +171,11 @@ def check_smtp(found: Connection) -> None:
         raise ConfigError(f"{name} has no host: add the mail server's name")
     if bool(found.login) != bool(found.password) and "auth_type" not in found.extra_dejson:
         raise ConfigError(f"{name} has half a login: give login and password, or neither")
+    if found.extra_dejson.get("ssl_context") == "none":
+        raise ConfigError(
+            f"{name} has ssl_context: none: certificates are always verified: remove it, and name the authority that "
+            "signed the mail server's in SSL_CERT_FILE on the workers"
+        )
 
 
 @contextmanager
@@ -182,7 +189,7 @@ def settings_of(conn_id: str, fix: str, *refused: type[Exception]) -> Iterator[N
     """
     try:
         yield
-    except DataExportError:
+    except (DataExportError, ssl.SSLError):  # an untrusted certificate is a ValueError too, and no setting
         raise
     except (*_OF_SETTINGS, *refused) as error:
         raise ConfigError(f"Airflow connection {conn_id!r} cannot be used ({type(error).__name__}): {fix}") from None

@@ -1,15 +1,19 @@
 """Every way in which a connection holds credentials, through the provider's hook."""
 
+import asyncio
 import base64
 import json
+import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiohttp import web
 from azure.core.credentials import AccessToken, AzureSasCredential
 from azure.storage.blob import (
     AccountSasPermissions,
@@ -27,6 +31,7 @@ from data_export.errors import ConfigError, DataExportError, TargetRefused
 from data_export_airflow.connections.clients import destination
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.faults import FaultProxy
+from demo.servers.loop_thread import stop_accepting
 from tests.connectors.abfs.stores import store_at
 from tests.connectors.contract import DATA_KEY, read_all
 from tests.connectors.gcs.stores import gcs_store
@@ -172,6 +177,55 @@ async def test_the_environments_authorities_are_trusted(
         monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(wrong))
         with pytest.raises(ConfigError, match=rf"REQUESTS_CA_BUNDLE: .*{wrong.name} holds no certificates"):
             await store_at(secure.url, "exports").__aenter__()
+
+
+@asynccontextmanager
+async def demanding(certified: tuple[Path, Path]) -> AsyncIterator[tuple[str, set[object]]]:
+    """A server that lets only those in who show this certificate; its address, and the connections made to it."""
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        met.add(request.transport)
+        return web.Response(status=404, headers={"x-ms-error-code": "BlobNotFound", "Content-Length": "0"})
+
+    met, tls = set[object](), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(certified[0]))
+    tls.verify_mode = ssl.CERT_REQUIRED
+    tls.load_cert_chain(*certified)
+    protocols = web.Server(answer)
+    listening = await asyncio.get_running_loop().create_server(protocols, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}", met
+    finally:
+        await stop_accepting(listening)
+        await protocols.shutdown()
+
+
+@pytest.mark.parametrize("kind", ["one file", "two files", "with a password"])
+async def test_a_certificate_of_the_connection_is_shown_once(
+    certified: tuple[Path, Path], kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else each request makes a TLS context of its own, and so a connection, which trusts other authorities."""
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(certified[0]))
+    shown: dict[str, Any] = {"two files": [*map(str, certified)]}
+    (tmp_path / "both.pem").write_text("".join(path.read_text() for path in certified))
+    shown["one file"] = str(tmp_path / "both.pem")
+    locked = tmp_path / "locked.pem"
+    command = ["openssl", "rsa", "-in", str(certified[1]), "-aes256", "-passout", "pass:secret", "-out", str(locked)]
+    subprocess.run(command, check=True, capture_output=True)
+    shown["with a password"] = [str(certified[0]), str(locked), "secret"]
+    async with demanding(certified) as (url, met):
+        async with store_at(url, "exports", connection_cert=shown[kind]) as store:
+            for _ in range(5):
+                assert await store.stat(DATA_KEY) is None
+        assert len(met) == 1
+        async with store_at(url, "exports") as store:
+            with pytest.raises(DataExportError):
+                await store.stat(DATA_KEY)
+    for wrong in ([str(certified[0]), str(locked)], str(certified[0]), str(tmp_path / "absent.pem")):
+        with pytest.raises(ConfigError, match=r"connection_cert: .*\.pem holds no certificate with its key") as refused:
+            await store_at(url, "exports", connection_cert=wrong).__aenter__()
+        assert "secret" not in str(refused.value)
+    with pytest.raises(ConfigError, match="connection_cert that is no path"):
+        await store_at(url, "exports", connection_cert={"file": "a"}).__aenter__()
 
 
 @pytest.mark.parametrize(

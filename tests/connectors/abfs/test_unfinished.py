@@ -45,7 +45,7 @@ def copying(status: str) -> Callable[[Answer], None]:
     ("status", "refusal"), [("pending", TargetUnavailable), ("failed", ObjectRefused), ("aborted", ObjectRefused)]
 )
 async def test_a_blob_that_somebody_still_copies_is_not_taken_for_an_image(
-    server: AbfsServer, container: str, status: str, refusal: type[Exception]
+    server: AbfsServer, container: str, status: str, refusal: type[Exception], caplog: pytest.LogCaptureFixture
 ) -> None:
     async with store_at(server.url, container) as store:
         await store.create(NAME, Content.of_bytes(b""))
@@ -57,6 +57,8 @@ async def test_a_blob_that_somebody_still_copies_is_not_taken_for_an_image(
     with FaultProxy(server.url, Changed("GET", copying(status))) as proxy:
         async with store_at(proxy.url, container) as source:
             assert [page async for page in source.files_in("folder")] == [[]]
+    assert "exports/: 1 blobs are left out of a list: somebody's copy" in caplog.text
+    assert "e.g. folder/a.png" in caplog.text
     with FaultProxy(server.url, Changed("GET", copying("success"))) as proxy:
         async with store_at(proxy.url, container) as source:
             assert [len(page) async for page in source.files_in("folder")] == [1]

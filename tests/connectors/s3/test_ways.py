@@ -2,7 +2,10 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+import ssl
+import subprocess
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,15 +19,17 @@ from botocore.credentials import RefreshableCredentials
 from botocore.httpsession import get_cert_path
 
 from data_export.content import Content
+from data_export.delivery.deliver import deliver
 from data_export.delivery.retry import Patience
 from data_export.delivery.s3.connect import trusted_by
-from data_export.delivery.s3.dialect import same_server
+from data_export.delivery.s3.dialect import Grants, same_server
 from data_export.delivery.s3.store import S3Store
-from data_export.errors import TargetUnavailable
+from data_export.errors import ObjectExists, TargetRefused, TargetUnavailable
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
+from demo.servers.loop_thread import stop_accepting
 from demo.servers.s3 import S3Server
 from tests.connectors.contract import read_all
-from tests.connectors.s3.stores import QUICK, key_session
+from tests.connectors.s3.stores import QUICK, key_session, s3_store
 
 Open = Callable[..., S3Store]
 
@@ -201,3 +206,108 @@ async def test_signs_as_botocore_does(proxy: FaultProxy, opened: Open, name: str
     signer = S3SigV4Auth(session.get_credentials(), "s3", "eu-west-3")
     expected = signer.signature(signer.string_to_sign(request, signer.canonical_request(request)), request)
     assert ours.headers["Authorization"].endswith(f"Signature={expected}")
+
+
+@pytest.fixture
+def certified(tmp_path: Path) -> tuple[Path, Path]:
+    """As a server signs it for itself, and an authority for no other."""
+    paths, config = (tmp_path / "certificate.pem", tmp_path / "key.pem"), tmp_path / "openssl.cnf"
+    config.write_text("[req]\ndistinguished_name = name\n[name]\n")
+    named = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-addext", "basicConstraints=CA:FALSE"]
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-config", str(config), *named]
+    subprocess.run([*command, "-out", str(paths[0]), "-keyout", str(paths[1])], check=True, capture_output=True)
+    return paths
+
+
+@asynccontextmanager
+async def secured(certified: tuple[Path, Path], server: S3Server) -> AsyncIterator[str]:
+    """The server's address by TLS, as by a company's proxy that opens all connections."""
+
+    async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(1 << 16):
+                writer.write(data)
+                await writer.drain()
+        writer.close()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        inner = await asyncio.open_connection(*server.url.removeprefix("http://").split(":"))
+        await asyncio.gather(pass_on(reader, inner[1]), pass_on(inner[0], writer))
+
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(*certified)
+    listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls)
+    try:
+        yield f"https://127.0.0.1:{listening.sockets[0].getsockname()[1]}"
+    finally:
+        await stop_accepting(listening)
+
+
+@pytest.mark.parametrize("named", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "ca_bundle of the profile", "verify"])
+async def test_with_the_authorities_that_boto3_trusts(
+    bucket: str,
+    server: S3Server,
+    certified: tuple[Path, Path],
+    named: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE", "SSL_CERT_DIR"):
+        monkeypatch.delenv(name, raising=False)
+    async with secured(certified, server) as url:
+        with pytest.raises(TargetRefused, match=r"certificate is not trusted.*AWS_CA_BUNDLE"):
+            await all_of(store_of(url, bucket))
+        bundle = str(certified[0])
+        if named.endswith("_BUNDLE"):
+            monkeypatch.setenv(named, bundle)
+        elif named.startswith("ca_bundle"):
+            (tmp_path / "config").write_text(f"[default]\nca_bundle = {bundle}\n")
+        await all_of(store_of(url, bucket, bundle if named == "verify" else None))
+
+
+def store_of(url: str, bucket: str, verify: str | None = None) -> S3Store:
+    session = boto3.Session("key", "secret", region_name="eu-west-3")
+    config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 0})
+    made = session.client("s3", endpoint_url=url, config=config, verify=verify)
+    return S3Store(f"s3://{bucket}/exports/", client=lambda: made, session=lambda: session, patience=QUICK)
+
+
+@pytest.mark.parametrize("content", [b"small", bytes(9 << 20)], ids=["small", "big"])
+@pytest.mark.parametrize("acl", [None, "private"])
+async def test_what_a_library_sends_again_by_itself_counts_as_sent(
+    proxy: FaultProxy, bucket: str, content: bytes, acl: Any
+) -> None:
+    """boto3 does, unless the connection says otherwise; the second request finds what the first has written."""
+    config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 3, "mode": "standard"})
+    made = key_session().client("s3", endpoint_url=proxy.url, config=config)
+    store = S3Store(f"s3://{bucket}/", client=lambda: made, session=key_session, patience=QUICK, grants=Grants(acl=acl))
+    async with store:
+        for method in ("PUT", "POST"):
+            proxy.lose_answer(method=method, path="/image")
+        placed = await deliver(store, lambda _: "image", Content.of_bytes(content), "replace")
+        assert placed.outcome == "created"
+        again = await deliver(store, lambda _: "image", Content.of_bytes(content), "replace")
+        assert again.outcome == "unchanged"
+        with pytest.raises(ObjectExists):
+            await store.create("image", Content.of_bytes(content))
+
+
+async def test_a_look_is_of_one_moment(server: S3Server, bucket: str) -> None:
+    """An image that somebody replaces between two requests has not the digests of one and the encoding of the other."""
+    raw, looks = key_session().client("s3", endpoint_url=server.url), [0]
+    raw.put_object(Bucket=bucket, Key="image", Body=b"plain")
+
+    async def replace(request: Exchange, forward: Forward) -> Answer:
+        if request.method == "HEAD" and request.path.endswith("/image"):
+            looks[0] += 1
+            if looks[0] == 2:
+                raw.put_object(Bucket=bucket, Key="image", Body=b"packed", ContentEncoding="gzip")
+        return await forward(request)
+
+    with FaultProxy(server.url, replace) as proxy:
+        async with s3_store(proxy.url, f"s3://{bucket}/") as store:
+            found = await store.stat("image")
+    assert found is not None
+    assert (found.digests.size, found.encoding) == (6, "gzip")
+    assert found.version == raw.head_object(Bucket=bucket, Key="image")["ETag"]

@@ -186,3 +186,9 @@ def test_records_set_aside_are_counted_by_site_and_found() -> None:
     ):
         assert word in text
     assert str(UUID(int=2)) not in text
+    assert "all of the window" not in text
+    assert "include/sql" not in text
+    alone = receipt.sites[0].model_copy(update={"work_orders": 0})
+    text = as_text(quarantine_alert(receipt.model_copy(update={"sites": [alone]}), "gs://staging/", 7, UI))
+    assert "1,200 work orders, all of the window: its data file is empty" in text
+    assert "look first whether a query in include/sql/ was edited" in text

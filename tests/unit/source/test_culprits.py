@@ -1,6 +1,7 @@
 """Values that the source itself cannot read or convert: each named, and its work order alone set aside."""
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from uuid import UUID
@@ -8,7 +9,7 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from data_export.errors import InvalidRecord, ValueRejected
+from data_export.errors import InvalidRecord, SourceRejected, ValueRejected
 from data_export.source.extract import extract
 from data_export.source.queries import Query
 from demo.servers.postgres import PostgresServer
@@ -127,6 +128,65 @@ def test_whole_numbers_of_other_types_are_taken(filled: SourceDatabase, tmp_path
     (first, *_) = map(json.loads, filled.export(tmp_path).lines)
     assert first["work_items"][0]["input"][0]["data_conformity"][0]["code"] == 7
     assert first["work_items"][0]["input"][0]["job_conformity"][0]["is_conformity_validated"] is True
+
+
+NUMBERED = "work_orders.work_order_number,"
+
+
+@pytest.mark.parametrize("on_invalid", ["fail", "quarantine"])
+@pytest.mark.parametrize(
+    ("table", "name", "old", "new"),
+    [
+        ("work_item", "work_item.sql", NUMBERED, "'n' || work_orders.work_order_number AS work_order_number,"),
+        ("work_item", "work_item.sql", NUMBERED, "1 / (work_orders.work_order_number * 0) AS work_order_number,"),
+        ("work_order", "work_order.sql", "    row_number()", "    'n' || row_number()"),
+        (
+            "data_conformity",
+            "data_conformity.sql",
+            "inputs.work_order_number,",
+            "left(input_id::text, 0) AS work_order_number,",
+        ),
+    ],
+)
+def test_numbers_that_cannot_be_read_are_the_query_s_fault(
+    filled: SourceDatabase, tmp_path: Path, sql: Path, table: str, name: str, old: str, new: str, on_invalid: str
+) -> None:
+    """Else every work order would be set aside, and an empty file delivered."""
+    text = (sql / name).read_text()
+    assert old in text
+    (sql / name).write_text(text.replace(old, new))
+    with pytest.raises(SourceRejected) as refused:
+        filled.export(tmp_path / "out", on_invalid=on_invalid, sql_folder=sql)
+    words = rf"the query of {table} in include/sql/ returns a work_order_number that cannot be read \(.+\): number the"
+    assert re.match(words, str(refused.value)), refused.value
+    assert "quarantine" not in str(refused.value)
+
+
+def test_a_condition_that_fails_for_every_work_order_is_the_query_s_fault(
+    filled: SourceDatabase, tmp_path: Path, sql: Path
+) -> None:
+    path = sql / "input.work-orders-timeline.sql"
+    path.write_text(path.read_text() + "\nWHERE 1 / length(left(input.id::text, 0)) = 0")
+    words = r"the query of input in include/sql/ fails for every work order \(.*division by zero.*\): fix the query"
+    with pytest.raises(SourceRejected, match=words):
+        filled.export(tmp_path / "out", on_invalid="quarantine", sql_folder=sql)
+
+
+@pytest.mark.parametrize("column", ["create_date", "file_extension"])
+def test_a_number_made_of_a_value_that_cannot_be_read_is_the_value_s_fault(
+    filled: SourceDatabase, tmp_path: Path, sql: Path, column: str
+) -> None:
+    name = "input.work-orders-timeline.sql"
+    made = f"work_items.work_order_number + 0 * length((input.{column}::timestamptz)::text) AS work_order_number,"
+    filled.connection.execute(f"UPDATE input SET {column} = '2025-03-16'")
+    spoil(filled, "input", column, "'n/a'")
+    (sql / name).write_text((sql / name).read_text().replace("work_items.work_order_number,", made))
+    exported = filled.export(tmp_path / "out", on_invalid="quarantine", sql_folder=sql)
+    assert (exported.result.work_orders, exported.result.quarantined) == (6, 1)
+    (kept,) = map(json.loads, (tmp_path / "out" / "quarantine.json").read_text().splitlines())
+    assert "n/a" in kept["problems"][0]["problem"]
+    if column == "create_date":
+        assert kept["problems"][0]["field"] == "work_items[].input[].create_date"
 
 
 OWN: dict[str, tuple[str, str, str]] = {

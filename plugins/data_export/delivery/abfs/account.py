@@ -27,9 +27,9 @@ Ask = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 _HOST = re.compile(r"(?P<account>[A-Za-z0-9]+)(?:-secondary)?\.(?P<zone>z[0-9]+\.)?(?:blob|dfs)\.(?P<cloud>.+)")
 _SKEW = timedelta(minutes=5)
 _LONGEST_KEY = timedelta(days=7)
-#: Keys of a connection's extra that the hook hands to its client, and that ours takes too. With `connection_verify` the
-#: transport would make a TLS context, and so a connection, for each request.
-_PASSED_ON = ("api_version", "audience", "connection_cert", "proxies")
+#: Keys of a connection's extra that the hook hands to its client, and that ours takes too. With `connection_verify` or
+#: `connection_cert` the transport would make a TLS context, and so a connection, for each request.
+_PASSED_ON = ("api_version", "audience", "proxies")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,8 @@ class Access:
     delegates: bool = False
     #: A file of the only authorities to trust.
     verify: str | None = None
+    #: Files of the certificate that it shows and of its key, and the key's password, as far as there are any.
+    shown: tuple[str, ...] = ()
 
     async def open(self) -> None:
         """Connects, so that each request is sent once and a lost answer is ours to judge.
@@ -54,7 +56,7 @@ class Access:
         import aiohttp
 
         self.transport.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=trusted(self.verify)),
+            connector=aiohttp.TCPConnector(ssl=trusted(self.verify, self.shown)),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
@@ -120,7 +122,7 @@ def access_of(
         given = _Threaded(credential)
     url, verify = _of_account(hooked.url, named, account), _authorities(conn_id, extra)
     service, transport = _client_of(url, given, extra, patience or Patience())
-    return Access(service, transport, account, key, delegates, verify)
+    return Access(service, transport, account, key, delegates, verify, _shown(conn_id, extra))
 
 
 def _authorities(conn_id: str, extra: Mapping[str, Any]) -> str | None:
@@ -135,6 +137,22 @@ def _authorities(conn_id: str, extra: Mapping[str, Any]) -> str | None:
     raise ConfigError(
         f"Airflow connection {conn_id!r} has connection_verify: {quoted(verify)}: certificates are always "
         "verified: remove it, or name a file of authorities"
+    )
+
+
+def _shown(conn_id: str, extra: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the connection shows to its server; a path, or as the Azure library has it, up to three texts.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    shown = extra.get("connection_cert") or ()
+    parts = (shown,) if isinstance(shown, str) else shown
+    if isinstance(parts, list | tuple) and len(parts) <= 3 and all(isinstance(part, str) for part in parts):
+        return tuple(parts)
+    raise ConfigError(
+        f"Airflow connection {conn_id!r} has a connection_cert that is no path: name the file of the certificate, or "
+        "a list of that file, its key's and the key's password"
     )
 
 

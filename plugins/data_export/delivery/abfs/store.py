@@ -1,6 +1,7 @@
 """Azure Blob Storage as a place for objects."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -22,6 +23,7 @@ from data_export.errors import (
     TargetUnavailable,
     VerificationFailed,
 )
+from data_export.wording import harmless
 
 if TYPE_CHECKING:
     from azure.storage.blob.aio import BlobClient, ContainerClient
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_log = logging.getLogger(__name__)
+_LONGEST_NAME = 200
 _COPIED_AT_ONCE = 256 << 20  # Put Blob From URL takes 5,000 MiB, and took so much at first; no image has more
 
 
@@ -170,11 +174,17 @@ class AbfsStore:
             yield [one for one in found if "/" not in one.key[len(start) :]]
 
     async def _pages(self, start: str) -> AsyncIterator[Sequence[StoredObject]]:
-        token, tokens = None, set[str]()
+        token, tokens, others, one_of_them = None, set[str](), 0, ""
         while True:
-            found, token = await self.ask(self.uri, partial(page, self.container, self.root, start, token))
+            found, unfinished, token = await self.ask(self.uri, partial(page, self.container, self.root, start, token))
+            others, one_of_them = others + len(unfinished), one_of_them or next(iter(unfinished), "")
             yield found
             if not token:
+                if others:
+                    text = (
+                        "%s: %d blobs are left out of a list: somebody's copy to there goes on or has failed, e.g. %s"
+                    )
+                    _log.warning(text, self.uri, others, harmless(one_of_them, _LONGEST_NAME))
                 return
             if token in tokens:
                 raise TargetUnavailable(f"{self.uri}: Azure gives the same page of a list again")

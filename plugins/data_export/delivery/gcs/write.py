@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, cast
 from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.delivery.base import StoredObject, encoding_of
 from data_export.delivery.gcs.errors import NO_ANSWER, malformed
-from data_export.delivery.retry import Patience
+from data_export.delivery.retry import Patience, asked_to_wait
 from data_export.delivery.threads import opened
 from data_export.errors import VerificationFailed
 
@@ -144,20 +144,11 @@ def upload_big(
     The crc32c goes with the first request, so that Cloud Storage compares it before the object appears. The library's
     own `checksum` would compare afterwards and then delete what may be another's, which also needs a permission.
     """
-    from google.cloud.storage.retry import DEFAULT_RETRY
-
-    retry = DEFAULT_RETRY.with_delay(patience.first_pause, patience.longest_pause, 2)
     blob = client.bucket(bucket).blob(name, chunk_size=_REQUEST_BYTES)
     if kept := _to_keep(content):
         blob.metadata = kept
-    failed: Counter[int] = Counter()
     with opened(content, stop) as file:
         bodies = _Bodies(file, content.size)
-
-        def again(error: Exception) -> bool:  # by itself the library asks how long ago the first try was, not how many
-            failed[bodies.tell()] += 1
-            return failed[bodies.tell()] < patience.tries and bool(DEFAULT_RETRY._predicate(error))
-
         blob.upload_from_file(
             cast("BinaryIO", bodies),
             size=content.size,
@@ -166,7 +157,7 @@ def upload_big(
             checksum=None,
             crc32c_checksum_value=_crc32c(content),
             timeout=(patience.connect, patience.answer),
-            retry=retry.with_predicate(again).with_timeout(patience.tries * patience.whole(_REQUEST_BYTES)),
+            retry=_retry(bodies, patience, stop),
         )
     return {
         "size": blob.size,
@@ -175,6 +166,24 @@ def upload_big(
         "metadata": blob.metadata,
         "updated": blob.updated and blob.updated.isoformat(),
     }
+
+
+def _retry(bodies: "_Bodies", patience: Patience, stop: threading.Event) -> Any:
+    """How often each piece is sent: by itself the library asks how long ago the first try was, and nothing else."""
+    from google.cloud.storage.retry import DEFAULT_RETRY
+
+    failed: Counter[int] = Counter()
+
+    def again(error: Exception) -> bool:
+        failed[bodies.tell()] += 1
+        if failed[bodies.tell()] >= patience.tries or not DEFAULT_RETRY._predicate(error):
+            return False
+        answer = getattr(error, "response", None)
+        stop.wait(min(asked_to_wait(getattr(answer, "headers", None)), patience.answer))
+        return True
+
+    retry = DEFAULT_RETRY.with_delay(patience.first_pause, patience.longest_pause, 2)
+    return retry.with_predicate(again).with_timeout(patience.tries * patience.whole(_REQUEST_BYTES))
 
 
 class _Bodies:

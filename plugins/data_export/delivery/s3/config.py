@@ -13,6 +13,7 @@ from data_export.config.fields import Plain, quoted
 from data_export.delivery.base import Store
 from data_export.delivery.connector import Connection, Connections, Scheme, in_a_cloud, require_type
 from data_export.delivery.handed_over import Handover
+from data_export.delivery.retry import authorities
 from data_export.errors import ConfigError, CredentialsUnavailable
 
 _HOOK = "airflow.providers.amazon.aws.hooks.s3.S3Hook"
@@ -23,7 +24,7 @@ _REFUSED = {
     "client_cert": "objects are moved without a client certificate: remove it, and name as endpoint_url a proxy of "
     "your own that shows it to the server",
     "proxies_config": "objects are moved by proxies without settings of their own: remove it, and add the proxy's "
-    "authority to the file that SSL_CERT_FILE names on the workers",
+    "authority to the files that SSL_CERT_FILE and REQUESTS_CA_BUNDLE name on the workers",
 }
 
 
@@ -51,8 +52,7 @@ class S3Keys(BaseModel):
 def check_aws(found: Connection) -> None:
     """
     Raises:
-        ConfigError: half a key, or certificates are not verified, or something that boto3 alone would heed. It takes a
-            bundle of authorities from the connection; obstore, which moves the data, from the process only.
+        ConfigError: half a key, or certificates are not verified, or something that boto3 alone would heed.
     """
     name, key = f"Airflow connection {found.conn_id!r}", (found.login or "", found.password or "")
     if any(key) and not all(part and part == part.strip() for part in key):
@@ -62,10 +62,6 @@ def check_aws(found: Connection) -> None:
     verify = found.extra_dejson.get("verify")
     if verify in (False, "false", "False"):
         raise ConfigError(f"{name} has verify: false: certificates are always verified, remove it")
-    if isinstance(verify, str) and verify not in ("", "true", "True") and not os.environ.get("SSL_CERT_FILE"):
-        raise ConfigError(
-            f"{name} has verify: {verify}: set SSL_CERT_FILE={verify} on the workers too, else data does not pass"
-        )
     _refuse_ignored(name, found.extra_dejson.get("config_kwargs"))
 
 
@@ -122,9 +118,29 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
         with connections.settings_of(conn_id, _SETTINGS, *refused):
             found = hook.get_conn()
         connections.require_https(conn_id, "endpoint_url", found.meta.endpoint_url)
+        _require_authorities(conn_id, found)
         return found
 
     return S3Store(uri, client=client, session=session, grants=Grants.of(own))
+
+
+def _require_authorities(conn_id: str, client: Any) -> None:
+    """
+    Raises:
+        ConfigError: the file of authorities that boto3 found cannot be read, or holds none.
+    """
+    from data_export.delivery.s3.dialect import bundle_of
+
+    if (bundle := bundle_of(client)) is None:
+        return
+    try:
+        Path(bundle).read_bytes()  # boto3 takes no folder
+        authorities(bundle, alone=True)
+    except OSError as error:
+        raise ConfigError(
+            f"Airflow connection {conn_id!r}: {bundle} (its verify, AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, or ca_bundle of "
+            f"its profile) holds no certificates ({type(error).__name__}): correct it, and on all workers"
+        ) from None
 
 
 def _require_credentials(conn_id: str, session: Any) -> None:

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from data_export.delivery.base import attachment, check_lifetime, hours
 from data_export.delivery.retry import Patience, authorities
-from data_export.delivery.s3.dialect import amazon_domain, is_amazon, signed_for
+from data_export.delivery.s3.dialect import amazon_domain, bundle_of, is_amazon, signed_for
 from data_export.delivery.s3.errors import explain
 from data_export.errors import AccessDenied, CredentialsRefused, PermanentError, TargetNotFound
 
@@ -146,14 +147,13 @@ def object_store(
     )
 
 
-def proxy_to(client: Any, address: str) -> str | None:
+def proxy_to(client: Any, address: str) -> Any:
     """The proxy by which boto3 reaches the address: the connection's (`config_kwargs`), else the environment's."""
     from botocore.httpsession import ProxyConfiguration
     from botocore.utils import get_environ_proxies
 
     own = client.meta.config.proxies
-    proxy: str | None = ProxyConfiguration(get_environ_proxies(address) if own is None else own).proxy_url_for(address)
-    return proxy
+    return ProxyConfiguration(get_environ_proxies(address) if own is None else own).proxy_url_for(address)
 
 
 def _options(client: Any, endpoint: str, patience: Patience) -> "ClientConfig":
@@ -164,20 +164,20 @@ def _options(client: Any, endpoint: str, patience: Patience) -> "ClientConfig":
         "timeout": timedelta(seconds=patience.whole(16 << 20)),
         "user_agent": client.meta.config.user_agent,
     }
+    if bundle := bundle_of(client):
+        options["root_certificate"] = Path(bundle).read_bytes()
     if client.meta.config.proxies is not None:  # else obstore sees to the environment's by itself
-        proxy = proxy_to(client, endpoint)
-        options["proxy_url"] = proxy or "http://unused.invalid"
-        if proxy is None:
+        if (proxy := proxy_to(client, endpoint)) is None:
             options["proxy_excludes"] = urlsplit(endpoint).hostname or ""
+        options["proxy_url"] = proxy or "http://unused.invalid"
     return options
 
 
 def trusted_by(verify: str | bool) -> Any:
-    """What trusts the authorities that the connection names, else the machine's and boto3's."""
+    """What trusts the authorities of `bundle_of`, else the machine's and boto3's."""
     from botocore.httpsession import get_cert_path
 
-    path = verify if isinstance(verify, str) else get_cert_path(True)
-    return authorities(path, alone=path is verify)
+    return authorities(get_cert_path(verify), alone=isinstance(verify, str))
 
 
 def signing_place(client: Any, region: str | None) -> tuple[str, str]:

@@ -197,3 +197,9 @@ def patience_of(client: Any, patience: Patience) -> Patience:
     config = client.meta.config
     said = {"connect": config.connect_timeout, "answer": config.read_timeout}
     return replace(patience, **{name: said[name] for name in said if said[name] not in (None, DEFAULT_TIMEOUT)})
+
+
+def bundle_of(client: Any) -> str | None:
+    """The file of authorities that boto3 trusts: the connection's, else that of AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE."""
+    verify = client._endpoint.http_session._verify if client.meta.endpoint_url.startswith("https:") else None
+    return verify if isinstance(verify, str) else None

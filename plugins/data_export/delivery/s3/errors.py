@@ -69,8 +69,8 @@ _POLICY = re.compile("constraint|policy", re.IGNORECASE)
 _RIGHT = re.compile(r"(?<=perform: )s3:\w+")
 _GRANT_KEY = "grant kms:GenerateDataKey and kms:Decrypt on it, in its policy too where it is another account's"
 _AUTHORITY = (
-    "name its authority in verify of the connection's extra and in SSL_CERT_FILE of the workers (one that says CA:TRUE "
-    "is no server's own)"
+    "name its authority in verify of the connection's extra, or in AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE of the workers "
+    "(one that says CA:TRUE is no server's own)"
 )
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]*)</Code>")
@@ -92,7 +92,10 @@ def explain(error: Exception, bucket: str, address: str, permission: str) -> Dat
         if getattr(error, "operation_name", "") in _ROLE:
             return _of_role(*answer, address)
         said = getattr(error, "response", {}).get("ResponseMetadata", {})  # obstore's errors have no headers
-        return heeding(_of_status(*answer, bucket, address, permission), said.get("HTTPHeaders"))
+        problem = heeding(_of_status(*answer, bucket, address, permission), said.get("HTTPHeaders"))
+        if isinstance(problem, PreconditionFailed):
+            problem.repeated = said.get("RetryAttempts", 0) > 0
+        return problem
     return _without_answer(error, address)
 
 
@@ -230,13 +233,7 @@ def _denied(code: str, said: str, bucket: str, address: str, permission: str) ->
 
 
 def _without_answer(error: Exception, address: str) -> DataExportError:
-    from botocore.exceptions import (
-        BotoCoreError,
-        ConnectionError,
-        EndpointResolutionError,
-        HTTPClientError,
-        ParamValidationError,
-    )
+    from botocore import exceptions as boto
     from botocore.parsers import ResponseParserError
     from obstore.exceptions import BaseError
 
@@ -245,16 +242,16 @@ def _without_answer(error: Exception, address: str) -> DataExportError:
         return TargetUnavailable(
             f"{address}: the answer is not one of S3 ({kind}): is there a proxy or a sign-in page in between?"
         )
-    if isinstance(error, HTTPClientError | ConnectionError | BaseError | OSError):
+    if isinstance(error, boto.HTTPClientError | boto.ConnectionError | BaseError | OSError):
         why = why_unanswered(error)
         if "certificate" in why:
             return TargetRefused(f"{address}: {why}: {_AUTHORITY}")
         return TargetUnavailable(f"{address}: no proper answer from S3: {why}")
-    if isinstance(error, ParamValidationError):
+    if isinstance(error, boto.ParamValidationError):
         return TargetRefused(f"{address} is no name that S3 takes: {harmless(error)}")
-    if isinstance(error, EndpointResolutionError):
+    if isinstance(error, boto.EndpointResolutionError):
         return ConfigError(f"{address}: no server at this address: correct endpoint_url in the Airflow connection")
-    if isinstance(error, BotoCoreError):
+    if isinstance(error, boto.BotoCoreError):
         kind_of = CredentialsUnavailable if in_a_cloud() else AccessDenied
         return kind_of(f"{address}: AWS credentials cannot be had ({kind}): fill in the Airflow connection")
     raise error

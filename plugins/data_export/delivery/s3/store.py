@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self, TypeVar, cast
 
@@ -116,7 +115,8 @@ class S3Store:
         # Somebody else's: obstore does not pass on what S3 itself knows of its checksums.
         with suppress(NoSuchObject):
             head = await full_head(self, self.root.name(key), self.root.address(key))
-            return replace(found, digests=from_head(head), partial=False)
+            encoding = encoding_of(head.get("ContentEncoding"))  # of the same moment as the digests
+            return StoredObject(key, from_head(head), head.get("LastModified"), encoding, version=head.get("ETag"))
         return None
 
     async def look(self, key: str) -> StoredObject | None:

@@ -66,8 +66,8 @@ class _Writing:
                 if self.store.dialect.known() == known:
                     self.store.dialect.forget(before)
                     raise
-            except PreconditionFailed:  # boto3 tries again by itself, so it may be about a success that it missed
-                if self.content.size > PIECE_BYTES and (found := await self.look()):
+            except PreconditionFailed as error:
+                if (error.repeated or self.content.size > PIECE_BYTES) and (found := await self.look()):
                     return found
                 raise
 

@@ -12,7 +12,7 @@ from data_export.content import Content, Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key
 from data_export.delivery.sftp import sftp_account, sftp_uri
-from data_export.delivery.sftp.errors import is_lost, translate, unavailable
+from data_export.delivery.sftp.errors import is_lost, perhaps_too_many, translate, unavailable
 from data_export.delivery.sftp.folders import Folders, files_below, missing_folders, one_view, remove_empty_folders
 from data_export.delivery.sftp.leftovers import ABANDONED_SECONDS, TEMPORARY_PREFIX, LeftOver, temporary_path
 from data_export.delivery.sftp.login import SftpLogin
@@ -125,17 +125,17 @@ class SftpDestination:
         return await self._gate.within_limits(lambda: self._store(key, content, replace=True))
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
+        attempt, begun = self._gate.attempt(), False
         while True:
-            allowed, begun = self._gate.allowed, False
             try:
                 async with self._gate, self._talk(key) as session, aclosing(read(session, self._path(key))) as chunks:
                     async for chunk in chunks:
                         begun = True
                         yield chunk
-                self._gate.finished += 1
+                self._gate.finish()
                 return
             except TargetUnavailable as error:
-                if begun or not await self._gate.again(allowed, error, partial(self._begin, key)):
+                if begun or not await self._gate.again(attempt, perhaps_too_many(error), partial(self._begin, key)):
                     raise
 
     async def _begin(self, key: str) -> None:
@@ -216,7 +216,7 @@ class SftpDestination:
     async def _store(self, key: str, content: Content, *, replace: bool) -> StoredObject:
         path = self._path(key)
         folder = path.rpartition("/")[0] or path[: path.startswith("/")]
-        async with self._gate, self._talk(key) as session:
+        async with self._talk(key) as session:
 
             async def write() -> Attributes:
                 alone = self._gate.busy == self._connections.alive == 1 and not self._gate.settles_in

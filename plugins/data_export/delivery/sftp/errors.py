@@ -44,6 +44,14 @@ class TooManyAtOnce(TargetUnavailable):
     """The server has a limit of open files or transfers: fewer at once pass."""
 
 
+class PerhapsTooMany(TooManyAtOnce):
+    """A refusal with no reason, such as some servers give at a limit of open files: `meant` is what it is otherwise."""
+
+    def __init__(self, message: str, meant: DataExportError) -> None:
+        super().__init__(message)
+        self.meant = meant
+
+
 class ConnectionEnded(TargetUnavailable):
     """The connection ended while the server was at work, and with it all that was under way over it."""
 
@@ -83,6 +91,14 @@ def is_too_many(error: BaseException) -> bool:
     """Whether the server says that so many files or transfers at once are more than it allows."""
     said = str(error)[:_LONGEST_WORDS]  # a server may say anything, and the pattern takes the square of its length
     return not is_lost(error) and not _FULL.search(said) and _TOO_MANY.search(said) is not None
+
+
+def perhaps_too_many(error: TargetUnavailable) -> TargetUnavailable:
+    """The error, or what else it may be where a server answered "Failure" and no more."""
+    import asyncssh
+
+    bare = type(error) is TargetUnavailable and type(error.__cause__) is asyncssh.SFTPFailure
+    return PerhapsTooMany(str(error), error) if bare else error
 
 
 def translate(error: BaseException, where: str, user: str) -> DataExportError:

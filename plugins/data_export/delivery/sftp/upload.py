@@ -1,7 +1,7 @@
 """Writes one file on an SFTP server: beside its final name and then renamed, or directly."""
 
 from data_export.content import Content
-from data_export.delivery.sftp.errors import TooManyAtOnce, name_refused, named
+from data_export.delivery.sftp.errors import PerhapsTooMany, TooManyAtOnce, name_refused, named, perhaps_too_many
 from data_export.delivery.sftp.leftovers import LeftOver, takes_colons, temporary_path
 from data_export.delivery.sftp.rename import Claims, overwrite_refused, place_new, place_over
 from data_export.delivery.sftp.sessions.session import SftpSession
@@ -11,6 +11,7 @@ from data_export.errors import (
     AccessDenied,
     DataExportError,
     ObjectExists,
+    ObjectRefused,
     TargetNotFound,
     TargetRefused,
     TargetUnavailable,
@@ -84,9 +85,10 @@ class Writer:
             if isinstance(error, TooManyAtOnce) or not session.alive:
                 raise
             # Some servers answer so with no word of a limit; whether it is one shows when no other file is open.
-            if not alone and type(cause) in (asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied):
-                raise TooManyAtOnce(
-                    f"{where}: the server lets us open no further file ({named(cause or error)})"
+            says_nothing = type(cause) in (asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied)
+            if not alone and says_nothing and not isinstance(error, ObjectRefused):
+                raise PerhapsTooMany(
+                    f"{where}: the server lets us open no further file ({named(cause or error)})", error
                 ) from cause
             if folder not in self._opened and await _takes_plain_names(session, temporary):
                 raise TargetRefused(
@@ -112,6 +114,8 @@ class Writer:
                 raise name_refused(where) from error
             if replace and isinstance(error, AccessDenied) and await session.exists(path):
                 raise overwrite_refused(where) from error
+            if isinstance(error, TargetUnavailable):
+                raise perhaps_too_many(error) from error.__cause__
             raise
         try:
             return await store(session, file, path, content, verify=self._verify, where=where, final=path)
