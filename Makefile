@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ls answer up fleet fleet-status fleet-down fleet-faults test test-airflow test-fleet test-cases kills check format lock sbom schema commands validate bench clean
+.PHONY: help install demo ls answer up fleet fleet-status fleet-down fleet-faults test test-airflow test-fleet test-cases test-connectors test-dags test-units kills check format lock sbom schema commands validate bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -49,11 +49,11 @@ fleet-faults: $(STAMP) ## nightly: strike a fleet with every fault while it expo
 
 # Says where the time went.
 SLOWEST = --durations 25 --durations-min 3
-# Three parts at once: what waits for an Airflow leaves the processors to what does not, and has them first, since it
+# All parts at once: what waits for an Airflow leaves the processors to what does not, and has them first, since it
 # takes longest. Each part is shown when it is over.
 SYNC = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 test: $(STAMP) ## run all tests
-	@$(MAKE) --no-print-directory --jobs 3 $(SYNC) test-airflow test-fleet test-cases
+	@$(MAKE) --no-print-directory --jobs 5 $(SYNC) test-airflow test-fleet $(CASES)
 
 test-airflow: # all on one Airflow
 	@$(BIN)/python -m pytest -m e2e $(SLOWEST) tests/e2e tests/ui
@@ -61,9 +61,21 @@ test-airflow: # all on one Airflow
 test-fleet: # docker-compose.yaml's services
 	@$(BIN)/python -m pytest -m e2e $(SLOWEST) tests/fleet
 
-# Folder order: otherwise xdist starts with the files that have many tests, and ends with slow ones on one worker.
-test-cases: # all others
-	@nice -n 5 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder -m "not e2e" $(SLOWEST)
+# The others in three parts, each in one process, which imports what its part needs and starts each server once; three
+# workers of xdist would each import all of it, which is more work than a fast or slow machine has to share out.
+CASES = test-connectors test-dags test-units
+IN_ONE_PROCESS = nice -n 5 $(BIN)/python -m pytest -m "not e2e" $(SLOWEST)
+test-cases: # all that needs neither
+	@$(MAKE) --no-print-directory --jobs 3 $(SYNC) $(CASES)
+
+test-connectors:
+	@$(IN_ONE_PROCESS) tests/connectors
+
+test-dags: # and whatever else imports Airflow
+	@$(IN_ONE_PROCESS) tests/commands tests/dags tests/page
+
+test-units: # and every folder that is no other part's
+	@$(IN_ONE_PROCESS) $(foreach folder,connectors commands dags page,--ignore tests/$(folder))
 
 kills: $(STAMP) ## run the nightly proof: 200 kills of a delivery on every connector
 	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py

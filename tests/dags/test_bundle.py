@@ -75,6 +75,17 @@ def configure(monkeypatch: pytest.MonkeyPatch, **kwargs: object) -> None:
     monkeypatch.setenv("AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", json.dumps([one]))
 
 
+@pytest.mark.parametrize("syntax", ["glob", "regexp"])
+@pytest.mark.parametrize("shards", [1, 8, 9, 10, 11, 32, 89, 90, 98, 99])
+def test_airflow_ignores_the_files_that_hold_nothing(
+    dags: Path, customers: Path, monkeypatch: pytest.MonkeyPatch, shards: int, syntax: str
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__DAG_IGNORE_FILE_SYNTAX", syntax)
+    made = CustomerFilesBundle(name="dags-folder", path=str(dags), shards=shards)
+    made.initialize()
+    assert listed(made.path) == {*shard_files(shards), *OTHERS}
+
+
 def test_the_exports_are_shared_out_and_all_other_dags_are_there(dags: Path, customers: Path) -> None:
     for name in NAMES:
         (customers / f"{name}.yaml").write_text(GOOD % name)
