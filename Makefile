@@ -71,7 +71,7 @@ test-cases: # all that needs neither
 test-connectors:
 	@$(IN_ONE_PROCESS) tests/connectors
 
-test-dags: # and whatever else imports Airflow
+test-dags: # and the commands and the page, with Airflow's API server
 	@$(IN_ONE_PROCESS) tests/commands tests/dags tests/page
 
 test-units: # and every folder that is no other part's

@@ -9,6 +9,7 @@ from pathlib import Path
 import asyncssh
 import pytest
 from airflow.providers.amazon.aws.hooks.s3 import S3Hook
+from botocore.httpsession import get_cert_path
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
@@ -25,6 +26,12 @@ from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
 from demo.servers.smtp import SmtpServer
 from tests.connectors.tcp_proxy import TcpProxy
+
+HTTPS = {"endpoint_url": "https://127.0.0.1:1"}
+#: One certificate in the form that OpenSSL alone reads.
+TRUSTED = Path(get_cert_path(True)).read_text().partition("-----END")[0].replace("BEGIN ", "BEGIN TRUSTED ") + (
+    "-----END TRUSTED CERTIFICATE-----\n"
+)
 
 
 def define(monkeypatch: pytest.MonkeyPatch, conn_id: str, **fields: object) -> None:
@@ -100,7 +107,7 @@ class TestS3:
         with pytest.raises(ConfigError, match="'bucket' has verify: false: certificates are always verified"):
             store("s3://acme/", "bucket")
 
-    @pytest.mark.parametrize("content", [None, "", "nothing", "folder"])
+    @pytest.mark.parametrize("content", [None, "", "nothing", "folder", TRUSTED])
     @pytest.mark.parametrize("named", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "verify"])
     async def test_a_file_with_no_authorities_is_named(
         self, named: str, content: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -112,13 +119,25 @@ class TestS3:
             bundle.write_text(content)
         for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
             monkeypatch.delenv(name, raising=False)
-        extra = {"endpoint_url": "https://127.0.0.1:1"}
+        extra = dict(HTTPS)
         if named == "verify":
             extra[named] = str(bundle)
         else:
             monkeypatch.setenv(named, str(bundle))
         define(monkeypatch, "bucket", conn_type="aws", login="key", password="secret", extra=extra)
         with pytest.raises(ConfigError, match=r"'bucket': .*bundle\.pem .*AWS_CA_BUNDLE.* holds no certificates"):
+            await store("s3://acme/", "bucket").__aenter__()
+
+    @pytest.mark.parametrize("named", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"])
+    async def test_a_variable_that_is_empty_is_a_setting_to_correct(
+        self, named: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """As a file of variables leaves it; boto3 takes none of it."""
+        for name in ("AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE"):
+            monkeypatch.delenv(name, raising=False)
+        monkeypatch.setenv(named, "")
+        define(monkeypatch, "bucket", conn_type="aws", login="key", password="secret", extra=HTTPS)
+        with pytest.raises(ConfigError, match=r"'bucket'.*REQUESTS_CA_BUNDLE"):
             await store("s3://acme/", "bucket").__aenter__()
 
     async def test_opening_it_makes_one_session(self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

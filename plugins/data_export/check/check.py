@@ -180,7 +180,7 @@ def check_mail(
 def _secured(client: smtplib.SMTP) -> str:
     """Whether links and password can be read on their way."""
     if isinstance(client.sock, ssl.SSLSocket):
-        return "by TLS, certificate verified"
+        return f"by TLS, certificate {'verified' if client.sock.context.verify_mode else 'not verified'}"
     return "not encrypted: where the server offers TLS, remove disable_tls or disable_ssl from the connection's extra"
 
 

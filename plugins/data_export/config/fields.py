@@ -98,7 +98,7 @@ def path_inside(path: str) -> str:
         raise ValueError(
             f"{quoted_address(path)} is too long: at most {_MAX_PART_BYTES} bytes a folder and {_MAX_PATH_BYTES} in all"
         )
-    for form in {path, unicodedata.normalize("NFKC", path)}:
+    for form in dict.fromkeys((path, unicodedata.normalize("NFKC", path))):
         if "\\" in form:
             raise ValueError(f"{quoted_address(path)} has a backslash: separate folders with '/'")
         inner = form.removeprefix("/").removesuffix("/")

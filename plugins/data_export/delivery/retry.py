@@ -158,7 +158,7 @@ def trusted(only: str | None = None, shown: tuple[str, ...] = ()) -> ssl.SSLCont
             return authorities(path, alone=only is not None) if path else True
         context = _made(path or None, only is not None)  # of its own: what it shows is for no other server
         path, key, password = (*shown, None, None)[:3]
-        where, what = "connection_cert", "no certificate with its key"
+        where, what = "connection_cert", "no certificate with its key, or its password is another"
         context.load_cert_chain(str(path), key, password or "")  # with None, OpenSSL asks at the terminal
     except OSError as error:
         raise ConfigError(

@@ -6,8 +6,9 @@ import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import aclosing
 from pathlib import Path
-from typing import BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, TypeVar, cast
 
 from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.errors import VerificationFailed
@@ -80,16 +81,17 @@ async def read_digests(
     hasher, parts, size = Hasher(md5=md5, sha256=sha256), list[bytes](), 0
     hashing: asyncio.Future[None] | None = None
     total = 0
-    async for chunk in chunks:
-        parts.append(chunk)
-        size, total = size + len(chunk), total + len(chunk)
-        if most is not None and total > most:
-            break
-        if size > _HASHED_AT_ONCE:
-            if hashing is not None:
-                await hashing
-            hashing = asyncio.get_running_loop().run_in_executor(None, _hash, hasher, parts)
-            parts, size = [], 0
+    async with aclosing(cast("Any", chunks)):  # what is cancelled here must not go on reading
+        async for chunk in chunks:
+            parts.append(chunk)
+            size, total = size + len(chunk), total + len(chunk)
+            if most is not None and total > most:
+                break
+            if size > _HASHED_AT_ONCE:
+                if hashing is not None:
+                    await hashing
+                hashing = asyncio.get_running_loop().run_in_executor(None, _hash, hasher, parts)
+                parts, size = [], 0
     if hashing is not None:
         await hashing
     _hash(hasher, parts)

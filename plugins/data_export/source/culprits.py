@@ -64,7 +64,7 @@ class Culprit:
 
 
 def _of_query(table: str, column: str, reason: str) -> SourceRejected:
-    what = f"returns a {NUMBER} that cannot be read" if column else "fails for every work order"
+    what = f"returns a {NUMBER} that cannot be read" if column else "fails for each work order that was tried"
     fix = "number the work orders 1, 2, 3, ... and take it from the table above" if column else "fix the query"
     return SourceRejected(f"the query of {table} in include/sql/ {what} ({reason}): {fix}")
 

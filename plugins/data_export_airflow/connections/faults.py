@@ -173,8 +173,8 @@ def check_smtp(found: Connection) -> None:
         raise ConfigError(f"{name} has half a login: give login and password, or neither")
     if found.extra_dejson.get("ssl_context") == "none":
         raise ConfigError(
-            f"{name} has ssl_context: none: certificates are always verified: remove it, and name the authority that "
-            "signed the mail server's in SSL_CERT_FILE on the workers"
+            f"{name} has ssl_context: none: certificates are always verified: remove it, and add the authority of "
+            "the mail server's to the file of all authorities that SSL_CERT_FILE names on the workers"
         )
 
 

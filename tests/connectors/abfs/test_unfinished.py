@@ -57,7 +57,7 @@ async def test_a_blob_that_somebody_still_copies_is_not_taken_for_an_image(
     with FaultProxy(server.url, Changed("GET", copying(status))) as proxy:
         async with store_at(proxy.url, container) as source:
             assert [page async for page in source.files_in("folder")] == [[]]
-    assert "exports/: 1 blobs are left out of a list: somebody's copy" in caplog.text
+    assert "exports/: blobs left out of a list, as a copy into each is unfinished or has failed: 1" in caplog.text
     assert "e.g. folder/a.png" in caplog.text
     with FaultProxy(server.url, Changed("GET", copying("success"))) as proxy:
         async with store_at(proxy.url, container) as source:

@@ -1,7 +1,9 @@
 """Digests of what is read, however it comes in parts."""
 
+import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 
 import pytest
 
@@ -48,3 +50,20 @@ async def test_no_more_is_read_than_is_wanted() -> None:
 async def test_an_error_of_the_reader_is_raised_whatever_is_being_hashed() -> None:
     with pytest.raises(TargetUnavailable, match="gone"):
         await read_digests(cut(DATA, [1 << 20], TargetUnavailable("gone")))
+
+
+async def test_a_reader_is_at_its_end_when_the_reading_is_cancelled() -> None:
+    """Else it would go on holding a connection to the server."""
+    closed = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        try:
+            while True:
+                yield bytes(1 << 20)
+        finally:
+            closed.set()
+
+    with suppress(TimeoutError):
+        async with asyncio.timeout(0.05):
+            await read_digests(endless())
+    assert closed.is_set()

@@ -167,7 +167,7 @@ def test_a_condition_that_fails_for_every_work_order_is_the_query_s_fault(
 ) -> None:
     path = sql / "input.work-orders-timeline.sql"
     path.write_text(path.read_text() + "\nWHERE 1 / length(left(input.id::text, 0)) = 0")
-    words = r"the query of input in include/sql/ fails for every work order \(.*division by zero.*\): fix the query"
+    words = r"the query of input in include/sql/ fails for each work order that was tried \(.*division by zero.*\): fix"
     with pytest.raises(SourceRejected, match=words):
         filled.export(tmp_path / "out", on_invalid="quarantine", sql_folder=sql)
 

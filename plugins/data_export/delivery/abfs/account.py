@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit, urlunsplit
@@ -40,13 +40,13 @@ class Access:
     transport: Any
     account: str
     #: The account's key, which signs links; None with a SAS token or an identity of Microsoft Entra ID.
-    key: str | None = None
+    key: str | None = field(default=None, repr=False)
     #: Whether an identity asks, for which Azure makes keys that sign links.
     delegates: bool = False
     #: A file of the only authorities to trust.
     verify: str | None = None
     #: Files of the certificate that it shows and of its key, and the key's password, as far as there are any.
-    shown: tuple[str, ...] = ()
+    shown: tuple[str, ...] = field(default=(), repr=False)
 
     async def open(self) -> None:
         """Connects, so that each request is sent once and a lost answer is ours to judge.

@@ -201,8 +201,8 @@ def _unreached(error: Exception, where: str) -> DataExportError:
     why = why_unanswered(error)
     if "certificate" in why:
         return TargetRefused(
-            f"{where}: its certificate is not trusted: give the authority that signed it (REQUESTS_CA_BUNDLE, or "
-            "connection_verify in the connection's extra), or correct the host"
+            f"{where}: its certificate is not trusted: name its authority in connection_verify of the connection's "
+            "extra, or add it to the file of all authorities that REQUESTS_CA_BUNDLE names, or correct the host"
         )
     if "name" in why:
         return TargetUnavailable(f"{where}: no server has the account's name: correct the account in the address")

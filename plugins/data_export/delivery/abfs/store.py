@@ -182,7 +182,8 @@ class AbfsStore:
             if not token:
                 if others:
                     text = (
-                        "%s: %d blobs are left out of a list: somebody's copy to there goes on or has failed, e.g. %s"
+                        "%s: blobs left out of a list, as a copy into each is unfinished or has failed: %d, e.g. %s: "
+                        "have these copies finished, or delete the blobs"
                     )
                     _log.warning(text, self.uri, others, harmless(one_of_them, _LONGEST_NAME))
                 return

@@ -53,8 +53,8 @@ def explained_connection() -> Iterator[None]:
         ) from None
     except ssl.SSLCertVerificationError as error:
         raise PermanentError(
-            f"the mail server's certificate is not trusted ({error.verify_message}): correct the host, or name "
-            "the authority that signed it in SSL_CERT_FILE on the workers"
+            f"the mail server's certificate is not trusted ({error.verify_message}): correct the host, or add "
+            "its authority to the file of all authorities that SSL_CERT_FILE names on the workers"
         ) from None
     except ssl.SSLError as error:
         if error.reason != "WRONG_VERSION_NUMBER":

@@ -17,7 +17,10 @@ from data_export.delivery.retry import authorities
 from data_export.errors import ConfigError, CredentialsUnavailable
 
 _HOOK = "airflow.providers.amazon.aws.hooks.s3.S3Hook"
-_SETTINGS = "correct its key, and region_name, endpoint_url, profile_name, role and config_kwargs in its extra"
+_SETTINGS = (
+    "correct its key, and region_name, endpoint_url, profile_name, role, verify and config_kwargs in its extra, or "
+    "AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE of the environment"
+)
 
 #: Of `config_kwargs`, what boto3 alone would heed: it moves the big files, other libraries all the rest.
 _REFUSED = {
@@ -81,6 +84,7 @@ def _refuse_ignored(name: str, settings: Any) -> None:
 
 def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, Any]) -> Store:
     from botocore.exceptions import (
+        InvalidConfigError,
         InvalidS3AddressingStyleError,
         NoRegionError,
         ParamValidationError,
@@ -95,6 +99,7 @@ def _open(uri: str, conn_id: str, connections: Connections, own: Mapping[str, An
     require_type(read, "aws", "s3")
     check_aws(read)
     refused = (
+        InvalidConfigError,
         InvalidS3AddressingStyleError,
         NoRegionError,
         ParamValidationError,
@@ -134,13 +139,17 @@ def _require_authorities(conn_id: str, client: Any) -> None:
     if (bundle := bundle_of(client)) is None:
         return
     try:
-        Path(bundle).read_bytes()  # boto3 takes no folder
+        held = Path(bundle).read_bytes()  # boto3 takes no folder
         authorities(bundle, alone=True)
+        if b"-----BEGIN CERTIFICATE-----" in held:
+            return
+        why = "it has none of BEGIN CERTIFICATE"  # OpenSSL alone reads its own TRUSTED CERTIFICATE
     except OSError as error:
-        raise ConfigError(
-            f"Airflow connection {conn_id!r}: {bundle} (its verify, AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, or ca_bundle of "
-            f"its profile) holds no certificates ({type(error).__name__}): correct it, and on all workers"
-        ) from None
+        why = type(error).__name__
+    raise ConfigError(
+        f"Airflow connection {conn_id!r}: {bundle} (its verify, AWS_CA_BUNDLE, REQUESTS_CA_BUNDLE, or ca_bundle of "
+        f"its profile) holds no certificates ({why}): correct it, and on all workers"
+    )
 
 
 def _require_credentials(conn_id: str, session: Any) -> None:

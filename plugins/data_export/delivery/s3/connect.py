@@ -3,10 +3,9 @@
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -81,8 +80,7 @@ def parser_of(client: Any) -> Any:
     return factory.create_parser("rest-xml")
 
 
-@lru_cache(8)
-def _signing_key(secret: str, day: str, region: str) -> bytes:
+def signing_key(secret: str, day: str, region: str) -> bytes:
     key = f"AWS4{secret}".encode()
     for part in (day, region, "s3", "aws4_request"):
         key = hmac.digest(key, part.encode(), "sha256")
@@ -90,27 +88,24 @@ def _signing_key(secret: str, day: str, region: str) -> bytes:
 
 
 def signed(
-    credentials: Any, region: str, method: str, host: str, path: str, headers: Mapping[str, str]
+    credentials: Any, key_of: Callable[[str, str, str], bytes], region: str, host: str, path: str, said: dict[str, str]
 ) -> dict[str, str]:
-    """The headers of a request without a body or a query, and a signature of all of them.
+    """The headers of a PUT without a body or query, and a signature of all of them, by `signing_key` or what keeps it.
 
     botocore signs the same, and takes the loop a third of a copy for it.
     https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_sigv-create-signed-request.html
     """
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    all_of_them = {**headers, "X-Amz-Date": now, "X-Amz-Content-SHA256": _OF_NO_BODY}
+    headers = {**said, "X-Amz-Date": now, "X-Amz-Content-SHA256": _OF_NO_BODY}
     if credentials.token:
-        all_of_them["X-Amz-Security-Token"] = credentials.token
-    said = sorted([("host", host), *((name.lower(), " ".join(value.split())) for name, value in all_of_them.items())])
-    names, scope = ";".join([name for name, _ in said]), f"{now[:8]}/{region}/s3/aws4_request"
-    lines = [method, path, "", *(f"{name}:{value}" for name, value in said), "", names, _OF_NO_BODY]
-    digest = hashlib.sha256("\n".join(lines).encode()).hexdigest()
-    key = _signing_key(credentials.secret_key, now[:8], region)
-    signature = hmac.digest(key, f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{digest}".encode(), "sha256").hex()
-    given = (
-        f"AWS4-HMAC-SHA256 Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
-    )
-    return all_of_them | {"Authorization": given}
+        headers["X-Amz-Security-Token"] = credentials.token
+    lines = sorted([("host", host), *((name.lower(), " ".join(value.split())) for name, value in headers.items())])
+    names, scope = ";".join([name for name, _ in lines]), f"{now[:8]}/{region}/s3/aws4_request"
+    request = "\n".join(["PUT", path, "", *(f"{name}:{value}" for name, value in lines), "", names, _OF_NO_BODY])
+    text = f"AWS4-HMAC-SHA256\n{now}\n{scope}\n{hashlib.sha256(request.encode()).hexdigest()}"
+    signature = hmac.digest(key_of(credentials.secret_key, now[:8], region), text.encode(), "sha256").hex()
+    proof = f"Credential={credentials.access_key}/{scope}, SignedHeaders={names}, Signature={signature}"
+    return headers | {"Authorization": f"AWS4-HMAC-SHA256 {proof}"}
 
 
 def object_store(

@@ -69,8 +69,8 @@ _POLICY = re.compile("constraint|policy", re.IGNORECASE)
 _RIGHT = re.compile(r"(?<=perform: )s3:\w+")
 _GRANT_KEY = "grant kms:GenerateDataKey and kms:Decrypt on it, in its policy too where it is another account's"
 _AUTHORITY = (
-    "name its authority in verify of the connection's extra, or in AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE of the workers "
-    "(one that says CA:TRUE is no server's own)"
+    "name its authority in verify of the connection's extra, or add it to the file of all authorities that "
+    "AWS_CA_BUNDLE or REQUESTS_CA_BUNDLE names on the workers (a certificate that says CA:TRUE is no server's own)"
 )
 _STATUS = re.compile(r"status code: (\d{3})")
 _CODE = re.compile(r"<Code>([^<]*)</Code>")

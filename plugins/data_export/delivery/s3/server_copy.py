@@ -5,13 +5,14 @@ import mimetypes
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
-from data_export.delivery.s3.connect import endpoint_of, parser_of, proxy_to, signed, trusted_by
+from data_export.delivery.s3.connect import endpoint_of, parser_of, proxy_to, signed, signing_key, trusted_by
 from data_export.delivery.s3.dialect import signed_for
 from data_export.delivery.s3.objects import md5_of, to_metadata
 from data_export.delivery.s3.write import require_bare
@@ -156,8 +157,8 @@ async def _ask_second(target: "S3Store", key: str, options: Mapping[str, Any], f
 
 
 class Copies:
-    """Requests of copies, which obstore cannot send with all that they say, as many at once as are asked: boto3 needs a
-    thread for each, and five times the CPU."""
+    """Requests of copies, with more headers than obstore can send, as many at once as are asked: boto3 needs a thread
+    for each, and five times the CPU."""
 
     def __init__(self, client: Any, session: Any, bucket: str, region: str | None, patience: Patience) -> None:
         from botocore.auth import S3SigV4Auth
@@ -171,6 +172,7 @@ class Copies:
         self._parser, self._model = parser_of(client), client.meta.service_model.operation_model("CopyObject")
         options = self._model.input_shape.members.items()
         self._headers = {name: said["name"] for name, option in options if "name" in (said := option.serialization)}
+        self._key_of = lru_cache(2)(signing_key)
         self._credentials: Any = None
         self._http: Any = None
 
@@ -184,7 +186,8 @@ class Copies:
         from yarl import URL
 
         url = URL(self._base + quote(name, safe="/~"), encoded=True)
-        headers = signed(await self._known(), self._region, "PUT", self._host, url.raw_path, self._as_headers(options))
+        said, known = self._as_headers(options), await self._known()
+        headers = signed(known, self._key_of, self._region, self._host, url.raw_path, said)
         if self._http is None:
             self._http = self._connect()
         try:
