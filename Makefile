@@ -61,21 +61,23 @@ test-airflow: # all on one Airflow
 test-fleet: # docker-compose.yaml's services
 	@$(BIN)/python -m pytest -m e2e $(SLOWEST) tests/fleet
 
-# The others in three parts, each in one process, which imports what its part needs and starts each server once; three
-# workers of xdist would each import all of it, which is more work than a fast or slow machine has to share out.
+# The others in three parts that take about as long, each in one process, which imports what its part needs and starts
+# each server once; three workers of xdist would each import all of it, which is more work than there is to share out.
 CASES = test-connectors test-dags test-units
 IN_ONE_PROCESS = nice -n 5 $(BIN)/python -m pytest -m "not e2e" $(SLOWEST)
 test-cases: # all that needs neither
 	@$(MAKE) --no-print-directory --jobs 3 $(SYNC) $(CASES)
 
-test-connectors:
-	@$(IN_ONE_PROCESS) tests/connectors
+test-connectors: # but S3's, which would make this part the last
+	@$(IN_ONE_PROCESS) tests/connectors --ignore $(S3)
 
 test-dags: # and the commands and the page, with Airflow's API server
 	@$(IN_ONE_PROCESS) tests/commands tests/dags tests/page
 
-test-units: # and every folder that is no other part's
-	@$(IN_ONE_PROCESS) $(foreach folder,connectors commands dags page,--ignore tests/$(folder))
+S3 = tests/connectors/s3
+ELSEWHERE = tests/commands tests/dags tests/page $(filter-out $(S3) %/conftest.py,$(wildcard tests/connectors/*))
+test-units: # and S3's, and whatever is no other part's
+	@$(IN_ONE_PROCESS) $(ELSEWHERE:%=--ignore %)
 
 kills: $(STAMP) ## run the nightly proof: 200 kills of a delivery on every connector
 	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py
