@@ -18,10 +18,11 @@ _FEWEST = 4
 _BEARS_MORE = 16
 # How often one file is tried again here because the others pass; its caller has pauses and tries of its own.
 _RESUMES = 3
-# So long nobody is let through to have one file tried alone, unless most would be refused anyway.
+# So long nobody is let through to have one file tried alone; and where most would be refused anyway.
 _EMPTIES_SECONDS = 30.0
+_EMPTIES_PATIENTLY_SECONDS = 300.0
 # Of files that are refused with no reason, at least one in so many is tried alone.
-_RAREST = 1024
+_RAREST = 256
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -192,7 +193,7 @@ class Gate(Turns):
 
         Raises:
             PerhapsTooMany: what the file is refused for would be final, and has not shown to be its own.
-            DataExportError: see `_passes_alone`.
+            DataExportError: see `_passes_with_few`.
         """
         self._refused += 1
         if 4 * self._refused <= max(self._finished, attempt.allowed, 4 * _FEWEST) and attempt.resume():
@@ -200,23 +201,26 @@ class Gate(Turns):
         async with self._narrowing:
             if self.allowed != attempt.allowed:
                 return True
-            most, is_own = self.most, not self._finished
             if self._spared:
                 self._spared -= 1
+                is_own = not self._finished
             else:
+                most = self.most
                 passes, others = await self._passes_with_few(alone)
+                is_own = not passes and not others
                 if passes and others + 1 < most:  # what was refused among more
                     self._spared, self._sparing = 0, 1
                     await self._halve(attempt.allowed, error)
+                else:
+                    self._spare(is_own)
                 if passes:
                     return True
-                is_own = not others
-                self._spare(is_own)
             if isinstance(error.meant, PermanentError) and not is_own:
                 raise error
             return False
 
     def _spare(self, is_own: bool) -> None:
+        """Has no file tried alone for twice as many refusals as last time, because no limit has shown."""
         self._sparing = min(2 * self._sparing, _RAREST)
         self._spared = self._sparing
         if is_own:
@@ -231,8 +235,8 @@ class Gate(Turns):
         Raises:
             DataExportError: what it meets, unless that is again a refusal with no reason.
         """
-        # Where most are refused, whoever is kept waiting would be, too.
-        patience = None if self._refused > self._finished else _EMPTIES_SECONDS
+        most_refused = self._refused > max(self._finished, self.allowed)  # whoever is kept waiting would be, too
+        patience = _EMPTIES_PATIENTLY_SECONDS if most_refused else _EMPTIES_SECONDS
         async with self.emptied(patience):
             others = self.busy
             await self._connections.close_idle()

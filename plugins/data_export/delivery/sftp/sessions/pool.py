@@ -58,8 +58,8 @@ class Turns:
         self._let_in()
         try:
             await turn
-        except asyncio.CancelledError:
-            if not turn.cancelled():  # let in at that very moment
+        except BaseException:
+            if not turn.cancel() and not turn.cancelled():  # let in at that very moment
                 self._leave()
             raise
 
@@ -84,14 +84,15 @@ class Turns:
         self._let_in()
 
     @asynccontextmanager
-    async def emptied(self, patience: float | None) -> AsyncIterator[None]:
+    async def emptied(self, patience: float) -> AsyncIterator[None]:
         """Lets nobody through meanwhile, and waits so many seconds for those under way to leave."""
         self._closed = True
         try:
             self._last_left.clear()
             if self.busy:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._last_left.wait(), patience)
+                    async with asyncio.timeout(patience):
+                        await self._last_left.wait()
             self.is_emptied = not self.busy
             yield
         finally:
