@@ -289,7 +289,7 @@ async def test_no_number_is_lowered_where_others_keep_on_so_that_nothing_shows()
     gate, leave = Gate(8, SftpConnections(unused, 1, 8)), asyncio.Event()
     for _ in range(20):
         await gate.within_limits(nothing)
-    async with asyncio.TaskGroup() as others:
+    async with asyncio.timeout(10), asyncio.TaskGroup() as others:
         for _ in range(7):
             others.create_task(gate.within_limits(leave.wait))
         await asyncio.sleep(0)
