@@ -1,8 +1,10 @@
 """How many files at once: what concerns one file slows down no other, and with the fewest that pass, all arrive."""
 
 import asyncio
+import random
 import time
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 
 import asyncssh
@@ -11,11 +13,12 @@ import pytest
 from data_export.content import Content
 from data_export.delivery.local.store import LocalStore
 from data_export.delivery.sftp.destination import SftpDestination
-from data_export.delivery.sftp.errors import ConnectionEnded
+from data_export.delivery.sftp.errors import ConnectionEnded, PerhapsTooMany, TooManyAtOnce
+from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX, temporary_path
 from data_export.delivery.sftp.sessions.gate import Gate
 from data_export.delivery.sftp.sessions.pool import SftpConnections
 from data_export.delivery.sftp.sessions.session import SftpSession
-from data_export.errors import AccessDenied, ObjectRefused, TargetUnavailable
+from data_export.errors import AccessDenied, DataExportError, ObjectRefused, TargetUnavailable
 from data_export.images import copy_images
 from data_export.images.bounds import CopyLimits
 from demo.servers.sftp import SftpServer
@@ -77,8 +80,9 @@ async def test_connections_that_end_leave_one_file_at_once_until_one_bears_more(
         assert gate.allowed == 1
     await gate.within_limits(nothing)
     assert gate.allowed == min(size, 4)
-    async with asyncio.timeout(1), gate:
-        assert gate._free._value == min(size, 4) - 1
+    async with asyncio.timeout(1), AsyncExitStack() as inside:
+        for _ in range(min(size, 4)):
+            await inside.enter_async_context(gate)
 
 
 class EveryTenth:
@@ -181,6 +185,195 @@ async def test_a_file_refused_for_what_it_is_slows_down_no_other(server: SftpSer
         )
         assert destination._gate.allowed == 64
     assert {type(one) for one in found} == {ObjectRefused}
+
+
+def refuse_the_bad_one(unruly: type[Unruly], refusal: asyncssh.SFTPError) -> None:
+    length = len(TEMPORARY_PREFIX) + 16
+    stem = temporary_path("bad.png")[:length]
+
+    def open_(server: Unruly, path: bytes, pflags: int, attrs: asyncssh.SFTPAttrs) -> object:
+        name = path.decode().rpartition("/")[2]
+        if name == "bad.png" or name[:length] == stem:
+            raise refusal
+        return Unruly.open(server, path, pflags, attrs)
+
+    unruly.write_seconds = 0.03
+    unruly.open = open_  # type: ignore[method-assign] # the fault
+
+
+async def keep(work: Callable[[], Awaitable[object]]) -> None:
+    while True:
+        with suppress(TargetUnavailable):
+            await work()
+        await asyncio.sleep(0.01)
+
+
+@pytest.mark.parametrize("connections", [1, 4])
+@pytest.mark.parametrize(
+    ("upload", "refusal"),
+    [
+        ("rename", asyncssh.SFTPFailure("Failure")),
+        ("rename", asyncssh.SFTPPermissionDenied("Permission denied")),
+        ("direct", asyncssh.SFTPFailure("Failure")),
+    ],
+    ids=str,
+)
+async def test_one_file_that_is_refused_for_ever_lowers_no_number(
+    server: SftpServer, unruly: type[Unruly], connections: int, upload: str, refusal: asyncssh.SFTPError
+) -> None:
+    """Its caller tries it again and again, and others look around over all connections."""
+    refuse_the_bad_one(unruly, refusal)
+    met = list[BaseException]()
+
+    async def put_bad() -> None:
+        for _ in range(8):
+            with pytest.raises((TargetUnavailable, AccessDenied)) as refused:
+                await destination.create("bad.png", SMALL)
+            met.append(refused.value)
+
+    async def put_good() -> None:
+        for number in numbers:
+            await destination.create(f"{number}.png", SMALL)
+
+    numbers = iter(range(160))
+    async with target(server, upload=upload, connections=connections, concurrency=16) as destination:
+        looks = [asyncio.create_task(keep(lambda: destination.stat("0.png"))) for _ in range(20)]
+        bad = asyncio.create_task(put_bad())
+        began = time.monotonic()
+        await asyncio.gather(*(put_good() for _ in range(16)))
+        assert time.monotonic() - began < 16, "six seconds, were no file refused"
+        await bad
+        for look in looks:
+            look.cancel()
+        await asyncio.gather(*looks, return_exceptions=True)
+        assert destination._gate.allowed == 16
+    assert len(list((server.root / "target").iterdir())) == 160
+    if isinstance(refusal, asyncssh.SFTPPermissionDenied):
+        assert AccessDenied in {type(error) for error in met}
+    else:
+        assert all("'Failure'" in str(error) for error in met), "said as it is"
+
+
+class Refusing:
+    """Refuses with no reason, first as often as it is tried `among_others`; then meets what it is told."""
+
+    def __init__(self, meant: DataExportError, *then: DataExportError | None, among_others: int = 4) -> None:
+        self._meant, self._then, self._left, self.tried = meant, list(then), among_others, 0
+
+    async def __call__(self) -> None:
+        self.tried += 1
+        self._left -= 1
+        if self._left >= 0 or not self._then:
+            raise PerhapsTooMany("no further file", self._meant)
+        if error := self._then.pop(0):
+            raise error
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("data_export.delivery.sftp.sessions.gate._EMPTIES_SECONDS", 0.05)
+    monkeypatch.setattr("data_export.delivery.sftp.sessions.gate._FORGETS_SECONDS", 0.01)
+
+
+@pytest.mark.parametrize("size", [1, 8])
+@pytest.mark.usefixtures("impatient")
+async def test_what_is_refused_alone_too_is_said_as_it_is(size: int) -> None:
+    gate = Gate(size, SftpConnections(unused, 1, size))
+    with pytest.raises(AccessDenied, match="a right is missing"):
+        await gate.within_limits(Refusing(AccessDenied("a right is missing")))
+    assert (gate.allowed, gate.busy) == (size, 0)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_no_number_is_lowered_where_others_keep_on_so_that_nothing_shows() -> None:
+    gate, leave = Gate(8, SftpConnections(unused, 1, 8)), asyncio.Event()
+    for _ in range(20):
+        await gate.within_limits(nothing)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as others:
+        for _ in range(7):
+            others.create_task(gate.within_limits(leave.wait))
+        await asyncio.sleep(0)
+        assert gate.busy == 7
+        with pytest.raises(PerhapsTooMany):
+            await gate.within_limits(Refusing(AccessDenied("perhaps")))
+        with pytest.raises(PerhapsTooMany):
+            await gate.within_limits(Refusing(AccessDenied("perhaps"), None))
+        assert gate.allowed == 8
+        leave.set()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_file_that_passes_alone_lowers_no_number_where_it_was_refused_alone() -> None:
+    gate = Gate(8, SftpConnections(unused, 1, 8))
+    await gate.within_limits(Refusing(AccessDenied("for a moment"), None))
+    assert gate.allowed == 8
+
+
+@pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("met", [ConnectionEnded("gone"), TooManyAtOnce("too many")], ids=str)
+async def test_a_network_fault_met_alone_says_nothing_of_the_file(met: TargetUnavailable) -> None:
+    gate = Gate(8, SftpConnections(unused, 1, 8))
+    for among_others in (4, 1, 1):
+        refusing = Refusing(AccessDenied("perhaps"), met, among_others=among_others)
+        with pytest.raises(type(met)):
+            await gate.within_limits(refusing)
+        assert refusing.tried == among_others + 1, "not tried alone"
+    assert (gate.allowed, gate.busy) == (8, 0)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_nobody_is_let_through_while_one_is_tried_alone_also_where_more_are_allowed_then() -> None:
+    gate, entered = Gate(4, SftpConnections(unused, 1, 4)), asyncio.Event()
+    refusing = Refusing(AccessDenied("perhaps"))
+
+    async def refused_slowly() -> None:
+        if refusing.tried == 4:
+            for _ in range(16):
+                gate.finish()
+            assert gate.allowed == 4, "not widened"
+            late.append(asyncio.create_task(gate.within_limits(enter)))
+            await asyncio.sleep(0.05)
+            assert not entered.is_set()
+        await refusing()
+
+    async def enter() -> None:
+        entered.set()
+
+    for _ in range(100):
+        await gate.again(gate.attempt(), ConnectionEnded("gone"), nothing)
+    late = list[asyncio.Task[None]]()
+    assert gate.allowed == 1
+    with pytest.raises(AccessDenied):
+        await gate.within_limits(refused_slowly)
+    await asyncio.gather(*late)
+    assert entered.is_set()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_whoever_is_cancelled_at_whatever_moment_leaves_the_gate_as_it_was() -> None:
+    rng, gate = random.Random(7), Gate(4, SftpConnections(unused, 1, 4))
+    most = [0]
+
+    async def work() -> None:
+        most[0] = max(most[0], gate.busy)
+        await asyncio.sleep(rng.choice([0, 0, 0.001, 0.01]))
+        if rng.random() < 0.3:
+            raise PerhapsTooMany("no further file", TargetUnavailable("perhaps"))
+
+    tasks = [asyncio.create_task(gate.within_limits(work)) for _ in range(600)]
+    while not all(task.done() for task in tasks):
+        await asyncio.sleep(rng.choice([0, 0.001]))
+        rng.choice(tasks).cancel()
+    assert most[0] <= 4
+    assert gate.busy == 0
+    async with asyncio.timeout(1), AsyncExitStack() as inside:
+        for _ in range(gate.allowed):
+            await inside.enter_async_context(gate)
+        assert gate.busy == gate.allowed
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.05), gate:
+                pass
+    assert gate.busy == 0
 
 
 async def test_a_limit_with_no_word_is_found_out_where_files_have_their_final_names(

@@ -219,7 +219,7 @@ class SftpDestination:
         async with self._talk(key) as session:
 
             async def write() -> Attributes:
-                alone = self._gate.busy == self._connections.alive == 1 and not self._gate.settles_in
+                alone = self._gate.is_alone
                 return await self._writer.write(session, key, path, content, replace=replace, alone=alone)
 
             await self._folders.ready(session, folder)

@@ -114,7 +114,7 @@ class Writer:
                 raise name_refused(where) from error
             if replace and isinstance(error, AccessDenied) and await session.exists(path):
                 raise overwrite_refused(where) from error
-            if isinstance(error, TargetUnavailable):
+            if isinstance(error, TargetUnavailable) and not alone:
                 raise perhaps_too_many(error) from error.__cause__
             raise
         try:

@@ -3,12 +3,11 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeVar
 
-from data_export.delivery.sftp.errors import ConnectionEnded, PerhapsTooMany, TooManyAtOnce
-from data_export.delivery.sftp.sessions.pool import SftpConnections
+from data_export.delivery.sftp.errors import ConnectionEnded, PerhapsTooMany, TooManyAtOnce, perhaps_too_many
+from data_export.delivery.sftp.sessions.pool import SftpConnections, Turns
 from data_export.errors import DataExportError, PermanentError, TargetUnavailable
 
 # So long a server may count files and connections that were closed.
@@ -19,10 +18,11 @@ _FEWEST = 4
 _BEARS_MORE = 16
 # How often one file is tried again here because the others pass; its caller has pauses and tries of its own.
 _RESUMES = 3
-# So long nobody is let through to have one file tried alone.
+# So long nobody is let through to have one file tried alone; and where most would be refused anyway.
 _EMPTIES_SECONDS = 30.0
-# After so many files that were refused alone, too, the next is tried alone when some thousands were refused since.
-_LONGEST_TRUST = 10
+_EMPTIES_PATIENTLY_SECONDS = 300.0
+# Of files that are refused with no reason, at least one in so many is tried alone.
+_RAREST = 256
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -40,72 +40,50 @@ class Attempt:
         return self.resumes >= 0
 
 
-class Gate:
+class Gate(Turns):
     """Bounds the operations at once, and learns for the rest of its life where the server allows fewer.
 
-    What concerns one file slows down no other: fewer are let through only where many fail, or where the server says in
-    words that there are too many.
+    What concerns one file slows down no other: fewer are let through only where connections end with many files, where
+    the server says in words that there are too many, or where a refused file passes as soon as fewer are under way.
     """
 
     def __init__(self, size: int, connections: SftpConnections) -> None:
+        super().__init__(size)
         self._connections = connections
-        self._free = asyncio.Semaphore(size)
-        #: How many are let through at once.
-        self.allowed = size
         self._narrowing = asyncio.Lock()
-        self._too_many = 0
-        self._settles = self._left = 0.0
         #: How many may be let through again, once one connection bears enough files one after the other.
         self._widens_to = 0
         #: Since fewer were last let through: operations finished, ended with their connection, refused with no reason.
         self._finished = self._lost = self._refused = 0
-        #: How often a file that was refused with no reason was refused alone, too.
-        self._own = 0
+        #: How many refusals are taken for the files' own before one is tried alone again; and how many last time.
+        self._spared, self._sparing = 0, 1
         #: Since a connection last ended, and ever.
         self._in_a_row = self._ever = 0
-        #: Operations under way.
-        self.busy = 0
-
-    async def __aenter__(self) -> None:
-        await self._free.acquire()
-        self.busy += 1
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self.busy -= 1
-        self._left = asyncio.get_running_loop().time()
-        if self._too_many:  # nobody comes in their place
-            self._too_many -= 1
-            self._settles = self._left + _FORGETS_SECONDS
-        else:
-            self._free.release()
 
     async def narrow(self, size: int) -> None:
         """Lets no more than `size` through from now on; those who are too many may end what they do."""
-        await self._shrink(size)
+        self._shrink(size)
         self._widens_to = 0
         await self._connections.narrow(size)
 
-    async def _shrink(self, size: int) -> None:
-        self._too_many += self.allowed - size
+    def _shrink(self, size: int) -> None:
         self.allowed = size
         self._finished = self._lost = self._refused = 0
-        while self._too_many and not self._free.locked():
-            await self._free.acquire()  # at once
-            self._too_many -= 1
 
     def _widen(self) -> None:
-        for _ in range(self._widens_to - self.allowed):
-            if self._too_many:
-                self._too_many -= 1
-            else:
-                self._free.release()
         self.allowed, self._widens_to = self._widens_to, 0
         self._finished = self._lost = 0
+        self._let_in()
 
     @property
     def settles_in(self) -> float:
         """Seconds until the server has forgotten those who were too many."""
-        return max(self._settles - asyncio.get_running_loop().time(), 0)
+        return max(self._crowded_at + _FORGETS_SECONDS - asyncio.get_running_loop().time(), 0)
+
+    @property
+    def is_alone(self) -> bool:
+        """Whether the one file under way is all that the server can be counting, but for what only looks around."""
+        return self.busy == 1 and (self.is_emptied or (self._connections.alive == 1 and not self.settles_in))
 
     def attempt(self) -> Attempt:
         return Attempt(self.allowed, self._ever)
@@ -151,6 +129,7 @@ class Gate:
 
         Raises:
             TooManyAtOnce: see `_learn`.
+            PerhapsTooMany: it does not show which, see `_refuses`.
             DataExportError: the error that `alone` meets while nobody else is let through.
         """
         again = False
@@ -182,7 +161,7 @@ class Gate:
     async def _halve(self, allowed: int, error: TargetUnavailable) -> None:
         if self.allowed == allowed:  # the first of those who met it together
             _log.warning("going on with %d files at once: %s", allowed // 2, error)
-            self._settles = asyncio.get_running_loop().time() + _FORGETS_SECONDS
+            self._crowded_at = asyncio.get_running_loop().time()
             await self.narrow(allowed // 2)
 
     async def _bears_fewer(self, allowed: int) -> bool:
@@ -202,7 +181,7 @@ class Gate:
                     if size > 1:
                         await self.narrow(size)
                     else:
-                        await self._shrink(size)
+                        self._shrink(size)
                         self._widens_to = allowed
         return self.allowed < allowed
 
@@ -210,49 +189,72 @@ class Gate:
         """Whether to try again what was refused with no reason: its own, or a limit that the server does not name.
 
         While most files pass, it is tried among them. Else it is tried alone, which keeps all others waiting: the less
-        often, the more often that has shown the file's own fault.
-        """
-        final, allowed = isinstance(error.meant, PermanentError), attempt.allowed
-        self._refused += 1
-        if 4 * self._refused <= max(self._finished, allowed, 4 * _FEWEST) and attempt.resume():
-            return True
-        async with self._narrowing:
-            if self.allowed != allowed:
-                return True
-            if self._own and (not self._finished if final else self._refused <= 0):
-                return False
-            await self._by_itself(allowed, alone)
-            if allowed > 1:
-                await self._halve(allowed, error)
-            return True
-
-    async def _by_itself(self, allowed: int, alone: Callable[[], Awaitable[None]]) -> None:
-        """Tries one file while nobody else is let through, over one connection; not where big files keep us waiting.
+        often, the more often that has shown no limit.
 
         Raises:
-            DataExportError: what it meets.
+            PerhapsTooMany: what the file is refused for would be final, and has not shown to be its own.
+            DataExportError: see `_passes_with_few`.
         """
-        held, now = 0, asyncio.get_running_loop().time
+        self._refused += 1
+        if 4 * self._refused <= max(self._finished, attempt.allowed, 4 * _FEWEST) and attempt.resume():
+            return True
+        async with self._narrowing:
+            if self.allowed != attempt.allowed:
+                return True
+            if self._spared:
+                self._spared -= 1
+                is_own = not self._finished
+            else:
+                most = self.most
+                passes, others = await self._passes_with_few(alone)
+                is_own = not passes and not others
+                if passes and others + 1 < most:  # what was refused among more
+                    self._spared, self._sparing = 0, 1
+                    await self._halve(attempt.allowed, error)
+                else:
+                    self._spare(is_own)
+                if passes:
+                    return True
+            if isinstance(error.meant, PermanentError) and not is_own:
+                raise error
+            return False
+
+    def _spare(self, is_own: bool) -> None:
+        """Has no file tried alone for twice as many refusals as last time, because no limit has shown."""
+        self._sparing = min(2 * self._sparing, _RAREST)
+        self._spared = self._sparing
+        if is_own:
+            self._finished = self._refused = 0
+
+    async def _passes_with_few(self, alone: Callable[[], Awaitable[None]]) -> tuple[bool, int]:
+        """Tries one file while nobody else is let through, and over one connection where all others leave in time.
+
+        Returns:
+            Whether it passes, and how many others had not left.
+
+        Raises:
+            DataExportError: what it meets, unless that is again a refusal with no reason.
+        """
+        most_refused = self._refused > max(self._finished, self.allowed)  # whoever is kept waiting would be, too
+        patience = _EMPTIES_PATIENTLY_SECONDS if most_refused else _EMPTIES_SECONDS
+        async with self.emptied(patience):
+            others = self.busy
+            await self._connections.close_idle()
+            forgotten = self._left_at + _FORGETS_SECONDS - asyncio.get_running_loop().time()
+            await asyncio.sleep(max(forgotten, self.settles_in))
+            return await self._try(alone), others
+
+    async def _try(self, alone: Callable[[], Awaitable[None]]) -> bool:
+        self.busy += 1
         try:
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_EMPTIES_SECONDS):
-                    while held < allowed:  # one by one: whoever waits here may be cancelled
-                        await self._free.acquire()
-                        held += 1
-            if held == allowed:
-                self.busy += 1
-                await self._connections.close_idle()
-                await asyncio.sleep(max(self._left + _FORGETS_SECONDS - now(), self.settles_in))
-                await alone()
-        except DataExportError as error:
-            if not isinstance(error, PerhapsTooMany):
-                self._own += 1
-                self._finished, self._refused = 0, -(_FEWEST << min(self._own, _LONGEST_TRUST))
-                raise
-            if allowed == 1:  # else it is not alone: others look around, over connections of their own
-                raise
+            await alone()
+            return True
+        except TargetUnavailable as error:  # of the network, or a limit in words: says nothing of the file
+            if isinstance(perhaps_too_many(error), PerhapsTooMany):
+                return False
+            raise
+        except DataExportError:
+            self._spare(self.is_emptied)
+            raise
         finally:
-            if held == allowed:
-                self.busy -= 1
-            for _ in range(held):
-                self._free.release()
+            self.busy -= 1
