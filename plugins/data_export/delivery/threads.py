@@ -4,7 +4,7 @@ import asyncio
 import io
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import aclosing
 from pathlib import Path
@@ -98,9 +98,9 @@ async def read_digests(
     return hasher.digests()
 
 
-def _hash(hasher: Hasher, parts: Sequence[bytes]) -> None:
-    for part in parts:
-        hasher.update(part)
+def _hash(hasher: Hasher, parts: list[bytes]) -> None:
+    while parts:  # a thread that waits for its processor would else hold what it has hashed
+        hasher.update(parts.pop(0))
 
 
 class _StoppableFile(io.FileIO):

@@ -198,4 +198,4 @@ async def test_reading_back_holds_a_chunk_not_the_file(tmp_path):
     assert await deliver(store, key_of, content, "replace") == ("file.json", "unchanged", 1)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 4 << 20
+    assert peak < 3 << 20
