@@ -5,6 +5,7 @@ import os
 import re
 import ssl
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -148,23 +149,28 @@ def trusted(only: str | None = None, shown: tuple[str, ...] = ()) -> ssl.SSLCont
         shown: file of the certificate that a connection shows to its server; that of its key, and the key's password.
 
     Raises:
-        ConfigError: what is named holds no certificates.
+        ConfigError: what is named holds no certificates, or none that can be shown.
     """
     found = ((f"environment variable {name}", os.environ.get(name)) for name in _AUTHORITIES)
     where, path = ("connection_verify", only) if only else next((one for one in found if one[1]), ("", None))
-    what = "no certificates"
-    try:
+    with _named(where, path, "no certificates"):
         if not shown:
             return authorities(path, alone=only is not None) if path else True
         context = _made(path or None, only is not None)  # of its own: what it shows is for no other server
-        path, key, password = (*shown, None, None)[:3]
-        where, what = "connection_cert", "no certificate with its key, or its password is another"
-        context.load_cert_chain(str(path), key, password or "")  # with None, OpenSSL asks at the terminal
+    file, key, password = (*shown, None, None)[:3]
+    with _named("connection_cert", file, "no certificate with its key, or its password is another"):
+        context.load_cert_chain(str(file), key, password or "")  # with None, OpenSSL asks at the terminal
+    return context
+
+
+@contextmanager
+def _named(where: str, path: str | None, what: str) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise ConfigError(
             f"{where}: {path} holds {what} ({type(error).__name__}): correct it, and on all workers"
         ) from None
-    return context
 
 
 def authorities(path: str, *, alone: bool) -> ssl.SSLContext:
