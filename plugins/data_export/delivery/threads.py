@@ -116,7 +116,7 @@ class _StoppableFile(io.FileIO):
         return super().read(-1 if size is None else size)
 
 
-def at_hand(path: Path) -> bytes | None:
+def at_hand(path: Path | str) -> bytes | None:
     """All of a small file that the system holds in memory; None where it does not, or does not say.
 
     Such a read takes a sixth of what it costs to have a thread do it, and never waits for a disk.
