@@ -7,11 +7,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
+from xml.etree import ElementTree
 
 from data_export.content import Content, Digests, Hasher
 from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_prefix
 from data_export.delivery.retry import NoSuchObject
+from data_export.delivery.s3.connect import instant
 from data_export.delivery.s3.dialect import Dialect
 from data_export.delivery.s3.errors import status_of
 from data_export.errors import AccessDenied, TargetRefused, TargetUnavailable, VerificationFailed
@@ -215,6 +217,16 @@ def listed(found: Mapping[str, Any], key: str) -> StoredObject:
     return StoredObject(
         key, Digests(found["Size"], md5=md5_of(found.get("ETag", ""))), found.get("LastModified"), partial=True
     )
+
+
+def of_copy(body: bytes) -> Mapping[str, Any] | None:
+    """The answer to `copy_object`, where it is as S3 says it; botocore reads the same in four times the time."""
+    with suppress(ElementTree.ParseError, KeyError, ValueError):
+        root = ElementTree.fromstring(body)  # noqa: S314 - as botocore does: expat itself bounds what entities make
+        said = {child.tag.rpartition("}")[2]: child.text or "" for child in root}
+        if root.tag.rpartition("}")[2] == "CopyObjectResult":
+            return {"CopyObjectResult": {"ETag": said["ETag"], "LastModified": instant(said["LastModified"])}}
+    return None
 
 
 _OF_LISTINGS = {"Name", "IsTruncated", "KeyCount", "Contents", "CommonPrefixes"}

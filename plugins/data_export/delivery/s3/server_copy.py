@@ -14,7 +14,7 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
 from data_export.delivery.s3.connect import endpoint_of, parser_of, proxy_to, signed, signing_key, trusted_by
 from data_export.delivery.s3.dialect import signed_for
-from data_export.delivery.s3.objects import md5_of, to_metadata
+from data_export.delivery.s3.objects import md5_of, of_copy, to_metadata
 from data_export.delivery.s3.write import require_bare
 from data_export.errors import (
     AccessDenied,
@@ -241,6 +241,8 @@ class Copies:
         """
         from botocore.exceptions import ClientError
 
+        if status < 300 and (result := of_copy(body)):
+            return result
         if status < 300 and b"<Error>" in body:
             status = 500
         said = {"status_code": status, "headers": headers, "body": body}
