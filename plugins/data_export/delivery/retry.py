@@ -139,12 +139,13 @@ async def persist(
     return await patience.retry(once)
 
 
-def trusted(only: str | None = None, shown: tuple[str, ...] = ()) -> ssl.SSLContext | bool:
+def trusted(conn_id: str = "", only: str | None = None, shown: tuple[str, ...] = ()) -> ssl.SSLContext | bool:
     """What aiohttp is to trust: with the system's authorities those of which only `requests` hears by itself.
 
     Tokens, links and big files go by `requests`; a company's proxy must not be trusted for these alone.
 
     Args:
+        conn_id: the Airflow connection that names what follows.
         only: a file or folder of certificates that a connection names in place of all these.
         shown: file of the certificate that a connection shows to its server; that of its key, and the key's password.
 
@@ -152,13 +153,14 @@ def trusted(only: str | None = None, shown: tuple[str, ...] = ()) -> ssl.SSLCont
         ConfigError: what is named holds no certificates, or none that can be shown.
     """
     found = ((f"environment variable {name}", os.environ.get(name)) for name in _AUTHORITIES)
-    where, path = ("connection_verify", only) if only else next((one for one in found if one[1]), ("", None))
+    of_connection = f"Airflow connection {conn_id!r}, connection_"
+    where, path = (f"{of_connection}verify", only) if only else next((one for one in found if one[1]), ("", None))
     with _named(where, path, "no certificates"):
         if not shown:
             return authorities(path, alone=only is not None) if path else True
         context = _made(path or None, only is not None)  # of its own: what it shows is for no other server
     file, key, password = (*shown, None, None)[:3]
-    with _named("connection_cert", file, "no certificate with its key, or its password is another"):
+    with _named(f"{of_connection}cert", file, "no certificate with its key, or its password is another"):
         context.load_cert_chain(str(file), key, password or "")  # with None, OpenSSL asks at the terminal
     return context
 

@@ -221,7 +221,9 @@ async def test_a_certificate_of_the_connection_is_shown_once(
             with pytest.raises(DataExportError):
                 await store.stat(DATA_KEY)
     for wrong in ([str(certified[0]), str(locked)], str(certified[0]), str(tmp_path / "absent.pem")):
-        with pytest.raises(ConfigError, match=r"connection_cert: .*\.pem holds no certificate with its key") as refused:
+        with pytest.raises(
+            ConfigError, match=r"connection '\w+', connection_cert: .*\.pem holds no certificate with"
+        ) as refused:
             await store_at(url, "exports", connection_cert=wrong).__aenter__()
         assert "secret" not in str(refused.value)
     with pytest.raises(ConfigError, match="connection_cert that is no path"):

@@ -36,6 +36,7 @@ _PASSED_ON = ("api_version", "audience", "proxies")
 class Access:
     """One account as one identity sees it; not yet connected."""
 
+    conn_id: str
     service: "BlobServiceClient"
     transport: Any
     account: str
@@ -56,7 +57,7 @@ class Access:
         import aiohttp
 
         self.transport.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=trusted(self.verify, self.shown)),
+            connector=aiohttp.TCPConnector(ssl=trusted(self.conn_id, self.verify, self.shown)),
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
         )
@@ -122,7 +123,7 @@ def access_of(
         given = _Threaded(credential)
     url, verify = _of_account(hooked.url, named, account), _authorities(conn_id, extra)
     service, transport = _client_of(url, given, extra, patience or Patience())
-    return Access(service, transport, account, key, delegates, verify, _shown(conn_id, extra))
+    return Access(conn_id, service, transport, account, key, delegates, verify, _shown(conn_id, extra))
 
 
 def _authorities(conn_id: str, extra: Mapping[str, Any]) -> str | None:
