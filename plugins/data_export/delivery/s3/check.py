@@ -136,8 +136,7 @@ async def _second_in_parts(target: S3Store) -> None:
     while True:
         known = target.dialect.known()
         try:
-            condition = "*" if target.dialect.has("conditions") else ""
-            await send_parts(target, _PROBE, _DATA, condition, looks=False)
+            await send_parts(target, _PROBE, _DATA, create_only=True, looks=False)
         except PreconditionFailed:
             return
         except TargetRefused:

@@ -3,6 +3,7 @@
 import hashlib
 import logging
 import threading
+import time
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
@@ -34,7 +35,7 @@ def upload_parts(
     *,
     create_only: bool,
     looks: bool = True,
-) -> bool:
+) -> tuple[bool, float]:
     """Blocks until the object is there. Holds at most 5 parts of 8 MiB; S3 compares the sha256 of each.
 
     Whatever goes wrong, cancellation included, the parts sent so far are given up, since S3 keeps and bills them else.
@@ -42,11 +43,10 @@ def upload_parts(
     another run be alive behind it, that run's next try finds the object and compares.
 
     Args:
-        target: bucket and key.
         looks: whether a look goes along with the condition that nothing is there.
 
     Returns:
-        Whether the server has proven each part by a checksum of its own.
+        Whether the server has proven each part by a checksum of its own, and the seconds from the look to the object.
 
     Raises:
         TargetRefused: more than 78 GiB.
@@ -62,13 +62,15 @@ def upload_parts(
     target = target | {"UploadId": client.create_multipart_upload(**target, **options)["UploadId"]}
     try:
         proven, parts = _send(client, target, content, stop, dialect)
+        begun = time.monotonic()
         _complete(client, target, parts, dialect, create_only=create_only, looks=looks and not dialect.complete)
     except BaseException:
         _give_up(client, target)
         raise
+    seconds = time.monotonic() - begun
     for upload in earlier:
         _give_up(client, target | {"UploadId": upload})
-    return proven
+    return proven, seconds
 
 
 def _complete(

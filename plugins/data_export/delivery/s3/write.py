@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from data_export.delivery.s3.store import S3Store
 
 _LARGE_BYTES = 1 << 20
-#: Where the server refuses no second writer: so long after ours another's write may end that began before it, between
-#: these bounds as long as our own took.
+#: Where the server refuses no second writer: so long after ours another's may appear that looked before it, between
+#: these bounds and three times as long as our own took from that look on.
 _SETTLES_AFTER = (0.3, 2.0)
 
 
@@ -75,7 +75,7 @@ class _Writing:
         try:
             if self.create_only and not self.damaged:
                 return await _create(self.store, self.key, self.content)
-            return await _send(self.store, self.key, self.content, "")
+            return (await _send(self.store, self.key, self.content, create_only=False)).stored
         except _Damaged:
             await self._remove()
             raise
@@ -107,23 +107,22 @@ async def _create(store: "S3Store", key: str, content: Content) -> StoredObject:
     """Under the condition that there is no such object or, where the server has no conditions, after a look."""
     dialect = store.dialect
     if dialect.complete or (dialect.refuses_second and dialect.has("conditions")):
-        return await _send(store, key, content, "*")
+        return (await _send(store, key, content, create_only=True)).stored
     if await store.stat(key) is not None:
         raise ObjectExists(f"{store.root.address(key)} is there already")
-    begun = time.monotonic()
-    stored = await _send(store, key, content, "*" if dialect.has("conditions") else "")
+    sent = await _send(store, key, content, create_only=True)
     if dialect.has("conditions") and dialect.refuses_second is None and content.size <= PIECE_BYTES:
         await _ask_second(store, key, content)
     if dialect.has("conditions") and dialect.refuses_second:
-        return stored
-    await asyncio.sleep(min(max(_SETTLES_AFTER[0], time.monotonic() - begun), _SETTLES_AFTER[1]))
-    return await _stayed(store, stored, content)
+        return sent.stored
+    await asyncio.sleep(min(max(_SETTLES_AFTER[0], 3 * sent.seconds), _SETTLES_AFTER[1]))
+    return await _stayed(store, sent.stored, content)
 
 
 async def _ask_second(store: "S3Store", key: str, content: Content) -> None:
     """Learns whether the server refuses a second writer, by writing once more what has just been written."""
     try:
-        await _send(store, key, content, "*")
+        await _send(store, key, content, create_only=True)
     except ObjectExists:
         store.dialect.refuses_second = True
     except (AccessDenied, TargetRefused):  # it may be that it would: comparing afterwards is right in any case
@@ -143,29 +142,38 @@ async def _stayed(store: "S3Store", stored: StoredObject, content: Content) -> S
     return stored
 
 
-async def _send(store: "S3Store", key: str, content: Content, condition: str) -> StoredObject:
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    """What a write left: whether checksums have proven it, and how many seconds after a look it was there."""
+
+    stored: StoredObject
+    proven: bool
+    seconds: float
+
+
+async def _send(store: "S3Store", key: str, content: Content, *, create_only: bool) -> _Sent:
     """One write, in parts where it is big; what no checksum has proven is read back."""
-    proven, stored = await (send_parts if content.size > PIECE_BYTES else _send_whole)(store, key, content, condition)
-    if not proven:
+    send = send_parts if content.size > PIECE_BYTES else _send_whole
+    sent = await send(store, key, content, create_only=create_only)
+    if not sent.proven:
         await _read_back(store, key, content)
-    return stored
+    return sent
 
 
-async def _send_whole(store: "S3Store", key: str, content: Content, condition: str) -> tuple[bool, StoredObject]:
+async def _send_whole(store: "S3Store", key: str, content: Content, *, create_only: bool) -> _Sent:
+    begun, conditional = time.monotonic(), create_only and store.dialect.has("conditions")
     name, address = store.root.name(key), store.root.address(key)
     if store.dialect.has("checksums") and not store.grants.acl:
-        create_only = bool(condition)
         digests, etag = await store.once(
-            address, "s3:PutObject", lambda: put(store.objects, name, content, create_only=create_only), SUSPECTS
+            address, "s3:PutObject", lambda: put(store.objects, name, content, create_only=conditional), SUSPECTS
         )
-        return True, await _answered(store, StoredObject(key, digests), etag)
+        stored = await _answered(store, StoredObject(key, digests), etag)
+        return _Sent(stored, True, time.monotonic() - begun)
     data = b"".join(content.chunks())
     digests = content.digests_of(data, md5=True)
     if content.digests.matches(digests) is False:
         raise VerificationFailed(f"{name}: {digests} is to be sent where {content.digests} was announced")
-    options = (
-        store.grants.to_request() | checksum(store.dialect, data) | ({"IfNoneMatch": condition} if condition else {})
-    )
+    options = store.grants.to_request() | checksum(store.dialect, data) | ({"IfNoneMatch": "*"} if conditional else {})
     options |= {"ContentType": content.content_type, "Metadata": to_metadata(content.digests)}
     answer = await store.once(
         address,
@@ -174,7 +182,8 @@ async def _send_whole(store: "S3Store", key: str, content: Content, condition: s
         SUSPECTS,
     )
     stored = await _answered(store, StoredObject(key, digests), answer.get("ETag"))
-    return store.dialect.has("checksums") or is_md5(answer.get("ETag"), data), stored
+    proven = store.dialect.has("checksums") or is_md5(answer.get("ETag"), data)
+    return _Sent(stored, proven, time.monotonic() - begun)
 
 
 async def _answered(store: "S3Store", stored: StoredObject, etag: str | None) -> StoredObject:
@@ -188,25 +197,23 @@ async def _answered(store: "S3Store", stored: StoredObject, etag: str | None) ->
     return stored
 
 
-async def send_parts(
-    store: "S3Store", key: str, content: Content, condition: str, *, looks: bool = True
-) -> tuple[bool, StoredObject]:
+async def send_parts(store: "S3Store", key: str, content: Content, *, create_only: bool, looks: bool = True) -> _Sent:
     name = store.root.name(key)
 
-    def upload(stop: threading.Event) -> bool:
+    def upload(stop: threading.Event) -> tuple[bool, float]:
         target = {"Bucket": store.root.bucket, "Key": name}
         return upload_parts(
-            store.client, target, content, stop, store.dialect, store.grants, create_only=bool(condition), looks=looks
+            store.client, target, content, stop, store.dialect, store.grants, create_only=create_only, looks=looks
         )
 
     address = store.root.address(key)
-    proven = await store.once(address, "s3:PutObject", lambda: run_blocking(upload, store.threads), SUSPECTS)
+    proven, seconds = await store.once(address, "s3:PutObject", lambda: run_blocking(upload, store.threads), SUSPECTS)
     stored = await store.there(key)
     if stored.digests.matches(content.digests) is False:  # replaced by somebody else since
-        if condition:
+        if create_only:
             raise ObjectExists(f"{store.root.address(key)} was written by another run at the same moment")
         raise VerificationFailed(f"{store.root.address(key)} holds {stored.digests}, sent was {content.digests}")
-    return proven, stored
+    return _Sent(stored, proven, seconds)
 
 
 async def _read_back(store: "S3Store", key: str, content: Content) -> None:
