@@ -104,7 +104,7 @@ TABLES = (
         "one_file --bytes 1073741824 --rounds 3",
         "With the file's checksums verified. Over SFTP the service also syncs it to disk, and again reads it at the "
         "target, as OpenSSH has no digests; the others trust its size and time. A server of S3 that is not known "
-        "to refuse a second writer, as SeaweedFS, is looked at once more after a wait of up to two seconds, which is "
+        "to refuse a second writer, as SeaweedFS, is looked at once more after a moment, which is "
         "part of ours.",
     ),
     Table(
