@@ -101,7 +101,7 @@ TABLES = (
     Table(
         "file",
         "One large file to each connector",
-        "one_file --bytes 1073741824 --rounds 3",
+        "one_file --bytes 1073741824 --rounds 5",
         "With the file's checksums verified. Over SFTP the service also syncs it to disk, and again reads it at the "
         "target, as OpenSSH has no digests; the others trust its size and time. A server of S3 that is not known "
         "to refuse a second writer, as SeaweedFS, is looked at once more after a moment, which is "
@@ -110,7 +110,7 @@ TABLES = (
     Table(
         "file-far",
         "One large file, 20 ms away",
-        "one_file --bytes 536870912 --rounds 3 --rtt-ms 20",
+        "one_file --bytes 536870912 --rounds 5 --rtt-ms 20",
         "The same with a network between us and the server.",
     ),
     Table(
