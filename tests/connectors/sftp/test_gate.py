@@ -272,7 +272,7 @@ class Refusing:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("data_export.delivery.sftp.sessions.gate._EMPTIES_SECONDS", 0.05)
-    monkeypatch.setattr("data_export.delivery.sftp.sessions.gate._FORGETS_SECONDS", 0.01)
+    monkeypatch.setattr("data_export.delivery.sftp.sessions.turns._FORGETS_SECONDS", 0.01)
 
 
 @pytest.mark.parametrize("size", [1, 8])

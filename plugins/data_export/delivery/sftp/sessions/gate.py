@@ -7,11 +7,10 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from data_export.delivery.sftp.errors import ConnectionEnded, PerhapsTooMany, TooManyAtOnce, perhaps_too_many
-from data_export.delivery.sftp.sessions.pool import SftpConnections, Turns
+from data_export.delivery.sftp.sessions.pool import SftpConnections
+from data_export.delivery.sftp.sessions.turns import Turns
 from data_export.errors import DataExportError, PermanentError, TargetUnavailable
 
-# So long a server may count files and connections that were closed.
-_FORGETS_SECONDS = 1.0
 # Connections that end leave at least so many at once where they bear them: it may have been the network, for hours.
 _FEWEST = 4
 # Files that one connection bears one after the other, where more at once are worth another try.
@@ -73,12 +72,7 @@ class Gate(Turns):
     def _widen(self) -> None:
         self.allowed, self._widens_to = self._widens_to, 0
         self._finished = self._lost = 0
-        self._let_in()
-
-    @property
-    def settles_in(self) -> float:
-        """Seconds until the server has forgotten those who were too many."""
-        return max(self._crowded_at + _FORGETS_SECONDS - asyncio.get_running_loop().time(), 0)
+        self.let_in()
 
     @property
     def is_alone(self) -> bool:
@@ -161,7 +155,7 @@ class Gate(Turns):
     async def _halve(self, allowed: int, error: TargetUnavailable) -> None:
         if self.allowed == allowed:  # the first of those who met it together
             _log.warning("going on with %d files at once: %s", allowed // 2, error)
-            self._crowded_at = asyncio.get_running_loop().time()
+            self.crowded_at = asyncio.get_running_loop().time()
             await self.narrow(allowed // 2)
 
     async def _bears_fewer(self, allowed: int) -> bool:
@@ -236,12 +230,11 @@ class Gate(Turns):
             DataExportError: what it meets, unless that is again a refusal with no reason.
         """
         most_refused = self._refused > max(self._finished, self.allowed)  # whoever is kept waiting would be, too
-        patience = _EMPTIES_PATIENTLY_SECONDS if most_refused else _EMPTIES_SECONDS
-        async with self.emptied(patience):
+        async with self.closed():
+            await self.empties(_EMPTIES_PATIENTLY_SECONDS if most_refused else _EMPTIES_SECONDS)
             others = self.busy
             await self._connections.close_idle()
-            forgotten = self._left_at + _FORGETS_SECONDS - asyncio.get_running_loop().time()
-            await asyncio.sleep(max(forgotten, self.settles_in))
+            await self.forgotten()
             return await self._try(alone), others
 
     async def _try(self, alone: Callable[[], Awaitable[None]]) -> bool:
