@@ -77,6 +77,11 @@ class SftpConnections:
         self._share = min(self._share, -(-limit // len(kept)))
         await self._close([line for line in self._retired if not line.busy])
 
+    def widen(self, limit: int) -> None:
+        """Does with `limit` operations, and takes back connections that were too many for fewer."""
+        while self._retired and len(self._lines) < limit:
+            self._lines.append(self._retired.pop())
+
     async def close_idle(self) -> None:
         """Closes all but one of the connections over which nothing is sent; they are opened again when needed."""
         idle = []
@@ -99,9 +104,9 @@ class SftpConnections:
             if line.opening is not None:
                 line.opening.cancel()
                 await asyncio.gather(line.opening, return_exceptions=True)
-            if line.session is not None:
-                await line.session.close()
-                line.session = None
+            session, line.session = line.session, None  # before anything is waited for, as in `close_idle`
+            if session is not None:
+                await session.close()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[SftpSession]:

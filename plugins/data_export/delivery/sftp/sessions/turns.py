@@ -1,13 +1,29 @@
-"""Who may work now: so many at once, and the others in the order in which they came."""
+"""Who may work now: so many at once, and the others in the order in which they came; and how often one tries."""
 
 import asyncio
 import math
 from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
 
 # So long a server may count files and connections that were closed.
 _FORGETS_SECONDS = 1.0
+# How often one file is tried again here because the others pass; its caller has pauses and tries of its own.
+_RESUMES = 3
+
+
+@dataclass(slots=True)
+class Attempt:
+    """One try of one operation: how many were let through when it began, and how many had then been finished."""
+
+    allowed: int
+    finished: int
+    resumes: int = _RESUMES
+
+    def resume(self) -> bool:
+        self.resumes -= 1
+        return self.resumes >= 0
 
 
 class Turns:
@@ -22,7 +38,7 @@ class Turns:
         self._closed = False
         #: Whether all have left since the others are kept out.
         self.is_emptied = False
-        self._last_left = asyncio.Event()
+        self._left = asyncio.Event()  # set for a moment only
         #: When somebody last left, and last did so who was one too many.
         self._left_at = self.crowded_at = -math.inf
 
@@ -54,9 +70,12 @@ class Turns:
         self._left_at = asyncio.get_running_loop().time()
         if self.busy >= self.allowed:  # nobody comes in their place
             self.crowded_at = self._left_at
-        if not self.busy:
-            self._last_left.set()
         self.let_in()
+        self._tell_of_leaving()
+
+    def _tell_of_leaving(self) -> None:
+        self._left.set()
+        self._left.clear()
 
     @asynccontextmanager
     async def closed(self) -> AsyncIterator[None]:
@@ -68,16 +87,23 @@ class Turns:
             self._closed = self.is_emptied = False
             self.most = self.busy
             self.let_in()
+            self._tell_of_leaving()
 
     async def empties(self, patience: float) -> bool:
         """Whether those under way leave within so many seconds, while nobody is let through."""
-        self._last_left.clear()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(patience):
+                while self.busy:
+                    await self._left.wait()
+        self.is_emptied = not self.busy
+        return self.is_emptied
+
+    async def somebody_left(self, patience: float) -> None:
+        """Waits so many seconds for one of those under way to leave, if there are any."""
         if self.busy:
             with suppress(TimeoutError):
                 async with asyncio.timeout(patience):
-                    await self._last_left.wait()
-        self.is_emptied = not self.busy
-        return self.is_emptied
+                    await self._left.wait()
 
     @property
     def settles_in(self) -> float:
