@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from data_export.delivery.sftp.errors import ConnectionEnded, PerhapsTooMany, TooManyAtOnce, perhaps_too_many
 from data_export.delivery.sftp.sessions.pool import SftpConnections
-from data_export.delivery.sftp.sessions.turns import Attempt, Turns
+from data_export.delivery.sftp.sessions.turns import Attempt, Line, Turns
 from data_export.errors import DataExportError, PermanentError, TargetUnavailable
 
 # Connections that end leave at least so many at once where they bear them: it may have been the network, for hours.
@@ -36,8 +36,8 @@ class Gate(Turns):
     def __init__(self, size: int, connections: SftpConnections) -> None:
         super().__init__(size)
         self._connections = connections
-        self._narrowing = asyncio.Lock()
-        #: The most that are ever let through; how many are borne, where one more is on trial; and the next trial's.
+        self._narrowing = Line()
+        #: The most that are ever let through; how many are known to be borne; and how many are let through next.
         self._widest = self._borne = self._next = size
         #: After how many files in a row that is.
         self._needed = _BEARS_ONE_MORE
@@ -61,6 +61,7 @@ class Gate(Turns):
         await self._connections.narrow(size)
 
     def _let_through(self, size: int, needed: int = 0, borne: int = 0) -> None:
+        """Of whom `borne` are known to be; after `needed` files in a row that pass, more."""
         self.allowed, self._borne = size, borne or size
         self._next, self._needed, self._in_a_row = min(size + 1, self._widest), needed or _BEARS_ONE_MORE, 0
         self._connections.widen(size)
@@ -80,8 +81,7 @@ class Gate(Turns):
         self._ever += 1
         self._in_a_row += self.busy + 1 >= self.allowed
         if self._in_a_row >= self._needed and self._borne < self._widest:
-            needed = 0 if self.allowed > self._borne else self._needed
-            self._let_through(self._next, needed, borne=self.allowed)
+            self._let_through(self._next, 0 if self.allowed > self._borne else self._needed, borne=self.allowed)
 
     async def within_limits(self, action: Callable[[], Awaitable[T]]) -> T:
         """The result of `action`, let through this gate; it is tried again where that may help, see `again`.
@@ -237,7 +237,7 @@ class Gate(Turns):
             DataExportError: what it meets, unless that is again a refusal with no reason.
         """
         async with self.closed():
-            if not await self.empties(_EMPTIES_SECONDS) and self._refused > self._finished + self.busy:
+            if not await self.empties(_EMPTIES_SECONDS) and self._narrowing.length > self.busy:
                 await self.empties(_EMPTIES_PATIENTLY_SECONDS)  # those who are kept waiting would be refused, too
             others = self.busy
             await self._connections.close_idle()

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from typing import Literal
 
 # So long a server may count files and connections that were closed.
 _FORGETS_SECONDS = 1.0
@@ -24,6 +25,26 @@ class Attempt:
     def resume(self) -> bool:
         self.resumes -= 1
         return self.resumes >= 0
+
+
+class Line(asyncio.Lock):
+    """Knows how many hold it or wait for it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.length = 0
+
+    async def acquire(self) -> Literal[True]:
+        self.length += 1
+        try:
+            return await super().acquire()
+        except BaseException:
+            self.length -= 1
+            raise
+
+    def release(self) -> None:
+        self.length -= 1
+        super().release()
 
 
 class Turns:
