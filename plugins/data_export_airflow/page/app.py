@@ -17,7 +17,10 @@ from pydantic import AwareDatetime
 from starlette.staticfiles import StaticFiles
 
 from data_export.config.models import name_of
+from data_export.errors import ConfigError
+from data_export.handover.render import html, markdown, style_source
 from data_export_airflow.alerting.callbacks import AUDIT_DAG
+from data_export_airflow.commands.handover import sheet_of
 from data_export_airflow.dags.service_dags import CHECK_DAG
 from data_export_airflow.metadata import failures as faults
 from data_export_airflow.metadata import receipts
@@ -37,7 +40,7 @@ from data_export_airflow.metadata.backfills import under_way
 from data_export_airflow.metadata.exports import Volume, totals
 from data_export_airflow.metadata.late import UNREADABLE
 from data_export_airflow.metadata.overview import with_delivery
-from data_export_airflow.page import remote, sheet
+from data_export_airflow.page import remote
 from data_export_airflow.page.answers import OverviewDep, deliveries, failures, overview, volume
 from data_export_airflow.page.detail import detail, files_of
 from data_export_airflow.page.search import Asked, SortKey, listing, permitted
@@ -151,6 +154,26 @@ def one_audit(dag_id: str, user: GetUserDep, session: SessionDep) -> dict[str, A
     return {"dag_id": AUDIT_DAG, "export": name, "may": may, "result": found, "words": words}
 
 
+@router.get("/exports/{dag_id}/sheet", dependencies=of_an_export)
+def hand_over(dag_id: str, format: Literal["html", "markdown"] = "html") -> Response:
+    """What the command `sheet` writes: one page without scripts, with its own style alone; or Markdown, to be saved."""
+    name = name_of(dag_id)
+    if name is None:
+        raise HTTPException(404, f"{dag_id} is no data export")
+    try:
+        sheet = sheet_of(name, datetime.now(UTC))
+    except ConfigError:  # whose words are for those who may see import errors
+        fix = f"`python -m data_export_airflow sheet {name}` says what to change"
+        raise HTTPException(409, f"The customer file of {name} or the platform's settings have errors: {fix}") from None
+    if format == "markdown":
+        saved = {"Content-Disposition": f'attachment; filename="{name}.md"'}
+        return Response(markdown(sheet), media_type="text/markdown", headers=saved)
+    policy = (
+        f"default-src 'none'; style-src {style_source()}; base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+    )
+    return Response(html(sheet), media_type="text/html", headers={"Content-Security-Policy": policy})
+
+
 @router.get("/fleet")
 def fleet(readable: ReadableDep, rights: RightsDep, found: OverviewDep) -> dict[str, Any]:
     """Late now, of the exports that the user may read."""
@@ -218,7 +241,6 @@ async def _lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 app = FastAPI(title="Data exports", openapi_url=None, lifespan=_lifespan)
 app.include_router(router)
-app.include_router(sheet.router)
 app.include_router(remote.router)
 app.middleware("http")(_guarded)
 app.mount("/", StaticFiles(directory=STATIC, html=True))

@@ -3,14 +3,17 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from botocore.config import Config
 
+from data_export.delivery.retry import Patience
 from data_export.delivery.s3 import write
+from data_export.delivery.s3.store import S3Store
 from demo.servers.faults import FaultProxy
 from demo.servers.s3 import S3Server
 from demo.servers.strict import StrictS3
 from tests.connectors.contract import Connect, Stored
 from tests.connectors.s3.poor import Place
-from tests.connectors.s3.stores import client_of, key_session, s3_store
+from tests.connectors.s3.stores import QUICK, Open, client_of, key_session, s3_store
 
 
 @pytest.fixture(scope="module")
@@ -68,3 +71,15 @@ def stored(raw: Any, bucket: str) -> Stored:
             return None
 
     return read
+
+
+@pytest.fixture
+def opened(bucket: str) -> Open:
+    def store(url: str, session: Any = None, patience: Patience = QUICK, **settings: Any) -> S3Store:
+        session = session or key_session()
+        config = Config(**({"s3": {"addressing_style": "path"}, "retries": {"max_attempts": 0}} | settings))
+        uri = f"s3://{bucket}/exports/"
+        made = session.client("s3", endpoint_url=url, config=config)
+        return S3Store(uri, client=lambda: made, session=lambda: session, patience=patience)
+
+    return store

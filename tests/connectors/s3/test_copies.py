@@ -10,7 +10,7 @@ import pytest
 
 from data_export.content import Content
 from data_export.delivery.local.store import LocalStore
-from data_export.delivery.s3.dialect import Dialect
+from data_export.delivery.s3.dialect import Dialect, same_server
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import AccessDenied, ObjectExists, TargetNotFound
 from demo.servers.faults import Answer, FaultProxy
@@ -18,7 +18,7 @@ from demo.servers.s3 import S3Server
 from demo.servers.strict import s3_error
 from tests.connectors.contract import Stored
 from tests.connectors.s3.poor import IMPLIES, SMALL, Place, named
-from tests.connectors.s3.stores import s3_store
+from tests.connectors.s3.stores import key_session, s3_store
 
 
 class TestServerSideCopy:
@@ -175,3 +175,11 @@ async def test_an_image_too_large_for_a_copy_by_amazon_is_streamed(place: Place,
         await store.create("a", SMALL)
         with pytest.raises(AccessDenied, match="too large to be copied by itself"):
             await store.copy_from(store, "a", "b")
+
+
+def test_no_copies_between_partitions_of_amazon() -> None:
+    paris, virginia, china = (
+        key_session().client("s3", region_name=name) for name in ("eu-west-3", "us-east-1", "cn-north-1")
+    )
+    assert same_server(paris, virginia)
+    assert not same_server(paris, china)

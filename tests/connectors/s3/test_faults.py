@@ -5,18 +5,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from botocore.config import Config
 
 from data_export.content import Content
+from data_export.delivery.deliver import deliver
+from data_export.delivery.s3.dialect import Grants
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import (
     ObjectExists,
     TargetUnavailable,
     VerificationFailed,
 )
-from demo.servers.faults import FaultProxy
+from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
+from demo.servers.s3 import S3Server
 from demo.servers.strict import s3_error
 from tests.connectors.contract import DATA_KEY, Connect, Stored, random_bytes, read_all
-from tests.connectors.s3.stores import HASTY, QUICK, s3_store, unfinished
+from tests.connectors.s3.stores import HASTY, QUICK, key_session, s3_store, unfinished
 
 
 @pytest.mark.parametrize(
@@ -155,3 +159,43 @@ async def test_cancelled_upload_is_given_up(
             await writing
     assert unfinished(raw, bucket) == []
     assert stored(DATA_KEY) is None
+
+
+@pytest.mark.parametrize("content", [b"small", bytes(9 << 20)], ids=["small", "big"])
+@pytest.mark.parametrize("acl", [None, "private"])
+async def test_what_a_library_sends_again_by_itself_counts_as_sent(
+    proxy: FaultProxy, bucket: str, content: bytes, acl: Any
+) -> None:
+    """boto3 does, unless the connection says otherwise; the second request finds what the first has written."""
+    config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 3, "mode": "standard"})
+    made = key_session().client("s3", endpoint_url=proxy.url, config=config)
+    store = S3Store(f"s3://{bucket}/", client=lambda: made, session=key_session, patience=QUICK, grants=Grants(acl=acl))
+    async with store:
+        for method in ("PUT", "POST"):
+            proxy.lose_answer(method=method, path="/image")
+        placed = await deliver(store, lambda _: "image", Content.of_bytes(content), "replace")
+        assert placed.outcome == "created"
+        again = await deliver(store, lambda _: "image", Content.of_bytes(content), "replace")
+        assert again.outcome == "unchanged"
+        with pytest.raises(ObjectExists):
+            await store.create("image", Content.of_bytes(content))
+
+
+async def test_a_look_is_of_one_moment(server: S3Server, bucket: str) -> None:
+    """An image that somebody replaces between two requests has not the digests of one and the encoding of the other."""
+    raw, looks = key_session().client("s3", endpoint_url=server.url), [0]
+    raw.put_object(Bucket=bucket, Key="image", Body=b"plain")
+
+    async def replace(request: Exchange, forward: Forward) -> Answer:
+        if request.method == "HEAD" and request.path.endswith("/image"):
+            looks[0] += 1
+            if looks[0] == 2:
+                raw.put_object(Bucket=bucket, Key="image", Body=b"packed", ContentEncoding="gzip")
+        return await forward(request)
+
+    with FaultProxy(server.url, replace) as proxy:
+        async with s3_store(proxy.url, f"s3://{bucket}/") as store:
+            found = await store.stat("image")
+    assert found is not None
+    assert (found.digests.size, found.encoding) == (6, "gzip")
+    assert found.version == raw.head_object(Bucket=bucket, Key="image")["ETag"]

@@ -99,3 +99,19 @@ async def test_a_connection_that_breaks_is_opened_anew_once_for_all_who_need_it(
     assert len(set(map(id, sessions))) == 1
     assert server.asked == 2
     await connections.close()
+
+
+async def test_connections_that_were_too_many_are_taken_back_when_more_operations_are() -> None:
+    server = _Server(TargetUnavailable("sftp.example.com: reset"))
+    server.refusal = None
+    connections = SftpConnections(server.open_session, limit=3, share=1)
+    await asyncio.gather(*(_work(connections) for _ in range(3)))
+    await connections.narrow(1)
+    assert connections.alive == 1
+    connections.widen(2)
+    sessions = await asyncio.gather(*(_work(connections) for _ in range(8)))
+    assert len(set(map(id, sessions))) == connections.alive == 2
+    connections.widen(8)
+    sessions = await asyncio.gather(*(_work(connections) for _ in range(8)))
+    assert len(set(map(id, sessions))) == connections.alive == 3
+    await connections.close()

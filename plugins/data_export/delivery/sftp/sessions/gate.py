@@ -3,21 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from data_export.delivery.sftp.errors import ConnectionEnded, PerhapsTooMany, TooManyAtOnce, perhaps_too_many
-from data_export.delivery.sftp.sessions.pool import SftpConnections, Turns
+from data_export.delivery.sftp.sessions.pool import SftpConnections
+from data_export.delivery.sftp.sessions.turns import Attempt, Line, Turns
 from data_export.errors import DataExportError, PermanentError, TargetUnavailable
 
-# So long a server may count files and connections that were closed.
-_FORGETS_SECONDS = 1.0
 # Connections that end leave at least so many at once where they bear them: it may have been the network, for hours.
 _FEWEST = 4
 # Files that one connection bears one after the other, where more at once are worth another try.
 _BEARS_MORE = 16
-# How often one file is tried again here because the others pass; its caller has pauses and tries of its own.
-_RESUMES = 3
+# Files that pass one after the other, beside as many as are allowed, where one more is; twice as many once it was not.
+_BEARS_ONE_MORE = 100
 # So long nobody is let through to have one file tried alone; and where most would be refused anyway.
 _EMPTIES_SECONDS = 30.0
 _EMPTIES_PATIENTLY_SECONDS = 300.0
@@ -27,58 +25,47 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-@dataclass(slots=True)
-class Attempt:
-    """One try of one operation: how many were let through when it began, and how many had then been finished."""
-
-    allowed: int
-    finished: int
-    resumes: int = _RESUMES
-
-    def resume(self) -> bool:
-        self.resumes -= 1
-        return self.resumes >= 0
-
-
 class Gate(Turns):
-    """Bounds the operations at once, and learns for the rest of its life where the server allows fewer.
+    """Bounds the operations at once, and learns where the server allows fewer.
 
     What concerns one file slows down no other: fewer are let through only where connections end with many files, where
     the server says in words that there are too many, or where a refused file passes as soon as fewer are under way.
+    That may have been one bad moment, so that many files in a row that pass have one more let through.
     """
 
     def __init__(self, size: int, connections: SftpConnections) -> None:
         super().__init__(size)
         self._connections = connections
-        self._narrowing = asyncio.Lock()
-        #: How many may be let through again, once one connection bears enough files one after the other.
-        self._widens_to = 0
+        self._narrowing = Line()
+        #: The most that are ever let through; how many are known to be borne; and how many are let through next.
+        self._widest = self._borne = self._next = size
+        #: After how many files in a row that is.
+        self._needed = _BEARS_ONE_MORE
+        #: Refusals that do not show a limit. Words do, unless they are said of one file where it is alone.
+        self._vague: type[TooManyAtOnce] = PerhapsTooMany
         #: Since fewer were last let through: operations finished, ended with their connection, refused with no reason.
         self._finished = self._lost = self._refused = 0
         #: How many refusals are taken for the files' own before one is tried alone again; and how many last time.
         self._spared, self._sparing = 0, 1
-        #: Since a connection last ended, and ever.
+        #: Since a connection last ended, a file was refused, or the number changed; and ever.
         self._in_a_row = self._ever = 0
 
     async def narrow(self, size: int) -> None:
         """Lets no more than `size` through from now on; those who are too many may end what they do."""
-        self._shrink(size)
-        self._widens_to = 0
+        self._widest = size
+        await self._lower(size)
+
+    async def _lower(self, size: int) -> None:
+        self._let_through(size)
+        self._finished = self._lost = self._refused = 0
         await self._connections.narrow(size)
 
-    def _shrink(self, size: int) -> None:
-        self.allowed = size
-        self._finished = self._lost = self._refused = 0
-
-    def _widen(self) -> None:
-        self.allowed, self._widens_to = self._widens_to, 0
-        self._finished = self._lost = 0
-        self._let_in()
-
-    @property
-    def settles_in(self) -> float:
-        """Seconds until the server has forgotten those who were too many."""
-        return max(self._crowded_at + _FORGETS_SECONDS - asyncio.get_running_loop().time(), 0)
+    def _let_through(self, size: int, needed: int = 0, borne: int = 0) -> None:
+        """Of whom `borne` are known to be; after `needed` files in a row that pass, more."""
+        self.allowed, self._borne = size, borne or size
+        self._next, self._needed, self._in_a_row = min(size + 1, self._widest), needed or _BEARS_ONE_MORE, 0
+        self._connections.widen(size)
+        self.let_in()
 
     @property
     def is_alone(self) -> bool:
@@ -92,9 +79,9 @@ class Gate(Turns):
         """Counts a file that was read or written."""
         self._finished += 1
         self._ever += 1
-        self._in_a_row += 1
-        if self._widens_to and self._in_a_row >= _BEARS_MORE:
-            self._widen()
+        self._in_a_row += self.busy + 1 >= self.allowed
+        if self._in_a_row >= self._needed and self._borne < self._widest:
+            self._let_through(self._next, 0 if self.allowed > self._borne else self._needed, borne=self.allowed)
 
     async def within_limits(self, action: Callable[[], Awaitable[T]]) -> T:
         """The result of `action`, let through this gate; it is tried again where that may help, see `again`.
@@ -136,33 +123,41 @@ class Gate(Turns):
         if isinstance(error, ConnectionEnded):
             passed = self._ever > attempt.finished
             again = await self._bears_fewer(attempt.allowed) or (passed and attempt.resume())
-        elif isinstance(error, PerhapsTooMany):
+        elif isinstance(error, self._vague) and self.allowed == self._borne:
             again = await self._refuses(attempt, error, alone)
         elif isinstance(error, TooManyAtOnce):
-            await self._learn(attempt.allowed, error)
-            again = True
+            again = await self._learn(attempt.allowed, error, alone)
         attempt.allowed, attempt.finished = self.allowed, self._ever
         return again
 
-    async def _learn(self, allowed: int, error: TooManyAtOnce) -> None:
-        """Lets half of `allowed` through from now on, which the server found too many.
+    async def _learn(self, allowed: int, error: TooManyAtOnce, alone: Callable[[], Awaitable[None]]) -> bool:
+        """Lets fewer than `allowed` through from now on, which the server found too many.
 
         Raises:
-            TooManyAtOnce: one is still too many when the server has forgotten the others.
+            TooManyAtOnce: one is still too many when the server has forgotten the others: it was never their number.
         """
-        if allowed == self.allowed == 1:
-            if not self.settles_in:
-                raise error
-            await asyncio.sleep(self.settles_in)
-            return
         async with self._narrowing:
-            await self._halve(allowed, error)
+            if allowed == self.allowed == 1:
+                try:
+                    return (await self._passes_with_few(alone))[0]
+                except TooManyAtOnce:
+                    self._vague = TooManyAtOnce
+                    self._let_through(self._widest)
+                    raise
+            await self._lessen(allowed, error)
+        return True
 
-    async def _halve(self, allowed: int, error: TargetUnavailable) -> None:
-        if self.allowed == allowed:  # the first of those who met it together
-            _log.warning("going on with %d files at once: %s", allowed // 2, error)
-            self._crowded_at = asyncio.get_running_loop().time()
-            await self.narrow(allowed // 2)
+    async def _lessen(self, allowed: int, error: TargetUnavailable) -> None:
+        """Lets half as many through, or as many as before the last one more."""
+        if self.allowed < allowed:  # not the first of those who met it together
+            return
+        self.crowded_at = asyncio.get_running_loop().time()
+        if self.allowed > self._borne:
+            self._let_through(self._borne, 2 * self._needed)
+            await self._connections.narrow(self.allowed)
+        else:
+            _log.warning("going on with %d files at once: %s", self.allowed // 2, error)
+            await self._lower(self.allowed // 2)
 
     async def _bears_fewer(self, allowed: int) -> bool:
         """Whether fewer are let through, because connections take more files down with them than they have finished.
@@ -173,51 +168,57 @@ class Gate(Turns):
         """
         self._in_a_row = 0
         async with self._narrowing:
-            if self.allowed == allowed > 1:
+            if self.allowed >= max(allowed, 2):
                 self._lost += 1
                 if self._lost > max(self._finished, _FEWEST):
-                    size = max(allowed // 2, _FEWEST) if allowed > _FEWEST else 1
+                    before, size = self.allowed, max(self.allowed // 2, _FEWEST) if self.allowed > _FEWEST else 1
                     _log.warning("going on with %d files at once: connections end with those that are under way", size)
-                    if size > 1:
-                        await self.narrow(size)
-                    else:
-                        self._shrink(size)
-                        self._widens_to = allowed
+                    await self._lower(size)
+                    if size == 1:
+                        self._next, self._needed = before, _BEARS_MORE
         return self.allowed < allowed
 
-    async def _refuses(self, attempt: Attempt, error: PerhapsTooMany, alone: Callable[[], Awaitable[None]]) -> bool:
+    async def _refuses(self, attempt: Attempt, error: TooManyAtOnce, alone: Callable[[], Awaitable[None]]) -> bool:
         """Whether to try again what was refused with no reason: its own, or a limit that the server does not name.
 
-        While most files pass, it is tried among them. Else it is tried alone, which keeps all others waiting: the less
-        often, the more often that has shown no limit.
+        While most files pass, and where nothing shows, it is tried among the others.
 
         Raises:
             PerhapsTooMany: what the file is refused for would be final, and has not shown to be its own.
             DataExportError: see `_passes_with_few`.
         """
         self._refused += 1
-        if 4 * self._refused <= max(self._finished, attempt.allowed, 4 * _FEWEST) and attempt.resume():
+        self._in_a_row = 0
+        rare = 4 * self._refused <= max(self._finished, attempt.allowed, 4 * _FEWEST)
+        if not (rare and attempt.resumes) and (shown := await self._shows(attempt, error, alone)) is not None:
+            return shown
+        if attempt.resume():
+            await self.somebody_left(_EMPTIES_SECONDS)  # else it would meet the same
             return True
+        if isinstance(error, PerhapsTooMany) and isinstance(error.meant, PermanentError):
+            raise error
+        return False
+
+    async def _shows(self, attempt: Attempt, error: TooManyAtOnce, alone: Callable[[], Awaitable[None]]) -> bool | None:
+        """Whether a limit shows, or that the refusal is the file's own, or neither.
+
+        For that it is tried alone, which keeps all others waiting: the less often, the more often that has shown no
+        limit.
+        """
         async with self._narrowing:
-            if self.allowed != attempt.allowed:
+            if self.allowed < attempt.allowed:
                 return True
             if self._spared:
                 self._spared -= 1
-                is_own = not self._finished
+                return None if self._finished else False
+            most = self.most
+            passes, others = await self._passes_with_few(alone)
+            if passes and others + 1 < most:  # what was refused among more
+                self._spared, self._sparing = 0, 1
+                await self._lessen(attempt.allowed, error)
             else:
-                most = self.most
-                passes, others = await self._passes_with_few(alone)
-                is_own = not passes and not others
-                if passes and others + 1 < most:  # what was refused among more
-                    self._spared, self._sparing = 0, 1
-                    await self._halve(attempt.allowed, error)
-                else:
-                    self._spare(is_own)
-                if passes:
-                    return True
-            if isinstance(error.meant, PermanentError) and not is_own:
-                raise error
-            return False
+                self._spare(not passes and not others)
+            return True if passes else None if others else False
 
     def _spare(self, is_own: bool) -> None:
         """Has no file tried alone for twice as many refusals as last time, because no limit has shown."""
@@ -235,13 +236,12 @@ class Gate(Turns):
         Raises:
             DataExportError: what it meets, unless that is again a refusal with no reason.
         """
-        most_refused = self._refused > max(self._finished, self.allowed)  # whoever is kept waiting would be, too
-        patience = _EMPTIES_PATIENTLY_SECONDS if most_refused else _EMPTIES_SECONDS
-        async with self.emptied(patience):
+        async with self.closed():
+            if not await self.empties(_EMPTIES_SECONDS) and self._narrowing.length > self.busy:
+                await self.empties(_EMPTIES_PATIENTLY_SECONDS)  # those who are kept waiting would be refused, too
             others = self.busy
             await self._connections.close_idle()
-            forgotten = self._left_at + _FORGETS_SECONDS - asyncio.get_running_loop().time()
-            await asyncio.sleep(max(forgotten, self.settles_in))
+            await self.forgotten()
             return await self._try(alone), others
 
     async def _try(self, alone: Callable[[], Awaitable[None]]) -> bool:
@@ -250,7 +250,7 @@ class Gate(Turns):
             await alone()
             return True
         except TargetUnavailable as error:  # of the network, or a limit in words: says nothing of the file
-            if isinstance(perhaps_too_many(error), PerhapsTooMany):
+            if isinstance(perhaps_too_many(error), self._vague):
                 return False
             raise
         except DataExportError:

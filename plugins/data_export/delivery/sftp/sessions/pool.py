@@ -1,11 +1,10 @@
-"""Several connections to one SFTP server, as few as the work needs, and the turns of those who use them."""
+"""Several connections to one SFTP server, as few as the work needs."""
 
 import asyncio
 import logging
 import math
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,71 +33,6 @@ class _Line:
     @property
     def alive(self) -> bool:
         return self.session is not None and self.session.alive
-
-
-class Turns:
-    """Lets so many through at once, and the others in the order in which they came."""
-
-    def __init__(self, size: int) -> None:
-        #: How many are let through at once.
-        self.allowed = size
-        #: Those under way, and the most of them since the others were last kept out.
-        self.busy = self.most = 0
-        self._waiting = deque[asyncio.Future[None]]()
-        self._closed = False
-        #: Whether all have left since the others are kept out.
-        self.is_emptied = False
-        self._last_left = asyncio.Event()
-        #: When somebody last left, and last did so who was one too many.
-        self._left_at = self._crowded_at = -math.inf
-
-    async def __aenter__(self) -> None:
-        turn = asyncio.get_running_loop().create_future()
-        self._waiting.append(turn)
-        self._let_in()
-        try:
-            await turn
-        except BaseException:
-            if not turn.cancel() and not turn.cancelled():  # let in at that very moment
-                self._leave()
-            raise
-
-    async def __aexit__(self, *exc_info: object) -> None:
-        self._leave()
-
-    def _let_in(self) -> None:
-        while self._waiting and self.busy < self.allowed and not self._closed:
-            turn = self._waiting.popleft()
-            if not turn.done():  # else cancelled
-                turn.set_result(None)
-                self.busy += 1
-        self.most = max(self.most, self.busy)
-
-    def _leave(self) -> None:
-        self.busy -= 1
-        self._left_at = asyncio.get_running_loop().time()
-        if self.busy >= self.allowed:  # nobody comes in their place
-            self._crowded_at = self._left_at
-        if not self.busy:
-            self._last_left.set()
-        self._let_in()
-
-    @asynccontextmanager
-    async def emptied(self, patience: float) -> AsyncIterator[None]:
-        """Lets nobody through meanwhile, and waits so many seconds for those under way to leave."""
-        self._closed = True
-        try:
-            self._last_left.clear()
-            if self.busy:
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(patience):
-                        await self._last_left.wait()
-            self.is_emptied = not self.busy
-            yield
-        finally:
-            self._closed = self.is_emptied = False
-            self.most = self.busy
-            self._let_in()
 
 
 class SftpConnections:
@@ -143,6 +77,11 @@ class SftpConnections:
         self._share = min(self._share, -(-limit // len(kept)))
         await self._close([line for line in self._retired if not line.busy])
 
+    def widen(self, limit: int) -> None:
+        """Does with `limit` operations, and takes back connections that were too many for fewer."""
+        while self._retired and len(self._lines) < limit:
+            self._lines.append(self._retired.pop())
+
     async def close_idle(self) -> None:
         """Closes all but one of the connections over which nothing is sent; they are opened again when needed."""
         idle = []
@@ -165,9 +104,9 @@ class SftpConnections:
             if line.opening is not None:
                 line.opening.cancel()
                 await asyncio.gather(line.opening, return_exceptions=True)
-            if line.session is not None:
-                await line.session.close()
-                line.session = None
+            session, line.session = line.session, None  # before anything is waited for, as in `close_idle`
+            if session is not None:
+                await session.close()
 
     @asynccontextmanager
     async def session(self) -> AsyncIterator[SftpSession]:
