@@ -83,7 +83,7 @@ def test_authorities_are_read_once_and_again_when_their_file_is_another(
         path.write_text(content)
         context = trusted()
         assert trusted() is context
-        alone = trusted(str(path))
+        alone = trusted(only=str(path))
         assert isinstance(alone, ssl.SSLContext)
         assert len(alone.get_ca_certs()) == content.count("BEGIN")
 
