@@ -2,16 +2,20 @@
 
 import hashlib
 import logging
+import re
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 from data_export.content import Content
 from data_export.delivery.retry import PreconditionFailed
-from data_export.delivery.s3.dialect import SUSPECTS, Dialect, Grants
+from data_export.delivery.s3.dialect import SUSPECTS_IN_PARTS, Dialect, Grants
 from data_export.delivery.s3.errors import said_by
 from data_export.delivery.s3.objects import checksum, is_md5, to_metadata
 from data_export.delivery.threads import chunks_until, go_on
@@ -89,18 +93,37 @@ def _complete(
     from botocore.exceptions import ClientError
 
     whole: dict[str, Any] = target | {"MultipartUpload": {"Parts": parts}}
-    known = dialect.known()
-    if create_only and (looks or "conditions" in known):
+    known, conditional = dialect.known(), create_only and dialect.has("conditions in parts")
+    guarded = create_only and (looks or not conditional)
+    if guarded:
         _require_absent(client, target)
-    if create_only and "conditions" not in known:
-        try:
-            client.complete_multipart_upload(**whole, IfNoneMatch="*")
-            return
-        except ClientError as error:
-            if not dialect.learn(error, known, SUSPECTS[::-1]) or dialect.has("conditions"):
-                raise
+    with _looking_again(client, target) if guarded else nullcontext():
+        if conditional:
+            try:
+                client.complete_multipart_upload(**whole, IfNoneMatch="*")
+                return
+            except ClientError as error:
+                if not dialect.learn(error, known, SUSPECTS_IN_PARTS[::-1]) or dialect.has("conditions in parts"):
+                    raise
+                _require_absent(client, target)
+        client.complete_multipart_upload(**whole)
+
+
+@contextmanager
+def _looking_again(client: Any, target: dict[str, str]) -> Iterator[None]:
+    """Has boto3 look before it asks once more by itself, which may be minutes after our own look."""
+
+    def look(request: Any, **_: Any) -> None:
+        again = re.search(r"attempt=(?!1\b)", str(request.headers.get("amz-sdk-request")))
+        if again and parse_qs(urlsplit(request.url).query).get("uploadId") == [target["UploadId"]]:
             _require_absent(client, target)
-    client.complete_multipart_upload(**whole)
+
+    event = "before-send.s3.CompleteMultipartUpload"
+    client.meta.events.register(event, look)
+    try:
+        yield
+    finally:
+        client.meta.events.unregister(event, look)
 
 
 def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: int) -> int:
