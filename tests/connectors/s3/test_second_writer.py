@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from botocore.config import Config
 
+from data_export.content import Content
 from data_export.delivery.s3.connect import instant
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import ObjectExists, TargetRefused
@@ -39,9 +40,11 @@ class Theirs:
 
     raw: Any
     bucket: str
+    times: int = 0
     written: list[asyncio.Task[Any]] = field(default_factory=list)
 
     async def write(self, key: str = "a") -> None:
+        self.times += 1
         await asyncio.to_thread(self.raw.put_object, Bucket=self.bucket, Key=f"exports/ü/{key}", Body=b"theirs")
 
     def write_soon(self) -> None:
@@ -160,20 +163,21 @@ async def test_a_condition_that_was_heeded_is_not_given_up_for_vague_words(place
 
 
 @pytest.mark.usefixtures("alone")
-@pytest.mark.parametrize("tried", [True, False])
-async def test_boto3_looks_before_it_completes_once_more(
-    place: Place, theirs: Theirs, stored: Stored, tried: bool
+@pytest.mark.parametrize(("content", "tried"), [(BIG, True), (BIG, False), (SMALL, True), (SMALL, False)])
+async def test_boto3_looks_before_it_asks_once_more(
+    place: Place, theirs: Theirs, stored: Stored, content: Content, tried: bool
 ) -> None:
     """It waits for up to 20 seconds, and up to four times."""
 
     class Failing(Poor):
         async def __call__(self, request: Exchange, forward: Forward) -> Answer:
-            if completes(request) and not place.proxy.requests("POST", "uploadId")[1:]:
+            whole = request.path.endswith("/a") and "Content-MD5" in request.headers and not request.url.query
+            if (completes(request) or whole) and not theirs.times:
                 await theirs.write()
                 return s3_error(503, "SlowDown", "later")
             return await super().__call__(request, forward)
 
-    place.proxy._rules = Failing(ignored=HEADER)
+    place.proxy._rules = Failing(ignored=HEADER, refused={CHECKSUM: WORDINGS["R2"]})
     config = Config(s3={"addressing_style": "path"}, retries={"max_attempts": 2})
 
     def client() -> Any:
@@ -185,7 +189,7 @@ async def test_boto3_looks_before_it_completes_once_more(
             await store.create("small", SMALL)
             assert not store.dialect.has("conditions")
         with pytest.raises(ObjectExists):
-            await store.create("a", BIG)
+            await store.create("a", content)
     assert stored("a") == b"theirs"
 
 

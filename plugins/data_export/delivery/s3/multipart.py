@@ -8,10 +8,9 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 from data_export.content import Content
 from data_export.delivery.retry import PreconditionFailed
@@ -97,7 +96,7 @@ def _complete(
     guarded = create_only and (looks or not conditional)
     if guarded:
         _require_absent(client, target)
-    with _looking_again(client, target) if guarded else nullcontext():
+    with looking_again(target if guarded else None):
         if conditional:
             try:
                 client.complete_multipart_upload(**whole, IfNoneMatch="*")
@@ -109,21 +108,29 @@ def _complete(
         client.complete_multipart_upload(**whole)
 
 
+_absent = threading.local()
+
+
 @contextmanager
-def _looking_again(client: Any, target: dict[str, str]) -> Iterator[None]:
-    """Has boto3 look before it asks once more by itself, which may be minutes after our own look."""
-
-    def look(request: Any, **_: Any) -> None:
-        again = re.search(r"attempt=(?!1\b)", str(request.headers.get("amz-sdk-request")))
-        if again and parse_qs(urlsplit(request.url).query).get("uploadId") == [target["UploadId"]]:
-            _require_absent(client, target)
-
-    event = "before-send.s3.CompleteMultipartUpload"
-    client.meta.events.register(event, look)
+def looking_again(target: dict[str, str] | None) -> Iterator[None]:
+    """Has boto3 look for the target before it asks once more by itself, which may be minutes after our own look."""
+    _absent.target = target
     try:
         yield
     finally:
-        client.meta.events.unregister(event, look)
+        _absent.target = None
+
+
+def watch(client: Any) -> None:
+    """Makes the client heed `looking_again`."""
+
+    def look(request: Any, **_: Any) -> None:
+        target = getattr(_absent, "target", None)
+        if target and re.search(r"attempt=(?!1\b)", str(request.headers.get("amz-sdk-request"))):
+            _require_absent(client, target, again=True)
+
+    for operation in ("PutObject", "CompleteMultipartUpload"):
+        client.meta.events.register(f"before-send.s3.{operation}", look)
 
 
 def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: int) -> int:
@@ -142,7 +149,7 @@ def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: 
         options |= {"KeyMarker": marker[0], "UploadIdMarker": marker[1]}
 
 
-def _require_absent(client: Any, target: dict[str, str]) -> None:
+def _require_absent(client: Any, target: dict[str, str], *, again: bool = False) -> None:
     from botocore.exceptions import ClientError
 
     try:
@@ -151,7 +158,9 @@ def _require_absent(client: Any, target: dict[str, str]) -> None:
         if said_by(error)[0] != 404:
             raise
         return
-    raise PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")
+    found = PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")
+    found.repeated = again
+    raise found
 
 
 def _begun(client: Any, target: dict[str, str]) -> list[str]:

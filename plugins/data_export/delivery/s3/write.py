@@ -6,13 +6,13 @@ import threading
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_export.content import Content
 from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import PreconditionFailed, persist
 from data_export.delivery.s3.dialect import SUSPECTS, SUSPECTS_IN_PARTS
-from data_export.delivery.s3.multipart import upload_parts
+from data_export.delivery.s3.multipart import looking_again, upload_parts
 from data_export.delivery.s3.objects import PIECE_BYTES, bears, checksum, full_head, is_md5, md5_of, put, to_metadata
 from data_export.delivery.threads import read_digests, run_blocking
 from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused, VerificationFailed
@@ -180,12 +180,13 @@ async def _send_whole(store: "S3Store", key: str, content: Content, *, create_on
         raise VerificationFailed(f"{name}: {digests} is to be sent where {content.digests} was announced")
     options = store.grants.to_request() | checksum(store.dialect, data) | ({"IfNoneMatch": "*"} if conditional else {})
     options |= {"ContentType": content.content_type, "Metadata": to_metadata(content.digests)}
-    answer = await store.once(
-        address,
-        "s3:PutObject",
-        store.in_thread(lambda client: client.put_object(Bucket=store.root.bucket, Key=name, Body=data, **options)),
-        SUSPECTS,
-    )
+    target, looks = {"Bucket": store.root.bucket, "Key": name}, create_only and not store.dialect.refuses()
+
+    def send(client: Any) -> Any:
+        with looking_again(target if looks else None):
+            return client.put_object(**target, Body=data, **options)
+
+    answer = await store.once(address, "s3:PutObject", store.in_thread(send), SUSPECTS)
     stored = await _answered(store, StoredObject(key, digests), answer.get("ETag"))
     proven = store.dialect.has("checksums") or is_md5(answer.get("ETag"), data)
     return _Sent(stored, proven, time.monotonic() - begun)
