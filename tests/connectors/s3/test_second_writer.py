@@ -132,6 +132,21 @@ async def test_what_is_asked_of_the_server_replaces_nothing(place: Place, theirs
     assert stored("a") == b"theirs"
 
 
+async def test_what_a_copy_asks_of_the_server_replaces_nothing(place: Place, theirs: Theirs, stored: Stored) -> None:
+    async def after(request: Exchange, _answer: Answer) -> None:
+        if "x-amz-copy-source" in request.headers and not theirs.times:
+            await theirs.write()
+
+    async with place.store() as store:
+        await store.create("image", SMALL)
+        place.proxy._rules = Met(ignored=HEADER, after=after)
+        with pytest.raises(ObjectExists):
+            await store.copy_from(store, "image", "a")
+        await store.copy_from(store, "image", "b")
+        assert store.dialect.refuses_copy is False
+    assert stored("a") == b"theirs"
+
+
 @pytest.mark.usefixtures("alone")
 async def test_small_files_keep_a_condition_that_is_refused_in_completions_and_copies(place: Place) -> None:
     """Another run, which writes small files only, does not wait for ours."""
