@@ -62,7 +62,7 @@ class TestServerSideCopy:
         here = await store.look_to_copy(source, "image ü")
         assert here is not None
         answer = f"<CopyObjectResult><ETag>{here.version}</ETag><LastModified>{said}</LastModified></CopyObjectResult>"
-        proxy.answer(200, answer.encode(), method="PUT")
+        proxy.answer(200, b"  \n<?xml version='1.0' encoding='UTF-8'?>" + answer.encode(), method="PUT")
         copied = await store.copy_from(source, "image ü", "image", here)
         assert copied.modified == datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 
@@ -71,7 +71,7 @@ class TestServerSideCopy:
         self, store: S3Store, source: S3Store, proxy: FaultProxy, stored: Stored, root: bytes
     ) -> None:
         await store.copy_from(source, "image ü", "first, by which the server is known to refuse a second")
-        body = b" \n" + s3_error(200, "InternalError", "We encountered an internal error.").body
+        body = s3_error(200, "InternalError", "We encountered an internal error.").body
         proxy.answer(200, body.replace(b"<Error", root), method="PUT")
         proxy.seen.clear()
         await store.copy_from(source, "image ü", "image")
