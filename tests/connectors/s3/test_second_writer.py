@@ -132,6 +132,20 @@ async def test_what_is_asked_of_the_server_replaces_nothing(place: Place, theirs
     assert stored("a") == b"theirs"
 
 
+@pytest.mark.usefixtures("alone")
+async def test_a_server_that_shows_new_objects_after_a_moment_is_asked_all_the_same(place: Place) -> None:
+    class Late(Poor):
+        async def __call__(self, request: Exchange, forward: Forward) -> Answer:
+            late = request.method == "HEAD" and "/a" in request.path and len(place.proxy.requests("HEAD", "/a")) < 3
+            return Answer(404) if late else await super().__call__(request, forward)
+
+    place.proxy._rules = Late()
+    async with place.store() as store:
+        await store.create("a", SMALL)
+        assert store.dialect.refuses_second
+    assert len(place.proxy.requests("PUT", "/a")) == 2
+
+
 async def test_what_a_copy_asks_of_the_server_replaces_nothing(place: Place, theirs: Theirs, stored: Stored) -> None:
     async def after(request: Exchange, _answer: Answer) -> None:
         if "x-amz-copy-source" in request.headers and not theirs.times:

@@ -150,7 +150,7 @@ async def _ask_second(target: "S3Store", key: str, options: Mapping[str, Any], f
     target.dialect.refuses_copy = False  # meanwhile others look before they copy
     try:
         made, there = (first.get("CopyObjectResult") or {}).get("ETag", ""), await target.look(key)
-        if there is None or (made and there.version and made.strip('"') != there.version.strip('"')):
+        if made and there and there.version and made.strip('"') != there.version.strip('"'):
             target.dialect.refuses_copy = None  # another's took its place meanwhile, and is not to be copied over
             return {}
         return await _asked(target, target.root.address(key), "s3:PutObject", key, again)

@@ -124,12 +124,10 @@ class _Damaged(VerificationFailed):
 
 
 async def _ask_second(store: "S3Store", key: str, content: Content) -> None:
-    """Learns whether the server refuses a second writer, by writing once more what has just been written.
-
-    Raises:
-        ObjectExists: meanwhile another's took its place, and is not to be written over.
-    """
-    await _require_ours(store, key, content)
+    """Learns whether the server refuses a second writer, by writing once more what has just been written, where another
+    has not written over it (which raises ObjectExists). Some servers show a new object after a moment only."""
+    with suppress(VerificationFailed):
+        await _require_ours(store, key, content)
     try:
         await _send(store, key, content, create_only=True)
     except ObjectExists:
