@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
+from data_export.check.check import check_target
 from data_export.content import Content
 from data_export.delivery.deliver import deliver
+from data_export.delivery.registry import SCHEMES
 from data_export.errors import ObjectExists
 from demo.servers.faults import Answer, Exchange, Forward
 from tests.connectors.contract import DATA_KEY, Stored, random_bytes
@@ -125,6 +127,14 @@ def test_check_of_a_server_that_has_it_all(place: Place, raw: Any) -> None:
     assert "target: checksums" not in steps
     assert raw.list_objects_v2(Bucket=place.bucket)["KeyCount"] == 0
     assert unfinished(raw, place.bucket) == []
+
+
+@pytest.mark.usefixtures("alone")
+def test_check_leaves_what_is_none_of_its_own(place: Place, raw: Any, stored: Stored) -> None:
+    raw.put_object(Bucket=place.bucket, Key="exports/ü/data-export-check", Body=b"theirs")
+    failed = [result for result in check_target(place.store(), check=SCHEMES["s3"].check) if not result.ok]
+    assert "is none of ours, and a check writes a file of that name: rename it" in failed[0].detail
+    assert stored("data-export-check") == b"theirs"
 
 
 @pytest.mark.usefixtures("alone")

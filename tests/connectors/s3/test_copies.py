@@ -62,16 +62,21 @@ class TestServerSideCopy:
         here = await store.look_to_copy(source, "image ü")
         assert here is not None
         answer = f"<CopyObjectResult><ETag>{here.version}</ETag><LastModified>{said}</LastModified></CopyObjectResult>"
-        proxy.answer(200, answer.encode(), method="PUT")
+        proxy.answer(200, b"  \n<?xml version='1.0' encoding='UTF-8'?>" + answer.encode(), method="PUT")
         copied = await store.copy_from(source, "image ü", "image", here)
         assert copied.modified == datetime(2026, 3, 1, 9, 30, tzinfo=UTC)
 
+    @pytest.mark.parametrize("root", [b"<Error", b'<Error xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'])
     async def test_a_copy_that_breaks_off_after_200_is_made_again(
-        self, store: S3Store, source: S3Store, proxy: FaultProxy, stored: Stored
+        self, store: S3Store, source: S3Store, proxy: FaultProxy, stored: Stored, root: bytes
     ) -> None:
-        proxy.answer(200, s3_error(200, "InternalError", "We encountered an internal error.").body, method="PUT")
+        await store.copy_from(source, "image ü", "first, by which the server is known to refuse a second")
+        body = s3_error(200, "InternalError", "We encountered an internal error.").body
+        proxy.answer(200, body.replace(b"<Error", root), method="PUT")
+        proxy.seen.clear()
         await store.copy_from(source, "image ü", "image")
         assert stored("image") == b"pixels"
+        assert len(proxy.requests("HEAD", "image$")) == 1, "a refusal leaves nothing to be compared at once"
 
     async def test_a_source_that_changed_since_the_look_is_noticed(self, store: S3Store, source: S3Store) -> None:
         """Also where the server pays no heed to the condition, as this one does: whoever asked looks again."""

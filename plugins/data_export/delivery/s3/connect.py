@@ -72,7 +72,10 @@ def instant(text: str) -> Any:
     with suppress(ValueError):
         if text.endswith("Z"):
             return datetime.fromisoformat(text)
-    return parse_timestamp(text)
+    with suppress(RuntimeError):  # seconds beyond all years
+        time = parse_timestamp(text)
+        return time if time.tzinfo else time.replace(tzinfo=UTC)
+    raise ValueError("no time")
 
 
 def parser_of(client: Any) -> Any:

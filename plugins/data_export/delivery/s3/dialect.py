@@ -30,8 +30,10 @@ _AMAZON = (
     *("amazonaws.com", "amazonaws.com.cn", "amazonaws.eu", "api.amazonwebservices.eu"),
     *("c2s.ic.gov", "sc2s.sgov.gov", "cloud.adc-e.uk", "csp.hci.ic.gov"),
 )
-#: What a write asks for.
+#: What a write asks for, whole or in parts, and a copy.
 SUSPECTS = ("checksums", "conditions")
+SUSPECTS_IN_PARTS = ("checksums", "conditions in parts")
+SUSPECTS_OF_COPIES = ("tags", "conditions of copies")
 
 
 @dataclass
@@ -41,6 +43,8 @@ class Dialect:
     - `checksums`: `x-amz-checksum-*`. An md5 goes along instead, which older servers compare too; the ETag proves it,
       or the bytes are read back.
     - `conditions`: `If-None-Match`. A look comes before each write and another one after it.
+    - `conditions in parts`, `conditions of copies`: the same there alone. Small files must go on under their condition:
+      another run, which has not learnt this, relies on it.
     - `tags`: `x-amz-tagging-directive` of copies; a server without it keeps no tags.
     """
 
@@ -57,19 +61,23 @@ class Dialect:
     copies_bare: bool | None = None
 
     def has(self, feature: str) -> bool:
-        return feature not in self.lacking
+        return not {feature, feature.split()[0]} & self.lacking.keys()
+
+    def refuses(self, *, parts: bool = False) -> bool:
+        """Whether a second writer is known to be refused; in parts by Amazon alone, since several heed no condition."""
+        return self.complete or bool(self.refuses_second and self.has("conditions") and not parts)
 
     def guards_copies(self) -> bool:
         """Whether a copy replaces nothing that is there, so that no look need come before it."""
-        return self.has("conditions") and (self.complete or self.refuses_copy is True)
+        return self.has("conditions of copies") and (self.complete or self.refuses_copy is True)
 
     def asks_for_second_copy(self) -> bool:
-        return self.has("conditions") and not self.complete and self.refuses_copy is None
+        return self.has("conditions of copies") and not self.complete and self.refuses_copy is None
 
     def of_copy(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """The options of a copy, on condition that nothing is there, as far as the server knows such things."""
         kept = {name: value for name, value in options.items() if name != "TaggingDirective" or self.has("tags")}
-        return kept | ({"IfNoneMatch": "*"} if self.has("conditions") else {})
+        return kept | ({"IfNoneMatch": "*"} if self.has("conditions of copies") else {})
 
     def streamed(self, error: TargetRefused) -> DataExportError:
         """AccessDenied, which has the object streamed, where it may be the copy that the server refuses."""
@@ -92,7 +100,7 @@ class Dialect:
                 it is to be asked for again, by `forget`, where that was of no use.
         """
         status, code, said = said_by(error)
-        named = [feature for feature, words in _NAMED.items() if words.search(said)]
+        named = [feature for feature in suspects or _NAMED if _NAMED[feature.split()[0]].search(said)]
         vague = status in (411, 501) or code in _UNNAMED or (status in (400, 405) and code in _VAGUE)
         unnamed = vague and not named and not _ELSE.search(said)
         if self.complete or status not in _STATUSES or not (named or unnamed):
@@ -102,7 +110,7 @@ class Dialect:
         if status == 403 and ("explicit deny" in said or not _ASKED.search(said)):
             return False
         for feature in named or suspects:
-            if feature not in known:
+            if feature not in known and not (unnamed and feature == "conditions" and self.refuses_second):
                 self.lacking.setdefault(feature, harmless(said) or f"status {status}")
                 if unnamed:
                     self.guessed.add(feature)

@@ -154,14 +154,14 @@ def _of_status(status: int, code: str, message: str, bucket: str, address: str, 
         return TargetRefused(f"{address}: the server does not do what the customer file asks for ({said}): {fixes[0]}")
     if code == "NotImplemented" or status in (405, 411, 501):
         return Lacking(f"{address}: the server lacks what the request needs, such as If-None-Match ({said})")
+    if (code == "PreconditionFailed" or (status in (304, 412) and not code)) and not _POLICY.search(message):
+        return PreconditionFailed(f"{address} is there already")
     if PASSING.search(code) or status in (408, 409, 420, 429) or status >= 500:
         return TargetUnavailable(f"{address}: S3 answers {said}: try again")
     if status in (401, 403):
         return _denied(code, said, bucket, address, permission)
     if status == 404:
         return NoSuchObject(f"{address}: no such object")
-    if status == 412 and code in ("", "PreconditionFailed") and not _POLICY.search(message):
-        return PreconditionFailed(f"{address} is there already")
     return TargetRefused(f"{address}: S3 refuses the request ({said})")
 
 

@@ -2,16 +2,19 @@
 
 import hashlib
 import logging
+import re
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
 from data_export.content import Content
 from data_export.delivery.retry import PreconditionFailed
-from data_export.delivery.s3.dialect import SUSPECTS, Dialect, Grants
+from data_export.delivery.s3.dialect import SUSPECTS_IN_PARTS, Dialect, Grants
 from data_export.delivery.s3.errors import said_by
 from data_export.delivery.s3.objects import checksum, is_md5, to_metadata
 from data_export.delivery.threads import chunks_until, go_on
@@ -89,18 +92,45 @@ def _complete(
     from botocore.exceptions import ClientError
 
     whole: dict[str, Any] = target | {"MultipartUpload": {"Parts": parts}}
-    known = dialect.known()
-    if create_only and (looks or "conditions" in known):
+    known, conditional = dialect.known(), create_only and dialect.has("conditions in parts")
+    guarded = create_only and (looks or not conditional)
+    if guarded:
         _require_absent(client, target)
-    if create_only and "conditions" not in known:
-        try:
-            client.complete_multipart_upload(**whole, IfNoneMatch="*")
-            return
-        except ClientError as error:
-            if not dialect.learn(error, known, SUSPECTS[::-1]) or dialect.has("conditions"):
-                raise
-            _require_absent(client, target)
-    client.complete_multipart_upload(**whole)
+    with looking_again(target if guarded else None):
+        if conditional:
+            try:
+                client.complete_multipart_upload(**whole, IfNoneMatch="*")
+                return
+            except ClientError as error:
+                if not dialect.learn(error, known, SUSPECTS_IN_PARTS[::-1]) or dialect.has("conditions in parts"):
+                    raise
+                _require_absent(client, target)
+        client.complete_multipart_upload(**whole)
+
+
+_absent = threading.local()
+
+
+@contextmanager
+def looking_again(target: dict[str, str] | None) -> Iterator[None]:
+    """Has boto3 look for the target before it asks once more by itself, which may be minutes after our own look."""
+    _absent.target = target
+    try:
+        yield
+    finally:
+        _absent.target = None
+
+
+def watch(client: Any) -> None:
+    """Makes the client heed `looking_again`."""
+
+    def look(request: Any, **_: Any) -> None:
+        target = getattr(_absent, "target", None)
+        if target and re.search(r"attempt=(?!1\b)", str(request.headers.get("amz-sdk-request"))):
+            _require_absent(client, target, again=True)
+
+    for operation in ("PutObject", "CompleteMultipartUpload"):
+        client.meta.events.register(f"before-send.s3.{operation}", look)
 
 
 def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: int) -> int:
@@ -119,7 +149,7 @@ def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: 
         options |= {"KeyMarker": marker[0], "UploadIdMarker": marker[1]}
 
 
-def _require_absent(client: Any, target: dict[str, str]) -> None:
+def _require_absent(client: Any, target: dict[str, str], *, again: bool = False) -> None:
     from botocore.exceptions import ClientError
 
     try:
@@ -128,7 +158,9 @@ def _require_absent(client: Any, target: dict[str, str]) -> None:
         if said_by(error)[0] != 404:
             raise
         return
-    raise PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")
+    found = PreconditionFailed(f"s3://{target['Bucket']}/{target['Key']} is there already")
+    found.repeated = again
+    raise found
 
 
 def _begun(client: Any, target: dict[str, str]) -> list[str]:

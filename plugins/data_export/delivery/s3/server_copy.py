@@ -2,6 +2,7 @@
 
 import asyncio
 import mimetypes
+import re
 from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import replace
@@ -13,7 +14,7 @@ from data_export.content import Digests
 from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed, persist
 from data_export.delivery.s3.connect import endpoint_of, parser_of, proxy_to, signed, signing_key, trusted_by
-from data_export.delivery.s3.dialect import signed_for
+from data_export.delivery.s3.dialect import SUSPECTS_OF_COPIES, signed_for
 from data_export.delivery.s3.objects import md5_of, of_copy, to_metadata
 from data_export.delivery.s3.write import require_bare
 from data_export.errors import (
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 #: What the HTTP client of boto3 takes, where aiohttp's own limit is an eighth of it.
 _LONGEST_HEADER = 1 << 16
+_ERROR = re.compile(rb"<(\w+:)?Error[\s>]")
 
 
 def _bare_copy(name: str, digests: Digests | None) -> dict[str, Any]:
@@ -81,7 +83,7 @@ async def copy_by_server(
             answer = await _copied(target, source, source_key, key, only, before)
             if source.bears and not target.dialect.complete and target.dialect.copies_bare is None:
                 await require_bare(target, source, source_key, key)
-        sure = target.dialect.has("conditions") and _confirmed(answer, key, here)
+        sure = target.dialect.has("conditions of copies") and _confirmed(answer, key, here)
         return sure or await _compared(target, source, source_key, key)
 
     async def look() -> StoredObject | None:
@@ -129,7 +131,7 @@ async def _asked(target: "S3Store", address: str, needed: str, key: str, options
     """
     name = target.root.name(key)
     try:
-        return await target.once(address, needed, lambda: target.copies.ask(name, options), ("tags", "conditions"))
+        return await target.once(address, needed, lambda: target.copies.ask(name, options), SUSPECTS_OF_COPIES)
     except NoSuchObject:
         raise
     except TargetNotFound as error:
@@ -147,6 +149,10 @@ async def _ask_second(target: "S3Store", key: str, options: Mapping[str, Any], f
     again = {name: value for name, value in options.items() if name != "CopySourceIfMatch"}  # the other cause of a 412
     target.dialect.refuses_copy = False  # meanwhile others look before they copy
     try:
+        made, there = (first.get("CopyObjectResult") or {}).get("ETag", ""), await target.look(key)
+        if made and there and there.version and made.strip('"') != there.version.strip('"'):
+            target.dialect.refuses_copy = None  # another's took its place meanwhile, and is not to be copied over
+            return {}
         return await _asked(target, target.root.address(key), "s3:PutObject", key, again)
     except PreconditionFailed:
         target.dialect.refuses_copy = True
@@ -241,9 +247,10 @@ class Copies:
         """
         from botocore.exceptions import ClientError
 
+        body = body.strip()  # of what kept the connection alive
         if status < 300 and (result := of_copy(body)):
             return result
-        if status < 300 and b"<Error>" in body:
+        if status < 300 and _ERROR.search(body):
             status = 500
         said = {"status_code": status, "headers": headers, "body": body}
         answer: dict[str, Any] = self._parser.parse(said, self._model.output_shape)

@@ -18,7 +18,7 @@ from data_export.delivery.s3.connect import (
 )
 from data_export.delivery.s3.dialect import Dialect, Grants, OneFirst, dialect_of, is_amazon, patience_of, same_server
 from data_export.delivery.s3.errors import Lacking, explain, status_of
-from data_export.delivery.s3.multipart import give_up_older
+from data_export.delivery.s3.multipart import give_up_older, watch
 from data_export.delivery.s3.objects import (
     PIECE_BYTES,
     Piece,
@@ -90,6 +90,7 @@ class S3Store:
 
         def connect() -> None:
             self.session, self.client = self._make_session(), self._make_client()
+            watch(self.client)
             self.patience = patience_of(self.client, self.patience)
             self._region = bucket_region(self.client, bucket)
             self.objects = object_store(

@@ -1,17 +1,18 @@
 """Writes one object to S3, or to a server that speaks less of its protocol; whatever it is, the bytes are proven."""
 
 import asyncio
+import math
 import threading
 import time
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from data_export.content import Content
 from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import PreconditionFailed, persist
-from data_export.delivery.s3.dialect import SUSPECTS
-from data_export.delivery.s3.multipart import upload_parts
+from data_export.delivery.s3.dialect import SUSPECTS, SUSPECTS_IN_PARTS
+from data_export.delivery.s3.multipart import looking_again, upload_parts
 from data_export.delivery.s3.objects import PIECE_BYTES, bears, checksum, full_head, is_md5, md5_of, put, to_metadata
 from data_export.delivery.threads import read_digests, run_blocking
 from data_export.errors import AccessDenied, DataExportError, ObjectExists, TargetRefused, VerificationFailed
@@ -30,7 +31,11 @@ async def write(store: "S3Store", key: str, content: Content, *, create_only: bo
     """See `Destination.create` and `.replace`. A feature that the server is found to lack is done without."""
     writing = _Writing(store, key, content, create_only)
     async with store.large if content.size > _LARGE_BYTES else nullcontext():
-        return await persist(store.patience, writing.look, writing.send)
+        stored = await persist(store.patience, writing.look, writing.send)
+    if create_only and not store.dialect.refuses(parts=content.size > PIECE_BYTES):
+        await asyncio.sleep(min(max(_SETTLES_AFTER[0], 3 * writing.seconds), _SETTLES_AFTER[1]))
+        await _require_ours(store, key, content)
+    return stored
 
 
 @dataclass
@@ -41,8 +46,10 @@ class _Writing:
     key: str
     content: Content
     create_only: bool
-    #: Whether what is there is ours, and not whole although it says so of itself.
+    #: Whether what was there last was ours, and not whole although it said so of itself.
     damaged: bool = False
+    #: From a look to what we wrote; endless where the answer was lost, and a look alone has found it.
+    seconds: float = math.inf
 
     async def look(self) -> StoredObject | None:
         found = None if self.damaged else await self.store.stat(self.key)
@@ -52,7 +59,7 @@ class _Writing:
             try:
                 await _read_back(self.store, self.key, self.content)
             except _Damaged:
-                self.damaged = not await self._is_others()
+                self.damaged = await self._is_ours() is True
                 return None
         return found
 
@@ -73,17 +80,29 @@ class _Writing:
 
     async def _once(self) -> StoredObject:
         try:
-            if self.create_only and not self.damaged:
-                return await _create(self.store, self.key, self.content)
+            if self.create_only and not (self.damaged and await self._is_ours()):
+                return await self._create()
             return (await _send(self.store, self.key, self.content, create_only=False)).stored
         except _Damaged:
             await self._remove()
             raise
 
-    async def _is_others(self) -> bool:
-        """Whether what reads as other bytes than ours does not say of itself that it is ours."""
+    async def _create(self) -> StoredObject:
+        """Under the condition that there is no such object, and after a look where the server may not heed that."""
+        store, key, content, dialect, begun = self.store, self.key, self.content, self.store.dialect, time.monotonic()
+        if not dialect.refuses() and await store.stat(key) is not None:
+            raise ObjectExists(f"{store.root.address(key)} is there already")
+        looked = time.monotonic() - begun
+        sent = await _send(store, key, content, create_only=True)
+        self.seconds = sent.seconds + (looked if content.size <= PIECE_BYTES else 0)
+        if dialect.has("conditions") and dialect.refuses_second is None and content.size <= PIECE_BYTES:
+            await _ask_second(store, key, content)
+        return sent.stored
+
+    async def _is_ours(self) -> bool | None:
+        """Whether what is there says of itself that it is ours, whatever it reads as; None where nothing is."""
         found = await self.store.stat(self.key)
-        return found is not None and not found.digests.matches(self.content.digests)
+        return None if found is None else bool(found.digests.matches(self.content.digests))
 
     async def _remove(self) -> None:
         """Removes what is ours and not whole.
@@ -91,36 +110,24 @@ class _Writing:
         Raises:
             ObjectExists, VerificationFailed: somebody else's took its place before it was read back, and stays.
         """
-        if await self._is_others():
-            kind = ObjectExists if self.create_only and not self.damaged else VerificationFailed
+        self.damaged = bool(ours := await self._is_ours())
+        if ours is False:
+            kind = ObjectExists if self.create_only else VerificationFailed
             raise kind(f"{self.store.root.address(self.key)} was written by another run at the same moment") from None
-        self.damaged = True
-        with suppress(DataExportError):
-            await self.store.delete(self.key)
+        if ours:
+            with suppress(DataExportError):
+                await self.store.delete(self.key)
 
 
 class _Damaged(VerificationFailed):
     """A server that compares nothing holds other bytes than were sent."""
 
 
-async def _create(store: "S3Store", key: str, content: Content) -> StoredObject:
-    """Under the condition that there is no such object or, where the server has no conditions, after a look."""
-    dialect = store.dialect
-    if dialect.complete or (dialect.refuses_second and dialect.has("conditions")):
-        return (await _send(store, key, content, create_only=True)).stored
-    if await store.stat(key) is not None:
-        raise ObjectExists(f"{store.root.address(key)} is there already")
-    sent = await _send(store, key, content, create_only=True)
-    if dialect.has("conditions") and dialect.refuses_second is None and content.size <= PIECE_BYTES:
-        await _ask_second(store, key, content)
-    if dialect.has("conditions") and dialect.refuses_second:
-        return sent.stored
-    await asyncio.sleep(min(max(_SETTLES_AFTER[0], 3 * sent.seconds), _SETTLES_AFTER[1]))
-    return await _stayed(store, sent.stored, content)
-
-
 async def _ask_second(store: "S3Store", key: str, content: Content) -> None:
-    """Learns whether the server refuses a second writer, by writing once more what has just been written."""
+    """Learns whether the server refuses a second writer, by writing once more what has just been written, where another
+    has not written over it (which raises ObjectExists). Some servers show a new object after a moment only."""
+    with suppress(VerificationFailed):
+        await _require_ours(store, key, content)
     try:
         await _send(store, key, content, create_only=True)
     except ObjectExists:
@@ -132,14 +139,10 @@ async def _ask_second(store: "S3Store", key: str, content: Content) -> None:
         store.dialect.lacking["conditions"] = "it takes a second writer's file in spite of If-None-Match"
 
 
-async def _stayed(store: "S3Store", stored: StoredObject, content: Content) -> StoredObject:
-    """
-    Raises:
-        ObjectExists: another run's bytes took the place of ours, or ours came second: the caller compares.
-    """
-    if (await store.there(stored.key)).digests.matches(content.digests) is False:
-        raise ObjectExists(f"{store.root.address(stored.key)} was written by another run at the same moment")
-    return stored
+async def _require_ours(store: "S3Store", key: str, content: Content) -> None:
+    """Raises ObjectExists if another run's bytes took the place of ours, or ours came second: the caller compares."""
+    if (await store.there(key)).digests.matches(content.digests) is False:
+        raise ObjectExists(f"{store.root.address(key)} was written by another run at the same moment")
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,12 +178,13 @@ async def _send_whole(store: "S3Store", key: str, content: Content, *, create_on
         raise VerificationFailed(f"{name}: {digests} is to be sent where {content.digests} was announced")
     options = store.grants.to_request() | checksum(store.dialect, data) | ({"IfNoneMatch": "*"} if conditional else {})
     options |= {"ContentType": content.content_type, "Metadata": to_metadata(content.digests)}
-    answer = await store.once(
-        address,
-        "s3:PutObject",
-        store.in_thread(lambda client: client.put_object(Bucket=store.root.bucket, Key=name, Body=data, **options)),
-        SUSPECTS,
-    )
+    target, looks = {"Bucket": store.root.bucket, "Key": name}, create_only and not store.dialect.refuses()
+
+    def send(client: Any) -> Any:
+        with looking_again(target if looks else None):
+            return client.put_object(**target, Body=data, **options)
+
+    answer = await store.once(address, "s3:PutObject", store.in_thread(send), SUSPECTS)
     stored = await _answered(store, StoredObject(key, digests), answer.get("ETag"))
     proven = store.dialect.has("checksums") or is_md5(answer.get("ETag"), data)
     return _Sent(stored, proven, time.monotonic() - begun)
@@ -207,7 +211,9 @@ async def send_parts(store: "S3Store", key: str, content: Content, *, create_onl
         )
 
     address = store.root.address(key)
-    proven, seconds = await store.once(address, "s3:PutObject", lambda: run_blocking(upload, store.threads), SUSPECTS)
+    proven, seconds = await store.once(
+        address, "s3:PutObject", lambda: run_blocking(upload, store.threads), SUSPECTS_IN_PARTS
+    )
     stored = await store.there(key)
     if stored.digests.matches(content.digests) is False:  # replaced by somebody else since
         if create_only:
