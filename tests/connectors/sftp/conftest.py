@@ -28,6 +28,12 @@ def server(keys: Path, tmp_path: Path, unruly: type[Unruly]) -> Iterator[SftpSer
 
 
 @pytest.fixture
+def forgetful(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Spares the waits for what an embedded server forgets at once."""
+    monkeypatch.setattr("data_export.delivery.sftp.sessions.turns._FORGETS_SECONDS", 0.05)
+
+
+@pytest.fixture
 def place(server: SftpServer) -> Path:
     """Where the file of DATA_KEY lies on the server."""
     return server.root / "target" / DATA_KEY

@@ -141,6 +141,7 @@ class TestLimits:
             assert len(list((server.root / "target").iterdir())) == 12
 
 
+@pytest.mark.usefixtures("forgetful")
 async def test_a_limit_with_no_word_is_found_out_where_files_have_their_final_names(
     server: SftpServer, unruly: type[Unruly]
 ) -> None:
@@ -182,6 +183,7 @@ async def test_files_that_take_longer_than_one_waits_for_them_arrive_at_a_limit_
         assert len(list((server.root / "target").iterdir())) == 40
 
 
+@pytest.mark.usefixtures("forgetful")
 @pytest.mark.parametrize("refusal", REFUSALS[:2], ids=str)
 @pytest.mark.parametrize("connections", [1, 4])
 async def test_a_bad_moment_is_made_good(
@@ -203,6 +205,7 @@ async def test_a_bad_moment_is_made_good(
     assert len(list((server.root / "target").iterdir())) == 440
 
 
+@pytest.mark.usefixtures("forgetful")
 @pytest.mark.parametrize("refusal", REFUSALS, ids=str)
 async def test_a_lasting_limit_is_tried_so_seldom_that_it_costs_nothing(
     server: SftpServer, unruly: type[Unruly], refusal: asyncssh.SFTPError

@@ -16,6 +16,7 @@ from tests.connectors.contract import read_all
 from tests.connectors.sftp.unruly import SMALL, Unruly, left_over, target
 
 LIKE_A_LIMIT = "path exceeds the limit: cannot open"
+pytestmark = pytest.mark.usefixtures("forgetful")
 
 
 class EveryTenth:
