@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from data_export.delivery.sftp.errors import ConnectionEnded, PerhapsTooMany, TooManyAtOnce, perhaps_too_many
 from data_export.delivery.sftp.sessions.pool import SftpConnections
-from data_export.delivery.sftp.sessions.turns import Attempt, Line, Turns
+from data_export.delivery.sftp.sessions.turns import Attempt, CountingLock, Turns
 from data_export.errors import DataExportError, PermanentError, TargetUnavailable
 
 # Connections that end leave at least so many at once where they bear them: it may have been the network, for hours.
@@ -36,7 +36,7 @@ class Gate(Turns):
     def __init__(self, size: int, connections: SftpConnections) -> None:
         super().__init__(size)
         self._connections = connections
-        self._narrowing = Line()
+        self._narrowing = CountingLock()
         #: The most that are ever let through; how many are known to be borne; and how many are let through next.
         self._widest = self._borne = self._next = size
         #: After how many files in a row that is.

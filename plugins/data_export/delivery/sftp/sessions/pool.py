@@ -78,7 +78,7 @@ class SftpConnections:
         await self._close([line for line in self._retired if not line.busy])
 
     def widen(self, limit: int) -> None:
-        """Does with `limit` operations, and takes back connections that were too many for fewer."""
+        """Takes back connections that were too many for fewer than `limit` operations."""
         while self._retired and len(self._lines) < limit:
             self._lines.append(self._retired.pop())
 

@@ -27,8 +27,8 @@ class Attempt:
         return self.resumes >= 0
 
 
-class Line(asyncio.Lock):
-    """Knows how many hold it or wait for it."""
+class CountingLock(asyncio.Lock):
+    """Knows how many hold it or wait for it: its `length`."""
 
     def __init__(self) -> None:
         super().__init__()
