@@ -115,6 +115,26 @@ async def test_no_number_is_lowered_where_others_keep_on_so_that_nothing_shows()
 
 
 @pytest.mark.usefixtures("impatient")
+@pytest.mark.parametrize("most", [2, 12, 20, 28])
+async def test_a_limit_with_no_word_is_found_out_among_files_that_take_longer_than_one_waits_for_them(
+    most: int,
+) -> None:
+    """However many of them are refused."""
+
+    async def transfer() -> None:
+        nonlocal open_now
+        if open_now == most:
+            raise PerhapsTooMany("no further file", TargetUnavailable("Failure"))
+        open_now += 1
+        await asyncio.sleep(0.3)
+        open_now -= 1
+
+    gate, open_now = Gate(32, SftpConnections(unused, 1, 32)), 0
+    await asyncio.gather(*(gate.within_limits(transfer) for _ in range(40)))
+    assert gate.allowed <= most
+
+
+@pytest.mark.usefixtures("impatient")
 async def test_a_file_that_passes_alone_lowers_no_number_where_it_was_refused_alone() -> None:
     gate = Gate(8, SftpConnections(unused, 1, 8))
     await gate.within_limits(Refusing(AccessDenied("for a moment"), None))

@@ -164,11 +164,9 @@ async def test_a_big_file_that_is_tried_alone_has_the_time_it_needs(
     assert len(list((server.root / "target").iterdir())) == 3
 
 
-@pytest.mark.parametrize("upload", ["rename", "direct"])
 async def test_files_that_take_longer_than_one_waits_for_them_arrive_at_a_limit_with_no_word(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, upload: str
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the first try: a refused one is tried again when another has left."""
     monkeypatch.setattr("data_export.delivery.sftp.sessions.gate._EMPTIES_SECONDS", 0.2)
     if not OpensshServer.installed():
         pytest.skip("no /usr/sbin/sshd on this machine: install openssh-server to run these")
@@ -177,7 +175,7 @@ async def test_files_that_take_longer_than_one_waits_for_them_arrive_at_a_limit_
         async with TcpProxy(server.port) as proxy:
             proxy.pause = 0.01  # seconds for each file
             login, place = login_of(server, port=proxy.port), f"{server.base}target"
-            async with SftpDestination(login, place, upload=upload, concurrency=32) as destination:  # type: ignore[arg-type] # a literal
+            async with SftpDestination(login, place, concurrency=32) as destination:
                 await asyncio.gather(*(destination.create(f"{number}.png", big) for number in range(40)))
                 assert destination._gate.allowed <= 16
         assert len(list((server.root / "target").iterdir())) == 40

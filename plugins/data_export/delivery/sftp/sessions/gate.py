@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from data_export.delivery.sftp.errors import ConnectionEnded, PerhapsTooMany, TooManyAtOnce, perhaps_too_many
 from data_export.delivery.sftp.sessions.pool import SftpConnections
-from data_export.delivery.sftp.sessions.turns import Attempt, CountingLock, Turns
+from data_export.delivery.sftp.sessions.turns import Attempt, Sparing, Turns
 from data_export.errors import DataExportError, PermanentError, TargetUnavailable
 
 # Connections that end leave at least so many at once where they bear them: it may have been the network, for hours.
@@ -16,11 +16,9 @@ _FEWEST = 4
 _BEARS_MORE = 16
 # Files that pass one after the other, beside as many as are allowed, where one more is; twice as many once it was not.
 _BEARS_ONE_MORE = 100
-# So long nobody is let through to have one file tried alone; and where most would be refused anyway.
+# So long nobody is let through to have one file tried alone; and where many are refused, which may be by a limit.
 _EMPTIES_SECONDS = 30.0
 _EMPTIES_PATIENTLY_SECONDS = 300.0
-# Of files that are refused with no reason, at least one in so many is tried alone.
-_RAREST = 256
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
@@ -36,7 +34,7 @@ class Gate(Turns):
     def __init__(self, size: int, connections: SftpConnections) -> None:
         super().__init__(size)
         self._connections = connections
-        self._narrowing = CountingLock()
+        self._narrowing = asyncio.Lock()
         #: The most that are ever let through; how many are known to be borne; and how many are let through next.
         self._widest = self._borne = self._next = size
         #: After how many files in a row that is.
@@ -45,8 +43,7 @@ class Gate(Turns):
         self._vague: type[TooManyAtOnce] = PerhapsTooMany
         #: Since fewer were last let through: operations finished, ended with their connection, refused with no reason.
         self._finished = self._lost = self._refused = 0
-        #: How many refusals are taken for the files' own before one is tried alone again; and how many last time.
-        self._spared, self._sparing = 0, 1
+        self._sparing = Sparing()
         #: Since a connection last ended, a file was refused, or the number changed; and ever.
         self._in_a_row = self._ever = 0
 
@@ -127,7 +124,7 @@ class Gate(Turns):
             again = await self._refuses(attempt, error, alone)
         elif isinstance(error, TooManyAtOnce):
             again = await self._learn(attempt.allowed, error, alone)
-        attempt.allowed, attempt.finished = self.allowed, self._ever
+        attempt.begin_again(self.allowed, self._ever)
         return again
 
     async def _learn(self, allowed: int, error: TooManyAtOnce, alone: Callable[[], Awaitable[None]]) -> bool:
@@ -139,7 +136,7 @@ class Gate(Turns):
         async with self._narrowing:
             if allowed == self.allowed == 1:
                 try:
-                    return (await self._passes_with_few(alone))[0]
+                    return (await self._passes_with_few(alone, _EMPTIES_PATIENTLY_SECONDS))[0]
                 except TooManyAtOnce:
                     self._vague = TooManyAtOnce
                     self._let_through(self._widest)
@@ -189,17 +186,22 @@ class Gate(Turns):
         """
         self._refused += 1
         self._in_a_row = 0
-        rare = 4 * self._refused <= max(self._finished, attempt.allowed, 4 * _FEWEST)
-        if not (rare and attempt.resumes) and (shown := await self._shows(attempt, error, alone)) is not None:
-            return shown
-        if attempt.resume():
-            await self.somebody_left(_EMPTIES_SECONDS)  # else it would meet the same
-            return True
+        with self.turned_away():
+            rare = 4 * self._refused <= max(self._finished, attempt.allowed, 4 * _FEWEST)
+            if not (rare and attempt.resumes):
+                patience = _EMPTIES_SECONDS if rare or self.away == 1 else _EMPTIES_PATIENTLY_SECONDS
+                if (shown := await self._shows(attempt, error, alone, patience)) is not None:
+                    return shown
+            if attempt.resume():
+                await self.somebody_left(_EMPTIES_SECONDS)  # else it would meet the same
+                return True
         if isinstance(error, PerhapsTooMany) and isinstance(error.meant, PermanentError):
             raise error
         return False
 
-    async def _shows(self, attempt: Attempt, error: TooManyAtOnce, alone: Callable[[], Awaitable[None]]) -> bool | None:
+    async def _shows(
+        self, attempt: Attempt, error: TooManyAtOnce, alone: Callable[[], Awaitable[None]], patience: float
+    ) -> bool | None:
         """Whether a limit shows, or that the refusal is the file's own, or neither.
 
         For that it is tried alone, which keeps all others waiting: the less often, the more often that has shown no
@@ -208,27 +210,25 @@ class Gate(Turns):
         async with self._narrowing:
             if self.allowed < attempt.allowed:
                 return True
-            if self._spared:
-                self._spared -= 1
+            if self._sparing.spares():
                 return None if self._finished else False
             most = self.most
-            passes, others = await self._passes_with_few(alone)
+            passes, others = await self._passes_with_few(alone, patience)
             if passes and others + 1 < most:  # what was refused among more
-                self._spared, self._sparing = 0, 1
+                self._sparing = Sparing()
                 await self._lessen(attempt.allowed, error)
             else:
                 self._spare(not passes and not others)
             return True if passes else None if others else False
 
     def _spare(self, is_own: bool) -> None:
-        """Has no file tried alone for twice as many refusals as last time, because no limit has shown."""
-        self._sparing = min(2 * self._sparing, _RAREST)
-        self._spared = self._sparing
+        """Has fewer files tried alone, because no limit has shown."""
+        self._sparing.spare_more()
         if is_own:
             self._finished = self._refused = 0
 
-    async def _passes_with_few(self, alone: Callable[[], Awaitable[None]]) -> tuple[bool, int]:
-        """Tries one file while nobody else is let through, and over one connection where all others leave in time.
+    async def _passes_with_few(self, alone: Callable[[], Awaitable[None]], patience: float) -> tuple[bool, int]:
+        """Tries one file while nobody else is let through, and over one connection where all leave in so many seconds.
 
         Returns:
             Whether it passes, and how many others had not left.
@@ -237,8 +237,7 @@ class Gate(Turns):
             DataExportError: what it meets, unless that is again a refusal with no reason.
         """
         async with self.closed():
-            if not await self.empties(_EMPTIES_SECONDS) and self._narrowing.length > self.busy:
-                await self.empties(_EMPTIES_PATIENTLY_SECONDS)  # those who are kept waiting would be refused, too
+            await self.empties(patience)
             others = self.busy
             await self._connections.close_idle()
             await self.forgotten()

@@ -3,15 +3,16 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
-from typing import Literal
 
 # So long a server may count files and connections that were closed.
 _FORGETS_SECONDS = 1.0
 # How often one file is tried again here because the others pass; its caller has pauses and tries of its own.
 _RESUMES = 3
+# Of files that are refused with no reason, at least one in so many is tried alone.
+_RAREST = 256
 
 
 @dataclass(slots=True)
@@ -26,25 +27,26 @@ class Attempt:
         self.resumes -= 1
         return self.resumes >= 0
 
+    def begin_again(self, allowed: int, finished: int) -> None:
+        """With all its tries where only half as many are let through as before: it was among far too many."""
+        if 2 * allowed <= self.allowed:
+            self.resumes = _RESUMES
+        self.allowed, self.finished = allowed, finished
 
-class CountingLock(asyncio.Lock):
-    """Knows how many hold it or wait for it: its `length`."""
+
+class Sparing:
+    """How many refusals are taken for the files' own before one is tried alone again."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.length = 0
+        self._left, self._last = 0, 1
 
-    async def acquire(self) -> Literal[True]:
-        self.length += 1
-        try:
-            return await super().acquire()
-        except BaseException:
-            self.length -= 1
-            raise
+    def spares(self) -> bool:
+        spares = self._left > 0
+        self._left -= spares
+        return spares
 
-    def release(self) -> None:
-        self.length -= 1
-        super().release()
+    def spare_more(self) -> None:
+        self._last = self._left = min(2 * self._last, _RAREST)
 
 
 class Turns:
@@ -55,6 +57,8 @@ class Turns:
         self.allowed = size
         #: Those under way, and the most of them since the others were last kept out.
         self.busy = self.most = 0
+        #: Those who were refused, and may come again.
+        self.away = 0
         self._waiting = deque[asyncio.Future[None]]()
         self._closed = False
         #: Whether all have left since the others are kept out.
@@ -98,6 +102,15 @@ class Turns:
         self._left.set()
         self._left.clear()
 
+    @contextmanager
+    def turned_away(self) -> Iterator[None]:
+        """Counts one more `away` until it is known whether it comes again."""
+        self.away += 1
+        try:
+            yield
+        finally:
+            self.away -= 1
+
     @asynccontextmanager
     async def closed(self) -> AsyncIterator[None]:
         """Lets nobody through meanwhile."""
@@ -110,14 +123,13 @@ class Turns:
             self.let_in()
             self._tell_of_leaving()
 
-    async def empties(self, patience: float) -> bool:
-        """Whether those under way leave within so many seconds, while nobody is let through."""
+    async def empties(self, patience: float) -> None:
+        """Waits so many seconds for those under way to leave, while nobody is let through; see `is_emptied`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 while self.busy:
                     await self._left.wait()
         self.is_emptied = not self.busy
-        return self.is_emptied
 
     async def somebody_left(self, patience: float) -> None:
         """Waits so many seconds for one of those under way to leave, if there are any."""
