@@ -24,15 +24,16 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from benchmarks import images, images_cloud
-from benchmarks.images import SHELL, Server, Spent, as_task, far_away, in_turn, print_table, run
+from benchmarks.images import SHELL, Server, Spent, as_task, far_away, print_table, run
 from data_export.content import Content, Digests
 from demo.servers.abfs import AbfsServer
 from demo.servers.openssh import OpensshServer
@@ -147,22 +148,32 @@ def cpu_of(server: Any) -> float:
     return seconds
 
 
-def race(place: Place, size: int, rounds: int) -> None:
-    times: dict[str, list[tuple[Spent, Spent]]] = {name: [] for name in place.contenders}
-    server_cpu: dict[str, list[float]] = {}
-    for _, number, name in in_turn(place.contenders, rounds):
-        command, before = place.contenders[name](target := f"target-{number}"), place.cpu()
-        if shutil.which(command[0]) is None:
-            continue
-        first = run(command)
-        server_cpu.setdefault(name, []).append(place.cpu() - before)
-        times[name].append((first, run(command)))
-        if place.arrived(target) != [size]:
-            sys.exit(f"{name}: {place.arrived(target)} bytes arrived of {size}")
-        place.remove(target)
-    print_table(times, size)
-    used = (f"{name} {sum(seconds) / len(seconds):.1f}" for name, seconds in server_cpu.items())
-    print(f"CPU seconds of the server, first time: {', '.join(used)}")
+@dataclass
+class Race:
+    """What each contender took, in every round."""
+
+    times: dict[str, list[tuple[Spent, Spent]]] = field(default_factory=dict)
+    server_cpu: dict[str, list[float]] = field(default_factory=dict)
+
+    def run_round(self, place: Place, size: int, turn: int) -> None:
+        names = deque(place.contenders)
+        self.times = self.times or {name: [] for name in names}
+        names.rotate(-turn)  # each round begins with another
+        for number, name in enumerate(names):
+            command, before = place.contenders[name](target := f"target-{number}"), place.cpu()
+            if shutil.which(command[0]) is None:
+                continue
+            first = run(command)
+            self.server_cpu.setdefault(name, []).append(place.cpu() - before)
+            self.times[name].append((first, run(command)))
+            if place.arrived(target) != [size]:
+                sys.exit(f"{name}: {place.arrived(target)} bytes arrived of {size}")
+            place.remove(target)
+
+    def show(self, size: int) -> None:
+        print_table(self.times, size)
+        used = (f"{name} {sum(seconds) / len(seconds):.1f}" for name, seconds in self.server_cpu.items())
+        print(f"CPU seconds of the server, first time: {', '.join(used)}")
 
 
 def write_file(folder: Path, size: int) -> Path:
@@ -209,11 +220,15 @@ def main() -> None:
             if kind == "abfs" and not AbfsServer.installed():
                 print("abfs: Azurite is not installed")
                 continue
-            (folder := Path(name, kind)).mkdir()
-            with opened(kind, folder, file, options.rtt_ms / 1000, read_back=options.read_back) as (server, place):
-                distance = f"{options.rtt_ms:g} ms round trip"
-                print(f"{kind}: {options.bytes:,} bytes, {server}, {distance}, medians of {options.rounds}")
-                race(place, options.bytes, options.rounds)
+            race = Race()
+            for turn in range(options.rounds):  # each with a server of its own: some hold all that they got in memory
+                (folder := Path(name, f"{kind}-{turn}")).mkdir()
+                with opened(kind, folder, file, options.rtt_ms / 1000, read_back=options.read_back) as (server, place):
+                    race.run_round(place, options.bytes, turn)
+                shutil.rmtree(folder)
+            distance = f"{options.rtt_ms:g} ms round trip"
+            print(f"{kind}: {options.bytes:,} bytes, {server}, {distance}, medians of {options.rounds}")
+            race.show(options.bytes)
 
 
 if __name__ == "__main__":
