@@ -4,9 +4,9 @@
                                                     [--rounds 5] [--read-back]
 
 Every contender sends the same local file to a folder of its own, then again, when nothing has changed; in each round
-all of them in turn, and the tables have the medians. Our first line is that of a task of a worker, which has imported
-its libraries before it forks; from a shell, their import is part of it. What arrived is compared in size. `--rtt-ms`
-puts a network of that round trip before the server.
+all of them in turn, at a server of that round's own, and the tables have the medians. Our first line is that of a task
+of a worker, which has imported its libraries before it forks; from a shell, their import is part of it. What arrived is
+compared in size. `--rtt-ms` puts a network of that round trip before the server.
 
 We are given the file's digests, as by the step before, and compare them with what is sent; over SFTP we then read the
 file at the target and compare again, where the others trust its size and time. With `--read-back` what arrived over
