@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo ls answer up fleet fleet-status fleet-down fleet-faults test test-airflow test-fleet test-cases test-connectors test-sftp test-dags test-units kills check format lock sbom schema commands validate bench clean
+.PHONY: help install demo ls answer up fleet fleet-status fleet-down fleet-faults test test-airflow test-fleet test-cases test-s3 test-sftp test-connectors test-dags test-units kills check format lock sbom schema commands validate bench clean
 
 help: ## show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-13s %s\n", $$1, $$2}'
@@ -53,7 +53,7 @@ SLOWEST = --durations 25 --durations-min 3
 # takes longest. Each part is shown when it is over.
 SYNC = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 test: $(STAMP) ## run all tests
-	@$(MAKE) --no-print-directory --jobs 6 $(SYNC) test-airflow test-fleet $(CASES)
+	@$(MAKE) --no-print-directory --jobs 7 $(SYNC) test-airflow test-fleet $(CASES)
 
 test-airflow: # all on one Airflow
 	@$(BIN)/python -m pytest -m e2e $(SLOWEST) tests/e2e tests/ui
@@ -61,27 +61,25 @@ test-airflow: # all on one Airflow
 test-fleet: # docker-compose.yaml's services
 	@$(BIN)/python -m pytest -m e2e $(SLOWEST) tests/fleet
 
-# The others in four parts, each in one process, which imports what its part needs and starts each server once; workers
+# The others in five parts, each in one process, which imports what its part needs and starts each server once; workers
 # of xdist would each import all of it, which is more work than there is to share out.
-CASES = test-connectors test-sftp test-dags test-units
+CASES = test-s3 test-sftp test-connectors test-dags test-units
 IN_ONE_PROCESS = nice -n 5 $(BIN)/python -m pytest -m "not e2e" $(SLOWEST)
 test-cases: # all that needs neither
-	@$(MAKE) --no-print-directory --jobs 4 $(SYNC) $(CASES)
+	@$(MAKE) --no-print-directory --jobs 5 $(SYNC) $(CASES)
 
-S3 = tests/connectors/s3
-SFTP = tests/connectors/sftp
-test-connectors: # but S3's and SFTP's, which would make this part the last
-	@$(IN_ONE_PROCESS) tests/connectors --ignore $(S3) --ignore $(SFTP)
+test-s3 test-sftp: test-%: # which mostly wait
+	@$(IN_ONE_PROCESS) tests/connectors/$*
 
-test-sftp: # which mostly wait
-	@$(IN_ONE_PROCESS) $(SFTP)
+test-connectors: # the others
+	@$(IN_ONE_PROCESS) tests/connectors --ignore tests/connectors/s3 --ignore tests/connectors/sftp
 
+WITH_AIRFLOW = tests/commands tests/dags tests/page
 test-dags: # and the commands and the page, with Airflow's API server
-	@$(IN_ONE_PROCESS) tests/commands tests/dags tests/page
+	@$(IN_ONE_PROCESS) $(WITH_AIRFLOW)
 
-ELSEWHERE = tests/commands tests/dags tests/page $(filter-out $(S3) %/conftest.py,$(wildcard tests/connectors/*))
-test-units: # and S3's, and whatever is no other part's
-	@$(IN_ONE_PROCESS) $(ELSEWHERE:%=--ignore %)
+test-units: # and whatever is no other part's
+	@$(IN_ONE_PROCESS) $(patsubst %,--ignore %,tests/connectors $(WITH_AIRFLOW))
 
 kills: $(STAMP) ## run the nightly proof: 200 kills of a delivery on every connector
 	@DATA_EXPORT_TEST_KILLS=200 $(BIN)/python -m pytest tests/connectors/test_kills.py
