@@ -26,7 +26,7 @@ SITES = ["433a60f6-9756-473e-b1e9-9e89e24bb787", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b
 NOBODY_LISTENS = 9
 FILE = """\
 site_id: [{sites}]
-interval: {interval}
+interval: daily
 start_date: {start}
 connector_type: sftp
 connector_config:
@@ -72,7 +72,7 @@ def look(session: Session) -> None:
 
 @pytest.fixture(scope="module")
 def files(session: Session, customers: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The customer files, each with its DAG; an hour of the recent past where windows are to be scheduled."""
+    """The customer files, each with its DAG; the last days where windows are to be scheduled."""
     first = "the look that Airflow makes by itself at its start, which would begin to watch these before their DAGs run"
     wait_for(first, lambda: [run["state"] for run in session.api.runs([WATCH])] == ["success"], 120)
     sftp, key = session.platform.sftp, tmp_path_factory.mktemp("keys") / "customer"
@@ -84,8 +84,7 @@ def files(session: Session, customers: Path, tmp_path_factory: pytest.TempPathFa
         text = FILE.format(
             name=name,
             sites=", ".join(SITES),
-            interval="hourly" if live else "daily",
-            start=f"{now - timedelta(hours=3):%Y-%m-%dT%H:00:00Z}" if live else "2025-03-16\nend_date: 2025-03-20",
+            start=f"{now - timedelta(days=3):%Y-%m-%d}" if live else "2025-03-16\nend_date: 2025-03-20",
             port=sftp.port if name == WRONG else NOBODY_LISTENS,
             user=sftp.username,
             key=key,
@@ -137,9 +136,9 @@ def test_no_secret_is_in_a_mail_and_no_recipient_in_a_log(failed: Session) -> No
 def late(session: Session, files: Path) -> Session:
     """Scheduled runs that do not end, windows that were skipped, a file that is broken, a backfill; and two looks."""
     api, live = session.api, (SLOW, SKIPPED, BROKEN)
-    until_next_hour = 3600 - time.time() % 3600
-    if until_next_hour < 90:  # another window would be over in the middle of it
-        time.sleep(until_next_hour + 1)
+    until_midnight = 86400 - time.time() % 86400
+    if until_midnight < 240:  # another window would be over in the middle of it
+        time.sleep(until_midnight + 1)
     for name in (*live, HISTORY):
         api.unpause(dag_id(name))
     first = datetime(2025, 3, 16, tzinfo=UTC)
@@ -147,9 +146,9 @@ def late(session: Session, files: Path) -> Session:
     dags = {dag_id(name) for name in (*live, HISTORY)}
     wait_for("the runs", lambda: {run["dag_id"] for run in api.runs(dags)} == dags, 120)
     broken = files / f"{BROKEN}.yaml"
-    broken.write_text(broken.read_text().replace("interval: hourly", "interval: hurly"))
+    broken.write_text(broken.read_text().replace("interval: daily", "interval: hurly"))
     look(session)
-    as_if_down(session, SKIPPED, timedelta(hours=2))
+    as_if_down(session, SKIPPED, timedelta(days=2))
     time.sleep(4)  # late_after_hours
     look(session)
     return session

@@ -117,9 +117,10 @@ async def test_no_number_is_lowered_where_others_keep_on_so_that_nothing_shows()
 @pytest.mark.usefixtures("impatient")
 @pytest.mark.parametrize("most", [2, 12, 20, 28])
 async def test_a_limit_with_no_word_is_found_out_among_files_that_take_longer_than_one_waits_for_them(
-    most: int,
+    most: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """However many of them are refused."""
+    """However many of them are refused, and the log says why nothing begins meanwhile."""
+    caplog.set_level("INFO")
 
     async def transfer() -> None:
         nonlocal open_now
@@ -132,6 +133,7 @@ async def test_a_limit_with_no_word_is_found_out_among_files_that_take_longer_th
     gate, open_now = Gate(32, SftpConnections(unused, 1, 32)), 0
     await asyncio.gather(*(gate.within_limits(transfer) for _ in range(40)))
     assert gate.allowed <= most
+    assert "to try a refused file alone, no other begins until" in caplog.text
 
 
 @pytest.mark.usefixtures("impatient")

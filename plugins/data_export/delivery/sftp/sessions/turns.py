@@ -1,6 +1,7 @@
 """Who may work now: so many at once, and the others in the order in which they came; and how often one tries."""
 
 import asyncio
+import logging
 import math
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
@@ -13,6 +14,7 @@ _FORGETS_SECONDS = 1.0
 _RESUMES = 3
 # Of files that are refused with no reason, at least one in so many is tried alone.
 _RAREST = 256
+_log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -125,6 +127,10 @@ class Turns:
 
     async def empties(self, patience: float) -> None:
         """Waits so many seconds for those under way to leave, while nobody is let through; see `is_emptied`."""
+        if self.busy:
+            _log.info(
+                "to try a refused file alone, no other begins until %d have ended, or for %.0f s", self.busy, patience
+            )
         with suppress(TimeoutError):
             async with asyncio.timeout(patience):
                 while self.busy:
