@@ -61,8 +61,7 @@ test-airflow: # all on one Airflow
 test-fleet: # docker-compose.yaml's services
 	@$(BIN)/python -m pytest -m e2e $(SLOWEST) tests/fleet
 
-# The others in five parts, each in one process, which imports what its part needs and starts each server once; workers
-# of xdist would each import all of it, which is more work than there is to share out.
+# The others in five parts, each in one process, which imports what its part needs and starts each server once.
 CASES = test-s3 test-sftp test-connectors test-dags test-units
 IN_ONE_PROCESS = nice -n 5 $(BIN)/python -m pytest -m "not e2e" $(SLOWEST)
 test-cases: # all that needs neither

@@ -95,7 +95,7 @@ TABLES = (
     Table(
         "images-many",
         "Very many images",
-        "images_many --only s3",
+        "images_many --only gs s3",
         "Whether rate and memory stay what they were at the beginning.",
     ),
     Table(
