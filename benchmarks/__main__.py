@@ -70,7 +70,7 @@ TABLES = (
         "images-cloud",
         "Images to the clouds",
         "images_cloud --rounds 5",
-        "The emulators are slower than either client, so CPU seconds of the whole process say most. Again, both "
+        "The emulators share the processors, and some are slower than either client: CPU seconds say most. Again, both "
         "compare the local files' checksums with those that the server lists; rclone by `--checksum`, without which it "
         "trusts size and time.",
     ),

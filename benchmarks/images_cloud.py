@@ -7,7 +7,7 @@ Both send the same local files to a folder of their own on one server, then agai
 round one after the other, and the table has the medians. With `--by-server` the images are in another bucket of that
 server, which copies them by itself; `--rtt-ms` puts a network of that round trip before it, over which rclone also runs
 as it comes, with 4 at once. With 32 at once it compares local files by checksums, as we do. S3 is SeaweedFS where that
-is installed; the servers are emulators, which are slower than either: CPU seconds say more than seconds by the clock.
+is installed; the servers are emulators, some slower than either: CPU seconds say more than seconds by the clock.
 Our first line is that of a task of a worker, which has imported its libraries before it forks; from a shell, their
 import is part of it. What arrived is counted and compared in size.
 """

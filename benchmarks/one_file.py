@@ -12,7 +12,7 @@ We are given the file's digests, as by the step before, and compare them with wh
 file at the target and compare again, where the others trust its size and time. With `--read-back` what arrived over
 SFTP is read again the first time too: by us with `verify: read-back`, by rclone with `rclone check --download`.
 
-The SFTP server is OpenSSH where it is installed. Those of the clouds are emulators, slower than either client: what
+The SFTP server is OpenSSH where it is installed. Those of the clouds are emulators on the same processors: what
 they use is in a line below each table, and where that is most of the seconds, CPU seconds say more.
 """
 
@@ -157,15 +157,15 @@ class Race:
 
     def run_round(self, place: Place, size: int, turn: int) -> None:
         names = deque(place.contenders)
-        self.times = self.times or {name: [] for name in names}
         names.rotate(-turn)  # each round begins with another
         for number, name in enumerate(names):
+            measured = self.times.setdefault(name, [])  # empty where it is not installed
             command, before = place.contenders[name](target := f"target-{number}"), place.cpu()
             if shutil.which(command[0]) is None:
                 continue
             first = run(command)
             self.server_cpu.setdefault(name, []).append(place.cpu() - before)
-            self.times[name].append((first, run(command)))
+            measured.append((first, run(command)))
             if place.arrived(target) != [size]:
                 sys.exit(f"{name}: {place.arrived(target)} bytes arrived of {size}")
             place.remove(target)
