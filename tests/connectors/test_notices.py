@@ -369,7 +369,7 @@ def test_what_is_left_goes_when_the_file_names_nobody_any_more(noticing: Noticin
     assert len(receiver.requests) == 1
 
 
-def test_recording_never_fails_a_delivery(tmp_path: Path) -> None:
+def test_a_notice_that_staging_does_not_keep_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "staging").write_text("a file in place of the folder")
-    asyncio.run(record(receipt("ab" * 32), LocalStore(tmp_path / "staging"), NOW))
-    assert [path.name for path in tmp_path.iterdir()] == ["staging"]
+    with pytest.raises(TargetRefused, match="a file is in the place of a folder"):
+        asyncio.run(record(receipt("ab" * 32), LocalStore(tmp_path / "staging"), NOW))

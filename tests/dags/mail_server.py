@@ -1,8 +1,11 @@
 """The mail server of tests that tell people: where it is, and whom it was asked to tell."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from demo.servers.smtp import SmtpServer
 
@@ -11,6 +14,18 @@ def connect_to(monkeypatch: pytest.MonkeyPatch, port: int) -> None:
     extra = {"disable_ssl": True, "disable_tls": True, "retry_limit": 1, "timeout": 5}
     fields = {"conn_type": "smtp", "host": "127.0.0.1", "port": port, "extra": extra}
     monkeypatch.setenv("AIRFLOW_CONN_EXPORT_SMTP", json.dumps(fields))
+
+
+@contextmanager
+def time_out(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The task's time is over as soon as the mail server is asked for, which no `except Exception` sees."""
+
+    def too_late(_: str) -> None:
+        raise AirflowTaskTimeout("Timeout, PID: 1")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("data_export_airflow.alerting.sender.smtp_factory", too_late)
+        yield
 
 
 def told(server: SmtpServer) -> list[str]:

@@ -19,7 +19,7 @@ from data_export_airflow.alerting.sender import AlertSender
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.dags.failed_task import FAULT, OWNER, PLATFORM, START, context, receipt
-from tests.dags.mail_server import connect_to, told
+from tests.dags.mail_server import connect_to, time_out, told
 
 
 def test_a_run_of_twenty_sites_that_fail_alike_is_one_mail_to_each(server: SmtpServer) -> None:
@@ -146,6 +146,17 @@ def test_a_task_that_took_too_long_says_how_long(server: SmtpServer) -> None:
     failed["task"].execution_timeout = timedelta(hours=6)
     on_failure(failed)
     assert ["still running after 6:00:00" in text_of(mail) for mail in server.messages()] == [True, True]
+
+
+def test_an_alert_that_a_time_out_ends_goes_out_the_next_time(
+    server: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with time_out(monkeypatch), pytest.raises(AirflowTaskTimeout):
+        on_failure(context())
+    assert not was_window_told(tmp_path / "staging")
+    for _ in range(2):
+        on_failure(context())
+    assert told(server) == [PLATFORM, OWNER]
 
 
 def test_a_worker_that_died_is_told_of(server: SmtpServer) -> None:

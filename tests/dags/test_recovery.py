@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from data_export.window import ExportWindow
 from data_export_airflow.alerting.callbacks import on_failure, tell_recovered
@@ -12,7 +13,7 @@ from data_export_airflow.alerting.sender import AlertSender
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.dags.failed_task import FAULT, OWNER, PLATFORM, START, context
-from tests.dags.mail_server import connect_to, told
+from tests.dags.mail_server import connect_to, time_out, told
 
 
 def window(day: int, days: int = 1) -> ExportWindow:
@@ -50,6 +51,16 @@ def test_two_failed_runs_and_the_next_delivery_are_one_mail_to_each_who_knew(ser
         assert mail["Subject"] == "Data export acme delivers again"
         assert "has delivered again after 2 failed runs." in text_of(mail)
         assert "Nothing is to be done." in text_of(mail)
+
+
+def test_a_recovery_that_a_time_out_ends_is_told_of_with_the_next_delivery(
+    server: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_failure(context(run=16))
+    with time_out(monkeypatch), pytest.raises(AirflowTaskTimeout):
+        delivered(17)
+    delivered(18)
+    assert sorted(mail["To"] for mail in recoveries(server)) == [PLATFORM, OWNER]
 
 
 def test_what_is_still_missing_is_named_with_the_command(server: SmtpServer) -> None:

@@ -11,10 +11,11 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from data_export.config.models import CustomerExport
+from data_export.config.platform import load_platform
 from data_export.errors import SignatureRejected
 from data_export.receipt import ImagesCopied
 from data_export.seal import KEY_VARIABLE, SIGNATURE
-from data_export_airflow.execution.sealed import UNSIGNED_BEFORE
+from data_export_airflow.execution.sealed import DELIVERED, UNSIGNED_BEFORE, seal_of
 from data_export_airflow.operators import (
     CloseExportOperator,
     CopyImagesOperator,
@@ -70,10 +71,10 @@ class Stored:
         }[step]()
         task.execute(self.context)
 
-    def close(self, sites: list[Any]) -> None:
+    def close(self, sites: list[Any]) -> Any:
         plan = self.values["prepare", "plan"]
         operator: Any = CloseExportOperator(task_id="x", plan=plan, sites=sites)
-        operator.execute(self.context)
+        return operator.execute(self.context)
 
 
 @pytest.fixture
@@ -180,6 +181,18 @@ def test_an_unsigned_plan_says_nothing_of_its_own(stored: Stored) -> None:
 def test_a_list_of_sites_that_was_cut_short_ends_no_run(stored: Stored) -> None:
     with pytest.raises(SignatureRejected, match=f"site {PARIS} of acme was not delivered by this run"):
         stored.close([])
+
+
+def test_results_of_a_plan_that_had_more_sites_are_left_out(stored: Stored) -> None:
+    """Airflow keeps those of mapped tasks that it removed when a run was cleared for fewer sites."""
+    now = stored.values["deliver", "return_value"]
+    seal = seal_of(stored.context, load_platform())
+    before = {key: item for key, item in now.items() if key != SIGNATURE} | {"work_orders": 7}
+    left, moved_up = seal.sign(DELIVERED, before | {"site_id": OTHER}), seal.sign(DELIVERED, before)
+    receipt = stored.close([now, left, moved_up])
+    assert [(site["site_id"], site["work_orders"]) for site in receipt["sites"]] == [(str(PARIS), now["work_orders"])]
+    with pytest.raises(SignatureRejected, match=f"site {PARIS} of acme was not delivered by this run"):
+        stored.close([left])
 
 
 def test_without_a_key_in_the_environment_staging_has_one(

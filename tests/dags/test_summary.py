@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from airflow.sdk import BaseNotifier
+from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from data_export.alerts.watch import Late, Standing
 from data_export.config.load import load_customers
@@ -16,7 +17,7 @@ from data_export_airflow.alerting.summary import AlertSummary
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.customers import GOOD, export
-from tests.dags.mail_server import connect_to, told
+from tests.dags.mail_server import connect_to, time_out, told
 
 ANNA, BEN, PLATFORM = "anna@owners.example", "ben@owners.example", "data-platform@platform.example"
 OWNERS = {"a-1": ANNA, "a-2": ANNA, "b-1": BEN, "nobodys": None}
@@ -59,6 +60,17 @@ def test_what_nobody_could_be_told_of_is_told_of_later(server: SmtpServer, monke
     connect_to(monkeypatch, server.port)
     assert summary(NOON + HOUR / 4).late(late("b-1")) == []
     assert told(server) == sorted([BEN, PLATFORM])
+
+
+def test_what_a_time_out_ends_is_told_of_at_the_next_look(server: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    windows, alerted = {"b-1": [late("b-1")["b-1"][0].window]}, {"b-1": [BEN]}
+    for look in (lambda: summary().late(late("b-1")), lambda: summary().delivered(windows, {"b-1": []}, alerted)):
+        before = len(told(server))
+        with time_out(monkeypatch), pytest.raises(AirflowTaskTimeout):
+            look()
+        assert len(told(server)) == before
+        look()
+        assert len(told(server)) > before
 
 
 def test_each_person_gets_one_mail_of_all_that_came_late(server: SmtpServer) -> None:

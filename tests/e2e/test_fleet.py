@@ -183,6 +183,31 @@ def test_a_copied_file_does_not_run_beside_the_export_that_delivers(session: Ses
         file.unlink()
 
 
+def test_a_run_that_is_cleared_for_fewer_sites_has_each_of_them_once(
+    session: Session, beside: dict[str, Path]
+) -> None:
+    """Airflow keeps what the mapped tasks returned that it removes."""
+    api, file, dag = session.api, beside[HEALTHY], dag_id(HEALTHY)
+    text, window = file.read_text(), dict(zip(("from", "to"), WINDOWS[1], strict=True))
+
+    def delivered(run: str, *sites: UUID) -> None:
+        assert wait_for("its end", lambda: outcome(api, HEALTHY, run), 120) == "success"
+        asked = {"source_dag_id": dag, "source_run_id": run, "order_by": "-timestamp"}
+        (newest, *_) = api.request("GET", "/assets/events", params=asked)["asset_events"]
+        assert [site["site_id"] for site in newest["extra"]["sites"]] == [*map(str, sites)]
+
+    try:
+        file.write_text(text.replace(str(PARIS), f"{PARIS}, {SITES[0]}, {SITES[1]}"))
+        run = api.trigger(dag, **window)
+        delivered(run, PARIS, SITES[0], SITES[1])
+        for left in ((PARIS, SITES[1]), (SITES[1],)):
+            file.write_text(text.replace(str(PARIS), ", ".join(map(str, left))))
+            api.clear(dag, run)
+            delivered(run, *left)
+    finally:
+        file.write_text(text)
+
+
 def test_forty_exports_are_shared_out_over_the_files_that_the_bundle_made(session: Session, customers: Path) -> None:
     """By the real dag-processor; a change is then seen in the file that holds its export."""
     names = [f"shared-{number}" for number in range(40)]

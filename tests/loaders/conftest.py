@@ -168,13 +168,13 @@ def as_kind(delivered: Delivered, tmp_path_factory: pytest.TempPathFactory) -> C
             for path in delivered.second.rglob("*.json"):
                 target = made[kind] / path.relative_to(delivered.second).with_suffix("." + kind)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                _write(path, target, kind)
+                as_kind_of(path, target, kind)
         return made[kind]
 
     return folder
 
 
-def _write(source: Path, target: Path, kind: str) -> None:
+def as_kind_of(source: Path, target: Path, kind: str) -> None:
     if kind == "json.gz":
         target.write_bytes(gzip.compress(source.read_bytes(), 1))
     elif kind == "json.zst":

@@ -17,6 +17,7 @@ from tests.loaders.conftest import (
     VALUES,
     Delivered,
     State,
+    as_kind_of,
     respelled,
     two_formats,
 )
@@ -115,6 +116,17 @@ def test_of_a_window_in_two_formats_the_last_counts(connection: Any, tmp_path: P
     assert connection.execute("SELECT name FROM delivered_record").fetchall() == [(late,)]
     load(connection, tmp_path)
     assert connection.execute("SELECT name FROM delivered_record").fetchall() == [(late,)]
+
+
+def test_a_load_without_a_new_file_leaves_what_another_format_brought(connection: Any, tmp_path: Path) -> None:
+    two_formats(tmp_path, "json.gz")
+    (packed,) = tmp_path.rglob("*.json.gz")
+    plain = packed.with_suffix("")
+    as_kind_of(packed, plain.with_suffix(".parquet"), "parquet")
+    packed.unlink()
+    for kind, name in (("json", "json"), ("parquet", "json.gz"), ("json", "json.gz"), ("parquet", "json.gz")):
+        load(connection, tmp_path, kind)
+        assert connection.execute("SELECT name FROM delivered_record").fetchall() == [(name,)]
 
 
 def test_receipts_and_manifests_are_not_data_files(connection: Any, delivered: Delivered, tmp_path: Path) -> None:

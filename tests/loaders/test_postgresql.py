@@ -64,6 +64,7 @@ def test_psql_alone_loads_plain_and_compressed_files(server: Any, delivered: Del
     for path in sorted(tmp_path.rglob("*.json"))[::2]:
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
         path.unlink()
+    (tmp_path / "data-export-check-1a2b3c4d.json").write_text("{}")  # was copied in the moment in which it was there
     dsn = server.create_database("by_psql")
     with psycopg.connect(dsn, autocommit=True) as warehouse:
         for create in SCRIPTS:

@@ -121,7 +121,7 @@ def test_a_loader_needs_no_more_than_manifests(tmp_path: Path) -> None:
     from delivered import lines, new_files
 
     runs = Runs(tmp_path, if_exists="revision")
-    root, loaded = tmp_path / "target", set[tuple[str, str]]()
+    root, loaded = tmp_path / "target", dict[str, str]()
 
     def load() -> list[tuple[int, list[str]]]:
         found = new_files(root, loaded)
@@ -143,4 +143,16 @@ def test_a_loader_needs_no_more_than_manifests(tmp_path: Path) -> None:
             target = copy / path.relative_to(root).as_posix().replace(":", colon)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
-        assert [entry for _, entry in new_files(copy, set())] == [entry for _, entry in new_files(root, set())]
+        assert [entry for _, entry in new_files(copy, {})] == [entry for _, entry in new_files(root, {})]
+
+
+def test_a_loader_sees_a_file_that_is_again_what_it_was_before(tmp_path: Path) -> None:
+    from delivered import lines, new_files
+
+    runs, loaded, seen = Runs(tmp_path), dict[str, str](), list[list[str]]()
+    for content in (b"{}\n", b"[]\n", b"{}\n", b"{}\n"):
+        runs.run(content, b"")
+        found = new_files(tmp_path / "target", loaded)
+        loaded.update(entry for _, entry in found)
+        seen.append([line for file, _ in found for line in lines(file)])
+    assert seen == [["{}"], ["[]"], ["{}"], []]

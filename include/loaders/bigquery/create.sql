@@ -1,5 +1,8 @@
 -- BigQuery: tables for delivered files, and the views that show the newest state. Safe to run again. Run it in a data
--- set of its own:  bq query --use_legacy_sql=false --dataset_id=acme < create.sql
+-- set of its own, here `acme`, which BigQuery wants before each table that a view reads:
+--   cat bigquery/create.sql questions.sql | sed -E 's/(FROM|JOIN) ([a-z_]+)/\1 acme.\2/' |
+--     bq query --use_legacy_sql=false --dataset_id=acme
+-- then load.sql, as it is:  bq query --use_legacy_sql=false --dataset_id=acme < bigquery/load.sql
 -- The record is kept as text, so that no number and no nesting is too large.
 
 CREATE TABLE IF NOT EXISTS reporting AS SELECT 'UTC' AS zone;

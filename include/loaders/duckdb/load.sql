@@ -25,7 +25,7 @@ SET VARIABLE fresh = (
         ON loaded.file = seen.file AND loaded.bytes = seen.bytes AND loaded.modified_at = seen.modified_at
 );
 
--- Without a new file the first one is read again, which changes nothing: read_json needs one.
+-- Without a new file the first one is opened, since read_json needs one, and nothing of it is taken.
 CREATE OR REPLACE TEMP TABLE incoming AS
 SELECT
     name_part(filename, 1) AS export_type,
@@ -49,7 +49,8 @@ FROM read_json(
         progress_score: 'DOUBLE',
         work_items: 'STRUCT(id UUID, name VARCHAR, input STRUCT(id UUID, create_date TIMESTAMPTZ, file_extension VARCHAR, metadata JSON, data_conformity STRUCT("check" VARCHAR, code BIGINT, "level" VARCHAR)[], job_conformity STRUCT(task_name VARCHAR, analyzed_value JSON, corrected_value JSON, corrected_date TIMESTAMPTZ, message VARCHAR, is_conformity_validated BOOLEAN)[])[])[]'
     }
-);
+)
+WHERE getvariable('fresh') IS NOT NULL;
 
 -- A changed file takes the place of the same work orders of the same window and revision, and of nothing else.
 DELETE FROM delivered_record AS old

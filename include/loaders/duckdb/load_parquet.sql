@@ -17,7 +17,7 @@ SET VARIABLE fresh = (
         ON loaded.file = seen.file AND loaded.bytes = seen.bytes AND loaded.modified_at = seen.modified_at
 );
 
--- Without a new file the first one is read again, which changes nothing.
+-- Without a new file the first one is opened, since read_parquet needs one, and nothing of it is taken.
 CREATE OR REPLACE TEMP TABLE incoming AS
 SELECT
     name_part(filename, 1) AS export_type,
@@ -38,7 +38,8 @@ FROM read_parquet(
     coalesce(getvariable('fresh'), [getvariable('listed')[1].file]),
     filename = true,
     union_by_name = true
-);
+)
+WHERE getvariable('fresh') IS NOT NULL;
 
 -- A changed file takes the place of the same work orders of the same window and revision, and of nothing else.
 DELETE FROM delivered_record AS old

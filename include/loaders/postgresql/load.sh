@@ -5,7 +5,8 @@ set -euo pipefail
 dsn=$1 folder=$2
 
 find "$folder" -type f \( -name '*.json' -o -name '*.json.gz' -o -name '*.json.zst' \) \
-  ! -path '*/receipts/work-orders-*' ! -path '*/manifests/work-orders-*' -print0 |
+  ! -path '*/receipts/work-orders-*' ! -path '*/manifests/work-orders-*' \
+  ! -name 'data-export-check*' ! -name '.data-export-*' -print0 |
   while IFS= read -r -d '' file; do
     case $file in
       *.gz) read=(gzip -dc "$file") ;;

@@ -11,7 +11,7 @@ import json
 import re
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -75,10 +75,10 @@ def data_files(root: Path) -> list[DataFile]:
     return sorted(last.values(), key=lambda file: (*file.order, file.path))
 
 
-def new_files(root: Path, loaded: set[tuple[str, str]]) -> list[tuple[DataFile, tuple[str, str]]]:
-    """The files of all manifests below `root/manifests` that are not loaded yet, each with what to add to `loaded`.
+def new_files(root: Path, loaded: Mapping[str, str]) -> list[tuple[DataFile, tuple[str, str]]]:
+    """The files of all manifests below `root/manifests` that are not loaded yet, each with its item for `loaded`.
 
-    Of several manifests of a window the highest revision counts. A file that changed since its manifest was written is
+    `loaded` is the content that was loaded last, by key: a file may become again what it was before. Of several manifests of a window the highest revision counts. A file that changed since its manifest was written is
     left for the next one, and so is one that is not copied yet.
     """
     newest: dict[str, tuple[int, Path]] = {}
@@ -89,10 +89,10 @@ def new_files(root: Path, loaded: set[tuple[str, str]]) -> list[tuple[DataFile, 
     found = []
     for _, path in newest.values():
         for site in json.loads(path.read_text(encoding="utf-8"))["sites"]:
-            entry = site["file"]["key"], site["file"]["records_sha256"] or site["file"]["sha256"]
-            file = entry not in loaded and data_file(_copied(root, entry[0]))
+            key, content = site["file"]["key"], site["file"]["records_sha256"] or site["file"]["sha256"]
+            file = data_file(_copied(root, key)) if loaded.get(key) != content else None
             if file and file.path.is_file() and _sha256(file.path) == site["file"]["sha256"]:
-                found.append((file, entry))
+                found.append((file, (key, content)))
     return sorted(found, key=lambda one: (*one[0].order, one[0].path))
 
 

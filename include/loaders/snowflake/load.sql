@@ -1,6 +1,6 @@
 -- Snowflake: loads new and changed files, plain, .gz or .zst. Safe to repeat; the order of files does not matter.
--- COPY INTO remembers for 64 days which files it has loaded, by name and checksum; MERGE makes a repeat after that
--- harmless. A file without records adds no row.
+-- COPY INTO remembers for 64 days which files it has loaded, by name and checksum. An older one that it does not know
+-- any more it would leave out: here it loads it, and MERGE makes a repeat harmless. A file without records adds no row.
 
 -- COPY INTO outside a transaction would leave lines behind if the MERGE failed.
 BEGIN TRANSACTION;
@@ -20,7 +20,8 @@ FILE_FORMAT = (
     FIELD_OPTIONALLY_ENCLOSED_BY = NONE
     NULL_IF = ()
 )
-ON_ERROR = ABORT_STATEMENT;
+ON_ERROR = ABORT_STATEMENT
+LOAD_UNCERTAIN_FILES = TRUE;
 
 MERGE INTO delivered_record AS old
 USING (

@@ -1,7 +1,7 @@
 """Which alerts were sent lately: small objects in staging, shared by all workers.
 
-Below `alerts/<export>/`: `<cause>/<day>/mail` where that day's mail was sent, `<cause>/<day>/<occurrence>` each time it
-happened, `told/<window>` for each window whose failure was alerted, `open/` the failed runs that people know of until
+Below `alerts/<export>/`: `<cause>/<day>/mail` for that day's mail, empty until it is out, `<cause>/<day>/<occurrence>`
+each time it happened, `told/<window>` for each window whose failure was alerted, `open/` the failed runs that people know of until
 the export delivers again, `recovered/<day>` where that, or that late windows came, was reported on that day. Below
 `alerts/.alike/`: the places of a cause that many exports share. Days are UTC. Whoever creates `mail` or a place first
 sends; the store's create-only write decides between two workers.
@@ -24,13 +24,14 @@ from data_export.window import ExportWindow
 
 _KEPT = timedelta(days=35)  # so that a monthly export's mail still says that it happened the month before
 _MAIL = "mail"
+_SENDING = timedelta(minutes=20)  # longer than any mail takes: whoever had the claim to it was killed
 #: So many exports that fail alike on a day are reported to the platform's list one by one.
 MOST_ALIKE = 10
 
 
 @dataclass(frozen=True, slots=True)
 class SendClaim:
-    """The right to send this day's mail about one cause; `last` is the day of the mail before, if any."""
+    """The right to send this day's mail about one cause, within 20 minutes; `last` is the day of the one before."""
 
     key: str
     last: date | None = None
@@ -67,10 +68,22 @@ async def claim_send(store: Store, export: str, cause: str, occurrences: list[st
     try:
         await store.create(today + _MAIL, Content.of_bytes(b""))
     except ObjectExists:
-        return None
+        if not await _is_abandoned(store, today + _MAIL, now):
+            return None
+        await store.replace(today + _MAIL, Content.of_bytes(b""))
     await remove_older(store, prefix, now - _KEPT)
     earlier = [stored.key.removeprefix(f"{prefix}{cause}/") async for stored in store.list(f"{prefix}{cause}/")]
     return _claim(today + _MAIL, [entry.split("/") for entry in earlier], day)
+
+
+async def note_sent(store: Store, claim: SendClaim) -> None:
+    """Remembers that the mail is out."""
+    await store.replace(claim.key, Content.of_bytes(b"sent"))
+
+
+async def _is_abandoned(store: Store, key: str, now: datetime) -> bool:
+    claim = await store.stat(key)
+    return bool(claim and not claim.digests.size and claim.modified and claim.modified < now - _SENDING)
 
 
 async def take_place(store: Store, cause: str, now: datetime) -> Place:
@@ -81,8 +94,7 @@ async def take_place(store: Store, cause: str, now: datetime) -> Place:
     if not taken:
         await remove_older(store, ALIKE_PREFIX, now - _KEPT)
     for number in range(1, MOST_ALIKE + 1):
-        key = f"{today}{number}"
-        if key not in taken:
+        if (key := f"{today}{number}") not in taken:
             with suppress(ObjectExists):
                 await store.create(key, Content.of_bytes(b""))
                 return Place(number, key)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from data_export.config.models import CustomerExport
 from data_export.config.platform import ROOT
 from data_export.delivery.handed_over import Handover
+from data_export.layout import Encoding
 
 RECORD_SCHEMA = ROOT / "include" / "schemas" / "record.schema.json"
 LOADERS = ROOT / "include" / "loaders"
@@ -17,14 +18,18 @@ _DATE = (2020, 1, 1, 0, 0, 0)
 
 
 class Delivered(NamedTuple):
-    """What the commands need to know. `pattern` finds the data files below `folder`, for DuckDB."""
+    """What the commands need to know. `pattern` finds the data files below `folder`, for DuckDB.
+
+    `fetch` copies them there; DuckDB's part of the sheet has it for all, unless one engine is shown alone.
+    """
 
     folder: str
     fetch: str
     pattern: str
     zone: str
     is_timeline: bool
-    is_parquet: bool
+    encoding: Encoding
+    is_alone: bool
 
 
 class Engine(NamedTuple):
@@ -79,7 +84,7 @@ _STATES = (
 
 
 def _duckdb(given: Delivered) -> Engine:
-    load = "load_parquet.sql" if given.is_parquet else "load.sql"
+    load = "load_parquet.sql" if given.encoding == "parquet" else "load.sql"
     run = f"duckdb {given.folder}.duckdb"
     lines = [
         "pip install duckdb-cli",
@@ -109,6 +114,7 @@ def _duckdb(given: Delivered) -> Engine:
 
 def _postgresql(given: Delivered) -> Engine:
     lines = (
+        *([given.fetch] if given.fetch and given.is_alone else []),
         "pip install 'psycopg[binary]' pyarrow",
         'psql -q "$DSN" -f loaders/postgresql/create.sql -f loaders/questions.sql',
         f'psql -q "$DSN" -c "{_ZONE % given.zone}"',
@@ -116,18 +122,18 @@ def _postgresql(given: Delivered) -> Engine:
         *([f'psql "$DSN" -c "{_FIRST_TIME_RIGHT}"'] if given.is_timeline else []),
     )
     bash = f'`bash loaders/postgresql/load.sh "$DSN" {given.folder}` does the same'
-    after = "" if given.is_parquet else f"Without Python, {bash}, and reads every file each time."
+    after = "" if given.encoding == "parquet" else f"Without Python, {bash}, and reads every file each time."
     words = f"PostgreSQL 14 or newer, from the folder `{given.folder}`; `DSN` is the address of your database."
     return Engine("postgresql", "PostgreSQL", words, "\n".join(lines), after)
 
 
-def _in_place(folder: str, title: str, edit: str) -> Callable[[Delivered], Engine]:
+def _in_place(folder: str, title: str, edit: str, how: str = "", **packed: str) -> Callable[[Delivered], Engine]:
+    """Of an engine that reads the bucket itself; `packed` says by encoding what else is to be done."""
+    packed = {"parquet": "It reads no Parquet: use another loader, or ask us for `file_format: json`."} | packed
+
     def made(given: Delivered) -> Engine:
-        run = f"run `{folder}/create.sql`, `questions.sql`, then `{folder}/load.sql` on your schedule"
-        reads = (
-            " It reads no Parquet: use another loader, or ask us for `file_format: json`." if given.is_parquet else ""
-        )
-        return Engine(folder, title, f"Put {edit}, and {run}.{reads}")
+        run = f"run `{folder}/create.sql` and `questions.sql`{how}, then `{folder}/load.sql` on your schedule"
+        return Engine(folder, title, f"Put {edit}, and {run}. {packed.get(given.encoding, '')}".rstrip())
 
     return made
 
@@ -147,7 +153,10 @@ def _python(given: Delivered) -> Engine:
         f'tables = arrow_tables(Path("{given.folder}"), zone="{given.zone}")',
         'orders, analyses = tables["work_order"], tables["analysis"]',
     )
-    words = "In memory, with the columns of the views. Set `PYTHONPATH=loaders/python`, and run in Python:"
+    words = (
+        f"In memory, with the columns of the views. Copy the data files to the folder `{given.folder}`, set "
+        "`PYTHONPATH=loaders/python`, and run in Python:"
+    )
     return Engine("python", "pandas, polars, pyarrow", words, "\n".join(lines), language="python")
 
 
@@ -155,7 +164,14 @@ def _python(given: Delivered) -> Engine:
 ENGINES: dict[str, Callable[[Delivered], Engine]] = {
     "duckdb": _duckdb,
     "postgresql": _postgresql,
-    "bigquery": _in_place("bigquery", "BigQuery", "your bucket into `bigquery/load.sql`"),
+    "bigquery": _in_place(
+        "bigquery",
+        "BigQuery",
+        "your bucket into `bigquery/load.sql`",
+        " by the command that the first begins with",
+        gzip="Write `compression = 'GZIP'` there, and end the URIs with `.json.gz`.",
+        zstd="It does not read `.json.zst`: use another loader, or ask us for `compression: gzip`.",
+    ),
     "snowflake": _in_place("snowflake", "Snowflake", "your bucket and storage integration into `snowflake/create.sql`"),
     "spark": _spark,
     "python": _python,
@@ -170,7 +186,8 @@ def loading(name: str, export: CustomerExport, handed: Handover, engine: str | N
         _pattern(name, export),
         export.timezone,
         export.export_type == "work-orders-timeline",
-        export.file_format == "parquet",
+        export.encoding,
+        engine is not None,
     )
     return {
         "engines": [each._asdict() for each in engines(given, engine)],

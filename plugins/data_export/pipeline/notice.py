@@ -68,15 +68,16 @@ class Notice(BaseModel):
 
 
 async def record(receipt: Receipt, staging: Store, now: datetime, timezone: str = "UTC") -> None:
-    """Keeps the notice of a delivery, unless these files of the window have had theirs. Never raises."""
+    """Keeps the notice of a delivery, unless these files of the window have had theirs.
+
+    Raises:
+        DataExportError: of staging. What is not kept nobody gets: a delivery is tried again until it is.
+    """
     notice = Notice.of(receipt, now, timezone)
     key = layout.notice_key(receipt.export, notice.id)
-    try:
-        async with staging:
-            if await staging.stat(key) is None:
-                await _write(staging, key, notice)
-    except DataExportError as error:
-        _log.warning("%s: the notice of this delivery is not recorded, nobody gets it: %s", receipt.export, error)
+    async with staging:
+        if await staging.stat(key) is None:
+            await _write(staging, key, notice)
 
 
 async def send_left(

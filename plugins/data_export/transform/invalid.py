@@ -100,13 +100,17 @@ def check_queries(chunk: Chunk, export_type: str) -> None:
             f"include/sql/work_order.sql returned the same {NUMBER} twice: "
             "number the work orders 1, 2, 3, ... and join one row to each"
         )
-    for table in ("work_item", "input"):
-        if pc.count_distinct(chunk[table]["id"]).as_py() < len(chunk[table]):
+    for table in ("work_order", "work_item", "input"):
+        if _repeats(chunk[table]["id"]):
             raise SourceRejected(
                 f"the query of {table} in include/sql/ returned the same id twice: fix its join or add DISTINCT"
             )
-    items = chunk["input"]["work_item_id"]
-    if export_type == "work-orders-states" and pc.count_distinct(items).as_py() < len(items):
+    if export_type == "work-orders-states" and _repeats(chunk["input"]["work_item_id"]):
         raise SourceRejected(
             f"include/sql/input.{export_type}.sql returned two inputs of one work item: return the last created only"
         )
+
+
+def _repeats(ids: pa.Array) -> bool:
+    """Whether one is there twice. A NULL is none: it is a problem of its record alone."""
+    return bool(pc.count_distinct(ids).as_py() < len(ids) - ids.null_count)

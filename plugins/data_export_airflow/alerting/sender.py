@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, NamedTuple, TypeVar
 
 from data_export.alerts.alert import LISTED_IN, Alert, compose
@@ -21,6 +22,7 @@ from data_export.alerts.ledger import (
     note_alerted,
     note_known,
     note_recovered,
+    note_sent,
     take_late_recovered,
     take_place,
     take_recovered,
@@ -35,13 +37,16 @@ from data_export_airflow.connections.clients import smtp_factory, store
 from data_export_airflow.telemetry.metrics import count
 
 T = TypeVar("T")
+K = TypeVar("K", bound=Hashable)
 log = logging.getLogger(__name__)
 _LAST_ALIKE = (
     f"This is the {MOST_ALIKE}th export that has failed for this cause today. Further ones are reported to their "
     "owners; those without an owner come in one mail when their windows are late. The page "
     '"Data exports" shows all of them.'
 )
-_LEDGER_SECONDS = 60  # a dead staging area must not keep the alert, nor the worker's slot, for long
+#: Asked three times an alert, in a callback that Airflow's dag-processor kills after 50 seconds: a dead staging area
+#: must not keep the alert.
+_LEDGER_SECONDS = 10
 
 
 class Noted(NamedTuple):
@@ -78,24 +83,29 @@ class AlertSender:
         """
         (export,) = alert.exports
         claims = self.claims({export: Noted(alert.cause, [occurrence])})
-        sent = True
-        if export in claims:
-            claim = claims[export]
+        claim, place, sent = claims.get(export), None, export not in claims
+        if not sent:
             alert = replace(alert, repeated=claim.spoken() if claim else "")
-            place = self._place(alert) if alert.occasion == "failure" else None
-            reached, people = self._send_to_all(alert, owner, place)
-            sent = export in reached
+            try:
+                place = self._place(alert) if alert.occasion == "failure" else None
+                reached, people = self._send_to_all(alert, owner, place)
+                sent = export in reached
+            finally:  # also where the task's time is over meanwhile
+                if not sent:
+                    self.give_back([claim, place])
             if known is not None:
                 known = replace(known, people=tuple(people), notified=place is None or place.number > 0)
-            if not sent:
-                self.give_back([claim, place])
         else:
             log.info("%s: this alert was sent today already", export)
         if sent:
-            self.ledger(lambda staging: self._note(staging, export, window, known))
+            self.ledger(lambda staging: self._note(staging, export, claim, window, known))
         return sent
 
-    async def _note(self, staging: Store, export: str, window: ExportWindow | None, known: Known | None) -> None:
+    async def _note(
+        self, staging: Store, export: str, claim: SendClaim | None, window: ExportWindow | None, known: Known | None
+    ) -> None:
+        if claim is not None:
+            await note_sent(staging, claim)
         if window is not None:
             await note_alerted(staging, export, window)
         if known is not None:
@@ -107,10 +117,14 @@ class AlertSender:
         if recovered is None:
             return
         alert = recovery_alert(name, export, recovered, link)
-        sent = self.send([(alert, recovered.people)]) if recovered.people else set()
-        if any(failure.notified for failure in recovered.failures):
-            sent |= self.notify(alert)
-        self.end_recovered({name: (recovered, bool(sent) or not recovered.people)})
+        is_done = False
+        try:
+            sent = self.send([(alert, recovered.people)]) if recovered.people else set()
+            if any(failure.notified for failure in recovered.failures):
+                sent |= self.notify(alert)
+            is_done = bool(sent) or not recovered.people
+        finally:
+            self.end_recovered({name: (recovered, is_done)})
 
     def take_late_recovered(self, names: Collection[str], cause: str) -> dict[str, Recovered]:
         """By export, the right to report this day that its late windows are delivered."""
@@ -163,13 +177,12 @@ class AlertSender:
         return dict.fromkeys(noted) if taken is None else taken
 
     def give_back(self, taken: Collection[SendClaim | Place | None]) -> None:
-        async def give(staging: Store) -> bool:
-            for one in taken:
-                if one is not None:
-                    await give_back(staging, one)
-            return True
+        if there := [one for one in taken if one]:
+            self.ledger(lambda staging: _of_each(staging, there, partial(give_back, staging)), len(there))
 
-        self.ledger(give, len(taken))
+    def note_sent(self, claims: Collection[SendClaim | None]) -> None:
+        if there := [one for one in claims if one]:
+            self.ledger(lambda staging: _of_each(staging, there, partial(note_sent, staging)), len(there))
 
     def ledger(self, use: Callable[[Store], Awaitable[T]], exports: int = 1) -> T | None:
         """What `use` returns; None where staging is not reached, or takes seconds for an export, which is logged."""
@@ -212,12 +225,12 @@ class AlertSender:
         return set(alert.exports) if any(took) else set()
 
 
-async def _of_each(staging: Store, names: Iterable[str], use: Callable[[str], Awaitable[T]]) -> dict[str, T]:
-    """What `use` returns for each name, as many at once as the store takes."""
+async def _of_each(staging: Store, each: Iterable[K], use: Callable[[K], Awaitable[T]]) -> dict[K, T]:
+    """What `use` returns for each, as many at once as the store takes."""
     at_once = asyncio.Semaphore(staging.concurrency)
 
-    async def one(name: str) -> tuple[str, T]:
+    async def one(key: K) -> tuple[K, T]:
         async with at_once:
-            return name, await use(name)
+            return key, await use(key)
 
-    return dict(await asyncio.gather(*map(one, names)))
+    return dict(await asyncio.gather(*map(one, each)))

@@ -59,9 +59,12 @@ class AlertSummary:
             return late_recovery_alert({name: windows[name] for name in names}, missing, self.ui)
 
         mails = [(alert(names), people) for names, people in _by_people({name: alerted[name] for name in taken})]
-        reached = self.sender.send(mails) if mails else set()
-        reached |= self.sender.notify(alert([*taken])) | {name for name in taken if not alerted[name]}
-        self.sender.end_recovered({name: (taken[name], name in reached) for name in taken})
+        reached: set[str] = set()
+        try:
+            reached |= self.sender.send(mails) if mails else set()
+            reached |= self.sender.notify(alert([*taken])) | {name for name in taken if not alerted[name]}
+        finally:
+            self.sender.end_recovered({name: (taken[name], name in reached) for name in taken})
         return [name for name in taken if name in reached]
 
     def broken(self, problems: Mapping[str, Sequence[str]]) -> None:
@@ -92,10 +95,14 @@ class AlertSummary:
         repeated = {name: claim.spoken() for name, claim in claims.items() if claim}
         by_people = _by_people({name: self.people_of(name) for name in claims})
         alerts = [(alert_of(names, repeated), people) for names, people in by_people]
-        reached = self.sender.send(alerts) | self.sender.notify(alert_of(list(claims), repeated))
-        unreached = [name for name in claims if name not in reached]
-        self.sender.give_back([claims[name] for name in unreached])
-        return unreached
+        reached: set[str] = set()
+        try:
+            reached |= self.sender.send(alerts)
+            reached |= self.sender.notify(alert_of(list(claims), repeated))
+        finally:  # also where the task's time is over meanwhile
+            self.sender.give_back([claims[name] for name in claims if name not in reached])
+        self.sender.note_sent([claims[name] for name in claims if name in reached])
+        return [name for name in claims if name not in reached]
 
     def people_of(self, name: str) -> tuple[str, ...]:
         export = self.exports.get(name)

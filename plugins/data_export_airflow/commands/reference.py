@@ -30,18 +30,18 @@ over HTTP as the user of `DATA_EXPORT_AIRFLOW_TOKEN`, or of `DATA_EXPORT_AIRFLOW
 
 ## What a start costs
 
-CPU seconds before a command does its work, by `PYTHONPATH=plugins python -m benchmarks.startup --first` on two shared
-cores, twice as many where they are slow. `make install` and the Dockerfile compile all bytecode, so the first start
-costs what every later one does. One second is the import of Airflow itself.
+CPU seconds before a command does its work, by `PYTHONPATH=plugins python -m benchmarks.startup --first` on two slow
+cores, half as many where they are fast. `make install` and the Dockerfile compile all bytecode, so the first start
+costs what every later one does. One second or two are the import of Airflow itself.
 
 | command | first start without compiled bytecode | each start |
 |---|---|---|
-| `validate`, `new` | 0.9 | 0.3 |
-| `check --host-key`, `keys new` | 1.3 | 0.3 |
-| `files`, `status` over HTTP | 1.4 | 0.4 |
-| `plan`, `sheet` | 4.2 | 1.6 |
-| `files`, `status`, `verify` | 5.7 | 2.2 |
-| `run`, `check`, `backfill` | 6.2 | 2.6 |
+| `validate`, `new` | 1.2 | 0.4 |
+| `check --host-key`, `keys new` | 2.0 | 0.5 |
+| `files`, `status` over HTTP | 2.7 | 0.6 |
+| `plan`, `sheet` | 5.9 | 2.1 |
+| `files`, `status`, `verify` | 9.5 | 3.6 |
+| `run`, `check`, `backfill` | 9.9 | 3.7 |
 """
 
 

@@ -1,6 +1,7 @@
 """The steps of a run as its tasks call them: each uses only what an earlier task of the same run signed."""
 
 import asyncio
+import logging
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -30,6 +31,7 @@ PLAN, EXTRACTED, TRANSFORMED, IMAGES, DELIVERED = "plan", "extracted", "transfor
 #: The moment of the upgrade to signed plans: runs that began before it may go on with theirs.
 UNSIGNED_BEFORE = "DATA_EXPORT_UNSIGNED_BEFORE"
 Result = dict[str, Any]
+_log = logging.getLogger(__name__)
 
 
 def seal_of(context: Mapping[str, Any], settings: PlatformSettings) -> Seal:
@@ -113,11 +115,19 @@ class SealedSteps:
         return self._seal.sign(DELIVERED, delivered.to_dict())
 
     def close(self, sites: Sequence[Any]) -> Receipt:
-        """Also refuses a part of the sites; a DAG of somebody's own may have been made for a part."""
-        receipts = [SiteReceipt.model_validate(self._open(DELIVERED, site)) for site in sites]
+        """Also refuses a part of the sites; a DAG of somebody's own may have been made for a part.
+
+        Of a run that was cleared for fewer sites Airflow keeps the results of the tasks that it removed, behind the
+        others: of a site that has left, or of one that has moved up and is delivered anew.
+        """
+        results = [SiteReceipt.model_validate(self._open(DELIVERED, site)) for site in sites]
+        of_site = {each.site_id: each for each in reversed(results) if each.site_id in self.plan.sites}
+        receipts = [of_site[site_id] for site_id in self.plan.sites if site_id in of_site]
+        if len(receipts) < len(results):
+            _log.info("%d results of a plan that had more sites are left out", len(results) - len(receipts))
         for receipt in receipts:
             self._check(str(receipt.site_id), None, *self._staged_of(receipt))
-        missing = {*self.plan.sites} - {receipt.site_id for receipt in receipts}
+        missing = {*self.plan.sites} - of_site.keys()
         if missing and self._own_dag:
             raise SignatureRejected(
                 f"site {min(map(str, missing))} of {self.plan.name} was not delivered by this run: the list of sites "

@@ -94,9 +94,9 @@ class Steps:
             if self.plan.export.manifest:
                 manifest = deliver_manifest(self.plan, receipt, self._target())
                 receipt = receipt.model_copy(update={"documents": (*receipt.documents, manifest)})
-        clean_up(self.plan, receipt, staging, then)
         if self.plan.export.on_delivery:
             asyncio.run(record(receipt, self._staging(), now, self.plan.export.timezone))
+        clean_up(self.plan, receipt, staging, then)
         return receipt
 
     def notify(self) -> int:

@@ -1,18 +1,21 @@
 """Faults on the way to Azure, through real requests."""
 
+import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from azure.storage.blob import BlobServiceClient
+from azure.storage.blob.aio import BlobClient
 
 from data_export.content import Content
+from data_export.delivery.abfs.write import BlockWriter
 from data_export.errors import DataExportError, ObjectExists, TargetUnavailable, VerificationFailed
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
-from tests.connectors.abfs.refusals import Refuses
-from tests.connectors.abfs.stores import store_at
+from tests.connectors.abfs.refusals import Refuses, azure_error
+from tests.connectors.abfs.stores import QUICK, store_at
 from tests.connectors.contract import DATA_KEY, random_bytes, read_all
 
 BLOCK = "comp=block&"
@@ -60,6 +63,28 @@ async def test_a_block_that_fails_is_sent_again_alone(
         await store.create(DATA_KEY, content)
         assert len(proxy.requests("PUT", BLOCK)) == (3 if kind == "stall" else 4)
         assert await read_all(store, DATA_KEY) == random_bytes(9 << 20)
+
+
+async def test_an_upload_that_fails_gives_back_every_slot(server: AbfsServer, container: str) -> None:
+    """Also that of a block whose task was made in the moment in which another block had failed."""
+    slots, refused = asyncio.Semaphore(2), list[str]()
+
+    async def one_fails_while_others_are_slow(request: Exchange, forward: Forward) -> Answer:
+        refused.append(block := request.url.query["blockid"])
+        if block == refused[0]:
+            return azure_error(503, "ServerBusy")
+        await asyncio.sleep(0.5)
+        return await forward(request)
+
+    async def landed() -> None: ...
+
+    with FaultProxy(server.url, one_fails_while_others_are_slow) as proxy:
+        async with BlobClient(f"{proxy.url}/{ACCOUNT}", container, "large", credential=KEY, retry_total=0) as blob:
+            content = Content.of_bytes(random_bytes(8 << 10))
+            with pytest.raises(TargetUnavailable):
+                await BlockWriter(QUICK, slots, 1 << 10).write(blob, "large", content, True, landed)
+    for _ in range(2):
+        await asyncio.wait_for(slots.acquire(), 1)
 
 
 async def test_a_download_goes_on_where_it_broke(proxy: FaultProxy, container: str, tmp_path: Path) -> None:

@@ -1,12 +1,13 @@
 """One mail per export and cause a day, on a real store."""
 
 import asyncio
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
-from data_export.alerts.ledger import claim_send, give_back, note_alerted, take_place, was_alerted
+from data_export.alerts.ledger import claim_send, give_back, note_alerted, note_sent, take_place, was_alerted
 from data_export.delivery.local.store import LocalStore
 from data_export.window import ExportWindow
 
@@ -52,6 +53,19 @@ async def test_a_turn_given_back_is_the_next_ones(store: LocalStore) -> None:
     again = await claim_send(store, "acme", "cause", ["run-2"], NOW)
     assert again is not None
     assert again.spoken() == ""  # nobody was told
+
+
+async def test_a_turn_whose_owner_was_killed_is_another_s_later(store: LocalStore, tmp_path: Path) -> None:
+    claim = await claim_send(store, "acme", "cause", ["run-1"], NOW)
+    assert claim is not None
+    for minutes, is_free in ((19, False), (21, True), (0, False)):
+        then = (NOW - timedelta(minutes=minutes)).timestamp()
+        if minutes:
+            os.utime(tmp_path / "staging" / claim.key, (then, then))
+        assert (await claim_send(store, "acme", "cause", ["run-1"], NOW) is not None) == is_free, minutes
+    await note_sent(store, claim)
+    os.utime(tmp_path / "staging" / claim.key, (0, 0))
+    assert await claim_send(store, "acme", "cause", ["run-2"], NOW) is None
 
 
 async def test_of_the_exports_that_fail_alike_on_a_day_the_first_ten_have_a_place(store: LocalStore) -> None:

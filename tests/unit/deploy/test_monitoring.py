@@ -110,6 +110,24 @@ FIRES: dict[str, tuple[dict[str, str], int, dict[str, str]]] = {
         {"outcome": "failed"},
     ),
 }
+#: The same where nothing of the kind had happened before: then there was no counter, not one of 0.
+FIRES_AT_ONCE: dict[str, tuple[dict[str, str], int, dict[str, str]]] = {
+    "DataExportFailures": (
+        {'airflow_data_export_failures{connector="gs",step="deliver",error="AccessDenied"}': "_ _ 200x200"},
+        10,
+        {"connector": "gs", "error": "AccessDenied"},
+    ),
+    "DataExportTargetsUnsteady": (
+        {'airflow_data_export_retries{connector="sftp",step="deliver",error="TargetUnavailable"}': "_ _ 60+2x200"},
+        70,
+        {"connector": "sftp", "error": "TargetUnavailable"},
+    ),
+    "DataExportAlertMailsNotSent": (
+        {'airflow_data_export_alert_mails{outcome="failed"}': "_ _ 1x200"},
+        10,
+        {"outcome": "failed"},
+    ),
+}
 
 
 @needs_promtool
@@ -119,14 +137,15 @@ def test_each_rule_fires_when_it_should_and_is_silent_otherwise(tmp_path: Path) 
     assert rules.keys() == FIRES.keys()
     calm = {"airflow_data_export_watch_time": "0+60x200", "airflow_data_export_exports_watched": "100x200"}
     tests = []
-    for alert, (series, minute, labels) in FIRES.items():
+    for alert, (series, minute, labels) in [*FIRES.items(), *FIRES_AT_ONCE.items()]:
         fired = {"exp_labels": labels | rules[alert]["labels"]}
-        for given, expected in ((calm | series, [fired]), (calm, [])):
+        long_ago = {name: "_ _ 200x200" for name in series if alert in FIRES_AT_ONCE}
+        for given, at, expected in ((series, minute, [fired]), ({}, minute, []), (long_ago, 190, [])):
             tests.append(
                 {
                     "interval": "1m",
-                    "input_series": [{"series": name, "values": values} for name, values in given.items()],
-                    "alert_rule_test": [{"eval_time": f"{minute}m", "alertname": alert, "exp_alerts": expected}],
+                    "input_series": [{"series": name, "values": values} for name, values in (calm | given).items()],
+                    "alert_rule_test": [{"eval_time": f"{at}m", "alertname": alert, "exp_alerts": expected}],
                 }
             )
     file = tmp_path / "tests.yaml"

@@ -93,6 +93,32 @@ def test_a_copy_from_s3_sees_a_corrected_file_of_the_same_size(settings: Platfor
     assert line.endswith(" --exact-timestamps")
 
 
+@pytest.mark.parametrize("engine", [None, "duckdb", "postgresql"])
+def test_the_command_that_copies_the_files_is_there_once(settings: PlatformSettings, engine: str | None) -> None:
+    text = markdown(sheet("cloud-storage-s3", settings, engine))
+    assert text.count("\naws s3 sync") == 1
+
+
+@pytest.mark.parametrize(
+    ("packed", "words"),
+    [
+        ({}, "on your schedule."),
+        ({"compression": "gzip"}, "Write `compression = 'GZIP'` there, and end the URIs with `.json.gz`."),
+        ({"compression": "zstd"}, "It does not read `.json.zst`: use another loader, or ask us for `compression: gzip`."),
+        ({"file_format": "parquet"}, "ask us for `file_format: json`."),
+    ],
+)
+def test_bigquery_says_what_it_takes_of_the_files(
+    settings: PlatformSettings, packed: dict[str, object], words: str
+) -> None:
+    (line,) = (
+        line
+        for line in markdown(make_sheet("acme", export(**packed), settings, windows(), NOW, "bigquery")).splitlines()
+        if line.startswith("Put your bucket into")
+    )
+    assert line.endswith(words)
+
+
 def test_a_copy_from_azure_can_be_repeated(settings: PlatformSettings) -> None:
     """`az` wants the folder to be there, and otherwise gives up at the first file that is."""
     text = markdown(sheet("cloud-storage-abfs", settings, "duckdb"))

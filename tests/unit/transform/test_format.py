@@ -119,6 +119,12 @@ def test_one_work_order_larger_than_many_row_groups_is_whole(
 
 BROKEN_QUERIES = {
     "a work order twice": ("work_order.sql", "SELECT * FROM ({}) AS a UNION ALL SELECT * FROM ({}) AS b", "twice"),
+    "a work order twice under two numbers": (
+        "work_order.sql",
+        "SELECT row_number() OVER (ORDER BY a.work_order_number) AS work_order_number, id, name, site_id, create_date, "
+        "update_date, metadata, progress_score FROM ({}) AS a CROSS JOIN generate_series(1, 2)",
+        "query of work_order in .* same id twice",
+    ),
     "an input twice": (
         "input.work-orders-timeline.sql",
         "SELECT * FROM ({}) AS a UNION ALL SELECT * FROM ({}) AS b",

@@ -136,6 +136,33 @@ def test_a_null_id_is_a_problem(source: SourceDatabase, tmp_path: Path, sql: Pat
         source.export(tmp_path / "out", sql_folder=sql)
 
 
+#: Query, its columns after the number with the id that is missing, what the message says.
+MISSING_IDS = {
+    "work item": ("work_item", "NULL::uuid AS id, work_order_id, name, position", r"work_items\[\]\.id is NULL"),
+    "input": (
+        "input.work-orders-timeline",
+        "NULL::uuid AS id, work_item_id, create_date, file_extension, metadata",
+        r"work_items\[\]\.input\[\]\.id is NULL",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MISSING_IDS)
+def test_a_null_id_deeper_down_is_a_problem_of_its_record_alone(
+    source: SourceDatabase, tmp_path: Path, sql: Path, case: str
+) -> None:
+    """As a LEFT JOIN in an installation's own query makes it; no id is there twice."""
+    query, columns, message = MISSING_IDS[case]
+    insert(source, "work_item", {})
+    shipped = (SQL_FOLDER / f"{query}.sql").read_text()
+    (sql / f"{query}.sql").write_text(f"SELECT work_order_number, {columns} FROM ({shipped}) AS rows")
+    with pytest.raises(InvalidRecord, match=f"work order {BAD}: {message}"):
+        source.export(tmp_path / "out", sql_folder=sql)
+    exported = source.export(tmp_path / "out", on_invalid="quarantine", sql_folder=sql)
+    assert [json.loads(line)["name"] for line in exported.lines] == ["good"]
+    assert exported.result.quarantined == 1
+
+
 @pytest.mark.parametrize("place", ["first", "between", "last"])
 def test_many_rows_of_one_work_order_sum_up_to_one_that_is_too_large(
     source: SourceDatabase, tmp_path: Path, place: str

@@ -160,7 +160,8 @@ class BlockWriter:
                 if piece is None:
                     break
                 names.append(base64.b64encode(f"{ours}-{len(names):06}".encode()).decode())
-                sending.add(asyncio.create_task(self._send(blob, where, names[-1], piece)))
+                sending.add(task := asyncio.create_task(self._send(blob, where, names[-1], piece)))
+                task.add_done_callback(lambda _: self._slots.release())  # also of one that ends before it begins
                 for done in [task for task in sending if task.done()]:
                     sending.remove(done)
                     done.result()
@@ -189,14 +190,11 @@ class BlockWriter:
         return piece
 
     async def _send(self, blob: "BlobClient", where: str, name: str, piece: bytes) -> None:
-        try:
-            # Azure compares it; `validate_content` would compute it in the event loop.
-            md5 = await run_blocking(lambda _: hashlib.md5(piece, usedforsecurity=False).digest())
-            options: dict[str, Any] = {"length": len(piece), "transactional_content_md5": bytearray(md5)}
-            longest = self._patience.whole(len(piece))
-            await self._patience.retry(lambda: asked(longest, where, lambda: blob.stage_block(name, piece, **options)))
-        finally:
-            self._slots.release()
+        # Azure compares it; `validate_content` would compute it in the event loop.
+        md5 = await run_blocking(lambda _: hashlib.md5(piece, usedforsecurity=False).digest())
+        options: dict[str, Any] = {"length": len(piece), "transactional_content_md5": bytearray(md5)}
+        longest = self._patience.whole(len(piece))
+        await self._patience.retry(lambda: asked(longest, where, lambda: blob.stage_block(name, piece, **options)))
 
     async def _commit(
         self, blob: "BlobClient", where: str, names: list[str], kept: dict[str, Any], only_new: bool, landed: Landed
