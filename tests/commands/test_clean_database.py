@@ -4,9 +4,10 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
-from sqlalchemy import func, select
+from sqlalchemy import func, select, update
 
 from data_export_airflow.commands.cli import main
 from tests.page.conftest import _tables, db, history
@@ -55,3 +56,23 @@ def test_it_can_be_switched_off(
     assert main(["clean-database"]) == 0
     assert "nothing is removed" in capsys.readouterr().err
     assert left(history, acme) == (3, 3)
+
+
+def test_an_export_that_has_ended_misses_no_window_whose_receipt_is_gone(
+    history: History, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """But those of a young export, however old they are."""
+    first = TODAY - 420 * DAY
+    bounds = {"start": f"{first:%Y-%m-%d}", "end_date": f"{first + 3 * DAY:%Y-%m-%d}"}
+    old, young = history.export("old", **bounds), history.export("young", **bounds)
+    for dag in (old, young):
+        for days in range(3):
+            history.run(dag, first + days * DAY, first + (days + 1) * DAY)
+    history.session.execute(update(DagVersion).where(DagVersion.dag_id == old).values(created_at=first))
+    history.session.commit()
+    assert main(["status"]) == 0
+    assert main(["clean-database"]) == 0
+    capsys.readouterr()
+    assert main(["status", "--json"]) == 1
+    states = {row["name"]: row["state"] for row in json.loads(capsys.readouterr().out)}
+    assert states == {"old": "ended", "young": "incomplete"}

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from airflow.models.errors import ParseImportError
 
+from data_export.errors import ConfigError
 from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.commands.cli import main
 from tests.commands.test_files import DAY, FIRST, acme, deliver, target
@@ -108,6 +109,27 @@ def test_verify_looks_at_the_target_and_tells_of_the_last_audit(
     said = capsys.readouterr().out
     assert "1 file: 1 other content" in said
     assert "the audit of 2025-03-16 found 4 objects as they were delivered" in said
+
+
+@pytest.mark.usefixtures("remote")
+def test_verify_keeps_its_verdict_where_the_audit_cannot_be_read(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from data_export_airflow.connections import airflow_api
+
+    given = airflow_api.ask
+
+    def ask(url: str, path: str, *words: Any, **asked: Any) -> Any:
+        if path.endswith("/audit"):
+            raise ConfigError("Airflow refuses who asks")
+        return given(url, path, *words, **asked)
+
+    monkeypatch.setattr(airflow_api, "ask", ask)
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n")
+    assert main(["verify", "acme", "--from", "2025-03-16", "--to", "2025-03-17"]) == 0
+    said = capsys.readouterr()
+    assert said.out == "1 file: 1 ok\n"
+    assert said.err.splitlines()[-1] == "what the last audit found is not known: Airflow refuses who asks"
 
 
 @pytest.mark.usefixtures("remote")

@@ -40,6 +40,17 @@ def test_a_folder_without_errors(folder: Path, capsys: pytest.CaptureFixture[str
     assert json.loads(capsys.readouterr().out) == []
 
 
+def test_a_folder_without_right_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "good.yaml").rename(folder / "good.yml")
+    assert main(["validate"]) == 0
+    overlooked, none = capsys.readouterr().out.splitlines()
+    assert "good.yml" in overlooked
+    assert none.startswith("no customer file is in ")
+    (folder / "good.yml").unlink()
+    assert main(["validate", "--json"]) == 0
+    assert capsys.readouterr().out == "[]\n"
+
+
 def test_problems_for_people_and_for_programs(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     broken = folder / "broken.yaml"
     broken.write_text((GOOD % "x").replace("daily", "dayly"))

@@ -68,13 +68,15 @@ def test_the_newest_audit_of_each_export_counts(history: History) -> None:
         found = {"at": at.isoformat(), "damaged": damaged, "repairs": 1, "findings": []}
         history.result(run, "audit", "acme", found, 0, "success")
         history.result(run, "audit", "other", found | {"damaged": 0}, 1, "success")
+        history.result(run, "audit", "barred", {"at": at.isoformat(), "error": "AccessDenied: no"}, 2, "success")
     history.session.commit()
     last = last_audit(history.session, "acme")
     assert last is not None
     assert (last["run_id"], last["damaged"]) == ("scheduled-3", 2)
     assert last_audit(history.session, "nobody") is None
     said = "the audit of 2026-03-13 found 2 missing or damaged, 1 run cleared to repair"
-    assert audits(history.session) == {"acme": said}
+    barred = "the audit of 2026-03-13 could not look: AccessDenied: no"
+    assert audits(history.session) == {"acme": said, "barred": barred}
     shown = standing(history.session, at_a_glance(history.session, NOW, MissingWindows()).rows, {})
     rows = {row["name"]: row for row in shown}
     assert (rows["acme"]["audit"], rows["acme"]["reason"]) == (said, said)
@@ -84,6 +86,10 @@ def test_the_newest_audit_of_each_export_counts(history: History) -> None:
     ("found", "words"),
     [
         ({"damaged": 0, "objects": 1234, "repairs": 0}, "found 1,234 objects as they were delivered"),
+        (
+            {"damaged": 0, "objects": 7, "repairs": 0, "cut": True},
+            "found 7 objects as they were delivered; it did not get to all of them",
+        ),
         ({"damaged": 1, "objects": 3, "repairs": 0}, "found 1 missing or damaged"),
         ({"error": "AccessDenied: no"}, "could not look: AccessDenied: no"),
     ],

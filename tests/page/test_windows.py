@@ -128,6 +128,12 @@ def test_an_export_of_once_shows_its_one_window(history: History) -> None:
     assert (found["periodic"], found["newer"]) == (False, None)
 
 
+@pytest.mark.parametrize("more", [{"interval": "once"}, {"enabled": "false"}])
+def test_one_without_a_schedule_has_its_zone_too(history: History, more: dict[str, str]) -> None:
+    dag = history.export("zoned", start="2025-03-01", end_date="2025-04-01", timezone="Europe/Berlin", **more)
+    assert shown(history, dag)["timezone"] == "Europe/Berlin"
+
+
 def test_an_export_that_has_ended_shows_its_own_time(history: History) -> None:
     dag = history.export("ended", start="2025-03-16", end_date="2025-03-20")
     history.run(dag, datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC))

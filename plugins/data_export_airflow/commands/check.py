@@ -40,10 +40,6 @@ def run_validate(options: argparse.Namespace) -> int:
     loaded = check_files(options.files or [customers_dir()])
     said = once(loaded.problems)
     errors = sum(problem.is_error for problem in said)
-    if not loaded.right and not errors:
-        places = ", ".join(map(str, options.files or [customers_dir()]))
-        print(f"no customer file is in {places}: the name of one ends in .yaml", file=options.out)
-        return 0
     if options.json:
         print(as_json([problem.to_dict() for problem in loaded.problems]), file=options.out)
         return 1 if errors else 0
@@ -51,6 +47,10 @@ def run_validate(options: argparse.Namespace) -> int:
         place, colon, message = str(problem).partition(": ")
         colour = "red" if problem.is_error else "yellow"
         print(f"{painted(place, colour, options.out)}{colon}{message}", file=options.out)
+    if not loaded.right and not errors:
+        places = ", ".join(map(str, options.files or [customers_dir()]))
+        print(f"no customer file is in {places}: the name of one ends in .yaml", file=options.out)
+        return 0
     right, others = len(loaded.right), f", {errors} error{'s' * (errors != 1)} in others" if errors else ", no errors"
     print(f"{right} customer file{'s' * (right != 1)} {'is' if right == 1 else 'are'} right{others}", file=options.out)
     return 1 if errors else 0

@@ -104,7 +104,7 @@ def run_verify(options: argparse.Namespace) -> int:
 
         from data_export.config.load import load_named
         from data_export.config.platform import load_platform
-        from data_export.errors import ConfigError
+        from data_export.errors import ConfigError, DataExportError
         from data_export.pipeline.verify import verify
         from data_export_airflow.connections.clients import destination
 
@@ -121,7 +121,12 @@ def run_verify(options: argparse.Namespace) -> int:
     if options.json:
         print(as_json([one.to_dict() for one in found]), file=options.out)
     else:
-        print(*_verdict(found, options), *_last_audit(options.name), sep="\n", file=options.out)
+        print(*_verdict(found, options), sep="\n", file=options.out)
+        try:  # not every user may read it
+            if words := _last_audit(options.name):
+                print(words, file=options.out)
+        except DataExportError as error:
+            print(f"what the last audit found is not known: {error}", file=sys.stderr)
     return 0 if all(one.ok or one.found == "elsewhere" for one in found) else 1
 
 
@@ -172,6 +177,8 @@ def _audited(report: "AuditReport", options: argparse.Namespace) -> Iterator[str
     ):
         if number:
             yield f"{_count(number, 'object')} {words}"
+    if seen.cut:
+        yield "older deliveries are left out, since there are too many objects: give a later --since"
     if report.repairs:
         yield f"{_count(len(report.repairs), 'run')} cleared, to deliver again: {', '.join(report.repairs[:_RUNS])}"
     elif report.note or (report.repairable and not options.repair):
@@ -198,22 +205,20 @@ def _verdict(found: "list[Verified]", options: argparse.Namespace) -> Iterator[s
         yield f"to deliver them again: {again}"
 
 
-def _last_audit(name: str) -> Iterator[str]:
-    """Which has also looked at images, receipts and manifests; nothing if there was none."""
+def _last_audit(name: str) -> str | None:
+    """In words, which has also looked at images, receipts and manifests; None if there was none."""
     from data_export.config.models import dag_id
     from data_export_airflow.connections.airflow_api import airflow_url, ask
 
     if url := airflow_url():
-        words = ask(url, f"exports/{dag_id(name)}/audit")["words"]
-    else:
-        from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
-        from data_export_airflow.metadata.failures import audit_in_words, last_audit
+        words: str | None = ask(url, f"exports/{dag_id(name)}/audit")["words"]
+        return words
+    from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
+    from data_export_airflow.metadata.failures import audit_in_words, last_audit
 
-        with airflow_database(), airflow_session() as session:
-            result = last_audit(session, name)
-        words = result and audit_in_words(result)
-    if words:
-        yield words
+    with airflow_database(), airflow_session() as session:
+        result = last_audit(session, name)
+    return audit_in_words(result) if result else None
 
 
 def _delivered(name: str, window: str | None, start: str | None, end: str | None) -> "list[DeliveredFile]":

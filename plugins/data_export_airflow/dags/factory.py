@@ -9,6 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from airflow.sdk import DAG, Param, get_parsing_context
+from pendulum import instance
 
 from data_export.config.folder import file_of
 from data_export.config.load import load_customers, owner_in
@@ -101,7 +102,7 @@ def _frame(name: str, export: CustomerExport, limits: Limits, problems: Sequence
         name,
         export.owner,
         schedule=timetable_of(export, limits.settle) if export.enabled else None,
-        start_date=export.start,
+        start_date=instance(export.start).in_timezone(export.timezone),  # which is the DAG's zone, too
         end_date=export.end - timedelta(seconds=1) if export.end else None,  # Airflow's is inclusive
         max_active_runs=limits.max_active_runs.value,
         max_active_tasks=limits.sites_at_once,  # of each run

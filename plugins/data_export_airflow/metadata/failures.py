@@ -186,17 +186,17 @@ def last_audit(session: Session, name: str) -> dict[str, Any] | None:
 
 
 def audits(session: Session) -> dict[str, str]:
-    """By export, in words, what its last audit found missing or damaged; without those that are as they were."""
+    """By export, in words, what its last audit found missing or damaged, or why it could not look."""
     ours_only = (XComModel.dag_id == AUDIT_DAG, XComModel.task_id == AUDIT_TASK, XComModel.key != XCOM_RETURN_KEY)
     newest = select(XComModel.key, func.max(XComModel.timestamp).label("at")).where(*ours_only).group_by(XComModel.key)
     last = newest.subquery()
-    columns = (XComModel.key, *(XComModel.value[name].label(name) for name in ("at", "damaged", "repairs")))
+    columns = (XComModel.key, *(XComModel.value[name].label(name) for name in ("at", "error", "damaged", "repairs")))
     rows = session.execute(
         select(*columns)
         .join(last, (XComModel.key == last.c.key) & (XComModel.timestamp == last.c.at))
         .where(*ours_only)
     )
-    return {row.key: audit_in_words(row._asdict()) for row in rows if row.damaged}
+    return {row.key: audit_in_words(row._asdict()) for row in rows if row.damaged or row.error}
 
 
 def audit_in_words(result: Mapping[str, Any]) -> str:
@@ -205,7 +205,8 @@ def audit_in_words(result: Mapping[str, Any]) -> str:
     if error := result.get("error"):
         return f"{of} could not look: {error}"
     if not (damaged := result["damaged"]):
-        return f"{of} found {result['objects']:,} objects as they were delivered"
+        rest = "; it did not get to all of them" if result.get("left") or result.get("cut") else ""
+        return f"{of} found {result['objects']:,} objects as they were delivered{rest}"
     repairs = result["repairs"]
     again = f", {repairs:,} run{'s' * (repairs != 1)} cleared to repair" if repairs else ""
     return f"{of} found {damaged:,} missing or damaged{again}"

@@ -1,7 +1,7 @@
 """Which windows of ended exports were never delivered, from Airflow's own tables."""
 
 from collections.abc import Collection, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from data_export.config.models import name_of
+from data_export.config.platform import load_platform
 from data_export.lateness import dues
 from data_export.window import ExportWindow
 from data_export_airflow.metadata.assets import asset_of
@@ -22,6 +23,8 @@ from data_export_airflow.schedule.windows import ExportSchedule, ExportTimetable
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
 _DELIVERED = select(AssetModel.name, WINDOW.label("window")).join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
+
+_ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
 class Missing(NamedTuple):
@@ -46,9 +49,10 @@ class MissingWindows:
         states = {dag_id: (counted.get(dag_id, 0), version) for dag_id, version in _hashes(session, dag_ids).items()}
         changed = [dag_id for dag_id, state in states.items() if self._known.get(dag_id, (None,))[0] != state]
         schedules = self.schedules(session, changed)
+        since = _remembered_since(session, schedules, now)
         for dag_id, delivered in windows_delivered(session, schedules).items():
-            due = (each.window for each in islice(dues(schedules[dag_id], now), MAX_WINDOWS))
-            missing = [window for window in due if not _holds(delivered, window)]
+            due = [each.window for each in islice(dues(schedules[dag_id], now), MAX_WINDOWS)]
+            missing = [window for window in due if window.end >= since[dag_id] and not _holds(delivered, window)]
             found = Missing(len(missing), missing[-1].start, missing[0].end) if missing else None
             self._known[dag_id] = (states[dag_id], found)
         known = {dag_id: self._known[dag_id][1] for dag_id in dag_ids if dag_id in self._known}
@@ -83,6 +87,19 @@ def windows_delivered(
 def _holds(delivered: list[ExportWindow], window: ExportWindow) -> bool:
     """Whether it was delivered by its own run, or by a run of a range, which a person may have started."""
     return any(given.start <= window.start and window.end <= given.end for given in delivered)
+
+
+def _remembered_since(session: Session, dag_ids: Collection[str], now: datetime) -> dict[str, datetime]:
+    """From when on a window's receipt must still be there: `clean-database` removes older ones.
+
+    No receipt is older than the end of its window, nor than the first version of its DAG: that of a young export is
+    there, however old its windows are. A version that an old run is of stays as long as the run.
+    """
+    days = load_platform().maintenance.database_days
+    kept = now - timedelta(days=days) if days is not None else _ALWAYS
+    began = select(DagVersion.dag_id, func.min(DagVersion.created_at).label("at")).group_by(DagVersion.dag_id)
+    first = {row.dag_id: row.at for row in chunked(session, began, DagVersion.dag_id, dag_ids)}
+    return {dag_id: kept if first.get(dag_id, kept) < kept else _ALWAYS for dag_id in dag_ids}
 
 
 def _count(session: Session, dag_ids: Iterable[str]) -> dict[str, int]:

@@ -77,8 +77,9 @@ class Receipts:
         events = {row.run: row.event for row in chunked(session, _event_of_run(), DagRun.id, unknown)}
         rows = by_id(session, select(AssetEvent.id, *_DELIVERY), AssetEvent.id, events.values())
         found = {id_: rows.get(events.get(id_)) for id_ in unknown}
-        self._known = known | {unknown[id_]: Delivery._make(row) if row else None for id_, row in found.items()}
-        return {key: self._known[key] for key in wanted}
+        known = known | {unknown[id_]: Delivery._make(row) if row else None for id_, row in found.items()}
+        self._known = known  # which another thread may replace meanwhile
+        return {key: known[key] for key in wanted}
 
 
 def by_id(session: Session, statement: Any, column: Any, ids: Iterable[int | None]) -> dict[int | None, Row[Any]]:
@@ -127,18 +128,24 @@ def receipts(session: Session, event_ids: Iterable[int]) -> dict[int, dict[str, 
 
 
 def of_windows(
-    session: Session, dag_id: str, first: datetime, last: datetime, newest: int | None = None
+    session: Session,
+    dag_id: str,
+    first: datetime,
+    last: datetime,
+    newest: int | None = None,
+    at: datetime | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The newest receipt of each window that starts in `[first, last)`, oldest window first.
 
     Args:
+        at: only windows that hold this moment.
         newest: leaves out all windows but so many of the last.
     """
     found: dict[tuple[datetime, datetime], int] = {}
     for delivery in sorted(deliveries(session, dag_id, first).values(), key=lambda each: each.at):
         if delivery.window:
             start, end = (datetime.fromisoformat(delivery.window[key]) for key in ("start", "end"))
-            if first <= start < last:
+            if first <= start < last and (at is None or start <= at < end):
                 found[start, end] = delivery.event_id
     ordered = [found[bounds] for bounds in sorted(found)][-newest if newest else 0 :]
     for begin in range(0, len(ordered), _READ):
@@ -201,10 +208,8 @@ def files_of_windows(
     if first and last and last <= first:
         raise ConfigError(f"--to {end} is not after --from {start}: give a later end")
     newest = None if start or end or window else _NEWEST
-    found = of_windows(session, dag_id, first or _FIRST, last or _LAST, newest)
-    files = [file for receipt in found for file in files_of(receipt)]
-    bounds = datetime.fromisoformat
-    return [file for file in files if at is None or bounds(file.start) <= at < bounds(file.end)]
+    found = of_windows(session, dag_id, first or _FIRST, last or _LAST, newest, at)
+    return [file for receipt in found for file in files_of(receipt)]
 
 
 def moment_in(text: str | None, timezone: str) -> datetime | None:

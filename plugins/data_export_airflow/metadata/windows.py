@@ -93,7 +93,7 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
     if found is None:
         return None
     dag: Any = found.dag
-    zone = getattr(dag.timetable, "_timezone", None)
+    zone = dag.timezone if dag.start_date else None  # a broken file's DAG has neither
     return Schedule(
         timezone=ZoneInfo(getattr(zone, "name", "UTC")),
         start=dag.start_date,
