@@ -27,7 +27,7 @@ def main() -> None:
         cursor.execute("SELECT 1 FROM pg_database WHERE datname = %s", [NAME])
         if cursor.fetchone() is None:
             cursor.execute(sql.SQL("CREATE DATABASE {} OWNER {}").format(name, name))
-        for database in (airflow, name, sql.Identifier("postgres")):
+        for database in (airflow, name, *map(sql.Identifier, ("postgres", "template1"))):
             cursor.execute(sql.SQL("REVOKE CONNECT, TEMPORARY ON DATABASE {} FROM PUBLIC").format(database))
 
 

@@ -72,7 +72,7 @@ def test_a_worker_exports_with_the_little_it_knows(fleet: Fleet) -> None:
 
 def test_its_database_login_sees_results_alone(fleet: Fleet) -> None:
     login = f"host=127.0.0.1 port={fleet.postgres.port} user=celery password={fleet.env['CELERY_RESULTS_PASSWORD']}"
-    for database in ("airflow", "postgres"):
+    for database in ("airflow", "postgres", "template1"):
         with pytest.raises(psycopg.OperationalError, match="permission denied"):
             psycopg.connect(f"{login} dbname={database}")
     with psycopg.connect(f"{login} dbname=celery") as connection:

@@ -173,3 +173,4 @@ def test_a_pod_has_no_secret_of_airflows_admin() -> None:
     for container in (*pod.spec.containers, *pod.spec.init_containers):
         assert [each.name for each in container.env] == [*kept, "CONNECTION_CHECK_MAX_COUNT"]
         assert container.env[-1].value == "0"
+    assert pod.spec.automount_service_account_token is False
