@@ -18,12 +18,12 @@ import pytest
 
 from data_export.config.models import EXPORT, CustomerExport
 from data_export.config.platform import MailSettings
-from data_export.config.sections import OnDelivery
 from data_export.delivery import webhook
 from data_export.delivery.local.store import LocalStore
 from data_export.errors import ConfigError, TargetRefused, TargetUnavailable
 from data_export.pipeline.notice import LONGEST, Means, record, send_left
 from data_export.receipt import Receipt
+from data_export.window import ExportWindow
 from demo.servers.smtp import SmtpServer
 from tests.pipeline.staged_run import NOW, export_to
 
@@ -261,8 +261,8 @@ class Noticing:
     def deliver(self, sha256: str = "ab" * 32, timezone: str = "UTC") -> None:
         asyncio.run(record(receipt(sha256), self.staging, NOW, timezone))
 
-    def send(self, later: timedelta = timedelta(), on: OnDelivery | None = None) -> int:
-        return asyncio.run(send_left("acme", on or self.on, self.staging, self.means, NOW + later))
+    def send(self, later: timedelta = timedelta(), window: ExportWindow | None = None) -> int:
+        return asyncio.run(send_left("acme", self.on, self.staging, self.means, NOW + later, window=window))
 
 
 def receipt(sha256: str) -> Receipt:
@@ -310,6 +310,27 @@ def test_each_window_is_one_webhook_and_one_mail_with_the_receipt(noticing: Noti
     noticing.deliver("cd" * 32)
     assert noticing.send() == 1
     assert receiver.requests[1][0]["webhook-id"] != headers["webhook-id"]
+
+
+def test_a_run_sends_the_notices_of_its_own_window_alone(noticing: Noticing, receiver: Receiver) -> None:
+    """Another run's file may name other people by now."""
+    noticing.deliver()
+    own = receipt("ab" * 32).export_window
+    assert noticing.send(window=ExportWindow(own.end, own.end + timedelta(days=1))) == 0
+    assert receiver.requests == []
+    assert (noticing.send(window=own), len(receiver.requests)) == (1, 1)
+
+
+def test_what_was_sent_is_not_read_again(
+    noticing: Noticing, receiver: Receiver, tmp_path: Path
+) -> None:
+    noticing.deliver()
+    assert noticing.send() == 1
+    (kept,) = (tmp_path / "staging" / "notices" / "acme").iterdir()
+    assert kept.read_bytes() == b""
+    noticing.deliver()  # a repeat
+    assert noticing.send() == 0
+    assert len(receiver.requests) == 1
 
 
 def test_a_notice_speaks_the_customers_language(noticing: Noticing) -> None:

@@ -26,6 +26,7 @@ from data_export.delivery.email.send import send
 from data_export.delivery.webhook import post
 from data_export.errors import DataExportError, TargetNotFound, TargetRefused, TargetUnavailable
 from data_export.receipt import Receipt
+from data_export.window import ExportWindow
 
 LONGEST = timedelta(days=1)  # that a notice is tried
 _LISTED_IN = "`on_delivery.emails` in the customer file"
@@ -81,12 +82,20 @@ async def record(receipt: Receipt, staging: Store, now: datetime, timezone: str 
 
 
 async def send_left(
-    name: str, on: OnDelivery | None, staging: Store, means: Means, now: datetime, *, older: timedelta = timedelta()
+    name: str,
+    on: OnDelivery | None,
+    staging: Store,
+    means: Means,
+    now: datetime,
+    *,
+    window: ExportWindow | None = None,
+    older: timedelta = timedelta(),
 ) -> int:
     """Sends what is left of an export's notices, each to those who do not have it; returns how many are complete.
 
     Args:
         on: as the customer file says now; None lets go of what is left.
+        window: leaves those of other windows alone, whose own runs are at it, with files that may say otherwise.
         older: leaves those alone that were recorded later than that ago: `notify` is at it.
 
     Raises:
@@ -95,19 +104,23 @@ async def send_left(
     """
     complete, left, given_up = 0, list[str](), list[str]()
     async with staging:
-        keys = [stored.key async for stored in staging.list(layout.notices_prefix(name))]
+        keys = [stored.key async for stored in staging.list(layout.notices_prefix(name)) if stored.digests.size]
         for key in keys:
             notice = await _read(staging, key)
             if notice is None or notice.receipt is None or now - notice.since < older:
+                continue
+            if window not in (None, notice.receipt.export_window):
                 continue
             notice, faults = _sent(notice, on or OnDelivery(), means)
             if faults and now - notice.since > LONGEST:
                 given_up += [f"{notice.id}, given up after a day: {fault}" for fault in faults]
                 faults = []
-            if not faults:
-                notice, complete = notice.model_copy(update={"receipt": None}), complete + 1
             left += faults
-            await _write(staging, key, notice)
+            if faults:
+                await _write(staging, key, notice)
+            else:  # nothing of it is needed any more but that it is there; an empty one is not read again
+                await staging.replace(key, Content.of_bytes(b""))
+                complete += 1
     if given_up:
         raise TargetRefused(f"{name}: notice {'; '.join([*given_up, *left])}; the data was delivered")
     if left:

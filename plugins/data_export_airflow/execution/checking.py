@@ -26,7 +26,7 @@ from data_export.config.sections import NotifierSettings
 from data_export.delivery.webhook import check_webhook
 from data_export.errors import DataExportError, LimitExceeded
 from data_export.images import split_images_uri
-from data_export.layout import MANIFESTS, data_folder, images_folder
+from data_export.layout import MANIFESTS, data_folder, images_folder, receipts_folder
 from data_export.limits import check_window, limits_of, windows_too_long
 from data_export_airflow.alerting.notifiers import make
 from data_export_airflow.connections.clients import destination, smtp_factory, store
@@ -129,6 +129,7 @@ def _target(name: str, export: AnyExport, settings: PlatformSettings) -> _Step:
         return _Step("mail: connection", None, lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails))
     folders = [data_folder(site, export.export_type) for site in export.sites]
     folders += [images_folder(site) for site in export.sites] if export.export_images else []
+    folders += [receipts_folder(site, export.export_type) for site in export.sites] if export.delivery_receipt else []
     folders += [f"{MANIFESTS}/{export.export_type}"] if export.manifest else []
     return _Step(
         "target: connection", None, lambda: check_target(destination(name, export, settings), folders, config.check)
@@ -139,12 +140,13 @@ def _notices(name: str, export: AnyExport, settings: PlatformSettings) -> Iterat
     """Whether those of `on_delivery` can be reached; nothing is sent."""
     on, mail = export.on_delivery, settings.mail
     if on and on.emails:
-        offered = partial(check_mail, smtp_factory(mail.smtp_conn_id), mail.sender, on.emails, "notice")
-        yield _Step("notice: connection", None, offered)
+        emails = on.emails
+        yield _Step(
+            "notice: connection", None, lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails, "notice")
+        )
     if on and on.webhook:
-        means = notice_means(name, settings)
-        tried = partial(check_webhook, on.webhook.url, means.secret(on), private=means.private)
-        yield _Step("notice: webhook", None, tried)
+        means, url = notice_means(name, settings), on.webhook.url
+        yield _Step("notice: webhook", None, lambda: check_webhook(url, means.secret(on), private=means.private))
 
 
 def _alerts(export: CustomerExport, settings: PlatformSettings) -> Iterator[_Step]:

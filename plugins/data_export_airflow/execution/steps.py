@@ -29,7 +29,7 @@ from data_export.window import ExportWindow
 from data_export_airflow.connections.clients import AirflowConnections, destination, has_console, smtp_factory, store
 from data_export_airflow.connections.source import source_dsn
 
-_NOTIFY = timedelta(minutes=10)  # so long the task `notify` may try
+_NOTIFY = timedelta(minutes=25)  # so long the task `notify` may try
 _log = logging.getLogger(__name__)
 
 
@@ -100,10 +100,10 @@ class Steps:
         return receipt
 
     def notify(self) -> int:
-        """Sends what is left of the export's notices; raises as `send_left` does."""
+        """Sends what is left of the window's notices; raises as `send_left` does."""
         means = notice_means(self.plan.name, self.settings)
-        on = self.plan.export.on_delivery
-        return asyncio.run(send_left(self.plan.name, on, self._staging(), means, datetime.now(UTC)))
+        on, now = self.plan.export.on_delivery, datetime.now(UTC)
+        return asyncio.run(send_left(self.plan.name, on, self._staging(), means, now, window=self.plan.window))
 
     @property
     def staging_uri(self) -> str:

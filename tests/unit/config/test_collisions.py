@@ -118,3 +118,14 @@ def test_beside_an_export_all_are_found_that_could_write_its_files_however_they_
     (tmp_path / "folder.yaml").mkdir()
     assert load_beside("acme", tmp_path).exports.keys() == {"acme", "gamma"}
     assert load_beside("beta", tmp_path).exports.keys() <= {"beta", "gamma"}
+
+
+def test_what_can_collide_is_looked_at_by_a_manifest_too(tmp_path: Path) -> None:
+    """Which is of all sites, so that two of them in one folder are one object."""
+    with_manifest, other = gs() | {"manifest": True}, gs() | {"site_id": [OTHER_SITE]}
+    load_two(tmp_path, with_manifest, other)
+    assert load_beside("acme", tmp_path).exports.keys() == {"acme"}
+    load_two(tmp_path, with_manifest, other | {"manifest": True})
+    beside = load_beside("acme", tmp_path)
+    assert beside.exports.keys() == {"acme", "beta"}
+    assert beside.errors()["acme"]
