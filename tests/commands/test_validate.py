@@ -41,12 +41,12 @@ def test_a_folder_without_errors(folder: Path, capsys: pytest.CaptureFixture[str
 
 
 def test_a_folder_without_right_files(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "good.yaml").rename(folder / "good.yml")
+    (folder / "good.yaml").rename(folder / "good.yaml.txt")
     assert main(["validate"]) == 0
     overlooked, none = capsys.readouterr().out.splitlines()
-    assert "good.yml" in overlooked
+    assert "good.yaml.txt" in overlooked
     assert none.startswith("no customer file is in ")
-    (folder / "good.yml").unlink()
+    (folder / "good.yaml.txt").unlink()
     assert main(["validate", "--json"]) == 0
     assert capsys.readouterr().out == "[]\n"
 

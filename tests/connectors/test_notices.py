@@ -321,9 +321,7 @@ def test_a_run_sends_the_notices_of_its_own_window_alone(noticing: Noticing, rec
     assert (noticing.send(window=own), len(receiver.requests)) == (1, 1)
 
 
-def test_what_was_sent_is_not_read_again(
-    noticing: Noticing, receiver: Receiver, tmp_path: Path
-) -> None:
+def test_what_was_sent_is_not_read_again(noticing: Noticing, receiver: Receiver, tmp_path: Path) -> None:
     noticing.deliver()
     assert noticing.send() == 1
     (kept,) = (tmp_path / "staging" / "notices" / "acme").iterdir()

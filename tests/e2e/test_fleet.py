@@ -183,9 +183,7 @@ def test_a_copied_file_does_not_run_beside_the_export_that_delivers(session: Ses
         file.unlink()
 
 
-def test_a_run_that_is_cleared_for_fewer_sites_has_each_of_them_once(
-    session: Session, beside: dict[str, Path]
-) -> None:
+def test_a_run_that_is_cleared_for_fewer_sites_has_each_of_them_once(session: Session, beside: dict[str, Path]) -> None:
     """Airflow keeps what the mapped tasks returned that it removes."""
     api, file, dag = session.api, beside[HEALTHY], dag_id(HEALTHY)
     text, window = file.read_text(), dict(zip(("from", "to"), WINDOWS[1], strict=True))

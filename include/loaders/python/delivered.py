@@ -78,8 +78,9 @@ def data_files(root: Path) -> list[DataFile]:
 def new_files(root: Path, loaded: Mapping[str, str]) -> list[tuple[DataFile, tuple[str, str]]]:
     """The files of all manifests below `root/manifests` that are not loaded yet, each with its item for `loaded`.
 
-    `loaded` is the content that was loaded last, by key: a file may become again what it was before. Of several manifests of a window the highest revision counts. A file that changed since its manifest was written is
-    left for the next one, and so is one that is not copied yet.
+    `loaded` is the content that was loaded last, by key: a file may become again what it was before. Of several
+    manifests of a window the highest revision counts. A file that changed since its manifest was written is left for
+    the next one, and so is one that is not copied yet.
     """
     newest: dict[str, tuple[int, Path]] = {}
     for path in (root / "manifests").rglob("*.json"):

@@ -1,10 +1,10 @@
 """Which alerts were sent lately: small objects in staging, shared by all workers.
 
 Below `alerts/<export>/`: `<cause>/<day>/mail` for that day's mail, empty until it is out, `<cause>/<day>/<occurrence>`
-each time it happened, `told/<window>` for each window whose failure was alerted, `open/` the failed runs that people know of until
-the export delivers again, `recovered/<day>` where that, or that late windows came, was reported on that day. Below
-`alerts/.alike/`: the places of a cause that many exports share. Days are UTC. Whoever creates `mail` or a place first
-sends; the store's create-only write decides between two workers.
+each time it happened, `told/<window>` for each window whose failure was alerted, `open/` the failed runs that people
+know of until the export delivers again, `recovered/<day>` where that, or that late windows came, was reported on that
+day. Below `alerts/.alike/`: the places of a cause that many exports share. Days are UTC. Whoever creates `mail` or a
+place first sends; the store's create-only write decides between two workers.
 """
 
 import asyncio

@@ -88,8 +88,11 @@ def _unsafe(column: pa.DictionaryArray) -> NDArray[np.bool_]:
     return wrong
 
 
-def check_queries(chunk: Chunk, export_type: str) -> None:
+def check_queries(chunk: Chunk, export_type: str, before: pa.Array | None = None) -> None:
     """Checks that the rows fit together, as those of the shipped queries do.
+
+    Args:
+        before: id of the last work order of the chunk before, which one that is there twice may follow.
 
     Raises:
         SourceRejected: names the query to fix.
@@ -100,8 +103,11 @@ def check_queries(chunk: Chunk, export_type: str) -> None:
             f"include/sql/work_order.sql returned the same {NUMBER} twice: "
             "number the work orders 1, 2, 3, ... and join one row to each"
         )
-    for table in ("work_order", "work_item", "input"):
-        if _repeats(chunk[table]["id"]):
+    ids = {table: chunk[table]["id"] for table in ("work_order", "work_item", "input")}
+    if before is not None:
+        ids["work_order"] = pa.concat_arrays([before, ids["work_order"]])
+    for table, of_table in ids.items():
+        if _repeats(of_table):
             raise SourceRejected(
                 f"the query of {table} in include/sql/ returned the same id twice: fix its join or add DISTINCT"
             )

@@ -73,8 +73,10 @@ def transform(
         stack.enter_context(_lean_memory())
         data = stack.enter_context(_DataFile(data_path, encoding))
         images_file = stack.enter_context(_images_writer(images_path))
+        last: pa.Array | None = None
         for chunk, too_large in chunks(folder, max_record_mb * 1_000_000):
-            check_queries(chunk, export_type)
+            check_queries(chunk, export_type, last)
+            last = chunk["work_order"]["id"][-1:]
             before = len(chunk["work_order"])
             chunk = _deliverable(chunk, too_large, on_invalid, quarantine_path)
             data.write(chunk)

@@ -142,7 +142,9 @@ def _notices(name: str, export: AnyExport, settings: PlatformSettings) -> Iterat
     if on and on.emails:
         emails = on.emails
         yield _Step(
-            "notice: connection", None, lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails, "notice")
+            "notice: connection",
+            None,
+            lambda: check_mail(smtp_factory(mail.smtp_conn_id), mail.sender, emails, "notice"),
         )
     if on and on.webhook:
         means, url = notice_means(name, settings), on.webhook.url

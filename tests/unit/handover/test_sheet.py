@@ -104,7 +104,10 @@ def test_the_command_that_copies_the_files_is_there_once(settings: PlatformSetti
     [
         ({}, "on your schedule."),
         ({"compression": "gzip"}, "Write `compression = 'GZIP'` there, and end the URIs with `.json.gz`."),
-        ({"compression": "zstd"}, "It does not read `.json.zst`: use another loader, or ask us for `compression: gzip`."),
+        (
+            {"compression": "zstd"},
+            "It does not read `.json.zst`: use another loader, or ask us for `compression: gzip`.",
+        ),
         ({"file_format": "parquet"}, "ask us for `file_format: json`."),
     ],
 )
