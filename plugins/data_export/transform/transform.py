@@ -63,12 +63,8 @@ def transform(
         SourceRejected: the rows do not fit together, which only happens with edited queries.
     """
     keep_freed_memory()
-    quarantine_path.unlink(missing_ok=True)
-    work_orders = quarantined = images = 0
-    if (folder / LEFT_OUT).exists():
-        left_out = (folder / LEFT_OUT).read_bytes()
-        quarantine_path.write_bytes(left_out)
-        quarantined = left_out.count(b"\n")
+    work_orders = images = 0
+    quarantined = _left_out(folder, quarantine_path)
     with ExitStack() as stack:
         stack.enter_context(_lean_memory())
         data = stack.enter_context(_DataFile(data_path, encoding))
@@ -86,6 +82,16 @@ def transform(
             images += len(chunk["input"])
         digests = data.digests()
     return TransformResult(work_orders, quarantined, images, digests)
+
+
+def _left_out(folder: Path, quarantine_path: Path) -> int:
+    """Begins the file of what is left out with what extract left out; returns how many work orders that is."""
+    quarantine_path.unlink(missing_ok=True)
+    if not (folder / LEFT_OUT).exists():
+        return 0
+    left_out = (folder / LEFT_OUT).read_bytes()
+    quarantine_path.write_bytes(left_out)
+    return left_out.count(b"\n")
 
 
 def _deliverable(chunk: Chunk, too_large: Sequence[int], on_invalid: str, quarantine_path: Path) -> Chunk:
