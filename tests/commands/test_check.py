@@ -14,10 +14,10 @@ from sqlalchemy.exc import OperationalError
 
 from data_export.errors import ConfigError
 from data_export_airflow.commands.cli import main
-from data_export_airflow.execution.checking import check_pools, check_queue
+from data_export_airflow.execution.checking import check_export, check_pools, check_queue
 from data_export_airflow.operators.base import POOLS, slots_that_fit
 from demo.servers.sftp import SftpServer
-from tests.customers import GOOD
+from tests.customers import GOOD, SITE
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +46,21 @@ def test_a_broken_file_fails_and_keeps_no_other_from_being_checked(
     first, *rest = json.loads(capsys.readouterr().out)
     assert (first["export"], first["step"], first["ok"]) == ("a-broken", "customer file", False)
     assert {row["export"] for row in rest} == {"whole"}
+
+
+def test_what_a_run_needs_besides_data_is_tried_and_a_missing_secret_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    monkeypatch.setenv("DATA_EXPORT_TARGETS__ALLOW_LOCAL", "true")
+    hook = '{webhook: {url: "https://hooks.example/", secret: "env:DATA_EXPORT_SECRET_NONE"}}'
+    text = (GOOD % "acme").replace("gs://bucket/acme", f"file://{tmp_path}/target/")
+    (tmp_path / "acme.yaml").write_text(f"{text}delivery_receipt: true\non_delivery: {hook}\n")
+    tried = {result.step: result for result in check_export("acme")}
+    assert tried[f"target: folder {SITE}/receipts/work-orders-timeline"].ok
+    assert not tried["notice: webhook"].ok
+    assert "DATA_EXPORT_SECRET_NONE" in tried["notice: webhook"].detail
+    assert [*tried][-1] != "notice: webhook"
 
 
 def test_what_exports_share_is_tried_once_and_a_collision_is_no_all_ok(

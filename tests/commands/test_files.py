@@ -15,6 +15,7 @@ from data_export.layout import data_key
 from data_export.window import ExportWindow
 from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.commands.cli import main
+from data_export_airflow.metadata import receipts
 from tests.page.conftest import _tables, db, history
 from tests.page.history import SITE, History
 
@@ -149,6 +150,19 @@ def test_nothing_to_verify_is_said_and_is_no_success(
     assert "nothing of acme was delivered in that range" in capsys.readouterr().err
     assert main(["files", "acme"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "0 files of 0 windows"
+
+
+def test_of_one_window_one_receipt_is_read(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A receipt may list a thousand sites, and a year has thousands of receipts."""
+    read: list[int] = []
+    given = receipts.receipts
+    monkeypatch.setattr(receipts, "receipts", lambda session, ids: given(session, read.extend(ids) or ids))
+    for days in range(3):
+        deliver(history, acme, target, FIRST + days * DAY, FIRST + (days + 1) * DAY, b"1\n")
+    (file,) = listed(capsys, "--window", "2025-03-17")
+    assert (file["start"][:10], len(read)) == ("2025-03-17", 1)
 
 
 def test_verify_says_what_the_last_audit_found(

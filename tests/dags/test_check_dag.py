@@ -11,6 +11,7 @@ import data_export_airflow.dags.service_dags as check_dag
 from data_export.errors import ConfigError
 from data_export_airflow.dags.service_dags import build_check_dag
 from data_export_airflow.operators import CheckExportOperator
+from tests.customers import GOOD
 
 
 @pytest.fixture
@@ -31,6 +32,13 @@ def test_the_form_offers_every_file_and_takes_any_name(customers: Path) -> None:
     params = build_check_dag().params
     params["export"] = "another"
     params.validate()
+
+
+def test_all_are_all_files_also_broken_ones(customers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (customers / "acme.yaml").write_text(GOOD % "acme")
+    (customers / "broken.yaml").write_text("not read: [")
+    monkeypatch.setattr(check_dag, "get_current_context", lambda: {"params": {"export": None}})
+    assert check_dag._list_exports() == ["acme", "broken"]
 
 
 def test_no_file_is_read(customers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

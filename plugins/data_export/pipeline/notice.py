@@ -45,7 +45,10 @@ class Means(NamedTuple):
 
 
 class Notice(BaseModel):
-    """One window's notice, as it is kept in staging; `done` are those who have it."""
+    """One window's notice, as it is kept in staging; `done` are those who have it.
+
+    Once all have it an empty object is kept; an earlier version kept the notice without its receipt.
+    """
 
     model_config = ConfigDict(frozen=True)
 
