@@ -93,8 +93,8 @@ def is_safe_extension(file_extension: str | None) -> bool:
     return not file_extension or _SAFE_EXTENSION.fullmatch(file_extension) is not None
 
 
-#: Below these is what runs stage, and the files that links lead to.
-RUNS_PREFIX, LINKS_PREFIX, NOTICES_PREFIX = "runs/", "links/", "notices/"
+#: Below these is what runs stage, the files that links lead to, who has their mail, and notices.
+RUNS_PREFIX, LINKS_PREFIX, MAILED_PREFIX, NOTICES_PREFIX = "runs/", "links/", "mailed/", "notices/"
 
 
 def staging_run_prefix(export: str, window: ExportWindow, run_token: str) -> str:
@@ -107,9 +107,9 @@ def staging_site_prefix(run_prefix: str, site_id: UUID, attempt: int) -> str:
     return f"{run_prefix}/{site_id}/try-{attempt}"
 
 
-def mail_marks_prefix(run_prefix: str) -> str:
-    """`<run_prefix>/mail/`: the mails of a run that a server has accepted."""
-    return f"{run_prefix}/mail/"
+def mailed_prefix(export: str, window: ExportWindow, run_token: str) -> str:
+    """`mailed/<export>/<from>_<to>/<run_token>/`: the mails of a run that a server has accepted."""
+    return f"{MAILED_PREFIX}{export}/{window.stamp}/{run_token}/"
 
 
 def link_key(export: str, token: str, file_name: str) -> str:

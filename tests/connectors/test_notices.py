@@ -12,6 +12,7 @@ import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from data_export.config.platform import MailSettings
 from data_export.delivery import webhook
 from data_export.delivery.local.store import LocalStore
 from data_export.errors import ConfigError, TargetRefused, TargetUnavailable
+from data_export.pipeline import notice
 from data_export.pipeline.notice import LONGEST, Means, record, send_left
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
@@ -377,6 +379,21 @@ def test_a_receiver_that_is_back_gets_what_is_left(noticing: Noticing, receiver:
         noticing.send()
     receiver.status = 200
     assert noticing.send(timedelta(hours=20)) == 2
+
+
+def test_a_receiver_that_takes_long_keeps_no_notice_behind_the_same_one(
+    noticing: Noticing, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = count(step=40)  # the first notice is tried, and after it 80 of 60 seconds are over
+    monkeypatch.setattr(notice, "monotonic", lambda: next(clock))
+    for number in range(4):
+        noticing.deliver(f"{number}" * 64)
+    receiver.status = 503
+    for _ in range(40):
+        with pytest.raises(TargetUnavailable, match=r"answered 503; other notices wait, since these took long"):
+            noticing.send()
+    assert len(receiver.requests) == 40
+    assert len({headers["webhook-id"] for headers, _ in receiver.requests}) == 4
 
 
 def test_what_is_left_goes_when_the_file_names_nobody_any_more(noticing: Noticing, receiver: Receiver) -> None:

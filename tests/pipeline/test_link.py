@@ -13,7 +13,7 @@ import pytest
 
 from data_export.config.platform import load_platform
 from data_export.delivery.local.store import LocalStore
-from data_export.errors import RecipientsRefused, TargetUnavailable
+from data_export.errors import RecipientsRefused, StagedFileGone, TargetUnavailable
 from data_export.pipeline.link import mail_link
 from data_export.pipeline.receipts import make_receipt, site_receipt
 from data_export.pipeline.site import stage_site
@@ -135,17 +135,44 @@ def test_a_link_outlives_its_run_and_is_swept_when_no_link_can_work(mailing: Mai
     assert mailing.links() == []
 
 
-def test_marks_of_sent_mails_are_swept_with_failed_runs(mailing: Mailing) -> None:
+def test_who_has_the_mail_is_known_for_a_month(mailing: Mailing) -> None:
     plan = plan_of(export_to("email"))
     receipt = mailing.staged(plan, {SITE: b"a\n"})
     mailing.mail(plan, receipt)
     mailing.clean(plan, receipt)
-    left = [path for path in (mailing.folder / "staging" / "runs").rglob("*") if path.is_file()]
-    assert [path.parent.name for path in left] == ["mail", "mail"]
-    for path in left:
-        os.utime(path, (0, 0))
-    mailing.sweep(datetime.now(UTC))
-    assert [path for path in left if path.exists()] == []
+    assert [path for path in (mailing.folder / "staging" / "runs").rglob("*") if path.is_file()] == []
+    mailing.sweep(datetime.now(UTC) + timedelta(days=29))
+    mailing.mail(plan, receipt)
+    assert mailing.recipients() == [BOB, EVE]
+    mailing.sweep(datetime.now(UTC) + timedelta(days=31))
+    assert [path for path in (mailing.folder / "staging").rglob("*") if path.is_file()] == []
+
+
+def test_a_link_of_a_repeat_days_later_works_as_long_as_its_mail_says(mailing: Mailing) -> None:
+    mailing.server.refused = {EVE}
+    plan = plan_of(export_to("email"))
+    receipt = mailing.staged(plan, {SITE: b"a\n"})
+    mailing.mail(plan, receipt)
+    mailing.clean(plan, receipt)
+    (link,) = mailing.links()
+    week_ago = (datetime.now(UTC) - timedelta(days=7)).timestamp()
+    os.utime(link, (week_ago, week_ago))
+    mailing.server.refused = set()
+    repeated = mailing.mail(plan, receipt)
+    assert [document.uri for document in repeated.documents] == [f"file://{link}"]
+    mailing.sweep(datetime.now(UTC) + timedelta(days=6))
+    assert [path.read_bytes() for path in mailing.links()] == [b"a\n"]
+
+
+def test_a_repeat_whose_file_is_gone_says_what_to_clear(mailing: Mailing) -> None:
+    mailing.server.refused = {EVE}
+    plan = plan_of(export_to("email"))
+    receipt = mailing.staged(plan, {SITE: b"a\n"})
+    mailing.mail(plan, receipt)
+    mailing.clean(plan, receipt)
+    mailing.links()[0].unlink()
+    with pytest.raises(StagedFileGone, match="clear the run's `prepare` task"):
+        mailing.mail(plan, receipt)
 
 
 def test_a_recipient_refused_for_good_is_on_the_receipt_and_stops_nobody(mailing: Mailing) -> None:
@@ -173,7 +200,7 @@ def test_a_mail_that_nobody_takes_fails(mailing: Mailing) -> None:
 def test_a_mark_that_cannot_be_stored_ends_the_try(mailing: Mailing) -> None:
     class Forgetful(SigningStore):
         async def replace(self, key: str, content):  # type: ignore[no-untyped-def]
-            if "/mail/" in key:
+            if key.startswith("mailed/"):
                 raise TargetUnavailable("staging: connection reset")
             return await super().replace(key, content)
 

@@ -13,7 +13,7 @@ from data_export.content import Content
 from data_export.delivery.base import StoredObject
 from data_export.delivery.local.store import LocalStore
 from data_export.errors import OverwriteRefused, StagedFileGone, TargetUnavailable
-from data_export.pipeline.receipts import make_receipt
+from data_export.pipeline.receipts import deliver_receipts, make_receipt
 from data_export.pipeline.site import copy_site_images, deliver_site
 from data_export.pipeline.staging import clean_up
 from data_export.receipt import DataFile
@@ -132,9 +132,47 @@ def test_every_missing_image_is_listed_at_the_target(tmp_path: Path) -> None:
         site.images.missing_list == f"file://{tmp_path}/target/{SITE}/receipts/{TYPE}/{WINDOW.stamp}.missing-images.txt"
     )
     listed = Path(site.images.missing_list.removeprefix("file://")).read_text().splitlines()
-    assert sorted(listed) == [f"{name}.png" for name in names]
+    assert listed == [f"{name}.png" for name in names]
     (told,) = (json.loads(text) for name, text in receipts(tmp_path).items() if name.endswith(".json"))
     assert told["sites"][0]["images"]["missing_list"] == site.images.missing_list
+
+
+@pytest.mark.parametrize("fault", ["gone", "another"])
+def test_a_list_of_missing_images_is_mended_beside_a_receipt_that_says_the_same(tmp_path: Path, fault: str) -> None:
+    runs, names = StagedRuns(tmp_path), [str(UUID(int=n)) for n in range(250)]
+    first, told = runs.whole(OLD, names), receipts(tmp_path)
+    (path,) = (tmp_path / "target").rglob("*.missing-images.txt")
+    if fault == "gone":
+        path.unlink()
+    else:
+        path.write_text("\n".join(path.read_text().splitlines()[:200]))
+    again = runs.whole(OLD, names, NOW + timedelta(days=1))
+    assert (receipts(tmp_path), {*again.documents}) == (told, {*first.documents})
+
+
+def test_a_repeat_names_missing_images_in_the_same_order_and_replaces_nothing(tmp_path: Path) -> None:
+    runs, names = StagedRuns(tmp_path), [str(UUID(int=n)) for n in reversed(range(250))]
+    runs.whole(OLD, names)
+    (path,) = (tmp_path / "target").rglob("*.missing-images.txt")
+    before = path.stat()
+    runs.whole(OLD, names)
+    assert (path.stat().st_ino, path.stat().st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+
+
+def test_close_repeated_when_staging_has_no_list_any_more_keeps_the_one_at_the_target(tmp_path: Path) -> None:
+    runs, names = StagedRuns(tmp_path), [str(UUID(int=n)) for n in range(101)]
+    plan = plan_of(runs.export)
+    site = runs.deliver(plan, stage(runs.staging, plan, tmp_path, OLD, names))
+    receipt = make_receipt(plan, "", [site], NOW)
+    deliver_receipts(plan, receipt, runs.target, runs.staging)
+    told = receipts(tmp_path)
+    for path in (tmp_path / "staging").rglob("missing*"):
+        path.unlink()
+    deliver_receipts(plan, receipt, runs.target, runs.staging)
+    assert receipts(tmp_path) == told
+    (tmp_path / "target" / layout.receipt_key(SITE, TYPE, WINDOW)).unlink()
+    with pytest.raises(StagedFileGone, match="clear the run's `prepare` task"):
+        deliver_receipts(plan, receipt, runs.target, runs.staging)
 
 
 def test_where_no_receipt_is_delivered_the_list_stays_in_staging(tmp_path: Path) -> None:

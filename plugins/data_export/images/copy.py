@@ -4,11 +4,11 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from heapq import nsmallest
 from pathlib import Path
 from secrets import SystemRandom
-from typing import IO
 from uuid import UUID
 
 from data_export.delivery.base import Destination
@@ -58,7 +58,8 @@ async def copy_images(
     Args:
         images: columns `input_id` (uuid text) and `file_extension` (text, null for none); read in batches.
         source_key: key at the source of `(input_id, file_extension)`, see `source_key_of`.
-        missing_list: a local file for the names of all images missing at the source, one a line; the result has 100.
+        missing_list: a local file for the names of all images missing at the source, one a line, in the order of
+            `images`, so that a repeat writes the same; it is written where the result, which has 100, lacks some.
         progress: called every `limits.report_seconds` and at the end, in the event loop; default: the log.
         last_try: nobody repeats the copy: what may pass but did not is counted as failed, and not raised.
 
@@ -67,35 +68,32 @@ async def copy_images(
         TransientError: source or target is full, or down in spite of `limits.tries`, or, before the last try, single
             images are; repeating resumes.
     """
-    with (
-        ImageList(images, site_id, source_key) as listed,
-        scratch("images-") as folder,
-        (missing_list or Path(folder, "missing")).open("w") as missing,
-    ):
-        copier = _Copier(destination.uri, limits, len(listed), missing, Failures(last_try=last_try))
+    with ImageList(images, site_id, source_key) as listed, scratch("images-") as folder:
+        copier = _Copier(destination.uri, limits, len(listed), Failures(last_try=last_try))
         fetcher = Fetcher(source, limits, folder)
         seen = Seen()
         if (first := next(iter(listed), None)) is not None:
             await seen.look(source, destination, first, len(listed))
         settler = Settler(source, destination, fetcher, rules, seen, copier.under_way.__setitem__)
         await copier.run(iter(listed), settler, destination.concurrency, progress)
-    return copier.result(site_id, source.uri)
+        missing = copier.missing(listed, missing_list)
+    return copier.result(site_id, source.uri, missing)
 
 
 class _Copier:
     """One copy in progress: the counts, and the tasks that share one iterator of images."""
 
-    def __init__(self, uri: str, limits: CopyLimits, total: int, missing: IO[str], failures: Failures) -> None:
+    def __init__(self, uri: str, limits: CopyLimits, total: int, failures: Failures) -> None:
         self._uri = uri
         self._limits = limits
-        self._missing = missing
+        #: By an image's number, whether it is missing: a byte each, where names of all would not be bounded.
+        self._missing = bytearray(total)
         self._began = time.monotonic()
         self.total = total
         self.counts: Counter[str] = Counter()
         self.bytes = 0
         #: Bytes sent so far of images that are not settled yet.
         self.under_way: dict[str, int] = {}
-        self.missing_names: list[str] = []
         self.kept_name = ""
         self.failures = failures
         #: An image that both sides were last seen to answer for.
@@ -138,10 +136,7 @@ class _Copier:
             self.counts[settled.outcome] += 1
             self.bytes += settled.bytes
             if settled.outcome == "missing":
-                self._missing.write(f"{image.name}\n")
-                self.missing_names.append(image.name)
-                if len(self.missing_names) > 2 * MISSING_LISTED:  # the first by name: the same in every repeat
-                    self.missing_names = sorted(self.missing_names)[:MISSING_LISTED]
+                self._missing[image.number] = True
             elif settled.outcome == "kept":
                 self.kept_name = self.kept_name or image.name
             if settled.outcome != "missing":
@@ -165,11 +160,23 @@ class _Copier:
                 self.under_way.pop(image.key, None)
         raise TargetUnavailable(f"{self._uri}{image.key} comes and goes while it is delivered: try again")
 
-    def result(self, site_id: UUID, source_uri: str) -> ImagesCopied:
+    def missing(self, listed: Iterable[ListedImage], path: Path | None) -> list[str]:
+        """The first names, in their order, of images that are missing; all go to the file, if they are more."""
+
+        def names() -> Iterator[str]:
+            return (image.name for image in listed if self._missing[image.number])
+
+        count = self.counts["missing"]
+        if path and count > MISSING_LISTED:
+            with path.open("w") as file:
+                file.writelines(f"{name}\n" for name in names())
+        return nsmallest(MISSING_LISTED, names()) if count else []
+
+    def result(self, site_id: UUID, source_uri: str, names: list[str]) -> ImagesCopied:
         missing, kept = self.counts["missing"], self.counts["kept"]
         if missing:
-            names = ", ".join(self.missing_names[:3])
-            _log.warning("%d of %d images are missing at %s: %s ...", missing, self.total, source_uri, names)
+            some = ", ".join(names[:3])
+            _log.warning("%d of %d images are missing at %s: %s ...", missing, self.total, source_uri, some)
         if kept:
             text = "%d of %d images at %s differ from their source and are kept, e.g. %s"
             _log.warning(text, kept, self.total, self._uri, self.kept_name)
@@ -182,7 +189,7 @@ class _Copier:
             already_there=self.counts["already_there"],
             kept=kept,
             missing_at_source=missing,
-            missing=sorted(self.missing_names)[:MISSING_LISTED],
+            missing=names,
             failed=self.failures.count,
             failures=self.failures.lines,
             bytes=self.bytes,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Self
 from uuid import UUID
@@ -16,10 +17,11 @@ _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 @dataclass(frozen=True, slots=True)
 class ListedImage:
-    """One image: its key at the source and its key at the target."""
+    """One image: its key at the source, its key at the target, and its number in the list, from 0."""
 
     source_key: str
     key: str
+    number: int = 0
 
     @property
     def name(self) -> str:
@@ -54,14 +56,16 @@ class ImageList:
         Raises:
             InvalidRecord: an id is not a uuid, or an extension could leave the image's folder.
         """
+        number = count()
         for batch in self._file.iter_batches(_ROWS, columns=["input_id", "file_extension"]):
             for input_id, extension in zip(*(batch.column(i).to_pylist() for i in range(2)), strict=True):
-                yield self._image(input_id, extension)
+                yield self._image(input_id, extension, next(number))
 
-    def _image(self, input_id: str, extension: str | None) -> ListedImage:
+    def _image(self, input_id: str, extension: str | None, number: int) -> ListedImage:
         if not _UUID.fullmatch(input_id):
             raise InvalidRecord(f"list of images: input id {input_id!r} is not a uuid in lower case")
         try:
-            return ListedImage(self._source_key(input_id, extension), image_key(self._site_id, input_id, extension))
+            key = image_key(self._site_id, input_id, extension)
+            return ListedImage(self._source_key(input_id, extension), key, number)
         except ValueError as error:
             raise InvalidRecord(f"image of input {input_id}: {error}") from None

@@ -97,15 +97,14 @@ async def _offer(
     encoding = plan.export.encoding
     file_name = layout.link_file_name(plan.name, plan.export.export_type, plan.window, encoding)
     key = layout.link_key(plan.name, plan.run_token, file_name)
-    try:
-        with scratch() as folder:
+    with scratch() as folder:
+        try:
             path = await _joined(staging, receipt, folder, encoding)
-            content = Content.of_file(path, MEDIA_TYPES[encoding])
-            await staging.replace(key, content)
-            documents.append(Document.of(staging.uri + key, content.digests))
-    except StagedFileGone:  # a repeat after the run's success, for those who were refused: the file is there already
-        if await staging.stat(key) is None:
-            raise
+        except StagedFileGone:  # a repeat after the run's success, for those who were refused: the file is there
+            path = await download(staging, key, folder / "offered")
+        content = Content.of_file(path, MEDIA_TYPES[encoding])
+        await staging.replace(key, content)  # also what is there: its age counts anew, and so it outlives the new link
+        documents.append(Document.of(staging.uri + key, content.digests))
     return await staging.sign(key, lifetime, file_name)
 
 
@@ -121,7 +120,7 @@ class _Mailed:
     """The recipients who have this content's mail, remembered as empty objects in staging that show neither."""
 
     def __init__(self, plan: ExportPlan, receipt: Receipt, staging: Store) -> None:
-        self._prefix = layout.mail_marks_prefix(plan.staging_prefix)
+        self._prefix = layout.mailed_prefix(plan.name, plan.window, plan.run_token)
         self._content = [f"{site.site_id} {site.records_sha256}" for site in receipt.sites]
         self._staging = staging
         self._marks: set[str] = set()

@@ -8,10 +8,12 @@ import hashlib
 import json
 import logging
 import smtplib
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from html import escape
+from secrets import SystemRandom
+from time import monotonic
 from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -31,6 +33,8 @@ from data_export.window import ExportWindow
 LONGEST = timedelta(days=1)  # that a notice is tried
 _LISTED_IN = "`on_delivery.emails` in the customer file"
 _SHOWN = 20
+_PATIENCE_SECONDS = 60.0  # after which no further notice is begun: a receiver that hangs keeps others waiting
+_random = SystemRandom()
 _log = logging.getLogger(__name__)
 
 
@@ -102,25 +106,24 @@ async def send_left(
         older: leaves those alone that were recorded later than that ago: `notify` is at it.
 
     Raises:
-        TargetUnavailable: a receiver does not take its notice; it is tried again for a day from its delivery.
+        TargetUnavailable: a receiver does not take its notice, or takes so long that others wait for the next call; it
+            is tried again for a day from its delivery.
         TargetRefused: a notice was given up after a day, or its receiver is not public; each is reported once.
     """
     complete, left, given_up = 0, list[str](), list[str]()
     async with staging:
-        keys = [stored.key async for stored in staging.list(layout.notices_prefix(name)) if stored.digests.size]
-        for key in keys:
-            notice = await _read(staging, key)
-            if notice is None or notice.receipt is None or now - notice.since < older:
-                continue
-            if window not in (None, notice.receipt.export_window):
-                continue
-            notice, faults = _sent(notice, on or OnDelivery(), means)
+        end = monotonic() + _PATIENCE_SECONDS
+        async for key, notice in _waiting(name, staging, now - older, window):
+            if monotonic() > end:
+                left.append("other notices wait, since these took long")
+                break
+            tried, faults = _sent(notice, on or OnDelivery(), means)
             if faults and now - notice.since > LONGEST:
                 given_up += [f"{notice.id}, given up after a day: {fault}" for fault in faults]
                 faults = []
             left += faults
             if faults:
-                await _write(staging, key, notice)
+                await _write(staging, key, tried)
             else:  # nothing of it is needed any more but that it is there; an empty one is not read again
                 await staging.replace(key, Content.of_bytes(b""))
                 complete += 1
@@ -129,6 +132,20 @@ async def send_left(
     if left:
         raise TargetUnavailable(f"{name}: {'; '.join(left)}; the data was delivered, the notice is tried for a day")
     return complete
+
+
+async def _waiting(
+    name: str, staging: Store, before: datetime, window: ExportWindow | None
+) -> AsyncIterator[tuple[str, Notice]]:
+    """The notices that are left, by key; in another order each time, so that none is always behind the same one."""
+    keys = [stored.key async for stored in staging.list(layout.notices_prefix(name)) if stored.digests.size]
+    _random.shuffle(keys)
+    for key in keys:
+        notice = await _read(staging, key)
+        if notice is None or notice.receipt is None or notice.since > before:
+            continue
+        if window in (None, notice.receipt.export_window):
+            yield key, notice
 
 
 async def _read(staging: Store, key: str) -> Notice | None:

@@ -13,7 +13,7 @@ from data_export.config.sites import names_of
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
-from data_export.errors import OverwriteRefused, TargetNotFound
+from data_export.errors import OverwriteRefused, StagedFileGone, TargetNotFound
 from data_export.pipeline.staging import download
 from data_export.plan import ExportPlan
 from data_export.receipt import DataFile, Delivered, Document, ImagesCopied, Receipt, SiteReceipt, Transformed
@@ -100,16 +100,25 @@ async def _deliver_site(
         images = site.images.model_copy(update={"missing_list": target.uri + list_key})
         site = site.model_copy(update={"images": images})
     part = receipt.model_copy(update={"sites": [site]})
-    if same := await _text_that_says_the_same(target, key, part):
+    same = await _text_that_says_the_same(target, key, part)
+    if staged_list:  # before a receipt that names it, and also where one does: the list may be gone, or another
+        try:
+            documents += await _deliver_list(target, list_key, staging, staged_list)
+        except StagedFileGone:
+            if same is None:
+                raise
+    if same:
         documents.append(Document.of(target.uri + key, Content.of_bytes(same).digests))
         return site
-    if staged_list:
-        with scratch() as folder:
-            path = await download(staging, staged_list.removeprefix(staging.uri), folder / "missing-images.txt")
-            documents += await _replace(target, list_key, Content.of_file(path, "text/plain; charset=utf-8"))
     text = part.model_dump_json(indent=2).encode() + b"\n"
     documents += await _replace(target, key, Content.of_bytes(text, "application/json"))
     return site
+
+
+async def _deliver_list(target: Destination, key: str, staging: Store, staged: str) -> list[Document]:
+    with scratch() as folder:
+        path = await download(staging, staged.removeprefix(staging.uri), folder / "missing-images.txt")
+        return await _replace(target, key, Content.of_file(path, "text/plain; charset=utf-8"))
 
 
 async def _replace(target: Destination, key: str, content: Content) -> list[Document]:

@@ -15,7 +15,7 @@ from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
 
 _KEEP_LINKS = timedelta(hours=LONGEST_LINK_HOURS, days=1)
-_KEEP_NOTICES_DAYS = 30  # so long a repeat of a window gives no second notice
+_KEEP_SENT = timedelta(days=30)  # so long a repeat sends no second mail or notice
 
 
 async def upload(staging: Store, path: Path, key: str) -> int:
@@ -49,7 +49,7 @@ async def clear(staging: Store, prefix: str, kept: tuple[str, ...] = ()) -> int:
 
 
 async def sweep_all(staging: Store, settings: PlatformSettings, now: datetime, most: int) -> int:
-    """Removes what old failed runs of any export left, links whose time is over, and old notices; at most so many.
+    """Removes what failed runs left, links whose time is over, and marks of what was sent long ago; at most so many.
 
     Judged by each object's own age, so a run that is still going on keeps what it has just written.
 
@@ -59,7 +59,8 @@ async def sweep_all(staging: Store, settings: PlatformSettings, now: datetime, m
     ages = {
         layout.RUNS_PREFIX: timedelta(days=settings.staging.keep_failed_days),
         layout.LINKS_PREFIX: _KEEP_LINKS,
-        layout.NOTICES_PREFIX: timedelta(days=_KEEP_NOTICES_DAYS),
+        layout.MAILED_PREFIX: _KEEP_SENT,
+        layout.NOTICES_PREFIX: _KEEP_SENT,
     }
     removed = 0
     for prefix, age in ages.items():
@@ -97,9 +98,9 @@ def clean_up(
 ) -> int:
     """Removes what this run staged; returns how many objects.
 
-    It leaves for `sweep_all` what somebody may still need: who has the mail, since this step may be repeated; lists of
-    missing images that the receipt names; and everything where records were quarantined. A fault is logged and no more:
-    what was delivered is delivered. `then` uses the same client: making one costs more than all that is done with it.
+    It leaves for `sweep_all` what somebody may still need: lists of missing images that the receipt names, and
+    everything where records were quarantined. A fault is logged and no more: what was delivered is delivered.
+    `then` uses the same client: making one costs more than all that is done with it.
     """
 
     async def run() -> int:
@@ -111,7 +112,7 @@ def clean_up(
 
     quarantined = any(site.quarantined for site in receipt.sites)
     lists = [site.images.missing_list for site in receipt.sites if site.images and site.images.missing_list]
-    kept = (layout.mail_marks_prefix(plan.staging_prefix), *(uri.removeprefix(staging.uri) for uri in lists))
+    kept = tuple(uri.removeprefix(staging.uri) for uri in lists)
     try:
         return asyncio.run(run())
     except DataExportError as error:

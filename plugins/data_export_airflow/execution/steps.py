@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from secrets import SystemRandom
+from time import monotonic
 from uuid import UUID
 
 from data_export.config.load import load_customer, load_customers
@@ -30,6 +32,8 @@ from data_export_airflow.connections.clients import AirflowConnections, destinat
 from data_export_airflow.connections.source import source_dsn
 
 _NOTIFY = timedelta(minutes=25)  # so long the task `notify` may try
+_ALL_SECONDS = 480.0  # for all exports' notices, well below the task's own limit: what was given up must be told
+_random = SystemRandom()
 _log = logging.getLogger(__name__)
 
 
@@ -143,19 +147,24 @@ def notice_means(name: str, settings: PlatformSettings) -> Means:
 def send_left_of_all(settings: PlatformSettings, now: datetime) -> None:
     """Sends again what is left of every export's notices; what `notify` may still be at is left to it.
 
+    In another order each time and for some minutes, so that receivers that hang keep no other's notice back for long.
+
     Raises:
         TargetRefused: notices were given up, or cannot be sent; each is named. Others are only logged.
     """
-    refused = []
-    for name, export in load_customers().exports.items():
+    refused, end = [], monotonic() + _ALL_SECONDS
+    noticed = [(name, export) for name, export in load_customers().exports.items() if export.on_delivery]
+    for number, (name, export) in enumerate(_random.sample(noticed, len(noticed))):
+        if monotonic() > end:
+            _log.warning("%d exports' notices wait for the next look, since others took long", len(noticed) - number)
+            break
         staging, means = store(settings.staging.uri, settings.staging.conn_id), notice_means(name, settings)
-        if export.on_delivery:
-            try:
-                asyncio.run(send_left(name, export.on_delivery, staging, means, now, older=_NOTIFY))
-            except PermanentError as error:
-                refused.append(str(error))
-            except DataExportError as error:
-                _log.warning("%s", error)
+        try:
+            asyncio.run(send_left(name, export.on_delivery, staging, means, now, older=_NOTIFY))
+        except PermanentError as error:
+            refused.append(str(error))
+        except DataExportError as error:
+            _log.warning("%s", error)
     if refused:
         raise TargetRefused("; ".join(refused))
 
