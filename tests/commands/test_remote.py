@@ -13,6 +13,7 @@ from airflow.models.errors import ParseImportError
 from data_export.errors import ConfigError
 from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.commands.cli import main
+from data_export_airflow.page import remote as page
 from tests.commands.test_files import DAY, FIRST, acme, deliver, target
 from tests.page.conftest import _tables, address, airflow, db, history, token
 from tests.page.history import History
@@ -80,6 +81,7 @@ def test_status_is_what_the_database_says(
     assert "2 exports: 1 incomplete, 1 broken" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("most", [10_000, 1, 2])
 @pytest.mark.parametrize("asking", [[], ["--from", "2025-03-17"], ["--window", "2025-03-16T12:00"]])
 def test_files_are_what_the_database_says(
     history: History,
@@ -87,10 +89,16 @@ def test_files_are_what_the_database_says(
     target: Path,
     capsys: pytest.CaptureFixture[str],
     request: pytest.FixtureRequest,
+    monkeypatch: pytest.MonkeyPatch,
     asking: list[str],
+    most: int,
 ) -> None:
-    for days in range(3):
-        deliver(history, acme, target, FIRST + days * DAY, FIRST + (days + 1) * DAY, b"1\n" * days)
+    """However many files one answer holds; two windows begin together, of which one was run by hand."""
+    monkeypatch.setattr(page, "_FILES", most)
+    by_hand = {"run_id": "manual", "run_type": "manual", "logical_date": None}
+    for first, days in ((0, 1), (1, 1), (1, 2), (2, 1), (3, 1)):
+        run = by_hand if days == 2 else {}
+        deliver(history, acme, target, FIRST + first * DAY, FIRST + (first + days) * DAY, b"1\n" * days, **run)
     here = asked(capsys, "files", "acme", *asking)
     request.getfixturevalue("remote")
     capsys.readouterr()

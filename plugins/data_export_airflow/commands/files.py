@@ -146,10 +146,8 @@ def run_audit(options: argparse.Namespace) -> int:
         asked = AuditRequest(since, options.full, repair=options.repair, drift=options.drift)
         with airflow_database():
             report = audit_with_database(options.name, export, load_platform(), asked)
-    if options.json:
-        print(as_json(report.to_dict()), file=options.out)
-    else:
-        print(*_audited(report, options), sep="\n", file=options.out)
+    lines = [as_json(report.to_dict())] if options.json else _audited(report, options)
+    print(*lines, sep="\n", file=options.out)
     return 0 if report.damaged == 0 else 1
 
 
@@ -236,9 +234,12 @@ def _delivered(name: str, window: str | None, start: str | None, end: str | None
     if name_of(dag_id(name)) is None:
         raise ConfigError(unknown_to_airflow(name))
     if url := airflow_url():
-        path = f"exports/{dag_id(name)}/delivered"
-        asked = ask(url, path, unknown_to_airflow(name), start=start, end=end, window=window)
-        return [DeliveredFile(**file) for file in asked["files"]]
+        path, files = f"exports/{dag_id(name)}/delivered", list[DeliveredFile]()
+        while True:
+            asked = ask(url, path, unknown_to_airflow(name), start=start, end=end, window=window)
+            files += [DeliveredFile(**file) for file in asked["files"]]
+            if not (start := asked.get("next")):
+                return files
 
     from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
     from data_export_airflow.metadata.receipts import files_of_windows
@@ -248,7 +249,7 @@ def _delivered(name: str, window: str | None, start: str | None, end: str | None
         plan = schedule(session, dag_id(name))
         if plan is None:
             raise ConfigError(unknown_to_airflow(name))
-        return files_of_windows(session, dag_id(name), plan.timezone.key, start, end, window)
+        return [*files_of_windows(session, dag_id(name), plan.timezone.key, start, end, window)]
 
 
 def _window(start: str, end: str) -> str:

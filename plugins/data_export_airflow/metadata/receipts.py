@@ -194,8 +194,8 @@ _NEWEST = 10
 
 def files_of_windows(
     session: Session, dag_id: str, timezone: str, start: str | None, end: str | None, window: str | None
-) -> list[DeliveredFile]:
-    """The files of the newest receipt of each window that starts in `[start, end)`, oldest first.
+) -> Iterator[DeliveredFile]:
+    """The files of the newest receipt of each window that starts in `[start, end)`, oldest first, read as they go.
 
     Args:
         timezone: in which a date without one is midnight.
@@ -209,7 +209,7 @@ def files_of_windows(
         raise ConfigError(f"--to {end} is not after --from {start}: give a later end")
     newest = None if start or end or window else _NEWEST
     found = of_windows(session, dag_id, first or _FIRST, last or _LAST, newest, at)
-    return [file for receipt in found for file in files_of(receipt)]
+    return (file for receipt in found for file in files_of(receipt))
 
 
 def moment_in(text: str | None, timezone: str) -> datetime | None:
