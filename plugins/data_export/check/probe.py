@@ -24,11 +24,11 @@ _FIRST, _SECOND = Content.of_bytes(b"{}\n"), Content.of_bytes(b"[]\n")
 async def check_by_probe(place: Destination, what: str, folders: Sequence[str] = ()) -> Results:
     """For servers that let us remove what we write: each step on one file in the root, none on a file of an export.
 
-    Its name has colons, since those of delivered files have them and some servers (Windows) refuse them.
+    Its name has colons, since those of delivered files have them and some servers (Windows) refuse them. The right to
+    remove is not needed, it only spares temporary files: without it the file stays, and the result names it.
 
     Args:
         folders: what an export will write to; missing ones are made, and removed again.
-        must_remove: whether the right to remove is needed. For a target it is not: it only spares temporary files.
     """
     made = Results()
     async with AsyncExitStack() as for_a_while:
