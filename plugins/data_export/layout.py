@@ -93,8 +93,10 @@ def is_safe_extension(file_extension: str | None) -> bool:
     return not file_extension or _SAFE_EXTENSION.fullmatch(file_extension) is not None
 
 
-#: Below these is what runs stage, the files that links lead to, who has their mail, and notices.
-RUNS_PREFIX, LINKS_PREFIX, MAILED_PREFIX, NOTICES_PREFIX = "runs/", "links/", "mailed/", "notices/"
+#: Below these is what runs stage, the files that links lead to, who has their mail, notices, and each window's last.
+RUNS_PREFIX, LINKS_PREFIX, MAILED_PREFIX, NOTICES_PREFIX, TOLD_PREFIX = (
+    "runs/", "links/", "mailed/", "notices/", "told/",
+)  # fmt: skip
 
 
 def staging_run_prefix(export: str, window: ExportWindow, run_token: str) -> str:
@@ -130,6 +132,11 @@ def notices_prefix(export: str) -> str:
 def notice_key(export: str, notice_id: str) -> str:
     """`notices/<export>/<id>.json`: one window's notice."""
     return f"{notices_prefix(export)}{notice_id}.json"
+
+
+def told_key(export: str, window: ExportWindow) -> str:
+    """`told/<export>/<from>_<to>`: which notice of the window is the last."""
+    return f"{TOLD_PREFIX}{export}/{window.stamp}"
 
 
 #: What plans and results are signed with, where the environment has no key.

@@ -314,6 +314,25 @@ def test_each_window_is_one_webhook_and_one_mail_with_the_receipt(noticing: Noti
     assert receiver.requests[1][0]["webhook-id"] != headers["webhook-id"]
 
 
+def test_files_that_changed_and_changed_back_are_three_notices(noticing: Noticing, receiver: Receiver) -> None:
+    for sha256 in ("ab" * 32, "cd" * 32, "ab" * 32):
+        noticing.deliver(sha256)
+        noticing.deliver(sha256)  # `close` repeated
+        assert (noticing.send(), noticing.send()) == (1, 0)
+    assert len({headers["webhook-id"] for headers, _ in receiver.requests}) == 3
+
+
+def test_a_notice_that_was_kept_by_a_close_that_died_is_one(noticing: Noticing, tmp_path: Path) -> None:
+    """As are those that an earlier version kept, which did not note the window's last one."""
+    noticing.deliver()
+    for path in (tmp_path / "staging" / "told").rglob("*"):
+        path.is_file() and path.unlink()
+    noticing.deliver()
+    assert (noticing.send(), noticing.send()) == (1, 0)
+    noticing.deliver()
+    assert noticing.send() == 0
+
+
 def test_a_run_sends_the_notices_of_its_own_window_alone(noticing: Noticing, receiver: Receiver) -> None:
     """Another run's file may name other people by now."""
     noticing.deliver()

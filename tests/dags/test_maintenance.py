@@ -54,13 +54,16 @@ def test_staging_of_exports_that_are_gone_is_swept(place: Path) -> None:
     runs, links, alerts = (place / "staging" / name for name in ("runs", "links", "alerts"))
     old = [put(runs / f"gone-{number}/window/token/site/try-1/part", 8) for number in range(3)]
     old.append(put(links / "gone-1/token/file.json", 9))
-    old += [put(place / f"staging/{name}", 31) for name in ("notices/gone-1/id.json", "mailed/gone-1/w/token/old")]
+    old += [
+        put(place / f"staging/{name}", 31)
+        for name in ("notices/gone-1/id.json", "mailed/gone-1/w/token/old", "told/gone-1/w")
+    ]
     kept = [put(runs / "gone-1/window/other/part", 6), put(links / "gone-1/other/file.json", 7)]
     kept += [put(place / f"staging/{name}", 29) for name in ("notices/gone-1/other.json", "mailed/gone-1/w/token/new")]
     kept += [put(alerts / ".watch/state.json", 40), put(place / "staging/keys/signing-key", 400)]
     done = maintain("sweep_staging")
-    assert (done["removed"], done["limit"]) == (6, 100_000)
-    assert [path.exists() for path in old] == [False] * 6
+    assert (done["removed"], done["limit"]) == (7, 100_000)
+    assert [path.exists() for path in old] == [False] * 7
     assert all(path.exists() for path in kept)
 
 

@@ -1,6 +1,5 @@
 """Delivers one finished object so that repeating it costs nothing and nothing is lost."""
 
-import itertools
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
@@ -44,9 +43,10 @@ async def deliver(
     """Leaves `content` at the destination, complete and verified, and says where.
 
     The same bytes found there are not sent again (`unchanged`), nor the same records in other bytes, if the content is
-    a packed data file (`Digests.records_sha256`). Other bytes are replaced atomically (`replaced`), left
-    with a warning (`kept`), or joined by the first revision that is free or holds these bytes (`revision`, then
-    `unchanged` when repeated). Two runs at once, or a lost answer, end in the same state as one run.
+    a packed data file (`Digests.records_sha256`). Other bytes are replaced atomically (`replaced`), left with a warning
+    (`kept`), or joined by the next revision (`revision`, then `unchanged` when repeated). Only the newest revision is
+    compared: a loader takes the highest number, so what was taken back and is what an earlier one has comes again. Two
+    runs at once, or a lost answer, end in the same state as one run.
 
     Equal size proves nothing: where the server gives no checksum that we have (most of SFTP), the object is read back
     and hashed, a chunk at a time.
@@ -60,11 +60,8 @@ async def deliver(
         OverwriteRefused: `replace`, and the target does not let us.
         DataExportError: whatever else the destination raises.
     """
-    for revision in itertools.count(1):
-        if revision > _REVISIONS:
-            raise TargetRefused(
-                f"{destination.uri}{key_of(1)} has {_REVISIONS} revisions with other content: remove some of them"
-            )
+    newest = await _newest(destination, key_of) if if_exists == "revision" else 1
+    for revision in range(newest, _REVISIONS + 1):
         key = key_of(revision)
         found = await _create_or_compare(destination, key, content, before_write, read)
         if found == "created":
@@ -78,7 +75,17 @@ async def deliver(
         if if_exists == "keep":
             _log.warning("%s%s holds other content and is kept (if_exists: keep)", destination.uri, key)
             return Placed(key, "kept", revision)
-    raise AssertionError("unreachable: the revisions are counted above")
+    raise TargetRefused(
+        f"{destination.uri}{key_of(1)} has {_REVISIONS} revisions with other content: remove some of them"
+    )
+
+
+async def _newest(destination: Destination, key_of: Callable[[int], str]) -> int:
+    """The highest revision that is there; 1 where there is none."""
+    newest = 1
+    while newest < _REVISIONS and await destination.stat(key_of(newest + 1)) is not None:
+        newest += 1
+    return newest
 
 
 async def _create_or_compare(

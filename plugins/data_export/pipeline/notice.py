@@ -1,7 +1,7 @@
 """Notices that data arrived: one mail and one webhook a window, kept in staging until each has its notice.
 
-`close` records a notice, `notify` sends it, and the watch sends again what is left, for a day. A notice of the same
-files has the same id, and is not sent twice.
+`close` records a notice, `notify` sends it, and the watch sends again what is left, for a day. Files that the window's
+last notice told of are not told of again; those that an earlier one told of are, if others came between.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ from secrets import SystemRandom
 from time import monotonic
 from typing import Any, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from data_export import layout
 from data_export.config.platform import MailSettings
@@ -63,11 +63,11 @@ class Notice(BaseModel):
     timezone: str = "UTC"
 
     @classmethod
-    def of(cls, receipt: Receipt, now: datetime, timezone: str = "UTC") -> Self:
-        """A notice of the same files of the same window has the same id."""
+    def of(cls, receipt: Receipt, now: datetime, timezone: str = "UTC", after: str = "") -> Self:
+        """A notice of the same files of the same window has the same id, where it comes after the same notice."""
         files = [f"{site.uri} {site.records_sha256 or site.sha256}" for site in receipt.sites]
         text = json.dumps([receipt.export, receipt.export_type, receipt.window, files])
-        notice_id = f"msg_{hashlib.sha256(text.encode()).hexdigest()[:32]}"
+        notice_id = f"msg_{hashlib.sha256((text + after).encode()).hexdigest()[:32]}"
         return cls(id=notice_id, since=now.astimezone(UTC), receipt=receipt, timezone=timezone)
 
     def body(self) -> bytes:
@@ -76,16 +76,22 @@ class Notice(BaseModel):
 
 
 async def record(receipt: Receipt, staging: Store, now: datetime, timezone: str = "UTC") -> None:
-    """Keeps the notice of a delivery, unless these files of the window have had theirs.
+    """Keeps the notice of a delivery, unless the window's last one was of these files.
 
     Raises:
         DataExportError: of staging. What is not kept nobody gets: a delivery is tried again until it is.
     """
-    notice = Notice.of(receipt, now, timezone)
-    key = layout.notice_key(receipt.export, notice.id)
+    files = Notice.of(receipt, now, timezone).id
+    last_key = layout.told_key(receipt.export, receipt.export_window)
     async with staging:
+        last, _, its_files = (await _text(staging, last_key)).partition(" ")
+        if its_files == files:
+            return
+        notice = Notice.of(receipt, now, timezone, after=last)
+        key = layout.notice_key(receipt.export, notice.id)
         if await staging.stat(key) is None:
             await _write(staging, key, notice)
+        await staging.replace(last_key, Content.of_bytes(f"{notice.id} {files}".encode()))
 
 
 async def send_left(
@@ -148,10 +154,18 @@ async def _waiting(
             yield key, notice
 
 
+async def _text(staging: Store, key: str) -> str:
+    """Empty where there is no such object."""
+    try:
+        return b"".join([chunk async for chunk in staging.read(key)]).decode(errors="replace")
+    except TargetNotFound:
+        return ""
+
+
 async def _read(staging: Store, key: str) -> Notice | None:
     try:
-        return Notice.model_validate_json(b"".join([chunk async for chunk in staging.read(key)]))
-    except (ValidationError, TargetNotFound):  # another version's, or swept meanwhile
+        return Notice.model_validate_json(await _text(staging, key))
+    except ValueError:  # another version's, or swept meanwhile
         _log.warning("%s%s cannot be read as a notice and is left alone", staging.uri, key)
         return None
 

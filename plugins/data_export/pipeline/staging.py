@@ -61,6 +61,7 @@ async def sweep_all(staging: Store, settings: PlatformSettings, now: datetime, m
         layout.LINKS_PREFIX: _KEEP_LINKS,
         layout.MAILED_PREFIX: _KEEP_SENT,
         layout.NOTICES_PREFIX: _KEEP_SENT,
+        layout.TOLD_PREFIX: _KEEP_SENT,
     }
     removed = 0
     for prefix, age in ages.items():

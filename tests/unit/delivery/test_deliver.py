@@ -60,16 +60,31 @@ async def test_keep_keeps_other_content_and_warns(store, caplog):
     assert "memory://store/file.json holds other content" in caplog.text
 
 
-async def test_revision_writes_beside_and_finds_itself_again(store):
+async def test_revision_writes_beside_the_newest_and_finds_that_again(store):
     third = Content.of_bytes(b"3rd\n")
     await deliver(store, key_of, OLD, "revision")
     assert await deliver(store, key_of, NEW, "revision") == ("file.r2.json", "revision", 2)
     assert await deliver(store, key_of, third, "revision") == ("file.r3.json", "revision", 3)
     sent = store.sent
-    assert await deliver(store, key_of, NEW, "revision") == ("file.r2.json", "unchanged", 2)
     assert await deliver(store, key_of, third, "revision") == ("file.r3.json", "unchanged", 3)
     assert store.sent == sent
     assert store.objects == {"file.json": b"old\n", "file.r2.json": b"new\n", "file.r3.json": b"3rd\n"}
+
+
+async def test_content_that_was_there_before_is_the_newest_again(store):
+    """A mistake that was delivered and taken back: whoever takes the highest number must not keep the mistake."""
+    for content in (OLD, NEW):
+        await deliver(store, key_of, content, "revision")
+    assert await deliver(store, key_of, OLD, "revision") == ("file.r3.json", "revision", 3)
+    assert await deliver(store, key_of, OLD, "revision") == ("file.r3.json", "unchanged", 3)
+    assert store.objects == {"file.json": b"old\n", "file.r2.json": b"new\n", "file.r3.json": b"old\n"}
+
+
+async def test_a_second_revision_without_a_first_is_the_newest(store):
+    """Somebody has moved the first away."""
+    store.objects["file.r2.json"] = b"old\n"
+    assert await deliver(store, key_of, OLD, "revision") == ("file.r2.json", "unchanged", 2)
+    assert await deliver(store, key_of, NEW, "revision") == ("file.r3.json", "revision", 3)
 
 
 @pytest.mark.parametrize("if_exists", ["replace", "keep", "revision"])
