@@ -45,8 +45,9 @@ def test_a_link_is_mailed_by_way_of_airflow_s_connection(installation: Path, mon
         receipt = run_export(file, WINDOW)
         assert [message["To"] for message in server.messages()] == ["bob@customer.example", "eve@customer.example"]
     assert receipt.refused_recipients == []
-    left = [path for path in (installation / "staging").rglob("*") if path.is_file()]
-    assert sorted(path.parent.name == "mail" for path in left) == [False, True, True]
+    staging = installation / "staging"
+    left = [path.relative_to(staging).parts[0] for path in staging.rglob("*") if path.is_file()]
+    assert sorted(left) == ["links", "mailed", "mailed"]
 
 
 def test_the_data_file_is_the_last_to_come(installation: Path) -> None:
