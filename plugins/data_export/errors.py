@@ -31,6 +31,11 @@ they may go to logs and mail.
 Dual inheritance lets callers that know only the builtin class catch them.
 """
 
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from data_export.wording import harmless
 
 _LONGEST = 8000
@@ -149,3 +154,24 @@ class ObjectExists(DataExportError, FileExistsError):
 def line_of(error: DataExportError) -> str:
     """The error's line, fit to store and mail: at most 2,000 characters."""
     return harmless(error, 2000)
+
+
+@contextmanager
+def os_errors_of(name: str) -> Iterator[None]:
+    """Turns what the operating system says into errors of the service that name the file and the fix."""
+    try:
+        yield
+    except DataExportError:
+        raise
+    except FileNotFoundError:
+        raise TargetNotFound(f"{name}: no such file") from None
+    except PermissionError:
+        raise AccessDenied(f"{name}: the user of this process may not read or write here: change its rights") from None
+    except (NotADirectoryError, IsADirectoryError, FileExistsError):
+        raise TargetRefused(f"{name}: a file is in the place of a folder, or a folder of a file: remove it") from None
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise TargetFull(f"{name}: {os.strerror(error.errno)}: make room") from None
+        if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EROFS):
+            raise TargetRefused(f"{name}: {os.strerror(error.errno)}") from None
+        raise TargetUnavailable(f"{name}: {error.strerror or error}") from None

@@ -1,4 +1,7 @@
+import asyncio
+import errno
 import os
+import stat
 import subprocess
 import sys
 import threading
@@ -8,12 +11,21 @@ from datetime import timedelta
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from data_export.content import Content
-from data_export.delivery.local.store import LocalStore, _named
-from data_export.errors import AccessDenied, PermanentError, TargetFull, TargetRefused
+from data_export.delivery.local.store import LocalStore
+from data_export.errors import (
+    AccessDenied,
+    DataExportError,
+    ObjectRefused,
+    PermanentError,
+    TargetFull,
+    TargetRefused,
+    os_errors_of,
+)
 from tests.connectors.contract import DATA_KEY, Connect, StoreContract, Stored
 
 
@@ -89,6 +101,86 @@ class TestLocal(StoreContract):
             with pytest.raises(TargetRefused, match="in the place of a folder"):
                 await store.create("a/b", Content.of_bytes(b"x"))
 
+    async def test_a_pipe_is_refused_and_waited_for_by_nobody(self, root: Path) -> None:
+        async with LocalStore(root) as store:
+            os.mkfifo(root / "pipe")
+            async with asyncio.timeout(2):
+                for look in (store.stat, store.glance, lambda key: anext(store.read(key))):
+                    with pytest.raises(ObjectRefused, match="a folder, a pipe or a device"):
+                        await look("pipe")
+                assert [found.key async for found in store.list("")] == ["pipe"]  # so that it can be removed
+                await store.delete("pipe")
+
+    async def test_a_link_to_itself(self, root: Path) -> None:
+        async with LocalStore(root) as store:
+            (root / "loop").symlink_to(root / "loop")
+            for key in ("loop/object", "loop"):
+                with pytest.raises(DataExportError):
+                    await store.stat(key)
+
+    @pytest.mark.parametrize("number", [errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK])
+    async def test_a_file_system_without_hard_links(
+        self, root: Path, number: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refuse(*_: object) -> None:
+            raise OSError(number, os.strerror(number))
+
+        monkeypatch.setattr(Path, "hardlink_to", refuse)
+        async with LocalStore(root) as store:
+            with pytest.raises(TargetRefused, match="this file system makes no hard links"):
+                await store.create("a", Content.of_bytes(b"x"))
+            assert [*root.iterdir()] == []
+
+    @pytest.mark.parametrize("number", [errno.EACCES, errno.EINVAL])
+    async def test_a_folder_that_cannot_be_synced_has_its_file(
+        self, root: Path, number: int, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        opened, synced = os.open, os.fsync
+
+        def is_folder(descriptor: int) -> bool:
+            return stat.S_ISDIR(os.fstat(descriptor).st_mode)
+
+        def refuse_open(path: Any, *flags: Any, **more: Any) -> int:
+            if number == errno.EACCES and path == root / "a":
+                raise PermissionError(number, os.strerror(number))
+            return opened(path, *flags, **more)
+
+        def refuse_sync(descriptor: int) -> None:
+            if number == errno.EINVAL and is_folder(descriptor):
+                raise OSError(number, os.strerror(number))
+            synced(descriptor)
+
+        monkeypatch.setattr(os, "open", refuse_open)
+        monkeypatch.setattr(os, "fsync", refuse_sync)
+        async with LocalStore(root) as store:
+            await store.create("a/b", Content.of_bytes(b"x"))
+            assert (root / "a" / "b").read_bytes() == b"x"
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="who is not root cannot be somebody else")
+    def test_what_may_not_be_read_is_not_nothing(self, root: Path) -> None:
+        """As another user, in a process of its own, with folders that only root may enter."""
+        (root / "open" / "closed").mkdir(parents=True)
+        (root / "open" / "closed" / "object").write_text("x")
+        (root / "open" / "closed").chmod(0o700)
+        script = (
+            "import asyncio, os, sys; from pathlib import Path; from data_export.content import Content\n"
+            "from data_export.delivery.local.store import LocalStore; from data_export.errors import AccessDenied\n"
+            "store, key, one = LocalStore(Path(sys.argv[1])), 'open/closed/object', Content.of_bytes(b'y')\n"
+            "async def listed(): return [found async for found in store.list('')]\n"
+            "async def held():\n"
+            "    async with store.folder_for_a_while('open/closed/deep'): pass\n"
+            "stat, glance = (lambda: store.stat(key)), (lambda: store.glance(key))\n"
+            "create = lambda: store.create(key, one)\n"
+            "import concurrent.futures.thread; os.setuid(65534)\n"
+            "for ask in (stat, glance, create, listed, held):\n"
+            "    try: print(asyncio.run(ask()))\n"
+            "    except AccessDenied: print('denied')\n"
+        )
+        environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        run = [sys.executable, "-c", script, str(root)]
+        done = subprocess.run(run, env=environment, check=False, capture_output=True, text=True)
+        assert done.stdout.split() == ["denied"] * 5, done.stderr
+
     async def test_names_of_unfinished_files_and_long_names_are_refused(self, root: Path) -> None:
         async with LocalStore(root) as store:
             for key in (".partial-x", "x" * 300):
@@ -105,7 +197,7 @@ class TestLocal(StoreContract):
     def test_full_disk(self) -> None:
         with (
             pytest.raises(TargetFull, match="make room"),
-            _named("x"),
+            os_errors_of("x"),
             Path("/dev/full").open("wb", buffering=0) as file,
         ):
             file.write(b"x")

@@ -1,9 +1,11 @@
 """What an audit expects of receipts, what it costs, and how a window's records are held against the source's."""
 
 import hashlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from functools import partial
+from pathlib import Path
+from typing import Any, cast
 from uuid import UUID
 
 import pytest
@@ -11,10 +13,24 @@ import pytest
 from data_export.config.models import EXPORT, CustomerExport
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
-from data_export.errors import AccessDenied, CredentialsRefused
+from data_export.errors import (
+    AccessDenied,
+    CredentialsRefused,
+    DataExportError,
+    ObjectRefused,
+    TargetNotFound,
+    TargetRefused,
+    TargetUnavailable,
+)
+from data_export.images import source_key_of
+from data_export.pipeline import drift as drifting
 from data_export.pipeline.audit import Audited, AuditRules, audit
-from data_export.pipeline.drift import _Record, compare
+from data_export.pipeline.audit_images import ImagesOf
+from data_export.pipeline.drift import Source, _Record, compare, drift
 from data_export.pipeline.expected import Delivered, Delivery, Expected, expected, fix_of
+from data_export.transform import encoding
+from data_export.transform.encoding import lines_of
+from data_export_airflow.execution.auditing import _sampled
 from tests.pipeline.staged_run import SITE, export_to
 from tests.unit.memory_store import MemoryStore
 
@@ -59,7 +75,23 @@ def test_a_file_that_was_packed_otherwise_since_is_not_looked_for() -> None:
 def test_receipts_of_an_earlier_version_and_events_of_others_are_no_fault() -> None:
     old = delivery(1, name_of(1))
     del old.receipt["documents"]
-    assert [*listed(old, Delivery({}, "", ""), Delivery({"window": "x"}, "", ""))] == [name_of(1)]
+    others = [Delivery({}, "", ""), Delivery({"window": "x"}, "", ""), *foreign()]
+    assert [*listed(*others, old)] == [name_of(1)]
+
+
+def foreign() -> Iterator[Delivery]:
+    """Events with one thing missing or wrong, which anybody may create."""
+    for key in ("window", "delivered_at", "target", "sites"):
+        event = delivery(2, name_of(2), documents=(f"{SITE}/receipts/x.json",))
+        yield Delivery({name: value for name, value in event.receipt.items() if name != key}, "", "")
+    for key in ("uri", "bytes", "sha256", "work_orders", "site_id"):
+        for value in (None, [], {}, *["x"] * (key in ("bytes", "work_orders", "site_id"))):
+            event = delivery(2, name_of(2))
+            event.receipt["sites"][0][key] = value
+            yield event
+    yield delivery(2, name_of(2), delivered_at="2025-03-20T00:00:00")
+    yield delivery(2, name_of(2), window={"start": "2025-03-20", "end": "2025-03-21"})
+    yield delivery(2, documents=("no-site/receipts/x.json",))
 
 
 def test_more_than_memory_is_for_is_cut_and_said() -> None:
@@ -119,10 +151,13 @@ def test_a_listing_of_a_million_objects_is_not_held() -> None:
     assert store.held < 10
 
 
-def test_where_listing_is_not_allowed_each_is_asked_for() -> None:
+@pytest.mark.parametrize(
+    "refusal", [AccessDenied("no storage.objects.list"), TargetRefused("501 Not Implemented"), TargetNotFound("none")]
+)
+def test_where_listing_is_not_possible_each_is_asked_for(refusal: DataExportError) -> None:
     class Refusing(MemoryStore):
         async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
-            raise AccessDenied("no storage.objects.list")
+            raise refusal
             yield
 
     store = Refusing()
@@ -178,6 +213,75 @@ def export(**config: Any) -> CustomerExport:
 def file(**changes: Any) -> Expected:
     (found,) = expected([delivery(1, name_of(1))], 9).files
     return Expected(**({name: getattr(found, name) for name in Expected.__slots__} | changes))
+
+
+def test_what_close_writes_comes_after_the_moment_of_delivery_and_is_not_read_for_that() -> None:
+    receipt, late = f"{SITE}/receipts/work-orders-timeline/x.json", f"{SITE}/receipts/x.missing-images.txt"
+    store = MemoryStore()
+    store.objects |= dict.fromkeys((name_of(1), receipt, late), b"1\n")
+    moments = {name_of(1): 0.4, receipt: 60, late: 600}  # seconds after it
+    store.modified |= {key: AT + timedelta(seconds=seconds) for key, seconds in moments.items()}
+    wanted = expected([delivery(1, name_of(1), documents=(receipt, late))], 9)
+    seen = audit(store, wanted, AuditRules(sample=0), None, AT + timedelta(days=1))
+    assert (seen.objects, seen.read, seen.findings) == (3, 1, [])
+
+
+@pytest.mark.parametrize(
+    ("refusal", "raised"),
+    [(AccessDenied("gs://platform-images: no storage.objects.get"), TargetUnavailable),
+     (TargetNotFound("gs://platform-images: no such bucket"), TargetUnavailable),
+     (CredentialsRefused("gs://platform-images: no key"), CredentialsRefused),
+     (ObjectRefused("gs://platform-images/a.png is archived"), None)],
+)  # fmt: skip
+def test_what_the_platform_s_own_store_refuses_is_not_held_against_the_target(
+    refusal: DataExportError, raised: type[DataExportError] | None
+) -> None:
+    line = f'{{"id":"{UUID(int=1)}","create_date":null,"file_extension":".png"}}\n'.encode()
+    store, source = MemoryStore(), MemoryStore("gs://platform-images/")
+    store.objects[name_of(1)] = line
+    made = delivery(1, name_of(1))
+    sums = {"bytes": len(line), "sha256": hashlib.sha256(line).hexdigest(), "images": {"copied": 1}}
+    made.receipt["sites"][0] |= sums
+
+    def refuse(call: str, key: str) -> None:
+        raise refusal
+
+    source.fault = refuse
+    images = ImagesOf(source, lambda _site: source_key_of("{input_id}{file_extension}", SITE))
+    run = partial(audit, store, expected([made], 9), AuditRules(full=True), images, AT)
+    if raised is None:
+        assert run().findings == []
+    else:
+        with pytest.raises(raised, match="gs://platform-images"):
+            run()
+
+
+@pytest.mark.parametrize("there", [b"not ours\n", b'{\n "pretty": 1\n}\n', b"no line end"])
+def test_drift_of_a_file_that_is_not_ours_is_not_known(there: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    def extracted(_source: Any, _window: Any, _site_id: UUID, folder: Path) -> str:
+        (folder / "data").write_bytes(b"")
+        return "another"
+
+    monkeypatch.setattr(drifting, "_extracted", extracted)
+    store = MemoryStore()
+    store.objects[name_of(1)] = there
+    kept = file(bytes=len(there), sha256=hashlib.sha256(there).hexdigest(), records_sha256="")
+    assert drift(cast("Source", None), kept, store).unknown == "the file at the target is not one of ours"
+
+
+def test_a_line_without_an_end_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(encoding, "_LONGEST", 3 << 20)
+    with (tmp_path / "file").open("wb") as sink:
+        sink.truncate(1 << 30)
+    with pytest.raises(ValueError, match="a line is longer than any record"):
+        next(lines_of(tmp_path / "file", "json"))
+
+
+def test_drift_is_of_the_sites_and_the_type_that_the_file_names_today() -> None:
+    other = f"{UUID(int=5)}/data/work-orders-timeline/{name_of(2).rpartition('/')[2]}"
+    states = name_of(3).replace("work-orders-timeline", "work-orders-states")
+    delivered = expected([delivery(1, name_of(1)), delivery(2, other), delivery(3, states)], 9)
+    assert [one.uri for one in _sampled(delivered, export(), MemoryStore(), None)] == [FOLDER + name_of(1)]
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from data_export.errors import ObjectExists, TargetNotFound, TargetRefused, Targ
 Outcome = Literal["created", "unchanged", "replaced", "kept", "revision"]
 _LOOKS = 3
 _REVISIONS = 999
+_PACKED = 4  # times larger, and it cannot be the same records packed by another library
 _log = logging.getLogger(__name__)
-ReadBack = Callable[[Destination, str], Awaitable[Digests]]
+ReadBack = Callable[[Destination, StoredObject], Awaitable[Digests]]
 
 
 class Placed(NamedTuple):
@@ -28,8 +29,8 @@ class Placed(NamedTuple):
 async def _nothing() -> None: ...
 
 
-async def _read(destination: Destination, key: str) -> Digests:
-    return await read_digests(destination.read(key))
+async def _read(destination: Destination, stored: StoredObject) -> Digests:
+    return await read_digests(destination.read(stored.key), most=stored.digests.size)
 
 
 async def deliver(
@@ -125,7 +126,10 @@ async def _holds(destination: Destination, stored: StoredObject, content: Conten
     if same is None and isinstance(destination, WithServerDigest):
         there = await destination.digest(stored.key, there.size) or there
         same = there.matches(content.digests)
-    if same is None or (not same and records is not None and there.records_sha256 is None):
-        there = await read(destination, stored.key)
+    may_be_packed = (
+        records is not None and there.records_sha256 is None and there.size < _PACKED * (content.size + 1024)
+    )
+    if same is None or (not same and may_be_packed):
+        there = await read(destination, stored)
         same = there.matches(content.digests)
     return bool(same) or (records is not None and there.records_sha256 == records)

@@ -78,5 +78,8 @@ def leaves(root: Path, key: str) -> bool:
     for name in names:
         folder += f"/{name}"
         if os.path.islink(folder):  # noqa: PTH114 - a Path for each folder of each image costs more than the look
-            return not Path(root, *names).resolve().is_relative_to(root.resolve())
+            try:
+                return not Path(root, *names).resolve().is_relative_to(root.resolve())
+            except (RuntimeError, OSError):  # a link to itself, which leads nowhere
+                return True
     return False

@@ -3,15 +3,16 @@
 import asyncio
 import io
 import os
+import stat
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar, cast
+from typing import IO, Any, BinaryIO, TypeVar, cast
 
 from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
-from data_export.errors import VerificationFailed
+from data_export.errors import ObjectRefused, VerificationFailed
 
 T = TypeVar("T")
 #: Bytes that are hashed inside the event loop: a thread costs about as much as half a millisecond of it.
@@ -33,7 +34,9 @@ async def run_blocking(function: Callable[[threading.Event], T], executor: Execu
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         stop.set()
-        await asyncio.wait([running])
+        while not running.done():
+            with suppress(asyncio.CancelledError):  # another one: the function has still to end
+                await asyncio.wait([running])
         if not running.cancelled():
             running.exception()  # else asyncio logs that nobody asked for it
         raise
@@ -70,13 +73,34 @@ def opened(content: Content, stop: threading.Event) -> BinaryIO:
     return cast("BinaryIO", _StoppableFile(content.source, stop, content.sent))
 
 
+async def at_most(chunks: AsyncIterator[bytes], size: int, where: str) -> AsyncIterator[bytes]:
+    """The chunks, never more than announced: an answer without an end would fill memory or disk.
+
+    Raises:
+        VerificationFailed: there are more.
+    """
+    left = size
+    async with aclosing(cast("Any", chunks)):
+        async for chunk in chunks:
+            left -= len(chunk)
+            if left < 0:
+                raise VerificationFailed(f"{where} is longer than the {size} bytes that the store says")
+            yield chunk
+
+
 async def read_digests(
-    chunks: AsyncIterator[bytes], *, md5: bool = False, sha256: bool = True, most: int | None = None
+    chunks: AsyncIterator[bytes],
+    *,
+    most: int,
+    md5: bool = False,
+    sha256: bool = True,
+    into: IO[bytes] | None = None,
 ) -> Digests:
     """Digests of what is read; of much, a part is hashed in a thread while the next one comes, so two parts are held.
 
     Args:
         most: bytes after which no more are read: what has more is another object, and may have no end.
+        into: where to keep the bytes.
     """
     hasher, parts, size = Hasher(md5=md5, sha256=sha256), list[bytes](), 0
     hashing: asyncio.Future[None] | None = None
@@ -84,8 +108,10 @@ async def read_digests(
     async with aclosing(cast("Any", chunks)):  # what is cancelled here must not go on reading
         async for chunk in chunks:
             parts.append(chunk)
+            if into is not None:
+                into.write(chunk)
             size, total = size + len(chunk), total + len(chunk)
-            if most is not None and total > most:
+            if total > most:
                 break
             if size > _HASHED_AT_ONCE:
                 if hashing is not None:
@@ -120,11 +146,16 @@ def at_hand(path: Path | str) -> bytes | None:
     """All of a small file that the system holds in memory; None where it does not, or does not say.
 
     Such a read takes a sixth of what it costs to have a thread do it, and never waits for a disk.
+
+    Raises:
+        ObjectRefused: it is a pipe or a device, which may be waited for for ever, or have no end.
     """
     if not hasattr(os, "RWF_NOWAIT"):
         return None
-    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise ObjectRefused(f"{path} is a folder, a pipe or a device where a file must be: remove it")
         buffer = bytearray(min(os.fstat(descriptor).st_size, CHUNK_BYTES))
         if len(buffer) < CHUNK_BYTES and os.preadv(descriptor, [buffer], 0, os.RWF_NOWAIT) == len(buffer):
             return bytes(buffer)

@@ -161,7 +161,9 @@ class Settler:
         if here is None or not self._must_read or here.digests.size != listed.digests.size:
             return here
         with suppress(TargetNotFound):  # it has just gone
-            return replace(here, digests=await read_digests(self._source.read(here.key), **proof_of(listed)))
+            proof, chunks = proof_of(listed), self._source.read(here.key)
+            digests = await read_digests(chunks, most=here.digests.size, md5=proof["md5"], sha256=proof["sha256"])
+            return replace(here, digests=digests)
         return None
 
     async def look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
@@ -181,9 +183,10 @@ class Settler:
             return same
         if not (self._rules.read_back or is_older(there, here)):
             return True
-        found = await read_digests(self._destination.read(there.key), md5=True)
+        size = here.digests.size  # of both, or they would differ already
+        found = await read_digests(self._destination.read(there.key), md5=True, most=size)
         if (same := found.matches(here.digests)) is None:  # the source knows no checksum either
-            same = found.matches(await read_digests(self._source.read(here.key), md5=True))
+            same = found.matches(await read_digests(self._source.read(here.key), md5=True, most=size))
         return bool(same)
 
     async def _create(self, image: ListedImage, here: StoredObject) -> None:

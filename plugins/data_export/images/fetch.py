@@ -13,6 +13,7 @@ from uuid import UUID
 
 from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.delivery.base import Destination, StoredObject
+from data_export.delivery.threads import at_most
 from data_export.errors import ConfigError, ObjectRefused, VerificationFailed
 from data_export.images.bounds import ByteBudget, CopyLimits
 from data_export.layout import plain_extension
@@ -85,14 +86,8 @@ class Fetcher:
                 await asyncio.to_thread(hasher.update, chunk)
         return Content(path, hasher.digests(), _content_type(image.key))
 
-    async def _read(self, image: StoredObject) -> AsyncIterator[bytes]:
-        """The source's chunks, never more than announced, because an endless answer would break the budgets."""
-        left = image.digests.size
-        async for chunk in self._source.read(image.key):
-            left -= len(chunk)
-            if left < 0:
-                raise VerificationFailed(f"{self._source.uri}{image.key} is longer than its {image.digests.size} bytes")
-            yield chunk
+    def _read(self, image: StoredObject) -> AsyncIterator[bytes]:
+        return at_most(self._source.read(image.key), image.digests.size, f"{self._source.uri}{image.key}")
 
     def _checked(self, image: StoredObject, content: Content) -> Content:
         if image.digests.matches(content.digests) is False:

@@ -7,14 +7,14 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Any, Literal
 
-from data_export.content import Digests, Hasher
+from data_export.content import Digests
 from data_export.delivery.base import Destination, Listing, StoredObject
 from data_export.delivery.threads import read_digests
-from data_export.errors import AccessDenied, CredentialsRefused, PermanentError, TargetNotFound
+from data_export.errors import CredentialsRefused, PermanentError, TargetNotFound, TargetUnavailable
 from data_export.pipeline.audit_images import ImagesOf, Missed, all_of
 from data_export.pipeline.expected import Delivered, Expected, Kind
 from data_export.scratch import scratch
@@ -26,6 +26,8 @@ _FEW = 4  # of one folder are asked for one by one; a folder may hold the files 
 _AT_ONCE = 16
 _FILES_ON_DISK = 2  # at once: each may be a gigabyte
 _KEPT = 1_000  # findings, each with its address
+#: After the moment of delivery, in whole seconds, what `close` writes comes later than the data files.
+_WRITTEN = {True: timedelta(seconds=1), False: timedelta(minutes=5)}
 
 Found = Literal["missing", "other size", "other content", "unreadable"]
 
@@ -144,7 +146,7 @@ class _Audit:
                     found[stored.key] = stored
         except CredentialsRefused:
             raise
-        except (AccessDenied, TargetNotFound):  # there may be the right to read all the same
+        except PermanentError:  # there may be the right to read all the same, or a server that does not list
             return None
         return found
 
@@ -175,7 +177,7 @@ class _Audit:
             if (size := stored.digests.size) != file.bytes:
                 words = f"{size_in_words(size)} ({size:,} bytes), not {size_in_words(file.bytes)} ({file.bytes:,})"
                 self.seen.add(file, "other size", words)
-            elif read or stored.modified is None or stored.modified > file.delivered_at:
+            elif read or stored.modified is None or stored.modified > file.delivered_at + _WRITTEN[file.kind == "data"]:
                 await self._read(file, key, with_images=read)
         except CredentialsRefused:
             raise
@@ -194,20 +196,22 @@ class _Audit:
         """The bytes themselves: a checksum in metadata is whatever the last writer put there."""
         self.seen.read += 1
         if self._images is None or file.images is None or not with_images:
-            self._compare(file, await read_digests(self._target.read(key)))
+            self._compare(file, await read_digests(self._target.read(key), most=file.bytes))
             return
         async with self._on_disk:
             with scratch() as folder:
-                hasher, path = Hasher(), folder / "file"
+                path = folder / "file"
                 with path.open("wb") as sink:
-                    async for chunk in self._target.read(key):
-                        hasher.update(chunk)
-                        sink.write(chunk)
-                if not self._compare(file, hasher.digests()):
+                    read = await read_digests(self._target.read(key), most=file.bytes, into=sink)
+                if not self._compare(file, read):
                     return
-                looked = await self._images.look(
-                    file, path, self._target, partial(self._add_image, file), full=self._rules.full, end=self._end
-                )
+                add, full = partial(self._add_image, file), self._rules.full
+                try:
+                    looked = await self._images.look(file, path, self._target, add, full=full, end=self._end)
+                except CredentialsRefused:
+                    raise
+                except PermanentError as error:  # of the platform's own store: nothing is known of the target
+                    raise TargetUnavailable(str(error)) from None
                 self.seen.images += looked
 
     def _compare(self, file: Expected, found: Digests) -> bool:

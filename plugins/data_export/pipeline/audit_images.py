@@ -15,7 +15,7 @@ import orjson
 
 from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.threads import read_digests
-from data_export.errors import CredentialsRefused, PermanentError, TargetNotFound
+from data_export.errors import CredentialsRefused, ObjectRefused, PermanentError, TargetNotFound
 from data_export.images.listing import ListedImage
 from data_export.layout import DATA_SUFFIXES, Encoding, image_key
 from data_export.pipeline.expected import Expected
@@ -57,6 +57,7 @@ class ImagesOf:
 
         Raises:
             CredentialsRefused, TransientError: of either side.
+            PermanentError: the platform's store refuses what it holds: that is no fault of the target.
         """
         images, looked = self._images(file, path, full=full), 0
 
@@ -91,10 +92,21 @@ class _One:
         self._source, self._target, self._file, self._image, self._full = source, target, file, image, full
 
     async def look(self) -> Missed | None:
+        """What is wrong at the target; nothing where the source refuses this image.
+
+        Raises:
+            PermanentError: the source refuses more than it.
+        """
+        here, there = await asyncio.gather(
+            self._source.stat(self._image.source_key), self._target.stat(self._image.key), return_exceptions=True
+        )
+        if isinstance(here, ObjectRefused):
+            return None
+        if isinstance(here, BaseException):
+            raise here
         try:
-            here, there = await asyncio.gather(
-                self._source.stat(self._image.source_key), self._target.stat(self._image.key)
-            )
+            if isinstance(there, BaseException):
+                raise there
             if there is None:
                 return self._missing(here)
             return await self._compare(here, there) if here is not None else None
@@ -124,10 +136,11 @@ class _One:
             return Missed(self._image.key, "other size", sizes)
         same = there.digests.matches(here.digests)
         if (there.modified is not None and there.modified > at) or (same is None and self._full):
-            read, wanted = await read_digests(self._target.read(there.key), md5=True), here.digests
-            same = read.matches(wanted)
+            size = here.digests.size
+            read = await read_digests(self._target.read(there.key), md5=True, most=size)
+            same = read.matches(here.digests)
             if same is None:
-                same = read.matches(await read_digests(self._source.read(here.key), md5=True))
+                same = read.matches(await read_digests(self._source.read(here.key), md5=True, most=size))
         if same is False:
             return Missed(self._image.key, "other content", "same size, another checksum")
         return None

@@ -75,38 +75,52 @@ def expected(deliveries: Iterable[Delivery], most: int) -> Delivered:
     return Delivered([*found.values()])
 
 
-def _of(delivery: Delivery) -> Iterator[Expected]:
-    receipt = delivery.receipt
+def _of(delivery: Delivery) -> list[Expected]:
+    """Nothing for an event that somebody else made."""
     try:
-        start, end = receipt["window"]["start"], receipt["window"]["end"]
-        at = datetime.fromisoformat(receipt["delivered_at"])
-        common = {"start": start, "end": end, "delivered_at": at, "dag_id": delivery.dag_id, "run_id": delivery.run_id}
-        sites = [site for site in receipt["sites"] if site["outcome"] != "staged"]
-    except (KeyError, TypeError, ValueError):  # an event that somebody else made
-        return
-    for site in sites:
+        return [*_parts(delivery)]
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return []
+
+
+def _parts(delivery: Delivery) -> Iterator[Expected]:
+    receipt = delivery.receipt
+    window = ExportWindow.from_dict(receipt["window"]).to_dict()
+    at = datetime.fromisoformat(receipt["delivered_at"])
+    if at.tzinfo is None:
+        raise ValueError("no instant")
+    common: dict[str, Any] = {**window, "delivered_at": at, "dag_id": delivery.dag_id, "run_id": delivery.run_id}
+    for site in receipt["sites"]:
+        if site["outcome"] == "staged":
+            continue
         yield Expected(
             kind="data",
-            uri=site["uri"],
+            uri=_text(site["uri"]),
             bytes=int(site["bytes"]),
-            sha256=site["sha256"],
+            sha256=_text(site["sha256"]),
             records_sha256=site.get("records_sha256") or site["sha256"],
             work_orders=int(site["work_orders"]),
-            site_id=str(site["site_id"]),
+            site_id=str(UUID(str(site["site_id"]))),
             images=site.get("images"),
             **common,
         )
     for document in receipt.get("documents") or ():
-        uri, target = document["uri"], receipt["target"]
+        uri, target = _text(document["uri"]), _text(receipt["target"])
         # What is not below the target is in the staging area, where a mailed link leads to.
         kind, site_id = _kind_of(uri.removeprefix(target)) if uri.startswith(target) else ("linked file", "")
         yield Expected(kind, uri, int(document["bytes"]), document["sha256"], site_id=site_id, **common)
 
 
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("no text")
+    return value
+
+
 def _kind_of(key: str) -> tuple[Kind, str]:
     if key.startswith(f"{MANIFESTS}/"):
         return "manifest", ""
-    return "image list" if key.endswith(".missing-images.txt") else "receipt", key.partition("/")[0]
+    return "image list" if key.endswith(".missing-images.txt") else "receipt", str(UUID(key.partition("/")[0]))
 
 
 def fix_of(file: Expected, kind: Kind, found: str, export: CustomerExport, target_uri: str) -> str:

@@ -1,17 +1,22 @@
-"""One file of anybody's from one place to another, with the promises that an export's files have."""
+"""One file of anybody's from one place to another, with the promises that an export's files have; and what is there."""
 
 import asyncio
 import logging
 import mimetypes
+import shutil
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, get_args
 
-from data_export.content import Content
-from data_export.delivery.base import Destination
+from data_export.content import Content, Digests
+from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.connector import IfExists
 from data_export.delivery.deliver import Placed, deliver
+from data_export.delivery.threads import at_most, read_digests
 from data_export.errors import ConfigError, TargetNotFound
+from data_export.layout import Encoding
+from data_export.receipt import DataFile, Transformed
 from data_export.scratch import scratch
+from data_export.transform.encoding import look_into
 from data_export.wording import size_in_words
 
 _log = logging.getLogger(__name__)
@@ -83,3 +88,51 @@ def content_type(key: str) -> str:
         return "application/x-ndjson"
     found, encoding = mimetypes.guess_type(key, strict=False)
     return "application/octet-stream" if found is None or encoding else found
+
+
+class FilesThere:
+    """What is at the target under a data file's name, whoever wrote it; each file is read once at most."""
+
+    def __init__(self, target: Destination, path: Path, encoding: Encoding) -> None:
+        self._target, self._path, self._encoding = target, path, encoding
+        self._seen: dict[str, DataFile] = {}
+
+    async def read(self, _target: Destination, stored: StoredObject) -> Digests:
+        found = await self._file(stored)
+        return Digests(found.bytes, found.sha256, records_sha256=found.records_sha256 or None)
+
+    async def kept(self, key: str) -> DataFile:
+        return await self._file(await self._stat(key))
+
+    async def _file(self, stored: StoredObject) -> DataFile:
+        """What the file holds; one that would take half the disk that is left is not ours, and only hashed."""
+        key, size = stored.key, stored.digests.size
+        if key not in self._seen:
+            if size > shutil.disk_usage(self._path.parent).free // 2:
+                lines, digests = 0, await read_digests(self._target.read(key), most=size)
+            else:
+                with self._path.open("wb") as file:
+                    async for chunk in at_most(self._target.read(key), size, self._target.uri + key):
+                        file.write(chunk)
+                lines, digests = await asyncio.to_thread(look_into, self._path, self._encoding)
+            sums = {"sha256": digests.sha256 or "", "records_sha256": digests.records_sha256 or ""}
+            self._seen[key] = DataFile(work_orders=lines, bytes=digests.size, crc32c=digests.crc32c, **sums)
+        return self._seen[key]
+
+    async def _stat(self, key: str) -> StoredObject:
+        if (stored := await self._target.stat(key)) is None:
+            raise TargetNotFound(self._target.uri + key)
+        return stored
+
+    async def other_bytes(self, key: str, transformed: Transformed) -> DataFile | None:
+        """The file there, if it has our records in other bytes, as another version of a library packs them."""
+        if self._encoding == "json":
+            return None
+        stored = await self._stat(key)
+        found = stored.digests
+        if found.matches(transformed.digests):
+            return None
+        if found.sha256 is None or found.records_sha256 is None:
+            return await self._file(stored)
+        sums = {"sha256": found.sha256, "records_sha256": found.records_sha256}
+        return DataFile(work_orders=transformed.work_orders, bytes=found.size, crc32c=found.crc32c, **sums)

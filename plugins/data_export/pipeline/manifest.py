@@ -15,6 +15,7 @@ from data_export.config.platform import ROOT
 from data_export.content import Content
 from data_export.delivery.base import Destination
 from data_export.delivery.deliver import deliver
+from data_export.delivery.threads import at_most
 from data_export.errors import OverwriteRefused, TargetNotFound
 from data_export.plan import ExportPlan
 from data_export.receipt import RECORDS, Document, Receipt, SiteReceipt
@@ -125,7 +126,8 @@ async def _newest(plan: ExportPlan, target: Destination) -> tuple[int, bytes | N
     if not number or size > _LONGEST:
         return number, None
     try:
-        return number, b"".join([chunk async for chunk in target.read(_key(plan, number))])
+        key = _key(plan, number)
+        return number, b"".join([chunk async for chunk in at_most(target.read(key), size, target.uri + key)])
     except TargetNotFound:  # it is gone
         return number, None
 

@@ -13,6 +13,7 @@ from data_export.config.sites import names_of
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
+from data_export.delivery.threads import at_most
 from data_export.errors import OverwriteRefused, StagedFileGone, TargetNotFound
 from data_export.pipeline.staging import download
 from data_export.plan import ExportPlan
@@ -135,7 +136,7 @@ async def _text_that_says_the_same(target: Destination, key: str, receipt: Recei
     if stored is None or stored.digests.size > _LONGEST:
         return None
     try:
-        text = b"".join([chunk async for chunk in target.read(key)])
+        text = b"".join([chunk async for chunk in at_most(target.read(key), stored.digests.size, target.uri + key)])
         earlier = Receipt.model_validate_json(text)
     except (ValidationError, TargetNotFound):  # another version's, not ours, or gone
         return None

@@ -9,22 +9,23 @@ from pathlib import Path
 from uuid import UUID
 
 from data_export import layout
-from data_export.content import Content, Digests
+from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
 from data_export.errors import TargetNotFound, TargetRefused, TargetUnavailable
 from data_export.images import CopyRules, copy_images, source_key_of
-from data_export.layout import DATA_SUFFIXES, Encoding
+from data_export.layout import DATA_SUFFIXES
+from data_export.pipeline.file import FilesThere
 from data_export.pipeline.staging import download, upload
 from data_export.plan import ExportPlan
-from data_export.receipt import DataFile, Delivered, Extracted, ImagesCopied, Transformed
+from data_export.receipt import Delivered, Extracted, ImagesCopied, Transformed
 from data_export.scratch import scratch
 from data_export.source.database import RowSecurity
 from data_export.source.extract import extract
 from data_export.source.moment import Moment
 from data_export.source.queries import MAX_RECORD_MB
 from data_export.source.snapshot import LEFT_OUT, write_empty
-from data_export.transform.encoding import MEDIA_TYPES, look_into
+from data_export.transform.encoding import MEDIA_TYPES
 from data_export.transform.transform import TransformResult, transform
 from data_export.wording import size_in_words
 
@@ -194,7 +195,7 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
             content = Content(folder / DATA, transformed.digests, MEDIA_TYPES[plan.export.encoding])
             placed = await deliver(target, key_of, content, plan.export.connector_config.if_exists, fetch, there.read)
             try:
-                kept = await there.file(placed.key) if placed.outcome == "kept" else None
+                kept = await there.kept(placed.key) if placed.outcome == "kept" else None
                 found = await there.other_bytes(placed.key, transformed) if placed.outcome == "unchanged" else None
             except TargetNotFound:
                 name = target.uri + placed.key
@@ -213,44 +214,8 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
                 await download(staging, transformed.data_key, folder / DATA)
 
     with scratch() as folder:
-        there = _Target(target, folder / "there", plan.export.encoding)
+        there = FilesThere(target, folder / "there", plan.export.encoding)
         return asyncio.run(run())
-
-
-class _Target:
-    """What is at the target under a data file's name, whoever wrote it; each file is read once at most."""
-
-    def __init__(self, target: Destination, path: Path, encoding: Encoding) -> None:
-        self._target, self._path, self._encoding = target, path, encoding
-        self._seen: dict[str, DataFile] = {}
-
-    async def read(self, _target: Destination, key: str) -> Digests:
-        found = await self.file(key)
-        return Digests(found.bytes, found.sha256, records_sha256=found.records_sha256 or None)
-
-    async def file(self, key: str) -> DataFile:
-        if key not in self._seen:
-            with self._path.open("wb") as file:
-                async for chunk in self._target.read(key):
-                    file.write(chunk)
-            lines, digests = await asyncio.to_thread(look_into, self._path, self._encoding)
-            sums = {"sha256": digests.sha256 or "", "records_sha256": digests.records_sha256 or ""}
-            self._seen[key] = DataFile(work_orders=lines, bytes=digests.size, crc32c=digests.crc32c, **sums)
-        return self._seen[key]
-
-    async def other_bytes(self, key: str, transformed: Transformed) -> DataFile | None:
-        """The file there, if it has our records in other bytes, as another version of a library packs them."""
-        if self._encoding == "json":
-            return None
-        if (stored := await self._target.stat(key)) is None:
-            raise TargetNotFound(self._target.uri + key)
-        found = stored.digests
-        if found.matches(transformed.digests):
-            return None
-        if found.sha256 is None or found.records_sha256 is None:
-            return await self.file(key)
-        sums = {"sha256": found.sha256, "records_sha256": found.records_sha256}
-        return DataFile(work_orders=transformed.work_orders, bytes=found.size, crc32c=found.crc32c, **sums)
 
 
 def stage_site(transformed: Transformed, staging: Store) -> Delivered:

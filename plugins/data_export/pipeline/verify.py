@@ -119,7 +119,7 @@ async def _look(target: Destination, file: DeliveredFile, read: bool) -> Verifie
         wanted = Digests(file.bytes, file.sha256)
         same = stored.digests.matches(wanted)
         if same is None and read:
-            same = (await read_digests(target.read(key))).matches(wanted)
+            same = (await read_digests(target.read(key), most=file.bytes)).matches(wanted)
     except TargetNotFound:
         return Verified(file, "missing")
     except CredentialsRefused:

@@ -25,6 +25,7 @@ MEDIA_TYPES: dict[Encoding, str] = {
     "zstd": "application/zstd",
     "parquet": "application/vnd.apache.parquet",
 }
+_LONGEST = 1_100_000_000  # bytes of a line: above the greatest `limits.max_record_mb`
 _GZIP_LEVEL, _GZIP = 6, 31  # zlib writes a gzip header without time or name at 31 window bits
 
 
@@ -134,13 +135,18 @@ def decoded(path: Path, encoding: Encoding) -> Iterator[bytes | memoryview]:
 
 
 def lines_of(path: Path, encoding: Encoding) -> Iterator[bytes]:
-    """The records of a file one by one, each without its line end; raises as `decoded` does."""
-    rest = b""
+    """The records of a file one by one, each without its line end; raises as `decoded` does, and for an endless one."""
+    rest = bytearray()
     for text in decoded(path, encoding):
-        *whole, rest = (rest + text).split(b"\n")
-        yield from whole
+        *whole, last = bytes(text).split(b"\n")
+        for line in whole:
+            yield bytes(rest) + line
+            rest.clear()
+        rest += last
+        if len(rest) > _LONGEST:
+            raise ValueError("a line is longer than any record")
     if rest:
-        yield rest
+        yield bytes(rest)
 
 
 def _gunzipped(path: Path) -> Iterator[bytes]:

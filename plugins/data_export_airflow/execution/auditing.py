@@ -16,6 +16,7 @@ from data_export.config.tenants import require_bounds
 from data_export.delivery.base import Destination
 from data_export.errors import DataExportError, line_of
 from data_export.images import source_key_of, split_images_uri
+from data_export.layout import data_folder
 from data_export.pipeline.audit import MOST, Audited, AuditRules, Finding, audit
 from data_export.pipeline.audit_images import ImagesOf
 from data_export.pipeline.drift import Drift, Source, drift
@@ -143,7 +144,7 @@ def audit_export(
     report = AuditReport(name, began, since, asked.full, seen)
     _judge(report, export, target, is_under_way)
     if asked.drift if asked.drift is not None else rules.drift:
-        files = _sampled(delivered, target, None if asked.full else rules.sample)
+        files = _sampled(delivered, export, target, None if asked.full else rules.sample)
         _drift(report, files, _source(export, settings), target, end)
     if asked.repair if asked.repair is not None else rules.repair:
         _repair(report, run_again)
@@ -181,10 +182,10 @@ def _judge(
     report.findings.sort(key=lambda found: (found[1].start, found[1].end, found[1].uri))
 
 
-def _sampled(delivered: Delivered, target: Destination, most: int | None) -> list[Expected]:
-    """The newest data files."""
-    data = [file for file in delivered.files if file.kind == "data" and file.newest and file.uri.startswith(target.uri)]
-    return data[:most]
+def _sampled(delivered: Delivered, export: CustomerExport, target: Destination, most: int | None) -> list[Expected]:
+    """The newest data files, of sites and of the type that the export has now: others it would extract otherwise."""
+    folders = tuple(f"{target.uri}{data_folder(site, export.export_type)}/" for site in export.sites)
+    return [one for one in delivered.files if one.kind == "data" and one.newest and one.uri.startswith(folders)][:most]
 
 
 def _drift(report: AuditReport, files: list[Expected], source: Source, target: Destination, end: float) -> None:

@@ -1,14 +1,16 @@
 """A folder of this machine as a store: staging on one machine, and the twin of the cloud stores in demo and tests."""
 
 import asyncio
+import dataclasses
 import errno
 import hashlib
 import itertools
 import os
+import stat
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Self
@@ -20,15 +22,13 @@ from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key, checked_prefix, leaves
 from data_export.delivery.threads import at_hand, chunks_until, run_blocking
 from data_export.errors import (
-    AccessDenied,
-    DataExportError,
     ObjectExists,
+    ObjectRefused,
     PermanentError,
-    TargetFull,
     TargetNotFound,
     TargetRefused,
-    TargetUnavailable,
     VerificationFailed,
+    os_errors_of,
 )
 
 _PARTIAL = ".partial-"
@@ -39,9 +39,9 @@ _MOST_TIDIED = 1_000
 class LocalStore:
     """Files below `root`, which is made on entry if it is missing.
 
-    A file is written under a hidden name in its own folder, synced to disk and only then given its name, so that
-    neither a reader nor a crash ever shows a part of it. What a killed process left behind goes when the name is
-    written again a day later. Digests are computed by reading the file; at most 1 MiB of it is in memory.
+    A file is written under a hidden name in its own folder, synced to disk and only then given its name: no reader
+    and no crash ever shows a part of it. What a killed process left goes when the name is written again a day later.
+    Digests are computed by reading the file; at most 1 MiB of it is in memory.
     """
 
     concurrency = 8
@@ -55,7 +55,7 @@ class LocalStore:
         return f"file://{self._root}/"
 
     async def __aenter__(self) -> Self:
-        with _named(str(self._root)):
+        with os_errors_of(str(self._root)):
             await asyncio.to_thread(self._root.mkdir, parents=True, exist_ok=True)
         return self
 
@@ -79,23 +79,22 @@ class LocalStore:
         return await asyncio.to_thread(self._stat, key)
 
     def _stat(self, key: str) -> StoredObject | None:
-        path = self._path(key)
-        if path.exists() and not path.is_file():  # opening a pipe would wait for ever
-            raise TargetRefused(f"{path} is a folder, a pipe or a device where a file must be: remove it")
-        hasher = Hasher()
+        path, hasher = self._path(key), Hasher()
         try:
-            with _named(str(path)), path.open("rb") as file:
-                while chunk := file.read(CHUNK_BYTES):
-                    hasher.update(chunk)
-                modified = datetime.fromtimestamp(os.fstat(file.fileno()).st_mtime, UTC)
+            with os_errors_of(str(path)):
+                _file(key, path, path.stat())
+                with path.open("rb") as file:
+                    while chunk := file.read(CHUNK_BYTES):
+                        hasher.update(chunk)
+                    found = _listed(key, os.fstat(file.fileno()))
         except TargetNotFound:
             return None
-        return StoredObject(key, hasher.digests(), modified)
+        return dataclasses.replace(found, digests=hasher.digests())
 
     async def glance(self, key: str) -> StoredObject | None:
         path = self._checked(key)
-        with suppress(TargetNotFound), _named(path):
-            return _listed(key, os.stat(path))  # noqa: PTH116 - see `_checked`
+        with suppress(TargetNotFound), os_errors_of(path):
+            return _file(key, path, os.stat(path))  # noqa: PTH116 - see `_checked`
         return None
 
     async def create(self, key: str, content: Content) -> StoredObject:
@@ -106,13 +105,14 @@ class LocalStore:
 
     def _store(self, key: str, content: Content, stop: threading.Event, *, replace: bool) -> StoredObject:
         path = self._path(key)
-        if not replace and path.exists():  # spares the write; the link below is what decides
-            raise ObjectExists(f"{path} is there already")
         stem = _PARTIAL + hashlib.sha256(path.name.encode()).hexdigest()[:16]
         partial = path.with_name(f"{stem}-{uuid4().hex}")
-        with _named(str(path)):
+        with os_errors_of(str(path)):
+            if not replace and path.exists():  # spares the write; the link below is what decides
+                raise ObjectExists(f"{path} is there already")
             path.parent.mkdir(parents=True, exist_ok=True)
-            _remove_abandoned(path.parent, stem)
+            for abandoned in path.parent.glob(f"{stem}-*"):
+                _remove_if_abandoned(abandoned)
             try:
                 stored = _write(partial, chunks_until(stop, content))
                 if content.digests.matches(stored) is False:
@@ -131,24 +131,23 @@ class LocalStore:
 
     async def read(self, key: str) -> AsyncIterator[bytes]:
         path = self._checked(key)
-        with _named(path):
+        with os_errors_of(path):
             if (whole := at_hand(path)) is not None:
                 if whole:
                     yield whole
                 return
-            file = await asyncio.to_thread(open, path, "rb")
-            with file:
+            with await asyncio.to_thread(open, path, "rb") as file:
                 while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                     yield chunk
 
     async def delete(self, key: str) -> None:
         path = self._path(key)
-        with _named(str(path)):
+        with os_errors_of(str(path)):
             await asyncio.to_thread(path.unlink, missing_ok=True)
 
     async def list(self, prefix: str) -> AsyncIterator[StoredObject]:
         checked_prefix(prefix)
-        with _named(self.uri + prefix):
+        with os_errors_of(self.uri + prefix):
             for key in await asyncio.to_thread(self._walk, prefix):
                 with suppress(FileNotFoundError):  # removed since
                     yield _listed(key, os.stat(f"{self._root}/{key}"))  # noqa: PTH116 - a Path costs more than it
@@ -157,7 +156,7 @@ class LocalStore:
         top, lead = self._root / prefix.rpartition("/")[0], len(f"{str(self._root).rstrip('/')}/")
         keys = (
             f"{folder.rstrip('/')}/{name}"[lead:]
-            for folder, _, names in os.walk(top)
+            for folder, _, names in os.walk(top, onerror=_unreadable)
             for name in names
             if not name.startswith(_PARTIAL)
         )
@@ -166,8 +165,8 @@ class LocalStore:
     @asynccontextmanager
     async def folder_for_a_while(self, folder: str) -> AsyncIterator[None]:
         path = self._path(folder)
-        missing = [one for one in (path, *path.parents) if not one.exists()]
-        with _named(str(path)):
+        with os_errors_of(str(path)):
+            missing = [one for one in (path, *path.parents) if not one.exists()]
             path.mkdir(parents=True, exist_ok=True)
         try:
             yield
@@ -182,7 +181,7 @@ class LocalStore:
     def _tidy(self, folder: str) -> int:
         top = self._root / folder
         paths = (Path(one, name) for one, _, names in os.walk(top) for name in names if name.startswith(_PARTIAL))
-        with _named(str(top)):
+        with os_errors_of(str(top)):
             return sum(map(_remove_if_abandoned, itertools.islice(paths, _MOST_TIDIED)))
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
@@ -194,6 +193,22 @@ class LocalStore:
                 "gs:// or s3://"
             )
         return f"{self._link_base_url.rstrip('/')}/{quote(key)}"
+
+
+def _unreadable(error: OSError) -> None:
+    """Raises it: what is in a folder that may not be read is not nothing."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError):
+        raise error
+
+
+def _file(key: str, path: Path | str, status: os.stat_result) -> StoredObject:
+    """
+    Raises:
+        ObjectRefused: it is none; to open a pipe is to wait for ever.
+    """
+    if not stat.S_ISREG(status.st_mode):
+        raise ObjectRefused(f"{path} is a folder, a pipe or a device where a file must be: remove it")
+    return _listed(key, status)
 
 
 def _listed(key: str, status: os.stat_result) -> StoredObject:
@@ -216,45 +231,30 @@ def _link(partial: Path, path: Path) -> None:
         path.hardlink_to(partial)  # unlike a rename it never takes the place of a file
     except FileExistsError:
         raise ObjectExists(f"{path} is there already") from None
+    except OSError as error:
+        if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK):
+            raise TargetRefused(
+                f"{path}: this file system makes no hard links, by which files get their names"
+            ) from None
+        raise
 
 
 def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _remove_abandoned(folder: Path, stem: str) -> None:
-    for path in folder.glob(f"{stem}-*"):
-        _remove_if_abandoned(path)
+    """Where the folder may be read, and its file system knows how; the file has its name already."""
+    with suppress(PermissionError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EBADF, errno.ENOTSUP):
+                raise
+        finally:
+            os.close(descriptor)
 
 
 def _remove_if_abandoned(path: Path) -> bool:
-    with suppress(FileNotFoundError):
+    with suppress(OSError):  # gone, or another user's
         if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
             path.unlink()
             return True
     return False
-
-
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    """Turns what the operating system says into errors of the service that name the file and the fix."""
-    try:
-        yield
-    except DataExportError:
-        raise
-    except FileNotFoundError:
-        raise TargetNotFound(f"{name}: no such file") from None
-    except PermissionError:
-        raise AccessDenied(f"{name}: the user of this process may not read or write here: change its rights") from None
-    except (NotADirectoryError, IsADirectoryError, FileExistsError):
-        raise TargetRefused(f"{name}: a file is in the place of a folder, or a folder of a file: remove it") from None
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise TargetFull(f"{name}: {os.strerror(error.errno)}: make room") from None
-        if error.errno in (errno.ENAMETOOLONG, errno.EINVAL, errno.EROFS):
-            raise TargetRefused(f"{name}: {os.strerror(error.errno)}") from None
-        raise TargetUnavailable(f"{name}: {error.strerror or error}") from None

@@ -228,7 +228,7 @@ async def _read_back(store: "S3Store", key: str, content: Content) -> None:
         _Damaged: the server holds other bytes than were sent.
     """
     try:
-        found = await read_digests(store.read(key))
+        found = await read_digests(store.read(key), most=content.size)
     except VerificationFailed as error:
         raise _Damaged(str(error)) from None
     if content.digests.matches(found) is False:

@@ -36,8 +36,8 @@ class SftpDestination:
     """Files below `remote_path`, which is absolute if it begins with `/` and else below the user's own folder.
 
     A file is written next to its final name under one that begins with `.data-export-`, synced to disk where the server
-    offers that, checked, and only then renamed. When a connection breaks, every operation under way on it fails with
-    TargetUnavailable and the next one connects anew. Memory is bounded by about 100 MiB whatever is asked at once.
+    offers that, checked, and only then renamed. What is under way on a connection that breaks fails with
+    TargetUnavailable, and the next operation connects anew. Memory is bounded by about 100 MiB.
 
     Args:
         upload: `direct` writes under the final name, for servers that refuse to rename: readers may then see a part.
@@ -107,10 +107,10 @@ class SftpDestination:
             return None
         if found.is_folder:
             raise TargetRefused(f"{self.uri}{key} is a folder where a file must be: remove or rename it")
-        size = found.size or 0
-        if not size:  # the server does not know it; some say 0 then
+        if not (size := found.size or 0):  # the server does not know it; some say 0 then
             with suppress(*([] if found.size is None else [PermissionError])):
-                size = sum([len(chunk) async for chunk in self.read(key)])
+                async for chunk in self.read(key):
+                    size += len(chunk)
         return _stored(key, found.mtime, size)
 
     async def digest(self, key: str, size: int) -> Digests | None:
