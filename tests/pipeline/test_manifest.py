@@ -98,6 +98,17 @@ def test_under_revision_and_where_nothing_may_be_replaced_it_has_revisions(tmp_p
         assert layout.manifest_key(TYPE, WINDOW, 3) not in store.objects
 
 
+def test_the_newest_is_found_where_the_first_was_moved_away(tmp_path: Path) -> None:
+    target = MemoryStore()
+    runs = Runs(tmp_path, target, if_exists="revision")
+    runs.run(b"1\n", b"1\n")
+    second = runs.run(b"2\n", b"1\n")
+    del target.objects[KEY]
+    assert runs.run(b"2\n", b"1\n") == second
+    third = runs.run(b"3\n", b"1\n")
+    assert third == second.replace(".r2.", ".r3.")
+
+
 def test_one_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     store = MemoryStore()
     store.objects[KEY] = b"{"

@@ -1,5 +1,6 @@
 """Delivers one finished object so that repeating it costs nothing and nothing is lost."""
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Literal, NamedTuple
@@ -12,7 +13,8 @@ from data_export.errors import ObjectExists, TargetNotFound, TargetRefused, Targ
 
 Outcome = Literal["created", "unchanged", "replaced", "kept", "revision"]
 _LOOKS = 3
-_REVISIONS = 999
+REVISIONS = 999
+_GAP = 4  # so many names are looked for at once, past the newest
 _PACKED = 4  # times larger, and it cannot be the same records packed by another library
 _log = logging.getLogger(__name__)
 ReadBack = Callable[[Destination, StoredObject], Awaitable[Digests]]
@@ -61,8 +63,8 @@ async def deliver(
         OverwriteRefused: `replace`, and the target does not let us.
         DataExportError: whatever else the destination raises.
     """
-    newest = await _newest(destination, key_of) if if_exists == "revision" else 1
-    for revision in range(newest, _REVISIONS + 1):
+    newest = await newest_revision(destination, key_of) if if_exists == "revision" else 1
+    for revision in range(newest, REVISIONS + 1):
         key = key_of(revision)
         found = await _create_or_compare(destination, key, content, before_write, read)
         if found == "created":
@@ -77,16 +79,21 @@ async def deliver(
             _log.warning("%s%s holds other content and is kept (if_exists: keep)", destination.uri, key)
             return Placed(key, "kept", revision)
     raise TargetRefused(
-        f"{destination.uri}{key_of(1)} has {_REVISIONS} revisions with other content: remove some of them"
+        f"{destination.uri}{key_of(1)} has {REVISIONS} revisions with other content: remove some of them"
     )
 
 
-async def _newest(destination: Destination, key_of: Callable[[int], str]) -> int:
-    """The highest revision that is there; 1 where there is none."""
+async def newest_revision(destination: Destination, key_of: Callable[[int], str]) -> int:
+    """The highest revision that is there, past a few that somebody has moved away; 1 where there is none."""
     newest = 1
-    while newest < _REVISIONS and await destination.stat(key_of(newest + 1)) is not None:
-        newest += 1
-    return newest
+    while newest < REVISIONS:
+        names = [key_of(number) for number in range(newest + 1, newest + 1 + _GAP)]
+        found = await asyncio.gather(*map(destination.stat, names))
+        there = [number for number, stored in enumerate(found, 1) if stored is not None]
+        if not there:
+            break
+        newest += there[-1]
+    return min(newest, REVISIONS)
 
 
 async def _create_or_compare(

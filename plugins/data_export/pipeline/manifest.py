@@ -5,6 +5,7 @@
 
 import asyncio
 import json
+from functools import partial
 from typing import Literal, Self
 from uuid import UUID
 
@@ -14,7 +15,7 @@ from data_export import layout
 from data_export.config.platform import ROOT
 from data_export.content import Content
 from data_export.delivery.base import Destination
-from data_export.delivery.deliver import deliver
+from data_export.delivery.deliver import deliver, newest_revision
 from data_export.delivery.threads import at_most
 from data_export.errors import OverwriteRefused, TargetNotFound
 from data_export.plan import ExportPlan
@@ -22,7 +23,6 @@ from data_export.receipt import RECORDS, Document, Receipt, SiteReceipt
 
 SCHEMA_FILE = ROOT / "include" / "schemas" / "manifest.schema.json"
 _LONGEST = 8 << 20  # bytes of an earlier manifest that are read; a thousand sites have about one MB
-_REVISIONS = 999
 
 
 class _Part(BaseModel):
@@ -119,14 +119,13 @@ async def _write(plan: ExportPlan, target: Destination, newest: int, content: Co
 
 async def _newest(plan: ExportPlan, target: Destination) -> tuple[int, bytes | None]:
     """Number and text of the newest manifest of the window; 0 if there is none, and None if it is too long."""
-    number = 0
-    while number < _REVISIONS and (stored := await target.stat(_key(plan, number + 1))) is not None:
-        number += 1
-        size = stored.digests.size
-    if not number or size > _LONGEST:
+    number = await newest_revision(target, partial(_key, plan))
+    key = _key(plan, number)
+    if (stored := await target.stat(key)) is None:
+        return 0, None
+    if (size := stored.digests.size) > _LONGEST:
         return number, None
     try:
-        key = _key(plan, number)
         return number, b"".join([chunk async for chunk in at_most(target.read(key), size, target.uri + key)])
     except TargetNotFound:  # it is gone
         return number, None

@@ -80,6 +80,16 @@ async def test_content_that_was_there_before_is_the_newest_again(store):
     assert store.objects == {"file.json": b"old\n", "file.r2.json": b"new\n", "file.r3.json": b"old\n"}
 
 
+@pytest.mark.parametrize("gone", [[1], [2], [1, 2], [2, 3, 4]])
+async def test_revisions_that_somebody_moved_away_leave_the_newest_the_newest(store, gone):
+    for number in range(1, 6):
+        await deliver(store, key_of, Content.of_bytes(b"%d\n" % number), "revision")
+    for number in gone:
+        del store.objects[key_of(number)]
+    assert await deliver(store, key_of, Content.of_bytes(b"5\n"), "revision") == ("file.r5.json", "unchanged", 5)
+    assert await deliver(store, key_of, NEW, "revision") == ("file.r6.json", "revision", 6)
+
+
 async def test_a_second_revision_without_a_first_is_the_newest(store):
     """Somebody has moved the first away."""
     store.objects["file.r2.json"] = b"old\n"

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Self
@@ -10,10 +10,9 @@ from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
 
 from data_export.config.fields import quoted
-from data_export.delivery.abfs.write import BODY_AT_ONCE
+from data_export.delivery.abfs.write import BODY_AT_ONCE, Slices
 from data_export.delivery.base import attachment, check_lifetime, hours
 from data_export.delivery.retry import Patience, trusted
-from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied, ConfigError, PermanentError
 
 if TYPE_CHECKING:
@@ -77,7 +76,8 @@ class _Threaded:
         self._credential = credential
 
     async def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
-        return await run_blocking(lambda _: self._credential.get_token(*scopes, **options))
+        # Not `run_blocking`: a token that comes after its time does no harm, and a silent server is waited for by none.
+        return await asyncio.to_thread(self._credential.get_token, *scopes, **options)
 
     async def close(self) -> None:
         if close := getattr(self._credential, "close", None):
@@ -188,12 +188,7 @@ def _in_slices(request: Any) -> None:
     """aiohttp sends bytes in one go, which holds up the event loop where they are many, and has a thread read files."""
     body = request.http_request.data
     if isinstance(body, bytes) and len(body) > BODY_AT_ONCE:
-        request.http_request.data = _slices(memoryview(body))
-
-
-async def _slices(body: memoryview) -> AsyncIterator[memoryview]:
-    for start in range(0, len(body), BODY_AT_ONCE):
-        yield body[start : start + BODY_AT_ONCE]
+        request.http_request.data = Slices(memoryview(body))
 
 
 def _of_account(url: str, named: re.Match[str] | None, account: str) -> str:

@@ -156,7 +156,7 @@ def translated(error: Exception, where: str) -> DataExportError:
         kind, words = _CODES[code]
         return kind(f"{where}: {words} ({code})")
     if code in ("AuthenticationFailed", "InvalidAuthenticationInfo") or isinstance(error, ClientAuthenticationError):
-        return _login(error, where, code)
+        return _entra_is_silent(error, where, status or 0) or _login(error, where, code)
     if not isinstance(error, HttpResponseError) or status is None:
         return _unreached(error, where)
     if status == 501:
@@ -178,6 +178,27 @@ def _code(error: Exception) -> str:
 
 def _of_entra(error: Exception) -> bool:
     return "AADSTS" in str(error)
+
+
+def _entra_is_silent(error: Exception, where: str, status: int) -> DataExportError | None:
+    """Of a login that nobody refused: azure-identity calls every fault on the way to it a failed authentication."""
+    from azure.core.exceptions import ServiceRequestError, ServiceResponseError
+    from azure.identity import CredentialUnavailableError
+
+    if isinstance(error, CredentialUnavailableError):  # this machine has no such credential
+        return None
+    cause = error.__cause__
+    if isinstance(cause, ServiceRequestError | ServiceResponseError | OSError):
+        why = why_unanswered(cause)
+        if "certificate" in why:
+            return TargetRefused(
+                f"{where}: the certificate of Microsoft Entra ID is not trusted: name a file of all authorities in "
+                "REQUESTS_CA_BUNDLE on the workers"
+            )
+        return CredentialsUnavailable(f"{where}: Microsoft Entra ID does not answer: {why}")
+    if status == 429 or status >= 500 or "Unexpected response from Microsoft Entra" in str(error):
+        return CredentialsUnavailable(f"{where}: Microsoft Entra ID does not answer now")
+    return None
 
 
 def _login(error: Exception, where: str, code: str) -> DataExportError:

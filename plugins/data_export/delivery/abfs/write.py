@@ -6,7 +6,7 @@ import hashlib
 import mimetypes
 import re
 import secrets
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
 from datetime import datetime
 from threading import Event
@@ -26,6 +26,17 @@ if TYPE_CHECKING:
 BODY_AT_ONCE = 256 << 10
 
 Landed = Callable[[], Awaitable[StoredObject | None]]
+
+
+class Slices:
+    """A body that may be sent again: a token that has ended is found out by the first answer."""
+
+    def __init__(self, body: memoryview) -> None:
+        self._body = body
+
+    async def __aiter__(self) -> AsyncIterator[memoryview]:
+        for start in range(0, len(self._body), BODY_AT_ONCE):
+            yield self._body[start : start + BODY_AT_ONCE]
 
 
 async def whole(content: Content, where: str) -> tuple[bytes, Digests]:

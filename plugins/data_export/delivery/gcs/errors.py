@@ -105,13 +105,36 @@ def _is_network(error: BaseException) -> bool:
     )
 
 
-def _credentials_problem(error: Exception, address: str) -> DataExportError | None:
+def is_silent(error: Exception) -> bool:
+    """Whether a server of Google's tokens or signatures did not answer, or may answer later."""
     from google.auth.exceptions import GoogleAuthError, TransportError
 
-    if isinstance(error, TransportError) or (isinstance(error, GoogleAuthError) and error.retryable):
+    inner = error.args[0] if error.args else None  # a machine's token server fails so when a token is renewed
+    passes = isinstance(error, GoogleAuthError) and error.retryable
+    return passes or isinstance(error, TransportError) or isinstance(inner, TransportError)
+
+
+def _code(body: str) -> int:
+    """The status that an answer names; 503 for one that is none of Google's."""
+    try:
+        return int(json.loads(body)["error"]["code"])
+    except (ValueError, KeyError, TypeError):
+        return 503
+
+
+def _credentials_problem(error: Exception, address: str) -> DataExportError | None:
+    from google.auth.exceptions import GoogleAuthError
+
+    if is_silent(error):
         return TargetUnavailable(f"{address}: the token server of Google does not answer ({type(error).__name__})")
     if isinstance(error, GoogleAuthError):
-        said = harmless(str(error.args[0] if error.args else ""))
+        first, body = (*error.args, None, None)[:2]
+        said = harmless(str(first or ""))
+        if isinstance(body, str):  # what IAM Credentials answered, whatever its status, in place of a token
+            words, code = _said(body)[0], _code(body)
+            if code == 429 or code >= 500:
+                return TargetUnavailable(f"{address}: IAM Credentials answers {code} ({words}): try again")
+            said = f"{said}: {words}"
         return CredentialsRefused(
             f"{address}: Google refuses the credentials of the Airflow connection ({said}): check its key, and for "
             "`impersonate` that it has roles/iam.serviceAccountTokenCreator on that account"

@@ -2,12 +2,14 @@
 
 import asyncio
 import os
+import re
 import time
 from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from data_export.delivery.base import attachment, check_lifetime, hours
+from data_export.delivery.gcs.errors import is_silent
 from data_export.delivery.threads import run_blocking
 from data_export.errors import AccessDenied, PermanentError, TargetUnavailable
 from data_export.wording import harmless
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from gcloud.aio.storage import Storage
     from google.cloud.storage import Blob
 
+# What its signer refuses comes as an error of transport too, with the answer in its text.
+_DENIED = re.compile(r"\b40[0-4]\b|PERMISSION_DENIED|NOT_FOUND|has not been used|disabled")
 # Google signs with keys of its own for service accounts without a key file, and promises about 12 hours of each:
 # https://cloud.google.com/storage/docs/access-control/signed-urls and googleapis/google-cloud-node issue 7773.
 _IAM_SIGNED = timedelta(hours=12)
@@ -110,6 +114,10 @@ def signed_link(blob: "Blob", credentials: Callable[[], Any], lifetime: timedelt
             version="v4", expiration=lifetime, response_disposition=attachment(file_name), **signer
         )
     except GoogleAuthError as error:
+        if is_silent(error) and not _DENIED.search(str(error)):
+            raise TargetUnavailable(
+                f"{address}: Google's signer does not answer ({type(error).__name__}): try again"
+            ) from None
         account = account_of(holder) or "the account"
         raise AccessDenied(
             f"{address}: Google does not sign for {account} ({harmless(error)}): grant it "

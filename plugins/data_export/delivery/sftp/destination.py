@@ -21,7 +21,7 @@ from data_export.delivery.sftp.sessions.gate import Gate
 from data_export.delivery.sftp.sessions.pool import SftpConnections
 from data_export.delivery.sftp.sessions.session import SftpSession
 from data_export.delivery.sftp.transfer import Verify, read, server_digest
-from data_export.delivery.sftp.upload import Writer
+from data_export.delivery.sftp.upload import Writer, counted
 from data_export.delivery.sftp.wire.packets import Attributes
 from data_export.errors import DataExportError, TargetFull, TargetNotFound, TargetRefused, TargetUnavailable
 
@@ -93,11 +93,13 @@ class SftpDestination:
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
-        if self._left_over.ours:
+        try:
             with suppress(DataExportError, TimeoutError):  # it is found a day later
-                async with asyncio.timeout(_CLEAN_UP_SECONDS), self._connections.session() as session:
-                    await self._left_over.remove_ours(session)
-        await self._connections.close()
+                if self._left_over.ours:
+                    async with asyncio.timeout(_CLEAN_UP_SECONDS), self._connections.session() as session:
+                        await self._left_over.remove_ours(session)
+        finally:
+            await self._connections.close()
 
     async def stat(self, key: str) -> StoredObject | None:
         """The object by its size; the protocol knows no checksum."""
@@ -105,13 +107,11 @@ class SftpDestination:
             found = await session.stat(self._path(key))
         if found is None:
             return None
-        if found.is_folder:
-            raise TargetRefused(f"{self.uri}{key} is a folder where a file must be: remove or rename it")
-        if not (size := found.size or 0):  # the server does not know it; some say 0 then
-            with suppress(*([] if found.size is None else [PermissionError])):
-                async for chunk in self.read(key):
-                    size += len(chunk)
-        return _stored(key, found.mtime, size)
+        if found.has_kind and not (found.is_file or found.is_link):
+            kind = "folder" if found.is_folder else "pipe or a device"
+            raise TargetRefused(f"{self.uri}{key} is a {kind} where a file must be: remove or rename it")
+        size = found.size or await counted(self.read(key), said_empty=found.size is not None)
+        return None if size is None else _stored(key, found.mtime, size)
 
     async def digest(self, key: str, size: int) -> Digests | None:
         async with self._talk(key) as session:
@@ -201,11 +201,11 @@ class SftpDestination:
             for folder in missing:
                 self._folders.forget(folder)
             await self._folders.ready(session, root)
-            path, other = self._path("data-export-check"), await self._open_session()
+            path = self._path("data-export-check")
             try:
-                return await ways_to_rename(session, path) + await one_view(session, other, temporary_path(path))
+                said = await ways_to_rename(session, path)
+                return said + await one_view(session, self._open_session, temporary_path(path))
             finally:
-                await other.close()
                 await remove_empty_folders(session, missing)
 
     def _path(self, key: str) -> str:

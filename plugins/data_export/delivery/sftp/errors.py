@@ -25,11 +25,13 @@ _FULL = re.compile(
 )
 # Limits of files or transfers at once come as "Failure" or even "Permission denied", with words only.
 _TOO_MANY = re.compile(
-    r"too many|(max(imum)?|limit|exceed)\w*\W.*(transfer|open|file handle|handles|session|concurrent|simultaneous)"
+    r"too many(?! (levels|symbolic|symlinks|links))"
+    r"|(max(imum)?|limit|exceed)\w*\W.*(transfer|open|file handle|handles|session|concurrent|simultaneous)"
     r"|(transfer|open file|handle|session|concurrent|simultaneous)\w*\W.*(limit|exceed|maximum)"
     r"|\b(no|out of|unable)\b.*\bhandles?\b|(upload|transfer)s? (slot|at a time|at once)",
     re.IGNORECASE,
 )
+_LOOP = re.compile(r"levels of symbolic links|too many (symbolic |sym)?links|sym(bolic )?link loop", re.IGNORECASE)
 _TOO_LARGE = re.compile(
     r"file (is )?too (large|big)|file size.*(limit|exceed)|size limit|exceeds? the max\w* file size", re.IGNORECASE
 )
@@ -89,7 +91,7 @@ def is_lost(error: BaseException) -> bool:
 
 def is_too_many(error: BaseException) -> bool:
     """Whether the server says that so many files or transfers at once are more than it allows."""
-    said = str(error)[:_LONGEST_WORDS]  # a server may say anything, and the pattern takes the square of its length
+    said = _words(error)
     return not is_lost(error) and not _FULL.search(said) and _TOO_MANY.search(said) is not None
 
 
@@ -130,11 +132,19 @@ def translate(error: BaseException, where: str, user: str) -> DataExportError:
     return TargetUnavailable(f"{where}: the server answers {named(error)!r}")
 
 
+def _words(error: BaseException) -> str:
+    """What a server says, but for paths: a folder may be called "quota". The patterns take the square of its length."""
+    words = str(error)[:_LONGEST_WORDS].split()
+    return " ".join(word for word in words if "/" not in word and "\\" not in word)
+
+
 def _by_words(error: BaseException, where: str, user: str) -> DataExportError | None:
     """What a server says in words, whatever its code."""
     import asyncssh
 
-    said = str(error)[:_LONGEST_WORDS]
+    said = _words(error)
+    if _LOOP.search(said):
+        return TargetRefused(f"{where}: a symbolic link on the way leads to itself ({named(error)}): remove it")
     if _OF_ONE.search(said):
         return ObjectRefused(f"{where} is refused by the server for what it is ({named(error)})")
     if _TOO_LARGE.search(said):

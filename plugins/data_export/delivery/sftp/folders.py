@@ -2,14 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing, suppress
 
 from data_export.delivery.sftp.errors import is_lost
 from data_export.delivery.sftp.leftovers import TEMPORARY_PREFIX, LeftOver
 from data_export.delivery.sftp.sessions.session import SftpSession, diagnose
 from data_export.delivery.sftp.wire.packets import Attributes
-from data_export.errors import AccessDenied, TargetFull, TargetRefused
+from data_export.errors import AccessDenied, TargetFull, TargetRefused, TransientError
 from data_export.wording import harmless
 
 # Folders within folders: some servers show a link to a folder above as a folder, which has no end.
@@ -86,13 +86,17 @@ class Folders:
         return True
 
 
-async def one_view(session: SftpSession, other: SftpSession, path: str) -> str:
+async def one_view(session: SftpSession, another: Callable[[], Awaitable[SftpSession]], path: str) -> str:
     """What to add to the promises of a server whose connections do not see each other's new files; else nothing.
 
     So is `rclone serve sftp --stdio` behind sshd: each connection has a server, and a cache, of its own.
     """
-    await other.exists(path)
     try:
+        other = await another()
+    except (TransientError, AccessDenied, TargetRefused):
+        return "; it lets us open one connection only"
+    try:
+        await other.exists(path)
         if await session.create(path) and await other.create(path):
             return (
                 "; its connections do not see each other's new files, so of two runs at once, or within minutes, both "
@@ -100,6 +104,7 @@ async def one_view(session: SftpSession, other: SftpSession, path: str) -> str:
             )
     finally:
         await session.remove_quietly(path)
+        await other.close()
     return ""
 
 

@@ -1,5 +1,9 @@
 """Writes one file on an SFTP server: beside its final name and then renamed, or directly."""
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+
 from data_export.content import Content
 from data_export.delivery.sftp.errors import PerhapsTooMany, TooManyAtOnce, name_refused, named, perhaps_too_many
 from data_export.delivery.sftp.leftovers import LeftOver, takes_colons, temporary_path
@@ -16,6 +20,18 @@ from data_export.errors import (
     TargetRefused,
     TargetUnavailable,
 )
+
+
+async def counted(chunks: AsyncIterator[bytes], *, said_empty: bool) -> int | None:
+    """The bytes of a file whose size the server does not know, or says to be 0; None where it has just gone."""
+    size = 0
+    try:
+        with suppress(*([PermissionError] if said_empty else [])):
+            async for chunk in chunks:
+                size += len(chunk)
+    except TargetNotFound:
+        return None
+    return size
 
 
 class Writer:
@@ -116,6 +132,10 @@ class Writer:
                 raise overwrite_refused(where) from error
             if isinstance(error, TargetUnavailable) and not alone:
                 raise perhaps_too_many(error) from error.__cause__
+            raise
+        except asyncio.CancelledError:  # what it opens is empty, which is a file that somebody may read
+            if replace and (found := await session.stat(path)) is not None and not found.size:
+                await session.remove_quietly(path)
             raise
         try:
             return await store(session, file, path, content, verify=self._verify, where=where, final=path)

@@ -7,7 +7,7 @@ import asyncssh
 import pytest
 
 from data_export.delivery.sftp.errors import TooManyAtOnce, is_too_many, translate, unavailable
-from data_export.errors import ObjectRefused, TargetFull, TargetUnavailable
+from data_export.errors import AccessDenied, ObjectRefused, TargetFull, TargetRefused, TargetUnavailable
 
 
 @pytest.mark.parametrize("said", ["transfer quota exceeded", "user quota limit exceeded for this transfer"])
@@ -37,6 +37,23 @@ def test_a_full_quota_is_no_limit_of_open_files(said: str) -> None:
 @pytest.mark.parametrize("code", [asyncssh.SFTPFailure, asyncssh.SFTPPermissionDenied])
 def test_words_count_whatever_the_code(said: str, becomes: type[Exception], code: type[asyncssh.SFTPError]) -> None:
     assert type(translate(code(said), "sftp://host/file", "user")) is becomes
+
+
+@pytest.mark.parametrize(
+    "path", ["/data/quota/s/x.json", "/srv/virus-lab/x", "/srv/busy/file", "/max/transfer/limit", "C:\\quota\\x.json"]
+)
+def test_what_a_folder_is_called_says_nothing(path: str) -> None:
+    """Servers in Go repeat the path of what they could not open."""
+    said = f"open {path}: permission denied"
+    assert type(translate(asyncssh.SFTPPermissionDenied(said), "sftp://host/file", "user")) is AccessDenied
+    assert not is_too_many(asyncssh.SFTPFailure(f"open {path}: failure"))
+
+
+@pytest.mark.parametrize("said", ["Too many levels of symbolic links", "too many symlinks", "symlink loop"])
+def test_a_link_to_itself_is_no_limit_of_open_files(said: str) -> None:
+    error = asyncssh.SFTPFailure(said)
+    assert not is_too_many(error)
+    assert type(translate(error, "sftp://host/file", "user")) is TargetRefused
 
 
 @pytest.mark.parametrize("word", ["file size ", "no handl", "limit ", "max open ", "transfer ", "session maximu "])

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _CLEAN_UP_SECONDS = 5
 _SECOND_SECONDS = 5
+_OPEN_RESOURCE_SHORTAGE = 4  # RFC 4254, 5.1
 _PAGES_AHEAD = 8
 
 
@@ -73,6 +74,7 @@ class SftpSession:
                 client = await SftpClient.start(connection)
         except BaseException as error:
             refused = isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError) and not connection.is_closed()
+            refused = refused and getattr(error, "code", 0) != _OPEN_RESOURCE_SHORTAGE  # others have all its sessions
             connection.abort()
             if refused:
                 raise TargetRefused(
@@ -203,10 +205,12 @@ class SftpSession:
             self._second.cancel()
         self.client.exit()
         self._connection.close()
-        with suppress(TimeoutError):
-            async with asyncio.timeout(_CLEAN_UP_SECONDS):
-                await self._connection.wait_closed()
-        self._connection.abort()
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CLEAN_UP_SECONDS):
+                    await self._connection.wait_closed()
+        finally:
+            self._connection.abort()
 
     async def _watch_for_silence(self) -> None:
         while True:
