@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from data_export.content import Content, Digests
-from data_export.delivery.base import Destination
+from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.deliver import deliver
 from data_export.delivery.sftp.destination import SftpDestination
 from data_export.errors import ObjectExists, ObjectRefused
@@ -31,8 +31,8 @@ def proftpd(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ProftpdS
 async def test_a_server_that_computes_digests_is_not_read(proftpd: ProftpdServer, computes: bool) -> None:
     reads = []
 
-    async def read(destination: Destination, key: str) -> Digests:
-        reads.append(key)
+    async def read(destination: Destination, stored: StoredObject) -> Digests:
+        reads.append(stored.key)
         return SMALL.digests
 
     async with SftpDestination(login_of(proftpd), f"{proftpd.base}target") as destination:
