@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import mimetypes
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -95,15 +96,16 @@ class Settler:
 
     async def _settle(self, image: ListedImage) -> Settled:
         here, there = await self._sides(image)
-        if here is not None and here.encoding is not None:
-            return await self._settle_unpacked(image, here, there)
-        if there is not None and (here is None or await self._is_same(here, there)):
-            return Settled("already_there")
         if here is None:
-            return Settled("missing")
-        if there is not None and self._rules.if_exists != "replace":
-            return Settled("kept")
+            return Settled("missing" if there is None else "already_there")
+        if there is not None and here.encoding is None:
+            if await self._is_same(here, there):
+                return Settled("already_there")
+            if self._rules.if_exists != "replace":
+                return Settled("kept")
         try:
+            if here.encoding is not None:
+                return await self._settle_unpacked(image, here, there)
             if there is not None:
                 return await self._replace(image, here)
             await self._create(image, here)
@@ -130,7 +132,7 @@ class Settler:
                 return Settled("kept")
             if there is not None:
                 return await self._replace_by(image, content)
-            await self._destination.create(image.key, replace(content, sent=partial(self._sent, image.key)))
+            await self._destination.create(image.key, self._named(image, content))
             return Settled("copied", content.size)
 
     async def _sides(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
@@ -161,9 +163,8 @@ class Settler:
         if here is None or not self._must_read or here.digests.size != listed.digests.size:
             return here
         with suppress(TargetNotFound):  # it has just gone
-            proof, chunks = proof_of(listed), self._source.read(here.key)
-            digests = await read_digests(chunks, most=here.digests.size, md5=proof["md5"], sha256=proof["sha256"])
-            return replace(here, digests=digests)
+            chunks = self._source.read(here.key)
+            return replace(here, digests=await read_digests(chunks, most=here.digests.size, **proof_of(listed)))
         return None
 
     async def look(self, image: ListedImage) -> tuple[StoredObject | None, StoredObject | None]:
@@ -206,9 +207,14 @@ class Settler:
         if here.partial:
             here = await self._source.stat(image.source_key) or here
         async with self._fetcher.fetch(here) as content:
-            await self._destination.create(image.key, replace(content, sent=partial(self._sent, image.key)))
+            await self._destination.create(image.key, self._named(image, content))
         if refusal is not None:
             self._streams_instead(refusal)
+
+    def _named(self, image: ListedImage, content: Content) -> Content:
+        """The content by its type at the target: at the platform a name may have no extension."""
+        kind = mimetypes.guess_type(image.name)[0] or content.content_type
+        return replace(content, content_type=kind, sent=partial(self._sent, image.key))
 
     def _streams_instead(self, refusal: DataExportError) -> None:
         """Gives up copies by the server where these are refused: an image refused by itself is no reason to."""
@@ -224,7 +230,7 @@ class Settler:
 
     async def _replace_by(self, image: ListedImage, content: Content) -> Settled:
         try:
-            await self._destination.replace(image.key, replace(content, sent=partial(self._sent, image.key)))
+            await self._destination.replace(image.key, self._named(image, content))
         except OverwriteRefused as refusal:
             if not self._refusal_logged:  # the end of the copy reports how many there were
                 self._refusal_logged = True

@@ -2,12 +2,12 @@
 
 import asyncio
 import gzip
-import mimetypes
 import zlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import TypedDict
 from urllib.parse import urlsplit
 from uuid import UUID
 
@@ -72,11 +72,11 @@ class Fetcher:
                     hasher.update(chunk)
             except (EOFError, gzip.BadGzipFile, zlib.error) as error:
                 raise ObjectRefused(f"{where} is stored as gzip and cannot be unpacked ({error})") from None
-        return Content(path, hasher.digests(), _content_type(image.key))
+        return Content(path, hasher.digests())
 
     async def _into_memory(self, image: StoredObject) -> Content:
         data = b"".join([chunk async for chunk in self._read(image)])
-        return Content.of_bytes(data, _content_type(image.key), **proof_of(image))
+        return Content.of_bytes(data, **proof_of(image))
 
     async def _into_file(self, image: StoredObject, path: Path) -> Content:
         hasher = Hasher(**proof_of(image))
@@ -84,7 +84,7 @@ class Fetcher:
             async for chunk in self._read(image):
                 await asyncio.to_thread(file.write, chunk)
                 await asyncio.to_thread(hasher.update, chunk)
-        return Content(path, hasher.digests(), _content_type(image.key))
+        return Content(path, hasher.digests())
 
     def _read(self, image: StoredObject) -> AsyncIterator[bytes]:
         return at_most(self._source.read(image.key), image.digests.size, f"{self._source.uri}{image.key}")
@@ -97,15 +97,18 @@ class Fetcher:
         return content
 
 
-def proof_of(image: StoredObject) -> dict[str, bool]:
+class Proof(TypedDict):
+    """Which digests beside crc32c are computed."""
+
+    md5: bool
+    sha256: bool
+
+
+def proof_of(image: StoredObject) -> Proof:
     """Which digests beside crc32c are computed to compare the image with what its store says."""
     known = image.digests
     others = known if known.crc32c is None else Digests(known.size)
     return {"md5": others.md5 is not None, "sha256": others.sha256 is not None}
-
-
-def _content_type(key: str) -> str:
-    return mimetypes.guess_type(key)[0] or "application/octet-stream"
 
 
 def split_images_uri(template: str) -> tuple[str, str]:

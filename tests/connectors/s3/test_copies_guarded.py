@@ -88,6 +88,37 @@ async def test_a_copy_that_carries_the_sources_metadata_does_not_stay(
     assert stored("copy of b") is None
 
 
+@pytest.mark.usefixtures("alone")
+async def test_copies_that_were_under_way_when_the_server_was_learnt_do_not_stay_either(
+    place: Place, raw: Any, stored: Stored
+) -> None:
+    """The first copy was of an image that bears nothing, so that nothing was learnt by it."""
+    place.rules.ignored = "x-amz-metadata-directive"
+    raw.put_object(Bucket=place.bucket, Key="exports/ü/plain", Body=b"pixels")
+    raw.put_object(Bucket=place.bucket, Key="exports/ü/theirs", Body=b"pixels", Metadata={"operator": "secret"})
+    async with place.store() as store:
+        await store.copy_from(store, "plain", "copy of plain", await store.look_to_copy(store, "plain"))
+        here = await store.look_to_copy(store, "theirs")
+        copies = [store.copy_from(store, "theirs", f"copy {number}", here) for number in range(12)]
+        results = await asyncio.gather(*copies, return_exceptions=True)
+    assert {type(result) for result in results} == {AccessDenied}
+    assert [stored(f"copy {number}") for number in range(12)] == [None] * 12
+
+
+@pytest.mark.usefixtures("alone")
+async def test_a_copy_whose_answer_was_lost_does_not_stay_with_the_sources_metadata(
+    place: Place, raw: Any, stored: Stored
+) -> None:
+    place.rules.ignored = "x-amz-metadata-directive"
+    raw.put_object(Bucket=place.bucket, Key="exports/ü/theirs", Body=b"pixels", Metadata={"operator": "secret"})
+    async with place.store() as store:
+        here = await store.look_to_copy(store, "theirs")
+        place.proxy.lose_answer(method="PUT", path="copy")
+        with pytest.raises(AccessDenied, match="own operator"):
+            await store.copy_from(store, "theirs", "copy", here)
+    assert stored("copy") is None
+
+
 async def test_that_copies_are_bare_is_looked_at_once_and_only_where_it_matters(
     store: S3Store, proxy: FaultProxy, raw: Any, bucket: str
 ) -> None:

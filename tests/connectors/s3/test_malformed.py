@@ -8,6 +8,8 @@ import pytest
 from multidict import CIMultiDict
 
 from data_export.content import Content
+from data_export.delivery.s3 import multipart
+from data_export.delivery.s3.check import check_s3
 from data_export.delivery.s3.store import S3Store
 from data_export.errors import DataExportError, TargetUnavailable, VerificationFailed
 from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
@@ -72,6 +74,44 @@ async def test_a_listing_without_its_end_is_not_taken_for_the_whole(
     with pytest.raises(TargetUnavailable, match=says):
         async with asyncio.timeout(10):
             assert [found.key async for found in store.list("")] == []
+
+
+async def test_uploads_without_an_end_are_listed_for_a_while_only(
+    server: S3Server, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multipart, "_GIVING_UP_SECONDS", 0.3)
+    asked: list[int] = []
+
+    async def on_and_on(request: Exchange, forward: Forward) -> Answer:
+        if request.method != "GET" or "uploads" not in request.url.query:
+            return await forward(request)
+        asked.append(1)
+        page = (
+            f"<IsTruncated>true</IsTruncated><NextKeyMarker>{len(asked)}</NextKeyMarker>"
+            "<NextUploadIdMarker>1</NextUploadIdMarker>"
+        )
+        return Answer(200, body=f"<ListMultipartUploadsResult>{page}</ListMultipartUploadsResult>".encode())
+
+    with FaultProxy(server.url, on_and_on) as proxy:
+        async with s3_store(proxy.url, f"s3://{bucket}/") as store:
+            async with asyncio.timeout(10):
+                assert await store.tidy(["inputs"]) == 0
+            monkeypatch.setattr(multipart, "_GIVING_UP_SECONDS", 999)
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.5):
+                    await store.tidy(["inputs"])
+    assert len(asked) > 2
+
+
+async def test_the_check_says_what_answers_without_being_s3(server: S3Server, bucket: str) -> None:
+    async def sign_in_page(request: Exchange, forward: Forward) -> Answer:
+        return await forward(request) if request.method == "HEAD" else Answer(200)
+
+    with FaultProxy(server.url, sign_in_page) as proxy:
+        async with s3_store(proxy.url, f"s3://{bucket}/") as store:
+            results = await check_s3(store)
+    (put,) = (result for result in results if "PutObject" in result.step)
+    assert (put.ok, "not one of S3" in put.detail) == (False, True)
 
 
 @pytest.mark.parametrize("circle", ["a", "ab", "abcb"])

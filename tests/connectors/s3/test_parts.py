@@ -99,6 +99,24 @@ async def test_what_killed_runs_began_a_day_ago_goes_with_the_tidying(
     assert await store.tidy([""]) == 1
 
 
+async def test_uploads_beside_our_folders_are_their_owners_own(store: S3Store, raw: Any, bucket: str) -> None:
+    begin(raw, bucket, "site/inputs-archive/big.tar")
+    begin(raw, bucket, "site/inputs/a.png")
+    assert await store.tidy(["site/inputs"]) == 1
+    assert [upload["Key"] for upload in unfinished(raw, bucket)] == ["exports/ü/site/inputs-archive/big.tar"]
+
+
+async def test_who_may_not_give_up_uploads_is_asked_for_one_and_counts_none(
+    store: S3Store, raw: Any, bucket: str, proxy: FaultProxy
+) -> None:
+    for key in ("site/inputs/a", "site/inputs/b"):
+        begin(raw, bucket, key)
+    proxy.answer(403, s3_error(403, "AccessDenied", "no").body, method="DELETE", times=99)
+    proxy.seen.clear()
+    assert await store.tidy(["site/inputs"]) == 0
+    assert len(proxy.requests("DELETE")) == 1
+
+
 async def test_who_may_not_list_uploads_is_told_the_right(store: S3Store, proxy: FaultProxy) -> None:
     proxy.answer(403, s3_error(403, "AccessDenied", "no").body, method="GET", path=r"\?(.*&)?uploads", times=9)
     with pytest.raises(AccessDenied, match="s3:ListBucketMultipartUploads"):

@@ -14,8 +14,8 @@ from data_export.errors import (
     OverwriteRefused,
     VerificationFailed,
 )
-from data_export.images import CopyLimits, CopyRules
-from tests.unit.images.world import World, source_key, target_key
+from data_export.images import CopyLimits, CopyRules, copy_images, source_key_of
+from tests.unit.images.world import SITE, World, input_id, source_key, target_key
 from tests.unit.memory_store import CopyingStore, MemoryStore
 
 
@@ -108,6 +108,36 @@ async def test_a_packed_image_that_was_replaced_by_one_of_equal_size_is_sent(tmp
     copied = await world.copy()
     assert (copied.copied, copied.already_there) == (1, 2)
     assert world.target.objects[target_key(1)] == old
+
+
+async def test_a_packed_image_that_goes_between_look_and_read_is_missing(tmp_path):
+    world = World(tmp_path, PackedStore("a://"), MemoryStore("b://"), count=3)
+
+    def remove(call: str, key: str) -> None:
+        if call == "read" and key == source_key(1):
+            world.source.objects.pop(key, None)
+
+    world.source.fault = remove
+    copied = await world.copy()
+    assert (copied.copied, copied.missing_at_source, copied.failed) == (2, 1, 0)
+
+
+@pytest.mark.parametrize("store", [MemoryStore, PackedStore])
+async def test_an_image_has_the_type_of_its_name_at_the_target(tmp_path, store):
+    """At the platform it may have none: `images_uri` can name images by their id alone."""
+
+    class Typed(MemoryStore):
+        def _put(self, call: str, key: str, content: Content) -> StoredObject:
+            assert content.content_type == "image/png"
+            return super()._put(call, key, content)
+
+    source = store("a://")
+    world = World(tmp_path, source, Typed("b://"), count=3)
+    by_id = source_key_of("{input_id}", SITE)
+    for n in range(3):
+        source.objects[by_id(input_id(n), ".png")] = b"%d" % n
+    copied = await copy_images(world.list, site_id=SITE, source=source, source_key=by_id, destination=world.target)
+    assert (copied.copied, copied.failed) == (3, 0)
 
 
 class CorruptingStore(CopyingStore):

@@ -127,7 +127,7 @@ async def server_copy(
             metadata=only,
             overwrite=False,
             include_source_blob_properties=False,
-            content_settings=ContentSettings(content_type=type_of(original.key)),
+            content_settings=ContentSettings(content_type=type_of(blob.blob_name)),
             source_etag=original.version,
             source_match_condition=MatchConditions.IfNotModified,
             source_content_md5=bytearray(md5) if md5 else None,

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from google.cloud.storage import Blob
 
 # What its signer refuses comes as an error of transport too, with the answer in its text.
-_DENIED = re.compile(r"\b40[0-4]\b|PERMISSION_DENIED|NOT_FOUND|has not been used|disabled")
+_DENIED = re.compile(r"\b40[0-4]\b|denied|NOT_FOUND|has not been used|disabled", re.IGNORECASE)
 # Google signs with keys of its own for service accounts without a key file, and promises about 12 hours of each:
 # https://cloud.google.com/storage/docs/access-control/signed-urls and googleapis/google-cloud-node issue 7773.
 _IAM_SIGNED = timedelta(hours=12)

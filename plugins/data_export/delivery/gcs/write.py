@@ -124,7 +124,7 @@ async def rewrite_bare(
     Without a word about the new object its metadata, cache headers and dispositions come along, which are the
     platform's and not for customers; naming its content type keeps all others back.
     """
-    only = {"content-type": mimetypes.guess_type(source[1])[0] or "application/octet-stream"}
+    only = {"content-type": mimetypes.guess_type(target[1])[0] or "application/octet-stream"}
     answer = await storage.copy(*source, target[0], new_name=target[1], metadata=only, params=params, timeout=timeout)
     resource: dict[str, Any] = answer["resource"]
     return resource

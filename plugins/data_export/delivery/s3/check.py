@@ -95,9 +95,11 @@ async def _check_s3_writing(target: S3Store, results: Results, folder: str) -> N
     address, name = target.root.address(key), {"Bucket": target.root.bucket, "Key": target.root.name(key)}
     options = name | target.grants.to_request()
     with results.step(f"{_PUT.of('target')}{place}", "granted"):
-        begun = await target.called(address, _PUT.name, lambda client: client.create_multipart_upload(**options))
+        begun = await target.called(
+            address, _PUT.name, lambda client: client.create_multipart_upload(**options)["UploadId"]
+        )
     if results[-1].ok:
-        upload = name | {"UploadId": begun["UploadId"]}
+        upload = name | {"UploadId": begun}
         with results.step(f"{_ABORT.of('target')}{place}", "granted"):
             await target.called(address, _ABORT.name, lambda client: client.abort_multipart_upload(**upload))
 

@@ -25,6 +25,7 @@ PART_BYTES = 8 << 20
 _MOST_PARTS = 10_000  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/qfacts.html
 _PARTS_AT_ONCE = 4
 _ABORTS = 3
+_GIVING_UP_SECONDS = 60.0
 _log = logging.getLogger(__name__)
 
 
@@ -133,17 +134,27 @@ def watch(client: Any) -> None:
         client.meta.events.register(f"before-send.s3.{operation}", look)
 
 
-def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: int) -> int:
-    """Gives up the uploads below a prefix that were begun before `limit`, at most so many; returns how many."""
+def give_up_older(client: Any, bucket: str, prefix: str, limit: datetime, most: int, stop: threading.Event) -> int:
+    """Gives up the uploads below a prefix that were begun before `limit`, at most so many; returns how many.
+
+    Until the first that cannot be given up, and for a minute at most, whatever the server answers.
+    """
+    end = time.monotonic() + _GIVING_UP_SECONDS
     given_up, options, markers = 0, {"Bucket": bucket, "Prefix": prefix}, set[tuple[str, str]]()
     while True:
         page = client.list_multipart_uploads(**options)
         for upload in page.get("Uploads", ()):
             if upload["Initiated"] < limit and given_up < most:
-                _give_up(client, {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]})
+                go_on(stop)
+                one = {"Bucket": bucket, "Key": upload["Key"], "UploadId": upload["UploadId"]}
+                if time.monotonic() > end or not _give_up(client, one):
+                    return given_up
                 given_up += 1
         marker = page.get("NextKeyMarker", ""), page.get("NextUploadIdMarker", "")
         if given_up == most or not page.get("IsTruncated") or not marker[0] or marker in markers:
+            return given_up
+        go_on(stop)
+        if time.monotonic() > end:
             return given_up
         markers.add(marker)
         options |= {"KeyMarker": marker[0], "UploadIdMarker": marker[1]}
@@ -175,18 +186,21 @@ def _begun(client: Any, target: dict[str, str]) -> list[str]:
     return [upload["UploadId"] for upload in found.get("Uploads", ()) if upload.get("Key") == target["Key"]]
 
 
-def _give_up(client: Any, target: dict[str, str]) -> None:
+def _give_up(client: Any, target: dict[str, str]) -> bool:
+    """Whether it is gone; one that was completed after all is."""
     from botocore.exceptions import BotoCoreError, ClientError
 
     for _ in range(_ABORTS):
         try:
             client.abort_multipart_upload(**target)
         except client.exceptions.NoSuchUpload:
-            return  # it was completed after all
+            return True
         except (BotoCoreError, ClientError) as error:
             problem = harmless(error, 200)
+            if said_by(error)[0] == 403:
+                break
         else:
-            return
+            return True
     _log.warning(
         "s3://%s/%s: an unfinished upload could not be given up (%s): grant s3:AbortMultipartUpload, or let a "
         "lifecycle rule of the bucket remove such uploads",
@@ -194,6 +208,7 @@ def _give_up(client: Any, target: dict[str, str]) -> None:
         target["Key"],
         problem,
     )
+    return False
 
 
 def _send(

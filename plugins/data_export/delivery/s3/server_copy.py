@@ -64,9 +64,9 @@ async def _compared(target: "S3Store", source: "S3Store", source_key: str, key: 
     return there
 
 
-def _what(source: "S3Store", source_key: str, here: StoredObject | None) -> dict[str, Any]:
+def _what(source: "S3Store", source_key: str, key: str, here: StoredObject | None) -> dict[str, Any]:
     """What is copied, under the condition that it is what was looked at, and what goes along."""
-    named = _bare_copy(source_key, None if here is None or here.partial else here.digests)
+    named = _bare_copy(key, None if here is None or here.partial else here.digests)
     named["CopySource"] = f"{source.root.bucket}/{quote(source.root.name(source_key))}"
     return named | ({"CopySourceIfMatch": here.version} if here and here.version else {})
 
@@ -76,19 +76,20 @@ async def copy_by_server(
 ) -> StoredObject:
     """See `ServerSideCopy.copy_from`."""
     here = here or await source.look(source_key)
-    only, before = _what(source, source_key, here) | target.grants.to_request(), target.dialect.known()
+    only, before = _what(source, source_key, key, here) | target.grants.to_request(), target.dialect.known()
 
     async def copy() -> StoredObject:
         async with nullcontext() if target.dialect.complete else target.first_copy:
             answer = await _copied(target, source, source_key, key, only, before)
-            if source.bears and not target.dialect.complete and target.dialect.copies_bare is None:
-                await require_bare(target, source, source_key, key)
+            await require_bare(target, source, source_key, key)
         sure = target.dialect.has("conditions of copies") and _confirmed(answer, key, here)
         return sure or await _compared(target, source, source_key, key)
 
     async def look() -> StoredObject | None:
         original, there = await source.stat(source_key), await target.stat(key)
-        return there if original and there and there.digests.matches(original.digests) else None
+        if same := bool(original and there and there.digests.matches(original.digests)):
+            await require_bare(target, source, source_key, key, learns=False)  # its answer was lost, or it is another's
+        return there if same else None
 
     return await persist(target.patience, look, copy)
 

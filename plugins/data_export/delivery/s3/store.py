@@ -5,17 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Any, Self, TypeVar, cast
 
 from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, StoredObject, encoding_of
 from data_export.delivery.keys import BucketRoot, checked_prefix
 from data_export.delivery.retry import NoSuchObject, Patience, PreconditionFailed
-from data_export.delivery.s3.connect import (
-    bucket_region,
-    object_store,
-    signed_link,
-)
+from data_export.delivery.s3.connect import bucket_region, object_store, signed_link
 from data_export.delivery.s3.dialect import Dialect, Grants, OneFirst, dialect_of, is_amazon, patience_of, same_server
 from data_export.delivery.s3.errors import Lacking, explain, status_of
 from data_export.delivery.s3.multipart import give_up_older, watch
@@ -177,12 +174,14 @@ class S3Store:
     async def tidy(self, folders: Sequence[str]) -> int:
         limit, bucket = datetime.now(UTC) - _ABANDONED, self.root.bucket
 
-        def of_folder(prefix: str) -> Callable[[Any], int]:
-            return lambda client: give_up_older(client, bucket, prefix, limit, _MOST_TIDIED)
+        async def tidied(folder: str) -> int:
+            prefix = self.root.prefix + checked_prefix(folder and f"{folder}/")  # no neighbour whose name begins so
+            return await run_blocking(
+                lambda stop: give_up_older(self.client, bucket, prefix, limit, _MOST_TIDIED, stop), self.threads
+            )
 
-        names = [self.root.prefix + checked_prefix(folder) for folder in folders]
-        address = self.root.uri
-        return sum([await self.called(address, "s3:ListBucketMultipartUploads", of_folder(name)) for name in names])
+        right = "s3:ListBucketMultipartUploads"
+        return sum([await self.asked(self.uri, right, partial(tidied, folder)) for folder in folders])
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         name = self.root.name(key)

@@ -235,16 +235,18 @@ async def _read_back(store: "S3Store", key: str, content: Content) -> None:
         raise _Damaged(f"{store.root.address(key)} reads as {found}, sent was {content.digests}")
 
 
-async def require_bare(target: "S3Store", source: "S3Store", source_key: str, key: str) -> None:
+async def require_bare(target: "S3Store", source: "S3Store", source_key: str, key: str, *, learns: bool = True) -> None:
     """Learns from a copy whether the server leaves out the source's own metadata when it is asked to; some merge both.
 
     Raises:
         AccessDenied: it does not. The copy is removed, and the image to be streamed.
         TargetRefused: the copy could not be removed.
     """
+    if not source.bears or target.dialect.complete or target.dialect.copies_bare is True:
+        return
     taken = bears(await full_head(target, target.root.name(key), target.root.address(key)))
     if not taken:
-        if bears(await full_head(source, source.root.name(source_key), source.root.address(source_key))):
+        if learns and bears(await full_head(source, source.root.name(source_key), source.root.address(source_key))):
             target.dialect.copies_bare = True
         return
     target.dialect.copies_bare = False
