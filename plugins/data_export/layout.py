@@ -114,6 +114,11 @@ def mailed_prefix(export: str, window: ExportWindow, run_token: str) -> str:
     return f"{MAILED_PREFIX}{export}/{window.stamp}/{run_token}/"
 
 
+def mailed_prefix_before(run_prefix: str) -> str:
+    """`<run_prefix>/mail/`: where an earlier version kept these, of runs that were under way when it was replaced."""
+    return f"{run_prefix}/mail/"
+
+
 def link_key(export: str, token: str, file_name: str) -> str:
     """`links/<export>/<token>/<file_name>`: a file offered by mail, under a token that cannot be guessed."""
     return f"{LINKS_PREFIX}{export}/{token}/{file_name}"

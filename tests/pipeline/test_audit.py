@@ -20,7 +20,6 @@ from data_export.errors import (
     ObjectRefused,
     TargetNotFound,
     TargetRefused,
-    TargetUnavailable,
 )
 from data_export.images import source_key_of
 from data_export.pipeline import drift as drifting
@@ -226,34 +225,39 @@ def test_what_close_writes_comes_after_the_moment_of_delivery_and_is_not_read_fo
     assert (seen.objects, seen.read, seen.findings) == (3, 1, [])
 
 
+@pytest.mark.parametrize("at", ["stat", "read"])
 @pytest.mark.parametrize(
-    ("refusal", "raised"),
-    [(AccessDenied("gs://platform-images: no storage.objects.get"), TargetUnavailable),
-     (TargetNotFound("gs://platform-images: no such bucket"), TargetUnavailable),
-     (CredentialsRefused("gs://platform-images: no key"), CredentialsRefused),
-     (ObjectRefused("gs://platform-images/a.png is archived"), None)],
+    "refusal",
+    [AccessDenied("s3://platform-images: no kms:Decrypt"), TargetNotFound("s3://platform-images: no such bucket"),
+     ObjectRefused("s3://platform-images/a.png is archived"), CredentialsRefused("s3://platform-images: no key")],
 )  # fmt: skip
-def test_what_the_platform_s_own_store_refuses_is_not_held_against_the_target(
-    refusal: DataExportError, raised: type[DataExportError] | None
+def test_what_the_platform_s_own_store_refuses_is_told_and_not_held_against_the_target(
+    refusal: DataExportError, at: str
 ) -> None:
+    """Some stores refuse an archived or encrypted object when it is read only. What else was found stays found."""
+    image = f"{SITE}/inputs/{UUID(int=1)}.png"
     line = f'{{"id":"{UUID(int=1)}","create_date":null,"file_extension":".png"}}\n'.encode()
-    store, source = MemoryStore(), MemoryStore("gs://platform-images/")
-    store.objects[name_of(1)] = line
+    store, source = MemoryStore(checksums=False), MemoryStore("s3://platform-images/", checksums=False)
+    store.objects |= {name_of(1): line, image: b"pixels"}
+    source.objects[image.rpartition("/")[2]] = b"pixels"
     made = delivery(1, name_of(1))
     sums = {"bytes": len(line), "sha256": hashlib.sha256(line).hexdigest(), "images": {"copied": 1}}
     made.receipt["sites"][0] |= sums
 
     def refuse(call: str, key: str) -> None:
-        raise refusal
+        if call == at:
+            raise refusal
 
     source.fault = refuse
     images = ImagesOf(source, lambda _site: source_key_of("{input_id}{file_extension}", SITE))
-    run = partial(audit, store, expected([made], 9), AuditRules(full=True), images, AT)
-    if raised is None:
-        assert run().findings == []
-    else:
-        with pytest.raises(raised, match="gs://platform-images"):
+    run = partial(audit, store, expected([made, delivery(2, name_of(2))], 9), AuditRules(full=True), images, AT)
+    if isinstance(refusal, CredentialsRefused):
+        with pytest.raises(CredentialsRefused):
             run()
+        return
+    seen = run()
+    assert [(one.uri, one.found) for _, one in seen.findings] == [(FOLDER + name_of(2), "missing")]
+    assert (seen.unknown, seen.unknown_reason) == (1, str(refusal))
 
 
 @pytest.mark.parametrize("there", [b"not ours\n", b'{\n "pretty": 1\n}\n', b"no line end"])

@@ -1,8 +1,11 @@
 """A target that answers without end, or holds more than a disk: whatever reads it stops, and says so."""
 
 import asyncio
+import gzip
+import hashlib
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -10,7 +13,7 @@ from data_export import layout
 from data_export.config.models import EXPORT
 from data_export.content import Digests
 from data_export.delivery.base import StoredObject
-from data_export.errors import VerificationFailed
+from data_export.errors import TargetUnavailable, VerificationFailed
 from data_export.images import CopyRules
 from data_export.pipeline import file as file_there
 from data_export.pipeline.audit import AuditRules, audit
@@ -66,16 +69,25 @@ def test_a_file_that_is_kept(tmp_path: Path, target: Endless) -> None:
         runs.whole(DATA)
 
 
-def test_a_file_larger_than_the_disk_is_kept_and_not_fetched(
-    tmp_path: Path, target: Endless, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def small_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(file_there.shutil, "disk_usage", lambda _path: SimpleNamespace(free=40))
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_kept_file_larger_than_the_disk_is_told_as_it_is(tmp_path: Path, target: Endless) -> None:
     runs = StagedRuns(tmp_path, target, if_exists="keep")
-    target.objects[layout.data_key(SITE, TYPE, WINDOW)] = DATA * 3
-    usage = type("usage", (), {"free": 40})
-    monkeypatch.setattr(file_there.shutil, "disk_usage", lambda _path: usage)
+    target.objects[layout.data_key(SITE, TYPE, WINDOW)] = DATA * 300
     (site,) = runs.whole(DATA).sites
-    assert (site.outcome, site.work_orders, site.bytes, site.records_sha256) == ("kept", 0, len(DATA) * 3, "")
-    assert site.offered is not None
+    assert (site.outcome, site.work_orders, site.bytes) == ("kept", 300, len(DATA) * 300)
+    assert site.records_sha256 == site.sha256 == hashlib.sha256(DATA * 300).hexdigest()
+
+
+@pytest.mark.usefixtures("small_disk")
+def test_a_kept_packed_file_larger_than_the_disk_is_an_error(tmp_path: Path, target: Endless) -> None:
+    target.objects[layout.data_key(SITE, TYPE, WINDOW, 1, "gzip")] = gzip.compress(LINES, 0)
+    with pytest.raises(TargetUnavailable, match="more than half of the disk that is left here"):
+        PackedRuns(tmp_path, target, if_exists="keep").run(DATA, 6)
 
 
 def test_a_packed_file_many_times_as_large_is_replaced_unread(tmp_path: Path) -> None:

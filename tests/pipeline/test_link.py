@@ -135,6 +135,21 @@ def test_a_link_outlives_its_run_and_is_swept_when_no_link_can_work(mailing: Mai
     assert mailing.links() == []
 
 
+def test_who_had_the_mail_of_an_earlier_version_gets_no_second_one(mailing: Mailing) -> None:
+    plan = plan_of(export_to("email"))
+    receipt = mailing.staged(plan, {SITE: b"a\n"})
+    mailing.mail(plan, receipt)
+    staging = mailing.folder / "staging"
+    before = staging / plan.staging_prefix / "mail"
+    before.mkdir(parents=True)
+    for mark in [path for path in (staging / "mailed").rglob("*") if path.is_file()]:
+        mark.rename(before / mark.name)
+    for _ in range(2):
+        assert mailing.mail(plan, receipt).refused_recipients == []
+        mailing.clean(plan, receipt)
+    assert mailing.recipients() == [BOB, EVE]
+
+
 def test_who_has_the_mail_is_known_for_a_month(mailing: Mailing) -> None:
     plan = plan_of(export_to("email"))
     receipt = mailing.staged(plan, {SITE: b"a\n"})

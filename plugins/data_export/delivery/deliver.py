@@ -3,18 +3,19 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 from data_export.content import Content, Digests
-from data_export.delivery.base import Destination, StoredObject, WithServerDigest
+from data_export.delivery.base import Destination, Listing, StoredObject, WithFolderListing, WithServerDigest
 from data_export.delivery.connector import IfExists
 from data_export.delivery.threads import read_digests
-from data_export.errors import ObjectExists, TargetNotFound, TargetRefused, TargetUnavailable
+from data_export.errors import ObjectExists, PermanentError, TargetNotFound, TargetRefused, TargetUnavailable
 
 Outcome = Literal["created", "unchanged", "replaced", "kept", "revision"]
 _LOOKS = 3
 REVISIONS = 999
-_GAP = 4  # so many names are looked for at once, past the newest
+_AHEAD = 4  # so many names are looked for at once
 _PACKED = 4  # times larger, and it cannot be the same records packed by another library
 _log = logging.getLogger(__name__)
 ReadBack = Callable[[Destination, StoredObject], Awaitable[Digests]]
@@ -84,16 +85,42 @@ async def deliver(
 
 
 async def newest_revision(destination: Destination, key_of: Callable[[int], str]) -> int:
-    """The highest revision that is there, past a few that somebody has moved away; 1 where there is none."""
-    newest = 1
-    while newest < REVISIONS:
-        names = [key_of(number) for number in range(newest + 1, newest + 1 + _GAP)]
-        found = await asyncio.gather(*map(destination.stat, names))
-        there = [number for number, stored in enumerate(found, 1) if stored is not None]
-        if not there:
-            break
-        newest += there[-1]
+    """The highest revision that is there, also where somebody has moved others away; 1 where there is none.
+
+    They are looked for by name; where the first is gone, in a listing too, if the destination has one for us.
+    """
+    newest = 0
+    while newest < REVISIONS and (found := await _highest(destination, key_of, newest + 1)):
+        newest = found
+    if not newest or await destination.stat(key_of(1)) is None:
+        newest = max(1, newest, await _highest_listed(destination, key_of))
     return min(newest, REVISIONS)
+
+
+async def _highest(destination: Destination, key_of: Callable[[int], str], start: int) -> int:
+    """The highest of a few revisions from `start` on that is there; 0 if none is."""
+    looks = {number: asyncio.ensure_future(destination.stat(key_of(number))) for number in range(start, start + _AHEAD)}
+    try:
+        await asyncio.gather(*looks.values())
+    finally:
+        for look in looks.values():
+            look.cancel()
+        await asyncio.gather(*looks.values(), return_exceptions=True)
+    return max((number for number, look in looks.items() if look.result() is not None), default=0)
+
+
+async def _highest_listed(destination: Destination, key_of: Callable[[int], str]) -> int:
+    """The highest revision that a listing shows; 0 where there is none, or no listing."""
+    folder, slash, name = key_of(1).rpartition("/")
+    numbers, found = {key_of(number): number for number in range(1, REVISIONS + 1)}, 0
+    with suppress(PermanentError):
+        if isinstance(destination, Listing):
+            async for stored in destination.list(f"{folder}{slash}{name.partition('.')[0]}"):
+                found = max(found, numbers.get(stored.key, 0))
+        elif isinstance(destination, WithFolderListing):
+            async for page in destination.files_in(folder):
+                found = max(found, *(numbers.get(stored.key, 0) for stored in page), 0)
+    return found
 
 
 async def _create_or_compare(

@@ -8,8 +8,9 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import aclosing, suppress
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, BinaryIO, TypeVar, cast
+from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.errors import ObjectRefused, VerificationFailed
@@ -17,6 +18,12 @@ from data_export.errors import ObjectRefused, VerificationFailed
 T = TypeVar("T")
 #: Bytes that are hashed inside the event loop: a thread costs about as much as half a millisecond of it.
 _HASHED_AT_ONCE = 256 << 10
+
+
+class Sink(Protocol):
+    """What bytes are written to."""
+
+    def write(self, chunk: bytes, /) -> object: ...
 
 
 class Stopped(Exception):
@@ -40,6 +47,27 @@ async def run_blocking(function: Callable[[threading.Event], T], executor: Execu
         if not running.cancelled():
             running.exception()  # else asyncio logs that nobody asked for it
         raise
+
+
+def waited_for_by_none(ask: Callable[[], T]) -> "asyncio.Future[T]":
+    """What `ask` returns, from a thread that neither a cancellation nor the event loop's end waits for.
+
+    For what does no harm when it comes after its time, such as a token.
+    """
+    loop = asyncio.get_running_loop()
+    future: asyncio.Future[T] = loop.create_future()
+    future.add_done_callback(lambda done: done.cancelled() or done.exception())  # else asyncio logs that nobody asked
+
+    def run() -> None:
+        try:
+            done = partial(future.set_result, ask())
+        except Exception as error:
+            done = partial(future.set_exception, error)
+        with suppress(RuntimeError):  # the event loop has ended
+            loop.call_soon_threadsafe(lambda: future.done() or done())
+
+    threading.Thread(target=run, daemon=True).start()
+    return future
 
 
 def go_on(stop: threading.Event) -> None:
@@ -94,7 +122,7 @@ async def read_digests(
     most: int,
     md5: bool = False,
     sha256: bool = True,
-    into: IO[bytes] | None = None,
+    into: Sink | None = None,
 ) -> Digests:
     """Digests of what is read; of much, a part is hashed in a thread while the next one comes, so two parts are held.
 

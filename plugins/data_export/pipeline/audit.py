@@ -14,7 +14,7 @@ from typing import Any, Literal
 from data_export.content import Digests
 from data_export.delivery.base import Destination, Listing, StoredObject
 from data_export.delivery.threads import read_digests
-from data_export.errors import CredentialsRefused, PermanentError, TargetNotFound, TargetUnavailable
+from data_export.errors import CredentialsRefused, PermanentError, TargetNotFound
 from data_export.pipeline.audit_images import ImagesOf, Missed, all_of
 from data_export.pipeline.expected import Delivered, Expected, Kind
 from data_export.scratch import scratch
@@ -79,6 +79,9 @@ class Audited:
     left: int = 0
     cut: bool = False
     elsewhere: int = 0
+    #: Images that could not be compared, since the platform's own store refuses them, and the first refusal.
+    unknown: int = 0
+    unknown_reason: str = ""
     counts: Counter[str] = field(default_factory=Counter)
     findings: list[tuple[Expected, Finding]] = field(default_factory=list)
 
@@ -206,12 +209,7 @@ class _Audit:
                 if not self._compare(file, read):
                     return
                 add, full = partial(self._add_image, file), self._rules.full
-                try:
-                    looked = await self._images.look(file, path, self._target, add, full=full, end=self._end)
-                except CredentialsRefused:
-                    raise
-                except PermanentError as error:  # of the platform's own store: nothing is known of the target
-                    raise TargetUnavailable(str(error)) from None
+                looked = await self._images.look(file, path, self._target, add, full=full, end=self._end)
                 self.seen.images += looked
 
     def _compare(self, file: Expected, found: Digests) -> bool:
@@ -224,4 +222,8 @@ class _Audit:
         """Once, however many files refer to the image."""
         if missed.key not in self._missed and len(self._missed) < MOST:
             self._missed.add(missed.key)
+            if missed.found == "unknown":
+                self.seen.unknown += 1
+                self.seen.unknown_reason = self.seen.unknown_reason or missed.detail
+                return
             self.seen.add(file, missed.found, missed.detail, "image", self._target.uri + missed.key)

@@ -15,7 +15,7 @@ import orjson
 
 from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.threads import read_digests
-from data_export.errors import CredentialsRefused, ObjectRefused, PermanentError, TargetNotFound
+from data_export.errors import CredentialsRefused, PermanentError, TargetNotFound
 from data_export.images.listing import ListedImage
 from data_export.layout import DATA_SUFFIXES, Encoding, image_key
 from data_export.pipeline.expected import Expected
@@ -30,10 +30,10 @@ _INPUT = re.compile(
 
 
 class Missed(NamedTuple):
-    """An image at the target that is not as it was delivered."""
+    """An image at the target that is not as it was delivered; `unknown`: the platform's own store does not say."""
 
     key: str
-    found: Literal["missing", "other size", "other content", "unreadable"]
+    found: Literal["missing", "other size", "other content", "unreadable", "unknown"]
     detail: str
 
 
@@ -57,7 +57,6 @@ class ImagesOf:
 
         Raises:
             CredentialsRefused, TransientError: of either side.
-            PermanentError: the platform's store refuses what it holds: that is no fault of the target.
         """
         images, looked = self._images(file, path, full=full), 0
 
@@ -92,18 +91,14 @@ class _One:
         self._source, self._target, self._file, self._image, self._full = source, target, file, image, full
 
     async def look(self) -> Missed | None:
-        """What is wrong at the target; nothing where the source refuses this image.
-
-        Raises:
-            PermanentError: the source refuses more than it.
-        """
         here, there = await asyncio.gather(
             self._source.stat(self._image.source_key), self._target.stat(self._image.key), return_exceptions=True
         )
-        if isinstance(here, ObjectRefused):
-            return None
-        if isinstance(here, BaseException):
-            raise here
+        try:
+            if isinstance(here, BaseException):
+                raise here
+        except PermanentError as error:
+            return self._unknown(error)
         try:
             if isinstance(there, BaseException):
                 raise there
@@ -116,6 +111,11 @@ class _One:
             return None
         except PermanentError as error:
             return Missed(self._image.key, "unreadable", str(error))
+
+    def _unknown(self, error: PermanentError) -> Missed:
+        if isinstance(error, CredentialsRefused):
+            raise error
+        return Missed(self._image.key, "unknown", str(error))
 
     def _missing(self, here: StoredObject | None) -> Missed | None:
         counts = self._file.images or {}
@@ -140,7 +140,10 @@ class _One:
             read = await read_digests(self._target.read(there.key), md5=True, most=size)
             same = read.matches(here.digests)
             if same is None:
-                same = read.matches(await read_digests(self._source.read(here.key), md5=True, most=size))
+                try:
+                    same = read.matches(await read_digests(self._source.read(here.key), md5=True, most=size))
+                except PermanentError as error:
+                    return self._unknown(error)
         if same is False:
             return Missed(self._image.key, "other content", "same size, another checksum")
         return None

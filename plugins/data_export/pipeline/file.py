@@ -4,6 +4,7 @@ import asyncio
 import logging
 import mimetypes
 import shutil
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, get_args
 
@@ -12,7 +13,7 @@ from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.connector import IfExists
 from data_export.delivery.deliver import Placed, deliver
 from data_export.delivery.threads import at_most, read_digests
-from data_export.errors import ConfigError, TargetNotFound
+from data_export.errors import ConfigError, TargetNotFound, TargetUnavailable
 from data_export.layout import Encoding
 from data_export.receipt import DataFile, Transformed
 from data_export.scratch import scratch
@@ -90,6 +91,15 @@ def content_type(key: str) -> str:
     return "application/octet-stream" if found is None or encoding else found
 
 
+class _Lines:
+    """Counts the lines of what is written to it."""
+
+    count = 0
+
+    def write(self, chunk: bytes, /) -> None:
+        self.count += chunk.count(b"\n")
+
+
 class FilesThere:
     """What is at the target under a data file's name, whoever wrote it; each file is read once at most."""
 
@@ -105,14 +115,27 @@ class FilesThere:
         return await self._file(await self._stat(key))
 
     async def _file(self, stored: StoredObject) -> DataFile:
-        """What the file holds; one that would take half the disk that is left is not ours, and only hashed."""
+        """What the file holds; one that is packed comes to this machine's disk, and must leave half of it.
+
+        Raises:
+            TargetUnavailable: it does not.
+        """
         key, size = stored.key, stored.digests.size
         if key not in self._seen:
-            if size > shutil.disk_usage(self._path.parent).free // 2:
-                lines, digests = 0, await read_digests(self._target.read(key), most=size)
+            where = self._target.uri + key
+            chunks = at_most(self._target.read(key), size, where)
+            if self._encoding == "json":
+                counted = _Lines()
+                digests = await read_digests(chunks, most=size, into=counted)
+                lines, digests = counted.count, replace(digests, records_sha256=digests.sha256)
+            elif size > shutil.disk_usage(self._path.parent).free // 2:
+                raise TargetUnavailable(
+                    f"{where} has {size_in_words(size)}, more than half of the disk that is left here to look into it: "
+                    "make room on the worker, or remove the file"
+                )
             else:
                 with self._path.open("wb") as file:
-                    async for chunk in at_most(self._target.read(key), size, self._target.uri + key):
+                    async for chunk in chunks:
                         file.write(chunk)
                 lines, digests = await asyncio.to_thread(look_into, self._path, self._encoding)
             sums = {"sha256": digests.sha256 or "", "records_sha256": digests.records_sha256 or ""}

@@ -121,12 +121,14 @@ class _Mailed:
 
     def __init__(self, plan: ExportPlan, receipt: Receipt, staging: Store) -> None:
         self._prefix = layout.mailed_prefix(plan.name, plan.window, plan.run_token)
+        self._before = layout.mailed_prefix_before(plan.staging_prefix)
         self._content = [f"{site.site_id} {site.records_sha256}" for site in receipt.sites]
         self._staging = staging
         self._marks: set[str] = set()
 
     async def look(self) -> None:
-        self._marks = {stored.key async for stored in self._staging.list(self._prefix)}
+        for prefix in (self._prefix, self._before):
+            self._marks |= {self._prefix + stored.key.rpartition("/")[2] async for stored in self._staging.list(prefix)}
 
     def __contains__(self, recipient: object) -> bool:
         return self._mark(str(recipient)) in self._marks

@@ -113,7 +113,7 @@ def clean_up(
 
     quarantined = any(site.quarantined for site in receipt.sites)
     lists = [site.images.missing_list for site in receipt.sites if site.images and site.images.missing_list]
-    kept = tuple(uri.removeprefix(staging.uri) for uri in lists)
+    kept = (layout.mailed_prefix_before(plan.staging_prefix), *(uri.removeprefix(staging.uri) for uri in lists))
     try:
         return asyncio.run(run())
     except DataExportError as error:

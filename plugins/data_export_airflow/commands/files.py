@@ -89,8 +89,8 @@ def run_files(options: argparse.Namespace) -> int:
     head, *table = columns(heads, rows)
     print(painted(joined(head), "dim", options.out), file=options.out)
     print(*map(joined, table), sep="\n", end="\n" * bool(table), file=options.out)
-    windows = len({(file.start, file.end) for file in files})
-    print(f"{_count(len(files), 'file')} of {_count(windows, 'window')}", file=options.out)
+    windows = _count(len({(file.start, file.end) for file in files}), "window")
+    print(f"{_count(len(files), 'file')} of {windows}", file=options.out)
     return 0
 
 
@@ -166,12 +166,12 @@ def _audited(report: "AuditReport", options: argparse.Namespace) -> Iterator[str
     for drift in report.drifts:
         counts = f"{drift.added:,} added, {drift.changed:,} changed, {drift.gone:,} gone since its delivery"
         yield f"{_window(drift.start, drift.end)}, site {drift.site_id}: {drift.unknown or counts}"
-    seen = report.seen
-    looked = f"read {seen.read:,}, {_count(seen.images, 'image')}"
-    yield f"{_count(seen.objects, 'object')}, {report.damaged:,} damaged; {looked}"
+    seen, damaged = report.seen, f"{report.damaged:,} damaged"
+    yield f"{_count(seen.objects, 'object')}, {damaged}; read {seen.read:,}, {_count(seen.images, 'image')}"
     for number, words in (
         (seen.left, "not looked at: the time was over"),
         (seen.elsewhere, "at another target, left out"),
+        (seen.unknown, f"not compared: {seen.unknown_reason}"),
     ):
         if number:
             yield f"{_count(number, 'object')} {words}"
@@ -236,7 +236,7 @@ def _delivered(name: str, window: str | None, start: str | None, end: str | None
     if url := airflow_url():
         path, files = f"exports/{dag_id(name)}/delivered", list[DeliveredFile]()
         while True:
-            asked = ask(url, path, unknown_to_airflow(name), start=start, end=end, window=window)
+            asked = ask(url, path, unknown_to_airflow(name), start=start, end=end, window=window, paged="true")
             files += [DeliveredFile(**file) for file in asked["files"]]
             if not (start := asked.get("next")):
                 return files

@@ -89,15 +89,14 @@ class AuditReport:
     def to_dict(self) -> dict[str, Any]:
         """Small enough for an XCom."""
         seen = self.seen
-        counts = {"objects": seen.objects, "read": seen.read, "images": seen.images, "left": seen.left}
+        counted = ("objects", "read", "images", "left", "cut", "elsewhere", "unknown")
         totals = {name: sum(getattr(one, name) for one in self.drifts) for name in ("added", "changed", "gone")}
         return {
             "at": self.at.isoformat(timespec="seconds"),
             "since": self.since.isoformat(timespec="seconds"),
             "full": self.full,
-            **counts,
-            "cut": seen.cut,
-            "elsewhere": seen.elsewhere,
+            **{name: getattr(seen, name) for name in counted},
+            "unknown_reason": harmless(seen.unknown_reason, 300),
             "under_way": self.under_way,
             "damaged": self.damaged,
             "findings": [finding.to_dict() for _, finding in self.findings[:LISTED]],

@@ -205,7 +205,7 @@ def audit_in_words(result: Mapping[str, Any]) -> str:
     if error := result.get("error"):
         return f"{of} could not look: {error}"
     if not (damaged := result["damaged"]):
-        rest = "; it did not get to all of them" if result.get("left") or result.get("cut") else ""
+        rest = "; it did not get to all of them" if any(map(result.get, ("left", "cut", "unknown"))) else ""
         return f"{of} found {result['objects']:,} objects as they were delivered{rest}"
     repairs = result["repairs"]
     again = f", {repairs:,} run{'s' * (repairs != 1)} cleared to repair" if repairs else ""

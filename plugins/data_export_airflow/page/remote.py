@@ -46,11 +46,12 @@ def status(
 
 @router.get("/exports/{dag_id}/delivered", dependencies=[*of_an_export, may_read_receipts])
 def delivered(
-    dag_id: str, start: str | None = None, end: str | None = None, window: str | None = None
+    dag_id: str, start: str | None = None, end: str | None = None, window: str | None = None, paged: bool = False
 ) -> dict[str, Any]:
-    """The files of an export's windows, as `files` lists them; of so many that `next` is where to go on from, or null.
+    """The files of an export's windows, as `files` lists them; if `paged`, with `next`: where to go on from, or null.
 
-    An export of a thousand sites has a million files in three years, and the API server answers others too.
+    An export of a thousand sites has a million files in three years, and the API server answers others too. An earlier
+    version of the commands, which does not know of pages, is given all.
     """
     given, following = list[DeliveredFile](), None
     with airflow_session() as session:
@@ -62,7 +63,7 @@ def delivered(
         except ConfigError as error:
             raise HTTPException(422, str(error)) from None
         for file in files:
-            if len(given) >= _FILES and file.start != given[-1].start:  # windows with one start stay together
+            if paged and len(given) >= _FILES and file.start != given[-1].start:  # windows with one start stay together
                 following = file.start
                 break
             given.append(file)

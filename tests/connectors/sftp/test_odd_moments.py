@@ -71,21 +71,47 @@ async def test_the_check_of_renames_needs_one_connection_only_and_leaves_no_fold
         assert not [path for path in tmp_path.rglob("*") if path.name == "new"]
 
 
-async def test_a_file_under_its_final_name_whose_opening_is_cancelled_is_not_left_empty(tmp_path: Path) -> None:
-    class Slow(Spoken):
-        def open(self, reader: Reader) -> bytes | None:
-            super().open(reader)
-            return None  # it is made, and nobody hears of it
+class Slow(Spoken):
+    """Opens a file after a moment, in which whoever asked may be gone."""
 
+    def open(self, reader: Reader) -> bytes | None:
+        answer, number = super().open(reader), self.number
+        if not self.asked.count("write"):
+            asyncio.get_running_loop().call_later(0.3, self.say, number, answer)
+            return None
+        return answer
+
+
+@pytest.mark.parametrize("way", ["create", "replace"])
+async def test_a_file_under_its_final_name_whose_opening_is_cancelled_is_not_left_empty(
+    tmp_path: Path, way: str
+) -> None:
     with SpokenServer(tmp_path, Slow) as server:
         async with target(server, upload="direct") as destination:
-            running = asyncio.create_task(destination.replace("a.json", Content.of_bytes(b"x" * 99)))
+            running = asyncio.create_task(getattr(destination, way)("a.json", Content.of_bytes(b"x" * 99)))
             while not Slow.files:
                 await asyncio.sleep(0.01)
             running.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await running
-            assert Slow.files == {}
+            assert (Slow.files, Slow.open_handles) == ({}, set())
+
+
+async def test_a_cancellation_stays_one_where_the_connection_is_lost_meanwhile(tmp_path: Path) -> None:
+    class Lost(Spoken):
+        def open(self, reader: Reader) -> bytes | None:
+            super().open(reader)
+            asyncio.get_running_loop().call_later(0.2, self.channel.get_connection().abort)
+            return None
+
+    with SpokenServer(tmp_path, Lost) as server:
+        async with target(server, upload="direct") as destination:
+            running = asyncio.create_task(destination.create("a.json", Content.of_bytes(b"x")))
+            while not Lost.files:
+                await asyncio.sleep(0.01)
+            running.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await running
 
 
 async def test_connections_are_closed_also_when_the_cleaning_up_is_cancelled(tmp_path: Path) -> None:

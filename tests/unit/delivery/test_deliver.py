@@ -8,7 +8,7 @@ import pytest
 
 from data_export.content import Content
 from data_export.delivery.deliver import deliver
-from data_export.errors import OverwriteRefused, TargetRefused, TargetUnavailable
+from data_export.errors import AccessDenied, OverwriteRefused, TargetRefused, TargetUnavailable
 from tests.unit.memory_store import MemoryStore
 
 OLD, NEW = Content.of_bytes(b"old\n"), Content.of_bytes(b"new\n")  # equal sizes, so that only a checksum can tell
@@ -78,6 +78,33 @@ async def test_content_that_was_there_before_is_the_newest_again(store):
     assert await deliver(store, key_of, OLD, "revision") == ("file.r3.json", "revision", 3)
     assert await deliver(store, key_of, OLD, "revision") == ("file.r3.json", "unchanged", 3)
     assert store.objects == {"file.json": b"old\n", "file.r2.json": b"new\n", "file.r3.json": b"old\n"}
+
+
+class Listed(MemoryStore):
+    """A store that lists, as buckets do."""
+
+    async def list(self, prefix):
+        for key in sorted(self.objects):
+            if key.startswith(prefix):
+                yield self._stored(key)
+
+
+@pytest.mark.parametrize("kept", [[6], [9], [3, 7], [2, 6, 12]])
+async def test_of_revisions_only_the_newest_may_be_left(kept):
+    store = Listed()
+    store.objects |= {f"sub.folder/{key_of(number)}": b"old\n" for number in kept} | {"sub.folder/file.rx.json": b""}
+    newest = kept[-1]
+    where = await deliver(store, lambda number: f"sub.folder/{key_of(number)}", NEW, "revision")
+    assert where == (f"sub.folder/file.r{newest + 1}.json", "revision", newest + 1)
+
+
+async def test_whoever_may_not_list_delivers_all_the_same():
+    class Refusing(MemoryStore):
+        async def list(self, prefix):
+            raise AccessDenied("no right to list")
+            yield
+
+    assert await deliver(Refusing(), key_of, NEW, "revision") == ("file.json", "created", 1)
 
 
 @pytest.mark.parametrize("gone", [[1], [2], [1, 2], [2, 3, 4]])

@@ -5,6 +5,7 @@ import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import getproxies, proxy_bypass
@@ -13,6 +14,7 @@ from data_export.config.fields import quoted
 from data_export.delivery.abfs.write import BODY_AT_ONCE, Slices
 from data_export.delivery.base import attachment, check_lifetime, hours
 from data_export.delivery.retry import Patience, trusted
+from data_export.delivery.threads import waited_for_by_none
 from data_export.errors import AccessDenied, ConfigError, PermanentError
 
 if TYPE_CHECKING:
@@ -74,10 +76,15 @@ class _Threaded:
 
     def __init__(self, credential: "TokenCredential") -> None:
         self._credential = credential
+        self._asking: dict[str, asyncio.Future[AccessToken]] = {}
 
     async def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
-        # Not `run_blocking`: a token that comes after its time does no harm, and a silent server is waited for by none.
-        return await asyncio.to_thread(self._credential.get_token, *scopes, **options)
+        """The token; of all who ask for the same meanwhile one does. A silent server may be so for minutes."""
+        asked_for = f"{scopes} {options}"
+        if (asking := self._asking.get(asked_for)) is None or asking.done():
+            asking = waited_for_by_none(partial(self._credential.get_token, *scopes, **options))
+            self._asking[asked_for] = asking
+        return await asyncio.shield(asking)
 
     async def close(self) -> None:
         if close := getattr(self._credential, "close", None):

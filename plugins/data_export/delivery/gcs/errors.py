@@ -36,6 +36,7 @@ _MAY_BE_RIGHTS = ("", "forbidden", "insufficientPermissions")
 # What says 412 of our own conditions: the JSON interface, the XML one, and servers in between without a word.
 _OURS = re.compile(r"^no reason given$|pre-?condition|conditions? (you specified|did not|not met)", re.IGNORECASE)
 _POLICY = re.compile(r"constraint|polic(y|ies)|\bkms\b|cryptokey", re.IGNORECASE)
+_IMPERSONATING = "Unable to acquire impersonated credentials"  # google.auth.impersonated_credentials
 _PROTECTED = ("retentionPolicyNotMet", "objectUnderActiveHold")
 
 
@@ -114,12 +115,16 @@ def is_silent(error: Exception) -> bool:
     return passes or isinstance(error, TransportError) or isinstance(inner, TransportError)
 
 
-def _code(body: str) -> int:
-    """The status that an answer names; 503 for one that is none of Google's."""
+def _of_iam(body: str) -> tuple[int, str]:
+    """Status and words of what came in place of a token, whatever its status; no other words: it may be a token."""
     try:
-        return int(json.loads(body)["error"]["code"])
+        answer = json.loads(body)
+    except ValueError:
+        return 502, "no proper answer"
+    try:
+        return int(answer["error"]["code"]), harmless(str(answer["error"]["message"]))
     except (ValueError, KeyError, TypeError):
-        return 503
+        return 0, ""
 
 
 def _credentials_problem(error: Exception, address: str) -> DataExportError | None:
@@ -130,11 +135,11 @@ def _credentials_problem(error: Exception, address: str) -> DataExportError | No
     if isinstance(error, GoogleAuthError):
         first, body = (*error.args, None, None)[:2]
         said = harmless(str(first or ""))
-        if isinstance(body, str):  # what IAM Credentials answered, whatever its status, in place of a token
-            words, code = _said(body)[0], _code(body)
+        if isinstance(body, str) and said.startswith(_IMPERSONATING):
+            code, words = _of_iam(body)
             if code == 429 or code >= 500:
                 return TargetUnavailable(f"{address}: IAM Credentials answers {code} ({words}): try again")
-            said = f"{said}: {words}"
+            said += f": {words}" * bool(words)
         return CredentialsRefused(
             f"{address}: Google refuses the credentials of the Airflow connection ({said}): check its key, and for "
             "`impersonate` that it has roles/iam.serviceAccountTokenCreator on that account"

@@ -32,8 +32,7 @@ from data_export.errors import (
 )
 
 _PARTIAL = ".partial-"
-_ABANDONED_SECONDS = 24 * 3600
-_MOST_TIDIED = 1_000
+_ABANDONED_SECONDS, _MOST_TIDIED = 24 * 3600, 1_000
 
 
 class LocalStore:
@@ -196,9 +195,10 @@ class LocalStore:
 
 
 def _unreadable(error: OSError) -> None:
-    """Raises it: what is in a folder that may not be read is not nothing."""
-    if not isinstance(error, FileNotFoundError | NotADirectoryError):
-        raise error
+    """Raises it: what is in a folder that may not be read is not nothing, unless it is of the file system itself."""
+    if not isinstance(error, FileNotFoundError | NotADirectoryError) and Path(error.filename).name != "lost+found":
+        with os_errors_of(error.filename):
+            raise error
 
 
 def _file(key: str, path: Path | str, status: os.stat_result) -> StoredObject:

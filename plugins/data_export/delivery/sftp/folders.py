@@ -103,8 +103,10 @@ async def one_view(session: SftpSession, another: Callable[[], Awaitable[SftpSes
                 "may be told that their file is there, and one is lost: run one server for all connections"
             )
     finally:
-        await session.remove_quietly(path)
-        await other.close()
+        try:
+            await session.remove_quietly(path)
+        finally:
+            await other.close()
     return ""
 
 

@@ -34,6 +34,9 @@ async def counted(chunks: AsyncIterator[bytes], *, said_empty: bool) -> int | No
     return size
 
 
+_UNDONE_SECONDS = 5
+
+
 class Writer:
     """Writes files so that each is complete or absent, in the way that this server bears.
 
@@ -121,8 +124,12 @@ class Writer:
         # Some servers open a file that is there although it must not be, such as ProFTPD with HiddenStores.
         if not replace and not session.is_openssh and await session.exists(path):
             raise ObjectExists(f"{where} is there already")
+        opening = asyncio.ensure_future(open_file(session, path, WRITING if replace else CREATING, content, where))
         try:
-            file = await open_file(session, path, WRITING if replace else CREATING, content, where)
+            file = await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            await _undone(session, opening, path)
+            raise
         except DataExportError as error:
             if not replace and await session.exists(path):
                 raise ObjectExists(f"{where} is there already") from error
@@ -133,15 +140,22 @@ class Writer:
             if isinstance(error, TargetUnavailable) and not alone:
                 raise perhaps_too_many(error) from error.__cause__
             raise
-        except asyncio.CancelledError:  # what it opens is empty, which is a file that somebody may read
-            if replace and (found := await session.stat(path)) is not None and not found.size:
-                await session.remove_quietly(path)
-            raise
         try:
             return await store(session, file, path, content, verify=self._verify, where=where, final=path)
         except BaseException:
             await session.remove_quietly(path)  # rather none than a part of one
             raise
+
+
+async def _undone(session: SftpSession, opening: "asyncio.Future[bytes]", path: str) -> None:
+    """Removes what was opened for a writer that is cancelled: an empty file is one that somebody may read."""
+    import asyncssh
+
+    with suppress(asyncssh.Error, OSError, DataExportError):
+        async with asyncio.timeout(_UNDONE_SECONDS):
+            handle = await opening
+            await session.remove_quietly(path)
+            await session.client.close(handle)
 
 
 async def _takes_plain_names(session: SftpSession, temporary: str) -> bool:

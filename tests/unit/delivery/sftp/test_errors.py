@@ -40,13 +40,30 @@ def test_words_count_whatever_the_code(said: str, becomes: type[Exception], code
 
 
 @pytest.mark.parametrize(
-    "path", ["/data/quota/s/x.json", "/srv/virus-lab/x", "/srv/busy/file", "/max/transfer/limit", "C:\\quota\\x.json"]
+    "path",
+    [
+        "/my quota dir/x.json",
+        "/a busy folder with words/x",
+        "~/quota/x",
+        '"/quota/x"',
+        "/data/quota/s/x.json",
+        "/srv/virus-lab/x",
+        "/srv/busy/file",
+        "/max/transfer/limit",
+        "C:\\quota\\x.json",
+        "C:\\my quota\\x.json",
+    ],
 )
 def test_what_a_folder_is_called_says_nothing(path: str) -> None:
     """Servers in Go repeat the path of what they could not open."""
     said = f"open {path}: permission denied"
     assert type(translate(asyncssh.SFTPPermissionDenied(said), "sftp://host/file", "user")) is AccessDenied
     assert not is_too_many(asyncssh.SFTPFailure(f"open {path}: failure"))
+
+
+@pytest.mark.parametrize("said", ["Disk/quota exceeded", "/data/x: quota exceeded on /data", "write /x: no space left"])
+def test_what_is_no_path_is_heard(said: str) -> None:
+    assert type(translate(asyncssh.SFTPFailure(said), "sftp://host/file", "user")) is TargetFull
 
 
 @pytest.mark.parametrize("said", ["Too many levels of symbolic links", "too many symlinks", "symlink loop"])

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 _CLEAN_UP_SECONDS = 5
 _SECOND_SECONDS = 5
-_OPEN_RESOURCE_SHORTAGE = 4  # RFC 4254, 5.1
 _PAGES_AHEAD = 8
 
 
@@ -74,7 +73,8 @@ class SftpSession:
                 client = await SftpClient.start(connection)
         except BaseException as error:
             refused = isinstance(error, asyncssh.ChannelOpenError | asyncssh.SFTPError) and not connection.is_closed()
-            refused = refused and getattr(error, "code", 0) != _OPEN_RESOURCE_SHORTAGE  # others have all its sessions
+            if isinstance(error, asyncssh.ChannelOpenError) and error.code == asyncssh.OPEN_RESOURCE_SHORTAGE:
+                refused = False  # others have all its sessions
             connection.abort()
             if refused:
                 raise TargetRefused(

@@ -64,8 +64,8 @@ export class AuditCard {
   }
 }
 
-function badge({ error, damaged, left, cut }) {
-  const good = left || cut ? "what was looked at is there" : "all there";
+function badge({ error, damaged, left, cut, unknown }) {
+  const good = left || cut || unknown ? "what was looked at is there" : "all there";
   const words = error ? "could not look" : damaged ? `${number(damaged)} missing or damaged` : good;
   return h("span", { class: `badge ${error || damaged ? "failed" : "delivered"}` }, words);
 }
@@ -75,6 +75,7 @@ function body(result) {
   const notes = [
     looked,
     result.left ? `${number(result.left)} not looked at: the time was over` : "",
+    result.unknown ? `${plural(result.unknown, "image")} not compared: ${result.unknown_reason}` : "",
     result.cut ? "older deliveries left out, since there are too many" : "",
     result.repairs ? `${plural(result.repairs, "run")} cleared to deliver again` : result.note,
     drift(result.drift),
