@@ -3,14 +3,21 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
+from os.path import commonprefix
 from typing import Literal, NamedTuple
 
 from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, Listing, StoredObject, WithFolderListing, WithServerDigest
 from data_export.delivery.connector import IfExists
 from data_export.delivery.threads import read_digests
-from data_export.errors import ObjectExists, PermanentError, TargetNotFound, TargetRefused, TargetUnavailable
+from data_export.errors import (
+    CredentialsRefused,
+    ObjectExists,
+    PermanentError,
+    TargetNotFound,
+    TargetRefused,
+    TargetUnavailable,
+)
 
 Outcome = Literal["created", "unchanged", "replaced", "kept", "revision"]
 _LOOKS = 3
@@ -85,20 +92,23 @@ async def deliver(
 
 
 async def newest_revision(destination: Destination, key_of: Callable[[int], str]) -> int:
-    """The highest revision that is there, also where somebody has moved others away; 1 where there is none.
+    """The highest revision that is there, past a few names that somebody has moved away; 1 where there is none.
 
-    They are looked for by name; where the first is gone, in a listing too, if the destination has one for us.
+    Where the first is not there, which may be the newest window or one whose files were moved away, a listing of its
+    names is asked for too, if the destination has one for us.
     """
-    newest = 0
-    while newest < REVISIONS and (found := await _highest(destination, key_of, newest + 1)):
-        newest = found
-    if not newest or await destination.stat(key_of(1)) is None:
+    there = await _there(destination, key_of, 1)
+    has_first, newest = 1 in there, max(there, default=0)
+    while there and newest < REVISIONS:
+        there = await _there(destination, key_of, newest + 1)
+        newest = max(there, default=newest)
+    if not has_first:
         newest = max(1, newest, await _highest_listed(destination, key_of))
     return min(newest, REVISIONS)
 
 
-async def _highest(destination: Destination, key_of: Callable[[int], str], start: int) -> int:
-    """The highest of a few revisions from `start` on that is there; 0 if none is."""
+async def _there(destination: Destination, key_of: Callable[[int], str], start: int) -> list[int]:
+    """Which of a few revisions from `start` on are there."""
     looks = {number: asyncio.ensure_future(destination.stat(key_of(number))) for number in range(start, start + _AHEAD)}
     try:
         await asyncio.gather(*looks.values())
@@ -106,20 +116,24 @@ async def _highest(destination: Destination, key_of: Callable[[int], str], start
         for look in looks.values():
             look.cancel()
         await asyncio.gather(*looks.values(), return_exceptions=True)
-    return max((number for number, look in looks.items() if look.result() is not None), default=0)
+    return [number for number, look in looks.items() if look.result() is not None]
 
 
 async def _highest_listed(destination: Destination, key_of: Callable[[int], str]) -> int:
-    """The highest revision that a listing shows; 0 where there is none, or no listing."""
-    folder, slash, name = key_of(1).rpartition("/")
+    """The highest revision that a listing shows; 0 where there is none, or no listing for us."""
+    prefix = commonprefix([key_of(1), key_of(2)])  # noqa: RUF071 - of characters, not of folders
     numbers, found = {key_of(number): number for number in range(1, REVISIONS + 1)}, 0
-    with suppress(PermanentError):
+    try:
         if isinstance(destination, Listing):
-            async for stored in destination.list(f"{folder}{slash}{name.partition('.')[0]}"):
+            async for stored in destination.list(prefix):
                 found = max(found, numbers.get(stored.key, 0))
         elif isinstance(destination, WithFolderListing):
-            async for page in destination.files_in(folder):
+            async for page in destination.files_in(prefix.rpartition("/")[0]):
                 found = max(found, *(numbers.get(stored.key, 0) for stored in page), 0)
+    except CredentialsRefused:
+        raise
+    except PermanentError as error:
+        _log.info("%s%s: revisions past a gap are not looked for: %s", destination.uri, key_of(1), error)
     return found
 
 

@@ -61,7 +61,7 @@ def waited_for_by_none(ask: Callable[[], T]) -> "asyncio.Future[T]":
     def run() -> None:
         try:
             done = partial(future.set_result, ask())
-        except Exception as error:
+        except BaseException as error:  # or who waits would do so for ever
             done = partial(future.set_exception, error)
         with suppress(RuntimeError):  # the event loop has ended
             loop.call_soon_threadsafe(lambda: future.done() or done())

@@ -76,7 +76,7 @@ async def copy_images(
             await seen.look(source, destination, first, len(listed))
         settler = Settler(source, destination, fetcher, rules, seen, copier.under_way.__setitem__)
         await copier.run(iter(listed), settler, destination.concurrency, progress)
-        missing = copier.missing(listed, missing_list)
+        missing = await asyncio.to_thread(copier.missing, listed, missing_list)  # it may read the whole list again
     return copier.result(site_id, source.uri, missing)
 
 

@@ -142,6 +142,8 @@ class _One:
             if same is None:
                 try:
                     same = read.matches(await read_digests(self._source.read(here.key), md5=True, most=size))
+                except TargetNotFound:  # it has gone meanwhile
+                    return None
                 except PermanentError as error:
                     return self._unknown(error)
         if same is False:

@@ -9,6 +9,7 @@ import pytest
 from data_export.content import Content
 from data_export.delivery.deliver import deliver
 from data_export.errors import AccessDenied, OverwriteRefused, TargetRefused, TargetUnavailable
+from data_export.pipeline.file import revision_key
 from tests.unit.memory_store import MemoryStore
 
 OLD, NEW = Content.of_bytes(b"old\n"), Content.of_bytes(b"new\n")  # equal sizes, so that only a checksum can tell
@@ -96,6 +97,21 @@ async def test_of_revisions_only_the_newest_may_be_left(kept):
     newest = kept[-1]
     where = await deliver(store, lambda number: f"sub.folder/{key_of(number)}", NEW, "revision")
     assert where == (f"sub.folder/file.r{newest + 1}.json", "revision", newest + 1)
+
+
+@pytest.mark.parametrize("name", [".hidden.json", "x.json", "a.b/c.json.gz"])
+async def test_only_names_of_revisions_are_listed(name):
+    class Watched(Listed):
+        asked = None
+
+        async def list(self, prefix):
+            self.asked = prefix
+            async for stored in super().list(prefix):
+                yield stored
+
+    store = Watched()
+    await deliver(store, lambda number: revision_key(name, number), NEW, "revision")
+    assert store.asked == name.partition(".json")[0] + "."
 
 
 async def test_whoever_may_not_list_delivers_all_the_same():

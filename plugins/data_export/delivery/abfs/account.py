@@ -26,8 +26,8 @@ Ask = Callable[[str, Callable[[], Awaitable[Any]]], Awaitable[Any]]
 
 #: A host of Azure's, in any of its clouds. In a zone of its DNS an account says nothing of where others are.
 _HOST = re.compile(r"(?P<account>[A-Za-z0-9]+)(?:-secondary)?\.(?P<zone>z[0-9]+\.)?(?:blob|dfs)\.(?P<cloud>.+)")
-_SKEW = timedelta(minutes=5)
-_LONGEST_KEY = timedelta(days=7)
+_SILENT_SECONDS = 20.0  # then a token is asked for anew: the server may have forgotten the first request
+_SKEW, _LONGEST_KEY = timedelta(minutes=5), timedelta(days=7)
 #: Keys of a connection's extra that the hook hands to its client, and that ours takes too. With `connection_verify` or
 #: `connection_cert` the transport would make a TLS context, and so a connection, for each request.
 _PASSED_ON = ("api_version", "audience", "proxies")
@@ -76,14 +76,15 @@ class _Threaded:
 
     def __init__(self, credential: "TokenCredential") -> None:
         self._credential = credential
-        self._asking: dict[str, asyncio.Future[AccessToken]] = {}
+        self._asking: dict[str, tuple[float, asyncio.Future[AccessToken]]] = {}
 
     async def get_token(self, *scopes: str, **options: Any) -> "AccessToken":
-        """The token; of all who ask for the same meanwhile one does. A silent server may be so for minutes."""
-        asked_for = f"{scopes} {options}"
-        if (asking := self._asking.get(asked_for)) is None or asking.done():
+        """The token; of all who ask for the same within some seconds one does."""
+        asked_for, now = f"{scopes} {options}", asyncio.get_running_loop().time()
+        since, asking = self._asking.get(asked_for, (0.0, None))
+        if asking is None or asking.done() or now - since > _SILENT_SECONDS:
             asking = waited_for_by_none(partial(self._credential.get_token, *scopes, **options))
-            self._asking[asked_for] = asking
+            self._asking[asked_for] = now, asking
         return await asyncio.shield(asking)
 
     async def close(self) -> None:

@@ -122,8 +122,8 @@ def _of_iam(body: str) -> tuple[int, str]:
     except ValueError:
         return 502, "no proper answer"
     try:
-        return int(answer["error"]["code"]), harmless(str(answer["error"]["message"]))
-    except (ValueError, KeyError, TypeError):
+        return int(answer["error"]["code"]), harmless(str(answer["error"].get("message", "")))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return 0, ""
 
 

@@ -31,8 +31,9 @@ _TOO_MANY = re.compile(
     r"|\b(no|out of|unable)\b.*\bhandles?\b|(upload|transfer)s? (slot|at a time|at once)",
     re.IGNORECASE,
 )
-# A path, also with spaces in it: up to a word that does not end one, if a later word of few goes on with it.
-_PATH = re.compile(r"(?<!\w)(?:~?/|[A-Za-z]:\\)\S*(?:(?<![:;,\"')])(?:\s+[^\s/\\]+){0,4}\s+[^\s/\\]+[/\\]\S*)?")
+# A path from the top, also with spaces in it: up to a word that does not end one, if one soon after goes on with it.
+_PATH = re.compile(r"(?<!\w)(?:~?/|[A-Za-z]:\\)\S*(?:(?<![:;,\"')])(?:\s+[^\s/\\]+){0,2}\s+[^\s/\\]+[/\\]\S*)?")
+_RELATIVE = re.compile(r"\\|/.*/|/.*:$")
 _LOOP = re.compile(r"levels of symbolic links|too many (symbolic |sym)?links|sym(bolic )?link loop", re.IGNORECASE)
 _TOO_LARGE = re.compile(
     r"file (is )?too (large|big)|file size.*(limit|exceed)|size limit|exceeds? the max\w* file size", re.IGNORECASE
@@ -136,7 +137,8 @@ def translate(error: BaseException, where: str, user: str) -> DataExportError:
 
 def _words(error: BaseException) -> str:
     """What a server says, but for paths: a folder may be called "quota". The patterns take the square of its length."""
-    return _PATH.sub(" ", str(error)[:_LONGEST_WORDS])
+    words = _PATH.sub(" ", str(error)[:_LONGEST_WORDS]).split()
+    return " ".join(word for word in words if not _RELATIVE.search(word))
 
 
 def _by_words(error: BaseException, where: str, user: str) -> DataExportError | None:

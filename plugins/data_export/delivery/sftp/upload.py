@@ -154,8 +154,10 @@ async def _undone(session: SftpSession, opening: "asyncio.Future[bytes]", path: 
     with suppress(asyncssh.Error, OSError, DataExportError):
         async with asyncio.timeout(_UNDONE_SECONDS):
             handle = await opening
-            await session.remove_quietly(path)
-            await session.client.close(handle)
+            try:
+                await session.client.close(handle)  # first: some servers show the file, or let it be removed, only then
+            finally:
+                await session.remove_quietly(path)
 
 
 async def _takes_plain_names(session: SftpSession, temporary: str) -> bool:

@@ -43,7 +43,11 @@ def test_words_count_whatever_the_code(said: str, becomes: type[Exception], code
     "path",
     [
         "/my quota dir/x.json",
-        "/a busy folder with words/x",
+        "/a busy folder/x",
+        "uploads/quota/2026.jsonl",
+        "uploads/quota",
+        "in\\virus\\x",
+        "\\\\srv\\quota\\x",
         "~/quota/x",
         '"/quota/x"',
         "/data/quota/s/x.json",
@@ -64,6 +68,10 @@ def test_what_a_folder_is_called_says_nothing(path: str) -> None:
 @pytest.mark.parametrize("said", ["Disk/quota exceeded", "/data/x: quota exceeded on /data", "write /x: no space left"])
 def test_what_is_no_path_is_heard(said: str) -> None:
     assert type(translate(asyncssh.SFTPFailure(said), "sftp://host/file", "user")) is TargetFull
+
+
+def test_a_limit_after_a_path_is_heard() -> None:
+    assert is_too_many(asyncssh.SFTPFailure("/in/f too many open files/handles"))
 
 
 @pytest.mark.parametrize("said", ["Too many levels of symbolic links", "too many symlinks", "symlink loop"])
