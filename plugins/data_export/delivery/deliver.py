@@ -21,7 +21,7 @@ from data_export.errors import (
 
 Outcome = Literal["created", "unchanged", "replaced", "kept", "revision"]
 _LOOKS = 3
-REVISIONS = 999
+_REVISIONS = 999
 _AHEAD = 4  # so many names are looked for at once
 _PACKED = 4  # times larger, and it cannot be the same records packed by another library
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ async def deliver(
         DataExportError: whatever else the destination raises.
     """
     newest = await newest_revision(destination, key_of) if if_exists == "revision" else 1
-    for revision in range(newest, REVISIONS + 1):
+    for revision in range(newest, _REVISIONS + 1):
         key = key_of(revision)
         found = await _create_or_compare(destination, key, content, before_write, read)
         if found == "created":
@@ -87,24 +87,25 @@ async def deliver(
             _log.warning("%s%s holds other content and is kept (if_exists: keep)", destination.uri, key)
             return Placed(key, "kept", revision)
     raise TargetRefused(
-        f"{destination.uri}{key_of(1)} has {REVISIONS} revisions with other content: remove some of them"
+        f"{destination.uri}{key_of(1)} has {_REVISIONS} revisions with other content: remove some of them"
     )
 
 
-async def newest_revision(destination: Destination, key_of: Callable[[int], str]) -> int:
+async def newest_revision(destination: Destination, key_of: Callable[[int], str], *, lists: bool = True) -> int:
     """The highest revision that is there, past a few names that somebody has moved away; 1 where there is none.
 
-    Where the first is not there, which may be the newest window or one whose files were moved away, a listing of its
-    names is asked for too, if the destination has one for us.
+    Args:
+        lists: whether a listing of the names is asked for where the first is not there, which may be a new window or
+            one whose files were moved away; if the destination has one for us.
     """
     there = await _there(destination, key_of, 1)
     has_first, newest = 1 in there, max(there, default=0)
-    while there and newest < REVISIONS:
+    while there and newest < _REVISIONS:
         there = await _there(destination, key_of, newest + 1)
         newest = max(there, default=newest)
-    if not has_first:
+    if lists and not has_first:
         newest = max(1, newest, await _highest_listed(destination, key_of))
-    return min(newest, REVISIONS)
+    return min(newest, _REVISIONS)
 
 
 async def _there(destination: Destination, key_of: Callable[[int], str], start: int) -> list[int]:
@@ -122,7 +123,7 @@ async def _there(destination: Destination, key_of: Callable[[int], str], start: 
 async def _highest_listed(destination: Destination, key_of: Callable[[int], str]) -> int:
     """The highest revision that a listing shows; 0 where there is none, or no listing for us."""
     prefix = commonprefix([key_of(1), key_of(2)])  # noqa: RUF071 - of characters, not of folders
-    numbers, found = {key_of(number): number for number in range(1, REVISIONS + 1)}, 0
+    numbers, found = {key_of(number): number for number in range(1, _REVISIONS + 1)}, 0
     try:
         if isinstance(destination, Listing):
             async for stored in destination.list(prefix):

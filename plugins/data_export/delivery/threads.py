@@ -182,9 +182,10 @@ def at_hand(path: Path | str) -> bytes | None:
         return None
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
             raise ObjectRefused(f"{path} is a folder, a pipe or a device where a file must be: remove it")
-        buffer = bytearray(min(os.fstat(descriptor).st_size, CHUNK_BYTES))
+        buffer = bytearray(min(status.st_size, CHUNK_BYTES))
         if len(buffer) < CHUNK_BYTES and os.preadv(descriptor, [buffer], 0, os.RWF_NOWAIT) == len(buffer):
             return bytes(buffer)
     except OSError:  # not in memory, or a file system that does not know the question

@@ -26,8 +26,8 @@ _FEW = 4  # of one folder are asked for one by one; a folder may hold the files 
 _AT_ONCE = 16
 _FILES_ON_DISK = 2  # at once: each may be a gigabyte
 _KEPT = 1_000  # findings, each with its address
-#: After the moment of delivery, in whole seconds, what `close` writes comes later than the data files.
-_WRITTEN = {True: timedelta(seconds=1), False: timedelta(minutes=5)}
+#: So long after the moment of delivery, which is in whole seconds, a data file and what `close` writes are written.
+_DATA_WRITTEN, _CLOSED = timedelta(seconds=1), timedelta(minutes=5)
 
 Found = Literal["missing", "other size", "other content", "unreadable"]
 
@@ -180,7 +180,9 @@ class _Audit:
             if (size := stored.digests.size) != file.bytes:
                 words = f"{size_in_words(size)} ({size:,} bytes), not {size_in_words(file.bytes)} ({file.bytes:,})"
                 self.seen.add(file, "other size", words)
-            elif read or stored.modified is None or stored.modified > file.delivered_at + _WRITTEN[file.kind == "data"]:
+                return
+            written = file.delivered_at + (_DATA_WRITTEN if file.kind == "data" else _CLOSED)
+            if read or stored.modified is None or stored.modified > written:
                 await self._read(file, key, with_images=read)
         except CredentialsRefused:
             raise

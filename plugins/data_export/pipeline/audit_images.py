@@ -94,11 +94,10 @@ class _One:
         here, there = await asyncio.gather(
             self._source.stat(self._image.source_key), self._target.stat(self._image.key), return_exceptions=True
         )
-        try:
-            if isinstance(here, BaseException):
-                raise here
-        except PermanentError as error:
-            return self._unknown(error)
+        if isinstance(here, PermanentError):
+            return self._unknown(here)
+        if isinstance(here, BaseException):
+            raise here
         try:
             if isinstance(there, BaseException):
                 raise there

@@ -119,7 +119,8 @@ async def _write(plan: ExportPlan, target: Destination, newest: int, content: Co
 
 async def _newest(plan: ExportPlan, target: Destination) -> tuple[int, bytes | None]:
     """Number and text of the newest manifest of the window; 0 if there is none, and None if it is too long."""
-    number = await newest_revision(target, partial(_key, plan))
+    lists = plan.export.connector_config.if_exists == "revision"  # else one is all, but where we may create only
+    number = await newest_revision(target, partial(_key, plan), lists=lists)
     key = _key(plan, number)
     if (stored := await target.stat(key)) is None:
         return 0, None
