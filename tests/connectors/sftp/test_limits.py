@@ -38,8 +38,11 @@ def limit_open_files(unruly: type[Unruly], most: int, refusal: asyncssh.SFTPErro
         return file
 
     def close(self: Unruly, file_obj: object) -> None:
-        asyncio.get_running_loop().call_later(late if len(refused) < 3 else 0, forget)
         asyncssh.SFTPServer.close(self, file_obj)
+        if late and len(refused) < 3:
+            asyncio.get_running_loop().call_later(late, forget)
+        else:
+            forget()  # before it is answered: whoever hears that a file is closed may open another
 
     def forget() -> None:
         opened[0] -= 1
