@@ -47,6 +47,7 @@ def test_tables_are_read_as_postgresql_reads_them(sql: str, tables: list[str]) -
         ("gs://bucket/a b/c?d#e.json", ("gs://bucket", "a b/c?d#e.json")),
         ("s3://bucket/f.json", ("s3://bucket", "f.json")),
         ("sftp://bob@host.example:2222/in/f.json", ("sftp://host.example:2222", "in/f.json")),
+        ("abfs://acme@platform/in/f.json", ("abfs://acme@platform", "in/f.json")),  # its container
         ("file:///data/a%20b.json", ("file", "/data/a b.json")),
     ],
 )

@@ -70,6 +70,24 @@ def test_others_are_as_airflow_makes_them(history: History, daily: str, at: date
     assert (run.run_type, run.logical_date) == (DagRunType.MANUAL, at)
 
 
+@pytest.mark.parametrize("interval", ["daily", "once"])
+def test_after_the_end_of_an_export_they_have_their_tasks_too(history: History, interval: str) -> None:
+    """Airflow makes no task after `end_date`, and takes a run without tasks for a success."""
+    ended = history.export("over", interval, "2025-03-16", end_date="2025-03-20")
+    trigger(ended, datetime.now(UTC))
+    (run,) = runs(history)
+    assert {ti.task_id for ti in run.task_instances} >= {"prepare", "close"}
+
+
+def test_before_its_start_date_airflow_would_run_no_task(history: History) -> None:
+    later = history.export("later", "daily", f"{TOMORROW:%Y-%m-%d}")
+    with pytest.raises(ConfigError, match=r"before the export's start_date .* Leave the logical date away"):
+        trigger(later, TOMORROW - DAY + timedelta(hours=1))
+    trigger(later, None)
+    (run,) = runs(history)
+    assert "prepare" in {ti.task_id for ti in run.task_instances}  # which says in words why not
+
+
 def test_the_form_and_rest_show_why(history: History, daily: str, airflow: Any) -> None:
     client = TestClient(airflow, headers={"Authorization": f"Bearer {token('admin')}"})
     answer = client.post(f"/api/v2/dags/{daily}/dagRuns", json={"logical_date": "2025-03-18T00:00:00Z"})

@@ -1,11 +1,13 @@
 """What Airflow says to the watch of deliveries, through the API server that tasks ask, on Airflow's own tables."""
 
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 
 from data_export.window import ExportWindow
 from data_export_airflow.metadata import task_runs
+from data_export_airflow.metadata.missing import windows_delivered
 from data_export_airflow.metadata.task_runs import TaskRuns
 from tests.page.history import History
 
@@ -24,6 +26,21 @@ def test_a_window_is_delivered_by_its_own_run_or_by_a_range_that_holds_it(histor
     asked = [days(day, day + 1) for day in range(4)]
     assert runs.delivered("acme", asked) == {*asked[:3]}
     assert [len(runs.delivered("acme", [window])) for window in asked] == [1, 1, 1, 0]
+
+
+@pytest.mark.parametrize("window", ["2025-03-17", {}, {"start": "never"}, None, days(0, 1).to_dict()])
+def test_an_event_that_somebody_made_by_hand_delivers_nothing_and_stops_nobody(
+    history: History, runs: TaskRuns, window: Any
+) -> None:
+    dag = history.export("acme")
+    event = history.deliver(history.run(dag, START + DAY, START + 2 * DAY), START, START + DAY)
+    event.extra, event.source_dag_id, event.source_run_id = {"window": window}, None, None
+    history.session.commit()
+    assert runs.delivered("acme", [days(0, 1), days(1, 2)]) == {days(1, 2)}
+    assert windows_delivered(history.session, [dag]) == {dag: [days(1, 2)]}
+    last = runs.last_delivery("acme")
+    assert last is not None
+    assert last.sites
 
 
 def test_a_run_that_begins_with_it_and_ends_before_it_is_not_its_own(history: History, runs: TaskRuns) -> None:

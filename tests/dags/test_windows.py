@@ -25,8 +25,11 @@ RANGE = {"from": "2025-03-02T00:00:00Z", "to": "2025-03-09T00:00:00Z"}
 NOW = datetime(2025, 3, 20, 12, tzinfo=UTC)
 
 
-def context(start: datetime | None = None, end: datetime | None = None, **params: str) -> dict[str, Any]:
-    return {"params": params, "dag_run": SimpleNamespace(data_interval_start=start, data_interval_end=end)}
+def context(
+    start: datetime | None = None, end: datetime | None = None, at: datetime = NOW, **params: str
+) -> dict[str, Any]:
+    run = SimpleNamespace(data_interval_start=start, data_interval_end=end, run_after=at)
+    return {"params": params, "dag_run": run}
 
 
 def day(number: int) -> datetime:
@@ -34,13 +37,13 @@ def day(number: int) -> datetime:
 
 
 def test_a_scheduled_run_is_for_its_data_interval() -> None:
-    window = window_of_run(export(), context(day(16), day(17)), SETTLE, NOW)
+    window = window_of_run(export(), context(day(16), day(17)), SETTLE)
     assert (window.start, window.end) == (day(16), day(17))
 
 
 def test_the_trigger_form_wins() -> None:
     form = {"from": "2025-03-02T00:00:00+01:00", "to": "2025-03-09T00:00:00Z"}
-    window = window_of_run(export(), context(day(16), day(17), **form), SETTLE, NOW)
+    window = window_of_run(export(), context(day(16), day(17), **form), SETTLE)
     assert str(window) == "[2025-03-01T23:00:00+00:00, 2025-03-09T00:00:00+00:00)"
 
 
@@ -63,7 +66,7 @@ def test_the_trigger_form_wins() -> None:
 )
 def test_a_wrong_form_is_told(form: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        window_of_run(export(), context(day(16), day(17), **form), SETTLE, NOW)
+        window_of_run(export(), context(day(16), day(17), **form), SETTLE)
 
 
 def test_airflow_hands_over_a_misspelt_parameter_too() -> None:
@@ -71,7 +74,7 @@ def test_airflow_hands_over_a_misspelt_parameter_too() -> None:
     form = {"From": "2025-03-02T00:00:00Z", "to": None}
     params = process_params(dag, dag.get_task("prepare"), form, suppress_exception=False)
     with pytest.raises(ConfigError, match="From: an export has only"):
-        window_of_run(export(), context(**params), SETTLE, NOW)
+        window_of_run(export(), context(**params), SETTLE)
 
 
 @pytest.mark.parametrize("form", [{}, RANGE], ids=["scheduled", "by hand"])
@@ -89,25 +92,32 @@ def test_a_task_that_goes_by_the_plan_has_the_parameters_unchecked(
 
 
 def test_a_run_without_interval_takes_the_last_settled_window() -> None:
-    window = window_of_run(export(), context(), SETTLE, NOW)
+    window = window_of_run(export(), context(), SETTLE)
     assert (window.start, window.end) == (day(19), day(20))
-    early = window_of_run(export(), context(), SETTLE, day(20) + timedelta(minutes=4))
+    early = window_of_run(export(), context(at=day(20) + timedelta(minutes=4)), SETTLE)
     assert (early.start, early.end) == (day(18), day(19))
+
+
+def test_a_later_try_is_of_the_same_window() -> None:
+    """A run that was triggered before midnight, and is cleared the next day."""
+    run = context(at=day(20) - timedelta(minutes=1))
+    window = window_of_run(export(), run, SETTLE)
+    assert (window.start, window.end) == (day(18), day(19))
 
 
 def test_once_is_always_its_whole_range() -> None:
     once = export("once", start_date="2025-03-01", end_date="2025-03-11")
-    window = window_of_run(once, context(), SETTLE, NOW)
+    window = window_of_run(once, context(), SETTLE)
     assert (window.start, window.end) == (day(1), day(11))
 
 
 def test_the_last_window_ends_at_the_end_date() -> None:
-    window = window_of_run(export(end_date="2025-03-16T12:00:00"), context(day(16), day(17)), SETTLE, NOW)
+    window = window_of_run(export(end_date="2025-03-16T12:00:00"), context(day(16), day(17)), SETTLE)
     assert window.end == datetime(2025, 3, 16, 12, tzinfo=UTC)
 
 
 def test_whatever_class_of_instants_airflow_hands_over_a_window_has_plain_ones() -> None:
-    window = window_of_run(export(), context(instance(day(16)), instance(day(17))), SETTLE, NOW)
+    window = window_of_run(export(), context(instance(day(16)), instance(day(17))), SETTLE)
     assert (type(window.start), type(window.length)) == (datetime, timedelta)
 
 

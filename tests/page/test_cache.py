@@ -77,6 +77,26 @@ async def test_nobody_waits_for_ever(gate: threading.Event) -> None:
     assert await asyncio.to_thread(cached.refresh().result, 5) == 1  # who gave up did not end it for the others
 
 
+async def test_a_call_whose_answer_was_lost_on_the_way_is_made_again(clock: Clock, gate: threading.Event) -> None:
+    """As where a network drops what the database says, which a thread without a time-out waits for in vain."""
+    ended = threading.Event()
+    made: list[int] = []
+
+    def make() -> int:
+        made.append(1)
+        if len(made) == 1:
+            gate.wait(10)
+            ended.set()
+        return len(made)
+
+    cached = Cached(make, 10, 60, patience=30)
+    first = cached.refresh()
+    clock.now = 59.0
+    assert cached.refresh() is first
+    clock.now = 61.0
+    assert await cached() == 2
+
+
 async def test_an_old_answer_is_given_while_the_next_is_made(clock: Clock, gate: threading.Event) -> None:
     make, made = counted(gate, waits_from=2)
     cached = Cached(make, 10, 60)

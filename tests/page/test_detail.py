@@ -30,6 +30,14 @@ def test_a_failed_window_whose_worker_was_lost_says_so(history: History, daily: 
     assert "the worker was lost" in first["reason"]
 
 
+@pytest.mark.parametrize("kept", ["AccessDenied", ["a", "list"], {"message": {"of": "parts"}}, 7])
+def test_a_reason_that_somebody_edited_breaks_nothing(history: History, daily: str, kept: object) -> None:
+    run = history.run(daily, START, START + DAY, "failed")
+    history.result(run, "deliver", "failure", kept)
+    (first, *_) = shown(history, daily)["windows"]
+    assert first["reason"].startswith("deliver: Unknown: ")
+
+
 def test_a_notice_that_was_not_taken_is_shown_beside_what_was_delivered(history: History, daily: str) -> None:
     runs = [history.run(daily, START + day * DAY, START + (day + 1) * DAY) for day in range(3)]
     failure = {"error": "TargetUnavailable", "message": "hooks.acme.example answers 503"}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -314,6 +315,17 @@ def test_windows_of_an_export_that_has_ended_count_though_nobody_asked_for_its_h
     watch(now, now - DAY)
     row = row_of(history, dag, now)
     assert (row.state, row.missing, row.missing_start) == ("incomplete", 3, MIDNIGHT - 4 * DAY)
+
+
+def test_a_broken_platform_file_takes_the_page_from_nobody(
+    history: History, watch: Watch, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dag, now = ended(history), MORNING + 9 * DAY
+    deliver(history, dag, 0)
+    watch(now, now - DAY)
+    (tmp_path / "platform.yaml").write_text("maintenance: {database_days: many}\n")
+    monkeypatch.setenv("DATA_EXPORT_PLATFORM_FILE", str(tmp_path / "platform.yaml"))
+    assert row_of(history, dag, now).missing == 3
 
 
 def test_once_is_late_until_its_window_is_delivered(history: History, watch: Watch) -> None:

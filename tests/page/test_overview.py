@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from airflow.models.dag import DagModel
 from airflow.models.taskinstance import TaskInstance
+from airflow.models.xcom import XComModel
 from sqlalchemy import select
 
 from data_export_airflow.metadata.missing import MissingWindows
@@ -195,6 +196,20 @@ def test_a_task_that_is_tried_again_says_what_it_met_and_when_it_goes_on(history
     assert (shown["state"], shown["reason"]) == ("retrying", words)
     (window,) = [window for window in page_of(history, daily, NOW)["windows"] if window["run_id"] == run.run_id]
     assert (window["state"], window["reason"]) == ("retrying", words)
+
+
+def test_a_reason_that_somebody_edited_breaks_nothing(history: History, daily: str) -> None:
+    run = history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running")
+    history.retry(run, "deliver", None, 3, 90, NOW)
+    row = XComModel(
+        dag_run_id=run.id, task_id="deliver", map_index=0, key="failure", dag_id=daily, run_id=run.run_id, value="odd",
+        timestamp=NOW,
+    )  # fmt: skip
+    history.session.add(row)
+    history.session.commit()
+    retry = row_of(history, daily).retry
+    assert retry is not None
+    assert (retry.error, retry.message) == ("Unknown", "see the task's log")
 
 
 def test_it_stays_so_while_the_next_try_is_under_way(history: History, daily: str) -> None:

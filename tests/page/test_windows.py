@@ -284,5 +284,20 @@ def test_a_cleared_run_shows_its_newest_receipt(history: History, daily: str) ->
     assert (first["state"], first["totals"]["work_orders"]) == ("delivered", 5)
 
 
+def test_a_run_of_which_only_a_later_task_was_cleared_keeps_its_receipt(history: History, daily: str) -> None:
+    run = history.run(daily, START, START + DAY, orders=3)
+    run.start_date, run.end_date = NOW, NOW + HOUR  # `notify` ran again: Airflow begins the run anew
+    history.session.commit()
+    (first, *_) = shown(history, daily)["windows"]
+    assert (first["state"], first["totals"]["work_orders"]) == ("delivered", 3)
+
+
+def test_a_range_that_a_task_triggered_is_one_by_hand(history: History, daily: str) -> None:
+    by_hand(history, daily, START, START + 3 * DAY, run_type="operator_triggered")
+    found = shown(history, daily)
+    assert [window["state"] for window in found["by_hand"]] == ["delivered"]
+    assert states(found)["2026-03-02"] == "delivered"
+
+
 def _range(start: datetime, end: datetime) -> dict[str, str]:
     return {"from": start.isoformat(), "to": end.isoformat()}

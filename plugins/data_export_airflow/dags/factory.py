@@ -3,7 +3,6 @@
 import json
 import logging
 from collections.abc import Mapping, Sequence, Set
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -103,7 +102,7 @@ def _frame(name: str, export: CustomerExport, limits: Limits, problems: Sequence
         export.owner,
         schedule=timetable_of(export, limits.settle) if export.enabled else None,
         start_date=instance(export.start).in_timezone(export.timezone),  # which is the DAG's zone, too
-        end_date=export.end - timedelta(seconds=1) if export.end else None,  # Airflow's is inclusive
+        # No end_date, which the timetable has: Airflow makes no task of a run by hand after it, and calls it a success.
         max_active_runs=limits.max_active_runs.value,
         max_active_tasks=limits.sites_at_once,  # of each run
         tags={export.connector_type, export.scheme, export.export_type, export.interval},

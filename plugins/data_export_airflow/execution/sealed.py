@@ -192,7 +192,7 @@ def _require_as_filed(plan: ExportPlan, context: Mapping[str, Any], settings: Pl
         export = load_named(plan.name)
         limits = limits_of(plan.name, export, settings.limits)
         now = datetime.fromisoformat(plan.created_at)
-        same = prepare(plan.name, export, window_of_run(export, context, limits.settle, now), limits, now)
+        same = prepare(plan.name, export, window_of_run(export, context, limits.settle), limits, now)
         own = name_of(context["ti"].dag_id) == plan.name and bool(re.fullmatch(r"[0-9a-f]{32}", plan.run_token))
         own = own and context["dag_run"].start_date < upgraded
         alike = (same.window, same.export.model_dump(mode="json")) == (plan.window, plan.export.model_dump(mode="json"))

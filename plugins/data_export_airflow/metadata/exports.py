@@ -17,6 +17,8 @@ from sqlalchemy.orm import Session
 from data_export_airflow.metadata.receipts import PREFIX, TOTALS, by_id, chunked, first_event
 
 _ACTIVE = ("queued", "running")
+#: The types of runs that a person triggered, or a task for one: by TriggerDagRunOperator, or to repair.
+BY_HAND = ("manual", "operator_triggered")
 
 
 class Run(NamedTuple):
@@ -104,7 +106,7 @@ def failed_by_hand(session: Session, dag_ids: Iterable[str]) -> Iterator[tuple[s
 
 
 def _ranges(which: ColumnElement[bool]) -> Any:
-    return select(DagRun.dag_id, *_RUN, DagRun.conf).where(which, DagRun.run_type == "manual", ~of_schedule())
+    return select(DagRun.dag_id, *_RUN, DagRun.conf).where(which, DagRun.run_type.in_(BY_HAND), ~of_schedule())
 
 
 def range_of(row: Row[Any]) -> tuple[str, Run | None]:

@@ -122,9 +122,14 @@ def _statement() -> Select[Any]:
     )
 
 
+def kept_error(kept: Any, unknown: str) -> tuple[str, str]:
+    """The class of an error and its message, as a worker kept them; whoever may edit an XCom may have changed them."""
+    said = kept if isinstance(kept, dict) else {}
+    return harmless(str(said.get("error") or "Unknown")), harmless(str(said.get("message") or unknown), 2000)
+
+
 def _failure(row: Any) -> Failure:
-    kept = row.value or {"error": "Unknown", "message": NO_REASON}
-    error, message = harmless(kept["error"]), harmless(kept["message"], 2000)  # whoever may edit an XCom wrote them
+    error, message = kept_error(row.value, NO_REASON)
     start = bound(row.conf, "from") or row.data_interval_start
     return Failure(row.dag_id, row.run_id, row.end_date, start, row.task_id, error, message)
 

@@ -3,6 +3,7 @@ run's note says why a task is tried again."""
 
 import logging
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 from airflow.models.backfill import Backfill, NoBackfillRunsToCreate
@@ -62,7 +63,7 @@ def _keep_limits(_: Backfill, __: tuple[()], columns: dict[str, Any]) -> None:
 
 
 def guard_manual_runs() -> None:
-    """From now on this process makes no run by hand whose logical date is the start of a window.
+    """From now on this process makes no run by hand whose logical date is the start of a window, or before them all.
 
     Airflow has one run for each DAG and logical date. Scheduler and backfills would take a run by hand for the window
     that begins then, skip it for ever, and the scheduler would go no further; but such a run is of another window, the
@@ -84,17 +85,29 @@ def _leave_windows_alone(_: Mapper[Any], connection: Connection, run: DagRun) ->
         return
     with Session(connection) as session:  # the run's own connection: another would wait for this transaction
         stored = SerializedDagModel.get(run.dag_id, session=session)
-        timetable = stored.dag.timetable if stored else None
-    if not isinstance(timetable, SettledCronTimetable | OnceWindowTimetable) or not timetable.begins(run.logical_date):
+        why = _why_not(run.logical_date, stored.dag) if stored else None
+    if why is None:
         return
     words = (
-        f"logical date {run.logical_date.isoformat()}: a window begins then, and would never run, since Airflow would "
-        "take this run for it, which is of an earlier or later window. Leave the logical date away and give `from` and "
-        "`to`, or backfill the window"
+        f"logical date {run.logical_date.isoformat()}: {why}. Leave the logical date away and give `from` and `to`, or "
+        "backfill the window"
     )
     if run.triggered_by == DagRunTriggeredByType.CLI:
         raise SystemExit(words)
     raise ConfigError(words)
+
+
+def _why_not(logical_date: datetime, dag: Any) -> str | None:
+    """Why no run by hand may have this logical date; None where it may."""
+    timetable = dag.timetable
+    if isinstance(timetable, SettledCronTimetable | OnceWindowTimetable) and timetable.begins(logical_date):
+        return (
+            "a window begins then, and would never run, since Airflow would take this run for it, which is of an "
+            "earlier or later window"
+        )
+    if dag.start_date is not None and logical_date < dag.start_date:
+        return f"it is before the export's start_date {dag.start_date.isoformat()}, so that Airflow would run no task"
+    return None
 
 
 def note_retries() -> None:

@@ -20,6 +20,7 @@ from data_export.wording import harmless
 from data_export_airflow.alerting.callbacks import FAILURE
 from data_export_airflow.dags.service_dags import WATCH_DAG, WATCH_TASK
 from data_export_airflow.metadata.exports import failed_by_hand, of_schedule, ours
+from data_export_airflow.metadata.failures import kept_error
 from data_export_airflow.metadata.missing import windows_delivered
 from data_export_airflow.metadata.receipts import chunked
 
@@ -194,8 +195,7 @@ def _retry(row: Any) -> Retry:
     is_waiting = row.state == "up_for_retry"
     error, _, message = ((row.retry_reason if is_waiting else row.before) or "").partition(": ")
     if not message:
-        kept = row.value or {"error": "Unknown", "message": "see the task's log"}
-        error, message = kept["error"], kept["message"]
+        error, message = kept_error(row.value, "see the task's log")
     at = (
         row.end_date + timedelta(seconds=row.retry_delay_override)
         if row.end_date and row.retry_delay_override

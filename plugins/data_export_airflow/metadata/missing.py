@@ -14,15 +14,20 @@ from sqlalchemy.orm import Session
 
 from data_export.config.models import name_of
 from data_export.config.platform import load_platform
+from data_export.errors import ConfigError
 from data_export.lateness import dues
 from data_export.window import ExportWindow
-from data_export_airflow.metadata.assets import asset_of
+from data_export_airflow.metadata.assets import asset_of, window_in
 from data_export_airflow.metadata.receipts import WINDOW, chunked
 from data_export_airflow.metadata.windows import MAX_WINDOWS
 from data_export_airflow.schedule.windows import ExportSchedule, ExportTimetable, Schedules
 from data_export_airflow.timetables import OnceWindowTimetable, SettledCronTimetable
 
-_DELIVERED = select(AssetModel.name, WINDOW.label("window")).join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
+_DELIVERED = (
+    select(AssetModel.name, WINDOW.label("window"))
+    .join(AssetEvent, AssetEvent.asset_id == AssetModel.id)
+    .where(AssetEvent.source_dag_id.is_not(None))
+)
 
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 
@@ -79,8 +84,8 @@ def windows_delivered(
     names = {asset_of(name_of(dag_id) or "").name: dag_id for dag_id in found}
     statement = _DELIVERED if since is None else _DELIVERED.where(AssetEvent.timestamp >= since)
     for row in chunked(session, statement, AssetModel.name, names):
-        if row.window:
-            found[names[row.name]].append(ExportWindow.from_dict(row.window))
+        if (window := window_in({"window": row.window})) is not None:
+            found[names[row.name]].append(window)
     return found
 
 
@@ -95,7 +100,10 @@ def _remembered_since(session: Session, dag_ids: Collection[str], now: datetime)
     No receipt is older than the end of its window, nor than the first version of its DAG: that of a young export is
     there, however old its windows are. A version that an old run is of stays as long as the run.
     """
-    days = load_platform().maintenance.database_days
+    try:
+        days = load_platform().maintenance.database_days
+    except ConfigError:  # the runs say what is wrong with it
+        days = None
     kept = now - timedelta(days=days) if days is not None else _ALWAYS
     began = select(DagVersion.dag_id, func.min(DagVersion.created_at).label("at")).group_by(DagVersion.dag_id)
     first = {row.dag_id: row.at for row in chunked(session, began, DagVersion.dag_id, dag_ids)}

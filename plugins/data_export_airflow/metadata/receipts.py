@@ -101,7 +101,7 @@ def _event_of_run() -> Any:
         .where(
             AssetEvent.asset_id == AssetModel.id,
             AssetEvent.source_run_id == DagRun.run_id,
-            AssetEvent.timestamp >= DagRun.start_date,
+            AssetEvent.timestamp >= DagRun.run_after,
         )
         .order_by(AssetEvent.timestamp.desc())
         .limit(1)

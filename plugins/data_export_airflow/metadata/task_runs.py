@@ -14,7 +14,7 @@ from data_export.config.models import dag_id
 from data_export.config.precedence import LastDelivery
 from data_export.pipeline.expected import Delivery
 from data_export.window import ExportWindow
-from data_export_airflow.metadata.assets import asset_of
+from data_export_airflow.metadata.assets import asset_of, window_in
 
 _NOT_FOUND = 404
 _EVENTS = 100
@@ -60,9 +60,10 @@ class TaskRuns:
         """Where and since when it delivers; None where it never did, or where Airflow forgot it."""
         asset = asset_of(export)
         # By both name and address, so that the deliveries of a DAG that is not parsed at the moment are found too.
-        events = InletEventsAccessor(asset_name=asset.name, asset_uri=asset.uri).limit(1)
-        newest = next((event.extra for event in events.ascending(False)), None)
-        return LastDelivery.of(newest, next(iter(events.ascending())).timestamp) if newest else None
+        events = InletEventsAccessor(asset_name=asset.name, asset_uri=asset.uri).limit(_RECEIPTS)
+        newest = next((event.extra for event in events.ascending(False) if event.source_dag_id), None)
+        oldest = next((event.timestamp for event in events.ascending() if event.source_dag_id), None)
+        return LastDelivery.of(newest, oldest) if newest and oldest else None
 
     def receipts(self, export: str, since: datetime) -> Iterator[Delivery]:
         """What was delivered since, the newest first; a few receipts are held at once."""
@@ -118,8 +119,8 @@ class TaskRuns:
         events = InletEventsAccessor(asset_name=asset.name, asset_uri=asset.uri).limit(_EVENTS)
         while True:
             found = list(events.after(since.isoformat()))
-            extras: list[dict[str, Any]] = [event.extra or {} for event in found]
-            yield from (ExportWindow.from_dict(extra["window"]) for extra in extras if "window" in extra)
+            windows = (window_in(event.extra) for event in found if event.source_dag_id)
+            yield from (window for window in windows if window is not None)
             if len(found) < _EVENTS or found[-1].timestamp == since:
                 return
             since = found[-1].timestamp

@@ -14,7 +14,7 @@ from airflow.models.serialized_dag import SerializedDagModel
 from sqlalchemy import Row, Select, func, or_, select
 from sqlalchemy.orm import Session
 
-from data_export_airflow.metadata.exports import bound
+from data_export_airflow.metadata.exports import BY_HAND, bound
 from data_export_airflow.metadata.receipts import Delivery, deliveries
 from data_export_airflow.schedule.windows import latest_bounds, latest_length, starting_in
 
@@ -97,7 +97,7 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
     return Schedule(
         timezone=ZoneInfo(getattr(zone, "name", "UTC")),
         start=dag.start_date,
-        end=dag.end_date,
+        end=getattr(dag.timetable, "end", None),
         settle=getattr(dag.timetable, "settle", timedelta(0)),
         periodic=dag.timetable.periodic,
         max_active_runs=dag.max_active_runs,
@@ -120,8 +120,7 @@ def windows(
     Without receipts one that was delivered empty is "delivered" too.
     """
     runs = session.execute(_runs(dag_id, first, last)).all()
-    began = [run.start_date for run in runs if run.start_date]
-    receipts = deliveries(session, dag_id, min(began)) if began and with_receipts else {}
+    receipts = _receipts(session, dag_id, runs) if with_receipts else {}
     found: dict[tuple[datetime, datetime], WindowRow] = {}
     by_hand: list[WindowRow] = []
     for run in runs:
@@ -133,7 +132,7 @@ def windows(
         elif is_range and ((row.start < last and first < row.end) or first <= run.run_after < last):
             by_hand.append(row)
     first_run = session.scalar(
-        select(func.min(DagRun.data_interval_start)).where(DagRun.dag_id == dag_id, DagRun.run_type != "manual")
+        select(func.min(DagRun.data_interval_start)).where(DagRun.dag_id == dag_id, DagRun.run_type.not_in(BY_HAND))
     )
     begun = {start for start, _ in found}
     of_runs = sorted([*found, *((row.start, row.end) for row in by_hand if row.state != "failed")])
@@ -145,6 +144,14 @@ def windows(
         else:
             found[start, end] = _with_ranges(own, by_hand, start, end) or WindowRow(start, end, state)
     return [found[bounds] for bounds in sorted(found)], by_hand[::-1]
+
+
+def _receipts(session: Session, dag_id: str, runs: Sequence[Row[Any]]) -> dict[str, Delivery]:
+    """By run_id. That of a run of which only later tasks were cleared is older than the start that Airflow then has."""
+    began = [run.start_date for run in runs if run.start_date]
+    found = deliveries(session, dag_id, min(began)) if began else {}
+    lacking = [run.run_after for run in runs if run.state == "success" and run.run_id not in found]
+    return deliveries(session, dag_id, min(lacking)) | found if lacking else found
 
 
 def _with_ranges(own: WindowRow | None, by_hand: list[WindowRow], start: datetime, end: datetime) -> WindowRow | None:
@@ -170,7 +177,7 @@ def _weight(row: WindowRow) -> tuple[bool, bool, datetime]:
 def _runs(dag_id: str, first: datetime, last: datetime) -> Select[Any]:
     """The runs whose windows start in `[first, last)`, or say so themselves, as those by hand; oldest first."""
     within = (DagRun.data_interval_start >= first) & (DagRun.data_interval_start < last)
-    by_hand = (DagRun.run_type == "manual") & (DagRun.run_after >= first)
+    by_hand = DagRun.run_type.in_(BY_HAND) & (DagRun.run_after >= first)
     return select(*_RUNS).where(DagRun.dag_id == dag_id, or_(within, by_hand)).order_by(DagRun.run_after)
 
 

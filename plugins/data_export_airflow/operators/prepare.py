@@ -79,7 +79,7 @@ class PrepareExportOperator(ExportOperator):
         settings = load_platform()
         limits = limits_of(name, export, settings.limits, place="config" if self._has_config else None)
         with timed("prepare", export.scheme):
-            plan = prepare(name, export, self._window(export, context, limits, now), limits, now)
+            plan = prepare(name, export, self._window(export, context, limits), limits, now)
         sealed = seal_of({**context}, settings).sign(PLAN, plan.to_dict())
         context["ti"].xcom_push(PLAN, sealed)  # not the result itself, since Airflow maps over results only
         return [str(site) for site in plan.sites]
@@ -100,14 +100,14 @@ class PrepareExportOperator(ExportOperator):
 
         return require_owner(name, load_beside(name), TaskRuns(context["ti"]).last_delivery)
 
-    def _window(self, export: AnyExport, context: "Context", limits: Limits, now: datetime) -> ExportWindow:
+    def _window(self, export: AnyExport, context: "Context", limits: Limits) -> ExportWindow:
         if self._has_range:
             return self._range(export)
         values: dict[str, Any] = {**context}
         if name_of(context["ti"].dag_id) is None:  # a DAG of one's own may have parameters of its own
             params: Mapping[str, Any] = values.get("params") or {}
             values["params"] = {key: params[key] for key in _RANGE if key in params}
-        return window_of_run(export, values, limits.settle, now)
+        return window_of_run(export, values, limits.settle)
 
     def _range(self, export: AnyExport) -> ExportWindow:
         bounds = {"start": self.start, "end": self.end}

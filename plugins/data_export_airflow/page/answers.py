@@ -34,6 +34,8 @@ class Cached(Generic[T]):
     A value younger than `seconds` is the answer. An older one is too, up to `stale` seconds, while the next is made; a
     still older one is not: the caller waits. What `make` raises is not kept, and goes to a caller who waits.
 
+    A call that takes twice the patience is given up, for all that one can tell, and another begins.
+
     Who waits holds no thread. The API server has 40 for all that it is asked, by workers too: a slow database and a few
     open pages would take them all.
     """
@@ -43,6 +45,7 @@ class Cached(Generic[T]):
         self._lock = threading.Lock()
         self._made: tuple[float, T] | None = None
         self._making: Future[T] | None = None
+        self._began = 0.0
 
     async def __call__(self) -> T:
         """The value.
@@ -60,11 +63,15 @@ class Cached(Generic[T]):
     def refresh(self) -> Future[T]:
         """The next value, which a thread begins to make, unless one is at it or the last is young."""
         with self._lock:
-            if self._making is None or (self._making.done() and self._known(self._seconds) is None):
-                self._making = Future()
+            if self._making is None or self._is_lost() or (self._making.done() and self._known(self._seconds) is None):
+                self._making, self._began = Future(), time.monotonic()
                 self._making.set_running_or_notify_cancel()  # so that none who gives up ends it for the others
                 threading.Thread(target=self._renew, args=(self._making,), daemon=True).start()
             return self._making
+
+    def _is_lost(self) -> bool:
+        """Whether so much time has passed that the database's answer may never come: a network may lose it."""
+        return time.monotonic() - self._began > 2 * self._patience
 
     def _known(self, seconds: float) -> tuple[float, T] | None:
         made = self._made

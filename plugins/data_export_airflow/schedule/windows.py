@@ -22,8 +22,8 @@ T = TypeVar("T")
 ExportTimetable = SettledCronTimetable | OnceWindowTimetable
 
 
-def window_of_run(export: CustomerExport, context: Mapping[str, Any], settle: timedelta, now: datetime) -> ExportWindow:
-    """The trigger form's `from` and `to` where given, else the run's data interval, else the last complete window.
+def window_of_run(export: CustomerExport, context: Mapping[str, Any], settle: timedelta) -> ExportWindow:
+    """The trigger form's `from` and `to` where given, else the data interval, else the last complete window of then.
 
     A window that `end_date` cuts is exported up to it.
 
@@ -45,8 +45,9 @@ def window_of_run(export: CustomerExport, context: Mapping[str, Any], settle: ti
     run = context["dag_run"]
     begins, ends = run.data_interval_start, run.data_interval_end
     if begins is None or ends is None or begins == ends:
-        # A run triggered without a logical date has no interval (REST with null, CLI without -l).
-        begins, ends = _latest(timetable_of(export, settle), now)
+        # A run triggered without a logical date has no interval (REST with null, CLI without -l). Not of now, or a
+        # try of the next day would be of another window.
+        begins, ends = _latest(timetable_of(export, settle), run.run_after)
     if export.end is not None and begins < export.end < ends:
         ends = export.end
     return ExportWindow(begins, ends)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from data_export.delivery.registry import SCHEMES
 from data_export_airflow.connections.clients import connection
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def _folder(uri: str, facets: dict[str, Any]) -> Any:
 
 
 def _named(uri: str) -> tuple[str, str]:
-    """OpenLineage's namespace and name: `gs://bucket` and the object's, `sftp://host:22` and the path, `file`."""
+    """OpenLineage's namespace and name: `gs://bucket` and the object's, `sftp://host:22` and the path, `abfs://
+    container@account`, `file`."""
     parts = urlsplit(_without_user(uri))
     if parts.scheme == "file":
         return "file", unquote(parts.path)
@@ -110,7 +112,10 @@ def _named(uri: str) -> tuple[str, str]:
 
 
 def _without_user(uri: str) -> str:
+    """The address of a server without its login; in that of a bucket an `@` belongs to the name."""
     scheme, _, rest = uri.partition("://")
+    if scheme in SCHEMES:
+        return uri
     host, slash, path = rest.partition("/")
     return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
 
