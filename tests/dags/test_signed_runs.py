@@ -15,7 +15,7 @@ from data_export.config.platform import load_platform
 from data_export.errors import SignatureRejected
 from data_export.receipt import ImagesCopied
 from data_export.seal import KEY_VARIABLE, SIGNATURE
-from data_export_airflow.execution.sealed import DELIVERED, UNSIGNED_BEFORE, seal_of
+from data_export_airflow.execution.sealed import DELIVERED, IMAGES, UNSIGNED_BEFORE, seal_of
 from data_export_airflow.operators import (
     CloseExportOperator,
     CopyImagesOperator,
@@ -159,6 +159,23 @@ def test_no_data_goes_out_where_the_images_were_only_marked_as_copied(
     monkeypatch.setattr(CustomerExport, "export_images", True)
     with pytest.raises(SignatureRejected, match=f"the images of site {PARIS} were not copied by this run of acme"):
         stored.again("deliver")
+
+
+def test_what_the_run_did_before_it_was_cleared_is_no_result_of_it(stored: Stored) -> None:
+    """Airflow keeps the result of a task until it runs again, also where it is marked as done instead."""
+    seal, plan = seal_of(stored.context, load_platform()), stored.values["prepare", "plan"]
+    extracted, delivered = (stored.values[task, "return_value"] for task in ("transform", "deliver"))
+    other = "0" * 32
+    copied = seal.sign(
+        f"{IMAGES} of {extracted['data_key'].replace(plan['run_token'], other)}", ImagesCopied(site_id=PARIS).to_dict()
+    )
+    deliver: Any = DeliverOperator(task_id="x", plan=plan, site_id=str(PARIS), transformed=extracted, images=copied)
+    with pytest.raises(SignatureRejected, match=r"the images of run .* is not what an earlier task"):
+        deliver.execute(stored.context)
+    before = seal.sign(f"{DELIVERED} of {other}", {k: v for k, v in delivered.items() if k != SIGNATURE})
+    with pytest.raises(SignatureRejected, match=r"the delivered of run .* is not what an earlier task"):
+        stored.close([before])
+    assert [site["site_id"] for site in stored.close([delivered, before])["sites"]] == [str(PARIS)]
 
 
 @pytest.mark.usefixtures("at_upgrade")

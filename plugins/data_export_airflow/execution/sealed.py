@@ -46,6 +46,10 @@ def seal_of(context: Mapping[str, Any], settings: PlatformSettings) -> Seal:
     return Seal(keys, (context["ti"].dag_id, context["ti"].run_id))
 
 
+def _of(kind: str, of: str) -> str:
+    return f"{kind} of {of}"
+
+
 class SealedSteps:
     """Opens what the task before signed, runs the step, and signs its result.
 
@@ -96,10 +100,11 @@ class SealedSteps:
         if copied is None:
             return None
         metrics.images_copied(self.plan.export.scheme, copied)
-        return self._seal.sign(IMAGES, copied.to_dict())
+        return self._seal.sign(_of(IMAGES, found.data_key), copied.to_dict())
 
     def deliver(self, site_id: str, transformed: Any, images: Any) -> Result:
-        copied = ImagesCopied.model_validate(self._open(IMAGES, images)) if images else None
+        found = self._transformed(site_id, transformed)
+        copied = ImagesCopied.model_validate(self._open_of(IMAGES, found.data_key, images)) if images else None
         if copied:
             self._check(site_id, copied.site_id)
         elif self.plan.export.export_images and self._own_dag:
@@ -107,12 +112,11 @@ class SealedSteps:
                 f"the images of site {site_id} were not copied by this run of {self.plan.name}: their task was marked, "
                 "or its result removed, in Airflow: clear copy_images"
             )
-        found = self._transformed(site_id, transformed)
         with self._timed("deliver"):
             delivered = self._steps.deliver(found, copied)
         metrics.site_delivered(self.plan.export.scheme, delivered)
         self.lineage = of_delivery(self.plan, delivered, self._source)
-        return self._seal.sign(DELIVERED, delivered.to_dict())
+        return self._seal.sign(_of(DELIVERED, self.plan.run_token), delivered.to_dict())
 
     def close(self, sites: Sequence[Any]) -> Receipt:
         """Also refuses a part of the sites; a DAG of somebody's own may have been made for a part.
@@ -120,14 +124,16 @@ class SealedSteps:
         Of a run that was cleared for fewer sites Airflow keeps the results of the tasks that it removed, behind the
         others: of a site that has left, or of one that has moved up and is delivered anew.
         """
-        results = [SiteReceipt.model_validate(self._open(DELIVERED, site)) for site in sites]
+        results, refusals = self._delivered(sites)
         of_site = {each.site_id: each for each in reversed(results) if each.site_id in self.plan.sites}
         receipts = [of_site[site_id] for site_id in self.plan.sites if site_id in of_site]
-        if len(receipts) < len(results):
-            _log.info("%d results of a plan that had more sites are left out", len(results) - len(receipts))
+        missing = {*self.plan.sites} - of_site.keys()
+        if missing and refusals:
+            raise refusals[0]
+        if len(receipts) < len(sites):
+            _log.info("%d results of another plan of this run are left out", len(sites) - len(receipts))
         for receipt in receipts:
             self._check(str(receipt.site_id), None, *self._staged_of(receipt))
-        missing = {*self.plan.sites} - of_site.keys()
         if missing and self._own_dag:
             raise SignatureRejected(
                 f"site {min(map(str, missing))} of {self.plan.name} was not delivered by this run: the list of sites "
@@ -137,6 +143,15 @@ class SealedSteps:
             whole = self._steps.close(receipts, self._look_for_failures)
         metrics.count("data_export.windows", 1, connector=self.plan.export.scheme)
         return whole
+
+    def _delivered(self, sites: Sequence[Any]) -> tuple[list[SiteReceipt], list[SignatureRejected]]:
+        results, refusals = list[SiteReceipt](), list[SignatureRejected]()
+        for site in sites:
+            try:
+                results.append(SiteReceipt.model_validate(self._open_of(DELIVERED, self.plan.run_token, site)))
+            except SignatureRejected as refusal:
+                refusals.append(refusal)
+        return results, refusals
 
     async def _look_for_failures(self, staging: Store) -> None:
         self.is_recovery = await has_known(staging, self.plan.name)
@@ -162,6 +177,16 @@ class SealedSteps:
         if self._signed:
             return self._seal.open(kind, value)
         return {key: item for key, item in value.items() if key != SIGNATURE}
+
+    def _open_of(self, kind: str, of: str, value: Any) -> Result:
+        """What was signed for this data or plan; earlier versions signed for the run alone.
+
+        Airflow keeps the result of a task that is marked as done after a clear, which is of what the run did before.
+        """
+        try:
+            return self._open(_of(kind, of), value)
+        except SignatureRejected:
+            return self._open(kind, value)
 
     def _check(self, site_id: str, found: UUID | None = None, *staged: str) -> None:
         """The site is the plan's, the result is the site's, and its files are where this run stages that site's."""
