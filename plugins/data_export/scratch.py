@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import logging
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -14,7 +15,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-PREFIXES = ("data-export-", "images-")
+_PREFIX = "data-export-scratch-"
+#: The whole name, with what `tempfile` adds: nobody's folder but ours is removed.
+_NAME = re.compile(_PREFIX + r"[a-z0-9_]{8}")
 #: A folder is locked a moment after it was made; an hour covers clocks that are adjusted too.
 _ABANDONED_SECONDS = 3600
 _MOST_REMOVED = 50
@@ -38,16 +41,13 @@ def keep_freed_memory() -> None:
 
 
 @contextmanager
-def scratch(prefix: str = PREFIXES[0]) -> Iterator[Path]:
+def scratch() -> Iterator[Path]:
     """A folder in TMPDIR that is removed whatever happens; what killed processes left there goes first.
 
     The folder is locked while it is in use. The kernel drops the lock when its process ends, however it ends.
-
-    Args:
-        prefix: begins with one of `PREFIXES`.
     """
     remove_abandoned(Path(tempfile.gettempdir()))
-    with tempfile.TemporaryDirectory(prefix=prefix) as folder:
+    with tempfile.TemporaryDirectory(prefix=_PREFIX) as folder:
         descriptor = os.open(folder, os.O_RDONLY)
         try:
             with suppress(OSError):  # a file system without locks: the folder's age alone then protects it
@@ -58,7 +58,7 @@ def scratch(prefix: str = PREFIXES[0]) -> Iterator[Path]:
 
 
 def remove_abandoned(root: Path) -> int:
-    """Removes folders below `root` that were made an hour ago or more and that no living process has locked.
+    """Removes what `scratch` made in `root` an hour ago or more, and no living process has locked.
 
     At most 50 at once, so that no task waits long. Never raises: a disk that cannot be tidied is no reason to fail.
     """
@@ -67,7 +67,7 @@ def remove_abandoned(root: Path) -> int:
         for entry in entries:
             if removed == _MOST_REMOVED:
                 break
-            if entry.name.startswith(PREFIXES) and entry.is_dir(follow_symlinks=False):
+            if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False):
                 removed += _removed(entry.path)
     if removed:
         _log.info("scratch folders of killed tasks removed from %s: %d", root, removed)

@@ -253,8 +253,8 @@ class Trial:
         problems = []
         for name in self.fleet.workers:
             folder = self.fleet.scratch(name)
-            for path in (*folder.glob("data-export-*"), *folder.glob("images-*")):
+            for path in folder.glob("data-export-scratch-*"):
                 os.utime(path, (0, 0))
             self.fleet.run_python(name, _REMOVE)
-            problems += [f"{path} is locked" for path in (*folder.glob("data-export-*"), *folder.glob("images-*"))]
+            problems += [f"{path} is locked" for path in folder.glob("data-export-scratch-*")]
         return problems

@@ -1,16 +1,20 @@
 """Packed data files from staging to the target and the mailed link: recognised by their records, not their bytes."""
 
+import asyncio
 import gzip
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 
 from data_export import layout
 from data_export.config.models import EXPORT, CustomerExport
 from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, StoredObject
+from data_export.pipeline.file import FilesThere
 from data_export.pipeline.receipts import deliver_receipts, make_receipt
 from data_export.receipt import DataFile, SiteReceipt, Transformed
 from data_export.transform.encoding import look_into
@@ -138,3 +142,19 @@ def test_a_plain_file_s_receipt_of_an_earlier_version_says_the_same() -> None:
     assert DataFile.model_validate(earlier).records_sha256 == "ab" * 32
     site = earlier | {"site_id": str(SITE), "quarantined": 0, "uri": "gs://b/x.json", "outcome": "created"}
     assert SiteReceipt.model_validate(site).records_sha256 == "ab" * 32
+
+
+def test_a_task_that_has_to_stop_does_not_unpack_to_the_end(tmp_path: Path) -> None:
+    """A megabyte that unpacks to 13 GB: the thread that looks into it ends with the task."""
+    store = MemoryStore()
+    frame = pa.compress(bytes(64 << 20), "zstd", asbytes=True)
+    store.objects["file"] = frame * 200
+
+    async def given_up() -> None:
+        there = FilesThere(store, tmp_path / "file", "zstd")
+        await asyncio.wait_for(there.kept("file"), 0.5)
+
+    began = time.monotonic()
+    with pytest.raises(TimeoutError):
+        asyncio.run(given_up())
+    assert time.monotonic() - began < 4

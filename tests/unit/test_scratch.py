@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from data_export import scratch as module
-from data_export.scratch import PREFIXES, remove_abandoned, scratch
+from data_export.scratch import remove_abandoned, scratch
 
-HOLDER = "import sys\nfrom data_export.scratch import scratch\nwith scratch({prefix!r}) as folder:\n"
+HOLDER = "import sys\nfrom data_export.scratch import scratch\nwith scratch() as folder:\n"
 HOLDER += "    (folder / 'data').write_text('secret')\n    print(folder, flush=True)\n    sys.stdin.read()"
 
 
@@ -39,10 +39,9 @@ def test_it_is_gone_afterwards_whatever_happens(tmpdir: Path) -> None:
     assert list(tmpdir.iterdir()) == []
 
 
-@pytest.mark.parametrize("prefix", [*PREFIXES, "data-export-plan-"])
-def test_a_killed_process_leaves_nothing_behind_for_long(tmpdir: Path, prefix: str) -> None:
+def test_a_killed_process_leaves_nothing_behind_for_long(tmpdir: Path) -> None:
     environment = os.environ | {"TMPDIR": str(tmpdir), "PYTHONPATH": os.pathsep.join(sys.path)}
-    words = [sys.executable, "-c", HOLDER.format(prefix=prefix)]
+    words = [sys.executable, "-c", HOLDER]
     with subprocess.Popen(words, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         folder = made_old(Path(process.stdout.readline().strip()))
@@ -54,11 +53,12 @@ def test_a_killed_process_leaves_nothing_behind_for_long(tmpdir: Path, prefix: s
 
 
 def test_what_is_young_or_not_ours_stays(tmpdir: Path) -> None:
-    for name in ("data-export-young", "somebody-elses"):
+    for name in ("data-export-scratch-0000000y", "images-00000000", "data-export-staging", "data-export-scratch-kept"):
         (tmpdir / name).mkdir()
-    made_old(tmpdir / "somebody-elses")
-    (tmpdir / "data-export-a-file").touch()
-    (tmpdir / "data-export-link").symlink_to(tmpdir / "somebody-elses")
+        if not name.endswith("y"):
+            made_old(tmpdir / name)
+    (tmpdir / "data-export-scratch-0000file").touch()
+    (tmpdir / "data-export-scratch-0000link").symlink_to(tmpdir / "data-export-staging")
     before = {*tmpdir.iterdir()}
     assert remove_abandoned(tmpdir) == 0
     assert {*tmpdir.iterdir()} == before
@@ -66,7 +66,7 @@ def test_what_is_young_or_not_ours_stays(tmpdir: Path) -> None:
 
 def test_no_task_waits_long_for_what_others_left(tmpdir: Path) -> None:
     for number in range(60):
-        folder = tmpdir / f"data-export-{number}"
+        folder = tmpdir / f"data-export-scratch-{number:08}"
         folder.mkdir()
         made_old(folder)
     assert [remove_abandoned(tmpdir), remove_abandoned(tmpdir)] == [50, 10]
@@ -77,7 +77,7 @@ def test_what_is_removed_is_logged_and_alarms_nobody(tmpdir: Path, caplog: pytes
     """The task that finds it has nothing to do with it, and nobody has anything to do."""
     caplog.set_level(logging.DEBUG, logger="data_export.scratch")
     assert remove_abandoned(tmpdir) == 0
-    made = tmpdir / "images-left"
+    made = tmpdir / "data-export-scratch-0000left"
     made.mkdir()
     made_old(made)
     assert remove_abandoned(tmpdir) == 1

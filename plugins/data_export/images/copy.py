@@ -68,7 +68,7 @@ async def copy_images(
         TransientError: source or target is full, or down in spite of `limits.tries`, or, before the last try, single
             images are; repeating resumes.
     """
-    with ImageList(images, site_id, source_key) as listed, scratch("images-") as folder:
+    with ImageList(images, site_id, source_key) as listed, scratch() as folder:
         copier = _Copier(destination.uri, limits, len(listed), Failures(last_try=last_try))
         fetcher = Fetcher(source, limits, folder)
         seen = Seen()

@@ -5,6 +5,7 @@ import logging
 import mimetypes
 import shutil
 from dataclasses import replace
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, get_args
 
@@ -12,7 +13,7 @@ from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.connector import IfExists
 from data_export.delivery.deliver import Placed, deliver
-from data_export.delivery.threads import at_most, read_digests
+from data_export.delivery.threads import at_most, go_on, read_digests, run_blocking
 from data_export.errors import ConfigError, TargetNotFound, TargetUnavailable
 from data_export.layout import Encoding
 from data_export.receipt import DataFile, Transformed
@@ -137,7 +138,9 @@ class FilesThere:
                 with self._path.open("wb") as file:
                     async for chunk in chunks:
                         file.write(chunk)
-                lines, digests = await asyncio.to_thread(look_into, self._path, self._encoding)
+                lines, digests = await run_blocking(
+                    lambda stop: look_into(self._path, self._encoding, partial(go_on, stop))
+                )
             sums = {"sha256": digests.sha256 or "", "records_sha256": digests.records_sha256 or ""}
             self._seen[key] = DataFile(work_orders=lines, bytes=digests.size, crc32c=digests.crc32c, **sums)
         return self._seen[key]

@@ -8,11 +8,12 @@ from data_export.source.queries import Query
 from data_export.source.snapshot import OURS
 from data_export.wording import harmless
 
-_TOO_MUCH_ON_DISK = "53400"
+_TOO_MUCH_ON_DISK, _DAMAGED, _DAMAGED_INDEX = "53400", "XX001", "XX002"
+_DAMAGE = (_DAMAGED, _DAMAGED_INDEX)
 # SQLSTATE classes of what a retry cannot help: data, login, catalogue, syntax, rights, unsupported, limits of a value.
-_PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", _TOO_MUCH_ON_DISK, "54", "P0")
+_PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", _TOO_MUCH_ON_DISK, "54", "P0", *_DAMAGE)
 # Of these classes: what a value of a row can cause.
-_OF_VALUES = ("0A", "22", "54")
+_OF_VALUES = ("0A", "22", "54", _DAMAGED)
 # What replaying ends on a standby.
 _CONFLICTS = ("40001", "40P01")
 # And the server's time limits for a transaction, or for one that waits.
@@ -25,10 +26,20 @@ _REFUSED = re.compile(
     "|weak sslmode|could not (read|load|open) .*(certificate|private key)|private key file|not compiled in"
     "|definition of service .* not found|service file .* not found|syntax error in service file"
     "|is not permitted to log in|authentication method requirement|channel binding|GSSAPI encryption"
-    "|valid client certificate|alert (bad certificate|unknown ca|protocol version)|unsupported protocol"
+    "|valid client certificate|alert ((no |bad |unsupported )?certificate|unknown ca|protocol version|access denied)"
+    "|alert (handshake failure|insufficient security|no application protocol)|unsupported protocol"
     # What poolers say: of PgBouncer, Supavisor.
     "|unsupported startup parameter|in statement pooling mode|no such (database|user)|SSL (connection is )?required"
     "|Tenant or user not found"
+    # What a server says that speaks another language (lc_messages): of login and password, of what does not exist, of
+    # who may not log in, and of the right to connect, which most spell as it is.
+    "|uthentifizierung für|tificación .*falló|tification .*échouée|utenticazione .*fallita|autenticação .*falhou"
+    "|認証に失敗|ავთენტიფიკაცია|인증을 실패|проверку подлинности|utentisering misslyckades|автентифікацію|认证.*失败"
+    "|existiert nicht|no existe (el rol|la base)|n'existe pas|non esiste|não existe|は存在しません|არ არსებობს"
+    r"|(롤\(role\)|데이터베이스) 없음|не существует|(finns|existerar) inte|не існує|不存在"
+    "|Berechtigung zum Einloggen|no se le permite conectarse|autorisé à se connecter|consentito effettuare il login"
+    "|ログインが許可されません|შესვლის უფლება არ|롤은 접속을 허용하지|вход запрещён|inte logga in|вхід не дозволений"
+    r"|不允许角色|\bCONNECT\b|[は有]CONNECT|permiso denegado a la base"
 )
 # Our own words, which PostgreSQL quotes as a value that it cannot read, in whatever quotation marks.
 _OURS = re.compile(OURS + r"(.*? allows)")
@@ -102,6 +113,10 @@ def _fix(state: str, said: str) -> str:
         return grant if "permission denied" in said else f"{grant}; or, where the table has policies: {policies}"
     if state == _TOO_MUCH_ON_DISK:
         return "raise temp_file_limit for the source connection's user, which only a superuser may"
+    if state == _DAMAGED:
+        return "what the source has stored there is damaged: restore it from a backup of the source"
+    if state == _DAMAGED_INDEX:
+        return "the index is damaged: REINDEX it at the source"
     if state == "42702":
         return "name each column of the table in place of `.*`: the table has a column of the same name"
     if state.startswith("28") or state == "3D000":

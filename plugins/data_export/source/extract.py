@@ -79,16 +79,19 @@ class _Reader:
     def read_what_can_be(self, site_id: UUID, *, only_first: bool) -> tuple[dict[str, int], list[Culprit]]:
         """Rows by table, without the work orders that cannot be read; with `only_first` such a one is an error."""
         left_out: list[Culprit] = []
-        for _ in range(_MOST_READINGS):
+        for reading in range(1, _MOST_READINGS + 1):
             known = tuple(culprit.work_order for culprit in left_out)
             try:
                 return self.read(known, site_id), left_out
             except ValueRejected as error:
-                left_out += find_culprits(
+                found = find_culprits(
                     self.dsn, self.queries, error, known, only_first=only_first, row_security=self.row_security
                 )
-            if only_first:
-                raise left_out[0].error()
+                if not found and reading == _MOST_READINGS:
+                    raise
+            if only_first and found:
+                raise found[0].error()
+            left_out += found
         raise SourceUnavailable(f"source: its rows changed {_MOST_READINGS} times while they were read: try again")
 
     def read(self, without: tuple[str, ...], site_id: UUID) -> dict[str, int]:

@@ -120,6 +120,7 @@ class Moment:
         Raises:
             SourceUnavailable: the source is long before it, by its clock or by what it has replayed.
         """
+        self._servers.clear()  # each reading asks anew, and may come to another server behind a balancer
         idle_since, last, due = 0.0, None, None
         for state, waited in self._states(source):
             if due is None:

@@ -92,7 +92,7 @@ class _Rows:
         self._exhausted = False
         self._is_top = "site_id" in schema.names
         self._too_large: list[int] = []  # rising
-        self._reported = 0
+        self._reported = -_ALL - 1  # before every number of 32 bits
 
     def fill(self, most_bytes: int) -> bool:
         """Reads on until the first buffered work order is complete; False when no row is left.

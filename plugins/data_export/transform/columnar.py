@@ -64,6 +64,9 @@ RECORD = pa.schema(
 )
 _ROW_GROUP_BYTES = 16 << 20
 _ROWS_READ = 256
+#: Bytes: above one record of the greatest `limits.max_record_mb`, and what is beside it.
+_LARGEST_ROW_GROUP = 1_200_000_000
+_SMALLEST = len('{"check":null,"code":null,"level":null}')  # no row of any level is a shorter text
 
 
 def records(chunk: Chunk) -> pa.RecordBatch:
@@ -136,19 +139,59 @@ def joined_parquet(parts: Sequence[Path], path: Path) -> None:
 
 
 def lines_in(path: Path) -> Iterator[memoryview]:
-    """The JSON Lines text whose records a Parquet file of ours holds, some rows at a time.
+    """The JSON Lines text whose records a Parquet file of ours holds, about 16 MiB or one record at a time.
 
     Raises:
         ValueError: it is not a file of ours, or damaged.
     """
     try:
-        with pq.ParquetFile(path, page_checksum_verification=True) as file:
-            if not file.schema_arrow.equals(RECORD):
-                raise ValueError("its columns are not those of an export")
-            for batch in file.iter_batches(_ROWS_READ):
-                yield text_bytes(_lines_of(batch)).data
+        metadata = pq.read_metadata(path)
+        if not metadata.schema.to_arrow_schema().equals(RECORD):
+            raise ValueError("its columns are not those of an export")
+        leaves = [metadata.schema.column(n) for n in range(metadata.num_columns)]
+        texts = [leaf.path for leaf in leaves if leaf.physical_type == "BYTE_ARRAY"]
+        with pq.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
+            for number in range(file.num_row_groups):
+                for batch in file.iter_batches(_rows_at_once(metadata.row_group(number)), [number]):
+                    yield from _texts(batch)
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise ValueError(f"it is damaged or not Parquet ({type(error).__name__})") from None
+
+
+def _rows_at_once(group: pq.RowGroupMetaData) -> int:
+    """As many rows as have about 16 MiB.
+
+    Raises:
+        ValueError: the group has more than any of ours.
+    """
+    values = max(group.column(n).num_values for n in range(group.num_columns))
+    if max(group.total_byte_size, values * _SMALLEST) > _LARGEST_ROW_GROUP:
+        raise ValueError("a row group is larger than any of ours")
+    fit = _ROW_GROUP_BYTES * int(group.num_rows) // max(1, int(group.total_byte_size))
+    return max(1, min(_ROWS_READ, fit))
+
+
+def _texts(batch: pa.RecordBatch) -> Iterator[memoryview]:
+    """The lines of some rows: a few bytes of Parquet can name one long text many times."""
+    size, half = sum(map(_spelled_out, batch.columns)), len(batch) // 2
+    if size > _ROW_GROUP_BYTES and half:
+        yield from _texts(batch[:half])
+        yield from _texts(batch[half:])
+    elif size > _LARGEST_ROW_GROUP:
+        raise ValueError("a record is longer than any of ours")
+    else:
+        yield text_bytes(_lines_of(batch)).data
+
+
+def _spelled_out(column: pa.Array) -> int:
+    """The bytes of a column with each of its texts where it stands, however often it is there."""
+    if pa.types.is_dictionary(column.type):
+        return int(pc.sum(pc.binary_length(column.dictionary).take(column.indices)).as_py() or 0)
+    if pa.types.is_list(column.type):
+        return _spelled_out(column.flatten())
+    if pa.types.is_struct(column.type):
+        return sum(map(_spelled_out, column.flatten()))
+    return int(column.nbytes)
 
 
 def _lines_of(batch: pa.RecordBatch) -> pa.LargeStringArray:
@@ -156,6 +199,8 @@ def _lines_of(batch: pa.RecordBatch) -> pa.LargeStringArray:
     inputs, input_starts = _below(items["input"])
     checks, check_starts = _below(inputs["data_conformity"])
     jobs, job_starts = _below(inputs["job_conformity"])
+    if any(ids.null_count for ids in (batch["id"], batch["site_id"], items["id"], inputs["id"])):
+        raise ValueError("an id is null")
     found = (joined(check_texts(checks), check_starts), joined(job_texts(jobs), job_starts))
     return order_texts(batch, joined(item_texts(items, joined(input_texts(inputs, *found), input_starts)), item_starts))
 

@@ -101,11 +101,15 @@ def digests_of(path: Path, records_sha256: str | None = None) -> Digests:
     return Digests(found.size, found.sha256, crc32c=found.crc32c, records_sha256=records_sha256)
 
 
-def look_into(path: Path, encoding: Encoding) -> tuple[int, Digests]:
-    """Lines and digests of a file, whoever wrote it; one that is not ours has no lines and no `records_sha256`."""
+def look_into(path: Path, encoding: Encoding, go_on: Callable[[], None] = lambda: None) -> tuple[int, Digests]:
+    """Lines and digests of a file, whoever wrote it; one that is not ours has no lines and no `records_sha256`.
+
+    A small file may unpack for hours: what `go_on` raises ends it.
+    """
     hasher, count = hashlib.sha256(), 0
     try:
         for text in decoded(path, encoding):
+            go_on()
             hasher.update(text)
             count += bytes(text).count(b"\n")
     except ValueError:

@@ -51,7 +51,7 @@ def concatenated(*parts: str | pa.Array) -> pa.Array:
 
 def uuids(column: pa.Array) -> pa.Array:
     """The bare text of 16-byte uuids, without quotes, or of uuids that are text already; the column holds no NULL."""
-    if pa.types.is_string(column.type):
+    if not pa.types.is_fixed_size_binary(column.type):
         return column.cast(pa.large_string())
     digits = np.frombuffer(uuid_bytes(column).tobytes().hex().encode(), np.uint8).reshape(-1, 32)
     text = np.full((len(digits), _UUID_LENGTH), ord("-"), np.uint8)

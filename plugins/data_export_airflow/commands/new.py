@@ -245,7 +245,7 @@ def _problems(path: Path, text: str) -> list[str]:
     from data_export.config.validate import check_files
     from data_export.scratch import scratch
 
-    with scratch("data-export-new-") as folder:
+    with scratch() as folder:
         draft = folder / path.name
         draft.write_text(text, encoding="utf-8")
         found = check_files([draft], beside=path.parent).problems

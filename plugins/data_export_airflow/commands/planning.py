@@ -204,7 +204,7 @@ def files_at(revision: str, folder: Path) -> Iterator[Revision]:
     """
     named = f"{revision}^{{commit}}"
     commit = _git(folder, "rev-parse", "--verify", "--quiet", "--end-of-options", named, what=revision).decode().strip()
-    with scratch("data-export-plan-") as made:
+    with scratch() as made:
         if _run(
             folder, "ls-tree", "--full-tree", f"{commit}:./"
         ).stdout:  # of a commit without files git makes no readable archive

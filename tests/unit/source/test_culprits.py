@@ -4,12 +4,14 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import psycopg
 import pytest
 
 from data_export.errors import InvalidRecord, SourceRejected, ValueRejected
+from data_export.source.culprits import Culprit, find_culprits
 from data_export.source.extract import extract
 from data_export.source.queries import Query
 from demo.servers.postgres import PostgresServer
@@ -327,3 +329,75 @@ def test_a_database_that_does_not_know_its_encoding(server: PostgresServer, tmp_
         exported = source.export(tmp_path, on_invalid="quarantine")
         assert json.loads(exported.lines[0])["name"] == "caf\u00e9"
         assert exported.result.quarantined == 1
+
+
+def losing_a_value(source: SourceDatabase, order: UUID) -> None:
+    """Takes away what a long name is stored as, as a bad disk may."""
+    connection = source.connection
+    connection.execute("ALTER TABLE work_order ALTER name TYPE text, ALTER name SET STORAGE EXTERNAL")
+    connection.execute("UPDATE work_order SET name = repeat('x', 9000) WHERE id = %s", [order])
+    found = connection.execute("SELECT reltoastrelid::regclass FROM pg_class WHERE relname = 'work_order'").fetchone()
+    assert found is not None
+    (toast,) = found
+    connection.execute("SET allow_system_table_mods = on")
+    connection.execute(f"UPDATE pg_class SET relkind = 'r' WHERE oid = '{toast}'::regclass")
+    connection.execute(f"DELETE FROM {toast}")
+    connection.execute(f"UPDATE pg_class SET relkind = 't' WHERE oid = '{toast}'::regclass")
+    connection.execute("RESET allow_system_table_mods")
+    connection.execute("VACUUM work_order")
+
+
+def test_a_value_whose_stored_bytes_are_damaged_is_named_and_set_aside(server: PostgresServer, tmp_path: Path) -> None:
+    dsn = server.create_database("damaged")
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(SCHEMA.read_text())
+        source = SourceDatabase(dsn, connection)
+        source.insert("work_order", [{"id": key(0, k), "site_id": SITE, "create_date": WINDOW.start} for k in GOOD])
+        losing_a_value(source, key(0, BAD))
+        with pytest.raises(InvalidRecord, match=rf"{key(0, BAD)}: name .*missing chunk number 0.*XX001.*column name"):
+            source.export(tmp_path)
+        exported = source.export(tmp_path, on_invalid="quarantine")
+        assert (exported.result.work_orders, exported.result.quarantined) == (6, 1)
+
+
+@pytest.mark.parametrize("on_invalid", ["fail", "quarantine"])
+def test_a_value_that_is_put_right_before_it_is_looked_for_is_delivered(
+    filled: SourceDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_invalid: str
+) -> None:
+    def repaired(*arguments: Any, **options: Any) -> list[Culprit]:
+        spoil(filled, "input", "create_date", "'2025-03-16'")
+        return find_culprits(*arguments, **options)
+
+    spoil(filled, "input", "create_date", "'n/a'")
+    monkeypatch.setattr("data_export.source.extract.find_culprits", repaired)
+    assert len(filled.export(tmp_path, on_invalid=on_invalid).lines) == len(GOOD)
+
+
+@pytest.mark.parametrize("on_invalid", ["fail", "quarantine"])
+def test_what_fails_and_is_no_record_s_fails_for_good(
+    filled: SourceDatabase, tmp_path: Path, sql: Path, on_invalid: str
+) -> None:
+    """A record without an id cannot be told from others."""
+    text = (sql / "work_order.sql").read_text()
+    unnamed = text.replace("    id,\n", f"    nullif(id, '{key(0, BAD)}') AS id,\n")
+    (sql / "work_order.sql").write_text(unnamed.replace("    progress_score\n", "    name::float8 AS progress_score\n"))
+    filled.connection.execute("UPDATE work_order SET name = '0.5'")
+    spoil(filled, "work_order", "name", "'n/a'")
+    with pytest.raises(ValueRejected, match="invalid input syntax"):
+        filled.export(tmp_path / "out", on_invalid=on_invalid, sql_folder=sql)
+
+
+@pytest.mark.parametrize("bad", [1, 2])
+def test_a_slow_search_still_names_the_first(
+    filled: SourceDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad: int
+) -> None:
+    monkeypatch.setattr("data_export.source.culprits._LONGEST_SECONDS", 0.0)
+    for number in range(1, bad + 1):
+        filled.connection.execute(f"UPDATE input SET create_date = 'n/a' WHERE id = '{key(2, number)}'")
+    with pytest.raises(InvalidRecord, match=rf"work order {key(0, 1)}: .*n/a"):
+        filled.export(tmp_path / "fail")
+    if bad == 1:
+        assert filled.export(tmp_path / "aside", on_invalid="quarantine").result.quarantined == 1
+        return
+    with pytest.raises(ValueRejected, match="at least 2 work orders of the window have it: no more"):
+        filled.export(tmp_path / "aside", on_invalid="quarantine")

@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 from adbc_driver_manager import AdbcStatusCode, OperationalError
 
-from data_export.errors import DataExportError, SourceRejected, SourceUnavailable
+from data_export.errors import DataExportError, SourceRejected, SourceUnavailable, ValueRejected
 from data_export.source.errors import translated
 from tests.unit.source_kit import ORDER, SourceDatabase, run_extract
 
@@ -183,3 +183,153 @@ def test_what_poolers_refuse_for_good_is_not_tried_again(said: str, becomes: typ
     """They say it without an SQLSTATE that the driver passes on."""
     error = OperationalError(f"IO: [libpq] {said}", status_code=AdbcStatusCode.IO)
     assert type(translated(error, "postgresql://pooler/source", None)) is becomes
+
+
+@pytest.mark.parametrize(
+    ("state", "becomes", "fix"),
+    [
+        ("XX001", ValueRejected, "what the source has stored there is damaged: restore it from a backup"),
+        ("XX002", SourceRejected, "the index is damaged: REINDEX it at the source"),
+        ("XX000", SourceUnavailable, ""),
+    ],
+)
+def test_damage_at_the_source_is_not_tried_again(state: str, becomes: type[DataExportError], fix: str) -> None:
+    error = OperationalError("invalid page in block 0", status_code=AdbcStatusCode.IO, sqlstate=state)
+    found = translated(error, "postgresql://source", None)
+    assert type(found) is becomes
+    assert fix in str(found)
+
+
+# What PostgreSQL's own translations say: five refusals for good, and two that pass.
+ABROAD = {
+    "de": (
+        "Passwort-Authentifizierung für Benutzer »x« fehlgeschlagen",
+        "Rolle »x« existiert nicht",
+        "Datenbank »x« existiert nicht",
+        "Rolle »x« hat keine Berechtigung zum Einloggen",
+        "Benutzer hat das CONNECT-Privileg nicht.",
+        "tut mir leid, schon zu viele Verbindungen",
+        "das Datenbanksystem startet",
+    ),
+    "es": (
+        "la autentificación password falló para el usuario «x»",
+        "no existe el rol «x»",
+        "no existe la base de datos «x»",
+        "al rol «x» no se le permite conectarse",
+        "permiso denegado a la base de datos «x» (Usuario no tiene privilegios de conexión.)",
+        "lo siento, ya tenemos demasiados clientes",
+        "el sistema de base de datos está iniciándose",
+    ),
+    "fr": (
+        "authentification par mot de passe échouée pour l'utilisateur  « x »",
+        "le rôle « x » n'existe pas",
+        "la base de données « x » n'existe pas",
+        "le rôle « x » n'est pas autorisé à se connecter",
+        "L'utilisateur n'a pas le droit CONNECT.",
+        "désolé, trop de clients sont déjà connectés",
+        "le système de bases de données se lance",
+    ),
+    "it": (
+        'autenticazione con password fallita per l\'utente "x"',
+        'il ruolo "x" non esiste',
+        'il database "x" non esiste',
+        'al ruolo "x" non è consentito effettuare il login',
+        "L'utente non ha il privilegio CONNECT.",
+        "spiacente, troppi client già connessi",
+        "il database si sta avviando",
+    ),
+    "ja": (
+        'ユーザー"x"のパスワード認証に失敗しました',
+        'ロール"x"は存在しません',
+        'データベース"x"は存在しません',
+        'ロール"x"はログインが許可されません',
+        "ユーザーはCONNECT権限を持ちません。",
+        "現在クライアント数が多すぎます",
+        "データベースシステムは起動処理中です",
+    ),
+    "ka": (
+        'პაროლით ავთენტიფიკაცია მომხმარებლისთვის "x" ვერ მოხერხდა',
+        'როლი არ არსებობს: "x"',
+        'მონაცემთა ბაზა "x" არ არსებობს',
+        "როლს შესვლის უფლება არ აქვს: x",
+        "მომხმარებელს CONNECT პრივილეგია არ გააჩნია.",
+        "უკაცრავად, უკვე მეტისმეტად ბევრი კლიენტია",
+        "მიმდინარეობს მონაცემთა ბაზის სისტემის გაშვება",
+    ),
+    "ko": (
+        '사용자 "x"의 password 인증을 실패했습니다',
+        '"x" 롤(role) 없음',
+        '"x" 데이터베이스 없음',
+        '"x" 롤은 접속을 허용하지 않음',
+        "사용자에게 CONNECT 권한이 없습니다.",
+        "최대 동시 접속자 수를 초과했습니다.",
+        "데이터베이스 시스템이 새로 가동 중입니다.",
+    ),
+    "ru": (
+        'пользователь "x" не прошёл проверку подлинности (по паролю)',
+        'роль "x" не существует',
+        'база данных "x" не существует',
+        'для роли "x" вход запрещён',
+        "Пользователь не имеет привилегии CONNECT.",
+        "извините, уже слишком много клиентов",
+        "система баз данных запускается",
+    ),
+    "sv": (
+        'Lösenordsautentisering misslyckades för användare "x"',
+        'rollen "x" finns inte',
+        'databasen "x" existerar inte',
+        'roll "x" tillåts inte logga in',
+        "Användaren har inte rättigheten CONNECT.",
+        "ledsen, för många klienter",
+        "databassystemet startar upp",
+    ),
+    "uk": (
+        'користувач "x" не пройшов автентифікацію за допомогою пароля',
+        'роль "x" не існує',
+        'бази даних "x" не існує',
+        'для ролі "x" вхід не дозволений',
+        "Користувач не має права CONNECT.",
+        "вибачте, вже забагато клієнтів",
+        "система бази даних запускається",
+    ),
+    "zh_CN": (
+        '用户 "x" Password 认证失败',
+        '角色 "x" 不存在',
+        '数据库 "x" 不存在',
+        '不允许角色"x" 进行登录',
+        "用户没有CONNECT权限.",
+        "对不起, 已经有太多的客户",
+        "数据库系统启动中",
+    ),
+}
+
+
+@pytest.mark.parametrize("language", ABROAD)
+def test_a_login_refused_in_another_language_is_refused(language: str) -> None:
+    *refusals, busy, starting = ABROAD[language]
+    for words in refusals:
+        assert type(connecting(f"FATAL:  {words}")) is SourceRejected, words
+    for words in (busy, starting):
+        assert type(connecting(f"FATAL:  {words}")) is SourceUnavailable, words
+
+
+def connecting(said: str) -> DataExportError:
+    words = f'IO: [libpq] connection to server at "db" (10.0.0.1), port 5432 failed: {said}'
+    return translated(OperationalError(words, status_code=AdbcStatusCode.IO), "postgresql://source", None)
+
+
+@pytest.mark.parametrize(
+    ("said", "becomes"),
+    [
+        ("SSL error: sslv3 alert certificate expired", SourceRejected),
+        ("SSL error: ssl/tls alert certificate revoked", SourceRejected),
+        ("SSL error: ssl/tls alert unsupported certificate", SourceRejected),
+        ("SSL error: tlsv13 alert certificate required", SourceRejected),
+        ("SSL error: sslv3 alert handshake failure", SourceRejected),
+        ("SSL error: tlsv1 alert unknown ca", SourceRejected),
+        ("SSL error: tlsv1 alert internal error", SourceUnavailable),
+        ("SSL error: unexpected eof while reading", SourceUnavailable),
+    ],
+)
+def test_what_tls_refuses_for_good_is_not_tried_again(said: str, becomes: type[DataExportError]) -> None:
+    assert type(connecting(said)) is becomes

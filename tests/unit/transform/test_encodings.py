@@ -177,6 +177,73 @@ def test_parquet_of_other_columns_is_none_of_ours(tmp_path: Path) -> None:
         assert look_into(tmp_path / "other", "parquet")[1].records_sha256 is None
 
 
+@pytest.mark.parametrize("row", [{"id": None}, {"site_id": None}, {"work_items": [{"id": None, "input": []}]}])
+def test_parquet_with_a_null_id_is_none_of_ours(tmp_path: Path, row: dict[str, Any]) -> None:
+    """Else such a record would be no line, and a file of them one without records."""
+    whole = {"id": str(SITE), "site_id": str(SITE), "work_items": []}
+    pq.write_table(pa.Table.from_pylist([whole | row], columnar.RECORD), tmp_path / "other")
+    count, digests = look_into(tmp_path / "other", "parquet")
+    assert (count, digests.records_sha256) == (0, None)
+
+
+def wide_orders(path: Path) -> None:
+    """As transform writes them: 300 orders of half a megabyte."""
+    file = columnar.ParquetFile(path)
+    row = {"id": str(SITE), "site_id": str(SITE), "metadata": json.dumps("x" * 500_000), "work_items": []}
+    for _ in range(30):
+        file.write(pa.RecordBatch.from_pylist([row] * 10, columnar.RECORD), 5_000_000)
+    file.close()
+
+
+def repeated_text(path: Path) -> None:
+    """A few kilobytes: one text of two megabytes that 256 records share."""
+    row = {"id": str(SITE), "site_id": str(SITE), "work_items": []}
+    text = pa.DictionaryArray.from_arrays(pa.array([0] * 256, pa.int32()), pa.array(["x" * (2 << 20)]))
+    table = pa.Table.from_pylist([row] * 256, columnar.RECORD).set_column(5, "metadata", text)
+    pq.write_table(table, path, compression="zstd", dictionary_pagesize_limit=1 << 30, store_schema=False)
+    assert path.stat().st_size < 20_000
+
+
+GROWTH = """
+import resource, sys
+from pathlib import Path
+from data_export.transform.encoding import look_into
+peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+before = peak()
+count, digests = look_into(Path(sys.argv[1]), "parquet")
+print(count, bool(digests.records_sha256), peak() - before)
+"""
+
+
+def looked_into(path: Path) -> list[int]:
+    words = [sys.executable, "-c", GROWTH, str(path)]
+    count, ours, grown = subprocess.run(words, capture_output=True, text=True, check=True).stdout.split()
+    return [int(count), ours == "True", int(grown)]
+
+
+def test_reading_back_holds_little_of_any_file(tmp_path: Path) -> None:
+    """The rows of one batch are bounded by their bytes, as each text is spelled out."""
+    for write, records in ((wide_orders, 300), (repeated_text, 256)):
+        write(tmp_path / "file")
+        count, ours, grown = looked_into(tmp_path / "file")
+        assert (count, ours) == (records, True)
+        assert grown < 150, write
+
+
+def test_records_and_row_groups_larger_than_any_of_ours_are_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A text that a record has many times counts as often."""
+    found = [{"id": str(SITE), "metadata": "x" * 100_000, "data_conformity": [], "job_conformity": []}] * 200
+    row = {"id": str(SITE), "site_id": str(SITE), "work_items": [{"id": str(SITE), "input": found}]}
+    pq.write_table(pa.Table.from_pylist([row], columnar.RECORD), tmp_path / "file")
+    for most, words in ((19_000_000, "a record is longer"), (99_999, "a row group"), (200 * 38 - 1, "a row group")):
+        monkeypatch.setattr(columnar, "_LARGEST_ROW_GROUP", most)
+        with pytest.raises(ValueError, match=words):
+            b"".join(map(bytes, decoded(tmp_path / "file", "parquet")))
+    assert look_into(tmp_path / "file", "parquet")[1].records_sha256 is None
+
+
 MEMORY = """
 import os, sys
 from pathlib import Path

@@ -186,6 +186,22 @@ def test_many_rows_of_one_work_order_sum_up_to_one_that_is_too_large(
     assert len(source.export(tmp_path, max_record_mb=100).lines) == 3
 
 
+@pytest.mark.parametrize("first", [0, -3])
+def test_a_query_of_ones_own_may_number_work_orders_from_anywhere(
+    source: SourceDatabase, tmp_path: Path, sql: Path, first: int
+) -> None:
+    """One with the number 0 was delivered without its rows, and without a word."""
+    text = (sql / "work_order.sql").read_text()
+    number = "row_number() OVER (ORDER BY create_date NULLS FIRST, id)"
+    assert number in text
+    (sql / "work_order.sql").write_text(text.replace(number, f"{number} - 1 + {first}"))
+    order = {"site_id": SITE, "create_date": DAY}
+    source.insert("work_order", [order | {"id": UUID(int=k), "name": f"order {k}"} for k in (1, 2)])
+    source.insert("work_item", [{"id": UUID(int=9 + k), "work_order_id": UUID(int=1)} for k in range(60_000)])
+    exported = source.export(tmp_path / "out", on_invalid="quarantine", max_record_mb=1, sql_folder=sql)
+    assert [json.loads(line)["name"] for line in exported.lines] == ["order 2"]
+
+
 def test_one_that_is_too_large_hides_no_other_problem_nearby(source: SourceDatabase, tmp_path: Path) -> None:
     """They are read together; the neighbour went out with what the format cannot express."""
     order = {"site_id": SITE, "create_date": DAY}
