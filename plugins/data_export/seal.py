@@ -34,28 +34,37 @@ class Seal:
     keys: Sequence[bytes] = field(repr=False)
     run: Sequence[str]
 
-    def sign(self, kind: str, value: Mapping[str, Any]) -> dict[str, Any]:
-        """The value with its signature in the key `signature`; `kind` is what it is, such as `plan`."""
-        return {**value, SIGNATURE: self._signature(self.keys[0], kind, value)}
+    def sign(self, kind: str, value: Mapping[str, Any], of: str = "") -> dict[str, Any]:
+        """The value with its signature in the key `signature`.
 
-    def open(self, kind: str, value: Any) -> dict[str, Any]:
-        """The value that was signed as this kind, without its signature.
+        Args:
+            kind: what it is, such as `plan`.
+            of: what in the run it belongs to: Airflow keeps the result of a task that is marked as done after a clear,
+                which is of what the run did before.
+        """
+        return {**value, SIGNATURE: self._signature(self.keys[0], kind, of, value)}
+
+    def open(self, kind: str, value: Any, of: str = "") -> dict[str, Any]:
+        """The value that was signed as this kind, without its signature; as earlier versions did, also of nothing.
 
         Raises:
-            SignatureRejected: it has no signature, or was changed since, or is another run's or another kind.
+            SignatureRejected: it has no signature, or was changed since, or is another run's or another kind, or of
+                something else.
         """
         if isinstance(value, Mapping):
             content = {key: item for key, item in value.items() if key != SIGNATURE}
             given = str(value.get(SIGNATURE, "")).encode()
-            if any(hmac.compare_digest(given, self._signature(key, kind, content).encode()) for key in self.keys):
+            good = (self._signature(key, kind, each, content) for key in self.keys for each in (of, ""))
+            if any(hmac.compare_digest(given, signature.encode()) for signature in good):
                 return content
         raise SignatureRejected(
             f"the {kind} of run {' '.join(self.run)} is not what an earlier task of this run signed: it was changed in "
             f"Airflow, or {KEY_VARIABLE} differs between workers or was replaced: clear the run from `prepare` on"
         )
 
-    def _signature(self, key: bytes, kind: str, value: Mapping[str, Any]) -> str:
-        text = json.dumps([kind, *self.run, value], sort_keys=True, separators=(",", ":"))
+    def _signature(self, key: bytes, kind: str, of: str, value: Mapping[str, Any]) -> str:
+        whole = [kind, *self.run, *([of] if of else []), value]
+        text = json.dumps(whole, sort_keys=True, separators=(",", ":"))
         return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()
 
 

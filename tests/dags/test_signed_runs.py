@@ -166,13 +166,12 @@ def test_what_the_run_did_before_it_was_cleared_is_no_result_of_it(stored: Store
     seal, plan = seal_of(stored.context, load_platform()), stored.values["prepare", "plan"]
     extracted, delivered = (stored.values[task, "return_value"] for task in ("transform", "deliver"))
     other = "0" * 32
-    copied = seal.sign(
-        f"{IMAGES} of {extracted['data_key'].replace(plan['run_token'], other)}", ImagesCopied(site_id=PARIS).to_dict()
-    )
+    images = ImagesCopied(site_id=PARIS).to_dict()
+    copied = seal.sign(IMAGES, images, of=extracted["data_key"].replace(plan["run_token"], other))
     deliver: Any = DeliverOperator(task_id="x", plan=plan, site_id=str(PARIS), transformed=extracted, images=copied)
     with pytest.raises(SignatureRejected, match=r"the images of run .* is not what an earlier task"):
         deliver.execute(stored.context)
-    before = seal.sign(f"{DELIVERED} of {other}", {k: v for k, v in delivered.items() if k != SIGNATURE})
+    before = seal.sign(DELIVERED, {key: item for key, item in delivered.items() if key != SIGNATURE}, of=other)
     with pytest.raises(SignatureRejected, match=r"the delivered of run .* is not what an earlier task"):
         stored.close([before])
     assert [site["site_id"] for site in stored.close([delivered, before])["sites"]] == [str(PARIS)]

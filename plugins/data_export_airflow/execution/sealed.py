@@ -46,10 +46,6 @@ def seal_of(context: Mapping[str, Any], settings: PlatformSettings) -> Seal:
     return Seal(keys, (context["ti"].dag_id, context["ti"].run_id))
 
 
-def _of(kind: str, of: str) -> str:
-    return f"{kind} of {of}"
-
-
 class SealedSteps:
     """Opens what the task before signed, runs the step, and signs its result.
 
@@ -100,11 +96,11 @@ class SealedSteps:
         if copied is None:
             return None
         metrics.images_copied(self.plan.export.scheme, copied)
-        return self._seal.sign(_of(IMAGES, found.data_key), copied.to_dict())
+        return self._seal.sign(IMAGES, copied.to_dict(), of=found.data_key)
 
     def deliver(self, site_id: str, transformed: Any, images: Any) -> Result:
         found = self._transformed(site_id, transformed)
-        copied = ImagesCopied.model_validate(self._open_of(IMAGES, found.data_key, images)) if images else None
+        copied = ImagesCopied.model_validate(self._open(IMAGES, images, of=found.data_key)) if images else None
         if copied:
             self._check(site_id, copied.site_id)
         elif self.plan.export.export_images and self._own_dag:
@@ -116,7 +112,7 @@ class SealedSteps:
             delivered = self._steps.deliver(found, copied)
         metrics.site_delivered(self.plan.export.scheme, delivered)
         self.lineage = of_delivery(self.plan, delivered, self._source)
-        return self._seal.sign(_of(DELIVERED, self.plan.run_token), delivered.to_dict())
+        return self._seal.sign(DELIVERED, delivered.to_dict(), of=self.plan.run_token)
 
     def close(self, sites: Sequence[Any]) -> Receipt:
         """Also refuses a part of the sites; a DAG of somebody's own may have been made for a part.
@@ -148,7 +144,7 @@ class SealedSteps:
         results, refusals = list[SiteReceipt](), list[SignatureRejected]()
         for site in sites:
             try:
-                results.append(SiteReceipt.model_validate(self._open_of(DELIVERED, self.plan.run_token, site)))
+                results.append(SiteReceipt.model_validate(self._open(DELIVERED, site, of=self.plan.run_token)))
             except SignatureRejected as refusal:
                 refusals.append(refusal)
         return results, refusals
@@ -173,20 +169,10 @@ class SealedSteps:
         lists = receipt.images.missing_list if receipt.images else None
         return [uri.removeprefix(self._steps.staging_uri) for uri in (receipt.uri if by_mail else None, lists) if uri]
 
-    def _open(self, kind: str, value: Any) -> Result:
+    def _open(self, kind: str, value: Any, of: str = "") -> Result:
         if self._signed:
-            return self._seal.open(kind, value)
+            return self._seal.open(kind, value, of)
         return {key: item for key, item in value.items() if key != SIGNATURE}
-
-    def _open_of(self, kind: str, of: str, value: Any) -> Result:
-        """What was signed for this data or plan; earlier versions signed for the run alone.
-
-        Airflow keeps the result of a task that is marked as done after a clear, which is of what the run did before.
-        """
-        try:
-            return self._open(_of(kind, of), value)
-        except SignatureRejected:
-            return self._open(kind, value)
 
     def _check(self, site_id: str, found: UUID | None = None, *staged: str) -> None:
         """The site is the plan's, the result is the site's, and its files are where this run stages that site's."""
