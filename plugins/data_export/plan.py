@@ -54,7 +54,7 @@ class ExportPlan(BaseModel):
         """
         try:
             return cls.model_validate(value | {"window": ExportWindow.from_dict(value["window"])})
-        except (ValidationError, KeyError) as error:
+        except (ValidationError, KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"the plan of {value.get('name')} was made by another version of the service ({type(error).__name__}): "
                 "clear the run from its first task on"

@@ -81,7 +81,9 @@ def test_after_the_end_of_an_export_they_have_their_tasks_too(history: History, 
 
 def test_before_its_start_date_airflow_would_run_no_task(history: History) -> None:
     later = history.export("later", "daily", f"{TOMORROW:%Y-%m-%d}")
-    with pytest.raises(ConfigError, match=r"before the export's start_date .* Leave the logical date away"):
+    with pytest.raises(
+        ConfigError, match=r"before the export's start_date .*: give a later one, or set an earlier start_date"
+    ):
         trigger(later, TOMORROW - DAY + timedelta(hours=1))
     trigger(later, None)
     (run,) = runs(history)

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from data_export_airflow.alerting.callbacks import AUDIT_DAG
-from data_export_airflow.dags.service_dags import CHECK_DAG
+from data_export_airflow.dags.service_dags import AUDIT_TASK, CHECK_DAG, CHECK_TASK
 from data_export_airflow.metadata.failures import audit_in_words, audits, can_check, last_audit, last_check
 from data_export_airflow.metadata.missing import MissingWindows
 from data_export_airflow.metadata.overview import at_a_glance, standing
@@ -36,6 +36,16 @@ def test_the_newest_result_counts(history: History) -> None:
     found = last_check(history.session, "acme")
     assert found["result"] == {"run_id": "manual-2", "map_index": 1, "at": NOW + timedelta(hours=2, seconds=9), **BAD}
     assert found["running"] is False
+
+
+@pytest.mark.parametrize("value", ["a text", ["a", "list"], {"damaged": 3}, {"error": {"of": "parts"}, "at": 7}])
+def test_results_that_somebody_edited_break_nothing(history: History, value: object) -> None:
+    history.export("acme")
+    for dag, task in ((AUDIT_DAG, AUDIT_TASK), (CHECK_DAG, CHECK_TASK)):
+        history.result(history.run(dag, NOW, NOW + timedelta(days=1), "failed"), task, "acme", value, state="success")
+    assert audits(history.session) == {}
+    last_audit(history.session, "acme")
+    last_check(history.session, "acme")
 
 
 def test_an_export_that_was_never_checked(history: History) -> None:

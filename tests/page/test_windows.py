@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from airflow.models.dagrun import DagRun
 
+from data_export_airflow.metadata.receipts import Receipts
 from tests.page.history import History
 from tests.page.shown import DAY, HOUR, NOW, START, shown, states
 
@@ -140,6 +141,12 @@ def test_an_export_that_has_ended_shows_its_own_time(history: History) -> None:
     found = shown(history, dag)
     assert found["rows"] == ["2025-03"]
     assert list(states(found)) == [f"2025-03-{day}" for day in (16, 17, 18, 19)]
+
+
+def test_an_end_on_the_first_of_a_month_begins_no_row_of_its_own(history: History) -> None:
+    dag = history.export("ended", start="2025-03-16", end_date="2025-04-01")
+    history.run(dag, datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC))
+    assert shown(history, dag)["rows"] == ["2025-03"]
 
 
 def test_an_end_in_the_middle_of_a_window_cuts_it(history: History) -> None:
@@ -292,8 +299,25 @@ def test_a_run_of_which_only_a_later_task_was_cleared_keeps_its_receipt(history:
     assert (first["state"], first["totals"]["work_orders"]) == ("delivered", 3)
 
 
-def test_a_range_that_a_task_triggered_is_one_by_hand(history: History, daily: str) -> None:
-    by_hand(history, daily, START, START + 3 * DAY, run_type="operator_triggered")
+def test_another_dags_receipt_of_the_same_run_id_is_not_its_own(history: History, daily: str) -> None:
+    """A DAG of somebody's own that delivers the same export: run ids are those of their times."""
+    run = history.run(daily, START, START + DAY, orders=3)
+    other = history.deliver(run, START, START + 2 * DAY, orders=9)
+    other.source_dag_id = "own"
+    run.start_date = NOW  # `notify` alone was cleared
+    history.session.commit()
+    (first, *_) = shown(history, daily)["windows"]
+    assert first["totals"]["work_orders"] == 3
+    assert [one.totals and one.totals["work_orders"] for one in receipts_of(history, run)] == [3]
+
+
+def receipts_of(history: History, run: DagRun) -> list[Any]:
+    return list(Receipts()(history.session, [(run.id, run.start_date)]).values())
+
+
+@pytest.mark.parametrize("run_type", ["operator_triggered", "asset_materialization"])
+def test_a_range_that_a_task_triggered_is_one_by_hand(history: History, daily: str, run_type: str) -> None:
+    by_hand(history, daily, START, START + 3 * DAY, run_type=run_type)
     found = shown(history, daily)
     assert [window["state"] for window in found["by_hand"]] == ["delivered"]
     assert states(found)["2026-03-02"] == "delivered"

@@ -124,8 +124,8 @@ class SealedSteps:
         of_site = {each.site_id: each for each in reversed(results) if each.site_id in self.plan.sites}
         receipts = [of_site[site_id] for site_id in self.plan.sites if site_id in of_site]
         missing = {*self.plan.sites} - of_site.keys()
-        if missing and refusals:
-            raise refusals[0]
+        if refusal := next((refusal for claimed, refusal in refusals if claimed in map(str, missing)), None):
+            raise refusal
         if len(receipts) < len(sites):
             _log.info("%d results of another plan of this run are left out", len(sites) - len(receipts))
         for receipt in receipts:
@@ -140,13 +140,14 @@ class SealedSteps:
         metrics.count("data_export.windows", 1, connector=self.plan.export.scheme)
         return whole
 
-    def _delivered(self, sites: Sequence[Any]) -> tuple[list[SiteReceipt], list[SignatureRejected]]:
-        results, refusals = list[SiteReceipt](), list[SignatureRejected]()
+    def _delivered(self, sites: Sequence[Any]) -> tuple[list[SiteReceipt], list[tuple[str, SignatureRejected]]]:
+        """What the plan's sites delivered, and what nobody signed for this plan, with the site that it claims."""
+        results, refusals = list[SiteReceipt](), list[tuple[str, SignatureRejected]]()
         for site in sites:
             try:
                 results.append(SiteReceipt.model_validate(self._open(DELIVERED, site, of=self.plan.run_token)))
             except SignatureRejected as refusal:
-                refusals.append(refusal)
+                refusals.append((str(site.get("site_id")) if isinstance(site, Mapping) else "", refusal))
         return results, refusals
 
     async def _look_for_failures(self, staging: Store) -> None:

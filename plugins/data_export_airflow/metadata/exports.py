@@ -17,8 +17,8 @@ from sqlalchemy.orm import Session
 from data_export_airflow.metadata.receipts import PREFIX, TOTALS, by_id, chunked, first_event
 
 _ACTIVE = ("queued", "running")
-#: The types of runs that a person triggered, or a task for one: by TriggerDagRunOperator, or to repair.
-BY_HAND = ("manual", "operator_triggered")
+#: The types of runs that a person made, by *Trigger* or *Materialize*, or a task: TriggerDagRunOperator's, a repair.
+BY_HAND = ("manual", "operator_triggered", "asset_materialization")
 
 
 class Run(NamedTuple):
@@ -182,7 +182,8 @@ class Volumes:
     def __call__(self, session: Session, now: datetime) -> dict[date, Volume]:
         """Today and the days before it, oldest first."""
         days = [(now - timedelta(days=back)).date() for back in reversed(range(DAYS))]
-        found = {day: self._finished[day] if day in self._finished else _read(session, day) for day in days}
+        finished = self._finished  # which another thread may replace meanwhile
+        found = {day: finished[day] if day in finished else _read(session, day) for day in days}
         over = (now - timedelta(hours=2)).date()
         self._finished = {day: volume for day, volume in found.items() if day < over}
         return found

@@ -174,6 +174,7 @@ def last_check(session: Session, name: str) -> dict[str, Any]:
     ).first()
     return {
         "result": found
+        and isinstance(found.value, dict)
         and {"run_id": found.run_id, "map_index": found.map_index, "at": found.timestamp, **found.value},
         "running": _is_running(session, name),
     }
@@ -187,7 +188,8 @@ def last_audit(session: Session, name: str) -> dict[str, Any] | None:
         .order_by(XComModel.timestamp.desc())
         .limit(1)
     ).first()
-    return {"run_id": found.run_id, "map_index": found.map_index, **found.value} if found else None
+    is_ours = found is not None and isinstance(found.value, dict)
+    return {"run_id": found.run_id, "map_index": found.map_index, **found.value} if found and is_ours else None
 
 
 def audits(session: Session) -> dict[str, str]:
@@ -201,7 +203,16 @@ def audits(session: Session) -> dict[str, str]:
         .join(last, (XComModel.key == last.c.key) & (XComModel.timestamp == last.c.at))
         .where(*ours_only)
     )
-    return {row.key: audit_in_words(row._asdict()) for row in rows if row.damaged or row.error}
+    found = ((row.key, _in_words(row._asdict())) for row in rows if row.damaged or row.error)
+    return {key: words for key, words in found if words}
+
+
+def _in_words(result: Mapping[str, Any]) -> str:
+    """Empty where whoever may edit an XCom made something else of the result."""
+    try:
+        return harmless(audit_in_words(result), 2000)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        return ""
 
 
 def audit_in_words(result: Mapping[str, Any]) -> str:

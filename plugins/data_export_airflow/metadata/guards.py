@@ -88,10 +88,7 @@ def _leave_windows_alone(_: Mapper[Any], connection: Connection, run: DagRun) ->
         why = _why_not(run.logical_date, stored.dag) if stored else None
     if why is None:
         return
-    words = (
-        f"logical date {run.logical_date.isoformat()}: {why}. Leave the logical date away and give `from` and `to`, or "
-        "backfill the window"
-    )
+    words = f"logical date {run.logical_date.isoformat()}: {why}"
     if run.triggered_by == DagRunTriggeredByType.CLI:
         raise SystemExit(words)
     raise ConfigError(words)
@@ -100,13 +97,16 @@ def _leave_windows_alone(_: Mapper[Any], connection: Connection, run: DagRun) ->
 def _why_not(logical_date: datetime, dag: Any) -> str | None:
     """Why no run by hand may have this logical date; None where it may."""
     timetable = dag.timetable
+    if dag.start_date is not None and logical_date < dag.start_date:
+        return (
+            f"it is before the export's start_date {dag.start_date.isoformat()}, so that Airflow would run no task: "
+            "give a later one, or set an earlier start_date in the customer file"
+        )
     if isinstance(timetable, SettledCronTimetable | OnceWindowTimetable) and timetable.begins(logical_date):
         return (
             "a window begins then, and would never run, since Airflow would take this run for it, which is of an "
-            "earlier or later window"
+            "earlier or later window. Leave the logical date away and give `from` and `to`, or backfill the window"
         )
-    if dag.start_date is not None and logical_date < dag.start_date:
-        return f"it is before the export's start_date {dag.start_date.isoformat()}, so that Airflow would run no task"
     return None
 
 

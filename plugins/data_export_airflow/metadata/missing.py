@@ -29,6 +29,7 @@ _DELIVERED = (
     .where(AssetEvent.source_dag_id.is_not(None))
 )
 
+_UNKNOWN = -1
 _ALWAYS = datetime.min.replace(tzinfo=UTC)
 
 
@@ -45,16 +46,16 @@ class MissingWindows:
 
     def __init__(self) -> None:
         self._timetables: dict[str, ExportTimetable | None] = {}
-        #: By dag_id: number of deliveries and version of the DAG, and what is missing with these.
-        self._known: dict[str, tuple[tuple[int, str], Missing | None]] = {}
+        #: By dag_id: number of deliveries, version of the DAG, `database_days`; and what is missing with these.
+        self._known: dict[str, tuple[tuple[int, str, int | None], Missing | None]] = {}
 
     def __call__(self, session: Session, dag_ids: Collection[str], now: datetime) -> dict[str, Missing]:
         """Of these exports, which have ended; nothing changes for one with the same deliveries as before."""
-        counted = _count(session, dag_ids)
-        states = {dag_id: (counted.get(dag_id, 0), version) for dag_id, version in _hashes(session, dag_ids).items()}
+        counted, days, hashes = _count(session, dag_ids), _database_days(), _hashes(session, dag_ids)
+        states = {dag_id: (counted.get(dag_id, 0), version, days) for dag_id, version in hashes.items()}
         changed = [dag_id for dag_id, state in states.items() if self._known.get(dag_id, (None,))[0] != state]
         schedules = self.schedules(session, changed)
-        since = _remembered_since(session, schedules, now)
+        since = _remembered_since(session, schedules, now, days)
         for dag_id, delivered in windows_delivered(session, schedules).items():
             due = [each.window for each in islice(dues(schedules[dag_id], now), MAX_WINDOWS)]
             missing = [window for window in due if window.end >= since[dag_id] and not _holds(delivered, window)]
@@ -94,17 +95,23 @@ def _holds(delivered: list[ExportWindow], window: ExportWindow) -> bool:
     return any(given.start <= window.start and window.end <= given.end for given in delivered)
 
 
-def _remembered_since(session: Session, dag_ids: Collection[str], now: datetime) -> dict[str, datetime]:
+def _database_days() -> int | None:
+    """None where nothing is ever removed; `_UNKNOWN` where platform.yaml is broken, of which the runs tell."""
+    try:
+        return load_platform().maintenance.database_days
+    except ConfigError:
+        return _UNKNOWN
+
+
+def _remembered_since(
+    session: Session, dag_ids: Collection[str], now: datetime, days: int | None
+) -> dict[str, datetime]:
     """From when on a window's receipt must still be there: `clean-database` removes older ones.
 
     No receipt is older than the end of its window, nor than the first version of its DAG: that of a young export is
     there, however old its windows are. A version that an old run is of stays as long as the run.
     """
-    try:
-        days = load_platform().maintenance.database_days
-    except ConfigError:  # the runs say what is wrong with it
-        days = None
-    kept = now - timedelta(days=days) if days is not None else _ALWAYS
+    kept = _ALWAYS if days in (None, _UNKNOWN) else now - timedelta(days=days)
     began = select(DagVersion.dag_id, func.min(DagVersion.created_at).label("at")).group_by(DagVersion.dag_id)
     first = {row.dag_id: row.at for row in chunked(session, began, DagVersion.dag_id, dag_ids)}
     return {dag_id: kept if first.get(dag_id, kept) < kept else _ALWAYS for dag_id in dag_ids}

@@ -16,8 +16,7 @@ from data_export.config.moments import instant, moment
 from data_export.errors import ConfigError
 from data_export.pipeline.expected import Delivery as DeliveredBy
 from data_export.pipeline.verify import DeliveredFile, files_of
-from data_export.window import ExportWindow
-from data_export_airflow.metadata.assets import asset_of
+from data_export_airflow.metadata.assets import asset_of, window_in
 
 PREFIX = "data_export__"
 #: The sums of a receipt (`Receipt.totals`): a few numbers, where the receipt may list a thousand sites.
@@ -45,15 +44,15 @@ class Delivery(NamedTuple):
 _DELIVERY = (AssetEvent.source_run_id, AssetEvent.timestamp, WINDOW.label("window"), TOTALS.label("totals"))
 
 
-def deliveries(session: Session, dag_id: str, since: datetime) -> dict[str, Delivery]:
-    """The newest delivery of each run of an export, by run_id, of those delivered since."""
+def deliveries(session: Session, dag_id: str, since: datetime, by: str | None = None) -> list[Delivery]:
+    """What was delivered since of an export, oldest first, by any DAG or by one."""
     statement = (
         select(AssetEvent.id, *_DELIVERY)
         .where(AssetEvent.asset_id.in_(_assets(dag_id)), AssetEvent.timestamp >= since)
         .order_by(AssetEvent.timestamp)
     )
-    found = (Delivery(*row) for row in session.execute(statement) if row.source_run_id)
-    return {delivery.run_id: delivery for delivery in found}
+    rows = session.execute(statement if by is None else statement.where(AssetEvent.source_dag_id == by))
+    return [Delivery(*row) for row in rows if row.source_run_id]
 
 
 def planned_end(dag_id: str, run_id: str) -> datetime | None:
@@ -61,7 +60,8 @@ def planned_end(dag_id: str, run_id: str) -> datetime | None:
     of_run = (XComModel.dag_id == dag_id, XComModel.run_id == run_id, XComModel.task_id == "prepare")
     with create_session() as session:
         plan = session.scalar(select(XComModel.value).where(*of_run, XComModel.key == "plan"))
-    return ExportWindow.from_dict(plan["window"]).end if isinstance(plan, dict) else None
+    window = window_in(plan)  # whoever may edit an XCom may have changed it
+    return window.end if window else None
 
 
 class Receipts:
@@ -100,6 +100,7 @@ def _event_of_run() -> Any:
         select(AssetEvent.id)
         .where(
             AssetEvent.asset_id == AssetModel.id,
+            AssetEvent.source_dag_id == DagRun.dag_id,
             AssetEvent.source_run_id == DagRun.run_id,
             AssetEvent.timestamp >= DagRun.run_after,
         )
@@ -142,11 +143,10 @@ def of_windows(
         newest: leaves out all windows but so many of the last.
     """
     found: dict[tuple[datetime, datetime], int] = {}
-    for delivery in sorted(deliveries(session, dag_id, first).values(), key=lambda each: each.at):
-        if delivery.window:
-            start, end = (datetime.fromisoformat(delivery.window[key]) for key in ("start", "end"))
-            if first <= start < last and (at is None or start <= at < end):
-                found[start, end] = delivery.event_id
+    for delivery in deliveries(session, dag_id, first):
+        window = window_in({"window": delivery.window})
+        if window and first <= window.start < last and (at is None or window.start <= at < window.end):
+            found[window.start, window.end] = delivery.event_id
     ordered = [found[bounds] for bounds in sorted(found)][-newest if newest else 0 :]
     for begin in range(0, len(ordered), _READ):
         some = receipts(session, ordered[begin : begin + _READ])
@@ -160,7 +160,7 @@ def newest_first(session: Session, dag_id: str, since: datetime) -> Iterator[Del
         .where(AssetEvent.asset_id.in_(_assets(dag_id)), AssetEvent.timestamp >= since)
         .order_by(AssetEvent.timestamp.desc())
     )
-    ids = [*session.scalars(statement)]
+    ids = [*session.scalars(statement.where(AssetEvent.source_dag_id.is_not(None)))]
     columns = select(AssetEvent.id, AssetEvent.extra, AssetEvent.source_dag_id, AssetEvent.source_run_id)
     for begin in range(0, len(ids), _READ):
         rows = {row.id: row for row in session.execute(columns.where(AssetEvent.id.in_(ids[begin : begin + _READ])))}

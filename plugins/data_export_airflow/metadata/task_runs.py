@@ -61,7 +61,8 @@ class TaskRuns:
         asset = asset_of(export)
         # By both name and address, so that the deliveries of a DAG that is not parsed at the moment are found too.
         events = InletEventsAccessor(asset_name=asset.name, asset_uri=asset.uri).limit(_RECEIPTS)
-        newest = next((event.extra for event in events.ascending(False) if event.source_dag_id), None)
+        ours = (event for event in events.ascending(False) if event.source_dag_id and window_in(event.extra))
+        newest = next((event.extra for event in ours), None)
         oldest = next((event.timestamp for event in events.ascending() if event.source_dag_id), None)
         return LastDelivery.of(newest, oldest) if newest and oldest else None
 
@@ -73,7 +74,9 @@ class TaskRuns:
         while True:
             found = list(events)
             for event in found:
-                yield Delivery(event.extra or {}, event.source_dag_id or "", event.source_run_id or "")
+                if event.source_dag_id is None:  # somebody made it by hand
+                    continue
+                yield Delivery(event.extra or {}, event.source_dag_id, event.source_run_id or "")
             if len(found) < _RECEIPTS:
                 return
             # Inclusive: as many events at one instant as are asked for at once would be found for ever.

@@ -148,10 +148,14 @@ def windows(
 
 def _receipts(session: Session, dag_id: str, runs: Sequence[Row[Any]]) -> dict[str, Delivery]:
     """By run_id. That of a run of which only later tasks were cleared is older than the start that Airflow then has."""
-    began = [run.start_date for run in runs if run.start_date]
-    found = deliveries(session, dag_id, min(began)) if began else {}
-    lacking = [run.run_after for run in runs if run.state == "success" and run.run_id not in found]
-    return deliveries(session, dag_id, min(lacking)) | found if lacking else found
+
+    def since(moments: list[datetime]) -> dict[str, Delivery]:
+        return {one.run_id: one for one in deliveries(session, dag_id, min(moments), by=dag_id)} if moments else {}
+
+    found = since([run.start_date for run in runs if run.start_date])
+    lacking = {run.run_id: run.run_after for run in runs if run.state == "success" and run.run_id not in found}
+    older = since([*lacking.values()])
+    return found | {run_id: older[run_id] for run_id in lacking.keys() & older.keys()}
 
 
 def _with_ranges(own: WindowRow | None, by_hand: list[WindowRow], start: datetime, end: datetime) -> WindowRow | None:

@@ -37,7 +37,7 @@ class PrepareExportOperator(ExportOperator):
         CloseExportOperator(task_id="close", plan=prepare.plan, sites=delivered)
 
     The window is `[start, end)` where both are given, else the `from` and `to` of the trigger form, else the run's data
-    interval, else the last complete window of the export.
+    interval, else the last window of the export that was complete when the run was due to begin.
 
     :param export: name of a customer file, without folder and suffix; with `config`, what the export is called in
         staging, receipts and alerts: 1 to 63 of a-z, 0-9 and '-', by default the DAG's id (templated)

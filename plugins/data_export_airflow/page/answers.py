@@ -45,7 +45,7 @@ class Cached(Generic[T]):
         self._lock = threading.Lock()
         self._made: tuple[float, T] | None = None
         self._making: Future[T] | None = None
-        self._began = 0.0
+        self._began, self._lost = 0.0, 0
 
     async def __call__(self) -> T:
         """The value.
@@ -64,14 +64,19 @@ class Cached(Generic[T]):
         """The next value, which a thread begins to make, unless one is at it or the last is young."""
         with self._lock:
             if self._making is None or self._is_lost() or (self._making.done() and self._known(self._seconds) is None):
+                self._lost = self._lost + 1 if self._is_lost() else 0
                 self._making, self._began = Future(), time.monotonic()
                 self._making.set_running_or_notify_cancel()  # so that none who gives up ends it for the others
                 threading.Thread(target=self._renew, args=(self._making,), daemon=True).start()
             return self._making
 
     def _is_lost(self) -> bool:
-        """Whether so much time has passed that the database's answer may never come: a network may lose it."""
-        return time.monotonic() - self._began > 2 * self._patience
+        """Whether so much time has passed that the database's answer may never come: a network may lose it.
+
+        Each time four times as long is waited: every thread has one of the API server's few connections.
+        """
+        under_way = self._making is not None and not self._making.done()
+        return under_way and time.monotonic() - self._began > 2 * self._patience * 4**self._lost
 
     def _known(self, seconds: float) -> tuple[float, T] | None:
         made = self._made
@@ -84,7 +89,9 @@ class Cached(Generic[T]):
             log.exception("the page's next answer cannot be made; whoever asks when the last is too old gets the error")
             making.set_exception(error)
         else:
-            self._made = (time.monotonic(), value)
+            with self._lock:
+                if making is self._making:  # else it had been given up, and is older than what came after it
+                    self._made = (time.monotonic(), value)
             making.set_result(value)
 
 

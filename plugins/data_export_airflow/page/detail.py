@@ -79,7 +79,7 @@ def _period(plan: Schedule, last_start: datetime | None, now: datetime, before: 
     elif not plan.periodic and plan.start is not None:
         anchor = plan.start
     elif plan.end is not None:
-        anchor = min(anchor, plan.end)
+        anchor = min(anchor, plan.end - timedelta(microseconds=1))
     return period_around(kind_of(length or timedelta(days=1)), plan.timezone, anchor, length or timedelta(days=1))
 
 
