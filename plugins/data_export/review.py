@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data_export import layout
+from data_export.config.collisions import with_conn_id
 from data_export.config.load import Loaded
 from data_export.config.models import AnyExport, CustomerExport
 from data_export.config.problems.problems import ConfigProblem
@@ -129,7 +130,7 @@ def _new(export: AnyExport) -> Iterator[str]:
 
 def _of_change(old: AnyExport, new: AnyExport) -> Iterator[str]:
     before, after = old.connector_config, new.connector_config
-    moved = (before.kind, before.identity()) != (after.kind, after.identity())
+    moved = (before.kind, with_conn_id(before.identity() or ())) != (after.kind, with_conn_id(after.identity() or ()))
     if moved:
         yield "new target: history is not moved, it stays at the old one; backfill what the new one is to have"
     if old.export_type != new.export_type:

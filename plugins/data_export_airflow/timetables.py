@@ -79,6 +79,8 @@ class SettledCronTimetable(CronDataIntervalTimetable):
     def first_start(self, at: DateTime, earliest: DateTime | None) -> DateTime:
         """Start of the first window that runs where the export goes on at `at`; not before `end` where it has ended."""
         latest = super().infer_manual_data_interval(run_after=at - self.settle).start
+        if latest == self.end and self._tick(latest.subtract(seconds=1), "get_next") != latest:
+            latest = self._get_prev(latest)  # the rest of the interval is no window: the last one keeps its turn
         return latest if earliest is None else max(latest, self._align_to_next(earliest))
 
     def _get_next(self, current: DateTime) -> DateTime:

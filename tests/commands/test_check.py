@@ -48,6 +48,17 @@ def test_a_broken_file_fails_and_keeps_no_other_from_being_checked(
     assert {row["export"] for row in rest} == {"whole"}
 
 
+def test_the_name_of_a_file_reaches_no_terminal_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
+    (tmp_path / "\x1b[2J.yaml").write_text("x")
+    assert main(["check", "--all"]) == 1
+    said = capsys.readouterr().out
+    assert said.startswith("\\x1b[2J\nFAILED")
+    assert "\x1b" not in said
+
+
 def test_what_a_run_needs_besides_data_is_tried_and_a_missing_secret_ends_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -249,3 +249,12 @@ def test_the_source_tells_how_much_a_window_holds(
     assert (estimate["work_orders"], estimate["images"], estimate["share"]) == (1, 1, 1)
     assert main(["plan"]) == 0
     assert "1 work orders and 1 images a window" in capsys.readouterr().out
+
+
+def test_the_name_of_a_file_reaches_no_terminal_as_it_is(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "edited\x1b]0;x\x07.YML").write_text("x")
+    (folder / "\u202e.yaml").write_text("x")
+    assert main(["plan", "--no-source"]) == 1
+    said = capsys.readouterr().out
+    assert "\\u202e.yaml: broken" in said
+    assert not {"\x1b", "\x07", "\u202e"} & {*said}

@@ -224,8 +224,16 @@ def test_a_user_with_fewer_rights_is_told_which(
         (302, {"Location": "https://login.example/\x1b[2J"}, b"", "does not answer (Invalid URL in location header"),
         (200, {}, b"<html>a login page</html>", "gives no answer of the page Data exports (HTTP 200)"),
         (200, {}, b"[]", "gives no answer of the page Data exports (HTTP 200)"),
-        (502, {}, b"Bad Gateway", "gives no answer of the page Data exports (HTTP 502)"),
-        (503, {}, b'{"detail": "Airflow\'s database is too slow"}', "(Airflow's database is too slow)"),
+        (502, {}, b"Bad Gateway", "cannot answer now (HTTP 502): try again in a minute, and look at the API server's"),
+        (500, {}, b"{}", "cannot answer now (HTTP 500)"),
+        (429, {}, b'{"detail": "slow down"}', "cannot answer now (slow down)"),
+        (200, {}, b'{"status": "ok"}', "gives no answer of the page Data exports (HTTP 200)"),
+        (
+            503,
+            {},
+            b'{"detail": "Airflow\'s database is too slow"}',
+            "cannot answer now (Airflow's database is too slow)",
+        ),
         (404, {}, b'{"detail": "Not Found"}', "let DATA_EXPORT_AIRFLOW_URL be the address of an API server"),
     ],
 )

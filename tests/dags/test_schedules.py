@@ -83,6 +83,7 @@ def test_back_and_forth_are_the_same_windows(interval: str, zone: str) -> None:
 def test_the_last_window_is_cut_by_end_date_and_none_follows() -> None:
     cut = schedule(end_date="2025-03-16T12:00:00Z")
     assert cut.last(at("2025-03-20T00:00")) == window("2025-03-16T00:00", "2025-03-16T12:00")
+    assert cut.begins(at("2025-03-17T23:00")) == at("2025-03-16T00:00")  # while it would be the newest window
     assert cut.begins(at("2025-03-20T00:00")) is None  # the scheduler does not run an export that has ended
     assert cut.begins(at("2025-03-16T12:06")) == at("2025-03-16T00:00")
 

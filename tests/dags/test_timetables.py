@@ -218,3 +218,29 @@ def test_the_two_same_hours_of_autumn_are_two_moments() -> None:
         pendulum.instance(datetime(2025, 10, 26, hour, 10, tzinfo=UTC)).in_timezone(zone) for hour in (0, 1)
     )
     assert [timetable._get_next(moment).in_timezone("UTC").hour for moment in (first, second)] == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("end", "last", "leaves"),
+    [
+        ("2025-03-31T23:59:59", "2025-03-31T00:00", "2025-04-02T00:05"),
+        ("2025-03-31T12:00", "2025-03-31T00:00", "2025-04-02T00:05"),
+        ("2025-04-01", "2025-03-31T00:00", "2025-04-02T00:05"),
+    ],
+)
+def test_the_last_window_has_its_turn_wherever_the_export_ends(
+    end: str, last: str, leaves: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of an interval after the end is no window, and takes nobody's turn."""
+    timetable = timetable_of(export("daily", end_date=end), SETTLE)
+    restriction = TimeRestriction(timetable.start, timetable.end, catchup=False)
+
+    def start_at(now: datetime) -> datetime | None:
+        monkeypatch.setattr("airflow.timetables.interval.utcnow", lambda: now)
+        info = timetable.next_dagrun_info(last_automated_data_interval=None, restriction=restriction)
+        return info and info.data_interval.start
+
+    window, goes = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (last, leaves))
+    assert {start_at(window + timedelta(days=1, hours=hours)) for hours in range(1, 24)} == {window}
+    assert start_at(goes - timedelta(seconds=1)) == window
+    assert start_at(goes) is None

@@ -149,3 +149,13 @@ def test_a_file_with_another_name_is_told_as_such(changes: Compared) -> None:
     gone, new = changes({"acme": CLOUD % "a"}, {"acme-eu": CLOUD % "a"})
     assert (gone.kind, new.kind) == ("removed", "added")
     assert new.consequences[-1].startswith("is acme under another name")
+
+
+def test_the_platforms_own_connection_written_out_is_no_new_target(changes: Compared) -> None:
+    plain = CLOUD.replace("gs://", "s3://") % "a"
+    ids = {"same": "export_s3", "another": "another"}
+    found = changes(dict.fromkeys(ids, plain), {name: f"{plain}  conn_id: {conn}\n" for name, conn in ids.items()})
+    assert {each.name: any("new target" in words for words in each.consequences) for each in found} == {
+        "same": False,
+        "another": True,
+    }

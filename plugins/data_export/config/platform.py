@@ -12,10 +12,10 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 from pydantic_settings.exceptions import SettingsError
 
-from data_export.config.fields import ConnId, Email, Flag, Whole, plain, quoted
+from data_export.config.fields import ENV_PREFIX, ConnId, Email, Flag, Whole, plain, quoted
 from data_export.config.problems.explain import explain, keys_of, model_at, near_key, unknown_key
 from data_export.config.problems.problems import MOST_PROBLEMS
-from data_export.config.reading.file_text import is_settled, stamp
+from data_export.config.reading.file_text import FILE_OF_ALL, is_settled, stamp
 from data_export.config.reading.yaml_lines import Document, read_document, spell
 from data_export.config.sections import (
     AlertSettings,
@@ -183,7 +183,7 @@ class PlatformSettings(BaseSettings):
 
 
 def _document() -> Document:
-    return read_document(platform_file(), typed_below="kwargs")
+    return read_document(platform_file(), typed_below="kwargs", size=FILE_OF_ALL)
 
 
 #: What was read last, after all that it depends on.
@@ -234,7 +234,7 @@ def _unknown_sections() -> list[str]:
     return [
         f"environment variable {name}: {section}: {unknown_key(section, known)}"
         for name, section in sections.items()
-        if section not in known
+        if section not in known and not name.startswith(ENV_PREFIX)
     ]
 
 

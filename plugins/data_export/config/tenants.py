@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Annotated
@@ -16,12 +17,16 @@ from data_export.config.fields import quoted, quoted_address
 from data_export.config.models import CustomerExport
 from data_export.config.platform import ROOT, PlatformSettings, load_platform, shown
 from data_export.config.problems.explain import explain
+from data_export.config.reading.file_text import FILE_OF_ALL, Stamp, is_settled, stamp
 from data_export.config.reading.yaml_lines import Location, read_document
 from data_export.config.sections import Section
 from data_export.config.sites import keys_of_sites
+from data_export.delivery.registry import SCHEMES
 from data_export.errors import ConfigError
 
-_TARGET = re.compile(r"[a-z][a-z0-9]*://[^/\s@?#%]*/[^\s?#%]*")
+_OF_ACCOUNTS = "|".join(name for name, scheme in SCHEMES.items() if "@" in scheme.bucket)  # container@account
+_SERVER = rf"(?:{_OF_ACCOUNTS})://[^/\s@?#%]+@[^/\s@?#%]+|(?!(?:{_OF_ACCOUNTS})://)[a-z][a-z0-9]*://[^/\s@?#%]*"
+_TARGET = re.compile(rf"(?:{_SERVER})/[^\s?#%]*")
 _DOMAIN = re.compile(r"(\*\.)?[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63}){1,10}")
 _SFTP_PORT = ":22"
 _MOST_STARS = 3  # in one part of a pattern: more would only make it slow
@@ -36,8 +41,8 @@ def _target(value: str) -> str:
     parts = value.split("/")
     if not _TARGET.fullmatch(value) or {".", ".."} & {*parts} or any(part.count("*") > _MOST_STARS for part in parts):
         raise ValueError(
-            f"{quoted_address(value)} is not a target: write e.g. gs://acme-*/exports/ or sftp://sftp.acme.example/; "
-            "'*' stands for anything but '/'"
+            f"{quoted_address(value)} is not a target: write e.g. gs://acme-*/exports/, "
+            "abfs://exports@acmedata/ or sftp://sftp.acme.example/; '*' stands for anything but '/' and '@'"
         )
     return value if value.endswith("/") else value + "/"
 
@@ -88,7 +93,13 @@ def load_tenants() -> dict[str, Tenant] | None:
         if os.environ.get("DATA_EXPORT_TENANTS_FILE"):
             raise ConfigError(f"{path}: no such file: put it there, or correct DATA_EXPORT_TENANTS_FILE")
         return None
-    document = read_document(path)
+    stamped = stamp(path)
+    return (_read if is_settled(stamped) else _read.__wrapped__)(path, stamped)
+
+
+@lru_cache(maxsize=1)  # a file of 5,000 takes 0.3 s, and a step asks three times
+def _read(path: Path, stamped: Stamp | None) -> dict[str, Tenant]:  # noqa: ARG001 - the stamp tells two states apart
+    document = read_document(path, size=FILE_OF_ALL)
     try:
         return _TENANTS.validate_python(document.values)
     except ValidationError as verdict:
@@ -161,10 +172,8 @@ def _leaving(export: CustomerExport, tenants: Mapping[str, Tenant]) -> Iterator[
     if address is not None and not any(_is_below(address, target) for target in tenant.targets):
         yield ("connector_config", config.target_key), f"{quoted_address(address)} is not among the targets {add}"
     mails = [(("connector_config", config.target_key, n), email) for n, email in enumerate(config.recipients())]
-    mails += [
-        (("on_delivery", "emails", n), email)
-        for n, email in enumerate(export.on_delivery.emails if export.on_delivery else ())
-    ]
+    told = export.on_delivery.emails if export.on_delivery else ()
+    mails += [(("on_delivery", "emails", n), email) for n, email in enumerate(told)]
     for location, email in mails:
         domain = email.rpartition("@")[2].lower()
         if not any(_of_domain(domain, allowed) for allowed in tenant.email_domains):
@@ -180,10 +189,11 @@ def _glob(pattern: str, value: str) -> bool:
 
 
 def _parts(address: str) -> list[str]:
-    """Scheme and server in small letters, since neither tells them apart, then the folders as they are."""
+    """Scheme, server or account, and container in small letters, since case tells none apart, then folders as is."""
     scheme, _, rest = address.partition("://")
     server, _, path = rest.partition("/")
-    return [scheme.lower(), _server(server.lower()), *path.rstrip("/").split("/")]
+    container, at, server = server.lower().rpartition("@")
+    return [scheme.lower(), _server(server), *([container] if at else []), *path.rstrip("/").split("/")]
 
 
 def _server(server: str) -> str:
@@ -247,4 +257,4 @@ def _places(export: CustomerExport) -> Iterable[str]:
     if domains := {email.rpartition("@")[2].lower() for email in config.recipients()}:
         return domains
     scheme, server = _parts(config.address() or "")[:2]
-    return (f"{scheme}://{server.rpartition('@')[2].partition(':')[0]}",)
+    return (f"{scheme}://{server.partition(':')[0]}",)

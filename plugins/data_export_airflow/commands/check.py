@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from data_export.wording import harmless
 from data_export_airflow.commands.output import Progress, as_json, painted
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ def _check(names: list[str], options: argparse.Namespace) -> int:
     with Progress("loading Airflow") as progress:
         for name, result in _results(names, progress):
             if not options.json and name not in found:
-                progress.print(f"{name}" if len(found) == 0 else f"\n{name}", options.out)
+                progress.print("\n" * bool(found) + harmless(name), options.out)
             found.setdefault(name, []).append(result)
             if not options.json:
                 mark = painted(shown(result), "green" if result.ok else "red", options.out)
@@ -119,7 +120,7 @@ def _results(names: list[str], progress: Progress) -> Iterator[tuple[str, "Check
     for name in names:
 
         def on_step(step: str, name: str = name) -> None:
-            progress.text = f"checking {name}: {step.partition(':')[0]}"
+            progress.text = f"checking {harmless(name)}: {step.partition(':')[0]}"
 
         try:
             for result in check_export(name, shared, on_step):

@@ -58,7 +58,7 @@ def _text(plan: "Plan", now: "datetime", out: TextIO) -> Iterator[str]:
 
 def _export(planned: "PlannedExport", now: "datetime") -> Iterator[str]:
     change = planned.change
-    yield f"{_SIGNS[change.kind]} {change.name}: {change.kind}"
+    yield f"{_SIGNS[change.kind]} {harmless(change.name)}: {change.kind}"
     for problem in change.problems:
         yield f"    {problem}"
     for key in change.keys:

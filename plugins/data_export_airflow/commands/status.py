@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any, TextIO
 
+from data_export.wording import harmless
 from data_export_airflow.commands.output import Progress, as_json, columns, instant, joined, painted
 
 _BAD = {"broken": "red", "failed": "red", "late": "red", "incomplete": "yellow", "unwatched": "yellow"}
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         _print(chosen, options.out)
     if unknown:
-        print(unknown, file=sys.stderr)
+        print(harmless(unknown, 1200), file=sys.stderr)
     if not is_alive:
         print("no scheduler of Airflow is alive: no run starts until one is", file=sys.stderr)
     return 1 if unknown or not is_alive or any(export["state"] in _BAD for export in chosen) else 0

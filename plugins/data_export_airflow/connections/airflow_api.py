@@ -7,6 +7,7 @@ Nothing of Airflow is imported.
 
 import os
 import re
+from collections.abc import Set
 from typing import TYPE_CHECKING, Any
 
 from data_export.errors import ConfigError
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
 URL = "DATA_EXPORT_AIRFLOW_URL"
 _TOKEN, _USERNAME, _PASSWORD = (f"DATA_EXPORT_AIRFLOW_{name}" for name in ("TOKEN", "USERNAME", "PASSWORD"))
 _A_TOKEN = re.compile(r"[\w.~+/=-]+", re.ASCII)
+#: By the last part of a path, what the page's answer has. Another service's has not.
+_KEYS = {"status": {"as_of", "scheduler", "late_unknown", "exports"}, "delivered": {"files"}, "audit": {"words"}}
 _SECONDS = 65.0  # the page itself gives up after 60
 
 
@@ -42,7 +45,8 @@ def ask(url: str, path: str, unknown: str = "", **query: str | None) -> Any:
         with httpx.Client(timeout=_SECONDS, headers={"Accept": "application/json"}) as client:
             client.headers["Authorization"] = f"Bearer {_token(client, url)}"
             given = {name: value for name, value in query.items() if value is not None}
-            return _json(url, client.get(f"{url}/data-exports/api/{path}", params=given), unknown)
+            answer = client.get(f"{url}/data-exports/api/{path}", params=given)
+            return _json(url, answer, _KEYS[path.rpartition("/")[2]], unknown)
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         words = harmless(error, 200) or type(error).__name__
         raise ConfigError(f"Airflow at {_shown(url)} does not answer ({words}): start it, or correct {URL}") from None
@@ -63,7 +67,7 @@ def _token(client: "httpx.Client", url: str) -> str:
     return given
 
 
-def _json(url: str, answer: "httpx.Response", unknown: str = "") -> dict[str, Any]:
+def _json(url: str, answer: "httpx.Response", keys: Set[str] = frozenset(), unknown: str = "") -> dict[str, Any]:
     """
     Raises:
         ConfigError: a refusal, in the server's words, or an answer that is none of Airflow's.
@@ -83,7 +87,9 @@ def _json(url: str, answer: "httpx.Response", unknown: str = "") -> dict[str, An
         raise ConfigError(f"{at} sends elsewhere, to {place}: let {URL} be the address of its API server itself")
     if status in (404, 422) and isinstance(detail, str) and detail != "Not Found":
         raise ConfigError((status == 404 and unknown) or words)
-    if answer.is_success and isinstance(said, dict):
+    if status == 429 or status >= 500:
+        raise ConfigError(f"{at} cannot answer now ({words}): try again in a minute, and look at the API server's log")
+    if answer.is_success and isinstance(said, dict) and said.keys() >= keys:
         return said
     fix = f"let {URL} be the address of an API server with this service's plugin, such as http://localhost:8080"
     raise ConfigError(f"{at} gives no answer of the page Data exports ({words}): {fix}")

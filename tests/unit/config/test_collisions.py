@@ -56,6 +56,7 @@ COLLIDE = {
     "sftp, spelled otherwise": (sftp(), sftp("/x/", sftp_host="HOST.example", sftp_port=22)),
     "sftp by connection": (sftp(conn_id="c"), sftp("/x/", conn_id="c")),
     "s3 by the same connection": (gs("s3://bucket/x", conn_id="c"), gs("s3://bucket/x/", conn_id="c")),
+    "s3 by the platform's connection, named in one": (gs("s3://bucket/x"), gs("s3://bucket/x", conn_id="export_s3")),
 }
 APART = {
     "another folder": (gs(), gs("gs://bucket/y/")),

@@ -10,11 +10,11 @@ import pytest
 from data_export.config import moments
 from data_export.config.load import load_customers
 from data_export.config.problems.problems import MOST_PROBLEMS, ConfigProblem, first_of_many
-from data_export.config.reading.file_text import MAX_BYTES
+from data_export.config.reading.file_text import CUSTOMER_FILE
 from tests.customers import GOOD, SITE
 
 _FILE = GOOD % "x"
-_SIZE = MAX_BYTES - 1000
+_SIZE = CUSTOMER_FILE.bytes - 1000
 _MOST_CALLS = 100_000  # of functions, ours and the libraries': some 10 ms
 
 
@@ -54,7 +54,7 @@ GARBLED = {
 @pytest.mark.parametrize("case", GARBLED)
 def test_its_problems_and_what_they_cost_are_few(case: str, tmp_path: Path) -> None:
     text = GARBLED[case]
-    assert len(text.encode()) <= MAX_BYTES
+    assert len(text.encode()) <= CUSTOMER_FILE.bytes
     (tmp_path / "acme.yaml").write_text(text)
     load_customers(tmp_path)  # whose first call imports
     calls = 0

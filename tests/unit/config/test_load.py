@@ -15,6 +15,7 @@ from data_export.config.folder import file_of
 from data_export.config.load import load_customer, load_customers, load_named
 from data_export.config.models import dag_id, name_of
 from data_export.config.problems.problems import BrokenFile
+from data_export.config.reading.file_text import read_text
 from data_export.config.reading.yaml_lines import read_document
 from data_export.config.validate import check_files
 from data_export.errors import ConfigError
@@ -89,6 +90,15 @@ def test_a_strange_thing_is_reported_and_hides_nothing(kind: str, folder: Path) 
         assert words in problem.message
         assert problem.is_error
         str(problem).encode()  # printable on any terminal
+
+
+def test_a_folder_in_place_of_a_file_is_not_left_open(folder: Path) -> None:
+    (folder / "thing.yaml").mkdir()
+    before = len([*Path("/proc/self/fd").iterdir()])
+    for _ in range(9):
+        with pytest.raises(BrokenFile, match="is not a regular file"):
+            read_text(folder / "thing.yaml")
+    assert len([*Path("/proc/self/fd").iterdir()]) == before
 
 
 def test_links_within_the_folder_are_read_as_a_config_map_mounts_them(folder: Path) -> None:

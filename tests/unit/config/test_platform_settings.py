@@ -158,6 +158,20 @@ def test_the_variables_that_move_folders_are_no_settings(monkeypatch: pytest.Mon
     assert load_platform().source.conn_id == "export_source"
 
 
+def test_a_customers_secret_is_no_setting_however_it_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DATA_EXPORT_SECRET_ACME__HOOK", "x")
+    monkeypatch.setenv("DATA_EXPORT_SECRET__HOOK", "x")
+    assert load_platform().source.conn_id == "export_source"
+
+
+def test_the_file_has_room_for_thousands_of_customers(file: Path) -> None:
+    principals = "".join(
+        f"    acme_{n}: acme-{n}-data-export@platform-project.iam.gserviceaccount.com\n" for n in range(5000)
+    )
+    file.write_text(f"{MINIMAL}targets:\n  principals:\n{principals}")
+    assert len(load_platform().targets.principals) == 5000
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from data_export.config.load import load_beside
+from data_export.config.load import Loaded, load_beside
 from data_export.config.models import CustomerExport
 from data_export.config.precedence import LastDelivery, other_owner, require_owner
 from data_export.config.problems.problems import BrokenFile
@@ -83,9 +83,36 @@ connector_config: {storage_uri: "gs://bucket/x/", export_images: false}
     assert not isinstance(refused.value, BrokenFile)  # which is tried again for minutes
 
 
+def test_an_export_that_is_off_and_run_by_hand_stands_back_too(tmp_path: Path) -> None:
+    live, off = to(), to(enabled=False)
+    last_delivery = {"live": delivered(live)}.get
+    with pytest.raises(ConfigError, match=r"off\.yaml does not run, since live\.yaml, .*; change its target"):
+        require_owner("off", Loaded({"live": live, "off": off}, ()), last_delivery)
+    assert require_owner("live", Loaded({"live": live, "off": off}, ()), last_delivery) is live
+    assert require_owner("off", Loaded({"live": to("y"), "off": off}, ()), last_delivery) is off
+
+
 def test_who_delivered_is_asked_only_where_exports_collide() -> None:
     def refuse(name: str) -> LastDelivery:
         raise AssertionError(f"asked for {name}")
 
     apart = {"alpha": to(), "beta": to("y"), "gamma": to(enabled=False), "delta": export(site_id=SITES[:1])}
     assert [other_owner(name, apart, refuse) for name in apart] == [None] * 4
+
+
+@pytest.mark.parametrize("recorded", ["", "export_s3"])
+def test_a_connection_that_is_written_out_makes_no_other_target(recorded: str) -> None:
+    def at(**conn_id: str) -> CustomerExport:
+        config = {"storage_uri": "s3://bucket/x/", "export_images": False} | conn_id
+        return export(connector_type="cloud_storage", connector_config=config, site_id=SITES[:1])
+
+    place = {"place": ["s3://bucket/x/", recorded], "export_type": at().export_type}
+    last_delivery = {"zeta": LastDelivery.of(place | {"sites": [{"site_id": str(SITES[0])}]}, OLD)}
+    for named, other in permutations(("alpha", "zeta")):
+        assert runs({named: at(conn_id="export_s3"), other: at()}, last_delivery) == ["zeta"]
+    assert runs({"alpha": at(conn_id="another"), "zeta": at()}, last_delivery) == ["alpha", "zeta"]
+
+
+def test_an_export_that_was_mailed_holds_no_place() -> None:
+    mailed = LastDelivery.of({"place": None, "export_type": to().export_type, "sites": []}, OLD)
+    assert runs({"alpha": to(), "zeta": to()}, {"alpha": mailed, "zeta": delivered(to())}) == ["zeta"]

@@ -1,6 +1,7 @@
 """Nobody's file leaves the bounds of its customer, and nothing is delivered into the platform's own stores."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ ACME: dict[str, Any] = {
     "targets": [
         "gs://acme-*/",
         "s3://shared/acme/",
+        "abfs://acme-*@acmedata/exports/",
         "sftp://sftp.acme.example/in/",
         "sftp://[::1]:2222/~/x",
         "sftp://MÜNCHEN.example/in/",
@@ -85,6 +87,7 @@ def to(uri: str) -> dict[str, Any]:
         to("gs://acme-1/x"),
         to("s3://shared/acme"),
         to("s3://shared/acme/deep/er/"),
+        to("abfs://acme-data@acmedata/exports/x/"),
         values(conn_id="acme_bucket", impersonate="acme@platform.example"),
         values("email"),
         values("email", emails=["BI@ACME.example", "a@eu.acme.example", "b@a.b.acme.example"]),
@@ -114,6 +117,9 @@ def test_what_is_within_the_bounds_passes(folder: Path, file: dict[str, Any]) ->
         (to("s3://shared/acme-evil/"), "is not among the targets"),
         (to("s3://shared/ACME/"), "is not among the targets"),
         (to("s3://shared/"), "is not among the targets"),
+        (to("abfs://acme-data@evil/exports/"), "is not among the targets"),
+        (to("abfs://evil@acmedata/exports/"), "is not among the targets"),
+        (to("abfs://acme-data@acmedata/"), "is not among the targets"),
         (values(conn_id="other_bucket"), "conn_id: 'other_bucket' is not among the conn_ids"),
         (values(conn_id="xacme_bucket"), "is not among the conn_ids"),
         (values(conn_id="ACME_bucket"), "is not among the conn_ids"),
@@ -152,6 +158,12 @@ def test_a_config_of_a_dag_of_ones_own_is_held_against_them_too() -> None:
         ("acme:\n  sites: []\n  targets: [gs://a/../b/]", "tenants.yaml:3: acme.targets[0]"),
         ("acme:\n  sites: []\n  targets: [gs://a%2Fb/]", "is not a target"),
         ("acme:\n  sites: []\n  targets: ['*']", "is not a target"),
+        (
+            "acme:\n  sites: []\n  targets: ['gs://user@acme/']",
+            "write e.g. gs://acme-*/exports/, abfs://exports@acmedata/",
+        ),
+        ("acme:\n  sites: []\n  targets: ['abfs://acmedata/']", "is not a target"),
+        ("acme:\n  sites: []\n  targets: ['abfs://a@b@c/']", "is not a target"),
         ("acme:\n  sites: []\n  targets: ['gs://a*b*c*d*e/']", "is not a target"),
         ("acme:\n  sites: []\n  conn_ids: ['*']", "is not a name"),
         ("acme:\n  sites: []\n  email_domains: ['a@acme.example']", "is not a domain"),
@@ -242,3 +254,30 @@ def test_an_account_leads_to_no_other_one(folder: Path, account: str) -> None:
     (problem,) = map(str, load_customers(folder).problems)
     assert "impersonate: " in problem
     assert "is not a service account: write the e-mail of one" in problem
+
+
+@pytest.mark.parametrize("pattern", ["abfs://acme*/x/", "abfs://acme-*data/x/"])
+def test_a_star_does_not_reach_from_the_container_into_the_account(folder: Path, tmp_path: Path, pattern: str) -> None:
+    write(tmp_path / "tenants.yaml", {"acme": {"sites": [SITE], "targets": [pattern.replace("*", "*@*", 1)]}})
+    assert problems(folder, to("abfs://acme-1@data/x/")) == []
+    write(tmp_path / "tenants.yaml", {"acme": {"sites": [SITE], "targets": [pattern]}})
+    assert "is not a target" in problems(folder, to("abfs://acme-1@data/x/"))[0]
+
+
+def test_the_file_has_room_for_thousands_of_customers(folder: Path, tmp_path: Path) -> None:
+    tenant = f"  sites: [{SITE}, {OTHER}]\n  targets: ['gs://acme-exports/', 's3://acme/x/']\n  conn_ids: [acme_*]\n"
+    (tmp_path / "tenants.yaml").write_text("".join(f"acme{n or ''}:\n{tenant}" for n in range(5000)))
+    assert problems(folder, to("gs://acme-exports/")) == []
+    (tmp_path / "tenants.yaml").write_text("x" * (4 * 1024 * 1024 + 1))
+    assert "is bigger than 4,096 KiB: remove what is of customers that have left" in problems(folder, values())[0]
+    (tmp_path / "tenants.yaml").write_text(f"acme: {{sites: [{', '.join('a' * 200_000)}]}}")
+    assert "passes 200,000 values: remove what is of customers that have left" in problems(folder, values())[0]
+
+
+def test_the_file_is_read_again_only_once_it_has_changed(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "tenants.yaml"
+    time.sleep(1.1)  # no longer than this a change may go unseen by its stamp
+    first = load_tenants()
+    assert load_tenants() is first
+    write(file, {"other": {"sites": [OTHER]}})
+    assert list(load_tenants() or ()) == ["other"]

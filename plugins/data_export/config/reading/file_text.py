@@ -4,6 +4,7 @@ import os
 import re
 import stat
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
@@ -13,40 +14,54 @@ from data_export.config.problems.problems import BrokenFile, ConfigProblem
 
 #: Nanoseconds of the last change of what the file holds and of the file itself, bytes, inode.
 Stamp = tuple[int, int, int, int]
-MAX_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Size:
+    """How much a file may hold, and what to do about one that holds more."""
+
+    bytes: int
+    values: int  # several times what the longest list of sites has: 4,096 are read in 10 ms
+    fix: str
+
+
+CUSTOMER_FILE = Size(64 * 1024, 4096, "split it into several exports")
+#: What one file says of all customers: thousands of them.
+FILE_OF_ALL = Size(4 * 1024 * 1024, 200_000, "remove what is of customers that have left")
 # A file may change once more within what its file system takes for one moment.
 _SETTLED_NS = 1_000_000_000
 _CONFLICT = re.compile(r"^(?:(?:<{7}|>{7}|\|{7})(?:[ \t\r]|$)|={7}\r?$)", re.MULTILINE)  # as git and others mark it
 
 
-def read_text(path: Path) -> str:
-    """The text of a file of at most 64 KiB.
+def read_text(path: Path, size: Size = CUSTOMER_FILE) -> str:
+    """The text of a file of at most this size.
 
     Raises:
         BrokenFile: it cannot be read, is too big, is no text, or holds a merge conflict.
     """
-    text = _decode(path, _read(path))
+    text = _decode(path, _read(path, size))
     if conflict := _CONFLICT.search(text):
         message = "a merge conflict stands here: keep one version, and remove the lines <<<<<<<, ======= and >>>>>>>"
         raise BrokenFile([ConfigProblem(path, text.count("\n", 0, conflict.start()) + 1, None, message)])
     return text
 
 
-def _read(path: Path) -> bytes:
+def _read(path: Path, size: Size) -> bytes:
     try:
         # without O_NONBLOCK, opening a named pipe would wait for ever for somebody to write into it
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as file:
-            data = file.read(MAX_BYTES + 1) if stat.S_ISREG(os.fstat(descriptor).st_mode) else None
-    except IsADirectoryError:
-        data = None
+        if is_file := stat.S_ISREG(os.fstat(descriptor).st_mode):
+            with os.fdopen(descriptor, "rb") as file:
+                data = file.read(size.bytes + 1)
+        else:
+            os.close(descriptor)  # `fdopen` of a folder raises, and leaves it open
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a file name"
         raise BrokenFile([ConfigProblem(path, None, None, f"cannot be read ({reason}): fix or remove it")]) from None
-    if data is None:
+    if not is_file:
         raise BrokenFile([ConfigProblem(path, None, None, "is not a regular file: remove it or give it another name")])
-    if len(data) > MAX_BYTES:
-        message = f"is bigger than {MAX_BYTES // 1024} KiB: split it into several exports"
+    if len(data) > size.bytes:
+        message = f"is bigger than {size.bytes // 1024:,} KiB: {size.fix}"
         raise BrokenFile([ConfigProblem(path, None, None, message)])
     return data
 

@@ -16,11 +16,10 @@ from typing import Any
 import yaml
 
 from data_export.config.problems.problems import MOST_PROBLEMS, BrokenFile, ConfigProblem, and_more
-from data_export.config.reading.file_text import explain_syntax, read_text
+from data_export.config.reading.file_text import CUSTOMER_FILE, Size, explain_syntax, read_text
 
 _MAX_DEPTH = 8
 _MAX_TYPED_DEPTH = 32
-_MAX_VALUES = 4096  # in all: several times what the longest list of sites has, and read in 10 ms
 _MAX_KEY = 80  # characters of a key that a message shows
 
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
@@ -65,8 +64,8 @@ def _shortened(key: str) -> str:
     return key if len(key) <= _MAX_KEY else key[: _MAX_KEY - 3] + "..."
 
 
-def read_document(path: Path, typed_below: str | None = None) -> Document:
-    """Reads a file of at most 64 KiB.
+def read_document(path: Path, typed_below: str | None = None, size: Size = CUSTOMER_FILE) -> Document:
+    """Reads a file of at most this size.
 
     Args:
         typed_below: a key below which plain values are numbers, booleans and the like by YAML 1.2, and may be nested
@@ -75,8 +74,8 @@ def read_document(path: Path, typed_below: str | None = None) -> Document:
     Raises:
         BrokenFile: with every problem of the file's form.
     """
-    text = read_text(path)
-    reader = _Reader(path, text, typed_below)
+    text = read_text(path, size)
+    reader = _Reader(path, text, typed_below, size)
     try:
         values = reader.document()
     except _TooMuch as much:
@@ -96,9 +95,9 @@ class _TooMuch(Exception):
 class _Reader:
     """Builds values from parser events, since only events carry lines and leave aliases unresolved."""
 
-    def __init__(self, path: Path, text: str, typed_below: str | None) -> None:
+    def __init__(self, path: Path, text: str, typed_below: str | None, size: Size) -> None:
         self.path = path
-        self.typed_below = typed_below
+        self.typed_below, self.size = typed_below, size
         self.lines: dict[Location, int] = {}
         self.problems: list[ConfigProblem] = []
         self._values = 0
@@ -127,9 +126,9 @@ class _Reader:
 
     def _value(self, event: Any, at: Location) -> Any:
         self._values += 1
-        if self._values > _MAX_VALUES:
+        if self._values > self.size.values:
             place = at if len(at) < 2 else at[:-1]  # the list or mapping, not its last item
-            message = f"is where the file passes {_MAX_VALUES:,} values: split it into several exports"
+            message = f"is where the file passes {self.size.values:,} values: {self.size.fix}"
             raise _TooMuch(ConfigProblem(self.path, _line(event), spell(place), message))
         if isinstance(event, yaml.AliasEvent):
             self._refuse(event, at, "begins with *, which YAML takes for an alias: put the value in quotes")
