@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from airflow.dag_processing.collection import update_dag_parsing_results_in_db
+from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.backfill import Backfill
 from airflow.models.dag import DagModel
 from airflow.models.dagbundle import DagBundleModel
@@ -16,6 +17,7 @@ from airflow.models.dagrun import DagRun
 from airflow.serialization.serialized_objects import LazyDeserializedDAG
 from airflow.utils.session import create_session
 from sqlalchemy import delete, select, update
+from sqlalchemy.orm import Session
 
 from data_export.config.load import load_named
 from data_export.config.models import dag_id
@@ -94,11 +96,20 @@ def runs() -> list[tuple[datetime, str]]:
 
 
 def end_backfills(**states: str) -> None:
-    """As the scheduler would: the runs of these days of March are over, and so is the backfill."""
+    """As the scheduler would: the runs of these days of March are over, with receipts, and so is the backfill."""
     with create_session() as session:
         session.execute(update(Backfill).where(Backfill.dag_id == DAG).values(completed_at=datetime.now(UTC)))
         for run in session.scalars(select(DagRun).where(DagRun.dag_id == DAG)):
             run._state = states.get(f"day_{run.data_interval_end.day}", "success")
+            if run._state == "success":
+                receipt(session, run)
+
+
+def receipt(session: Session, run: DagRun) -> None:
+    asset = session.scalar(select(AssetModel.id).where(AssetModel.name == f"data_export/{NAME}"))
+    window = {"start": run.data_interval_start.isoformat(), "end": run.data_interval_end.isoformat()}
+    made = {"source_dag_id": DAG, "source_run_id": run.run_id, "timestamp": datetime.now(UTC)}
+    session.add(AssetEvent(asset_id=asset, extra={"window": window}, **made))
 
 
 def test_it_shows_what_it_would_do_and_creates_nothing(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
@@ -317,6 +328,24 @@ def delivered(start: datetime, length: timedelta) -> None:
         )
         run.run_type, run._state, run.start_date, run.end_date = "scheduled", "success", end, end
         session.add(run)
+        receipt(session, run)
+
+
+def test_a_run_without_a_receipt_is_run_again_where_that_is_asked_for(
+    deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody marked it as a success."""
+    deploy(FILE)
+    assert backfill("--yes") == 0
+    end_backfills()
+    with create_session() as session:
+        session.execute(delete(AssetEvent).where(AssetEvent.source_run_id.contains("2025-03-29")))
+    assert backfill("--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "windows   4: 3 delivered, 1 unproven\n" in out
+    assert "note      1 whose runs succeeded without a receipt is left out: add --reprocess completed\n" in out
+    assert backfill("--dry-run", "--reprocess", "completed") == 0
+    assert "runs      4 " in capsys.readouterr().out
 
 
 def test_what_a_changed_interval_left_over_is_told_with_the_way_to_deliver_it(

@@ -299,6 +299,15 @@ def test_a_run_of_which_only_a_later_task_was_cleared_keeps_its_receipt(history:
     assert (first["state"], first["totals"]["work_orders"]) == ("delivered", 3)
 
 
+def test_a_run_that_was_marked_as_successful_is_no_delivery(history: History, daily: str) -> None:
+    run = history.run(daily, START, START + DAY, "failed")
+    run.state = "success"
+    history.session.commit()
+    assert states(shown(history, daily))["2026-03-01"] == "unproven"
+    by_hand(history, daily, START, START + DAY)
+    assert states(shown(history, daily))["2026-03-01"] == "delivered"
+
+
 def test_another_dags_receipt_of_the_same_run_id_is_not_its_own(history: History, daily: str) -> None:
     """A DAG of somebody's own that delivers the same export: run ids are those of their times."""
     run = history.run(daily, START, START + DAY, orders=3)

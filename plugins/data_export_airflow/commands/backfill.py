@@ -166,6 +166,9 @@ def _again(reprocess: str, states: Counter[str], runs: int) -> str | None:
     failed = min(left_out, sum(number for state, number in states.items() if state.startswith("failed")))
     if failed and reprocess == "none":
         return f"{failed:,} that failed {'is' if failed == 1 else 'are'} left out: add --reprocess failed"
+    if (unproven := states["unproven"]) and reprocess != "completed":
+        are = "is" if unproven == 1 else "are"
+        return f"{unproven:,} whose runs succeeded without a receipt {are} left out: add --reprocess completed"
     others = sum(number for state, number in states.items() if state.startswith(("delivered", "empty")))
     if others and not runs and reprocess != "completed":
         return "what is delivered is left out: add --reprocess completed to deliver it again"

@@ -38,7 +38,8 @@ _RUNS = (
 class WindowRow:
     """One window `[start, end)`, UTC, and the newest run that is for it.
 
-    `state` is delivered, empty (delivered, without a work order), failed, running, queued, missing (due and never run),
+    `state` is delivered, empty (delivered, without a work order), unproven (its run succeeded, and no receipt says that
+    it delivered: somebody marked it, or the receipt was removed), failed, running, queued, missing (due and never run),
     past (due before the export's first run), open (not due yet) or rest: the part of a due window that is in no run.
     One begins with that window and ends before it, made when `interval` or `end_date` were others, and Airflow makes no
     second one of that logical date: no backfill delivers the rest, a run by hand with its bounds does.
@@ -117,7 +118,7 @@ def windows(
 ) -> tuple[list[WindowRow], list[WindowRow]]:
     """The windows that start in `[first, last)`, due and delivered, and apart the ranges that were run by hand.
 
-    Without receipts one that was delivered empty is "delivered" too.
+    Without receipts one that was delivered empty is "delivered" too, and one that is unproven.
     """
     runs = session.execute(_runs(dag_id, first, last)).all()
     receipts = _receipts(session, dag_id, runs) if with_receipts else {}
@@ -127,6 +128,8 @@ def windows(
         row, is_range = _of_run(run, receipts.get(run.run_id), plan.timetable)
         if row is None:
             continue
+        if with_receipts and row.state == "delivered" and row.event_id is None:
+            row = replace(row, state="unproven")
         if not is_range and first <= row.start < last:
             found[row.start, row.end] = _prevailing(found.get((row.start, row.end)), row)
         elif is_range and ((row.start < last and first < row.end) or first <= run.run_after < last):

@@ -91,7 +91,7 @@ function head({ export: item, timezone }) {
 
 function facts({ export: item, totals, states, timezone }) {
   const done = (states.delivered ?? 0) + (states.empty ?? 0);
-  const due = done + (states.failed ?? 0) + (states.missing ?? 0) + (states.rest ?? 0) + (states.retrying ?? 0) + (states.running ?? 0) + (states.queued ?? 0);
+  const due = done + (states.failed ?? 0) + (states.missing ?? 0) + (states.rest ?? 0) + (states.unproven ?? 0) + (states.retrying ?? 0) + (states.running ?? 0) + (states.queued ?? 0);
   const fact = (name, value, note, tone) => h("div", { class: tone }, h("dt", {}, name), h("dd", {}, value, note ? h("small", {}, note) : ""));
   const images = totals?.images === undefined ? [] : [fact("Images", number(totals.images), `${number(totals.images_copied)} copied, ${bytes(totals.image_bytes)}`), fact("Missing at source", number(totals.images_missing), "images", totals.images_missing ? "warn" : null)];
   return h("dl", { class: "facts" },

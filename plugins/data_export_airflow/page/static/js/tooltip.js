@@ -5,6 +5,7 @@ import { bytes, duration, instant, number, span } from "./format.js";
 export const WINDOW_STATES = {
   delivered: "Delivered",
   empty: "Delivered, empty",
+  unproven: "No receipt",
   failed: "Failed",
   retrying: "Retrying",
   running: "Running",
@@ -18,6 +19,7 @@ export const WINDOW_STATES = {
 const MEANINGS = {
   missing: "The window is over, and no run was created for it.",
   rest: "The run of this window used an earlier interval or end_date and ended before this part. No backfill can deliver the rest: trigger a run with these times as from and to.",
+  unproven: "The run is successful, but no receipt says that it delivered: somebody marked it as a success, or the receipt was removed from Airflow's database. Select the window to run it again.",
   past: "The window is older than the export's first run.",
   empty: "No work orders were created or updated in the window.",
 };
