@@ -43,14 +43,17 @@ class LastDelivery:
 def require_owner(name: str, loaded: Loaded, last_delivery: Callable[[str], LastDelivery | None]) -> AnyExport:
     """The export of this name, where no other goes before it that would write the same objects.
 
-    One that is not enabled runs by hand, and is compared as the others are.
+    One that is not enabled, which a person may run by hand, stands back to every other.
 
     Raises:
         ConfigError: another does; both files are named.
     """
     export = loaded.exports[name]
-    runs = {**loaded.exports, name: export.model_copy(update={"enabled": True})}
-    other = other_owner(name, runs, last_delivery)
+    if export.enabled:
+        other = other_owner(name, loaded.exports, last_delivery)
+    else:
+        run, others = export.model_copy(update={"enabled": True}), sorted(loaded.exports.keys() - {name})
+        other = next((each for each in others if contested(run, loaded.exports[each], default_conn_id)), None)
     if other is None:
         return export
     refusal = f"{name}.yaml does not run, since {other}.yaml, which would write the same files, goes before it"

@@ -35,8 +35,8 @@ _REFUSED = re.compile(
     # who may not log in, and of the right to connect, which most spell as it is.
     "|uthentifizierung für|tificación .*falló|tification .*échouée|utenticazione .*fallita|autenticação .*falhou"
     "|認証に失敗|ავთენტიფიკაცია|인증을 실패|проверку подлинности|utentisering misslyckades|автентифікацію|认证.*失败"
-    "|existiert nicht|no existe (el rol|la base)|n'existe pas|non esiste|não existe|は存在しません|არ არსებობს"
-    r"|(롤\(role\)|데이터베이스) 없음|не существует|(finns|existerar) inte|не існує|不存在"
+    "|existiert nicht|no existe (el rol|la base)|n'existe pas|non esiste(?!nte)|não existe|は存在しません|არ არსებობს"
+    r"|(롤\(role\)|데이터베이스) 없음|не существует|(?<!katalogen )(finns|existerar) inte|не існує|不存在"
     "|Berechtigung zum Einloggen|no se le permite conectarse|autorisé à se connecter|consentito effettuare il login"
     "|ログインが許可されません|შესვლის უფლება არ|롤은 접속을 허용하지|вход запрещён|inte logga in|вхід не дозволений"
     r"|不允许角色|\bCONNECT\b|[は有]CONNECT|permiso denegado a la base"

@@ -24,7 +24,7 @@ from data_export.source.sql_text import Orders
 from data_export.window import ExportWindow
 
 # A value may come to be wrong while the others that are wrong are looked for.
-_MOST_READINGS = 4
+_MOST_READINGS, _MOST_IN_VAIN = 4, 2
 
 
 def extract(
@@ -79,6 +79,7 @@ class _Reader:
     def read_what_can_be(self, site_id: UUID, *, only_first: bool) -> tuple[dict[str, int], list[Culprit]]:
         """Rows by table, without the work orders that cannot be read; with `only_first` such a one is an error."""
         left_out: list[Culprit] = []
+        in_vain = 0  # once in a row a value may have been put right meanwhile, twice it has no id to be found by
         for reading in range(1, _MOST_READINGS + 1):
             known = tuple(culprit.work_order for culprit in left_out)
             try:
@@ -87,7 +88,8 @@ class _Reader:
                 found = find_culprits(
                     self.dsn, self.queries, error, known, only_first=only_first, row_security=self.row_security
                 )
-                if not found and reading == _MOST_READINGS:
+                in_vain = 0 if found else in_vain + 1
+                if in_vain == _MOST_IN_VAIN or (in_vain and reading == _MOST_READINGS):
                     raise
             if only_first and found:
                 raise found[0].error()

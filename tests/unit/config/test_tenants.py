@@ -269,9 +269,9 @@ def test_the_file_has_room_for_thousands_of_customers(folder: Path, tmp_path: Pa
     (tmp_path / "tenants.yaml").write_text("".join(f"acme{n or ''}:\n{tenant}" for n in range(5000)))
     assert problems(folder, to("gs://acme-exports/")) == []
     (tmp_path / "tenants.yaml").write_text("x" * (4 * 1024 * 1024 + 1))
-    assert "is bigger than 4,096 KiB: remove what is of customers that have left" in problems(folder, values())[0]
+    assert "is bigger than 4,096 KiB: remove what is no longer used" in problems(folder, values())[0]
     (tmp_path / "tenants.yaml").write_text(f"acme: {{sites: [{', '.join('a' * 200_000)}]}}")
-    assert "passes 200,000 values: remove what is of customers that have left" in problems(folder, values())[0]
+    assert "passes 200,000 values: remove what is no longer used" in problems(folder, values())[0]
 
 
 def test_the_file_is_read_again_only_once_it_has_changed(folder: Path, tmp_path: Path) -> None:

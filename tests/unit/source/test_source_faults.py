@@ -313,6 +313,12 @@ def test_a_login_refused_in_another_language_is_refused(language: str) -> None:
         assert type(connecting(f"FATAL:  {words}")) is SourceUnavailable, words
 
 
+@pytest.mark.parametrize("words", ["File o directory non esistente", "Filen eller katalogen finns inte"])
+def test_a_file_that_the_server_does_not_find_yet_is_waited_for(words: str) -> None:
+    """As English "No such file or directory": of a volume that is being mounted, say."""
+    assert type(connecting(f'FATAL:  could not open file "global/pg_filenode.map": {words}')) is SourceUnavailable
+
+
 def connecting(said: str) -> DataExportError:
     words = f'IO: [libpq] connection to server at "db" (10.0.0.1), port 5432 failed: {said}'
     return translated(OperationalError(words, status_code=AdbcStatusCode.IO), "postgresql://source", None)

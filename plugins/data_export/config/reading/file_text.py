@@ -27,7 +27,7 @@ class Size:
 
 CUSTOMER_FILE = Size(64 * 1024, 4096, "split it into several exports")
 #: What one file says of all customers: thousands of them.
-FILE_OF_ALL = Size(4 * 1024 * 1024, 200_000, "remove what is of customers that have left")
+FILE_OF_ALL = Size(4 * 1024 * 1024, 200_000, "remove what is no longer used")
 # A file may change once more within what its file system takes for one moment.
 _SETTLED_NS = 1_000_000_000
 _CONFLICT = re.compile(r"^(?:(?:<{7}|>{7}|\|{7})(?:[ \t\r]|$)|={7}\r?$)", re.MULTILINE)  # as git and others mark it
