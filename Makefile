@@ -55,14 +55,11 @@ SYNC = $(if $(filter output-sync,$(.FEATURES)),--output-sync=target)
 test: $(STAMP) ## run all tests
 	@$(MAKE) --no-print-directory --jobs 7 $(SYNC) test-airflow test-fleet $(CASES)
 
-IN_AIRFLOW = $(BIN)/python -m pytest -m e2e $(SLOWEST)
-WITH_FLEET = tests/e2e/test_backfills.py tests/e2e/test_command_line.py tests/ui
-test-airflow: # all on one Airflow, but for what the next part has
-	@$(IN_AIRFLOW) tests/e2e $(patsubst %,--ignore %,$(WITH_FLEET))
+test-airflow: # all on one Airflow
+	@$(BIN)/python -m pytest -m e2e $(SLOWEST) tests/e2e tests/ui
 
-test-fleet: # docker-compose.yaml's services; and as much on an Airflow of its own as makes both parts equally long
-	@$(IN_AIRFLOW) tests/fleet
-	@$(IN_AIRFLOW) $(WITH_FLEET)
+test-fleet: # docker-compose.yaml's services
+	@$(BIN)/python -m pytest -m e2e $(SLOWEST) tests/fleet
 
 # The others in five parts, each in one process, which imports what its part needs and starts each server once.
 CASES = test-s3 test-sftp test-connectors test-dags test-units
