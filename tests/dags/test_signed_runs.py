@@ -177,6 +177,15 @@ def test_what_the_run_did_before_it_was_cleared_is_no_result_of_it(stored: Store
     assert [site["site_id"] for site in stored.close([delivered, before])["sites"]] == [str(PARIS)]
 
 
+def test_a_dag_of_ones_own_loses_no_site_to_an_edit(stored: Stored, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may have been made for a part of the sites."""
+    monkeypatch.setattr("data_export_airflow.execution.sealed.name_of", lambda _: None)
+    delivered = stored.values["deliver", "return_value"]
+    for sites in ([delivered | {"site_id": OTHER}], [delivered | {"work_orders": 1}], [delivered, "edited"]):
+        with pytest.raises(SignatureRejected, match=r"the delivered of run .* is not what an earlier task"):
+            stored.close(sites)
+
+
 @pytest.mark.usefixtures("at_upgrade")
 def test_without_signatures_a_result_still_leads_nowhere_else(stored: Stored) -> None:
     own = stored.values["extract", "return_value"]["prefix"]

@@ -44,8 +44,8 @@ def test_results_that_somebody_edited_break_nothing(history: History, value: obj
     for dag, task in ((AUDIT_DAG, AUDIT_TASK), (CHECK_DAG, CHECK_TASK)):
         history.result(history.run(dag, NOW, NOW + timedelta(days=1), "failed"), task, "acme", value, state="success")
     assert audits(history.session) == {}
-    last_audit(history.session, "acme")
-    last_check(history.session, "acme")
+    results = (last_audit(history.session, "acme"), last_check(history.session, "acme")["result"])
+    assert [result is None for result in results] == [not isinstance(value, dict)] * 2
 
 
 def test_an_export_that_was_never_checked(history: History) -> None:

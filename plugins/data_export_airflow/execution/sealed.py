@@ -124,8 +124,10 @@ class SealedSteps:
         of_site = {each.site_id: each for each in reversed(results) if each.site_id in self.plan.sites}
         receipts = [of_site[site_id] for site_id in self.plan.sites if site_id in of_site]
         missing = {*self.plan.sites} - of_site.keys()
-        if refusal := next((refusal for claimed, refusal in refusals if claimed in map(str, missing)), None):
-            raise refusal
+        unknown = {"", *map(str, missing)}  # a left-over is of a site that has left, or was delivered anew
+        for claimed, refusal in refusals:
+            if claimed in unknown or not receipts:
+                raise refusal
         if len(receipts) < len(sites):
             _log.info("%d results of another plan of this run are left out", len(sites) - len(receipts))
         for receipt in receipts:

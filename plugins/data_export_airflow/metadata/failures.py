@@ -172,24 +172,28 @@ def last_check(session: Session, name: str) -> dict[str, Any]:
         .order_by(XComModel.timestamp.desc())
         .limit(1)
     ).first()
-    return {
-        "result": found
-        and isinstance(found.value, dict)
-        and {"run_id": found.run_id, "map_index": found.map_index, "at": found.timestamp, **found.value},
-        "running": _is_running(session, name),
-    }
+    result = _result(found)
+    at = {"at": found.timestamp} if found else {}
+    return {"result": result and at | result, "running": _is_running(session, name)}
+
+
+def _result(found: Any) -> dict[str, Any] | None:
+    """None where there is none, or whoever may edit an XCom made something else of it."""
+    if found is None or not isinstance(found.value, dict):
+        return None
+    return {"run_id": found.run_id, "map_index": found.map_index, **found.value}
 
 
 def last_audit(session: Session, name: str) -> dict[str, Any] | None:
     """The newest result of `data_export_audit` for an export; None where it was never audited."""
-    found = session.execute(
-        select(XComModel.run_id, XComModel.map_index, XComModel.value)
-        .where(XComModel.key == name, XComModel.dag_id == AUDIT_DAG, XComModel.task_id == AUDIT_TASK)
-        .order_by(XComModel.timestamp.desc())
-        .limit(1)
-    ).first()
-    is_ours = found is not None and isinstance(found.value, dict)
-    return {"run_id": found.run_id, "map_index": found.map_index, **found.value} if found and is_ours else None
+    return _result(
+        session.execute(
+            select(XComModel.run_id, XComModel.map_index, XComModel.value)
+            .where(XComModel.key == name, XComModel.dag_id == AUDIT_DAG, XComModel.task_id == AUDIT_TASK)
+            .order_by(XComModel.timestamp.desc())
+            .limit(1)
+        ).first()
+    )
 
 
 def audits(session: Session) -> dict[str, str]:

@@ -102,8 +102,7 @@ def _folder(uri: str, facets: dict[str, Any]) -> Any:
 
 
 def _named(uri: str) -> tuple[str, str]:
-    """OpenLineage's namespace and name: `gs://bucket` and the object's, `sftp://host:22` and the path, `abfs://
-    container@account`, `file`."""
+    """OpenLineage's namespace and name: `gs://bucket` and the object's, `sftp://host:22` and the path, `file`."""
     parts = urlsplit(_without_user(uri))
     if parts.scheme == "file":
         return "file", unquote(parts.path)
