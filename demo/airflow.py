@@ -187,7 +187,8 @@ class Airflow:
                 "stale_dag_threshold": 10,
                 "parsing_processes": 1,
             },
-            "scheduler": {"parsing_cleanup_interval": 10},
+            # Between two tasks of a run it would sleep for the default's second, which is most of a small run.
+            "scheduler": {"parsing_cleanup_interval": 10, "scheduler_idle_sleep_time": 0.25},
             "triggerer": {"capacity": 10},
             # The default of 5 seconds fails the first tasks on a slow machine, whose API server is still warming up.
             "workers": {"execution_api_timeout": 60},

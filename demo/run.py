@@ -41,7 +41,7 @@ def backfill(session: Session, say: Say) -> list[str]:
     for name in NAMES:
         session.api.backfill(_DAGS[name], FIRST, LAST)
         session.api.unpause(_DAGS[name])
-    watch = _Watch(session, say)
+    watch = Watch(session, say)
     try:
         wait_for("the runs are over", watch.all_over, BACKFILL_SECONDS, pause=2)
     except TimeoutError as error:
@@ -49,8 +49,8 @@ def backfill(session: Session, say: Say) -> list[str]:
     return watch.failed
 
 
-class _Watch:
-    """Tells every run's end once, and how far all tasks are in between."""
+class Watch:
+    """Tells the end of every run of the backfills once, and how far all tasks are in between."""
 
     def __init__(self, session: Session, say: Say) -> None:
         self.failed: list[str] = []
@@ -62,7 +62,8 @@ class _Watch:
     def all_over(self) -> bool:
         self._session.airflow.check()
         for run in self._session.api.runs(_DAGS.values()):
-            self._tell(run)
+            if run["run_type"] == "backfill":  # somebody's by hand may have no interval
+                self._tell(run)
         done = self._session.api.count_tasks(_DAGS.values(), _DONE)
         progress = f"{done} of {self._session.api.count_tasks(_DAGS.values())} tasks are done"
         if progress != self._progress:

@@ -24,7 +24,8 @@ from demo.expected import expected_file
 from demo.mailbox import fetch, mails_about
 from demo.platform import CUSTOMER_BUCKET, EmbeddedPlatform
 from demo.rest import wait_for
-from demo.run import NAMES
+from demo.run import DAYS as DEMO_DAYS
+from demo.run import NAMES, Watch
 from demo.servers.abfs import ACCOUNT, KEY
 from demo.session import Session
 from demo.targets import Received, received
@@ -69,6 +70,13 @@ def runs_of(session: Session) -> list[dict[str, Any]]:
 
 def test_every_connector_delivers_what_the_source_holds(delivered: Session, exports: dict[str, CustomerExport]) -> None:
     assert missing(delivered.platform, delivered.data, exports, DAYS) == []
+
+
+def test_the_demo_waits_for_its_own_runs_beside_any_by_hand(delivered: Session) -> None:
+    watch = Watch(delivered, lambda _: None)
+    assert not watch.all_over()
+    assert len(watch.unfinished()) == len(NAMES) * len(DEMO_DAYS)
+    assert watch.failed == []
 
 
 def test_every_line_is_valid_against_the_schema(delivered: Session, exports: dict[str, CustomerExport]) -> None:
