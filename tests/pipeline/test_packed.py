@@ -145,10 +145,10 @@ def test_a_plain_file_s_receipt_of_an_earlier_version_says_the_same() -> None:
 
 
 def test_a_task_that_has_to_stop_does_not_unpack_to_the_end(tmp_path: Path) -> None:
-    """A megabyte that unpacks to 13 GB: the thread that looks into it ends with the task."""
+    """Six megabytes that unpack to 67 GB: the thread that looks into it ends with the task."""
     store = MemoryStore()
     frame = pa.compress(bytes(64 << 20), "zstd", asbytes=True)
-    store.objects["file"] = frame * 200
+    store.objects["file"] = frame * 1000
 
     async def given_up() -> None:
         there = FilesThere(store, tmp_path / "file", "zstd")
@@ -157,4 +157,4 @@ def test_a_task_that_has_to_stop_does_not_unpack_to_the_end(tmp_path: Path) -> N
     began = time.monotonic()
     with pytest.raises(TimeoutError):
         asyncio.run(given_up())
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 15

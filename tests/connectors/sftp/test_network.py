@@ -41,7 +41,7 @@ class TestNetwork:
             began = time.monotonic()
             login = login_of(server, port=silent.getsockname()[1])
             await self.unavailable(login, connect_timeout=0.3)
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 12
 
     async def test_dropped_before_login_is_tried_again(self, server: SftpServer) -> None:
         async with TcpProxy(server.port) as proxy:
@@ -77,7 +77,7 @@ class TestNetwork:
             proxy.holding = True
             began = time.monotonic()
             results = await asyncio.gather(writing, *looks, return_exceptions=True)
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 12
             assert isinstance(results[0], TargetUnavailable)
             assert "does not answer in time" in str(results[0])
             proxy.holding = False
@@ -86,12 +86,12 @@ class TestNetwork:
 
     async def test_a_server_that_does_not_tell_its_room(self, server: SftpServer, unruly: type[Unruly]) -> None:
         unruly.refused = {"block": asyncssh.SFTPFailure("no")}
-        unruly.statvfs_seconds = 5
+        unruly.statvfs_seconds = 30
         async with target(server, stall_timeout=0.3) as destination:
             began = time.monotonic()
             with pytest.raises(TargetUnavailable):
                 await destination.create(DATA_KEY, SMALL)
-            assert time.monotonic() - began < 3
+            assert time.monotonic() - began < 12
 
     async def test_a_slow_server_is_not_taken_for_a_dead_one(self, server: SftpServer, place: Path) -> None:
         async with TcpProxy(server.port) as proxy:

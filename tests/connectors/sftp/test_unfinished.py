@@ -105,7 +105,7 @@ class TestUnfinishedFiles:
                     await destination.create("cut", BIG)
                 proxy.drop = 99
                 began = time.monotonic()
-            assert time.monotonic() - began < 4
+            assert time.monotonic() - began < 12
 
     async def test_abandoned_files_go_by_the_clock_of_the_server(
         self, server: SftpServer, unruly: type[Unruly], place: Path

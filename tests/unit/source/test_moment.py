@@ -55,7 +55,7 @@ def test_readers_are_not_waited_for(one_order: SourceDatabase, tmp_path: Path) -
         reader.execute("SELECT * FROM work_order")
         began = time.monotonic()
         run_extract(one_order, tmp_path)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 60  # a writer has ten minutes
 
 
 def test_a_clock_that_is_behind_is_waited_for_or_an_error(one_order: SourceDatabase, tmp_path: Path) -> None:

@@ -83,9 +83,9 @@ def test_a_link_to_itself_is_no_limit_of_open_files(said: str) -> None:
 
 @pytest.mark.parametrize("word", ["file size ", "no handl", "limit ", "max open ", "transfer ", "session maximu "])
 def test_endless_words_take_no_time(word: str) -> None:
-    began = time.monotonic()
+    began = time.thread_time()
     translate(asyncssh.SFTPFailure(word * 40_000), "sftp://host/file", "user")
-    assert time.monotonic() - began < 1
+    assert time.thread_time() - began < 1
 
 
 @pytest.mark.parametrize(
