@@ -12,11 +12,18 @@ from demo.servers.abfs import ACCOUNT, KEY
 QUICK = Patience(tries=3, first_pause=0.01, longest_pause=0.05, connect=2, answer=2)
 
 
-def store_at(url: str, container: str, folder: str = "exports/", credential: Any = KEY, **extra: Any) -> AbfsStore:
+def store_at(
+    url: str,
+    container: str,
+    folder: str = "exports/",
+    credential: Any = KEY,
+    patience: Patience = QUICK,
+    **extra: Any,
+) -> AbfsStore:
     """A store of the server at `url`, which is quick to give up."""
     uri = f"abfs://{container}@{ACCOUNT}/{folder}"
     hooked = BlobServiceClient(f"{url}/{ACCOUNT}", credential)
-    return AbfsStore(uri, connect=lambda: access_of(hooked, uri, "export_abfs", extra, QUICK), patience=QUICK)
+    return AbfsStore(uri, connect=lambda: access_of(hooked, uri, "export_abfs", extra, patience), patience=patience)
 
 
 def usual_store(url: str, container: str) -> AbfsStore:
