@@ -38,6 +38,16 @@ def test_every_statement_is_of_its_dialect(path: Path) -> None:
         assert not [text for text in statements if isinstance(text, sqlglot.exp.Command)]
 
 
+@pytest.mark.parametrize("script", ["bigquery/create.sql", "bigquery/load.sql", "questions.sql"])
+def test_no_name_is_a_word_that_bigquery_keeps_for_itself(script: str) -> None:
+    """The parser takes `AS new`, BigQuery does not."""
+    reserved = sqlglot.Dialect.get_or_raise("bigquery").generator_class.RESERVED_KEYWORDS
+    assert "new" in reserved
+    for statement in sqlglot.parse((LOADERS / script).read_text(), dialect="bigquery"):
+        names = {name.name.lower() for name in statement.find_all(sqlglot.exp.Identifier) if not name.quoted}
+        assert not names & reserved
+
+
 @pytest.mark.parametrize("folder", DIALECTS)
 def test_the_questions_are_of_every_dialect(folder: str) -> None:
     statements = sqlglot.parse((LOADERS / "questions.sql").read_text(), dialect=DIALECTS[folder])

@@ -48,6 +48,25 @@ def test_pandas_and_polars_take_them_as_they_are(delivered: Delivered) -> None:
     assert analysis["analyzed_value"].to_list() == values
 
 
+@pytest.mark.parametrize(
+    ("moment", "zone", "week"),
+    [
+        ("0001-01-01T00:00:00.000000Z", "America/New_York", date(1, 1, 1)),
+        ("9999-12-31T23:59:59.999999Z", "Europe/Paris", date(9999, 12, 27)),
+    ],
+)
+def test_a_moment_at_the_end_of_the_calendar_has_a_week_in_every_zone(
+    tmp_path: Path, moment: str, zone: str, week: date
+) -> None:
+    from frames import arrow_tables
+
+    two_formats(tmp_path, "json")
+    for path in tmp_path.rglob("*.json"):
+        path.write_text(path.read_text().replace('"create_date": null', f'"create_date": "{moment}"'))
+    (found,) = arrow_tables(tmp_path, zone=zone)["work_order"].to_pylist()
+    assert found["week"] == week
+
+
 def test_a_copy_without_colons_says_the_same(delivered: Delivered, tmp_path: Path) -> None:
     from delivered import copy_without_colons
     from frames import arrow_tables

@@ -38,7 +38,11 @@ SELECT
     update_date,
     JSON_QUERY(record, '$.metadata') AS metadata,
     CAST(JSON_VALUE(record, '$.progress_score') AS FLOAT64) AS progress_score,
-    DATE_TRUNC(DATE(create_date, zone), WEEK (MONDAY)) AS week,
+    -- In a zone the first or last day of the calendar may be none: its neighbour is in the same week.
+    DATE_TRUNC(
+        DATE(GREATEST(LEAST(create_date, TIMESTAMP '9999-12-30 00:00:00+00'), TIMESTAMP '0001-01-03 00:00:00+00'), zone),
+        WEEK (MONDAY)
+    ) AS week,
     JSON_QUERY_ARRAY(record, '$.work_items') AS work_items
 FROM delivered_record
 CROSS JOIN reporting
@@ -69,7 +73,16 @@ SELECT
     JSON_VALUE(entry, '$.id') AS input_id,
     SAFE_CAST(JSON_VALUE(entry, '$.create_date') AS TIMESTAMP) AS create_date,
     DATE_TRUNC(
-        DATE(COALESCE(SAFE_CAST(JSON_VALUE(entry, '$.create_date') AS TIMESTAMP), work_order_create_date), zone),
+        DATE(
+            GREATEST(
+                LEAST(
+                    COALESCE(SAFE_CAST(JSON_VALUE(entry, '$.create_date') AS TIMESTAMP), work_order_create_date),
+                    TIMESTAMP '9999-12-30 00:00:00+00'
+                ),
+                TIMESTAMP '0001-01-03 00:00:00+00'
+            ),
+            zone
+        ),
         WEEK (MONDAY)
     ) AS week,
     TIMESTAMP_DIFF(

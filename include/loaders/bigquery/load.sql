@@ -16,7 +16,7 @@ OPTIONS (
     uris = ['gs://acme-exports/production/433a60f6-9756-473e-b1e9-9e89e24bb787/data/work-orders-timeline/*.json']
 );
 
-MERGE delivered_record AS old
+MERGE delivered_record AS stored
 USING (
     SELECT
         REGEXP_EXTRACT(file, r'/(work-orders-[a-z]+)/') AS export_type,
@@ -35,15 +35,15 @@ USING (
         CAST(JSON_VALUE(line, '$.update_date') AS TIMESTAMP) AS update_date,
         line AS record
     FROM (SELECT _FILE_NAME AS file, line FROM delivered_line)
-) AS new
-ON old.export_type = new.export_type
-    AND old.window_start = new.window_start
-    AND old.window_end = new.window_end
-    AND old.revision = new.revision
-    AND old.id = new.id
-WHEN MATCHED AND old.record != new.record THEN UPDATE SET
-    site_id = new.site_id,
-    create_date = new.create_date,
-    update_date = new.update_date,
-    record = new.record
+) AS loaded
+ON stored.export_type = loaded.export_type
+    AND stored.window_start = loaded.window_start
+    AND stored.window_end = loaded.window_end
+    AND stored.revision = loaded.revision
+    AND stored.id = loaded.id
+WHEN MATCHED AND stored.record != loaded.record THEN UPDATE SET
+    site_id = loaded.site_id,
+    create_date = loaded.create_date,
+    update_date = loaded.update_date,
+    record = loaded.record
 WHEN NOT MATCHED THEN INSERT ROW;

@@ -174,7 +174,10 @@ def _moment(text: str | None) -> datetime | None:
 def _week(moment: datetime | None, zone: ZoneInfo) -> date | None:
     if moment is None:
         return None
-    day = moment.astimezone(zone).date()
+    try:
+        day = moment.astimezone(zone).date()
+    except OverflowError:  # the first or last day of the calendar, which another zone does not have
+        day = moment.date()
     return day - timedelta(days=day.weekday())
 
 

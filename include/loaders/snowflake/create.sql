@@ -46,7 +46,8 @@ SELECT
     update_date,
     parsed:metadata AS metadata,
     parsed:progress_score::DOUBLE AS progress_score,
-    DATE_TRUNC('week', CONVERT_TIMEZONE(zone, create_date))::DATE AS week,
+    -- The Monday, whatever the account's WEEK_START is.
+    NEXT_DAY(CONVERT_TIMEZONE(zone, create_date), 'mo') - 7 AS week,
     parsed:work_items AS work_items
 FROM (SELECT *, PARSE_JSON(record) AS parsed FROM delivered_record)
 CROSS JOIN reporting
@@ -78,12 +79,12 @@ SELECT
     entry.index + 1 AS attempt,
     entry.value:id::VARCHAR AS input_id,
     entry.value:create_date::VARCHAR::TIMESTAMP_TZ AS create_date,
-    DATE_TRUNC(
-        'week',
+    NEXT_DAY(
         CONVERT_TIMEZONE(
             zone, COALESCE(entry.value:create_date::VARCHAR::TIMESTAMP_TZ, work_order_create_date)
-        )
-    )::DATE AS week,
+        ),
+        'mo'
+    ) - 7 AS week,
     DATEDIFF(
         'microsecond', work_order_create_date, entry.value:create_date::VARCHAR::TIMESTAMP_TZ
     ) / 60000000 AS minutes_after_creation,
@@ -97,7 +98,7 @@ CROSS JOIN LATERAL FLATTEN(inputs) AS entry;
 CREATE OR REPLACE VIEW data_check AS
 SELECT
     input.* EXCLUDE (metadata, entry),
-    found.value:check::VARCHAR AS check_name,
+    found.value:"check"::VARCHAR AS check_name,
     found.value:code::INTEGER AS code,
     found.value:level::VARCHAR AS check_level
 FROM input CROSS JOIN LATERAL FLATTEN(input.entry:data_conformity) AS found;

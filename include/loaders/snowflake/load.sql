@@ -23,7 +23,7 @@ FILE_FORMAT = (
 ON_ERROR = ABORT_STATEMENT
 LOAD_UNCERTAIN_FILES = TRUE;
 
-MERGE INTO delivered_record AS old
+MERGE INTO delivered_record AS stored
 USING (
     SELECT
         REGEXP_SUBSTR(file, '/(work-orders-[a-z]+)/', 1, 1, 'e') AS export_type,
@@ -48,22 +48,22 @@ USING (
     QUALIFY ROW_NUMBER() OVER (
         PARTITION BY export_type, window_start, window_end, revision, id ORDER BY modified_at DESC
     ) = 1
-) AS new
-ON old.export_type = new.export_type
-    AND old.window_start = new.window_start
-    AND old.window_end = new.window_end
-    AND old.revision = new.revision
-    AND old.id = new.id
-WHEN MATCHED AND old.record <> new.record THEN UPDATE SET
-    site_id = new.site_id,
-    create_date = new.create_date,
-    update_date = new.update_date,
-    record = new.record
+) AS loaded
+ON stored.export_type = loaded.export_type
+    AND stored.window_start = loaded.window_start
+    AND stored.window_end = loaded.window_end
+    AND stored.revision = loaded.revision
+    AND stored.id = loaded.id
+WHEN MATCHED AND stored.record <> loaded.record THEN UPDATE SET
+    site_id = loaded.site_id,
+    create_date = loaded.create_date,
+    update_date = loaded.update_date,
+    record = loaded.record
 WHEN NOT MATCHED THEN INSERT (
     export_type, window_start, window_end, revision, id, site_id, create_date, update_date, record
 ) VALUES (
-    new.export_type, new.window_start, new.window_end, new.revision, new.id, new.site_id, new.create_date,
-    new.update_date, new.record
+    loaded.export_type, loaded.window_start, loaded.window_end, loaded.revision, loaded.id, loaded.site_id, loaded.create_date,
+    loaded.update_date, loaded.record
 );
 
 DELETE FROM delivered_line;
