@@ -4,11 +4,19 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.models.dagrun import DagRun
+from airflow.sdk.api.client import ServerResponseError
+from airflow.sdk.exceptions import AirflowRuntimeError, ErrorType
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ErrorResponse
+from sqlalchemy import select
 
+from data_export.config.load import load_named
+from data_export.config.platform import load_platform
 from data_export.window import ExportWindow
 from data_export_airflow.metadata import task_runs
 from data_export_airflow.metadata.missing import windows_delivered
-from data_export_airflow.metadata.task_runs import TaskRuns
+from data_export_airflow.metadata.task_runs import TaskRuns, window_if_cleared
 from tests.page.history import History
 
 DAY = timedelta(days=1)
@@ -61,3 +69,59 @@ def test_among_many_deliveries_it_is_found_wherever_it_is(
     asked = [days(-day, 1 - day) for day in range(7)]
     assert runs.delivered("acme", asked) == {*asked[:6]}
     assert [len(runs.delivered("acme", [window])) for window in asked] == [1] * 6 + [0]
+
+
+class Comms:
+    """Says of an error what a task's supervisor says, which the one of tests raises as it is."""
+
+    def __init__(self, comms: Any) -> None:
+        self._comms = comms
+
+    def send(self, msg: Any) -> Any:
+        try:
+            return self._comms.send(msg)
+        except ServerResponseError as error:
+            detail = {"status_code": error.response.status_code}
+            raise AirflowRuntimeError(ErrorResponse(error=ErrorType.API_SERVER_ERROR, detail=detail)) from None
+
+
+BY_HAND: dict[str, Any] = {"run_type": "manual", "logical_date": None}
+
+
+@pytest.mark.parametrize(
+    ("interval", "kind", "same"),
+    [
+        ("daily", BY_HAND, True),
+        ("weekly", BY_HAND, False),
+        ("weekly", {}, True),
+        ("weekly", BY_HAND | {"conf": {"from": START.isoformat(), "to": (START + DAY).isoformat()}}, True),
+        ("daily", BY_HAND | {"conf": {"from": START.isoformat(), "to": (START + 2 * DAY).isoformat()}}, False),
+    ],
+)
+def test_only_a_run_that_is_still_of_the_window_is_cleared_to_deliver_it_again(
+    interval: str, kind: dict[str, Any], same: bool, history: History, runs: TaskRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", Comms(task_runner.SUPERVISOR_COMMS))
+    dag = history.export("acme")
+    run = history.run(dag, START, START + DAY, run_id="one", **kind)
+    run.run_after += timedelta(hours=1)
+    history.result(run, "close", "receipt", None, -1, "success")  # a run without tasks has nothing to clear
+    history.write("acme", interval=interval)
+    window_of = window_if_cleared("acme", load_named("acme"), load_platform())
+    made = runs.run_again("acme", window_of, days(0, 1), dag, "one")
+    assert made == ("one" if same else f"audit__{days(0, 1).stamp}")
+    history.session.expire_all()
+    queued = history.session.scalars(select(DagRun).where(DagRun.state == "queued")).one()
+    assert queued.run_id == made
+    assert same or queued.conf == {"from": START.isoformat(), "to": (START + DAY).isoformat()}
+    assert runs.run_again("acme", window_of, days(0, 1), dag, "one") is None  # it is not over
+
+
+@pytest.mark.parametrize("run_id", ["scheduled__", "one", f"audit__{days(0, 1).stamp}", "another"])
+def test_which_runs_deliver_a_window_just_now(run_id: str, history: History, runs: TaskRuns) -> None:
+    dag = history.export("acme")
+    assert not runs.is_under_way("acme", days(0, 1), dag, "one")
+    kind = BY_HAND if run_id != "scheduled__" else {}
+    history.run(dag, START, START + DAY, "running", run_id=run_id, **kind)
+    assert runs.is_under_way("acme", days(0, 1), dag, "one") is (run_id != "another")
+    assert not runs.is_under_way("acme", days(1, 2), "", "")

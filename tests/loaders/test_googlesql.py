@@ -70,7 +70,7 @@ def test_every_statement_is_one_of_googlesql() -> None:
 
 
 def test_it_gives_the_same_answers_as_duckdb(delivered: Delivered, tmp_path: Path) -> None:
-    """But for what is nested over 1,000 levels, which its JSON does not take, or over 1 MB, which this build does not."""
+    """But for what is nested over 1,000 levels, which its JSON refuses, or over 1 MB, as this build does."""
     rows = []
     for path in delivered.second.rglob("*.json"):
         copy = tmp_path / (name := path.relative_to(delivered.second))

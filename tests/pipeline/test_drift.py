@@ -9,10 +9,9 @@ import pytest
 
 from data_export.pipeline import drift as drifting
 from data_export.pipeline.drift import Source, _Record, compare, drift
-from data_export.pipeline.expected import expected
+from data_export.pipeline.expected import expected, sampled
 from data_export.transform import encoding
 from data_export.transform.encoding import lines_of
-from data_export_airflow.execution.auditing import _sampled
 from tests.pipeline.test_audit import FOLDER, delivery, export, file, name_of
 from tests.unit.memory_store import MemoryStore
 
@@ -42,7 +41,7 @@ def test_drift_is_of_the_sites_and_the_type_that_the_file_names_today() -> None:
     other = f"{UUID(int=5)}/data/work-orders-timeline/{name_of(2).rpartition('/')[2]}"
     states = name_of(3).replace("work-orders-timeline", "work-orders-states")
     delivered = expected([delivery(1, name_of(1)), delivery(2, other), delivery(3, states)], 9)
-    assert [one.uri for one in _sampled(delivered, export(), MemoryStore(), None)] == [FOLDER + name_of(1)]
+    assert [one.uri for one in sampled(delivered, export(), MemoryStore().uri, None)] == [FOLDER + name_of(1)]
 
 
 def records(*ids: int, text: str = "") -> list[_Record]:

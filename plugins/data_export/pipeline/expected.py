@@ -8,7 +8,7 @@ from typing import Any, Literal, NamedTuple
 from uuid import UUID
 
 from data_export.config.models import CustomerExport
-from data_export.layout import MANIFESTS, data_key
+from data_export.layout import MANIFESTS, data_folder, data_key
 from data_export.window import ExportWindow
 
 Kind = Literal["data", "receipt", "manifest", "image list", "linked file", "image"]
@@ -73,6 +73,12 @@ def expected(deliveries: Iterable[Delivery], most: int) -> Delivered:
         if len(found) >= most:
             return Delivered([*found.values()][:most], cut=True)
     return Delivered([*found.values()])
+
+
+def sampled(delivered: Delivered, export: CustomerExport, target_uri: str, most: int | None) -> list[Expected]:
+    """The newest data files, of sites and of the type that the export has now: others it would extract otherwise."""
+    folders = tuple(f"{target_uri}{data_folder(site, export.export_type)}/" for site in export.sites)
+    return [one for one in delivered.files if one.kind == "data" and one.newest and one.uri.startswith(folders)][:most]
 
 
 def _of(delivery: Delivery) -> list[Expected]:

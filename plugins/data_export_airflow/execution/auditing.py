@@ -16,16 +16,16 @@ from data_export.config.tenants import require_bounds
 from data_export.delivery.base import Destination
 from data_export.errors import DataExportError, line_of
 from data_export.images import source_key_of, split_images_uri
-from data_export.layout import data_folder
 from data_export.pipeline.audit import MOST, Audited, AuditRules, Finding, audit
 from data_export.pipeline.audit_images import ImagesOf
 from data_export.pipeline.drift import Drift, Source, drift
-from data_export.pipeline.expected import Delivered, Delivery, Expected, expected, fix_of
+from data_export.pipeline.expected import Delivery, Expected, expected, fix_of, sampled
 from data_export.window import ExportWindow
 from data_export.wording import harmless
 from data_export_airflow.connections.clients import destination, store
 from data_export_airflow.connections.source import source_dsn
-from data_export_airflow.metadata.task_runs import TaskRuns
+from data_export_airflow.metadata.assets import window_in
+from data_export_airflow.metadata.task_runs import TaskRuns, window_if_cleared
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,9 @@ log = logging.getLogger(__name__)
 LISTED, _NAMED = 100, 10
 MOST_REPAIRS = 100
 ReceiptsSince = Callable[[datetime], Iterable[Delivery]]
-#: Has Airflow run a window again; the id of its run, or None where one is not over.
+#: Of a window, and the DAG and the id of the run that delivered it last: whether a run of it is not over.
+IsUnderWay = Callable[[ExportWindow, str, str], bool]
+#: Has Airflow run a window again, given the same; the id of its run, or None where one is not over.
 RunAgain = Callable[[ExportWindow, str, str], str | None]
 
 
@@ -115,7 +117,7 @@ def audit_export(
     settings: PlatformSettings,
     asked: AuditRequest,
     receipts: ReceiptsSince,
-    is_under_way: Callable[[ExportWindow], bool],
+    is_under_way: IsUnderWay,
     run_again: RunAgain | None,
 ) -> AuditReport:
     """Looks, writes nothing, and has Airflow run windows again where a repair is asked for.
@@ -141,9 +143,9 @@ def audit_export(
     look = AuditRules(asked.full, rules.sample, rules.minutes * 60, f"{name} {began.date()}")
     seen = audit(target, delivered, look, _images(export, settings), began)
     report = AuditReport(name, began, since, asked.full, seen)
-    _judge(report, export, target, is_under_way)
+    _judge(report, export, target, receipts, is_under_way)
     if asked.drift if asked.drift is not None else rules.drift:
-        files = _sampled(delivered, export, target, None if asked.full else rules.sample)
+        files = sampled(delivered, export, target.uri, None if asked.full else rules.sample)
         _drift(report, files, _source(export, settings), target, end)
     if asked.repair if asked.repair is not None else rules.repair:
         _repair(report, run_again)
@@ -163,14 +165,16 @@ def _source(export: CustomerExport, settings: PlatformSettings) -> Source:
 
 
 def _judge(
-    report: AuditReport, export: CustomerExport, target: Destination, is_under_way: Callable[[ExportWindow], bool]
+    report: AuditReport, export: CustomerExport, target: Destination, receipts: ReceiptsSince, is_under_way: IsUnderWay
 ) -> None:
-    """Leaves out what a run is just delivering, and says of the rest what makes it good."""
+    """Leaves out what a run is delivering or has since, and says of the rest what makes it good."""
+    since = {window_in(one.receipt) for one in receipts(report.at)} if report.seen.findings else set()
     running: dict[tuple[str, str], bool] = {}
     for file, finding in report.seen.findings:
         bounds = (file.start, file.end)
         if bounds not in running:
-            running[bounds] = is_under_way(ExportWindow.from_dict({"start": file.start, "end": file.end}))
+            window = ExportWindow.from_dict({"start": file.start, "end": file.end})
+            running[bounds] = window in since or is_under_way(window, file.dag_id, file.run_id)
         if running[bounds]:
             report.under_way += 1
             continue
@@ -179,12 +183,6 @@ def _judge(
             fix = "the platform has the image no longer"
         report.findings.append((file, finding.with_fix(fix)))
     report.findings.sort(key=lambda found: (found[1].start, found[1].end, found[1].uri))
-
-
-def _sampled(delivered: Delivered, export: CustomerExport, target: Destination, most: int | None) -> list[Expected]:
-    """The newest data files, of sites and of the type that the export has now: others it would extract otherwise."""
-    folders = tuple(f"{target.uri}{data_folder(site, export.export_type)}/" for site in export.sites)
-    return [one for one in delivered.files if one.kind == "data" and one.newest and one.uri.startswith(folders)][:most]
 
 
 def _drift(report: AuditReport, files: list[Expected], source: Source, target: Destination, end: float) -> None:
@@ -217,14 +215,16 @@ def audit_in_task(name: str, asked: AuditRequest, ti: Any) -> dict[str, Any]:
     `lines`, `repairs` and `mark`."""
     runs = TaskRuns(ti)
     try:
+        export, settings = load_named(name), load_platform()
+        again = partial(runs.run_again, name, window_if_cleared(name, export, settings))
         report = audit_export(
             name,
-            load_named(name),
-            load_platform(),
+            export,
+            settings,
             asked,
             partial(runs.receipts, name),
-            lambda window: runs.state(name, window) in ("queued", "running"),
-            partial(runs.run_again, name) if runs.standing(name) == "active" else None,
+            partial(runs.is_under_way, name),
+            again if runs.standing(name) == "active" else None,
         )
     except DataExportError as error:
         log.warning("%s is not audited: %s", name, error)
@@ -243,17 +243,14 @@ def audit_with_database(
     from data_export_airflow.metadata import backfills, receipts  # late: a worker has no database
     from data_export_airflow.metadata.airflow_database import airflow_session
 
-    own = dag_id(name)
+    own, window_of = dag_id(name), window_if_cleared(name, export, settings)
 
     def delivered(since: datetime) -> Iterator[Delivery]:
         with airflow_session() as session:
             yield from receipts.newest_first(session, own, since)
 
-    def is_under_way(window: ExportWindow) -> bool:
-        with airflow_session() as session:
-            return backfills.is_under_way(session, own, window)
-
     with airflow_session() as session:
         paused = backfills.is_paused(session, own)
-    again = None if paused else partial(backfills.run_again, own)
+    is_under_way = partial(backfills.is_under_way, own, window_of)
+    again = None if paused else partial(backfills.run_again, own, window_of)
     return audit_export(name, export, settings, asked, delivered, is_under_way, again)

@@ -1,5 +1,6 @@
 """Airflow's backfills: which are under way, what one would run, and making it; and having one window run again."""
 
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -18,13 +19,16 @@ from airflow.sdk.exceptions import AirflowException
 from airflow.utils.platform import getuser
 from airflow.utils.session import create_session
 from pendulum import instance
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from data_export.errors import ConfigError, LimitExceeded
 from data_export.window import ExportWindow
+from data_export_airflow.metadata.exports import BY_HAND
 
 _ACTIVE = ("queued", "running")
+#: The window that a run delivers if it is cleared now; None where it would deliver none.
+WindowOf = Callable[[DagRun], ExportWindow | None]
 
 
 def under_way(session: Session, dag_id: str) -> list[dict[str, Any]]:
@@ -112,21 +116,24 @@ def create(
     return backfill.id
 
 
-def is_under_way(session: Session, dag_id: str, window: ExportWindow) -> bool:
-    """Whether the window's own run is not over."""
-    own = (DagRun.dag_id == dag_id, DagRun.logical_date == window.start, DagRun._state.in_(_ACTIVE))
-    return session.scalar(select(DagRun.id).where(*own).limit(1)) is not None
+def is_under_way(dag_id: str, window_of: WindowOf, window: ExportWindow, of_dag: str, run_id: str) -> bool:
+    """Whether the window's own run, the one that delivered it last or another one of it by hand is not over."""
+    known = (DagRun.logical_date == window.start, DagRun.run_type.in_(BY_HAND))
+    which = or_((DagRun.dag_id == dag_id) & or_(*known), (DagRun.dag_id == of_dag) & (DagRun.run_id == run_id))
+    with create_session() as session:
+        return any(
+            run.logical_date == window.start or run.run_id == run_id or window_of(run) == window
+            for run in session.scalars(select(DagRun).where(which, DagRun._state.in_(_ACTIVE)))
+        )
 
 
-def run_again(dag_id: str, window: ExportWindow, of_dag: str, run_id: str) -> str | None:
-    """Clears the run that delivered a window, or makes one where Airflow has forgotten it or it was another DAG's.
+def run_again(dag_id: str, window_of: WindowOf, window: ExportWindow, of_dag: str, run_id: str) -> str | None:
+    """Clears the run that delivered a window, or makes one where that is forgotten, another DAG's or now of another.
 
     Returns the run's id; None where it is not over. As `TaskRuns.run_again`, for who may ask the database.
     """
     # late: loading it takes a second
-    from airflow.api.common.trigger_dag import trigger_dag
     from airflow.api_fastapi.common.dagbag import create_dag_bag, get_dag_for_run, resolve_run_on_latest_version
-    from airflow.utils.types import DagRunTriggeredByType, DagRunType
 
     fresh = f"audit__{window.stamp}"
     with create_session() as session:
@@ -136,17 +143,11 @@ def run_again(dag_id: str, window: ExportWindow, of_dag: str, run_id: str) -> st
                 select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id.in_([run_id, fresh]))
             )
         }
-        run = (found.get(run_id) if of_dag == dag_id else None) or found.get(fresh)
+        old, run = found.get(run_id) if of_dag == dag_id else None, found.get(fresh)
+        if old is not None and (old._state in _ACTIVE or window_of(old) == window):
+            run = old
         if run is None:
-            conf = {"from": window.start.isoformat(), "to": window.end.isoformat()}
-            trigger_dag(
-                dag_id,
-                run_id=fresh,
-                conf=conf,
-                session=session,
-                run_type=DagRunType.MANUAL,
-                triggered_by=DagRunTriggeredByType.CLI,
-            )
+            _make(session, dag_id, fresh, window)
             return fresh
         if run._state in _ACTIVE:
             return None
@@ -154,6 +155,20 @@ def run_again(dag_id: str, window: ExportWindow, of_dag: str, run_id: str) -> st
         latest = resolve_run_on_latest_version(None, dag_id, session)
         dag.clear(run_id=run.run_id, run_on_latest_version=latest, session=session)
         return str(run.run_id)
+
+
+def _make(session: Session, dag_id: str, run_id: str, window: ExportWindow) -> None:
+    from airflow.api.common.trigger_dag import trigger_dag  # late: loading it takes a second
+    from airflow.utils.types import DagRunTriggeredByType, DagRunType
+
+    trigger_dag(
+        dag_id,
+        run_id=run_id,
+        conf={"from": window.start.isoformat(), "to": window.end.isoformat()},
+        session=session,
+        run_type=DagRunType.MANUAL,
+        triggered_by=DagRunTriggeredByType.CLI,
+    )
 
 
 def is_paused(session: Session, dag_id: str) -> bool:

@@ -1,21 +1,28 @@
 """What a task may ask Airflow about the runs of other DAGs."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 from airflow.sdk.execution_time import task_runner
-from airflow.sdk.execution_time.comms import TriggerDagRun
+from airflow.sdk.execution_time.comms import GetDagRun, TriggerDagRun
 from airflow.sdk.execution_time.context import InletEventsAccessor
 
 from data_export.alerts.watch import RunState, Standing
-from data_export.config.models import dag_id
+from data_export.config.models import CustomerExport, dag_id
+from data_export.config.platform import PlatformSettings
 from data_export.config.precedence import LastDelivery
+from data_export.limits import limits_of
 from data_export.pipeline.expected import Delivery
 from data_export.window import ExportWindow
 from data_export_airflow.metadata.assets import asset_of, window_in
+from data_export_airflow.schedule.windows import window_of_run
 
+#: The window that a run delivers if it is cleared now; None where it would deliver none.
+WindowOf = Callable[[Any], ExportWindow | None]
+_ACTIVE = ("queued", "running")
 _NOT_FOUND = 404
 _EVENTS = 100
 _RECEIPTS = 20  # whole receipts at once: one may list a thousand sites
@@ -83,31 +90,40 @@ class TaskRuns:
             before = found[-1].timestamp if found[-1].timestamp != before else found[-1].timestamp - _TICK
             events = events.before(before.isoformat())
 
-    def run_again(self, export: str, window: ExportWindow, of_dag: str, run_id: str) -> str | None:
+    def is_under_way(self, export: str, window: ExportWindow, of_dag: str, run_id: str) -> bool:
+        """Whether the window's own run, the one that delivered it last or one that an audit has made is not over.
+
+        Of another run by hand a task cannot ask.
+        """
+        own, count = dag_id(export), partial(self._ti.get_dr_count, states=[*_ACTIVE])
+        ours = count(own, logical_dates=[window.start]) or count(own, run_ids=[f"audit__{window.stamp}"])
+        return bool(ours or count(of_dag, run_ids=[run_id]))
+
+    def run_again(self, export: str, window_of: WindowOf, window: ExportWindow, of_dag: str, run_id: str) -> str | None:
         """Has Airflow run a window again, as a person would: clears the run that delivered it.
 
-        A run that Airflow has forgotten, or that was of another DAG, gets a new one of the export's own, for this
-        range. Returns the run's id; None where the window's run is not over.
+        A run that Airflow has forgotten, that was of another DAG or that would deliver another window by now gets a new
+        one of the export's own, for this range. Returns the run's id; None where the window's run is not over.
 
         Raises:
             AirflowRuntimeError: Airflow refuses.
         """
         own, fresh = dag_id(export), f"audit__{window.stamp}"
         for one in (run_id, fresh) if of_dag == own and run_id else (fresh,):
-            state = self._state_of(own, one)
-            if state in ("queued", "running"):
+            run = self._run(own, one)
+            if run is not None and run.state in _ACTIVE:
                 return None
-            if state is not None or one == fresh:
-                conf = {"from": window.start.isoformat(), "to": window.end.isoformat()} if state is None else None
+            if one == fresh or (run is not None and window_of(run) == window):
+                conf = {"from": window.start.isoformat(), "to": window.end.isoformat()} if run is None else None
                 ask = TriggerDagRun(dag_id=own, run_id=one, conf=conf, reset_dag_run=True, logical_date=None)
                 task_runner.SUPERVISOR_COMMS.send(ask)
                 return one
         raise AssertionError("unreachable: the last is made anew")
 
-    def _state_of(self, of_dag: str, run_id: str) -> str | None:
+    def _run(self, of_dag: str, run_id: str) -> Any:
         """None where Airflow has no such run."""
         try:
-            return str(self._ti.get_dagrun_state(of_dag, run_id))
+            return task_runner.SUPERVISOR_COMMS.send(GetDagRun(dag_id=of_dag, run_id=run_id))
         except AirflowRuntimeError as error:
             if (error.error.detail or {}).get("status_code") == _NOT_FOUND:
                 return None
@@ -127,3 +143,16 @@ class TaskRuns:
             if len(found) < _EVENTS or found[-1].timestamp == since:
                 return
             since = found[-1].timestamp
+
+
+def window_if_cleared(name: str, export: CustomerExport, settings: PlatformSettings) -> WindowOf:
+    """By the customer file of now, as the first step of a run that is cleared asks; None where that would fail."""
+    settle = limits_of(name, export, settings.limits).settle
+
+    def window_of(run: Any) -> ExportWindow | None:
+        try:
+            return window_of_run(export, {"params": run.conf, "dag_run": run}, settle)
+        except ValueError:
+            return None
+
+    return window_of
