@@ -7,7 +7,7 @@ from math import ceil
 from typing import Generic, TypeVar
 
 from data_export.config.models import CustomerExport
-from data_export.config.moments import wall_clock, window_days
+from data_export.config.moments import length, window_days
 from data_export.config.platform import customers_dir, load_platform, place_of, shown
 from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError, LimitExceeded
@@ -101,7 +101,7 @@ def windows_too_long(export: CustomerExport, most: Callable[[], int | None]) -> 
     if export.interval != "once":
         shortest, longest = window_days(export.interval)
     else:
-        whole = wall_clock(export.start, export.end or export.start, export.timezone)
+        whole = length(export.start, export.end or export.start, export.timezone)
         shortest = longest = ceil(whole / timedelta(days=1))
     most_days = most() if longest > 1 else None  # no limit is shorter than a day
     if most_days is None or longest <= most_days:
@@ -116,17 +116,11 @@ def windows_too_long(export: CustomerExport, most: Callable[[], int | None]) -> 
 def check_window(name: str, export: CustomerExport, window: ExportWindow, limits: Limits, now: datetime) -> None:
     """Passes a window that the export may deliver at `now`.
 
-    Its length is counted on the clock of the export's `timezone`: a day of 25 hours is one day.
+    A day of 25 hours is one day long.
 
     Raises:
         LimitExceeded: naming the limit, its value, where it is set and what to do.
     """
-    length = wall_clock(window.start, window.end, export.timezone)
-    if length > timedelta(days=limits.max_window_days.value):
-        raise LimitExceeded(
-            f"{name}: window {window} is {length / timedelta(days=1):.4g} days long, more than "
-            f"{limits.max_window_days}: export it in several windows"
-        )
     if window.start < datetime.combine(limits.earliest.value, time.min, UTC):
         raise LimitExceeded(f"{name}: window {window} begins before {limits.earliest}: begin later")
     if window.start < export.start:
@@ -143,4 +137,11 @@ def check_window(name: str, export: CustomerExport, window: ExportWindow, limits
         raise LimitExceeded(
             f"{name}: window {window} ends in the future (now {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC): "
             "a file would miss what happens until then; run it when the window is over"
+        )
+    # Last, since years far from ours have no time on a clock of every zone.
+    days = length(window.start, window.end, export.timezone) / timedelta(days=1)
+    if days > limits.max_window_days.value:
+        raise LimitExceeded(
+            f"{name}: window {window} is {days:.4g} days long, more than "
+            f"{limits.max_window_days}: export it in several windows"
         )

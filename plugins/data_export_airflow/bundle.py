@@ -113,14 +113,17 @@ class CustomerFilesBundle(LocalDagBundle):
         changes, files, now = self._watch.look(), shard_files(self._shards), time.monotonic()
         wanted = {_ERRORS} if changes.problems or changes.platform else set()
         wanted |= set(files) if changes.platform else {shard_of(name, files) for name in changes.names}
-        wanted |= show_broken(self._folder, broken_files(self._watch.broken()))
+        try:  # the changes are forgotten with the look, so that nothing may come between it and their parsing
+            wanted.update(show_broken(self._folder, broken_files(self._watch.broken())))
+        except Exception:
+            log.exception("not every broken customer file has an import error of its own name")
         due = {file for file, when in self._again.items() if when <= now}
-        for file in due:
-            del self._again[file]
         self._again |= dict.fromkeys(wanted, now + _AGAIN_SECONDS)
         if wanted | due:
             log.info("customer files changed: parsing %s", ", ".join(sorted(wanted | due)))
             request_parsing(self.name, wanted | due)
+        for file in due - wanted:
+            del self._again[file]
 
 
 @dataclass(frozen=True, slots=True)

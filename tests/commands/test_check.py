@@ -32,6 +32,8 @@ def test_a_broken_file_fails_and_keeps_no_other_from_being_checked(
     monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path))
     assert main(["check", "--all"]) == 1
     assert f"no customer file is in {tmp_path}: put one there" in capsys.readouterr().err
+    assert main(["check", "--all", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out) == []
     whole = (Path(__file__).parents[2] / "include/examples/email.yaml").read_text()
     (tmp_path / "a-broken.yaml").write_text(whole.replace("interval:", "intervall:"))
     (tmp_path / "whole.yaml").write_text(whole)

@@ -56,6 +56,8 @@ def test_it_can_be_switched_off(
     assert main(["clean-database"]) == 0
     assert "nothing is removed" in capsys.readouterr().err
     assert left(history, acme) == (3, 3)
+    assert main(["clean-database", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"before": None, "removed": {}}
 
 
 def test_an_export_that_has_ended_misses_no_window_whose_receipt_is_gone(

@@ -12,9 +12,11 @@ from airflow.models.dagrun import DagRun
 from sqlalchemy import delete, select, update
 
 from data_export.layout import data_key
+from data_export.pipeline.audit import audit
 from data_export.window import ExportWindow
 from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.commands.cli import main
+from data_export_airflow.execution import auditing
 from data_export_airflow.metadata import receipts
 from tests.page.conftest import _tables, db, history
 from tests.page.history import SITE, History
@@ -22,6 +24,7 @@ from tests.page.history import SITE, History
 __all__ = ["_tables", "db", "history"]
 DAY = timedelta(days=1)
 FIRST = datetime(2025, 3, 16, tzinfo=UTC)
+WINDOW = ExportWindow(FIRST, FIRST + DAY)
 FILE = f"""\
 site_id: [{SITE}]
 interval: daily
@@ -148,6 +151,7 @@ def test_nothing_to_verify_is_said_and_is_no_success(
 ) -> None:
     assert main(["verify", "acme", "--from", "2025-03-16", "--to", "2025-03-17"]) == 1
     assert "nothing of acme was delivered in that range" in capsys.readouterr().err
+    assert listed(capsys, "--from", "2025-03-16", "--to", "2025-03-17", command="verify", code=1) == []
     assert main(["files", "acme"]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "0 files of 0 windows"
 
@@ -230,6 +234,54 @@ def test_a_forgotten_run_is_made_anew_for_its_range(
     assert found["repairs"] == 1
     (run,) = history.session.scalars(select(DagRun))
     assert (run.run_id, run.conf["from"]) == ("audit__2025-03-16_00:00:00_2025-03-17_00:00:00", FIRST.isoformat())
+
+
+@pytest.mark.parametrize(("interval", "made"), [("daily", "manual__one"), ("weekly", f"audit__{WINDOW.stamp}")])
+def test_a_run_that_would_be_of_another_window_by_now_is_not_cleared(
+    interval: str, made: str, history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    by_hand: dict[str, Any] = {"run_id": "manual__one", "run_type": "manual", "logical_date": None}
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n", **by_hand).unlink()
+    (run,) = history.session.scalars(select(DagRun))
+    run.run_after += timedelta(hours=1)
+    history.result(run, "close", "receipt", None, -1, "success")
+    file = history.customers / "acme.yaml"
+    file.write_text(file.read_text().replace("daily", interval))
+    found = listed(capsys, *SINCE, "--repair", command="audit", code=1)
+    assert found["repairs"] == 1
+    history.session.expire_all()
+    runs = {run.run_id: run for run in history.session.scalars(select(DagRun))}
+    assert [run.run_id for run in runs.values() if run.state == "queued"] == [made]
+    bounds = {"from": FIRST.isoformat(), "to": (FIRST + DAY).isoformat()}
+    assert runs[made].conf == ({} if made == "manual__one" else bounds)
+
+
+@pytest.mark.parametrize(("days", "under_way"), [(1, 1), (2, 0)])
+def test_what_a_run_by_hand_is_delivering_is_no_finding(
+    days: int, under_way: int, history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n").write_bytes(b"newer\n")
+    conf = {"from": FIRST.isoformat(), "to": (FIRST + days * DAY).isoformat()}
+    at = FIRST + timedelta(days=30, hours=5)
+    history.run(acme, at, at + DAY, "running", run_id="manual__two", run_type="manual", conf=conf)
+    found = listed(capsys, *SINCE, command="audit", code=1 - under_way)
+    assert (found["damaged"], found["under_way"]) == (1 - under_way, under_way)
+
+
+def test_what_a_run_has_delivered_since_the_audit_began_is_no_finding(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n").write_bytes(b"newer\n")
+
+    def looked(*asked: Any) -> Any:
+        seen = audit(*asked)
+        again: dict[str, Any] = {"run_id": "manual__two", "run_type": "manual", "logical_date": None}
+        history.run(acme, FIRST, FIRST + DAY, began=datetime.now(UTC), **again)
+        return seen
+
+    monkeypatch.setattr(auditing, "audit", looked)
+    found = listed(capsys, *SINCE, "--repair", command="audit")
+    assert (found["damaged"], found["under_way"], found["repairs"]) == (0, 1, 0)
 
 
 def test_a_paused_export_is_audited_but_not_run(

@@ -121,6 +121,19 @@ def test_a_run_sends_the_notices_of_its_own_window_alone(noticing: Noticing, rec
     assert (noticing.send(window=own), len(receiver.requests)) == (1, 1)
 
 
+def test_a_worker_whose_clock_is_behind_sends_the_notice_too(noticing: Noticing) -> None:
+    noticing.deliver()
+    assert noticing.send(timedelta(minutes=-3)) == 1
+
+
+def test_what_notify_may_be_at_is_left_to_it(noticing: Noticing) -> None:
+    noticing.deliver()
+    on, staging, means, older = noticing.on, noticing.staging, noticing.means, timedelta(minutes=25)
+    for minutes, sent in ((24, 0), (25, 1)):
+        now = NOW + timedelta(minutes=minutes)
+        assert asyncio.run(send_left("acme", on, staging, means, now, older=older)) == sent
+
+
 def test_what_was_sent_is_not_read_again(noticing: Noticing, receiver: Receiver, tmp_path: Path) -> None:
     noticing.deliver()
     assert noticing.send() == 1

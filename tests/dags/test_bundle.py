@@ -286,6 +286,77 @@ def test_of_thousands_of_broken_files_the_first_have_an_import_error_of_their_ow
     assert "0000.yaml.py" in files
 
 
+@pytest.mark.parametrize("name", ["客" * 83, "x" * 250], ids=["83 of three bytes", "250"])
+def test_a_broken_file_with_a_long_name_hides_no_change_of_another(dags: Path, customers: Path, name: str) -> None:
+    """Its DAG file's name, or that of its draft, would be longer than a file system takes."""
+    made = CustomerFilesBundle(name="dags-folder", path=str(dags), shards=8)
+    with warnings.catch_warnings(action="ignore"):
+        initdb()
+    (customers / f"{name}.yaml").write_text("interval: daily\n")
+    made.refresh()
+    taken()
+    (customers / "acme.yaml").write_text(GOOD % "acme")
+    made.refresh()
+    assert taken() == {shard_of("acme", shard_files(8))}
+    (message,) = import_errors(made).values()
+    assert f"{customers}/{name}.yaml: " in message
+
+
+def test_what_cannot_be_shown_keeps_no_change_from_being_parsed(
+    dags: Path, customers: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    made = CustomerFilesBundle(name="dags-folder", path=str(dags), shards=8)
+    with warnings.catch_warnings(action="ignore"):
+        initdb()
+    made.refresh()
+    taken()
+    (customers / "acme.yaml").write_text(GOOD % "acme")
+    for name in ("b.yaml", "c.yaml"):
+        (customers / name).write_text("interval: daily\n")
+    write = Path.write_text
+
+    def full(path: Path, text: str) -> int:
+        if path.name.startswith(".c.yaml.py."):
+            raise OSError("No space left on device")
+        return write(path, text)
+
+    monkeypatch.setattr(Path, "write_text", full)
+    made.refresh()
+    files = shard_files(8)
+    assert taken() == {"config_errors.py", "b.yaml.py", *(shard_of(name, files) for name in ("acme", "b", "c"))}
+    assert "No space left on device" in caplog.text
+
+
+def test_what_is_to_be_parsed_once_more_is_so_also_where_airflow_s_database_was_away(
+    dags: Path, customers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bundle, "_AGAIN_SECONDS", 0.0)
+    made = CustomerFilesBundle(name="dags-folder", path=str(dags), shards=8)
+    with warnings.catch_warnings(action="ignore"):
+        initdb()
+    made.refresh()
+    (customers / "acme.yaml").write_text(GOOD % "acme")
+    made.refresh()
+    taken()
+    with monkeypatch.context() as away:
+        away.setattr("airflow.utils.session.create_session", None)
+        made.refresh()
+    for wanted in ({shard_of("acme", shard_files(8))}, set()):
+        made.refresh()
+        assert taken() == wanted
+
+
+def test_what_another_process_is_writing_is_left_to_it(tmp_path: Path) -> None:
+    wanted, draft = {"one.py": "# one"}, tmp_path / ".acme.yaml.py.4711"
+    shards.complete(tmp_path, wanted)
+    draft.touch()
+    assert shards.is_complete(tmp_path, wanted)
+    (tmp_path / "two.py").touch()
+    (tmp_path / "..2025_03_16.4711").symlink_to("gone")  # of a ConfigMap that has changed
+    shards.complete(tmp_path, wanted)
+    assert {path.name for path in tmp_path.iterdir()} == {"one.py", draft.name}
+
+
 def swap_generation(mount: Path, number: int, files: dict[str, str]) -> None:
     """Does to a mounted ConfigMap what a kubelet does when it has changed: one rename swaps all files at once."""
     made, before = mount / f"..2025_03_{number:02}", (mount / "..data").resolve()

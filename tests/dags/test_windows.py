@@ -116,6 +116,19 @@ def test_the_last_window_ends_at_the_end_date() -> None:
     assert window.end == datetime(2025, 3, 16, 12, tzinfo=UTC)
 
 
+@pytest.mark.parametrize(
+    ("start", "end", "why"),
+    [
+        (day(17), day(16), "ends .* before it begins"),
+        (day(16), day(17) + timedelta(microseconds=1), "has a fraction of a second"),
+    ],
+)
+def test_a_data_interval_that_is_no_window_is_told_with_the_fix(start: datetime, end: datetime, why: str) -> None:
+    """REST takes any; so may the timetable of somebody's own DAG."""
+    with pytest.raises(ConfigError, match=f"data interval is not a window .*{why}.* trigger a run with `from` and"):
+        window_of_run(export(), context(start, end), SETTLE)
+
+
 def test_whatever_class_of_instants_airflow_hands_over_a_window_has_plain_ones() -> None:
     window = window_of_run(export(), context(instance(day(16)), instance(day(17))), SETTLE)
     assert (type(window.start), type(window.length)) == (datetime, timedelta)

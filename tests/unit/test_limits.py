@@ -105,8 +105,44 @@ def test_a_day_of_23_or_25_hours_is_one_day(timezone: str, start: str, end: str)
     limits = limits_of("acme", one, LimitSettings())
     day = ExportWindow(datetime.fromisoformat(start), datetime.fromisoformat(end))
     check_window("acme", one, day, limits, NOW)
+    longer = ExportWindow(day.start, max(day.end, day.start + timedelta(days=1)) + timedelta(seconds=1))
     with pytest.raises(LimitExceeded, match="max_window_days"):
-        check_window("acme", one, ExportWindow(day.start, day.end + timedelta(seconds=1)), limits, NOW)
+        check_window("acme", one, longer, limits, NOW)
+
+
+@pytest.mark.parametrize(
+    ("timezone", "start", "end", "days"),
+    [
+        ("Europe/Paris", "2026-03-28T01:00Z", "2026-03-29T01:00Z", 1),  # 0 2 * * *: two o'clock is skipped
+        ("Europe/Paris", "2025-09-29T00:00Z", "2026-03-29T01:00Z", 181),  # 0 2 29 3,9 *: with an hour that came twice
+        ("Africa/Cairo", "2026-04-22T22:00Z", "2026-04-23T22:00Z", 1),  # midnight is skipped
+        ("Africa/Cairo", "2026-04-16T22:00Z", "2026-04-23T22:00Z", 7),
+        ("Europe/Paris", "2026-03-28T12:00+01:00", "2026-03-29T13:00+02:00", 1),  # by hand
+        ("Europe/Paris", "2025-10-25T02:00+02:00", "2025-10-26T02:00+01:00", 1),  # until the hour that comes again
+    ],
+)
+def test_a_window_that_clocks_make_no_longer_is_within_its_days(timezone: str, start: str, end: str, days: int) -> None:
+    """Windows of the schedule too: what `validate` accepts may run."""
+    one = export(timezone, max_window_days=days)
+    limits, now = limits_of("acme", one, LimitSettings()), NOW + timedelta(days=365)
+    window = ExportWindow(datetime.fromisoformat(start), datetime.fromisoformat(end))
+    check_window("acme", one, window, limits, now)
+    with pytest.raises(LimitExceeded, match="max_window_days"):
+        check_window("acme", one, ExportWindow(window.start - timedelta(hours=1, seconds=1), window.end), limits, now)
+    keys = {"interval": "once", "start_date": start, "end_date": end}
+    customers.export(timezone=timezone, limits={"max_window_days": days}, **keys)
+    with pytest.raises(ValueError, match="less than a window of interval once has"):
+        customers.export(timezone=timezone, limits={"max_window_days": days}, **keys | {"end_date": "2027-01-01"})
+
+
+@pytest.mark.parametrize("timezone", ["America/New_York", "Asia/Tokyo"])
+@pytest.mark.parametrize(
+    ("start", "end"), [("0001-01-01T00:00Z", "2025-01-01T00:00Z"), ("2025-01-01T00:00Z", "9999-12-31T23:59Z")]
+)
+def test_a_year_that_no_clock_of_the_zone_shows_is_refused_in_words(timezone: str, start: str, end: str) -> None:
+    one, window = export(timezone), ExportWindow(datetime.fromisoformat(start), datetime.fromisoformat(end))
+    with pytest.raises(LimitExceeded):
+        check_window("acme", one, window, limits_of("acme", one, LimitSettings()), NOW)
 
 
 @pytest.mark.parametrize(

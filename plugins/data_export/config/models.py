@@ -13,7 +13,7 @@ from uuid import UUID
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationInfo, create_model, field_validator
 
 from data_export.config.fields import NAME, Email, Flag
-from data_export.config.moments import Interval, Moment, TimeZone, instant, wall_clock, window_days
+from data_export.config.moments import Interval, Moment, TimeZone, instant, length, window_days
 from data_export.config.sections import CustomerAudit, CustomerLimits, OnDelivery
 from data_export.config.sites import SiteIds, site_label
 from data_export.delivery.connector import ConnectorConfig
@@ -119,7 +119,7 @@ class CustomerExport(BaseModel):
         interval, days = info.data.get("interval"), None
         start, end, timezone = (info.data.get(key) for key in ("start_date", "end_date", "timezone"))
         if interval == "once" and start is not None and end is not None and timezone is not None:
-            days = ceil(wall_clock(instant(start, timezone), instant(end, timezone), timezone) / timedelta(days=1))
+            days = ceil(length(instant(start, timezone), instant(end, timezone), timezone) / timedelta(days=1))
         elif interval not in (None, "once"):
             days = window_days(interval)[1]
         if days is not None and value.max_window_days is not None and days > value.max_window_days:

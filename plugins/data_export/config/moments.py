@@ -24,10 +24,16 @@ def instant(value: datetime | date, timezone: str) -> datetime:
     return (whole if whole.tzinfo else whole.replace(tzinfo=ZoneInfo(timezone))).astimezone(UTC)
 
 
-def wall_clock(start: datetime, end: datetime, timezone: str) -> timedelta:
-    """From start to end as a clock on the zone's wall shows it: a day is 24 hours, whatever daylight saving does."""
-    first, last = (moment.astimezone(ZoneInfo(timezone)).replace(tzinfo=None) for moment in (start, end))
-    return last - first
+def length(start: datetime, end: datetime, timezone: str) -> timedelta:
+    """The length of a window as limits count it: its hours, or less where a clock of the zone shows less.
+
+    A day of 25 hours has 24 on the clock. Where the clock skips some time as the window ends, that is left out.
+    """
+    begun, before, after = (
+        moment.astimezone(ZoneInfo(timezone)).utcoffset() or timedelta()
+        for moment in (start, end - timedelta(seconds=1), end)
+    )
+    return end - start + min(timedelta(), before - begun, after - begun)
 
 
 def moment(value: object) -> datetime | date:

@@ -119,7 +119,7 @@ async def send_left(
     complete, left, given_up = 0, list[str](), list[str]()
     async with staging:
         end = monotonic() + _PATIENCE_SECONDS
-        async for key, notice in _waiting(name, staging, now - older, window):
+        async for key, notice in _waiting(name, staging, now - older if older else None, window):
             if monotonic() > end:
                 left.append("other notices wait, since these took long")
                 break
@@ -141,14 +141,14 @@ async def send_left(
 
 
 async def _waiting(
-    name: str, staging: Store, before: datetime, window: ExportWindow | None
+    name: str, staging: Store, before: datetime | None, window: ExportWindow | None
 ) -> AsyncIterator[tuple[str, Notice]]:
     """The notices that are left, by key; in another order each time, so that none is always behind the same one."""
     keys = [stored.key async for stored in staging.list(layout.notices_prefix(name)) if stored.digests.size]
     _random.shuffle(keys)
     for key in keys:
         notice = await _read(staging, key)
-        if notice is None or notice.receipt is None or notice.since > before:
+        if notice is None or notice.receipt is None or (before is not None and notice.since > before):
             continue
         if window in (None, notice.receipt.export_window):
             yield key, notice

@@ -81,6 +81,7 @@ def run(options: argparse.Namespace) -> int:
     if not names:
         nobody = f"no customer file is in {customers_dir()}: put one there, or set DATA_EXPORT_CUSTOMERS_DIR"
         print(nobody if options.all else "name an export, or --all, or --host-key HOST[:PORT]", file=sys.stderr)
+        print("[]\n" * (options.all and options.json), end="", file=options.out)
         return 1 if options.all else 2
     return _check(list(dict.fromkeys(names)), options)
 

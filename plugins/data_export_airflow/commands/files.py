@@ -100,8 +100,8 @@ def run_verify(options: argparse.Namespace) -> int:
         files = _delivered(options.name, None, options.start, options.end)
         if not files:
             print(f"nothing of {options.name} was delivered in that range", file=sys.stderr)
+            print("[]\n" * options.json, end="", file=options.out)
             return 1
-
         from data_export.config.load import load_named
         from data_export.config.platform import load_platform
         from data_export.errors import ConfigError, DataExportError

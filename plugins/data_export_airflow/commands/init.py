@@ -48,6 +48,8 @@ def clean_database(options: argparse.Namespace) -> int:
     days = load_platform().maintenance.database_days
     if days is None:
         print("maintenance.database_days is null: nothing is removed", file=sys.stderr)
+        if options.json:
+            print(as_json({"before": None, "removed": {}}), file=options.out)
         return 0
     before = datetime.now(UTC) - timedelta(days=days)
     with airflow_database():

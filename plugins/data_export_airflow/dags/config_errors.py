@@ -38,9 +38,9 @@ def sentinel_dags(file: str) -> dict[str, DAG]:
     if get_parsing_context().dag_id is not None:
         return {}
     loaded, folder = load_customers(), customers_dir()
-    beside = Path(file).parent
+    beside = {path.name for path in Path(file).parent.iterdir()}  # not Path.exists: it raises where a name is too long
     problems = [
-        *(each for each in loaded.problems if each.is_error and not (beside / f"{each.path.name}.py").exists()),
+        *(each for each in loaded.problems if each.is_error and f"{each.path.name}.py" not in beside),
         *(ConfigProblem(folder / f"{name}.yaml", None, None, why) for name, why in faults(loaded.exports).items()),
     ]
     if not problems:

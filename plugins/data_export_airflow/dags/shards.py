@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from hashlib import blake2b
 from pathlib import Path
 
@@ -115,12 +115,14 @@ def complete(folder: Path, wanted: Mapping[str, str | Path]) -> None:
             temporary.write_text(what)
         temporary.replace(folder / name)
     for path in _unwanted(folder, wanted):
-        path.unlink()
+        path.unlink(missing_ok=True)
 
 
 #: So many broken customer files have a DAG file of their own, under whose name Airflow lists what is wrong with them.
 MOST_BROKEN = 100
 _BROKEN = re.compile(r"[\w@+ .-]{1,200}\.ya?ml\.py")
+_DRAFT = re.compile(rf"\.{_BROKEN.pattern}\.\d+")
+_LONGEST = 240  # bytes of a name; a file system takes 255, and a draft's name is longer by the process's number
 _BROKEN_TEXT = '''"""Shows what is wrong with a customer file as an import error of its name; written by the bundle."""
 
 from data_export_airflow.dags.config_errors import broken_file
@@ -141,11 +143,11 @@ def broken_files(problems: Mapping[str, Sequence[str]]) -> dict[str, str]:
 
 def is_of_broken(name: str) -> bool:
     """Whether a DAG file shows what is wrong with a customer file; the dag-processor alone makes and removes these."""
-    return _BROKEN.fullmatch(name) is not None
+    return _BROKEN.fullmatch(name) is not None and len(name.encode()) <= _LONGEST
 
 
-def show_broken(folder: Path, wanted: Mapping[str, str]) -> set[str]:
-    """Makes the folder hold just these of the DAG files of broken files; returns the names of those that are new.
+def show_broken(folder: Path, wanted: Mapping[str, str]) -> Iterator[str]:
+    """Makes the folder hold just these of the DAG files of broken files; names each that is new once it is there.
 
     Raises:
         OSError: the folder cannot be written.
@@ -153,12 +155,12 @@ def show_broken(folder: Path, wanted: Mapping[str, str]) -> set[str]:
     there = {path.name: path for path in folder.iterdir() if is_of_broken(path.name)}
     for name in there.keys() - wanted.keys():
         there[name].unlink(missing_ok=True)
-    changed = {name for name, text in wanted.items() if not _holds(folder / name, text)}
-    for name in changed:
-        temporary = folder / f".{name}.{os.getpid()}"
-        temporary.write_text(wanted[name])
-        temporary.replace(folder / name)
-    return changed
+    for name, text in wanted.items():
+        if not _holds(folder / name, text):
+            temporary = folder / f".{name}.{os.getpid()}"
+            temporary.write_text(text)
+            temporary.replace(folder / name)
+            yield name
 
 
 def _missing(folder: Path, wanted: Mapping[str, str | Path]) -> list[str]:
@@ -175,6 +177,6 @@ def _holds(path: Path, what: str | Path) -> bool:
 
 
 def _unwanted(folder: Path, wanted: Mapping[str, str | Path]) -> list[Path]:
-    """What must go; a folder that is not a link is Python's own, of compiled files."""
+    """What must go, but no draft of `show_broken`; a folder that is not a link is Python's own, of compiled files."""
     others = [path for path in folder.iterdir() if path.name not in wanted and not is_of_broken(path.name)]
-    return [path for path in others if path.is_symlink() or not path.is_dir()]
+    return [one for one in others if not _DRAFT.fullmatch(one.name) and (one.is_symlink() or not one.is_dir())]

@@ -29,7 +29,7 @@ def window_of_run(export: CustomerExport, context: Mapping[str, Any], settle: ti
 
     Raises:
         ConfigError: only one of `from` and `to`, not instants with a zone, or another parameter: a misspelt one would
-            otherwise export the last window in place of the range that was meant.
+            otherwise export the last window in place of the range that was meant. Or the data interval is no window.
     """
     params = context.get("params") or {}
     if unknown := sorted({*params} - {"from", "to"}):
@@ -50,7 +50,12 @@ def window_of_run(export: CustomerExport, context: Mapping[str, Any], settle: ti
         begins, ends = _latest(timetable_of(export, settle), run.run_after)
     if export.end is not None and begins < export.end < ends:
         ends = export.end
-    return ExportWindow(begins, ends)
+    try:
+        return ExportWindow(begins, ends)
+    except ValueError as error:  # of a run by REST, or of the timetable of somebody's own DAG
+        raise ConfigError(
+            f"the run's data interval is not a window ({error}): trigger a run with `from` and `to` in its place"
+        ) from None
 
 
 @dataclass(frozen=True, slots=True)
