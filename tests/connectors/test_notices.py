@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -174,6 +175,24 @@ def test_it_is_repeated_with_one_id_and_given_up_after_a_day_once(noticing: Noti
     assert len({body for _, body in receiver.requests}) == 1
     assert len(receiver.requests) == 4
     assert len(noticing.server.messages()) == 1  # who has it gets no second one
+
+
+def test_what_is_given_up_is_told_of_though_staging_fails_then(
+    noticing: Noticing, receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    receiver.status = 503
+    noticing.deliver()
+    noticing.deliver("cd" * 32)
+    read, calls = notice._read, count()
+
+    async def then_fails(staging: Any, key: str) -> Any:
+        if next(calls):
+            raise TargetUnavailable("staging does not answer")
+        return await read(staging, key)
+
+    monkeypatch.setattr(notice, "_read", then_fails)
+    with pytest.raises(TargetRefused, match=r"given up after a day.*staging does not answer"):
+        noticing.send(LONGEST + timedelta(minutes=1))
 
 
 def test_what_cannot_be_read_keeps_no_other_notice_back(noticing: Noticing, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
@@ -79,6 +80,24 @@ def test_a_window_is_noted_as_told_only_when_somebody_was_told(
     on_failure(context(run=17))  # a repeat: no mail, but people know
     assert [was_window_told(tmp_path / "staging", run) for run in (16, 17, 18)] == [True, True, False]
     assert told(server) == [PLATFORM, OWNER]
+
+
+def test_a_repeat_beside_a_mail_that_does_not_get_out_is_left_to_the_watch(
+    server: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = AlertSender.claims
+
+    def and_another_site_fails(sender: AlertSender, noted: Any) -> Any:
+        taken = claims(sender, noted)
+        monkeypatch.setattr(AlertSender, "claims", claims)
+        on_failure(context(site=1))  # finds the claim taken
+        return taken
+
+    monkeypatch.setattr(AlertSender, "claims", and_another_site_fails)
+    connect_to(monkeypatch, 9)  # nobody listens
+    on_failure(context())
+    assert told(server) == []
+    assert not was_window_told(tmp_path / "staging")
 
 
 def test_a_range_by_hand_is_the_window_although_prepare_has_failed(server: SmtpServer, tmp_path: Path) -> None:

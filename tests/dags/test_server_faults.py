@@ -92,6 +92,8 @@ class TestMail:
             ({"host": ""}, "has no host"),
             ({"password": None}, "has half a login"),
             ({"login": None}, "has half a login"),
+            ({"extra": {"disable_tls": "false"}}, "has disable_tls as a text, which Airflow takes for true"),
+            ({"extra": {"disable_ssl": "no"}}, "has disable_ssl as a text, which Airflow takes for true"),
             ({"host": "a..b"}, "cannot be used (UnicodeError)"),
             ({"password": "caf\u00e9"}, "cannot be used (UnicodeEncodeError)"),
             ({"extra": {"retry_limit": "x"}}, "cannot be used (ValueError)"),

@@ -111,15 +111,15 @@ LISTED_IN = "`owner` in the customer file or alerts.emails in platform.yaml"
 def compose(alert: Alert, sender: str, recipients: Iterable[str], day: date) -> list[EmailMessage]:
     """Mails in text and HTML, recipients without their doubles.
 
-    All mails about the same exports and cause refer to one thread. The Message-ID says who is sent what on which day,
-    so a mail that is sent twice after a lost answer is recognised by mailboxes.
+    All mails about the same exports and cause refer to one thread. The Message-ID says who is sent which text on which
+    day, so a mail that is sent twice after a lost answer is recognised by mailboxes, and no other one is taken for it.
     """
     text, html = as_text(alert), render(_TEMPLATE, {"alert": alert})
     about = "\n".join([alert.cause, *alert.exports])
     thread = f"<{_digest(about)}.data-export@{sender.rpartition('@')[2]}>"
     mails = []
     for recipient in {address.lower(): address for address in recipients}.values():
-        message_id = _digest("\n".join([about, str(day), recipient.lower()]))
+        message_id = _digest("\n".join([about, str(day), recipient.lower(), text]))
         mail = message(alert.subject, sender, recipient, message_id, text, html)
         mail["References"] = mail["In-Reply-To"] = thread
         mails.append(mail)
@@ -127,4 +127,4 @@ def compose(alert: Alert, sender: str, recipients: Iterable[str], day: date) -> 
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(f"alert\n{text}".encode()).hexdigest()[:40]
+    return hashlib.sha256(f"alert\n{text}".encode(errors="backslashreplace")).hexdigest()[:40]

@@ -81,6 +81,12 @@ async def note_sent(store: Store, claim: SendClaim) -> None:
     await store.replace(claim.key, Content.of_bytes(b"sent"))
 
 
+async def was_sent(store: Store, export: str, cause: str, now: datetime) -> bool:
+    """Whether this day's mail is out; who has the claim to it may still fail."""
+    claim = await store.stat(f"{alerts_prefix(export)}{cause}/{now.date()}/{_MAIL}")
+    return bool(claim and claim.digests.size)
+
+
 async def _is_abandoned(store: Store, key: str, now: datetime) -> bool:
     claim = await store.stat(key)
     return bool(claim and not claim.digests.size and claim.modified and claim.modified < now - _SENDING)
@@ -101,8 +107,8 @@ async def take_place(store: Store, cause: str, now: datetime) -> Place:
     return Place(0)
 
 
-async def give_back(store: Store, taken: SendClaim | Place) -> None:
-    """Lets the next time send the mail, since this one could not."""
+async def give_back(store: Store, taken: "SendClaim | Place | Recovered") -> None:
+    """Lets the next time report it, since nobody was reached this time."""
     if taken.key:
         await store.delete(taken.key)
 
@@ -198,7 +204,7 @@ async def take_recovered(store: Store, export: str, window: ExportWindow | None,
     to report: people know of none, a window newer than this one has failed, or this day's recovery was reported.
 
     Once a day, so that an export that fails and delivers in turn is no storm. Whoever gets an answer calls
-    `note_recovered`, or `give_back_recovered` where nobody was reached.
+    `note_recovered`, or `give_back` where nobody was reached.
     """
     prefix = alerts_prefix(export)
     failures = [
@@ -234,11 +240,6 @@ async def note_recovered(store: Store, export: str, recovered: Recovered, now: d
     keys |= {f"{prefix}{failure.cause}/{now.date()}/{_MAIL}" for failure in recovered.failures}
     for key in keys:
         await store.delete(key)
-
-
-async def give_back_recovered(store: Store, recovered: Recovered) -> None:
-    """Lets the next delivery report it, since nobody was reached."""
-    await store.delete(recovered.key)
 
 
 def _covers(window: ExportWindow | None, failed: ExportWindow | None) -> bool:

@@ -26,7 +26,7 @@ from data_export.delivery.base import Store
 from data_export.delivery.email.message import Letterhead, message
 from data_export.delivery.email.send import send
 from data_export.delivery.webhook import post
-from data_export.errors import DataExportError, TargetNotFound, TargetRefused, TargetUnavailable
+from data_export.errors import DataExportError, TargetNotFound, TargetRefused, TargetUnavailable, line_of
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
@@ -117,27 +117,35 @@ async def send_left(
         TargetRefused: a notice was given up after a day, or its receiver is not public; each is reported once.
     """
     complete, left, given_up = 0, list[str](), list[str]()
-    async with staging:
-        end = monotonic() + _PATIENCE_SECONDS
-        async for key, notice in _waiting(name, staging, now - older if older else None, window):
-            if monotonic() > end:
-                left.append("other notices wait, since these took long")
-                break
-            tried, faults = _sent(notice, on or OnDelivery(), means)
-            if faults and now - notice.since > LONGEST:
-                given_up += [f"{notice.id}, given up after a day: {fault}" for fault in faults]
-                faults = []
-            left += faults
-            if faults:
-                await _write(staging, key, tried)
-            else:  # nothing of it is needed any more but that it is there; an empty one is not read again
+    try:
+        async with staging:
+            end = monotonic() + _PATIENCE_SECONDS
+            async for key, notice in _waiting(name, staging, now - older if older else None, window):
+                if monotonic() > end:
+                    left.append("other notices wait, since these took long")
+                    break
+                tried, faults = _sent(notice, on or OnDelivery(), means)
+                if faults and now - notice.since <= LONGEST:
+                    await _write(staging, key, tried)
+                    left += faults
+                    continue
+                # Nothing of it is needed any more but that it is there; an empty one is not read again.
                 await staging.replace(key, Content.of_bytes(b""))
                 complete += 1
+                given_up += [f"{notice.id}, given up after a day: {fault}" for fault in faults]
+    except DataExportError as error:
+        if not given_up:  # nobody would hear of those any more
+            raise
+        left.append(line_of(error))
+    _require_none(name, left, given_up)
+    return complete
+
+
+def _require_none(name: str, left: list[str], given_up: list[str]) -> None:
     if given_up:
         raise TargetRefused(f"{name}: notice {'; '.join([*given_up, *left])}; the data was delivered")
     if left:
         raise TargetUnavailable(f"{name}: {'; '.join(left)}; the data was delivered, the notice is tried for a day")
-    return complete
 
 
 async def _waiting(

@@ -18,7 +18,6 @@ from data_export.alerts.ledger import (
     SendClaim,
     claim_send,
     give_back,
-    give_back_recovered,
     note_alerted,
     note_known,
     note_recovered,
@@ -26,6 +25,7 @@ from data_export.alerts.ledger import (
     take_late_recovered,
     take_place,
     take_recovered,
+    was_sent,
 )
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import Store
@@ -98,14 +98,17 @@ class AlertSender:
         else:
             log.info("%s: this alert was sent today already", export)
         if sent:
-            self.ledger(lambda staging: self._note(staging, export, claim, window, known))
+            self.ledger(lambda staging: self._note(staging, alert, claim, window, known))
         return sent
 
     async def _note(
-        self, staging: Store, export: str, claim: SendClaim | None, window: ExportWindow | None, known: Known | None
+        self, staging: Store, alert: Alert, claim: SendClaim | None, window: ExportWindow | None, known: Known | None
     ) -> None:
+        (export,) = alert.exports
         if claim is not None:
             await note_sent(staging, claim)
+        elif not await was_sent(staging, export, alert.cause, self.now):
+            return  # another has the claim, and may fail: people are not known to know, so the watch tells them
         if window is not None:
             await note_alerted(staging, export, window)
         if known is not None:
@@ -143,7 +146,7 @@ class AlertSender:
                 recovered, is_sent = ended[name]
                 if is_sent:
                     return note_recovered(staging, name, recovered, self.now)
-                return give_back_recovered(staging, recovered)
+                return give_back(staging, recovered)
 
             await _of_each(staging, ended, end_one)
 
@@ -189,10 +192,10 @@ class AlertSender:
 
         async def run() -> T:
             async with store(self.settings.staging.uri, self.settings.staging.conn_id) as staging:
-                return await asyncio.wait_for(use(staging), _LEDGER_SECONDS + exports)
+                return await use(staging)
 
         try:
-            return asyncio.run(run())
+            return asyncio.run(asyncio.wait_for(run(), _LEDGER_SECONDS + exports))
         except Exception as error:  # the alert must go out, whatever is wrong with the ledger
             log.warning(
                 "cannot read the alert ledger in staging (%s: %s); sending anyway, so duplicates are possible",

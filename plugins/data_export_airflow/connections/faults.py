@@ -162,8 +162,9 @@ def endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def check_smtp(found: Connection) -> None:
     """
     Raises:
-        ConfigError: another type, no host, half a login, with which the hook would not log in, or a server whose
-            certificate would not be verified: links to customers' data pass it, and the password.
+        ConfigError: another type, no host, half a login, with which the hook would not log in, a server whose
+            certificate would not be verified: links to customers' data pass it, and the password; or a word that says
+            to encrypt, which the hook takes for the contrary, as any text that is not empty.
     """
     require_type(found, "smtp", "email")
     name = f"Airflow connection {found.conn_id!r}"
@@ -171,6 +172,10 @@ def check_smtp(found: Connection) -> None:
         raise ConfigError(f"{name} has no host: add the mail server's name")
     if bool(found.login) != bool(found.password) and "auth_type" not in found.extra_dejson:
         raise ConfigError(f"{name} has half a login: give login and password, or neither")
+    for key in ("disable_tls", "disable_ssl"):
+        value = found.extra_dejson.get(key)
+        if isinstance(value, str) and value.strip().lower() not in ("true", "1", ""):
+            raise ConfigError(f"{name} has {key} as a text, which Airflow takes for true: write false, or leave it out")
     if found.extra_dejson.get("ssl_context") == "none":
         raise ConfigError(
             f"{name} has ssl_context: none: certificates are always verified: remove it, and add the authority of "

@@ -158,8 +158,8 @@ def send_left_of_all(settings: PlatformSettings, now: datetime) -> None:
         if monotonic() > end:
             _log.warning("%d exports' notices wait for the next look, since others took long", len(noticed) - number)
             break
-        staging, means = store(settings.staging.uri, settings.staging.conn_id), notice_means(name, settings)
         try:
+            staging, means = store(settings.staging.uri, settings.staging.conn_id), notice_means(name, settings)
             asyncio.run(send_left(name, export.on_delivery, staging, means, now, older=_NOTIFY))
         except PermanentError as error:
             refused.append(str(error))

@@ -110,6 +110,9 @@ def test_mails_about_one_cause_are_one_thread_and_every_day_has_its_own() -> Non
     assert first["References"] == second["References"]
     assert first["Message-ID"] != second["Message-ID"]
     assert first["Message-ID"] == mails(failure_alert(FAILURE))[0]["Message-ID"]
+    again = mails(replace(failure_alert(FAILURE), link="https://airflow.example/the-next-run"))[0]
+    assert again["Message-ID"] != first["Message-ID"]  # or mailboxes drop what happened after a recovery
+    assert again["References"] == first["References"]
     other = mails(failure_alert(replace(FAILURE, error="AccessDenied")))[0]
     assert other["References"] != first["References"]
 
