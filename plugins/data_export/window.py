@@ -1,7 +1,10 @@
 """The time window of an export."""
 
+from bisect import bisect_right
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import accumulate
 from typing import Self
 
 
@@ -56,3 +59,16 @@ class ExportWindow:
 
     def __str__(self) -> str:
         return f"[{self.start.isoformat()}, {self.end.isoformat()})"
+
+
+def held_by(ranges: Iterable[tuple[datetime, datetime]]) -> Callable[[datetime, datetime], bool]:
+    """Tells of `[start, end)` whether a single one of these ranges holds all of it, however many there are."""
+    ordered = sorted(ranges)
+    starts = [start for start, _ in ordered]
+    latest = [*accumulate((end for _, end in ordered), max)]
+
+    def held(start: datetime, end: datetime) -> bool:
+        at = bisect_right(starts, start)
+        return at > 0 and end <= latest[at - 1]
+
+    return held

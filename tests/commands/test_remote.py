@@ -120,6 +120,27 @@ def test_verify_looks_at_the_target_and_tells_of_the_last_audit(
 
 
 @pytest.mark.usefixtures("remote")
+@pytest.mark.parametrize(("words", "said"), [(None, 1), ("", 1), ("the audit\x1b[2J", 2)])
+def test_verify_prints_no_words_that_move_the_cursor(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    words: str | None, said: int,
+) -> None:  # fmt: skip
+    from data_export_airflow.connections import airflow_api
+
+    given = airflow_api.ask
+
+    def ask(url: str, path: str, *more: Any, **asked: Any) -> Any:
+        return {"words": words} if path.endswith("/audit") else given(url, path, *more, **asked)
+
+    monkeypatch.setattr(airflow_api, "ask", ask)
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n")
+    assert main(["verify", "acme", "--from", "2025-03-16", "--to", "2025-03-17"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == said
+    assert "\x1b" not in lines[-1]
+
+
+@pytest.mark.usefixtures("remote")
 def test_verify_keeps_its_verdict_where_the_audit_cannot_be_read(
     history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

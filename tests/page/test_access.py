@@ -22,6 +22,7 @@ OURS, THEIRS = "data_export__ours", "data_export__theirs"
 BOTH = {"ours", "theirs"}
 #: What only runs, receipts, reasons and results of checks hold.
 RUN, SUMS, REASON, STEP = "scheduled__", '"work_orders":7', "no right to write", "grant storage.objects.list"
+DAMAGED = "found 3 missing or damaged"
 RUNS, TASKS, XCOMS, ASSETS = "DAG Runs", "Task Instances", "XComs", "Assets"
 
 #: The late windows.
@@ -39,6 +40,7 @@ ROLES: dict[str, list[str]] = {
     "runs of one dag": [f"DAG:{OURS}", RUNS],
     "all of one dag": [f"DAG:{OURS}", RUNS, TASKS, XCOMS, ASSETS],
     "runs, by the older permission": [f"DAG:{OURS}", f"DAG Run:{OURS}", ASSETS],
+    "no audits": [f"DAG:{OURS}", f"DAG:{THEIRS}", RUNS, TASKS, XCOMS, ASSETS],
     "all": ["DAGs", RUNS, TASKS, XCOMS, ASSETS, "ImportError"],
 }
 #: For each route of the page what of Airflow's API tells the same.
@@ -113,7 +115,8 @@ def exports(history: History) -> None:
     run = history.run(CHECK_DAG, TODAY, TODAY, "failed", run_id="manual", run_type="manual", logical_date=None)
     history.result(run, "check", "ours", {"ok": False, "steps": [{"step": "list", "ok": False, "detail": STEP}]})
     run = history.run(AUDIT_DAG, TODAY, TODAY, "failed", run_id="manual", run_type="manual", logical_date=None)
-    history.result(run, "audit", "ours", {"at": str(TODAY), "damaged": 0, "findings": [{"uri": STEP}]}, state="success")
+    found = {"at": str(TODAY), "damaged": 3, "repairs": 0, "findings": [{"uri": STEP}]}
+    history.result(run, "audit", "ours", found, state="success")
 
 
 def test_the_page_refuses_what_airflow_refuses(users: dict[str, TestClient]) -> None:
@@ -139,6 +142,7 @@ TOLD: dict[str, tuple[set[str], set[str]]] = {
     "runs of one dag": ({"ours"}, {RUN}),
     "all of one dag": ({"ours"}, {RUN, SUMS, REASON}),
     "runs, by the older permission": ({"ours"}, {RUN, SUMS}),
+    "no audits": (BOTH, {RUN, SUMS, REASON}),
     "all": (BOTH, {RUN, SUMS, REASON, STEP}),
 }
 
@@ -153,6 +157,7 @@ def test_no_answer_holds_what_a_role_may_not_read(users: dict[str, TestClient]) 
         assert {word for word in (RUN, SUMS, REASON, STEP) if word in told} == words, role
         assert (THEIRS in told) is ("theirs" in names), role
         assert (LATE in told) is (RUN in words), role
+        assert (DAMAGED in told) is (STEP in words), role
 
 
 def test_whether_late_windows_are_known_is_for_those_who_may_see_them(

@@ -52,6 +52,38 @@ def test_an_answer_that_nobody_asked_for_takes_no_focus(history: History, opened
     assert tab.evaluate("document.activeElement.closest('table') !== null")
 
 
+def test_a_page_that_the_list_no_longer_has_becomes_its_last(history: History, opened: Opened) -> None:
+    history.export("acme")
+    tab = opened("?offset=100")
+    expect(tab.get_by_role("row", name=re.compile("acme"))).to_be_visible()
+    assert "offset" not in tab.url
+
+
+def test_an_older_answer_overwrites_no_newer_period(history: History, opened: Opened) -> None:
+    dag = history.export("old", start="2020-01-01")
+    tab = opened(f"export.html?dag={dag}&before={TODAY.year - 2}-01-01T00:00:00Z")
+    held: list[Route] = []
+    tab.route("**/api/exports/*?before=*", lambda route: route.continue_() if held else held.append(route))
+    with tab.expect_request("**/api/exports/*?before=*"):
+        tab.get_by_role("button", name="Earlier").click()
+    with tab.expect_response("**/api/exports/*?before=*"):
+        tab.get_by_role("button", name="Later").click()
+    tab.evaluate("() => new Promise((done) => setTimeout(done, 50))")
+    newer = tab.locator("#export .windows").inner_text()
+    with tab.expect_response("**/api/exports/*?before=*"):
+        held[0].continue_()
+    tab.evaluate("() => new Promise((done) => setTimeout(done, 50))")  # what that answer would do is done
+    assert tab.locator("#export .windows").inner_text() == newer
+
+
+def test_an_export_is_shown_where_the_broken_files_cannot_be(export_page: Page) -> None:
+    export_page.route("**/api/problems*", lambda route: route.fulfill(status=503, json={"detail": "too slow"}))
+    export_page.reload()
+    export_page.locator("body[data-ready]").wait_for()
+    expect(export_page.get_by_role("region", name="Windows")).to_be_visible()
+    expect(export_page.get_by_role("alert")).to_have_count(0)
+
+
 def test_the_dialog_shows_the_answer_to_the_last_question(export_page: Page) -> None:
     held: list[Route] = []
 

@@ -106,3 +106,12 @@ def test_the_newest_audit_of_each_export_counts(history: History) -> None:
 )
 def test_an_audit_in_words(found: dict[str, Any], words: str) -> None:
     assert audit_in_words({"at": "2026-03-13T04:00:00+00:00", **found}) == f"the audit of 2026-03-13 {words}"
+
+
+@pytest.mark.parametrize("found", [{}, {"at": 7}, {"at": "2026-03-13", "damaged": 1}, {"at": "2026", "damaged": "x"}])
+def test_an_audit_that_somebody_edited_has_no_words(found: dict[str, Any]) -> None:
+    assert audit_in_words(found) == ""
+
+
+def test_the_words_of_an_audit_move_no_cursor() -> None:
+    assert audit_in_words({"at": "2026-03-13", "error": "no\x1b[2J"}).isprintable()

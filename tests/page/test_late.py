@@ -307,6 +307,19 @@ def test_an_export_that_has_ended_says_which_windows_are_missing(history: Histor
     assert row(MORNING + 10 * DAY).state == "ended"
 
 
+def test_an_export_that_ended_after_more_windows_than_a_calendar_shows_says_the_oldest(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The receipts of a few exports are in memory at a time, which changes no answer."""
+    monkeypatch.setattr("data_export_airflow.metadata.missing._AT_ONCE", 1, raising=False)
+    dags = history.exports("long", "longer", interval="hourly", start="2025-01-01", end_date="2026-03-01")
+    first, last = datetime(2025, 1, 1, tzinfo=UTC), datetime(2026, 3, 1, tzinfo=UTC)
+    for days, dag in enumerate(dags, 1):
+        history.run(dag, first + days * DAY, last, run_id="hand", run_type="manual", logical_date=None, began=last)
+    found = MissingWindows()(history.session, dags, last + 9 * DAY)
+    assert [found[dag] for dag in dags] == [(24, first, first + DAY), (48, first, first + 2 * DAY)]
+
+
 def test_windows_of_an_export_that_has_ended_count_though_nobody_asked_for_its_history(
     history: History, watch: Watch
 ) -> None:

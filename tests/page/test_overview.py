@@ -115,6 +115,34 @@ def test_a_trigger_without_from_and_to_counts_as_its_window(history: History, da
     assert row_of(history, daily).delivered_end == MIDNIGHT
 
 
+@pytest.mark.parametrize("state", ["success", "failed"])
+@pytest.mark.parametrize("logical_date", [None, datetime(2025, 11, 10, 9, tzinfo=UTC)])
+def test_a_repeat_by_hand_hides_no_newer_run_of_the_schedule(
+    history: History, logical_date: datetime | None, state: str
+) -> None:
+    """October again on 10 November, and November's own run, whose logical date is the 1st."""
+    october, november, december = (datetime(2025, month, 1, tzinfo=UTC) for month in (10, 11, 12))
+    dag = history.export("months", "monthly", start="2025-09-01")
+    history.run(dag, october, november)
+    history.run(dag, october, november, run_id="hand", run_type="manual", logical_date=logical_date)
+    history.run(dag, november, december, state)
+    row = row_of(history, dag, december + DAY)
+    assert (row.last_window_start, row.last_run_state) == (november, state)
+    assert row.delivered_end == (december if state == "success" else november)
+
+
+@pytest.mark.parametrize("state", ["success", "failed"])
+def test_a_trigger_without_a_date_counts_as_the_last_complete_window(history: History, daily: str, state: str) -> None:
+    """As by REST with null: it has no interval."""
+    history.run(daily, MIDNIGHT - 3 * DAY, MIDNIGHT - 2 * DAY)
+    run = history.run(daily, MIDNIGHT - DAY, MIDNIGHT, state, run_id="hand", run_type="manual", logical_date=None)
+    run.run_after = MIDNIGHT + HOUR
+    history.session.commit()
+    row = row_of(history, daily)
+    assert (row.last_run_id, row.last_run_state, row.last_window_start) == ("hand", state, MIDNIGHT - DAY)
+    assert row.delivered_end == (MIDNIGHT if state == "success" else MIDNIGHT - 2 * DAY)
+
+
 @pytest.mark.parametrize("state", ["queued", "running"])
 def test_a_run_under_way_is_running(history: History, daily: str, state: str) -> None:
     history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY)

@@ -8,6 +8,7 @@ import pytest
 from airflow.models.dagrun import DagRun
 
 from data_export_airflow.metadata.receipts import Receipts
+from data_export_airflow.metadata.windows import schedule, windows
 from tests.page.history import History
 from tests.page.shown import DAY, HOUR, NOW, START, shown, states
 
@@ -271,6 +272,31 @@ def test_what_a_changed_interval_left_over_is_missing_until_it_is_run_by_hand(hi
     history.run(weekly, *later[:2], run_id="by-hand", run_type="manual", logical_date=None, conf=_range(*later[:2]))
     found = [(window["start"], window["end"], window["state"]) for window in shown(history, weekly)["windows"]]
     assert (tuesday in found, later in found) == (True, False)
+
+
+@pytest.mark.parametrize(("state", "hours"), [("success", 0), ("failed", 23)])
+def test_what_a_longer_interval_delivered_is_not_missing_in_a_shorter_one(
+    history: History, state: str, hours: int
+) -> None:
+    """Daily became hourly: a backfill of the hours would deliver the day twice, or all of it where its run failed."""
+    hourly = history.export("acme", "hourly", "2026-03-01")
+    history.run(hourly, START, START + DAY)
+    history.run(hourly, START + DAY, START + 2 * DAY, state)
+    found = shown(history, hourly)["windows"]
+    missing = [window["start"] for window in found if window["state"] == "missing"]
+    assert sum(start < START + 2 * DAY for start in missing) == hours
+    assert START + 2 * DAY in missing
+    assert not any(window["state"] == "rest" for window in found)
+
+
+def test_nor_where_only_the_hours_are_asked_for(history: History) -> None:
+    """As a backfill asks, which may begin within the day."""
+    hourly = history.export("acme", "hourly", "2026-03-01")
+    history.run(hourly, START, START + DAY)
+    plan = schedule(history.session, hourly)
+    assert plan is not None
+    rows, _ = windows(history.session, hourly, plan, START + 5 * HOUR, START + 26 * HOUR, NOW)
+    assert [(row.start, row.state) for row in rows] == [(START + n * HOUR, "missing") for n in (24, 25)]
 
 
 def test_so_is_what_an_end_date_left_over_that_is_gone(history: History, daily: str) -> None:

@@ -206,11 +206,11 @@ def _verdict(found: "list[Verified]", options: argparse.Namespace) -> Iterator[s
 def _last_audit(name: str) -> str | None:
     """In words, which has also looked at images, receipts and manifests; None if there was none."""
     from data_export.config.models import dag_id
+    from data_export.wording import harmless
     from data_export_airflow.connections.airflow_api import airflow_url, ask
 
     if url := airflow_url():
-        words: str | None = ask(url, f"exports/{dag_id(name)}/audit")["words"]
-        return words
+        return harmless(ask(url, f"exports/{dag_id(name)}/audit")["words"] or "", 2000)
     from data_export_airflow.metadata.airflow_database import airflow_database, airflow_session
     from data_export_airflow.metadata.failures import audit_in_words, last_audit
 

@@ -79,6 +79,19 @@ may_read_checks, may_read_audits = (
 )
 
 
+def _reads_audits(user: GetUserDep) -> bool:
+    details = DagDetails(id=AUDIT_DAG, team_name=DagModel.get_team_name(AUDIT_DAG))
+    manager = get_auth_manager()
+    return all(
+        manager.is_authorized_dag(method="GET", access_entity=entity, details=details, user=user)
+        for entity in (DagAccessEntity.RUN, DagAccessEntity.XCOM)
+    )
+
+
+#: As `may_read_audits`, for what tells more than audits.
+AuditsDep = Annotated[bool, Depends(_reads_audits)]
+
+
 def forbid_unless(may: bool, what: str) -> None:
     if not may:
         raise HTTPException(403, f"It takes the right to read {what}.")

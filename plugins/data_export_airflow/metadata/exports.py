@@ -85,7 +85,7 @@ def newest(session: Session) -> list[Newest]:
 
 
 def ranges_by_hand(session: Session, found: Iterable[Newest]) -> dict[str, list[Run]]:
-    """By dag_id, what was run by hand for a range that may be newer than the newest run of the schedule."""
+    """By dag_id, what was run by hand that may be newer than the newest run of the schedule."""
     dags = [each.dag for each in found]
     ranges: dict[str, list[Run]] = defaultdict(list)
     # Each by an index: those without a logical date, and those whose date is later than any run of the schedule.
@@ -99,19 +99,26 @@ def ranges_by_hand(session: Session, found: Iterable[Newest]) -> dict[str, list[
 
 
 def failed_by_hand(session: Session, dag_ids: Iterable[str]) -> Iterator[tuple[str, Run]]:
-    """The ranges whose run by hand has failed."""
+    """The ranges whose run by hand has failed; those that were given no range only where Airflow gave them one."""
     for dag_id, run in map(range_of, chunked(session, _ranges(DagRun._state == "failed"), DagRun.dag_id, dag_ids)):
         if run is not None:
             yield dag_id, run
 
 
 def _ranges(which: ColumnElement[bool]) -> Any:
-    return select(DagRun.dag_id, *_RUN, DagRun.conf).where(which, DagRun.run_type.in_(BY_HAND), ~of_schedule())
+    return select(DagRun.dag_id, *_RUN, DagRun.run_after, DagRun.conf).where(which, DagRun.run_type.in_(BY_HAND))
 
 
 def range_of(row: Row[Any]) -> tuple[str, Run | None]:
-    """Its dag_id, and the range that was given by hand; None where it is none, for which the run has failed."""
-    start, end = (bound(row.conf, key) for key in ("from", "to"))
+    """Its dag_id, and its range: given by hand, or its data interval; None where it is none, and the run has failed.
+
+    Without either it is of no length, at `run_after`: the run is for the last complete window of then.
+    """
+    start, end = row.start, row.end
+    if row.conf and (row.conf.get("from") or row.conf.get("to")):
+        start, end = (bound(row.conf, key) for key in ("from", "to"))
+    elif start is None or end is None or start == end:
+        return row.dag_id, Run(row.id, row.run_id, row.state, row.start_date, row.run_after, row.run_after)
     if start is None or end is None or start >= end:
         return row.dag_id, None
     return row.dag_id, Run(row.id, row.run_id, row.state, row.start_date, start, end)
@@ -151,7 +158,7 @@ def _dags() -> Any:
         .order_by(DagRun.logical_date.desc())
         .limit(1)
     )
-    newest = dated.where(of_schedule())
+    newest = dated.where(of_schedule(), DagRun.run_type.not_in(BY_HAND))
     counted = select(func.count()).select_from(DagRun).where(DagRun.dag_id == DagModel.dag_id)
     return select(
         DagModel.dag_id,

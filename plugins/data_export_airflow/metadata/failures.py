@@ -207,20 +207,19 @@ def audits(session: Session) -> dict[str, str]:
         .join(last, (XComModel.key == last.c.key) & (XComModel.timestamp == last.c.at))
         .where(*ours_only)
     )
-    found = ((row.key, _in_words(row._asdict())) for row in rows if row.damaged or row.error)
+    found = ((row.key, audit_in_words(row._asdict())) for row in rows if row.damaged or row.error)
     return {key: words for key, words in found if words}
 
 
-def _in_words(result: Mapping[str, Any]) -> str:
-    """Empty where whoever may edit an XCom made something else of the result."""
+def audit_in_words(result: Mapping[str, Any]) -> str:
+    """What an audit found, as one part of a sentence; empty where somebody made something else of the XCom."""
     try:
-        return harmless(audit_in_words(result), 2000)
+        return harmless(_in_words(result), 2000)
     except (KeyError, TypeError, ValueError, AttributeError):
         return ""
 
 
-def audit_in_words(result: Mapping[str, Any]) -> str:
-    """What an audit found, as one part of a sentence."""
+def _in_words(result: Mapping[str, Any]) -> str:
     of = f"the audit of {result['at'][:10]}"
     if error := result.get("error"):
         return f"{of} could not look: {error}"

@@ -13,11 +13,12 @@ from data_export.config.moments import CRON
 from data_export.delivery.registry import kinds
 from data_export.wording import duration_in_words
 from data_export_airflow.dags.factory import INVALID_TAG
-from data_export_airflow.metadata.exports import Newest, newest, ranges_by_hand
+from data_export_airflow.metadata.exports import Newest, Run, newest, ranges_by_hand
 from data_export_airflow.metadata.failures import audits, problems, reasons
 from data_export_airflow.metadata.late import Lateness, LateNow, Retry, late_now, retries
 from data_export_airflow.metadata.missing import Missing, MissingWindows
 from data_export_airflow.metadata.receipts import Delivery, RunKey
+from data_export_airflow.schedule.windows import ExportSchedule
 
 Deliveries = dict[RunKey, Delivery | None]
 _INTERVALS, _CRON_FIELDS = {"once", *CRON}, 5
@@ -86,11 +87,18 @@ def _with_ranges(session: Session, found: list[Newest], missing_windows: Missing
 
     def counted(each: Newest) -> Newest:
         runs, schedule = ranges.get(each.dag.dag_id, []), schedules.get(each.dag.dag_id)
-        windows = [(run, schedule.last(run.end + schedule.settle) if schedule else None) for run in runs]
-        covering = [run._replace(end=last.end) for run, last in windows if last is not None and run.start <= last.start]
-        return each.with_ranges(covering if covering or each.last else runs)
+        covering = [own for run in runs if schedule and (own := _as_window(run, schedule)) is not None]
+        return each.with_ranges(covering if covering or each.last else [run for run in runs if run.start < run.end])
 
     return [counted(each) for each in found]
+
+
+def _as_window(run: Run, schedule: ExportSchedule) -> Run | None:
+    """A run by hand as the last window of the schedule that it holds, or that was complete where it has no range."""
+    last = schedule.last(run.end if run.start == run.end else run.end + schedule.settle)
+    if last is None or last.start < run.start < run.end:
+        return None
+    return run._replace(start=min(run.start, last.start), end=last.end)
 
 
 def standing(
@@ -100,6 +108,7 @@ def standing(
     others: Set[str] = frozenset(),
     *,
     with_broken: bool = True,
+    with_audits: bool = True,
 ) -> list[dict[str, Any]]:
     """The exports as the list shows them, each with the `reason` of its state, in order of names.
 
@@ -108,13 +117,14 @@ def standing(
     Args:
         others: dag_ids of exports that are not asked for.
         with_broken: whether whoever asks may know what is wrong with customer files.
+        with_audits: whether they may know what audits found.
     """
     broken: dict[str, str] = {}
     for problem in problems(session) if with_broken else ():
         if problem.dag_id is not None and problem.dag_id not in others:
             line = "" if problem.line is None else f":{problem.line}"
             broken.setdefault(problem.dag_id, f"{problem.file}{line}: {problem.message}")
-    damaged = audits(session)
+    damaged = audits(session) if with_audits else {}
     known = {
         row.dag_id: with_delivery(row, delivered)
         | {"reason": _reason(session, row, broken) or damaged.get(row.name), "audit": damaged.get(row.name)}

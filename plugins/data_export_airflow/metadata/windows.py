@@ -14,6 +14,7 @@ from airflow.models.serialized_dag import SerializedDagModel
 from sqlalchemy import Row, Select, func, or_, select
 from sqlalchemy.orm import Session
 
+from data_export.window import held_by
 from data_export_airflow.metadata.exports import BY_HAND, bound
 from data_export_airflow.metadata.receipts import Delivery, deliveries
 from data_export_airflow.schedule.windows import latest_bounds, latest_length, starting_in
@@ -124,12 +125,15 @@ def windows(
     receipts = _receipts(session, dag_id, runs) if with_receipts else {}
     found: dict[tuple[datetime, datetime], WindowRow] = {}
     by_hand: list[WindowRow] = []
+    settled: list[tuple[datetime, datetime]] = []
     for run in runs:
         row, is_range = _of_run(run, receipts.get(run.run_id), plan.timetable)
         if row is None:
             continue
         if with_receipts and row.state == "delivered" and row.event_id is None:
             row = replace(row, state="unproven")
+        if not is_range and _settled(row):
+            settled.append((row.start, row.end))
         if not is_range and first <= row.start < last:
             found[row.start, row.end] = _prevailing(found.get((row.start, row.end)), row)
         elif is_range and ((row.start < last and first < row.end) or first <= run.run_after < last):
@@ -137,11 +141,13 @@ def windows(
     first_run = session.scalar(
         select(func.min(DagRun.data_interval_start)).where(DagRun.dag_id == dag_id, DagRun.run_type.not_in(BY_HAND))
     )
-    begun = {start for start, _ in found}
+    begun, held = {start for start, _ in found}, held_by(settled)
     of_runs = sorted([*found, *((row.start, row.end) for row in by_hand if row.state != "failed")])
     for start, end in islice(plan.windows(first, min(last, now)), MAX_WINDOWS):
         state = _without_run(start, end + plan.settle, first_run, now)
         own = found.get((start, end))
+        if own is None and held(start, end):
+            continue  # delivered in a longer one, when `interval` was another
         if own is None and start in begun:
             found |= {bounds: WindowRow(*bounds, "rest") for bounds in _rest(start, end, of_runs) if state != "open"}
         else:
@@ -182,8 +188,8 @@ def _weight(row: WindowRow) -> tuple[bool, bool, datetime]:
 
 
 def _runs(dag_id: str, first: datetime, last: datetime) -> Select[Any]:
-    """The runs whose windows start in `[first, last)`, or say so themselves, as those by hand; oldest first."""
-    within = (DagRun.data_interval_start >= first) & (DagRun.data_interval_start < last)
+    """The runs whose windows reach into `[first, last)`, or say so themselves, as those by hand; oldest first."""
+    within = (DagRun.data_interval_end > first) & (DagRun.data_interval_start < last)
     by_hand = DagRun.run_type.in_(BY_HAND) & (DagRun.run_after >= first)
     return select(*_RUNS).where(DagRun.dag_id == dag_id, or_(within, by_hand)).order_by(DagRun.run_after)
 

@@ -8,6 +8,7 @@ from data_export.errors import ConfigError
 from data_export.pipeline.verify import DeliveredFile
 from data_export_airflow.metadata.access import (
     ALL,
+    AuditsDep,
     ImportErrorsDep,
     ReadableDep,
     RightsDep,
@@ -28,9 +29,14 @@ _FILES = 10_000
 
 @router.get("/status")
 def status(
-    readable: ReadableDep, rights: RightsDep, with_broken: ImportErrorsDep, found: OverviewDep
+    readable: ReadableDep,
+    rights: RightsDep,
+    with_broken: ImportErrorsDep,
+    with_audits: AuditsDep,
+    found: OverviewDep,
 ) -> dict[str, Any]:
-    """How the exports stand that the user may read, each with its reason; broken files for who may see import errors.
+    """How the exports stand that the user may read, each with its reason; broken files for who may see import errors,
+    what audits found for who may read these.
 
     Half of it would be no answer for a cron job, so it takes every right that the list on the page asks for.
     """
@@ -39,7 +45,8 @@ def status(
     mine = [row for row in rows if row.dag_id in readable]
     others = {row.dag_id for row in rows} - readable
     with airflow_session() as session:
-        exports = standing(session, mine, deliveries(session, mine), others, with_broken=with_broken)
+        shown = {"with_broken": with_broken, "with_audits": with_audits}
+        exports = standing(session, mine, deliveries(session, mine), others, **shown)
         is_alive = has_scheduler(session)
     return {"as_of": as_of, "scheduler": is_alive, "late_unknown": late_unknown, "exports": exports}
 

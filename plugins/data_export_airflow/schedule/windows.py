@@ -155,7 +155,7 @@ class ExportSchedule:
     """The windows of one export, one by one and back in time: what `lateness.Schedule` asks for."""
 
     def __init__(self, timetable: ExportTimetable, late_after: timedelta, known: Schedules) -> None:
-        self.settle, self.late_after = timetable.settle, late_after
+        self.settle, self.late_after, self.start = timetable.settle, late_after, timetable.start
         self._timetable, self._known = timetable, known
 
     def begins(self, at: datetime) -> datetime | None:
@@ -168,6 +168,11 @@ class ExportSchedule:
     def before(self, window: ExportWindow) -> ExportWindow | None:
         start = window.start
         return self._known.answer(self._timetable, "before", start, lambda: self._before(start))
+
+    def overlapping(self, start: datetime, end: datetime) -> Iterator[ExportWindow]:
+        """The windows of which a part is in `[start, end)`, oldest first; each begins where the one before it ends."""
+        before = self.last(start + self.settle)
+        return starting_in(self._timetable, before.end if before else self.start or start, end)
 
     def _last(self, now: datetime) -> ExportWindow | None:
         interval = _latest(self._timetable, now)

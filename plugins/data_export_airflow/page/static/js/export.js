@@ -15,6 +15,7 @@ const query = new URLSearchParams(location.search);
 const dagId = query.get("dag") ?? "";
 let before = query.get("before");
 let calendar = null;
+let latest = 0;
 const check = new CheckCard(dagId);
 const audit = new AuditCard(dagId);
 const backfills = new BackfillNotice(dagId, (all) => {
@@ -23,17 +24,17 @@ const backfills = new BackfillNotice(dagId, (all) => {
 });
 
 async function load({ unasked = false } = {}) {
+  const turn = ++latest;
   try {
-    const others = get("problems"); // requested at once, awaited later
-    others.catch(() => {}); // reported below, where it is awaited
+    const others = get("problems").catch(() => null); // requested at once, awaited later; the rest is shown without
     const found = await get(`exports/${encodeURIComponent(dagId)}`, { before });
-    if (unasked && isBusy()) return; // the user has gone on meanwhile
+    if (turn !== latest || (unasked && isBusy())) return; // asked for again meanwhile, or the user has gone on
     show(found);
-    const { problems } = await others;
+    const answer = await others;
     follow();
-    showProblems(problems.filter((problem) => problem.dag_id === dagId));
+    if (answer && turn === latest) showProblems(answer.problems.filter((problem) => problem.dag_id === dagId));
   } catch (error) {
-    showError(byId("export"), error);
+    if (turn === latest) showError(byId("export"), error);
   }
   document.body.dataset.ready = "true";
 }

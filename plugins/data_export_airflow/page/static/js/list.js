@@ -40,6 +40,10 @@ async function load({ unasked = false } = {}) {
   try {
     const found = await get("exports", { ...view, limit: LIMIT });
     if (turn !== latest || (unasked && isBusy())) return; // a newer request was sent meanwhile, or the user has gone on
+    if (!found.exports.length && found.matching) {
+      // there are fewer now: the last page that there is
+      return change({ offset: String(Math.floor((found.matching - 1) / LIMIT) * LIMIT) });
+    }
     showTime(found.as_of, refresh);
     byId("late-unknown").replaceChildren(lateUnknown(found));
     showHead();
