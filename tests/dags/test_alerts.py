@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -190,6 +191,17 @@ def test_without_the_ledger_people_are_told_in_any_case(
     on_failure(context())
     assert told(server) == [PLATFORM, OWNER]
     assert "cannot read the alert ledger in staging" in caplog.text
+
+
+def test_what_was_sent_while_the_ledger_was_away_is_noted_when_it_is_back(
+    server: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ledger, calls = AlertSender.ledger, count()
+    monkeypatch.setattr(AlertSender, "ledger", lambda *given: ledger(*given) if next(calls) else None)
+    on_failure(context())
+    assert told(server) == [PLATFORM, OWNER]
+    assert was_window_told(tmp_path / "staging")
+    assert [*(tmp_path / "staging/alerts/acme/open").glob("*-known")]
 
 
 def test_a_mail_server_that_is_down_loses_nothing(

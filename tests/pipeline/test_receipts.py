@@ -12,14 +12,12 @@ from data_export import layout
 from data_export.content import Content
 from data_export.delivery.base import StoredObject
 from data_export.delivery.local.store import LocalStore
-from data_export.errors import AccessDenied, OverwriteRefused, StagedFileGone, TargetRefused, TargetUnavailable
-from data_export.pipeline.manifest import deliver_manifest
+from data_export.errors import OverwriteRefused, StagedFileGone, TargetUnavailable
 from data_export.pipeline.receipts import deliver_receipts, make_receipt
 from data_export.pipeline.site import copy_site_images, deliver_site
 from data_export.pipeline.staging import clean_up
 from data_export.receipt import DataFile
 from tests.pipeline.staged_run import NOW, SITE, WINDOW, StagedRuns, plan_of, stage
-from tests.unit.memory_store import MemoryStore
 
 OLD, NEW = b'{"id":1}\n', b'{"id":1}\n{"id":2}\n'
 TYPE = "work-orders-timeline"
@@ -67,55 +65,6 @@ def test_each_revision_has_its_receipt_where_nothing_may_be_replaced(tmp_path: P
     told = {name: json.loads(content)["sites"][0]["uri"] for name, content in receipts(tmp_path).items()}
     data = f"{runs.target.uri}{SITE}/data/{TYPE}/{WINDOW.stamp}"
     assert told == {f"{WINDOW.stamp}.json": f"{data}.json", f"{WINDOW.stamp}.r2.json": f"{data}.r2.json"}
-
-
-@pytest.mark.parametrize("checksums", [True, False])
-@pytest.mark.parametrize("manifest", [True, False])
-def test_no_document_is_written_of_a_file_that_another_run_has_replaced(
-    manifest: bool, checksums: bool, tmp_path: Path
-) -> None:
-    """`close` waits while it is tried again, or somebody clears it alone."""
-    target = MemoryStore(checksums=checksums)
-    runs = StagedRuns(tmp_path, target)
-    plan = plan_of(runs.export)
-    ours = [runs.deliver(plan, stage(runs.staging, plan, tmp_path, OLD, site_id=site)) for site in (UUID(ONE), SITE)]
-    receipt, (key, other) = make_receipt(plan, target.uri, ours, NOW), target.objects
-
-    def close() -> int:
-        if manifest:
-            deliver_manifest(plan, receipt, target)
-        else:
-            deliver_receipts(plan, receipt, target, runs.staging)
-        return len(target.objects)
-
-    target.objects[key] = NEW
-    with pytest.raises(TargetRefused, match=f"{key} is no longer what this run .* `prepare` on"):
-        close()
-    assert {*target.objects} == {key, other}
-    if checksums:
-        target.objects[key] = OLD[::-1]
-        with pytest.raises(TargetRefused, match="no longer"):
-            close()
-    else:
-        target.objects[key] = OLD[::-1]  # who knows no checksum knows no better
-        assert close() == (3 if manifest else 4)
-    del target.objects[key]  # taken away by who loads it
-    assert close() >= (2 if manifest else 3)
-
-
-def test_a_data_file_that_may_not_be_looked_at_has_its_receipt(tmp_path: Path) -> None:
-    target = MemoryStore()
-    runs = StagedRuns(tmp_path, target)
-    plan = plan_of(runs.export)
-    receipt = make_receipt(plan, target.uri, [runs.deliver(plan, stage(runs.staging, plan, tmp_path, OLD))], NOW)
-
-    def refuse(call: str, key: str) -> None:
-        if call == "stat" and "/data/" in key:
-            raise AccessDenied(key)
-
-    target.fault = refuse
-    deliver_receipts(plan, receipt, target, runs.staging)
-    assert len(target.objects) == 2
 
 
 def test_a_repeated_window_leaves_its_receipt_alone(tmp_path: Path) -> None:

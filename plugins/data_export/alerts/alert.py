@@ -111,15 +111,16 @@ LISTED_IN = "`owner` in the customer file or alerts.emails in platform.yaml"
 def compose(alert: Alert, sender: str, recipients: Iterable[str], day: date) -> list[EmailMessage]:
     """Mails in text and HTML, recipients without their doubles.
 
-    All mails about the same exports and cause refer to one thread. The Message-ID says who is sent which text on which
-    day, so a mail that is sent twice after a lost answer is recognised by mailboxes, and no other one is taken for it.
+    All mails about the same exports and cause refer to one thread. The Message-ID says who is sent what on which day,
+    so a mail that is sent twice after a lost answer is recognised by mailboxes, as are those of many sites where the
+    ledger is away. Of other occasions than failures the text counts too: a day may have several.
     """
     text, html = as_text(alert), render(_TEMPLATE, {"alert": alert})
-    about = "\n".join([alert.cause, *alert.exports])
+    about, said = "\n".join([alert.cause, *alert.exports]), text if alert.occasion != "failure" else ""
     thread = f"<{_digest(about)}.data-export@{sender.rpartition('@')[2]}>"
     mails = []
     for recipient in {address.lower(): address for address in recipients}.values():
-        message_id = _digest("\n".join([about, str(day), recipient.lower(), text]))
+        message_id = _digest("\n".join([about, str(day), recipient.lower(), said]))
         mail = message(alert.subject, sender, recipient, message_id, text, html)
         mail["References"] = mail["In-Reply-To"] = thread
         mails.append(mail)

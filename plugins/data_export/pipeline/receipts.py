@@ -3,7 +3,6 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,19 +10,17 @@ from pydantic import ValidationError
 
 from data_export import layout
 from data_export.config.sites import names_of
-from data_export.content import Content, Digests
+from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
 from data_export.delivery.threads import at_most
-from data_export.errors import OverwriteRefused, PermanentError, StagedFileGone, TargetNotFound, TargetRefused
-from data_export.pipeline.audit_images import all_of
+from data_export.errors import OverwriteRefused, StagedFileGone, TargetNotFound
 from data_export.pipeline.staging import download
 from data_export.plan import ExportPlan
 from data_export.receipt import DataFile, Delivered, Document, ImagesCopied, Receipt, SiteReceipt, Transformed
 from data_export.scratch import scratch
 
 _log = logging.getLogger(__name__)
-_AT_ONCE = 16
 _LONGEST = 1 << 20  # bytes of an earlier receipt that are read; one of ours has some ten thousand
 
 
@@ -84,34 +81,9 @@ def deliver_receipts(plan: ExportPlan, receipt: Receipt, target: Destination, st
 
     async def run() -> list[SiteReceipt]:
         async with target, staging:
-            await require_in_place(receipt, target)
             return [await _deliver_site(plan, receipt, site, target, staging, documents) for site in receipt.sites]
 
     return receipt.model_copy(update={"sites": asyncio.run(run()), "documents": tuple(documents)})
-
-
-async def require_in_place(receipt: Receipt, target: Destination) -> None:
-    """Passes data files that no other run has replaced since, so that no document names what is not there.
-
-    One that is gone, or of the same size where the target knows no checksum, passes.
-
-    Raises:
-        TargetRefused: one was replaced.
-    """
-    sites = iter(receipt.sites)
-
-    async def look() -> None:
-        for site in sites:  # all take from the one iterator
-            stored = None
-            with suppress(PermanentError):  # where we may write and not look
-                stored = await target.stat(site.uri.removeprefix(target.uri))
-            if stored and stored.digests.matches(Digests(site.bytes, site.sha256, crc32c=site.crc32c)) is False:
-                raise TargetRefused(
-                    f"{site.uri} is no longer what this run delivered: another run has replaced it, and the receipt "
-                    "and manifest of that run count. To deliver the window anew, clear this run from `prepare` on"
-                )
-
-    await all_of(look() for _ in range(max(1, min(target.concurrency, _AT_ONCE))))
 
 
 async def _deliver_site(

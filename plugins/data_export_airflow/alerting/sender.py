@@ -98,21 +98,27 @@ class AlertSender:
         else:
             log.info("%s: this alert was sent today already", export)
         if sent:
-            self.ledger(lambda staging: self._note(staging, alert, claim, window, known))
+            is_repeat = export not in claims
+            self.ledger(lambda staging: self._note(staging, alert, claim, window, known, is_repeat))
         return sent
 
     async def _note(
-        self, staging: Store, alert: Alert, claim: SendClaim | None, window: ExportWindow | None, known: Known | None
+        self,
+        staging: Store,
+        alert: Alert,
+        claim: SendClaim | None,
+        window: ExportWindow | None,
+        known: Known | None,
+        is_repeat: bool,
     ) -> None:
         (export,) = alert.exports
         if claim is not None:
             await note_sent(staging, claim)
-        elif not await was_sent(staging, export, alert.cause, self.now):
-            return  # another has the claim, and may fail: people are not known to know, so the watch tells them
-        if window is not None:
-            await note_alerted(staging, export, window)
         if known is not None:
             await note_known(staging, export, known)
+        # Whoever has the claim may still fail: then nobody knows of this window either, and the watch tells of it.
+        if window is not None and (not is_repeat or await was_sent(staging, export, alert.cause, self.now)):
+            await note_alerted(staging, export, window)
 
     def send_recovered(self, name: str, export: str | None, window: ExportWindow | None, link: str) -> None:
         """Reports that an export delivers again to whom its failures were reported; once a day, if there were any."""

@@ -159,6 +159,10 @@ def endpoints(extra: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield key, value
 
 
+#: What a person means by a text that Airflow takes for true, as any that is not empty; in a URI all values are texts.
+_NO = {"", "0", "f", "false", "n", "no", "none", "null", "off"}
+
+
 def check_smtp(found: Connection) -> None:
     """
     Raises:
@@ -174,8 +178,10 @@ def check_smtp(found: Connection) -> None:
         raise ConfigError(f"{name} has half a login: give login and password, or neither")
     for key in ("disable_tls", "disable_ssl"):
         value = found.extra_dejson.get(key)
-        if isinstance(value, str) and value.strip().lower() not in ("true", "1", ""):
-            raise ConfigError(f"{name} has {key} as a text, which Airflow takes for true: write false, or leave it out")
+        if isinstance(value, str) and value and value.strip().lower() in _NO:
+            raise ConfigError(
+                f"{name} has {key} as the text {value!r}, which Airflow takes for true: leave it out, or write true"
+            )
     if found.extra_dejson.get("ssl_context") == "none":
         raise ConfigError(
             f"{name} has ssl_context: none: certificates are always verified: remove it, and add the authority of "

@@ -168,14 +168,15 @@ def _judge(
     report: AuditReport, export: CustomerExport, target: Destination, receipts: ReceiptsSince, is_under_way: IsUnderWay
 ) -> None:
     """Leaves out what a run is delivering or has since, and says of the rest what makes it good."""
-    since = {window_in(one.receipt) for one in receipts(report.at)} if report.seen.findings else set()
-    running: dict[tuple[str, str], bool] = {}
-    for file, finding in report.seen.findings:
-        bounds = (file.start, file.end)
-        if bounds not in running:
-            window = ExportWindow.from_dict({"start": file.start, "end": file.end})
-            running[bounds] = window in since or is_under_way(window, file.dag_id, file.run_id)
-        if running[bounds]:
+    running: dict[ExportWindow | None, bool] = {}
+    windows = [ExportWindow.from_dict({"start": file.start, "end": file.end}) for file, _ in report.seen.findings]
+    for window, (file, _) in zip(windows, report.seen.findings, strict=True):
+        if window not in running:
+            running[window] = is_under_way(window, file.dag_id, file.run_id)
+    if running:  # after that, since what is over has its receipt
+        running |= {window_in(one.receipt): True for one in receipts(report.at)}
+    for window, (file, finding) in zip(windows, report.seen.findings, strict=True):
+        if running[window]:
             report.under_way += 1
             continue
         fix = fix_of(file, finding.kind, finding.found, export, target.uri)

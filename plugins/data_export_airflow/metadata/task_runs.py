@@ -152,7 +152,7 @@ def window_if_cleared(name: str, export: CustomerExport, settings: PlatformSetti
     def window_of(run: Any) -> ExportWindow | None:
         try:
             return window_of_run(export, {"params": run.conf, "dag_run": run}, settle)
-        except ValueError:
+        except (ValueError, TypeError):
             return None
 
     return window_of

@@ -110,11 +110,17 @@ def test_mails_about_one_cause_are_one_thread_and_every_day_has_its_own() -> Non
     assert first["References"] == second["References"]
     assert first["Message-ID"] != second["Message-ID"]
     assert first["Message-ID"] == mails(failure_alert(FAILURE))[0]["Message-ID"]
-    again = mails(replace(failure_alert(FAILURE), link="https://airflow.example/the-next-run"))[0]
-    assert again["Message-ID"] != first["Message-ID"]  # or mailboxes drop what happened after a recovery
-    assert again["References"] == first["References"]
+    site = mails(replace(failure_alert(FAILURE), link="https://airflow.example/another-site"))[0]
+    assert site["Message-ID"] == first["Message-ID"]  # or a run of 300 sites is 300 mails where the ledger is away
     other = mails(failure_alert(replace(FAILURE, error="AccessDenied")))[0]
     assert other["References"] != first["References"]
+
+
+def test_two_alerts_of_a_day_that_say_different_things_are_no_doubles() -> None:
+    alert = replace(failure_alert(FAILURE), occasion="broken", items=("acme.yaml:3: one",))
+    first, same, other = (mails(each)[0] for each in (alert, alert, replace(alert, items=("acme.yaml:4: another",))))
+    assert first["Message-ID"] == same["Message-ID"] != other["Message-ID"]
+    assert first["References"] == other["References"]
 
 
 def test_a_repeat_says_so() -> None:
