@@ -121,6 +121,12 @@ def check_window(name: str, export: CustomerExport, window: ExportWindow, limits
     Raises:
         LimitExceeded: naming the limit, its value, where it is set and what to do.
     """
+    days = length(window.start, window.end, export.timezone) / timedelta(days=1)
+    if days > limits.max_window_days.value:
+        raise LimitExceeded(
+            f"{name}: window {window} is {days:.4g} days long, more than "
+            f"{limits.max_window_days}: export it in several windows"
+        )
     if window.start < datetime.combine(limits.earliest.value, time.min, UTC):
         raise LimitExceeded(f"{name}: window {window} begins before {limits.earliest}: begin later")
     if window.start < export.start:
@@ -137,11 +143,4 @@ def check_window(name: str, export: CustomerExport, window: ExportWindow, limits
         raise LimitExceeded(
             f"{name}: window {window} ends in the future (now {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC): "
             "a file would miss what happens until then; run it when the window is over"
-        )
-    # Last, since years far from ours have no time on a clock of every zone.
-    days = length(window.start, window.end, export.timezone) / timedelta(days=1)
-    if days > limits.max_window_days.value:
-        raise LimitExceeded(
-            f"{name}: window {window} is {days:.4g} days long, more than "
-            f"{limits.max_window_days}: export it in several windows"
         )

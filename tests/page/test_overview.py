@@ -9,6 +9,7 @@ from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
 from sqlalchemy import select
 
+from data_export_airflow.metadata import overview
 from data_export_airflow.metadata.missing import MissingWindows
 from data_export_airflow.metadata.overview import ExportRow, at_a_glance, standing
 from data_export_airflow.metadata.receipts import Receipts
@@ -141,6 +142,33 @@ def test_a_trigger_without_a_date_counts_as_the_last_complete_window(history: Hi
     row = row_of(history, daily)
     assert (row.last_run_id, row.last_run_state, row.last_window_start) == ("hand", state, MIDNIGHT - DAY)
     assert row.delivered_end == (MIDNIGHT if state == "success" else MIDNIGHT - 2 * DAY)
+
+
+@pytest.mark.parametrize("state", ["success", "failed"])
+def test_a_trigger_without_a_date_of_an_export_that_is_off_counts(history: History, state: str) -> None:
+    """Its DAG has no schedule, of which the run would be a window."""
+    dag = history.export("off", enabled="false")
+    history.run(dag, MIDNIGHT - DAY, MIDNIGHT, state, run_id="hand", run_type="manual", logical_date=None)
+    row = row_of(history, dag)
+    assert (row.last_run_id, row.last_run_state, row.delivered_run_id) == (
+        "hand",
+        state,
+        "hand" if state == "success" else None,
+    )
+
+
+def test_of_a_thousand_triggers_by_hand_the_schedule_is_asked_about_the_newest(
+    history: History, daily: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(20):
+        end = MIDNIGHT - number * DAY
+        history.run(daily, end - DAY, end, run_id=f"hand-{number}", run_type="manual", logical_date=None)
+    asked, as_window = list[str](), overview._as_window
+    monkeypatch.setattr(
+        overview, "_as_window", lambda run, schedule: asked.append(run.run_id) or as_window(run, schedule)
+    )
+    assert row_of(history, daily).delivered_run_id == "hand-0"
+    assert asked == ["hand-0"]
 
 
 @pytest.mark.parametrize("state", ["queued", "running"])

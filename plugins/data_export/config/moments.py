@@ -29,10 +29,13 @@ def length(start: datetime, end: datetime, timezone: str) -> timedelta:
 
     A day of 25 hours has 24 on the clock. Where the clock skips some time as the window ends, that is left out.
     """
-    begun, before, after = (
-        moment.astimezone(ZoneInfo(timezone)).utcoffset() or timedelta()
-        for moment in (start, end - timedelta(seconds=1), end)
-    )
+    try:
+        begun, before, after = (
+            moment.astimezone(ZoneInfo(timezone)).utcoffset() or timedelta()
+            for moment in (start, end - timedelta(seconds=1), end)
+        )
+    except OverflowError:  # the first and last days of the calendar, which not every zone has
+        return end - start
     return end - start + min(timedelta(), before - begun, after - begun)
 
 

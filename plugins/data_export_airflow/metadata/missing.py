@@ -97,10 +97,13 @@ def _missing(
     Asked for in the gaps alone: the schedule takes half a millisecond for a window, of which some have 30,000.
     """
     newest, found = schedule.last(now), list[ExportWindow]()
-    begins = max(since, schedule.start or _ALWAYS)
-    for start, end in _gaps(delivered, begins, newest.end) if newest else ():
+    if newest is None:
+        return None
+    for start, end in _gaps(delivered, max(since, schedule.start or _ALWAYS), newest.end):
         windows = (window for window in schedule.overlapping(start, end) if not found or found[-1] != window)
         found += islice(windows, _MOST - len(found))
+        if len(found) == _MOST:  # there may be more, up to the end
+            return Missing(_MOST, found[0].start, newest.end)
     return Missing(len(found), found[0].start, found[-1].end) if found else None
 
 

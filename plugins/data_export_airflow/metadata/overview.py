@@ -87,10 +87,21 @@ def _with_ranges(session: Session, found: list[Newest], missing_windows: Missing
 
     def counted(each: Newest) -> Newest:
         runs, schedule = ranges.get(each.dag.dag_id, []), schedules.get(each.dag.dag_id)
-        covering = [own for run in runs if schedule and (own := _as_window(run, schedule)) is not None]
-        return each.with_ranges(covering if covering or each.last else [run for run in runs if run.start < run.end])
+        covering = _newest_windows(runs, schedule) if schedule else []
+        return each.with_ranges(covering if covering or (schedule and each.last) else runs)
 
     return [counted(each) for each in found]
+
+
+def _newest_windows(runs: list[Run], schedule: ExportSchedule) -> list[Run]:
+    """Of runs by hand as windows the newest, back to one that succeeded: thousands may be older."""
+    found: list[Run] = []
+    for run in sorted(runs, key=lambda each: (each.end, each.id), reverse=True):
+        if (own := _as_window(run, schedule)) is not None:
+            found.append(own)
+            if own.state == "success":
+                break
+    return found
 
 
 def _as_window(run: Run, schedule: ExportSchedule) -> Run | None:
