@@ -134,9 +134,9 @@ async def send_left(
                 complete += 1
                 given_up += [f"{notice.id}, given up after a day: {fault}" for fault in faults]
     except DataExportError as error:
-        if not given_up:  # nobody would hear of those any more
+        if not given_up:
             raise
-        left.append(line_of(error))
+        left.append(line_of(error))  # not raised: what was given up is emptied already, so it is told of now or never
     _require_none(name, left, given_up)
     return complete
 
