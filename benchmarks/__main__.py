@@ -132,6 +132,12 @@ TABLES = (
         "The floor is a DAG of the same tasks that do nothing, on the same Airflow, in turns with ours.",
     ),
     Table(
+        "overhead-awake",
+        "What a run costs Airflow, where the scheduler sleeps less",
+        "overhead --idle-sleep 0.25",
+        "The same with `AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME=0.25`: a run is over sooner, idling costs more.",
+    ),
+    Table(
         "midnight",
         "The midnight of 500 exports",
         "midnight",

@@ -3,6 +3,7 @@
     export PYTHONPATH=plugins
     python -m benchmarks.overhead                # some 4 minutes
     python -m benchmarks.overhead --no-preload   # each task imports for itself, as where deploy/preload is not used
+    python -m benchmarks.overhead --idle-sleep 0.25   # the scheduler sleeps less between two tasks
 
 Runs of one export with one site and an empty window take turns with runs of the other DAG, the floor, through the
 embedded platform and its Airflow. What the processes spend when nothing runs is measured first and left out.
@@ -131,6 +132,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=int, default=6)
     parser.add_argument("--no-preload", action="store_true", help="each task imports for itself")
+    parser.add_argument("--idle-sleep", default="1", metavar="SECONDS", help="Airflow's own, and that of deploy/, is 1")
     args = parser.parse_args()
     if args.no_preload:
         demo.airflow.PRELOAD = ROOT / "benchmarks"  # a folder without Airflow's local settings
@@ -149,7 +151,7 @@ def main() -> None:
         environment = {
             "DATA_EXPORT_CUSTOMERS_DIR": str(customers),
             "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST": json.dumps([BUNDLE, bundle]),
-            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "1",  # as deployed; the demo's is shorter
+            "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": args.idle_sleep,
         }
         with running(Path(temporary) / "state", Sayer(), environment) as session:
             measure(session, args.runs)
