@@ -10,6 +10,8 @@ import asyncssh
 from demo.servers.loop_thread import LoopThread, stop_accepting
 
 USERNAME = "data-export"
+#: asyncssh's own 128 rounds cost a second of CPU at every login, and such a key opens a demo or a test only.
+FEW_ROUNDS: dict[str, Any] = {"rounds": 2, "ignore_few_rounds": True}
 
 
 class SftpKeys:
@@ -25,10 +27,9 @@ class SftpKeys:
         passphrase_path = folder / "passphrase"
         if not passphrase_path.exists():
             passphrase = secrets.token_urlsafe(18)
-            # asyncssh's own 128 rounds cost a second of CPU at every login, and this key opens a demo only.
             for path, how in (
                 (self.host_key_path, {}),
-                (self.client_key_path, {"passphrase": passphrase, "rounds": 2, "ignore_few_rounds": True}),
+                (self.client_key_path, {"passphrase": passphrase, **FEW_ROUNDS}),
             ):
                 key = asyncssh.generate_private_key("ssh-ed25519")
                 key.write_private_key(path, **how)

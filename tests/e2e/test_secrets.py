@@ -21,6 +21,7 @@ from demo.mailbox import link_of, mails_about
 from demo.rest import AirflowApi, wait_for
 from demo.run import NAMES
 from demo.servers.abfs import KEY
+from demo.servers.sftp import FEW_ROUNDS
 from demo.session import Session
 from demo.targets import received
 
@@ -88,7 +89,7 @@ EDITS: dict[str, tuple[str, str, str, Callable[[Any], Any], str]] = {
 def exported(session: Session, customers: Path, tmp_path_factory: pytest.TempPathFactory) -> Session:
     """A run of every connector that has a secret, one that fails on its passphrase, and a broken file with one."""
     sftp, key = session.platform.sftp, tmp_path_factory.mktemp("keys") / "customer"
-    asyncssh.generate_private_key("ssh-ed25519").write_private_key(key, passphrase="another")
+    asyncssh.generate_private_key("ssh-ed25519").write_private_key(key, passphrase="another", **FEW_ROUNDS)
     text = SFTP.format(
         host=sftp.host, port=sftp.port, user=sftp.username, key=key, host_key=sftp.host_key, passphrase=LITERAL
     )

@@ -1,6 +1,7 @@
 """An installation with every state that an export and a window can be in, for the tests in Chromium."""
 
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from airflow.models.dag import DagModel
@@ -12,7 +13,6 @@ from data_export_airflow.dags.service_dags import CHECK_DAG
 from tests.page.history import SITE, History
 
 DAY = timedelta(days=1)
-TODAY = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
 NAMES = (
     "acme-timeline",
     "acme-states",
@@ -43,19 +43,25 @@ OFFERED = {"work_orders": 231, "bytes": 231_000, "sha256": "cd" * 32}
 FULL = {"error": "TargetFull", "message": "sftp.fjord.example:22: the disk is full: make room, the next try resumes"}
 
 
+@cache
+def today() -> datetime:
+    """The midnight before this is first asked, ever since: what is filled and what is expected agree."""
+    return datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+
+
 def fill(history: History, days: int = 60) -> None:
     """Exports on time, failed, late, running, new, paused, ended with a gap and off; and two broken files."""
-    start = f"{TODAY - (days + 30) * DAY:%Y-%m-%d}"
+    start = f"{today() - (days + 30) * DAY:%Y-%m-%d}"
     for name in NAMES:
-        more = {OFF: {"enabled": "false"}, ENDED: {"end_date": f"{TODAY - 5 * DAY:%Y-%m-%d}"}}.get(name, {})
-        history.write(name, start=start if name != ENDED else f"{TODAY - 9 * DAY:%Y-%m-%d}", **more)
+        more = {OFF: {"enabled": "false"}, ENDED: {"end_date": f"{today() - 5 * DAY:%Y-%m-%d}"}}.get(name, {})
+        history.write(name, start=start if name != ENDED else f"{today() - 9 * DAY:%Y-%m-%d}", **more)
     (history.customers / f"{MAIL}.yaml").write_text(BY_MAIL.format(site=SITE, start=start))
     (history.customers / "helios-broken.yaml").write_text("site_id: [not-a-uuid]\ninterval: daily\ntime_zone: UTC\n")
     (history.customers / "iris.yaml").write_text("site_id: [9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d]\n\tinterval: daily\n")
     history.parse()
     dags = [dag_id(name) for name in NAMES if name not in (OFF, ENDED, MAIL)]
     for dag in dags:
-        history.next_window(dag, TODAY, TODAY + DAY)
+        history.next_window(dag, today(), today() + DAY)
     _, states, running, paused, late, healed, _new = dags
     for back in range(days, 0, -1):  # in order of time, as Airflow's events are
         _day_of_main(history, back)
@@ -68,12 +74,14 @@ def fill(history: History, days: int = 60) -> None:
     _failed(history, states, 1, DENIED)
     _delivered(history, healed, 1, 90)
     now = datetime.now(UTC)
-    history.run(running, TODAY - DAY, TODAY, "running", began=now - timedelta(minutes=3))
-    again = history.run(healed, TODAY - 3 * DAY, TODAY - 2 * DAY, "running", run_type="backfill", run_id="backfill__1")
+    history.run(running, today() - DAY, today(), "running", began=now - timedelta(minutes=3))
+    again = history.run(
+        healed, today() - 3 * DAY, today() - 2 * DAY, "running", run_type="backfill", run_id="backfill__1"
+    )
     history.retry(again, "deliver", "TargetUnavailable: sftp.fjord.example:22: connection refused", 3, 900, now)
     _others(history)
     history.session.get_one(DagModel, paused).is_paused = True
-    history.next_window(late, TODAY - 2 * DAY, TODAY - DAY)  # which the scheduler did not create
+    history.next_window(late, today() - 2 * DAY, today() - DAY)  # which the scheduler did not create
     _looked(history)
     _checked(history)
 
@@ -81,7 +89,7 @@ def fill(history: History, days: int = 60) -> None:
 def _others(history: History) -> None:
     """A link that does not reach everybody, and an export that has ended with two windows missing."""
     mail, ended = dag_id(MAIL), dag_id(ENDED)
-    history.next_window(mail, TODAY, TODAY + DAY)
+    history.next_window(mail, today(), today() + DAY)
     for back in (3, 2, 1):
         refused = ("b***@hermes.example",) if back == 3 else ("b***@hermes.example", "c***@hermes.example")
         _delivered(history, mail, back, 40, refused=refused if back != 2 else (), outcome="staged")
@@ -102,12 +110,12 @@ def _day_of_main(history: History, back: int) -> None:
 
 
 def _delivered(history: History, dag: str, back: int, orders: int, **sums: Any) -> None:
-    start = TODAY - back * DAY
+    start = today() - back * DAY
     history.run(dag, start, start + DAY, orders=orders, sums=sums)
 
 
 def _failed(history: History, dag: str, back: int, reason: dict[str, str]) -> None:
-    start = TODAY - back * DAY
+    start = today() - back * DAY
     run = history.run(dag, start, start + DAY, "failed")
     history.result(run, "deliver", "failure", reason)
 
@@ -116,7 +124,7 @@ def _looked(history: History) -> None:
     """What the watch has just found; the next look is not due before the tests are over."""
 
     def due(back: int) -> Due:
-        end = TODAY - back * DAY
+        end = today() - back * DAY
         return Due(ExportWindow(end - DAY, end), end + timedelta(hours=2))
 
     now = datetime.now(UTC)

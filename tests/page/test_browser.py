@@ -169,7 +169,7 @@ def test_a_range_is_said_as_on_the_command_line_and_runs_at_once_keep_to_the_lim
     page.get_by_role("button", name=re.compile("^Select")).click()
     page.get_by_role("button", name="Backfill …").click()
     dialog = page.get_by_role("dialog")
-    first, last = fleet.TODAY - 37 * fleet.DAY, fleet.TODAY - 11 * fleet.DAY
+    first, last = fleet.today() - 37 * fleet.DAY, fleet.today() - 11 * fleet.DAY
     expect(dialog).to_contain_text(windows_in_words(27, first, last, "UTC"))
     runs = dialog.get_by_role("spinbutton", name="Runs at once (1 to 3)")
     expect(runs).to_have_value("3")
@@ -208,7 +208,7 @@ def test_late_windows_are_named_as_the_alert_names_them(installation: None, open
     late = page.get_by_role("region", name="Late windows").get_by_role("listitem")
     expect(late).to_have_count(2)
     for item, back in zip(late.all(), (2, 1), strict=True):
-        expect(item).to_contain_text(f"{fleet.TODAY - back * fleet.DAY:%Y-%m-%d}")
+        expect(item).to_contain_text(f"{fleet.today() - back * fleet.DAY:%Y-%m-%d}")
     page = opened("fleet.html")
     expect(page.get_by_role("region", name="Late now").get_by_role("row", name=re.compile("dupont"))).to_be_visible()
 
@@ -265,7 +265,7 @@ def test_why_a_window_failed_leads_to_what_to_do_about_it(installation: None, op
 
 
 def test_a_link_of_a_run_leads_to_its_files(installation: None, opened: Opened) -> None:
-    start = fleet.TODAY - 40 * fleet.DAY
+    start = fleet.today() - 40 * fleet.DAY
     address = files_address("acme-timeline", f"scheduled__{start.isoformat()}", start + fleet.DAY)
     page = opened(address.removeprefix("/data-exports/"))
     files = page.get_by_role("region", name="Where the files are")

@@ -65,7 +65,7 @@ def test_where_late_windows_are_not_known_every_view_says_so_and_what_to_do(
     history: History, opened: Opened, shot: Any
 ) -> None:
     dag = history.export("acme")
-    history.run(dag, fleet.TODAY - fleet.DAY, fleet.TODAY)
+    history.run(dag, fleet.today() - fleet.DAY, fleet.today())
     history.session.get_one(DagModel, "data_export_watch").is_paused = True
     history.session.commit()
     for name, path in {"list": "", "fleet": "fleet.html", "export": f"export.html?dag={dag}"}.items():
@@ -88,8 +88,8 @@ def test_an_export_that_is_none_says_so(history: History, opened: Opened) -> Non
 
 def test_the_end_of_a_backfill_is_seen_at_once(history: History, opened: Opened, shot: Any) -> None:
     """Airflow itself notices it up to half a minute late."""
-    dag = history.export("acme", start=f"{fleet.TODAY - 9 * fleet.DAY:%Y-%m-%d}")
-    first = fleet.TODAY - 5 * fleet.DAY
+    dag = history.export("acme", start=f"{fleet.today() - 9 * fleet.DAY:%Y-%m-%d}")
+    first = fleet.today() - 5 * fleet.DAY
     runs = [
         history.run(dag, start, start + fleet.DAY, "running", run_type="backfill")
         for start in (first, first + fleet.DAY)
@@ -111,8 +111,8 @@ def test_the_end_of_a_backfill_is_seen_at_once(history: History, opened: Opened,
 
 
 def test_a_notice_that_was_not_taken_is_on_the_page(history: History, opened: Opened) -> None:
-    dag = history.export("acme", start=f"{fleet.TODAY - 9 * fleet.DAY:%Y-%m-%d}")
-    run = history.run(dag, fleet.TODAY - 3 * fleet.DAY, fleet.TODAY - 2 * fleet.DAY)
+    dag = history.export("acme", start=f"{fleet.today() - 9 * fleet.DAY:%Y-%m-%d}")
+    run = history.run(dag, fleet.today() - 3 * fleet.DAY, fleet.today() - 2 * fleet.DAY)
     history.result(run, "notify", "failure", {"error": "TargetUnavailable", "message": f"answers {MARKUP}"})
     page = opened(f"export.html?dag={dag}")
     notice = page.get_by_role("region", name="The notice was not taken")
@@ -123,7 +123,7 @@ def test_a_notice_that_was_not_taken_is_on_the_page(history: History, opened: Op
 
 def test_text_of_customers_is_never_markup(history: History, opened: Opened) -> None:
     fleet.fill(history, days=3)
-    run = history.run(fleet.MAIN, fleet.TODAY - 9 * fleet.DAY, fleet.TODAY - 8 * fleet.DAY, "failed")
+    run = history.run(fleet.MAIN, fleet.today() - 9 * fleet.DAY, fleet.today() - 8 * fleet.DAY, "failed")
     history.result(run, "deliver", "failure", {"error": MARKUP, "message": MARKUP})
     (history.customers / "evil.yaml").write_text(f'site_id: ["{MARKUP}"]\n"{MARKUP}": 1\n')
     history.parse()
@@ -141,8 +141,8 @@ def test_text_of_customers_is_never_markup(history: History, opened: Opened) -> 
 def test_the_rest_of_a_window_is_shown_with_its_way_and_is_nothing_to_backfill(
     history: History, opened: Opened, shot: Any
 ) -> None:
-    dag = history.export("acme", start=f"{fleet.TODAY - 9 * fleet.DAY:%Y-%m-%d}")
-    start = fleet.TODAY - 3 * fleet.DAY
+    dag = history.export("acme", start=f"{fleet.today() - 9 * fleet.DAY:%Y-%m-%d}")
+    start = fleet.today() - 3 * fleet.DAY
     history.run(dag, start, start + fleet.DAY / 2)  # end_date was at noon
     page = opened(f"export.html?dag={dag}")
     rest = page.locator("button.cell.rest")

@@ -24,7 +24,7 @@ from data_export.errors import (
     TargetUnavailable,
     VerificationFailed,
 )
-from demo.servers.sftp import SftpServer
+from demo.servers.sftp import FEW_ROUNDS, SftpServer
 from tests.connectors.contract import DATA_KEY
 from tests.connectors.sftp.logins import login_of
 from tests.connectors.sftp.unruly import BIG, OLD, SMALL, Unruly, left_over, put_old, target
@@ -64,7 +64,7 @@ class TestLogin:
     async def test_another_passphrase_of_any_format(
         self, server: SftpServer, kind: str, form: str, passphrase: str | None
     ) -> None:
-        how = {"rounds": 2, "ignore_few_rounds": True} if form == "openssh" else {}
+        how = FEW_ROUNDS if form == "openssh" else {}
         key = asyncssh.generate_private_key(kind).export_private_key(form, passphrase="right", **how).decode()
         error = await self.refusal(server, private_key=key, private_key_path=None, passphrase=passphrase)
         assert isinstance(error, AccessDenied)
