@@ -5,17 +5,18 @@
 -- Filled in before it runs, in any query: :site_id (uuid), :start and :end (timestamptz; the window is
 -- start <= t < end). An installation with other tables writes its own queries here; extra columns do no harm.
 --
--- Columns, cast to these types if they differ; a value that the cast would change is refused
+-- Columns, cast to these types if they differ; a value that the cast would change is refused, but for progress_score
 --   work_order_number   1, 2, 3, ... by create_date with NULL first, then id
---   id                  uuid
+--   id                  uuid, each once; one that comes twice is noticed only where its lines are near each other
 --   name                text
 --   site_id             uuid
---   create_date         timestamptz
---   update_date         timestamptz
+--   create_date         timestamptz; where it is text, cast it in the conditions too, by a function that makes NULL of
+--                       what is no moment: one such text would stop every window of its site
+--   update_date         timestamptz, likewise
 --   metadata            jsonb, an object
---   progress_score      float8
+--   progress_score      float8; a number of more digits is rounded
 SELECT
-    row_number() OVER (ORDER BY create_date NULLS FIRST, id) AS work_order_number,
+    row_number() OVER (ORDER BY create_date::timestamptz NULLS FIRST, id) AS work_order_number,
     id,
     name,
     site_id,

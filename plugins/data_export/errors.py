@@ -65,11 +65,15 @@ class SourceRejected(PermanentError):
 
 
 class ValueRejected(SourceRejected):
-    """The source cannot read or convert a value that a query asks for; `reason` is what it said, without the place."""
+    """The source cannot read or convert a value that a query asks for, or code of its own refuses a row.
 
-    def __init__(self, message: str, reason: str = "") -> None:
+    `reason` is what it said, without the place, and `sqlstate` its code.
+    """
+
+    def __init__(self, message: str, reason: str = "", sqlstate: str = "") -> None:
         super().__init__(message)
         self.reason = reason
+        self.sqlstate = sqlstate
 
 
 class InvalidRecord(PermanentError, ValueError):

@@ -16,7 +16,7 @@ from data_export.layout import Encoding
 from data_export.pipeline.audit_images import encoding_of
 from data_export.pipeline.expected import Expected
 from data_export.scratch import scratch
-from data_export.source.database import RowSecurity
+from data_export.source.database import Dsn, RowSecurity
 from data_export.source.extract import extract
 from data_export.source.queries import MAX_RECORD_MB
 from data_export.transform.encoding import lines_of
@@ -55,7 +55,7 @@ class Drift:
 class Source:
     """How the source is read: as a run of the export would."""
 
-    dsn: str
+    dsn: Dsn
     export: CustomerExport
     row_security: RowSecurity = "refuse"
     max_record_mb: int = MAX_RECORD_MB

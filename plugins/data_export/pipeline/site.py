@@ -20,7 +20,7 @@ from data_export.pipeline.staging import download, upload
 from data_export.plan import ExportPlan
 from data_export.receipt import Delivered, Extracted, ImagesCopied, Transformed
 from data_export.scratch import scratch
-from data_export.source.database import RowSecurity
+from data_export.source.database import Dsn, RowSecurity
 from data_export.source.extract import extract
 from data_export.source.moment import Moment
 from data_export.source.queries import MAX_RECORD_MB
@@ -38,7 +38,7 @@ def extract_site(
     plan: ExportPlan,
     site_id: UUID,
     attempt: int,
-    dsn: str,
+    dsn: Dsn,
     staging: Store,
     *,
     row_security: RowSecurity = "refuse",

@@ -8,8 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from data_export.errors import InvalidRecord, SourceRejected, ValueRejected
-from data_export.source.database import RowSecurity, Source, open_source
+from data_export.errors import InvalidRecord, SourceRejected, SourceUnavailable, ValueRejected
+from data_export.source.database import Dsn, RowSecurity, Source, open_source
+from data_export.source.errors import OF_CODE, OF_OTHERS
 from data_export.source.queries import Queries, Query
 from data_export.source.snapshot import NUMBER, PATHS, TABLES
 from data_export.source.sql_text import NO_ORDERS, Orders
@@ -54,7 +55,7 @@ class Culprit:
         where = f" (table {self.table}{column})" if self.table else ""
         return InvalidRecord(
             f"work order {self.work_order}: {self.field}{row} {self.reason}{where}".replace(":  ", ": ")
-            + ": fix the row at the source, or write on_invalid: quarantine in the customer file"
+            + ": fix the row at the source or what refuses it, or write on_invalid: quarantine in the customer file"
         )
 
     def to_dict(self) -> dict[str, object]:
@@ -64,8 +65,9 @@ class Culprit:
 
 
 def _of_query(table: str, column: str, reason: str) -> SourceRejected:
-    what = f"returns a {NUMBER} that cannot be read" if column else "fails for each work order that was tried"
-    fix = "number the work orders 1, 2, 3, ... and take it from the table above" if column else "fix the query"
+    is_number = column == NUMBER
+    what = f"returns a {NUMBER} that cannot be read" if is_number else "fails for each work order that was tried"
+    fix = "number the work orders 1, 2, 3, ... and take it from the table above" if is_number else "fix the query"
     return SourceRejected(f"the query of {table} in include/sql/ {what} ({reason}): {fix}")
 
 
@@ -83,7 +85,7 @@ class Search:
 
         Raises:
             ValueRejected: the query fails without any, or too many are found, or too slowly.
-            SourceRejected: the query fails for each work order.
+            SourceRejected, SourceUnavailable: the query fails for each work order.
         """
         if self._failing(NO_ORDERS):
             raise self._failure
@@ -92,6 +94,8 @@ class Search:
         left = [(0, len(ids), False)]
         while left:
             first, end, certain = left.pop()
+            # One alone is read in any case: what was wrong in its half may have been put right meanwhile.
+            certain = certain and end - first > 1
             if first == end or not (certain or self._failing(Orders(ids[first], ids[end - 1], known))):
                 continue
             if end - first == 1:
@@ -102,7 +106,8 @@ class Search:
                         f"{self._failure}; at least {count} work orders of the window have it: no more are looked for"
                     )
                 found = self._examined(ids[first])
-                if found.column == NUMBER or (found.table and not found.column and len(ids) > 1):
+                of_code = count == 1 and self._failure.sqlstate.startswith(OF_CODE)
+                if found.column == NUMBER or (len(ids) > 1 and (of_code or (found.table and not found.column))):
                     self._require_some(found, ids)
                 yield found
                 continue
@@ -135,12 +140,15 @@ class Search:
 
         Raises:
             SourceRejected: it does for none: to set all of them aside would deliver an empty file.
+            SourceUnavailable: likewise, and the cause may pass.
         """
-        table = str(found.table)
         for order in ids[:: max(1, len(ids) // _SAMPLE)]:
-            if not self._refusal(self._queries.column(table, NUMBER, self._found, Orders(order, order))):
+            only = Orders(order, order)
+            column = found.table and self._queries.column(found.table, found.column or NUMBER, self._found, only)
+            if not (self._refusal(column) if column else self._failing(only)):
                 return
-        raise _of_query(table, found.column, found.reason)
+        error = _of_query(found.table or "work_order", found.column, found.reason)
+        raise SourceUnavailable(str(error)) if self._failure.sqlstate.startswith(OF_OTHERS) else error
 
     def _row(self, table: str, column: str, only: Orders) -> tuple[str | None, str]:
         """The key of the first row whose value fails, and why; None where it does not show."""
@@ -177,7 +185,7 @@ class Search:
 
 
 def find_culprits(
-    dsn: str,
+    dsn: Dsn,
     queries: Queries,
     failure: ValueRejected,
     known: tuple[str, ...] = (),

@@ -54,10 +54,14 @@ _SESSION = {
 }
 #: What row-level security may do: end the query where a policy applies to our login, or choose its rows.
 RowSecurity = Literal["refuse", "apply"]
+#: libpq's URI or `key=value` string, or what makes one for each connection anew: a token lives for minutes only.
+Dsn = str | Callable[[], str]
 
 
 _ABILITIES = Query(
-    "SELECT current_setting('server_encoding') <> 'SQL_ASCII', to_regproc('pg_column_compression') IS NOT NULL", ()
+    "SELECT current_setting('server_encoding') <> 'SQL_ASCII', "
+    "to_regproc('pg_catalog.pg_column_compression') IS NOT NULL",
+    (),
 )
 
 
@@ -153,7 +157,7 @@ def _execute(cursor: "dbapi.Cursor", sql: str) -> Iterator[pa.RecordBatch]:
 
 @contextmanager
 def open_source(
-    dsn: str,
+    dsn: Dsn,
     *,
     patience: float | None = None,
     row_security: RowSecurity = "refuse",
@@ -161,16 +165,18 @@ def open_source(
 ) -> Iterator[Source]:
     """A read-only REPEATABLE READ transaction: everything read in it is of one moment.
 
-    `dsn` is a libpq URI or `key=value` string. With `patience` the connection and each query
-    are given up after about so many seconds, since a person waits. What is in `before` is called before the moment is
-    chosen, each with a transaction of the same connection in which every query sees the newest state.
+    With `patience` the connection and each query are given up after about so many seconds, since a person waits. What
+    is in `before` is called before the moment is chosen, each with a transaction of the same connection in which every
+    query sees the newest state.
 
     Raises:
         SourceUnavailable: no connection, a restart, a timeout, too many clients.
         SourceRejected: the login, the database or the connection string itself is refused.
+        DataExportError: as `dsn`, where it is to make one.
     """
     from adbc_driver_postgresql import dbapi  # imports pandas where it is installed, which transform can do without
 
+    dsn = dsn if isinstance(dsn, str) else dsn()
     if is_uri(dsn) and urlsplit(dsn).netloc.count("@") > 1:
         raise SourceRejected("the source connection has a bare '@' in its login or password: write it as %40")
     try:

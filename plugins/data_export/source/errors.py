@@ -9,11 +9,14 @@ from data_export.source.snapshot import OURS
 from data_export.wording import harmless
 
 _TOO_MUCH_ON_DISK, _DAMAGED, _DAMAGED_INDEX = "53400", "XX001", "XX002"
-_DAMAGE = (_DAMAGED, _DAMAGED_INDEX)
-# SQLSTATE classes of what a retry cannot help: data, login, catalogue, syntax, rights, unsupported, limits of a value.
-_PERMANENT = ("0A", "22", "23", "25", "28", "2F", "34", "3D", "3F", "42", _TOO_MUCH_ON_DISK, "54", "P0", *_DAMAGE)
-# Of these classes: what a value of a row can cause.
-_OF_VALUES = ("0A", "22", "54", _DAMAGED)
+#: SQLSTATE classes of code that is no language of PostgreSQL's own: what it says may pass, as a service that it asks.
+OF_OTHERS = ("38", "39")
+#: And those of code at the source that may refuse a row: a subquery with two rows for it, a domain's rule, a function.
+OF_CODE = ("21", "23", "2F", "P0", *OF_OTHERS)
+# Of the classes of what a retry cannot help, those that a row can cause: by its values, their limits, or such code.
+_OF_VALUES = ("0A", "22", "54", _DAMAGED, *OF_CODE)
+# And the others: login, catalogue, syntax, rights.
+_PERMANENT = (*_OF_VALUES, "25", "28", "34", "3D", "3F", "42", _TOO_MUCH_ON_DISK, _DAMAGED_INDEX)
 # What replaying ends on a standby.
 _CONFLICTS = ("40001", "40P01")
 # And the server's time limits for a transaction, or for one that waits.
@@ -76,7 +79,7 @@ def translated(error: Exception, dsn: str, query: Query | None) -> DataExportErr
     if not state.startswith(_OF_VALUES):
         return SourceRejected(message)
     ours = _OURS.search(said)
-    return ValueRejected(message, ours[1] if ours else f"cannot be read: {said} (SQLSTATE {state})")
+    return ValueRejected(message, ours[1] if ours else f"cannot be read: {said} (SQLSTATE {state})", state)
 
 
 def shortened(text: str) -> str:

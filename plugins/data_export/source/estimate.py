@@ -107,7 +107,8 @@ def _not_of_this_moment(source: Source, nodes: Sequence[dict[str, Any]]) -> Iter
     """What a file may lack although the source itself is past the window's end."""
     names = {str(node["Relation Name"]) for node in nodes if "Relation Name" in node}
     listed = ", ".join(map(literal, sorted(names))) or "NULL"
-    kept = f"SELECT string_agg(DISTINCT relname, ', ') FROM pg_class WHERE relkind = 'm' AND relname IN ({listed})"  # noqa: S608 - a literal each
+    where = f"relkind = 'm' AND relname IN ({listed})"
+    kept = f"SELECT string_agg(DISTINCT relname::text, ', ') FROM pg_class WHERE {where}"  # noqa: S608 - a literal each
     if found := source.value(Query(kept, ())):
         yield f"files lack what was written after the last REFRESH MATERIALIZED VIEW of {found}: read its tables"
     if any(node["Node Type"] == "Foreign Scan" for node in nodes):

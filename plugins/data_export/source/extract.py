@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from data_export.errors import SourceRejected, SourceUnavailable, ValueRejected
 from data_export.scratch import keep_freed_memory
 from data_export.source.culprits import Culprit, find_culprits
-from data_export.source.database import RowSecurity, Source, open_source
+from data_export.source.database import Dsn, RowSecurity, Source, open_source
 from data_export.source.moment import Moment
 from data_export.source.queries import MAX_RECORD_MB, SQL_FOLDER, Queries
 from data_export.source.snapshot import LEFT_OUT, NUMBER, REPEATED, TABLES, places
@@ -28,7 +28,7 @@ _MOST_READINGS, _MOST_IN_VAIN = 4, 2
 
 
 def extract(
-    dsn: str,
+    dsn: Dsn,
     site_id: UUID,
     window: ExportWindow,
     export_type: str,
@@ -43,9 +43,9 @@ def extract(
     """Writes `<folder>/<table>.parquet` (zstd) for every table of `snapshot.TABLES`; returns rows by table.
 
     All rows are of one read-only REPEATABLE READ transaction, which begins when `moment` lets it; its `warning` says
-    what the file may lack. Streamed: a few batches of 2 MiB are held, whatever the
-    size of the window. `dsn` is a libpq URI or `key=value` string; a work order is in the window when `work_order.sql`
-    of `sql_folder` says so, as shipped when it was created or updated in `[start, end)`.
+    what the file may lack. Streamed: a few batches of 2 MiB are held, whatever the size of the window. A work order is
+    in the window when `work_order.sql` of `sql_folder` says so, as shipped when it was created or updated in
+    `[start, end)`.
 
     A work order with a value that the source cannot read or convert, or that is larger than `max_record_mb`, is left
     out and listed in `<folder>/left-out.json`, a JSON object per line, where `on_invalid` is `quarantine`.
@@ -71,7 +71,7 @@ class _Reader:
     """Reads one window's snapshot."""
 
     queries: Queries
-    dsn: str
+    dsn: Dsn
     row_security: RowSecurity
     moment: Moment
     folder: Path

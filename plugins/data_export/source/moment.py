@@ -36,10 +36,10 @@ SELECT pg_is_in_recovery(), clock_timestamp(),
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() - '0/0' END::int8,
     CASE WHEN pg_is_in_recovery() THEN pg_last_wal_receive_lsn() - '0/0' END::int8,
     (SELECT pid FROM pg_stat_wal_receiver),
-    (SELECT setting::int8 / 1000.0 FROM pg_settings WHERE name = 'wal_receiver_timeout')::float8,
+    (SELECT setting::float8 / 1000::float8 FROM pg_settings WHERE name = 'wal_receiver_timeout'),
     (SELECT last_msg_send_time FROM pg_stat_wal_receiver WHERE latest_end_lsn <= pg_last_wal_replay_lsn()),
     (SELECT min(heard) FROM (
-        SELECT coalesce(max(latest_end_time), to_timestamp(0)) AS heard
+        SELECT coalesce(max(latest_end_time), 'epoch') AS heard
         FROM pg_subscription LEFT JOIN pg_stat_subscription ON subid = pg_subscription.oid
         WHERE subdbid = (SELECT oid FROM pg_database WHERE datname = current_database())
         GROUP BY pg_subscription.oid

@@ -107,6 +107,9 @@ _BINARY = ("float4", "float8")
 _UNPACKED = 255 * 6
 # And of JSON, where `1e131071,` is a number of so many digits.
 _SPELLED_OUT = 131_072 // len("1e131071,")
+# With their schema, since they take a value of any type: a function of that name which somebody made in `public` for
+# this very type would be called in their place, as our login. What else we call has the exact types of its arguments.
+_STORED, _COMPRESSED = "pg_catalog.pg_column_size", "pg_catalog.pg_column_compression"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,14 +181,14 @@ def cast(value: str, kind: str, found: str, max_bytes: int, database: Found) -> 
         return f"{value}::text::bool"  # 0 and 1; the cast itself takes 2 for true
     if kind not in ("text", "jsonb"):
         return f"{value}::{kind}"
-    read = value if database.encoded else f"convert_from(textsend({value}::text), 'UTF8')"
+    read = value if database.encoded else f"pg_catalog.convert_from(textsend({value}::text), 'UTF8')"
     read = _spelled_once(value, read, max_bytes, database) if kind == "jsonb" else f"{read}::text"
     if found == kind == "jsonb":
         return read
     size = f"octet_length({value}::text)"
     too_large = f"{size} > {max_bytes}"  # of a text, its size is known without reading it
     if found not in ("text", "varchar"):  # what a small stored value can unpack to is small too
-        too_large = f"pg_column_size({value}) > {max_bytes // _UNPACKED} AND {too_large}"
+        too_large = f"{_STORED}({value}) > {max_bytes // _UNPACKED} AND {too_large}"
     return f"CASE WHEN {too_large} THEN {_refusal(size)} ELSE {read} END"
 
 
@@ -193,7 +196,7 @@ def _spelled_once(value: str, read: str, max_bytes: int, database: Found) -> str
     """SQL: the text of a value as jsonb, made once and then measured where it may be long."""
     may_be = "true"
     if database.tells_compression:
-        may_be = f"pg_column_size({value}) > {max_bytes // _SPELLED_OUT} OR pg_column_compression({value}) IS NOT NULL"
+        may_be = f"{_STORED}({value}) > {max_bytes // _SPELLED_OUT} OR {_COMPRESSED}({value}) IS NOT NULL"
     size = "octet_length(made.spelled)"
     measured = f"CASE WHEN {size} > {max_bytes} THEN {_refusal(size)} ELSE made.spelled END"
     made = f"{read}::jsonb::text AS spelled OFFSET 0) AS made"  # OFFSET keeps the planner from making it twice
@@ -204,4 +207,5 @@ def _spelled_once(value: str, read: str, max_bytes: int, database: Found) -> str
 
 def _refusal(size: str) -> str:
     """SQL: a text that PostgreSQL refuses in our words."""
-    return f"('{OURS}is ' || {size} || ' bytes long, more than limits.max_record_mb allows')::int8::text"
+    words = f"'{OURS}is %s bytes long, more than limits.max_record_mb allows'"
+    return f"pg_catalog.format({words}, {size})::int8::text"

@@ -8,7 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from data_export.source.snapshot import NUMBER, REPEATED, TABLES
+from data_export.source.snapshot import JSON_COLUMNS, NUMBER, REPEATED, TABLES
+from data_export.transform.json_columns import spelled_lengths
 from data_export.transform.lines import Chunk
 from data_export.transform.sort_keys import Integers, array, values
 
@@ -16,7 +17,8 @@ _ALL = 1 << 31
 #: Bytes that a row takes in the delivered line besides its texts: its keys, marks, and values of fixed size. A hundred
 #: thousand rows of nothing else are few bytes of a snapshot, and many of a line.
 _SPELLED = {"work_order": 254, "work_item": 67, "input": 168, "data_conformity": 34, "job_conformity": 136}
-_NOTHING = array(np.zeros(1, np.int32))[0]
+_MOST_SPELLED = 6  # bytes that JSON makes of one
+_NOTHING = array(np.zeros(1, np.int64))[0]
 
 
 def chunks(folder: Path, most_bytes: int) -> Iterator[tuple[Chunk, list[int]]]:
@@ -42,7 +44,7 @@ def chunks(folder: Path, most_bytes: int) -> Iterator[tuple[Chunk, list[int]]]:
 
 def _too_large(chunk: Chunk, most_bytes: int) -> set[int]:
     """The work orders of the chunk with more bytes than that."""
-    if sum(_at_most(table, batch) for table, batch in chunk.items()) <= most_bytes:
+    if sum(_at_most(table, batch, _MOST_SPELLED) for table, batch in chunk.items()) <= most_bytes:
         return set()
     of_rows = {table: _row_bytes(table, batch) for table, batch in chunk.items()}
     numbers = values(chunk["work_order"][NUMBER])
@@ -54,25 +56,27 @@ def _too_large(chunk: Chunk, most_bytes: int) -> set[int]:
     return set(numbers[total > most_bytes].tolist())
 
 
-def _at_most(table: str, batch: pa.RecordBatch) -> int:
-    """No less than all rows of `_row_bytes` together, without a look at each."""
+def _at_most(table: str, batch: pa.RecordBatch, spelled: int = 1) -> int:
+    """No less than all rows have together, without a look at each, if JSON spells each byte as that many."""
     most = _SPELLED[table] * len(batch)
-    for column in batch.columns:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_dictionary(column.type):
-            most += (pc.max(pc.binary_length(column.dictionary)).as_py() or 0) * len(column)
+            most += spelled * (pc.max(pc.binary_length(column.dictionary)).as_py() or 0) * len(column)
         elif pa.types.is_string(column.type):
-            most += column.nbytes
+            most += (1 if name in JSON_COLUMNS else spelled) * column.nbytes
     return most
 
 
 def _row_bytes(table: str, batch: pa.RecordBatch) -> Integers:
-    """The size of each row with its texts. `nbytes` counts all of a slice's dictionary, and a repeated text once."""
+    """The size of each row with its texts, as a line has them; a text counts for each row that has it."""
     sizes = np.full(len(batch), _SPELLED[table], np.int64)
-    for column in batch.columns:
+    for name, column in zip(batch.schema.names, batch.columns, strict=True):
         if pa.types.is_dictionary(column.type):
-            lengths = pc.binary_length(column.dictionary).take(column.indices)
+            lengths = spelled_lengths(column.dictionary).take(column.indices)
+        elif name in JSON_COLUMNS:
+            lengths = pc.binary_length(column).cast(pa.int64())
         elif pa.types.is_string(column.type):
-            lengths = pc.binary_length(column)
+            lengths = spelled_lengths(column)
         else:
             continue
         sizes += values(lengths.fill_null(_NOTHING))

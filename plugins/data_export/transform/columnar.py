@@ -1,6 +1,7 @@
 """The delivered format as columns: one chunk of a snapshot <-> nested Parquet records, one row per work order.
 
-The same records, values and order as the JSON Lines (`transform.lines`); jsonb columns are their JSON text.
+The same records, values and order as the JSON Lines (`transform.lines`); jsonb columns are their JSON text, and NULL
+where that is `null`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from data_export.source.snapshot import JSON_COLUMNS
 from data_export.transform.json_columns import text_bytes, uuids
 from data_export.transform.lines import (
     Children,
@@ -90,15 +92,18 @@ def _structs(rows: pa.RecordBatch, kind: pa.StructType, made: dict[str, pa.Array
 
 
 def _columns(rows: pa.RecordBatch, fields: Any, made: dict[str, pa.Array]) -> list[pa.Array]:
-    return [made[field.name] if field.name in made else _column(rows[field.name], field.type) for field in fields]
+    return [made[field.name] if field.name in made else _column(rows[field.name], field) for field in fields]
 
 
-def _column(column: pa.Array, kind: pa.DataType) -> pa.Array:
+def _column(column: pa.Array, field: pa.Field) -> pa.Array:
     if pa.types.is_fixed_size_binary(column.type):
-        return uuids(column).cast(kind)
+        return uuids(column).cast(field.type)
     if pa.types.is_floating(column.type):  # NaN and infinities are null, as in JSON
         return pc.if_else(pc.is_finite(column), column, pa.nulls(len(column), column.type))
-    return column.cast(kind)
+    column = column.cast(field.type)
+    if field.name in JSON_COLUMNS:  # a reader asks for NULL, and would take the text `null` for a value
+        return pc.if_else(pc.equal(column, "null"), pa.nulls(len(column), field.type), column)
+    return column
 
 
 class ParquetFile:

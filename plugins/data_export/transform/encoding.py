@@ -163,10 +163,13 @@ def _gunzipped(path: Path) -> Iterator[bytes]:
 
 
 def join(parts: Sequence[Path], path: Path, encoding: Encoding) -> None:
-    """Makes one file of the records of several, in their order, and removes those.
+    """Makes one file of the records of several, in their order, and removes those; one alone stays as it is.
 
     Members of gzip, and frames of zstd, may follow each other in one file.
     """
+    if len(parts) == 1:
+        parts[0].replace(path)
+        return
     if encoding == "parquet":
         joined_parquet(parts, path)
         return

@@ -19,6 +19,9 @@ _UUID_GROUPS = ((0, 8, 0), (8, 12, 9), (12, 16, 14), (16, 20, 19), (20, 32, 24))
 _UUID_LENGTH = 36
 Parts = tuple[str | pa.Array, ...]
 _NEEDS_ESCAPE = r'[\x00-\x1f"\\]'
+# Bytes by which each byte grows: `"` is two, and \u0001 six.
+_GROWS = bytes(1 if byte in b'"\\\b\f\n\r\t' else 5 if byte < 0x20 else 0 for byte in range(256))
+_BLOCK = 1 << 20
 
 
 def from_bytes(texts: list[bytes]) -> pa.LargeStringArray:
@@ -81,6 +84,24 @@ def _may_need_escape(column: pa.LargeStringArray) -> bool:
     """Whether any byte of the column is a control character, a quote or a backslash, in one pass over the buffer."""
     data = text_bytes(column)
     return bool(((data < 0x20) | (data == ord('"')) | (data == ord("\\"))).any())
+
+
+def spelled_lengths(column: pa.StringArray) -> pa.Array:
+    """The bytes of each text as `strings` spells it, without the quotes; NULL stays NULL. Looks at each byte."""
+    texts = column.cast(pa.large_string())
+    lengths, data = pc.binary_length(texts), text_bytes(texts)
+    if not len(data):
+        return lengths
+    starts = np.frombuffer(texts.buffers()[1], np.int64)[texts.offset : texts.offset + len(texts)]
+    starts, added = starts - starts[0], np.zeros(len(texts), np.int64)
+    for at in range(0, len(data), _BLOCK):
+        grows = np.frombuffer(data[at : at + _BLOCK].tobytes().translate(_GROWS), np.uint8)
+        if grows.any():
+            first, last = starts.searchsorted(at, side="right") - 1, starts.searchsorted(at + len(grows))
+            cuts = np.maximum(starts[first:last] - at, 0)
+            sums = np.add.reduceat(grows, cuts, dtype=np.int64)
+            added[first:last] += np.where(np.diff(cuts, append=len(grows)), sums, 0)  # of an empty text it is no sum
+    return pc.add(lengths, array(added))
 
 
 def text_bytes(column: pa.LargeStringArray) -> "np.ndarray[tuple[int], np.dtype[np.uint8]]":

@@ -10,10 +10,11 @@ from uuid import UUID
 import psycopg
 import pytest
 
-from data_export.errors import InvalidRecord, SourceRejected, ValueRejected
-from data_export.source.culprits import Culprit, find_culprits
+from data_export.errors import InvalidRecord, SourceRejected, SourceUnavailable, ValueRejected
+from data_export.source.culprits import Culprit, Search, find_culprits
 from data_export.source.extract import extract
 from data_export.source.queries import Query
+from data_export.source.sql_text import Orders
 from demo.servers.postgres import PostgresServer
 from tests.unit.source_kit import SCHEMA, SITE, STATES, TIMELINE, WINDOW, SourceDatabase, run_extract
 
@@ -324,6 +325,7 @@ def test_a_database_that_does_not_know_its_encoding(server: PostgresServer, tmp_
         source.insert("work_order", [{"id": key(0, k), "site_id": SITE, "create_date": WINDOW.start} for k in GOOD])
         connection.execute(f"UPDATE work_order SET name = E'caf\\xc3\\xa9' WHERE id = '{key(0, 1)}'")
         connection.execute(f"UPDATE work_order SET name = E'caf\\xe9' WHERE id = '{key(0, BAD)}'")
+        connection.execute("CREATE FUNCTION convert_from(bytea, text) RETURNS text LANGUAGE sql AS 'SELECT NULL'")
         with pytest.raises(InvalidRecord, match=r"invalid byte sequence.*column name"):
             source.export(tmp_path)
         exported = source.export(tmp_path, on_invalid="quarantine")
@@ -371,6 +373,134 @@ def test_a_value_that_is_put_right_before_it_is_looked_for_is_delivered(
     spoil(filled, "input", "create_date", "'n/a'")
     monkeypatch.setattr("data_export.source.extract.find_culprits", repaired)
     assert len(filled.export(tmp_path, on_invalid=on_invalid).lines) == len(GOOD)
+
+
+@pytest.mark.parametrize("on_invalid", ["fail", "quarantine"])
+def test_a_value_that_is_put_right_while_it_is_looked_for_costs_no_other_record(
+    filled: SourceDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, on_invalid: str
+) -> None:
+    """Of a half that fails, one half must: but not where a newer moment is looked at by then."""
+    failing = Search._failing
+
+    def repaired(search: Search, orders: Orders) -> bool:
+        fails = failing(search, orders)
+        if fails:
+            spoil(filled, "input", "create_date", "'2025-03-16'")
+        return fails
+
+    spoil(filled, "input", "create_date", "'n/a'")
+    monkeypatch.setattr(Search, "_failing", repaired)
+    assert len(filled.export(tmp_path, on_invalid=on_invalid).lines) == len(GOOD)
+
+
+#: What work_item.sql makes of `name`, and what PostgreSQL says of one whose name is `n/a`.
+REFUSING: dict[str, tuple[str, str]] = {
+    "two rows": (
+        "(SELECT input.file_extension FROM input WHERE work_item.name = 'n/a' AND work_item_id = work_item.id)",
+        "more than one row returned by a subquery.*21000",
+    ),
+    "domain": ("work_item.name::not_na", "violates check constraint.*23514"),
+    "raised": ("refusing(work_item.name, 'P0001')", r"no name: n/a \(SQLSTATE P0001"),
+    "raised whatever is asked for": ("refusing_always(work_item.name)", r"no name: n/a \(SQLSTATE P0001"),
+    "of another language": ("refusing(work_item.name, '38000')", r"no name: n/a \(SQLSTATE 38000"),
+    "protocol of that language": ("refusing(work_item.name, '39P01')", r"no name: n/a \(SQLSTATE 39P01"),
+    "without RETURN": ("without_return(work_item.name)", "without RETURN.*2F005"),
+}
+FUNCTIONS = """
+DROP DOMAIN IF EXISTS not_na;
+CREATE DOMAIN not_na AS text CHECK (VALUE <> 'n/a');
+CREATE OR REPLACE FUNCTION refusing(name text, state text) RETURNS text STABLE LANGUAGE plpgsql AS $$
+BEGIN IF name = 'n/a' THEN RAISE 'no name: %', name USING ERRCODE = state; END IF; RETURN name; END $$;
+CREATE OR REPLACE FUNCTION refusing_always(name text) RETURNS text VOLATILE LANGUAGE plpgsql AS $$
+BEGIN RETURN refusing(name, 'P0001'); END $$;
+CREATE OR REPLACE FUNCTION without_return(name text) RETURNS text STABLE LANGUAGE plpgsql AS $$
+BEGIN IF name <> 'n/a' THEN RETURN name; END IF; END $$;
+"""
+
+
+@pytest.mark.parametrize("case", REFUSING)
+def test_what_a_subquery_a_domain_or_a_function_refuses_is_the_value_s_fault(
+    filled: SourceDatabase, tmp_path: Path, sql: Path, case: str
+) -> None:
+    """It was tried again as an outage, or stopped the whole window."""
+    expression, words = REFUSING[case]
+    filled.connection.execute(FUNCTIONS)
+    filled.connection.execute("UPDATE work_item SET name = 'right'")
+    spoil(filled, "work_item", "name", "'n/a'")
+    text = (sql / "work_item.sql").read_text()
+    (sql / "work_item.sql").write_text(text.replace("    work_item.name,\n", f"    {expression} AS name,\n"))
+    with pytest.raises(InvalidRecord, match=rf"work order {key(0, BAD)}: .*{words}.*table work_item"):
+        filled.export(tmp_path / "out", sql_folder=sql)
+    exported = filled.export(tmp_path / "out", on_invalid="quarantine", sql_folder=sql)
+    assert [json.loads(line)["name"] for line in exported.lines] == [f"order {k}" for k in GOOD if k != BAD]
+    assert exported.result.quarantined == 1
+
+
+@pytest.mark.parametrize("on_invalid", ["fail", "quarantine"])
+@pytest.mark.parametrize("case", REFUSING)
+def test_what_refuses_every_work_order_is_no_record_s_fault(
+    filled: SourceDatabase, tmp_path: Path, sql: Path, case: str, on_invalid: str
+) -> None:
+    """To set all of them aside would deliver an empty file; a look-up in another language may be back soon."""
+    expression, words = REFUSING[case]
+    filled.connection.execute(FUNCTIONS)
+    filled.connection.execute("UPDATE work_item SET name = 'n/a'")
+    text = (sql / "work_item.sql").read_text()
+    (sql / "work_item.sql").write_text(text.replace("    work_item.name,\n", f"    {expression} AS name,\n"))
+    error = SourceUnavailable if "SQLSTATE 3" in words else SourceRejected
+    with pytest.raises(error, match=f"fails for each work order that was tried.*{words}"):
+        filled.export(tmp_path / "out", on_invalid=on_invalid, sql_folder=sql)
+
+
+def test_each_connection_asks_for_the_login_anew(filled: SourceDatabase, tmp_path: Path) -> None:
+    """A token in place of a password lives for minutes, and the search may begin an hour after the first reading."""
+    filled.connection.execute("DROP ROLE IF EXISTS passing")
+    filled.connection.execute("CREATE ROLE passing LOGIN SUPERUSER")
+    tokens: list[str] = []
+
+    def dsn() -> str:
+        tokens.append(f"token-{len(tokens)}")
+        filled.connection.execute(f"ALTER ROLE passing PASSWORD '{tokens[-1]}'")
+        return f"postgresql://passing:{tokens[-1]}@{filled.dsn.rpartition('@')[2]}"
+
+    spoil(filled, "input", "create_date", "'n/a'")
+    assert extract(dsn, SITE, WINDOW, TIMELINE, tmp_path, on_invalid="quarantine")["work_order"] == len(GOOD) - 1
+    assert len(tokens) == 3
+
+
+def test_the_last_input_is_that_of_the_last_moment_whatever_its_text_is(filled: SourceDatabase, tmp_path: Path) -> None:
+    for level, text in {2: "2025-03-16 09:00:00+05", 3: "2025-03-16 08:00:00+00"}.items():
+        ids = [key(level, k) for k in GOOD]
+        filled.connection.execute("UPDATE input SET create_date = %s WHERE id = ANY(%s)", [text, ids])
+    lines = map(json.loads, filled.export(tmp_path, STATES).lines)
+    last = [line["work_items"][0]["input"][0]["id"] for line in lines]
+    assert last == [str(key(3, k)) for k in GOOD]
+
+
+def test_a_moment_that_cannot_be_read_leaves_open_which_input_is_the_last(
+    filled: SourceDatabase, tmp_path: Path
+) -> None:
+    spoil(filled, "input", "create_date", "'n/a'")
+    filled.connection.execute("UPDATE input SET create_date = 'today' WHERE id = %s", [key(3, BAD)])  # text after 'n/a'
+    exported = filled.export(tmp_path, STATES, on_invalid="quarantine")
+    assert [json.loads(line)["name"] for line in exported.lines] == [f"order {k}" for k in GOOD if k != BAD]
+    (kept,) = map(json.loads, (tmp_path / "quarantine.json").read_text().splitlines())
+    assert "n/a" in kept["problems"][0]["problem"]
+
+
+def test_lines_are_in_the_order_of_moments_whatever_their_texts_are(
+    filled: SourceDatabase, tmp_path: Path, sql: Path
+) -> None:
+    for number in GOOD:
+        moment = f"2025-03-16 {number + 8:02}:00+00"  # 09:00 AM to 03:00 PM
+        filled.connection.execute("UPDATE work_order SET create_date = %s WHERE id = %s", [moment, key(0, number)])
+    text = (sql / "work_order.sql").read_text()
+    rows = "id, name, site_id, to_char(create_date, 'YYYY-MM-DD HH12:MI AM') AS create_date, update_date"
+    rows = f"FROM (SELECT {rows}, metadata, progress_score FROM work_order) AS work_order\n"
+    text = text.replace("FROM work_order\n", rows).replace("create_date >", "create_date::timestamptz >")
+    (sql / "work_order.sql").write_text(text.replace("create_date <", "create_date::timestamptz <"))
+    lines = map(json.loads, filled.export(tmp_path / "out", sql_folder=sql).lines)
+    assert [line["name"] for line in lines] == [f"order {k}" for k in GOOD]
 
 
 @pytest.mark.parametrize("on_invalid", ["fail", "quarantine"])

@@ -13,7 +13,7 @@ import psycopg
 import pyarrow.parquet as pq
 import pytest
 
-from data_export.errors import PermanentError
+from data_export.errors import InvalidRecord, PermanentError
 from data_export.source.extract import extract, require_site
 from data_export.source.snapshot import NUMBER, TABLES
 from data_export.window import ExportWindow
@@ -60,6 +60,40 @@ def test_the_same_rows_give_the_same_bytes_whatever_connection_and_login_have_se
     other = replace(one_order, dsn=dsn)
     assert other.export(tmp_path / "other", sql_folder=sql).data == expected
     assert "café € 2025-03-16" in expected.decode()
+
+
+PLANTED = """
+CREATE SCHEMA planted;
+CREATE FUNCTION planted.pg_column_size(jsonb) RETURNS int IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RAISE $$not ours$$; END';
+CREATE FUNCTION planted.pg_column_compression(jsonb) RETURNS text IMMUTABLE LANGUAGE plpgsql
+    AS 'BEGIN RAISE $$not ours$$; END';
+CREATE FUNCTION planted.to_timestamp(int) RETURNS timestamptz IMMUTABLE LANGUAGE plpgsql
+    AS 'BEGIN RAISE $$not ours$$; END';
+CREATE FUNCTION planted.divided(int8, numeric) RETURNS numeric IMMUTABLE LANGUAGE plpgsql
+    AS 'BEGIN RAISE $$not ours$$; END';
+CREATE OPERATOR planted./ (FUNCTION = planted.divided, LEFTARG = int8, RIGHTARG = numeric);
+CREATE FUNCTION planted.joined(int, int) RETURNS text IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RAISE $$not ours$$; END';
+CREATE OPERATOR planted.|| (FUNCTION = planted.joined, LEFTARG = int, RIGHTARG = int);
+"""
+
+
+def test_no_function_that_another_user_made_of_a_system_s_name_is_called(
+    one_order: SourceDatabase, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One for the very type of an argument goes before PostgreSQL's own for any type, and would run as our login."""
+    metadata = """'{"a": 1}'"""
+    one_order.connection.execute(f"UPDATE work_order SET metadata = {metadata}")
+    before = one_order.export(tmp_path / "before").data
+    one_order.connection.execute(PLANTED)
+    try:
+        under = replace(one_order, dsn=one_order.dsn + "?options=-csearch_path%3Dplanted,public")
+        assert under.export(tmp_path / "after").data == before
+        assert "not ours" not in caplog.text  # of the query that asks for the moment, a refusal is a warning
+        one_order.connection.execute("UPDATE work_order SET metadata = json_build_object('x', repeat('y', 2000000))")
+        with pytest.raises(InvalidRecord, match=r"metadata is 20000\d\d bytes long, more than limits.max_record_mb"):
+            under.export(tmp_path / "after", max_record_mb=1)
+    finally:
+        one_order.connection.execute("DROP SCHEMA planted CASCADE")
 
 
 def test_a_file_is_one_moment_of_the_source(source: SourceDatabase, tmp_path: Path) -> None:

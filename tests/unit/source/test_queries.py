@@ -6,9 +6,9 @@ from uuid import UUID
 import pytest
 
 from data_export.errors import InvalidRecord, SourceRejected
-from data_export.source.extract import SQL_FOLDER
+from data_export.source.extract import SQL_FOLDER, extract
 from data_export.source.queries import Queries
-from tests.unit.source_kit import INPUT, ORDER, SITE, TIMELINE, WINDOW, SourceDatabase, run_extract
+from tests.unit.source_kit import INPUT, ORDER, SITE, STATES, TIMELINE, WINDOW, SourceDatabase, run_extract
 
 
 def test_other_tables_and_column_types_need_only_the_queries(
@@ -125,6 +125,17 @@ def test_a_missing_query_is_named(one_order: SourceDatabase, tmp_path: Path, sql
     (sql / "work_order.sql").unlink()
     with pytest.raises(SourceRejected, match=r"work_order\.sql: no such file"):
         run_extract(one_order, tmp_path, sql)
+
+
+@pytest.mark.parametrize("export_type", [TIMELINE, STATES])
+def test_an_id_that_is_there_twice_has_all_its_rows_each_time(
+    one_order: SourceDatabase, tmp_path: Path, sql: Path, export_type: str
+) -> None:
+    """As in a table whose key is (id, create_date): one of the two lines was without its inputs."""
+    path = sql / "work_order.sql"
+    path.write_text(path.read_text().replace("FROM work_order\n", "FROM work_order, generate_series(1, 2) AS copy\n"))
+    rows = extract(one_order.dsn, SITE, WINDOW, export_type, tmp_path, sql_folder=sql)
+    assert rows == {"work_order": 2, "work_item": 2, "input": 2, "data_conformity": 0, "job_conformity": 2}
 
 
 @pytest.mark.parametrize("table", ["work_order", "work_item", "input", "data_conformity", "job_conformity"])

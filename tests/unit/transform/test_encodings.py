@@ -154,6 +154,36 @@ def test_joined_files_are_one_file_of_all_records(oddities: Path, tmp_path: Path
     assert not any(part.exists() for part in parts)
 
 
+def test_one_file_alone_is_not_written_anew(tmp_path: Path) -> None:
+    """Its checksums are in the receipt."""
+    part, joined = tmp_path / "part", tmp_path / "joined"
+    row = {"id": str(SITE), "site_id": str(SITE), "work_items": []}
+    pq.write_table(pa.Table.from_pylist([row], columnar.RECORD), part, compression="snappy")
+    data = part.read_bytes()
+    join([part], joined, "parquet")
+    assert (joined.read_bytes(), part.exists()) == (data, False)
+
+
+def test_a_json_null_is_null_in_parquet(oddities: Path, tmp_path: Path) -> None:
+    """In files of earlier versions it is a text, and they are recognised by their records all the same."""
+    path = tmp_path / "packed"
+    packed(oddities, path, "parquet")
+    rows = pq.read_table(path).to_pylist()
+    assert "'null'" not in str(rows)
+    earlier = with_null_as_text(rows)
+    assert str(earlier).count("'null'") > 4
+    pq.write_table(pa.Table.from_pylist(earlier, columnar.RECORD), path)
+    assert text_of(path, "parquet") == GOLDEN.read_bytes()
+
+
+def with_null_as_text(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {
+            key: "null" if key in JSONB and entry is None else with_null_as_text(entry) for key, entry in value.items()
+        }
+    return [with_null_as_text(entry) for entry in value] if isinstance(value, list) else value
+
+
 @pytest.mark.parametrize("encoding", PACKED)
 def test_a_damaged_file_is_none_of_ours(oddities: Path, tmp_path: Path, encoding: Encoding) -> None:
     path = tmp_path / "packed"

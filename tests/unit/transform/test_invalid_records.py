@@ -2,13 +2,17 @@
 
 import json
 from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID
 
+import orjson
+import pyarrow as pa
 import pytest
 
 from data_export.errors import InvalidRecord
 from data_export.source.extract import SQL_FOLDER
+from data_export.transform import json_columns
 from tests.unit.source_kit import SITE, SourceDatabase
 
 DAY = "2025-03-16T12:00:00+00:00"
@@ -192,7 +196,7 @@ def test_a_query_of_ones_own_may_number_work_orders_from_anywhere(
 ) -> None:
     """One with the number 0 was delivered without its rows, and without a word."""
     text = (sql / "work_order.sql").read_text()
-    number = "row_number() OVER (ORDER BY create_date NULLS FIRST, id)"
+    number = "row_number() OVER (ORDER BY create_date::timestamptz NULLS FIRST, id)"
     assert number in text
     (sql / "work_order.sql").write_text(text.replace(number, f"{number} - 1 + {first}"))
     order = {"site_id": SITE, "create_date": DAY}
@@ -240,6 +244,39 @@ def test_a_text_counts_as_often_as_it_is_delivered(source: SourceDatabase, tmp_p
     source.connection.execute(check, [INPUT, 20])
     with pytest.raises(InvalidRecord, match=rf"work order {BAD}: is larger, with all that belongs"):
         source.export(tmp_path / "many", max_record_mb=1)
+
+
+#: Table, column, and what JSON makes longer.
+SPELLED = {
+    "control characters": ("job_conformity", "message", "\x01" * 400_000),
+    "quotes": ("work_item", "name", '"' * 600_000),
+    "line breaks": ("work_order", "name", "\n" * 600_000),
+}
+
+
+@pytest.mark.parametrize("case", SPELLED)
+def test_a_text_is_as_large_as_json_spells_it(source: SourceDatabase, tmp_path: Path, case: str) -> None:
+    """Of 31 MB of control characters comes a line of 186 MB."""
+    table, column, text = SPELLED[case]
+    insert(source, table, {column: text})
+    with pytest.raises(InvalidRecord, match=rf"work order {BAD}: is larger, with all that belongs"):
+        source.export(tmp_path / "refused", max_record_mb=1)
+    exported = source.export(tmp_path / "aside", on_invalid="quarantine", max_record_mb=1)
+    assert [json.loads(line)["name"] for line in exported.lines] == ["good"]
+    source.connection.execute(f"UPDATE {table} SET {column} = repeat('x', 900000) WHERE length({column}) > 9")
+    assert source.export(tmp_path / "plain", max_record_mb=1).result.work_orders == 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_lengths_are_those_of_the_texts_in_json(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_columns, "_BLOCK", 16)
+    random = Random(seed)
+    letters = "ab" if seed == 0 else 'ab"\\\x00\x01\x1f\n\t\b\f\r\x7f\u00e9\U0001f600'
+    texts = [None, *("".join(random.choices(letters, k=random.choice([0, 0, 1, 3, 40]))) for _ in range(40)), None]
+    lengths = [None if text is None else len(orjson.dumps(text)) - 2 for text in texts]
+    column = pa.array(texts, pa.string())
+    for first, last in ((0, 42), (3, 20), (7, 7), (41, 42)):
+        assert json_columns.spelled_lengths(column[first:last]).to_pylist() == lengths[first:last]
 
 
 #: Rows with as little text as they may have.
