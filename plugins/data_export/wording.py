@@ -1,9 +1,16 @@
-"""How things are said alike everywhere: foreign text, ranges of windows, sizes."""
+"""How things are said alike everywhere: foreign text, ranges of windows, sizes, formats."""
 
 import re
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
+#: A data file's encoding, in words.
+FORMATS = {
+    "json": "JSON Lines (UTF-8, a work order a line)",
+    "gzip": "JSON Lines (UTF-8, a work order a line), compressed with gzip",
+    "zstd": "JSON Lines (UTF-8, a work order a line), compressed with zstd",
+    "parquet": "Parquet, nested, compressed with zstd",
+}
 _SHORT_DAY = timedelta(hours=20)
 _FOREIGN_CHARACTERS = 300
 # Python calls these printable, but nothing is seen of them: fillers, blanks, selectors of variants.

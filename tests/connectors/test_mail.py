@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
-from data_export.delivery.email.send import compose, send
+from data_export.content import Digests
+from data_export.delivery.email.send import Offer, compose, send
 from data_export.errors import AccessDenied, PermanentError, RecipientsRefused, TargetUnavailable
 from data_export.receipt import Receipt
 from demo.servers.smtp import SmtpServer
@@ -59,7 +60,8 @@ def messages() -> list[EmailMessage]:
         sites=[],
         delivered_at="2025-03-17T00:10:00+00:00",
     )
-    return compose(receipt, LINK, datetime(2025, 3, 17, 12, tzinfo=UTC), "exports@platform.example", RECIPIENTS)
+    offer = Offer(LINK, "JSON Lines", Digests(0, "0" * 64))
+    return compose(receipt, offer, datetime(2025, 3, 17, 12, tzinfo=UTC), "exports@platform.example", RECIPIENTS)
 
 
 def plain(server: SmtpServer) -> Callable[[], smtplib.SMTP]:

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_export.layout import data_key
+from data_export.transform.transform import transform
 from data_export.window import ExportWindow
 from demo.data import COLUMNS, PARIS, build
 from demo.servers.postgres import PostgresServer
@@ -42,10 +43,11 @@ State = tuple[str | None, str | None, float | None, datetime | None, int]
 
 @dataclass(frozen=True)
 class Delivered:
-    """`first`: the folder before, `second`: after the last files; `newest`: by id."""
+    """`first`: the folder before, `second`: after the last files, `parquet`: the same in Parquet; `newest`: by id."""
 
     first: Path
     second: Path
+    parquet: Path
     newest: dict[str, dict[str, Any]]
 
     @property
@@ -65,16 +67,21 @@ class Delivered:
 
 @pytest.fixture(scope="session")
 def delivered(database: SourceDatabase, tmp_path_factory: pytest.TempPathFactory) -> Delivered:
-    root, before = tmp_path_factory.mktemp("delivered"), tmp_path_factory.mktemp("before")
+    root, before, parquet = (tmp_path_factory.mktemp(name) for name in ("delivered", "before", "parquet"))
     _fill(database)
 
     def deliver(day: int, revision: int = 1) -> None:
         start = datetime(2025, 3, day, tzinfo=UTC)
         window = ExportWindow(start, start + timedelta(days=1))
-        exported = database.export(tmp_path_factory.mktemp("run"), site=PARIS, window=window)
+        run = tmp_path_factory.mktemp("run")
+        exported = database.export(run, site=PARIS, window=window)
         path = root / data_key(PARIS, TIMELINE, window, revision)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        packed = parquet / data_key(PARIS, TIMELINE, window, revision, "parquet")
+        for folder in (path.parent, packed.parent):
+            folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(exported.data)
+        side = (run / "images", run / "quarantine")
+        transform(run / "snapshot", packed, *side, export_type=TIMELINE, on_invalid="fail", encoding="parquet")
 
     def change(order: UUID, name: str, update_date: str | None = None) -> None:
         database.connection.execute(
@@ -100,7 +107,7 @@ def delivered(database: SourceDatabase, tmp_path_factory: pytest.TempPathFactory
     newest = database.export(tmp_path_factory.mktemp("run"), site=PARIS, window=everything).lines
     database.connection.execute("DELETE FROM work_order WHERE id = %s", [DELETED])
     deliver(15, revision=2)
-    return Delivered(before, root, {record["id"]: record for record in map(state, newest)})
+    return Delivered(before, root, parquet, {record["id"]: record for record in map(state, newest)})
 
 
 def _fill(database: SourceDatabase) -> None:
@@ -160,7 +167,7 @@ def respelled(text: str | None) -> str | None:
 @pytest.fixture(scope="session")
 def as_kind(delivered: Delivered, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The folder `second` with its files written in another way."""
-    made = {"json": delivered.second}
+    made = {"json": delivered.second, "parquet": delivered.parquet}
 
     def folder(kind: str) -> Path:
         if kind not in made:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from demo.data import PARIS
 from tests.loaders.conftest import (
     COLONS,
     KINDS,
@@ -55,6 +56,25 @@ def test_the_newest_state_of_each_work_order(
 ) -> None:
     load(connection, as_kind(kind), kind)
     assert newest(connection) == delivered.states
+
+
+def test_eight_threads_need_no_more_than_two_gigabytes(connection: Any, delivered: Delivered) -> None:
+    """The reader takes memory for each thread, however small the files are."""
+    connection.execute("SET threads = 8")
+    connection.execute("SET memory_limit = '2GB'")
+    load(connection, delivered.second)
+    assert newest(connection) == delivered.states
+
+
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+@pytest.mark.parametrize("folder", ["env=prod", "name=x", "site_id=1"])
+def test_a_folder_of_a_key_and_a_value_is_no_column(connection: Any, tmp_path: Path, folder: str, kind: str) -> None:
+    two_formats(tmp_path / folder, "json")
+    (plain,) = tmp_path.rglob("*.json")
+    as_kind_of(plain, plain.with_suffix(".parquet"), "parquet")
+    load(connection, tmp_path / folder, kind)
+    loaded = "SELECT name, site_id::VARCHAR FROM delivered_record"
+    assert connection.execute(loaded).fetchall() == [("json", str(PARIS))]
 
 
 def test_files_that_come_later_late_and_again(connection: Any, delivered: Delivered, tmp_path: Path) -> None:

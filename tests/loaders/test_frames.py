@@ -1,5 +1,7 @@
 """The tables for pandas, polars and pyarrow."""
 
+import hashlib
+import json
 import shutil
 from collections.abc import Callable
 from datetime import date
@@ -74,6 +76,23 @@ def test_a_copy_without_colons_says_the_same(delivered: Delivered, tmp_path: Pat
     assert copy_without_colons(delivered.second, tmp_path) == len([*delivered.second.rglob("*.json")])
     assert not [path for path in tmp_path.rglob("*") if ":" in path.name]
     assert arrow_tables(tmp_path) == arrow_tables(delivered.second)
+
+
+def test_a_copy_without_colons_has_the_manifests_of_its_files(delivered: Delivered, tmp_path: Path) -> None:
+    from delivered import copy_without_colons, new_files
+
+    root, copy = tmp_path / "root", tmp_path / "copy"
+    shutil.copytree(delivered.second, root)
+    for path in sorted(root.rglob("*.json")):
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        file = {"key": path.relative_to(root).as_posix(), "sha256": digest, "records_sha256": digest}
+        manifest = root / "manifests" / path.parent.name / path.name
+        manifest.parent.mkdir(parents=True, exist_ok=True)
+        manifest.write_text(json.dumps({"sites": [{"file": file}]}))
+    found = [entry for _, entry in new_files(root, {})]
+    assert len(found) > 6
+    assert copy_without_colons(root, copy) == len([*delivered.second.rglob("*.json")])
+    assert [entry for _, entry in new_files(copy, {})] == found
 
 
 @pytest.mark.parametrize("colon", COLONS)

@@ -104,3 +104,13 @@ def test_every_moment_has_a_week_in_every_zone(moment: str, zone: str, week: str
     name = "gs://b/s/data/work-orders-timeline/2025-03-16_00:00:00_2025-03-17_00:00:00.json"
     run = on_googlesql([(json.dumps(record), name)], zone)
     assert run("SELECT work_order.week, input.week AS of_input FROM work_order CROSS JOIN input") == [(week, week)]
+
+
+def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_is_merged() -> None:
+    """Two of one id would stop the MERGE for good."""
+    name = "gs://b/{}/data/work-orders-timeline/2025-03-16_00:00:00_2025-03-17_00:00:00.json"
+    rows = [
+        (json.dumps({"id": "a", "site_id": site, "update_date": moment, "work_items": []}), name.format(site))
+        for site, moment in (("s", None), ("t", "2025-03-16T12:00:00.000000Z"), ("u", "2025-03-16T11:00:00.000000Z"))
+    ]
+    assert on_googlesql(rows, "UTC")("SELECT id, site_id FROM delivered_record") == [("a", "t")]

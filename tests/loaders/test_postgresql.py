@@ -11,8 +11,9 @@ from typing import Any
 import psycopg
 import pytest
 
-from tests.loaders.conftest import COLONS, KINDS, LOADERS, Delivered, State, respelled
+from tests.loaders.conftest import COLONS, KINDS, LOADERS, Delivered, State, respelled, two_formats
 
+OTHER = "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"
 SCRIPTS = (LOADERS / "postgresql" / "create.sql", LOADERS / "questions.sql")
 
 
@@ -58,6 +59,39 @@ def test_files_that_come_later_late_and_again(
     assert warehouse.execute("SELECT count(*) FROM delivered_file WHERE records = 0").fetchone() == (1,)
 
 
+def test_of_a_work_order_that_is_twice_in_a_mailed_file_the_newer_state_counts(
+    warehouse: psycopg.Connection[Any], tmp_path: Path
+) -> None:
+    """It moved to another site while the sites were read."""
+    two_formats(tmp_path, "json")
+    (plain,) = tmp_path.rglob("*.json")
+    line, moved = plain.read_text(), '"update_date": "2025-03-16T12:00:00.000000+00:00"'
+    newer = line.replace('"update_date": null', moved).replace('"name": "json"', '"name": "moved"')
+    for text in (line + newer, newer + line):
+        plain.write_text(text)
+        assert load(warehouse, tmp_path) == 1
+        assert warehouse.execute("SELECT name, update_date IS NULL FROM work_order").fetchall() == [("moved", False)]
+        warehouse.execute("TRUNCATE delivered_record, delivered_file")
+
+
+@pytest.mark.parametrize("newer", [0, 1])
+def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_counts(
+    warehouse: psycopg.Connection[Any], tmp_path: Path, newer: int
+) -> None:
+    """Whichever of them is loaded last."""
+    two_formats(tmp_path, "json")
+    (first,) = tmp_path.rglob("*.json")
+    line, site = first.read_text(), first.relative_to(tmp_path).parts[0]
+    second = tmp_path / OTHER / first.relative_to(tmp_path / site)
+    second.parent.mkdir(parents=True)
+    for number, (path, own) in enumerate(((first, site), (second, OTHER))):
+        update = f"2025-03-16T{12 + (number == newer)}:00:00.000000+00:00"
+        text = line.replace('"update_date": null', f'"update_date": "{update}"').replace(site, own)
+        path.write_text(text.replace('"name": "json"', f'"name": "{number}"'))
+    assert load(warehouse, tmp_path) == 2
+    assert warehouse.execute("SELECT name FROM work_order").fetchall() == [(str(newer),)]
+
+
 @pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed")
 def test_psql_alone_loads_plain_and_compressed_files(server: Any, delivered: Delivered, tmp_path: Path) -> None:
     shutil.copytree(delivered.second, tmp_path, dirs_exist_ok=True)
@@ -65,6 +99,8 @@ def test_psql_alone_loads_plain_and_compressed_files(server: Any, delivered: Del
         path.with_name(f"{path.name}.gz").write_bytes(gzip.compress(path.read_bytes(), 1))
         path.unlink()
     (tmp_path / "data-export-check-1a2b3c4d.json").write_text("{}")  # was copied in the moment in which it was there
+    mailed = "acme_work-orders-timeline_2025-03-16_00-00-00_2025-03-17_00-00-00"
+    (tmp_path / f"{mailed} (1).json").write_text("{}")  # saved a second time
     dsn = server.create_database("by_psql")
     with psycopg.connect(dsn, autocommit=True) as warehouse:
         for create in SCRIPTS:

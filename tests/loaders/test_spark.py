@@ -21,6 +21,7 @@ def session(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
     builder = SparkSession.builder.master("local[2]").config("spark.ui.enabled", "false")
     builder = builder.config("spark.sql.warehouse.dir", str(tmp_path_factory.mktemp("warehouse")))
+    builder = builder.config("spark.sql.session.timeZone", "Asia/Kathmandu")  # the answers must not depend on it
     session = builder.config("spark.sql.shuffle.partitions", "2").getOrCreate()
     for script in (LOADERS / "spark" / "create.sql", LOADERS / "questions.sql"):
         for statement in script.read_text().split(";\n"):
@@ -50,5 +51,12 @@ def test_the_newest_state_of_each_work_order(session: Any, delivered: Delivered,
     values = session.sql("SELECT analyzed_value FROM analysis WHERE task_name = 'mixed' ORDER BY attempt").collect()
     huge = "1" + "0" * 400
     assert [row[0] for row in values] == [None if v in ("null", None) else huge if v == "1e400" else v for v in VALUES]
+    for zone, rows, week in (
+        ("UTC", "work_order WHERE id = '00000000-0000-0000-0000-00000000000b'", "2025-03-10"),  # Sunday, 23:30 UTC
+        ("Europe/Paris", "work_order WHERE id = '00000000-0000-0000-0000-00000000000b'", "2025-03-17"),
+        ("Asia/Kathmandu", "input WHERE work_order_id = '00000000-0000-0000-0000-00000000000c'", "2025-03-10"),  # 13:00
+    ):
+        session.sql(f"CREATE OR REPLACE VIEW reporting AS SELECT '{zone}' AS zone")
+        assert {row[0] for row in session.sql(f"SELECT CAST(week AS STRING) FROM {rows}").collect()} == {week}, zone
     for question in ("field_operations", "first_time_right", "operator_experience", "unmoved_update_date"):
         assert session.table(question).count() > 0

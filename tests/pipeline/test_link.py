@@ -1,6 +1,9 @@
 """A link by mail, on a real mail server: to each recipient once, whatever is repeated."""
 
 import asyncio
+import gzip
+import hashlib
+import io
 import os
 import re
 import smtplib
@@ -9,6 +12,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from data_export.config.platform import load_platform
@@ -20,6 +25,8 @@ from data_export.pipeline.site import stage_site
 from data_export.pipeline.staging import clean_up, sweep_all
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
+from data_export.transform.columnar import RECORD
+from data_export.wording import FORMATS
 from demo.servers.smtp import SmtpServer
 from tests.pipeline.staged_run import NOW, SITE, export_to, plan_of, stage
 
@@ -91,6 +98,37 @@ def test_each_recipient_has_one_link_to_the_sites_lines_in_order(mailing: Mailin
     key = link.relative_to(mailing.folder / "staging").as_posix()
     for message in mailing.server.messages():
         assert f"https://storage.example/{key}?signature=1" in message.get_body(["plain"]).get_content()
+
+
+def as_parquet() -> bytes:
+    made = io.BytesIO()
+    row = {"id": str(SITE), "site_id": str(SITE), "work_items": []}
+    pq.write_table(pa.Table.from_pylist([row], RECORD), made, compression="snappy")
+    return made.getvalue()
+
+
+@pytest.mark.parametrize("sites", [(SITE,), (SITE, OTHER_SITE)], ids=["one site", "two sites"])
+@pytest.mark.parametrize(
+    ("packed", "data"),
+    [
+        ({}, b"{}\n"),
+        ({"compression": "gzip"}, gzip.compress(b"{}\n")),
+        ({"file_format": "parquet"}, as_parquet()),
+    ],
+    ids=["json", "gzip", "parquet"],
+)
+def test_a_mail_has_the_format_and_the_checksum_of_the_file_that_its_link_leads_to(
+    mailing: Mailing, sites: tuple[UUID, ...], packed: dict[str, str], data: bytes
+) -> None:
+    plan = plan_of(export_to("email", *sites).model_copy(update=packed))
+    mailing.mail(plan, mailing.staged(plan, dict.fromkeys(sites, data)))
+    (link,) = mailing.links()
+    for kind in ("plain", "html"):
+        body = mailing.server.messages()[0].get_body([kind]).get_content()
+        assert re.findall("[0-9a-f]{64}", body) == [hashlib.sha256(link.read_bytes()).hexdigest()]
+        assert FORMATS[plan.export.encoding] in body
+    if len(sites) == 1:  # its file is what was staged, with the checksum of the receipt
+        assert link.read_bytes() == data
 
 
 @pytest.mark.parametrize(("hours", "expected"), [(None, 12), (36, 36)])

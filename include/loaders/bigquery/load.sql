@@ -35,6 +35,12 @@ USING (
         CAST(JSON_VALUE(line, '$.update_date') AS TIMESTAMP) AS update_date,
         line AS record
     FROM (SELECT _FILE_NAME AS file, line FROM delivered_line)
+    WHERE TRUE
+    -- A work order that moves from one site to another while they are read is in both files of the window.
+    QUALIFY ROW_NUMBER() OVER (
+        PARTITION BY REGEXP_EXTRACT(file, r'[^/]*/[^/]*$'), JSON_VALUE(line, '$.id')
+        ORDER BY JSON_VALUE(line, '$.update_date') DESC, file DESC
+    ) = 1
 ) AS loaded
 ON stored.export_type = loaded.export_type
     AND stored.window_start = loaded.window_start

@@ -37,8 +37,12 @@ FROM read_json(
     coalesce(getvariable('fresh'), [getvariable('listed')[1].file]),
     format = 'newline_delimited',
     filename = true,
-    -- one line; the default is 16 MB
-    maximum_object_size = 268435456,
+    -- or a folder such as env=prod/ would become a column
+    hive_partitioning = false,
+    -- The longest line; the default is 16 MB. DuckDB takes twice as much of its memory_limit for each thread: 1 GiB for
+    -- 8. Our lines have up to 32 MB. If your platform allows longer ones, raise this and lower the number of threads
+    -- (SET threads = 4).
+    maximum_object_size = 67108864,
     columns = {
         id: 'UUID',
         name: 'VARCHAR',

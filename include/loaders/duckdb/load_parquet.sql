@@ -37,7 +37,9 @@ SELECT
 FROM read_parquet(
     coalesce(getvariable('fresh'), [getvariable('listed')[1].file]),
     filename = true,
-    union_by_name = true
+    union_by_name = true,
+    -- or a folder such as name=x/ would take the place of a column
+    hive_partitioning = false
 )
 WHERE getvariable('fresh') IS NOT NULL;
 

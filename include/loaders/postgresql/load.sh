@@ -6,7 +6,7 @@ dsn=$1 folder=$2
 
 find "$folder" -type f \( -name '*.json' -o -name '*.json.gz' -o -name '*.json.zst' \) \
   ! -path '*/receipts/work-orders-*' ! -path '*/manifests/work-orders-*' \
-  ! -name 'data-export-check*' ! -name '.data-export-*' -print0 |
+  ! -name 'data-export-check*' ! -name '.data-export-*' ! -name '*([0-9]*).*' -print0 |
   while IFS= read -r -d '' file; do
     case $file in
       *.gz) read=(gzip -dc "$file") ;;

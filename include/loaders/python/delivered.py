@@ -151,12 +151,12 @@ def newest(files: Iterable[DataFile]) -> list[tuple[DataFile, dict[str, Any]]]:
 
 
 def copy_without_colons(source: Path, target: Path) -> int:
-    """Copies the data files below a folder with `-` in place of each `:`; says how many."""
+    """Copies the data files and manifests below a folder with `-` in place of each `:`; says how many data files."""
     files = data_files(source)
-    for file in files:
-        copy = target / file.path.relative_to(source).as_posix().replace(":", "-")
+    for path in (*(file.path for file in files), *(source / "manifests").rglob("*.json")):
+        copy = target / path.relative_to(source).as_posix().replace(":", "-")
         copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(file.path, copy)
+        shutil.copy2(path, copy)
     return len(files)
 
 

@@ -44,9 +44,11 @@ USING (
         parsed:update_date::VARCHAR::TIMESTAMP_TZ AS update_date,
         line AS record
     FROM (SELECT *, PARSE_JSON(line) AS parsed FROM delivered_line)
-    -- The same window may be there twice, plain and compressed.
+    -- The same window may be there twice, plain and compressed, and a work order that moves from one site to another
+    -- while they are read is in both files of the window.
     QUALIFY ROW_NUMBER() OVER (
-        PARTITION BY export_type, window_start, window_end, revision, id ORDER BY modified_at DESC
+        PARTITION BY export_type, window_start, window_end, revision, id
+        ORDER BY update_date DESC NULLS LAST, modified_at DESC
     ) = 1
 ) AS loaded
 ON stored.export_type = loaded.export_type

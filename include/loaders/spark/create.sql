@@ -56,7 +56,10 @@ SELECT
     update_date,
     metadata,
     progress_score,
-    CAST(date_trunc('WEEK', from_utc_timestamp(create_date, zone)) AS DATE) AS week,
+    -- By days since 1970: a cast to DATE would count in the session's zone too.
+    trunc(
+        date_from_unix_date(CAST(floor(unix_seconds(from_utc_timestamp(create_date, zone)) / 86400) AS INT)), 'WEEK'
+    ) AS week,
     work_items
 FROM (
     SELECT
@@ -103,8 +106,11 @@ SELECT
     place + 1 AS attempt,
     entry.id AS input_id,
     entry.create_date AS create_date,
-    CAST(
-        date_trunc('WEEK', from_utc_timestamp(coalesce(entry.create_date, work_order_create_date), zone)) AS DATE
+    trunc(
+        date_from_unix_date(CAST(floor(
+            unix_seconds(from_utc_timestamp(coalesce(entry.create_date, work_order_create_date), zone)) / 86400
+        ) AS INT)),
+        'WEEK'
     ) AS week,
     (unix_micros(entry.create_date) - unix_micros(work_order_create_date)) / 60000000 AS minutes_after_creation,
     entry.metadata AS metadata,

@@ -16,7 +16,7 @@ from data_export.handover.key_pair import keys_dir, public_half
 from data_export.handover.loading import fields, loading
 from data_export.limits import limits_of
 from data_export.window import ExportWindow
-from data_export.wording import duration_in_words
+from data_export.wording import FORMATS, duration_in_words
 
 _SITES_IN_TREE = 3
 _INTERVALS = {
@@ -30,18 +30,16 @@ _KINDS = {
     "work-orders-timeline": "work orders, each work item with all its images and their analyses",
     "work-orders-states": "work orders, each work item with its last image and the analyses of that",
 }
-_FORMATS = {
-    "json": "JSON Lines (UTF-8, a work order a line)",
-    "gzip": "JSON Lines (UTF-8, a work order a line), compressed with gzip",
-    "zstd": "JSON Lines (UTF-8, a work order a line), compressed with zstd",
-    "parquet": "Parquet, nested, compressed with zstd",
-}
 _AGAIN = {
     "replace": "If a window is delivered again with other content, its file is replaced under the same name.",
     "keep": "If a window is delivered again with other content, the first file stays.",
     "revision": "If a window is delivered again with other content, a revision comes next to its file, `.r2` before "
     "the ending, then `.r3`: the highest number counts, as a number.",
 }
+_MAILED_AGAIN = (
+    "If a window is mailed again, its file has the same name and takes the place of the earlier one: save it over "
+    "that. A copy with `(1)` in its name is not read."
+)
 
 
 class Expected(NamedTuple):
@@ -76,6 +74,7 @@ def make_sheet(
     handed = export.connector_config.handover()
     principal, public_key, still_open = _who_we_are(export, settings, handed)
     values = {
+        "direct": False,
         **handed.values,
         "name": name,
         "made": f"{now.astimezone(ZoneInfo(export.timezone)):%Y-%m-%d}",
@@ -111,11 +110,11 @@ def _what(export: CustomerExport) -> dict[str, Any]:
     return {
         "export_type": export.export_type,
         "kind": _KINDS[export.export_type],
-        "format": _FORMATS[export.encoding],
+        "format": FORMATS[export.encoding],
         "parquet": export.file_format == "parquet",
         "images": export.export_images,
         "if_exists": config.if_exists,
-        "again": "" if config.recipients() else _AGAIN[config.if_exists],
+        "again": _MAILED_AGAIN if config.recipients() else _AGAIN[config.if_exists],
     }
 
 

@@ -29,6 +29,7 @@ class Delivered(NamedTuple):
     zone: str
     is_timeline: bool
     encoding: Encoding
+    is_mailed: bool
     is_alone: bool
 
 
@@ -81,6 +82,10 @@ _STATES = (
     "`first_time_right` and the other questions need the first photo of each work item. This export has the last one "
     "only: ask us for `work-orders-timeline` if you need them."
 )
+_NOT_OF_A_MAIL = (
+    "It reads a bucket, and these files come by mail: use another loader, or ask us for "
+    "`connector_type: cloud_storage`."
+)
 
 
 def _duckdb(given: Delivered) -> Engine:
@@ -132,6 +137,8 @@ def _in_place(folder: str, title: str, edit: str, how: str = "", **packed: str) 
     packed = {"parquet": "It reads no Parquet: use another loader, or ask us for `file_format: json`."} | packed
 
     def made(given: Delivered) -> Engine:
+        if given.is_mailed:
+            return Engine(folder, title, _NOT_OF_A_MAIL)
         run = f"run `{folder}/create.sql` and `questions.sql`{how}, then `{folder}/load.sql` on your schedule"
         return Engine(folder, title, f"Put {edit}, and {run}. {packed.get(given.encoding, '')}".rstrip())
 
@@ -187,6 +194,7 @@ def loading(name: str, export: CustomerExport, handed: Handover, engine: str | N
         export.timezone,
         export.export_type == "work-orders-timeline",
         export.encoding,
+        bool(export.connector_config.recipients()),
         engine is not None,
     )
     return {

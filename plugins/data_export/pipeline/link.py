@@ -15,7 +15,7 @@ from data_export.content import Content
 from data_export.delivery.base import Store
 from data_export.delivery.email.errors import masked
 from data_export.delivery.email.message import Letterhead
-from data_export.delivery.email.send import compose, send
+from data_export.delivery.email.send import Offer, compose, send
 from data_export.errors import RecipientsRefused, StagedFileGone
 from data_export.layout import Encoding
 from data_export.pipeline.staging import download
@@ -23,6 +23,7 @@ from data_export.plan import ExportPlan
 from data_export.receipt import Document, Receipt
 from data_export.scratch import scratch
 from data_export.transform.encoding import MEDIA_TYPES, join
+from data_export.wording import FORMATS
 
 _log = logging.getLogger(__name__)
 
@@ -61,8 +62,8 @@ def mail_link(
             await mailed.look()
             pending = [recipient for recipient in recipients if recipient not in mailed]
             if pending:
-                link = await _offer(plan, receipt, staging, lifetime, documents)
-                messages = compose(receipt, link, now + lifetime, settings.mail.sender, pending, head)
+                offer = await _offer(plan, receipt, staging, lifetime, documents)
+                messages = compose(receipt, offer, now + lifetime, settings.mail.sender, pending, head)
                 await _send(messages, connect, mailed, recipients)
             return [masked(recipient) for recipient in recipients if recipient not in mailed]
 
@@ -92,7 +93,7 @@ async def _send(
 
 async def _offer(
     plan: ExportPlan, receipt: Receipt, staging: Store, lifetime: timedelta, documents: list[Document]
-) -> str:
+) -> Offer:
     """A link to the sites' records one after the other, in the order of `site_id`."""
     encoding = plan.export.encoding
     file_name = layout.link_file_name(plan.name, plan.export.export_type, plan.window, encoding)
@@ -105,7 +106,8 @@ async def _offer(
         content = Content.of_file(path, MEDIA_TYPES[encoding])
         await staging.replace(key, content)  # also what is there: its age counts anew, and so it outlives the new link
         documents.append(Document.of(staging.uri + key, content.digests))
-    return await staging.sign(key, lifetime, file_name)
+    link = await staging.sign(key, lifetime, file_name)
+    return Offer(link, FORMATS[encoding], content.digests)
 
 
 async def _joined(staging: Store, receipt: Receipt, folder: Path, encoding: Encoding) -> Path:

@@ -114,12 +114,26 @@ def test_the_command_that_copies_the_files_is_there_once(settings: PlatformSetti
 def test_bigquery_says_what_it_takes_of_the_files(
     settings: PlatformSettings, packed: dict[str, object], words: str
 ) -> None:
-    (line,) = (
-        line
-        for line in markdown(make_sheet("acme", export(**packed), settings, windows(), NOW, "bigquery")).splitlines()
-        if line.startswith("Put your bucket into")
-    )
+    config = {"storage_uri": "gs://bucket/x/", "export_images": True}
+    given = export(connector_type="cloud_storage", connector_config=config, **packed)
+    text = markdown(make_sheet("acme", given, settings, windows(), NOW, "bigquery"))
+    (line,) = (line for line in text.splitlines() if line.startswith("Put your bucket into"))
     assert line.endswith(words)
+
+
+@pytest.mark.parametrize("engine", ["bigquery", "snowflake"])
+def test_an_engine_that_reads_a_bucket_is_not_offered_for_mailed_files(settings: PlatformSettings, engine: str) -> None:
+    text = markdown(make_sheet("acme", export(), settings, windows(), NOW, engine)).partition("\n```sql loaders/")[0]
+    assert "It reads a bucket, and these files come by mail: use another loader" in text
+    assert "load.sql" not in text
+
+
+def test_no_server_is_said_to_show_whole_files_alone_if_it_does_not_rename(settings: PlatformSettings) -> None:
+    whole, part = "A file is there complete or not at all.", "A file can be seen before it is complete"
+    for upload, said, not_said in (("rename", whole, part), ("direct", part, whole)):
+        text = of(sftp(sftp_upload=upload), settings)
+        assert said in text
+        assert not_said not in text
 
 
 def test_a_copy_from_azure_can_be_repeated(settings: PlatformSettings) -> None:
@@ -317,7 +331,7 @@ def test_resources_are_in_the_partition_of_who_writes(
         ({"limits": {"late_after_hours": 0.5}}, "If a file is not there 30 min after"),
         ({"end_date": "2026-01-01"}, "| From | 2024-01-01 00:00 to 2026-01-01 00:00, exclusive |"),
         ({"enabled": False}, "Nothing is scheduled yet. This is what a file is called."),
-        ({"file_format": "parquet"}, "One row of the file, a work order."),
+        ({"file_format": "parquet"}, "One row of the file, a work order. `metadata`, `analyzed_value` and `corrected_"),
         ({"file_format": "parquet"}, "-f loaders/duckdb/load_parquet.sql"),
         ({"compression": "gzip"}, "compressed with gzip"),
         ({"export_type": "work-orders-states"}, "ask us for `work-orders-timeline` if you need them"),

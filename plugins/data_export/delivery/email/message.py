@@ -1,6 +1,6 @@
 """One mail to one recipient, from templates in text and HTML."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.policy import SMTP
@@ -35,7 +35,7 @@ class Letterhead(NamedTuple):
         return "UTC" if self.timezone == "UTC" else f"({self.timezone})"
 
 
-def render(template: Path, values: Mapping[str, object], **filters: Callable[..., str]) -> str:
+def render(template: Path, values: Mapping[str, object]) -> str:
     """The template's text; values are escaped where its name ends in .html, and an unknown one is an error."""
     import jinja2
 
@@ -46,7 +46,6 @@ def render(template: Path, values: Mapping[str, object], **filters: Callable[...
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= filters
     return environment.get_template(template.name).render(values)
 
 

@@ -9,9 +9,10 @@ from contextlib import suppress
 from datetime import datetime
 from email.message import EmailMessage
 from pathlib import Path
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 from urllib.parse import urlsplit
 
+from data_export.content import Digests
 from data_export.delivery.email.errors import NotOverThisConnection, explained_connection, explained_mail
 from data_export.delivery.email.message import Letterhead, message, render
 from data_export.errors import DataExportError, PermanentError, TargetUnavailable
@@ -26,9 +27,17 @@ _PLAIN = Letterhead()
 _log = logging.getLogger(__name__)
 
 
+class Offer(NamedTuple):
+    """The one file that a mail leads to: its link, its format in words, its size and checksum."""
+
+    link: str
+    file_format: str
+    digests: Digests
+
+
 def compose(
     receipt: Receipt,
-    link: str,
+    offer: Offer,
     expires_at: datetime,
     sender: str,
     recipients: Sequence[str],
@@ -42,11 +51,11 @@ def compose(
     Args:
         expires_at: when the link stops working; aware.
     """
-    values = _values(receipt, link, expires_at, head)
-    text, html = (render(_TEMPLATES / name, values, size=size_in_words) for name in ("link.txt", "link.html"))
+    values = _values(receipt, offer, expires_at, head)
+    text, html = (render(_TEMPLATES / name, values) for name in ("link.txt", "link.html"))
     return [
         message(
-            str(values["subject"]), sender, recipient, _message_id(receipt, link, recipient), text, html, head.contact
+            str(values["subject"]), sender, recipient, _message_id(receipt, offer, recipient), text, html, head.contact
         )
         for recipient in recipients
     ]
@@ -86,8 +95,10 @@ def send(
                     break
             else:
                 on_sent(mail["Message-ID"])
-    finally:
-        sending.close()
+    except BaseException:  # the time is over: not another word to a server that may be what took it
+        sending.abandon()
+        raise
+    sending.close()
     _log.info("sent %d of %d mails", len(messages) - len(refused), len(messages))
     if refused:
         _raise(refused)
@@ -102,32 +113,34 @@ def _raise(errors: list[DataExportError]) -> NoReturn:
     raise (kinds.pop() if len(kinds) == 1 else PermanentError)(text)
 
 
-def _values(receipt: Receipt, link: str, expires_at: datetime, head: Letterhead) -> dict[str, object]:
+def _values(receipt: Receipt, offer: Offer, expires_at: datetime, head: Letterhead) -> dict[str, object]:
     window, totals = receipt.export_window, receipt.totals()
     start, end = (f"{moment:%Y-%m-%d %H:%M:%S} UTC" for moment in (window.start, window.end))
     return {
         "subject": f"{head.platform or 'Data'} export {receipt.export}: {head.window(window)}",
         "head": head,
         "receipt": receipt,
-        "link": link,
+        "link": offer.link,
+        "file_format": offer.file_format,
+        "sha256": offer.digests.sha256,
+        "size": size_in_words(offer.digests.size),
         "until": head.moment(expires_at.replace(second=0)),
         "local": "" if head.timezone == "UTC" else head.window(window),
         "start": start,
         "end": end,
         "work_orders": totals["work_orders"],
         "quarantined": totals["quarantined"],
-        "size": size_in_words(totals["bytes"]),
     }
 
 
-def _message_id(receipt: Receipt, link: str, recipient: str) -> str:
-    offered = urlsplit(link)
+def _message_id(receipt: Receipt, offer: Offer, recipient: str) -> str:
+    link = urlsplit(offer.link)
     parts = [
         receipt.export,
         receipt.export_type,
         str(receipt.export_window),
         *(f"{site.site_id} {site.sha256}" for site in receipt.sites),
-        f"{offered.netloc}{offered.path}",
+        f"{link.netloc}{link.path}",
         recipient.lower(),
     ]
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:40]
@@ -220,6 +233,10 @@ class _Sending:
     def close(self) -> None:
         with suppress(OSError):
             self._client.quit()
+        self.abandon()
+
+    def abandon(self) -> None:
+        """Closes without a word, and so without waiting for an answer."""
         self._client.close()
 
 

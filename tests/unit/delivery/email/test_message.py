@@ -7,13 +7,15 @@ from uuid import UUID
 
 import pytest
 
+from data_export.content import Digests
 from data_export.delivery.email.errors import masked
 from data_export.delivery.email.message import Letterhead
-from data_export.delivery.email.send import compose
+from data_export.delivery.email.send import Offer, compose
 from data_export.receipt import Receipt, SiteReceipt
 
 SITES = [UUID(int=number) for number in (1, 2)]
 LINK = "https://storage.example/links/t0ken/acme.json?X-Signature=abc&X-Expires=43200"
+OFFER = Offer(LINK, "Parquet, nested", Digests(3_100_000, "f" * 64))
 EXPIRES = datetime(2025, 3, 17, 14, 30, 59, tzinfo=timezone(timedelta(hours=2)))
 RECIPIENTS = ["bob@customer.example", "eve@customer.example"]
 
@@ -45,7 +47,7 @@ def receipt(**changes: object) -> Receipt:
 
 
 def composed(**changes: object) -> list[EmailMessage]:
-    return compose(receipt(**changes), LINK, EXPIRES, "exports@platform.example", RECIPIENTS)
+    return compose(receipt(**changes), OFFER, EXPIRES, "exports@platform.example", RECIPIENTS)
 
 
 def received(message: EmailMessage) -> EmailMessage:
@@ -70,12 +72,12 @@ def test_text_and_html_say_what_and_until_when() -> None:
             "work-orders-timeline",
             "from 2025-03-16 00:00:00 UTC to 2025-03-17 00:00:00 UTC (excluded)",
             "1,204 work orders",
-            "3.1 MB",
+            "3.1 MB, Parquet, nested",
             "2025-03-17 12:30 UTC",
             *map(str, SITES),
-            "0" * 64,
         ):
             assert told in body, told
+        assert re.findall("[0-9a-f]{64}", body) == ["f" * 64]  # no part's, which is no file at the customer's
         assert "Set aside" not in body
 
 
@@ -91,7 +93,7 @@ def test_each_recipient_gets_a_mail_and_sees_no_other() -> None:
 def test_a_customer_reads_who_writes_in_their_zone_and_whom_to_ask() -> None:
     sites = [site.model_copy(update={"name": f"Site <{number}>"}) for number, site in enumerate(receipt().sites)]
     head = Letterhead("Inspecto", "data@platform.example", "Europe/Paris")
-    (mail, _) = compose(receipt(sites=sites), LINK, EXPIRES, "exports@platform.example", RECIPIENTS, head)
+    (mail, _) = compose(receipt(sites=sites), OFFER, EXPIRES, "exports@platform.example", RECIPIENTS, head)
     subject = received(mail)["Subject"].strip()  # a long one begins on the next line
     assert subject == "Inspecto export acme: 2025-03-16 01:00 to 2025-03-17 01:00 (Europe/Paris)"
     assert mail["Reply-To"] == "data@platform.example"
@@ -113,7 +115,8 @@ def test_a_customer_reads_who_writes_in_their_zone_and_whom_to_ask() -> None:
 
 def test_message_id_is_that_of_the_offer() -> None:
     def ids(link: str = LINK, recipients: list[str] = RECIPIENTS, **changes: object) -> list[str]:
-        messages = compose(receipt(**changes), link, EXPIRES + timedelta(1), "exports@platform.example", recipients)
+        offer = OFFER._replace(link=link)
+        messages = compose(receipt(**changes), offer, EXPIRES + timedelta(1), "exports@platform.example", recipients)
         return [message["Message-ID"] for message in messages]
 
     first = [message["Message-ID"] for message in composed()]
@@ -140,13 +143,14 @@ def test_records_set_aside_are_told() -> None:
 
 
 def test_values_are_escaped_in_html() -> None:
-    (message,) = compose(receipt(), 'https://x.example/"><script>', EXPIRES, "a@platform.example", RECIPIENTS[:1])
+    offer = OFFER._replace(link='https://x.example/"><script>')
+    (message,) = compose(receipt(), offer, EXPIRES, "a@platform.example", RECIPIENTS[:1])
     assert "<script>" not in parts(message)[1]
 
 
 def test_a_very_long_link_survives_the_way() -> None:
     link = "https://x.example/" + "a" * 3000
-    (message,) = compose(receipt(), link, EXPIRES, "a@platform.example", RECIPIENTS[:1])
+    (message,) = compose(receipt(), OFFER._replace(link=link), EXPIRES, "a@platform.example", RECIPIENTS[:1])
     assert max(map(len, message.as_bytes().splitlines())) <= 998
     assert all(link in body for body in parts(message))
 
