@@ -19,7 +19,7 @@ COPY plugins plugins
 COPY deploy/celery_results.py deploy/health.py deploy/
 COPY deploy/preload deploy/preload
 # Airflow writes airflow.cfg where there is none; an empty one leaves everything to the environment.
-RUN mkdir -p include/customers keys state \
+RUN mkdir -p include/customers certificates keys state \
     && chown 50000:0 state \
     && touch airflow.cfg \
     && python -m compileall -q dags plugins deploy

@@ -2,11 +2,15 @@
 
 import json
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import pytest
 from airflow.models.dag_version import DagVersion
 from airflow.models.dagrun import DagRun
 from airflow.models.log import Log
+from airflow.providers.celery.executors import celery_executor_utils
+from celery import Celery
 from sqlalchemy import func, select, update
 
 from data_export_airflow.commands.cli import main
@@ -54,10 +58,56 @@ def test_it_can_be_switched_off(
 ) -> None:
     monkeypatch.setenv("DATA_EXPORT_MAINTENANCE", '{"database_days": null}')
     assert main(["clean-database"]) == 0
-    assert "nothing is removed" in capsys.readouterr().err
+    assert "history stays" in capsys.readouterr().err
     assert left(history, acme) == (3, 3)
     assert main(["clean-database", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {"before": None, "removed": {}}
+
+
+@pytest.fixture
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Celery's own database, with the results of a task of 2 days ago, of one of today, and of one that runs."""
+    app = Celery(backend=f"db+sqlite:///{tmp_path}/results.db", set_as_current=False)
+    monkeypatch.setattr(celery_executor_utils, "app", app)
+    monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", "CeleryExecutor")
+    with app.backend.ResultSession() as session:
+        for name, ended in (("old", TODAY - 2 * DAY), ("today", datetime.now(UTC)), ("running", None)):
+            task = app.backend.task_cls(name)
+            task.date_done = ended
+            session.add(task)
+        session.commit()
+    return app.backend
+
+
+def test_results_of_celery_s_tasks_go_after_a_day(
+    history: History, results: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["clean-database"]) == 0
+    assert "results of Celery's tasks that were removed: 1\n" in capsys.readouterr().out
+    with results.ResultSession() as session:
+        assert set(session.scalars(select(results.task_cls.task_id))) == {"today", "running"}
+    assert main(["clean-database", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["removed"]["celery_taskmeta"] == 0
+
+
+def test_where_celery_keeps_no_results_in_a_database_there_is_nothing_of_it_to_remove(
+    history: History, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(celery_executor_utils, "app", Celery(set_as_current=False))
+    for executor in ("CeleryExecutor", "LocalExecutor"):
+        monkeypatch.setenv("AIRFLOW__CORE__EXECUTOR", executor)
+        assert main(["clean-database"]) == 0
+        assert "Celery" not in capsys.readouterr().out
+
+
+def test_a_database_of_celery_that_is_away_is_named_without_its_password(
+    history: History, results: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(results, "url", "postgresql+psycopg2://celery:canary@127.0.0.1:1/celery")
+    assert main(["clean-database"]) == 1
+    said = capsys.readouterr().err
+    assert "Celery's database postgresql+psycopg2://celery:***@127.0.0.1:1/celery cannot be used (connec" in said
+    assert "AIRFLOW__CELERY__RESULT_BACKEND" in said
 
 
 def test_an_export_that_has_ended_misses_no_window_whose_receipt_is_gone(

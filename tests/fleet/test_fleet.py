@@ -82,6 +82,33 @@ def test_its_database_login_sees_results_alone(fleet: Fleet) -> None:
         assert connection.execute(rights).fetchone() == (False, False, False)
 
 
+def test_results_of_celery_s_tasks_go_after_a_day(fleet: Fleet) -> None:
+    """By the command that the documentation gives to cron."""
+    clean = "import sys; from data_export_airflow.commands.cli import main; sys.exit(main(['clean-database']))"
+    with psycopg.connect(fleet.postgres.dsn("celery"), autocommit=True) as connection:
+
+        def ids() -> set[int]:
+            return {number for (number,) in connection.execute("SELECT id FROM celery_taskmeta").fetchall()}
+
+        before = ids()
+        connection.execute(
+            "UPDATE celery_taskmeta SET date_done = now() - interval '2 days' WHERE id = %s", [min(before)]
+        )
+        fleet.run_python("cli", clean)
+        assert before - ids() == {min(before)}
+    assert len(before) > 1
+
+
+def test_init_runs_again_whatever_became_of_the_first_user(fleet: Fleet) -> None:
+    with psycopg.connect(fleet.postgres.dsn("airflow"), autocommit=True) as connection:
+        connection.execute("UPDATE ab_user SET username = 'anna'")
+        fleet.start("init")
+        code = fleet.processes.pop("init").wait(300)
+        users = connection.execute("SELECT username FROM ab_user").fetchall()
+        connection.execute("UPDATE ab_user SET username = %s", [fleet.env["AIRFLOW_ADMIN_USERNAME"]])
+    assert (code, users) == (0, [("anna",)]), fleet.log("init")
+
+
 def test_health_checks_cost_less_than_a_fifth_of_a_second_a_minute(fleet: Fleet) -> None:
     assert fleet.healthy()
     for name, seconds in fleet.check_seconds.items():

@@ -43,20 +43,23 @@ def run(options: argparse.Namespace) -> int:
 def clean_database(options: argparse.Namespace) -> int:
     """A task cannot do this: Airflow keeps tasks from its database, and workers have no login for it."""
     from data_export.config.platform import load_platform
-    from data_export_airflow.metadata.airflow_database import airflow_database, clean
+    from data_export_airflow.metadata.airflow_database import airflow_database, clean, clean_results
 
-    days = load_platform().maintenance.database_days
-    if days is None:
-        print("maintenance.database_days is null: nothing is removed", file=sys.stderr)
-        if options.json:
-            print(as_json({"before": None, "removed": {}}), file=options.out)
-        return 0
-    before = datetime.now(UTC) - timedelta(days=days)
-    with airflow_database():
-        removed = clean(before)
+    days, removed = load_platform().maintenance.database_days, dict[str, int]()
+    before = None if days is None else datetime.now(UTC) - timedelta(days=days)
+    if before is None:
+        print("maintenance.database_days is null: Airflow's history stays", file=sys.stderr)
+    else:
+        with airflow_database():
+            removed = clean(before)
+    results = clean_results()
     if options.json:
-        print(as_json({"before": before.isoformat(), "removed": removed}), file=options.out)
+        removed |= {} if results is None else {"celery_taskmeta": results}
+        print(as_json({"before": before and before.isoformat(), "removed": removed}), file=options.out)
         return 0
-    rows = ", ".join(f"{count:,} of {name}" for name, count in removed.items() if count) or "none"
-    print(f"rows from before {before:%Y-%m-%d} that were removed: {rows}", file=options.out)
+    if before is not None:
+        rows = ", ".join(f"{count:,} of {name}" for name, count in removed.items() if count) or "none"
+        print(f"rows from before {before:%Y-%m-%d} that were removed: {rows}", file=options.out)
+    if results is not None:
+        print(f"results of Celery's tasks that were removed: {results:,}", file=options.out)
     return 0

@@ -24,12 +24,16 @@ def airflow_database() -> Iterator[None]:
     try:
         yield
     except DBAPIError as error:
-        place = make_url(conf.get_mandatory_value("database", "sql_alchemy_conn")).render_as_string(hide_password=True)
-        said = next(iter(str(error.orig).splitlines()), type(error).__name__)
         fix = f"start it, or correct {_SETTING} (with `make up`: `. .state/airflow.env`)"
-        if isinstance(error, ProgrammingError) or "no such table" in said:
+        if isinstance(error, ProgrammingError) or "no such table" in str(error.orig):
             fix = f"`airflow db migrate` makes its tables; if it is the wrong one, correct {_SETTING}"
-        raise ConfigError(f"Airflow's database {place} cannot be used ({said}): {fix}") from None
+        place = conf.get_mandatory_value("database", "sql_alchemy_conn")
+        raise _unusable("Airflow's database", place, error, fix) from None
+
+
+def _unusable(what: str, place: str, error: DBAPIError, fix: str) -> ConfigError:
+    said = next(iter(str(error.orig).splitlines()), type(error).__name__)
+    return ConfigError(f"{what} {make_url(place).render_as_string(hide_password=True)} cannot be used ({said}): {fix}")
 
 
 @contextmanager
@@ -70,6 +74,34 @@ def _rows(session: Session) -> dict[str, int]:
     return {name: session.scalar(select(func.count()).select_from(table(name))) or 0 for name in _COUNTED}
 
 
+def clean_results() -> int | None:
+    """Has Celery remove the results of tasks that ended a day ago (its `result_expires`); returns how many went.
+
+    They are in a database of their own, which `clean` does not reach, and the Celery beat that would remove them does
+    not run. None where no database has results: other stores forget them by themselves.
+
+    Raises:
+        ConfigError: Celery's database cannot be used.
+    """
+    if not _queued():
+        return None
+    from airflow.providers.celery.executors.celery_executor_utils import app
+    from celery.backends.database import DatabaseBackend  # type: ignore[import-untyped]
+
+    backend = app.backend
+    if not (isinstance(backend, DatabaseBackend) and backend.expires):
+        return None
+    try:
+        with backend.ResultSession() as session:
+            ended = backend.task_cls.date_done
+            expired = int(session.scalar(select(func.count()).where(ended < app.now() - backend.expires)))
+        backend.cleanup()
+    except DBAPIError as error:
+        fix = "start it, or correct AIRFLOW__CELERY__RESULT_BACKEND"
+        raise _unusable("Celery's database", backend.url, error, fix) from None
+    return expired
+
+
 def pool_slots() -> dict[str, int]:
     """The slots of every pool, by name.
 
@@ -90,12 +122,15 @@ def tasks_at_once() -> int:
 
 def queue_limits() -> tuple[float, int] | None:
     """Seconds after which a task that no worker has begun is queued anew, and how often; None without a queue."""
-    from airflow.configuration import conf
-
-    if "Celery" not in conf.get_mandatory_value("core", "executor"):
+    if not _queued():
         return None
     seconds = conf.getfloat("scheduler", "task_queued_timeout")
     return seconds, int(conf.getint("scheduler", "num_stuck_in_queued_retries"))
+
+
+def _queued() -> bool:
+    """Whether Celery's workers run the tasks."""
+    return "Celery" in conf.get_mandatory_value("core", "executor")
 
 
 def create_pool(name: str, slots: int, description: str) -> bool:

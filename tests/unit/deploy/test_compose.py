@@ -147,6 +147,8 @@ def test_times_fit_each_other(airflow: dict[str, Any]) -> None:
     assert queued * int(settings["AIRFLOW__SCHEDULER__NUM_STUCK_IN_QUEUED_RETRIES"]) >= 30 * 24 * 3600
     heartbeat = int(settings["AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT"])
     assert 2 * int(settings["AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT"]) <= heartbeat <= 60
+    # No heartbeat is sent while an alert is, and Airflow gives the process five more seconds to end.
+    assert int(settings["AIRFLOW__CORE__TASK_SUCCESS_OVERTIME"]) + 10 <= heartbeat
 
 
 def test_airflow_runs_with_few_rights(services: dict[str, Any], airflow: dict[str, Any]) -> None:
@@ -160,15 +162,36 @@ def test_airflow_runs_with_few_rights(services: dict[str, Any], airflow: dict[st
     assert services["api-server"]["ports"] == ["127.0.0.1:8080:8080"]
 
 
-def test_customers_files_are_mounted_read_only_everywhere_and_keys_where_files_are_sent(
+def test_files_of_the_machine_are_mounted_read_only_everywhere_and_keys_where_files_are_sent(
     airflow: dict[str, Any],
 ) -> None:
+    """Certificates everywhere, since service.env, which names them, is."""
     for name, service in airflow.items():
         binds = {v["target"]: v for v in service["volumes"] if isinstance(v, dict) and v["type"] == "bind"}
         writable = {target for target, bind in binds.items() if not bind["read_only"]}
         assert writable == ({"/opt/airflow/keys"} if name == "cli" else set()), name  # where `keys new` writes
         keys = {"/opt/airflow/keys"} if name in {"worker", "cli"} else set()
-        assert set(binds) == {"/opt/airflow/include/customers"} | keys, name
+        assert set(binds) == {"/opt/airflow/include/customers", "/opt/airflow/certificates"} | keys, name
+    named = re.findall(r"/opt/airflow/\w+", (ROOT / "service.env.example").read_text())
+    assert set(named) == {"/opt/airflow/certificates"}
+
+
+def test_the_version_of_compose_is_one_that_takes_an_env_file_twice(services: dict[str, Any]) -> None:
+    """Its schema wanted them to be different until 2.24."""
+    texts = (TEXT, (ROOT / "docs" / "deploy.md").read_text())
+    assert [re.findall(r"Compose (\d\.\d+) or newer", text) for text in texts] == [["2.24"], ["2.24"]]
+    assert services["worker"]["env_file"] == ["service.env", "service.env"]
+
+
+def test_documented_commands_of_docker_name_services_and_volumes_that_exist() -> None:
+    file, text = compose(filled_env()), (ROOT / "docs" / "deploy.md").read_text()
+    entered = re.findall(r"docker compose (?:--profile \w+ )?exec (?:-T )?([\w-]+)", text)
+    stopped = re.findall(r"docker compose (?:--profile \w+ )?(?:stop|rm)(?: --\w+)*((?: [a-z][\w-]+)+)", text)
+    named = {*entered, *" ".join(stopped).split()}
+    assert {"demo-servers", "postgres", "scheduler", "worker"} <= named <= set(file["services"])
+    volumes = re.findall(r"^docker volume rm (\S+)$", text, re.MULTILINE)
+    assert volumes == [f"{file['name']}_demo-state"]
+    assert "demo-state" in file["volumes"]
 
 
 def test_every_variable_is_explained_with_its_default() -> None:

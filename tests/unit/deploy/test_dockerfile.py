@@ -44,6 +44,16 @@ def test_every_target_exists_and_none_runs_as_root() -> None:
     assert re.findall(r"^USER (\d+)$", DOCKERFILE, re.MULTILINE) == ["0", "50000"]
 
 
+def test_an_image_is_built_at_one_service_that_its_others_wait_for_and_never_pull() -> None:
+    """Compose builds all at once, and builds of one tag at the same time may fail."""
+    services = compose(filled_env())["services"]
+    assert {name for name, service in services.items() if "build" in service} == {"init", "demo-servers"}
+    for name, service in services.items():
+        if service["image"] == services["init"]["image"] and name != "init":
+            assert service["pull_policy"] == "never", name
+            assert "init" in service["depends_on"], name
+
+
 def test_commands_outside_airflow_exist() -> None:
     services = compose(filled_env())["services"]
     last = services["init"]["command"][-1].splitlines()[-2:]

@@ -43,6 +43,19 @@ def test_all_that_is_asked_for_exists_with_its_labels() -> None:
     assert found == known.keys()  # and all that exists is shown
 
 
+def test_quantiles_are_those_that_statsd_exporter_makes_unasked() -> None:
+    quantiles = {each for expression in expressions() for each in re.findall(r'quantile="([^"]*)"', expression)}
+    assert quantiles
+    assert quantiles <= {"0.5", "0.9", "0.99"}
+
+
+def test_legends_name_labels_that_the_query_leaves() -> None:
+    for target in (target for panel in DASHBOARD["panels"] for target in panel["targets"]):
+        grouped = re.findall(r"by \(([^)]*)\)", target["expr"])
+        shown = re.findall(r"\{\{(\w+)\}\}", target["legendFormat"])
+        assert shown == [each.strip() for each in ",".join(grouped).split(",") if each], target["expr"]
+
+
 def test_counters_are_asked_for_their_increase_and_nothing_else_is() -> None:
     known = by_prometheus_name()
     for expression in expressions():
