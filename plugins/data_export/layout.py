@@ -69,7 +69,11 @@ def receipts_folder(site_id: UUID, export_type: str) -> str:
 
 def manifest_key(export_type: str, window: ExportWindow, revision: int = 1) -> str:
     """`manifests/<export_type>/<from>_<to>.json`, of all sites; later revisions end in `.r<n>.json`."""
-    return f"{MANIFESTS}/{export_type}/{window.stamp}{_suffix(revision)}.json"
+    return f"{manifests_folder(export_type)}/{window.stamp}{_suffix(revision)}.json"
+
+
+def manifests_folder(export_type: str) -> str:
+    return f"{MANIFESTS}/{export_type}"
 
 
 def missing_images_key(site_id: UUID, export_type: str, window: ExportWindow, revision: int = 1) -> str:

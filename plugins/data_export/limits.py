@@ -144,3 +144,12 @@ def check_window(name: str, export: CustomerExport, window: ExportWindow, limits
             f"{name}: window {window} ends in the future (now {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC): "
             "a file would miss what happens until then; run it when the window is over"
         )
+
+
+def refusal(name: str, export: CustomerExport, window: ExportWindow, limits: Limits, now: datetime) -> str:
+    """Why no run may deliver the window now, as `check_window` says it; empty where one may."""
+    try:
+        check_window(name, export, window, limits, now)
+    except LimitExceeded as error:
+        return str(error)
+    return ""

@@ -366,6 +366,23 @@ def test_what_a_changed_interval_left_over_is_told_with_the_way_to_deliver_it(
     assert '--conf \'{"from": "2025-03-21T00:00:00+00:00", "to": "2025-03-24T00:00:00+00:00"}\'' in out
 
 
+def test_windows_that_a_longer_one_has_delivered_are_counted_and_told_of(
+    deploy: Deploy, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Daily became hourly: Airflow has a run for the first hour's logical date alone."""
+    deploy(FILE.replace("Europe/Paris", "UTC").replace("daily", "hourly"))
+    delivered(datetime(2025, 3, 17, tzinfo=UTC), timedelta(days=1))
+    assert backfill("--dry-run", start="2025-03-17", end="2025-03-18") == 0
+    out = capsys.readouterr().out
+    held = "in a longer window that was delivered"
+    assert f"  windows   24: 1 delivered with other bounds, 23 {held}\n" in out
+    assert "  runs      23 (windows that never ran)" in out
+    assert f"  TWICE     23 of these runs deliver a second time what is {held}\n" in out
+    assert "that failed" not in out
+    assert backfill("--dry-run", start="2025-03-17T05:00", end="2025-03-18") == 0
+    assert f"  windows   19: 19 {held}\n" in capsys.readouterr().out
+
+
 def test_so_is_what_an_end_date_left_over_that_is_gone(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
     deploy(FILE.replace("Europe/Paris", "UTC"))
     delivered(datetime(2025, 3, 18, tzinfo=UTC), timedelta(hours=18))

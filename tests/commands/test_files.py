@@ -256,6 +256,34 @@ def test_a_run_that_would_be_of_another_window_by_now_is_not_cleared(
     assert runs[made].conf == ({} if made == "manual__one" else bounds)
 
 
+def test_a_backfills_run_is_left_as_it_is_and_the_window_has_a_new_one(
+    history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a cancelled backfill Airflow starts no run any more: it would be under way for ever."""
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n", run_type="backfill", run_id="backfill__1").unlink()
+    assert listed(capsys, *SINCE, "--repair", command="audit", code=1)["repairs"] == 1
+    history.session.expire_all()
+    states = {run.run_id: run.state for run in history.session.scalars(select(DagRun))}
+    assert states == {"backfill__1": "success", f"audit__{WINDOW.stamp}": "queued"}
+
+
+@pytest.mark.parametrize(
+    ("key", "line"), [("end_date", "end_date: 2025-03-16T12:00:00"), ("start_date", "start_date: 2025-03-16T12:00:00")]
+)
+def test_a_window_that_the_customer_file_allows_no_longer_is_not_run_again(
+    key: str, line: str, history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its run would fail at once, at each audit anew."""
+    deliver(history, acme, target, FIRST, FIRST + DAY, b"1\n").unlink()
+    file = history.customers / "acme.yaml"
+    kept = [each for each in file.read_text().splitlines() if not each.startswith(key)]
+    file.write_text("\n".join([*kept, line]) + "\n")
+    found = listed(capsys, *SINCE, "--repair", command="audit", code=1)
+    assert (found["repairs"], len(found["findings"])) == (0, 1)
+    assert f"the export's {key}" in found["findings"][0]["fix"]
+    assert history.session.scalars(select(DagRun).where(DagRun._state == "queued")).all() == []
+
+
 @pytest.mark.parametrize(("days", "under_way"), [(1, 1), (2, 0)])
 def test_what_a_run_by_hand_is_delivering_is_no_finding(
     days: int, under_way: int, history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]

@@ -1,6 +1,7 @@
 """The form of `data_export_check` offers the exports by name, cheaply; what is no name gets nowhere."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -39,6 +40,15 @@ def test_all_are_all_files_also_broken_ones(customers: Path, monkeypatch: pytest
     (customers / "broken.yaml").write_text("not read: [")
     monkeypatch.setattr(check_dag, "get_current_context", lambda: {"params": {"export": None}})
     assert check_dag._list_exports() == ["acme", "broken"]
+
+
+def test_a_name_that_airflow_is_set_to_ignore_is_refused(customers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All would be checked, or audited, in its place."""
+    run = SimpleNamespace(conf={"export": "acme"})
+    monkeypatch.setattr(check_dag, "get_current_context", lambda: {"params": {"export": None}, "dag_run": run})
+    for ask in (check_dag._list_exports, check_dag._list_audited):
+        with pytest.raises(ConfigError, match=r"export='acme'.*dag_run_conf_overrides_params"):
+            ask()
 
 
 def test_no_file_is_read(customers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ interval: daily
 enabled: {enabled}
 connector_type: cloud_storage
 connector_config: {{storage_uri: "file://{target}/", export_images: false}}
+manifest: true
 """
 
 
@@ -80,15 +81,16 @@ def test_unfinished_files_go_in_staging_and_at_every_target(place: Path) -> None
         (place / f"customers/{name}.yaml").write_text(FILE.format(site=SITE, target=target, enabled=enabled))
         put(target / SITE / "data/work-orders-timeline/.partial-old", 2)
         put(target / SITE / "inputs/.partial-young", 0.5)
+        put(target / "manifests/work-orders-timeline/.partial-old", 2)
     (place / "customers/down.yaml").write_text(FILE.format(site=SITE, target=place / "a-file", enabled="true"))
     put(place / "a-file", 0)
     put(place / "staging/runs/gone/.partial-old", 2)
     done = maintain("tidy_targets")
-    assert done["where"] == {"staging": 1, "one": 1, "two": 1}
-    assert (done["removed"], done["looked_at"], done["left_for_the_next_run"]) == (3, 3, 0)
+    assert done["where"] == {"staging": 1, "one": 2, "two": 2}
+    assert (done["removed"], done["looked_at"], done["left_for_the_next_run"]) == (5, 3, 0)
     assert [*done["not_reached"]] == ["down"]
     assert "a file is in the place of a folder" in done["not_reached"]["down"]
-    assert len([*place.rglob(".partial-*")]) == 4
+    assert len([*place.rglob(".partial-*")]) == 5
 
 
 def test_a_target_that_is_down_keeps_no_other_from_being_tidied(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -162,9 +162,8 @@ def test_the_watch_names_what_is_late_and_takes_it_back(
     installation, acme = Installation(tmp_path), tags(export="acme")
     installation.look()
     found = statsd.received()
-    assert (
-        0 <= found["data_export.lag", acme] <= timedelta(days=1, hours=1).total_seconds()
-    )  # after midnight it settles
+    # After midnight it settles for some minutes.
+    assert 0 <= found["data_export.lag", acme] <= timedelta(days=1, hours=1).total_seconds()
     assert found["data_export.late_windows", acme] == found["data_export.exports_late", tags()] == 1
     assert found["data_export.alert_mails", tags(outcome="sent")] == 2
     assert time.time() - found["data_export.watch_time", tags()] < 60
@@ -175,6 +174,21 @@ def test_the_watch_names_what_is_late_and_takes_it_back(
     assert found["data_export.exports_late", tags()] == 0
     installation.look()
     assert ("data_export.lag", acme) not in statsd.received()
+
+
+def test_an_export_whose_file_breaks_while_it_is_late_has_not_caught_up(
+    server: SmtpServer, statsd: Receiver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(tmp_path / "customers"))
+    monkeypatch.setattr(watching, "TaskRuns", Answers)
+    installation = Installation(tmp_path)
+    installation.look()
+    statsd.received()
+    installation.file.write_text("site_id: [")
+    installation.look()
+    found = statsd.received()
+    assert ("data_export.lag", tags(export="acme")) not in found
+    assert found["data_export.exports_broken", tags()] == 1
 
 
 def test_five_thousand_late_exports_are_few_labels_and_none_is_lost(statsd: Receiver) -> None:
@@ -189,13 +203,16 @@ def test_five_thousand_late_exports_are_few_labels_and_none_is_lost(statsd: Rece
     thread.start()
     lag = {f"customer-{number}": (float(number), 1) for number in range(5000)}
     began = time.monotonic()
-    metrics.exports_watched(lag, {"gone": None}, 5000, 0, 0)
+    before = [f"gone-{number}" for number in range(3000)]
+    metrics.exports_watched(lag, before, 5000, 0, 0)
     assert time.monotonic() - began < 30
     time.sleep(0.3)
     done.set()
     thread.join()
     named = {dict(labels)["export"] for name, labels in received if name == "data_export.lag"}
-    assert named == {f"customer-{number}" for number in range(5000 - MOST_NAMED, 5000)}
+    worst = {f"customer-{number}" for number in range(5000 - MOST_NAMED, 5000)}
+    assert named == worst | {*before[:MOST_NAMED]}
+    assert received["data_export.lag", tags(export="gone-999")] == 0  # which the look before has named
     assert received["data_export.exports_late", tags()] == 5000
 
 
@@ -215,7 +232,7 @@ def everything() -> None:
         pass
     metrics.task_failed(SimpleNamespace(task=None, operator="DeliverOperator", state="failed"), None)
     metrics.count("data_export.windows", 1, connector="gs")
-    metrics.exports_watched({"acme": (1.0, 1)}, {}, 1, 0, 0)
+    metrics.exports_watched({"acme": (1.0, 1)}, [], 1, 0, 0)
 
 
 @pytest.mark.parametrize(

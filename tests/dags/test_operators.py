@@ -24,6 +24,8 @@ from data_export_airflow.alerting.callbacks import site_of
 from data_export_airflow.alerting.sender import AlertSender
 from data_export_airflow.execution.sealed import UNSIGNED_BEFORE
 from data_export_airflow.operators import (
+    AuditExportsOperator,
+    CheckExportOperator,
     CloseExportOperator,
     CopyImagesOperator,
     DeliverFileOperator,
@@ -96,6 +98,27 @@ def test_a_name_of_digits_stays_a_text(db: Session, customers: Path, name: str) 
     assert dag.render_template_as_native_obj
     assert run(dag, customers, logical_date=None, run_conf=RANGE).state == "success"
     assert xcoms(db, dag, "prepare")["plan"]["name"] == name
+
+
+def test_a_site_whose_name_is_a_number_is_delivered_and_shown_by_it(db: Session, customers: Path) -> None:
+    dag = customer_dag(customers, "acme", site_id={"75001": str(PARIS)})
+    done = run(dag, customers, logical_date=None, run_conf=RANGE)
+    assert done.state == "success"
+    shown = {instance.task_id: instance.rendered_map_index for instance in done.get_task_instances()}
+    assert shown["extract"] == shown["deliver"] == "75001"
+
+
+@pytest.mark.parametrize("name", ["1.5", "None", "1, 2", "[A1]", "b'x'", "'Lille'", "Paris", 2024])
+@pytest.mark.parametrize("native", [True, False])
+def test_a_label_is_a_text_whatever_it_looks_like(name: Any, native: bool) -> None:
+    with DAG("any", schedule=None, render_template_as_native_obj=native) as dag:
+        extract = ExtractOperator(task_id="extract", plan={"export": {"site_id": {name: str(PARIS)}}}, site_id=PARIS)
+        check, audit = (
+            CheckExportOperator(task_id="c", export=name),
+            AuditExportsOperator(task_id="a", exports=[name]),
+        )
+    for task in (extract, check, audit):
+        assert dag.get_template_env().from_string(str(task.map_index_template)).render(task=task) == str(name)
 
 
 def test_links_survive_the_trip_to_the_server_and_are_filled_by_the_run(
@@ -182,7 +205,7 @@ def test_a_dag_of_ones_own_fails_as_the_customers_do_unless_it_says_otherwise() 
     assert (mapped.retries, mapped.pool, mapped.map_index_template) == (
         8,
         "data_export_source",
-        "{{ task.site_label }}",
+        "{{ task.as_label(task.site_label) }}",
     )
     assert isinstance(mapped.retry_policy, ExportRetryPolicy)
     assert mapped.execution_timeout == timedelta(hours=6)

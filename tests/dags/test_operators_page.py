@@ -14,6 +14,8 @@ from sqlalchemy.orm import Session
 
 from data_export.layout import data_key
 from data_export.window import ExportWindow
+from data_export_airflow.alerting.callbacks import MAINTENANCE_DAG, on_failure
+from data_export_airflow.dags.service_dags import WATCH_DAG
 from data_export_airflow.metadata.airflow_database import create_pool
 from data_export_airflow.operators.base import POOLS
 from demo.data import COLUMNS, PARIS, DemoData, build
@@ -86,6 +88,15 @@ def test_every_dag_of_the_page_runs_and_delivers(db: Session, places: tuple[Path
     assert delivered.read_bytes() == report.read_bytes()
     lines = (server.root / "items" / "2025-03-16.jsonl").read_text().splitlines()
     assert {json.loads(line)["id"] for line in lines} == _items_created(data) != set()
+
+
+def test_the_services_own_dags_report_their_failures_in_the_page_too(
+    db: Session, places: tuple[Path, SftpServer]
+) -> None:
+    found = dags(places[0])
+    for name in (WATCH_DAG, MAINTENANCE_DAG):
+        assert {tuple(task.on_failure_callback) for task in found[name].tasks} == {(on_failure,)}
+        assert found[name].is_paused_upon_creation is False
 
 
 def _items_created(data: DemoData) -> set[str]:

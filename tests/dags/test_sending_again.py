@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from data_export.config.platform import load_platform
-from data_export.errors import TargetRefused, TargetUnavailable
+from data_export.errors import ConfigError, TargetRefused, TargetUnavailable
 from data_export_airflow.execution import steps
 
 FILE = """\
@@ -54,6 +54,15 @@ def test_every_export_with_notices_is_asked_whatever_the_others_receivers_do(ask
     with pytest.raises(TargetRefused, match="given up after a day"):
         again()
     assert sorted(asked) == ["gives-up", "hangs", "one", "two"]
+
+
+def test_a_staging_area_that_cannot_be_used_is_told_of_once(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And as what it is: no target has refused anything."""
+    monkeypatch.setenv("DATA_EXPORT_STAGING__URI", "s3://staging/exports/")
+    monkeypatch.setenv("DATA_EXPORT_STAGING__CONN_ID", "nowhere")
+    with pytest.raises(ConfigError, match="nowhere"):
+        again()
+    assert asked == []
 
 
 def test_where_time_is_over_the_others_wait_and_no_export_is_always_the_last(

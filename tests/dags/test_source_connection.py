@@ -4,19 +4,29 @@ import json
 import os
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+from uuid import UUID
 
 import psycopg
 import pytest
+from airflow.providers.postgres.hooks.postgres import PostgresHook
 
 from data_export.check.check import check_source
+from data_export.config.platform import load_platform
 from data_export.errors import ConfigError, CredentialsUnavailable, SourceRejected
+from data_export.limits import limits_of
+from data_export.plan import prepare
 from data_export.source.database import open_source
 from data_export.source.queries import Query
+from data_export.window import ExportWindow
 from data_export_airflow.connections.source import source_dsn
+from data_export_airflow.execution import auditing, steps
 from demo.servers.postgres import PostgresServer
-from tests.customers import export
+from tests.customers import SITE, export
 
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 ODD = "a b'c\\d@e/f?g=h&i%20j:k#é\"://x"
@@ -175,3 +185,20 @@ def test_a_token_of_amazon_that_cannot_be_had(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("AWS_DEFAULT_REGION", "eu-west-1")
     with pytest.raises(CredentialsUnavailable, match="AWS gives no token for its login"):
         source_dsn("source_test")
+
+
+def test_each_connection_of_a_step_and_of_an_audit_has_a_token_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of Amazon's lives for 15 minutes; a task connects again hours later."""
+    settings, exported, numbers = load_platform(), export(), count(1)
+    fields = {"conn_type": "postgres", "host": "db.example", "login": "reader", "extra": {"iam": True}}
+    monkeypatch.setenv(f"AIRFLOW_CONN_{settings.source.conn_id.upper()}", json.dumps(fields))
+    monkeypatch.setattr(PostgresHook, "get_iam_token", lambda *_: ("reader", f"token-{next(numbers)}", 5432))
+    given: list[Any] = []
+    monkeypatch.setattr(steps, "extract_site", lambda *arguments, **_: given.append(arguments[3]))
+    monkeypatch.setattr(steps, "store", lambda *_: None)
+    window = ExportWindow(datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC))
+    plan = prepare("acme", exported, window, limits_of("acme", exported, settings.limits), datetime.now(UTC))
+    steps.Steps(plan, settings).extract(UUID(SITE), 1)
+    given.append(auditing._source(exported, settings).dsn)
+    made = [dsn().partition("password=")[2].split()[0] for dsn in given for _ in range(2)]
+    assert made == ["'token-1'", "'token-2'", "'token-3'", "'token-4'"]

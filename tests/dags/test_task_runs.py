@@ -51,6 +51,22 @@ def test_an_event_that_somebody_made_by_hand_delivers_nothing_and_stops_nobody(
     assert last.sites
 
 
+def test_the_states_of_windows_are_few_questions(
+    history: History, runs: TaskRuns, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dag, asked = history.export("acme"), list[list[datetime]]()
+    count = TaskRuns._count
+    monkeypatch.setattr(TaskRuns, "_count", lambda *args: asked.append([*args[2]]) or count(*args))
+    for day in range(3):
+        history.run(dag, START + day * DAY, START + (day + 1) * DAY, "failed")
+    windows = [days(day, day + 1) for day in range(5)]
+    assert runs.states("acme", windows[:3]) == dict.fromkeys(windows[:3], "failed")
+    assert runs.states("acme", windows[3:]) == dict.fromkeys(windows[3:], "none")
+    assert len(asked) == 1 + 3
+    history.run(dag, START + 3 * DAY, START + 4 * DAY, "running")
+    assert [*runs.states("acme", windows).values()] == ["failed"] * 3 + ["running", "none"]
+
+
 def test_a_run_that_begins_with_it_and_ends_before_it_is_not_its_own(history: History, runs: TaskRuns) -> None:
     """Daily became weekly: Airflow has a run of that logical date, of Monday alone."""
     dag = history.export("acme")
@@ -94,6 +110,7 @@ BY_HAND: dict[str, Any] = {"run_type": "manual", "logical_date": None}
         ("daily", BY_HAND, True),
         ("weekly", BY_HAND, False),
         ("weekly", {}, True),
+        ("daily", {"run_type": "backfill"}, False),
         ("weekly", BY_HAND | {"conf": {"from": START.isoformat(), "to": (START + DAY).isoformat()}}, True),
         ("daily", BY_HAND | {"conf": {"from": START.isoformat(), "to": (START + 2 * DAY).isoformat()}}, False),
     ],

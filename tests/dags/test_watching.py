@@ -46,8 +46,8 @@ class Answers:
     def delivered(self, _export: str, windows: Collection[ExportWindow]) -> set[ExportWindow]:
         return self.came & {*windows}
 
-    def state(self, _export: str, _window: ExportWindow) -> RunState:
-        return self.run
+    def states(self, _export: str, windows: Collection[ExportWindow]) -> dict[ExportWindow, RunState]:
+        return dict.fromkeys(windows, self.run)
 
 
 class Installation:
@@ -101,14 +101,32 @@ def test_a_late_window_is_told_of_once(
     assert all(f"- acme: {WINDOW.start:%Y-%m-%d} 00:00 to " in text_of(mail) for mail in server.messages())
 
 
+def test_an_alert_names_every_late_window_although_one_alone_is_new(
+    installation: Installation, server: SmtpServer
+) -> None:
+    told_of = Open(Due(WINDOW, MIDNIGHT), datetime.now(UTC) + DAY / 2)
+    new = Open(Due(NEWEST, MIDNIGHT), MIDNIGHT)
+    known = Watched(MIDNIGHT, NEWEST, (told_of, new), (OWNER,), (MIDNIGHT - DAY).date())
+    installation.state.write_text(json.dumps({"acme": known.to_dict()}))
+    installation.look()
+    assert told(server) == [PLATFORM, OWNER]
+    for mail in server.messages():
+        for window in (WINDOW, NEWEST):
+            assert f"- acme: {window.start:%Y-%m-%d} 00:00 to " in text_of(mail)
+        assert f"--from {WINDOW.start.isoformat()} --to {NEWEST.end.isoformat()}" in text_of(mail)
+    assert len({each.remind_at for each in installation.known().open}) == 1
+
+
 def test_who_was_alerted_of_a_late_window_hears_once_that_it_came(
     installation: Installation, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     installation.look()
+    assert installation.known().alerted_on is not None
     monkeypatch.setattr(Answers, "came", frozenset((WINDOW,)))
     installation.file.write_text(installation.file.read_text().replace(OWNER, "another@owners.example"))
     for _ in range(3):
         assert installation.late() == []
+    assert installation.known().alerted_on is None  # what is late next is told of the same day
     mails = [mail for mail in server.messages() if "again" in mail["Subject"]]
     assert sorted(mail["To"] for mail in mails) == [PLATFORM, OWNER]
     for mail in mails:

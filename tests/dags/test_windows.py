@@ -26,7 +26,7 @@ NOW = datetime(2025, 3, 20, 12, tzinfo=UTC)
 
 
 def context(
-    start: datetime | None = None, end: datetime | None = None, at: datetime = NOW, **params: str
+    start: datetime | None = None, end: datetime | None = None, at: datetime = NOW, **params: str | None
 ) -> dict[str, Any]:
     run = SimpleNamespace(data_interval_start=start, data_interval_end=end, run_after=at)
     return {"params": params, "dag_run": run}
@@ -67,6 +67,17 @@ def test_the_trigger_form_wins() -> None:
 def test_a_wrong_form_is_told(form: dict[str, str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         window_of_run(export(), context(day(16), day(17), **form), SETTLE)
+
+
+@pytest.mark.parametrize("key", RANGE)
+def test_a_range_that_airflow_is_set_to_ignore_is_refused(key: str) -> None:
+    """`dag_run_conf_overrides_params` is off: the last window would be exported, and the run be a success."""
+    ignored = context(day(16), day(17), **{"from": None, "to": None})
+    ignored["dag_run"].conf = {key: RANGE[key]}
+    with pytest.raises(ConfigError, match=f"{key}='{RANGE[key]}'.*dag_run_conf_overrides_params"):
+        window_of_run(export(), ignored, SETTLE)
+    ignored["dag_run"].conf = {"from": None, "to": None}
+    assert window_of_run(export(), ignored, SETTLE).start == day(16)
 
 
 def test_airflow_hands_over_a_misspelt_parameter_too() -> None:

@@ -76,6 +76,26 @@ def test_an_older_answer_overwrites_no_newer_period(history: History, opened: Op
     assert tab.locator("#export .windows").inner_text() == newer
 
 
+@pytest.mark.parametrize(("place", "question"), [("export", "exports/*"), ("list", "exports?*")])
+def test_an_answer_that_takes_longer_than_the_refresh_is_shown(
+    history: History, opened: Opened, place: str, question: str
+) -> None:
+    dag = history.export("acme")
+    history.run(dag, TODAY - DAY, TODAY)
+    tab = opened(f"export.html?dag={dag}" if place == "export" else "", refused=True)
+    tab.clock.install()
+    tab.reload()
+    tab.locator("body[data-ready]").wait_for()
+    held: list[Route] = []
+    tab.route(f"**/api/{question}", lambda route: held.append(route))
+    for _ in range(2):
+        with tab.expect_request(f"**/api/{question}"):
+            tab.clock.fast_forward(31_000)
+    with tab.expect_response(f"**/api/{question}"):
+        held[0].fulfill(status=503, json={"detail": "the answer to the first"})
+    expect(tab.locator("main")).to_contain_text("the answer to the first")
+
+
 def test_an_export_is_shown_where_the_broken_files_cannot_be(export_page: Page) -> None:
     export_page.route("**/api/problems*", lambda route: route.fulfill(status=503, json={"detail": "too slow"}))
     export_page.reload()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
 
-from data_export.alerts.failure import window_as_text
+from data_export.alerts.alert import window_as_text
 from data_export.alerts.watch import Watched
 from data_export.config.load import load_customers
 from data_export.config.models import dag_id

@@ -98,6 +98,45 @@ def test_an_export_that_was_only_run_by_hand_is_not_new(history: History, daily:
     assert (row.state, row.delivered_end) == ("delivered", MIDNIGHT - DAY)
 
 
+FAR = ("9999-12-31T23:59:59+00:00", "2027-01-01T00:00:00+00:00")
+
+
+@pytest.mark.parametrize("end", FAR)
+@pytest.mark.parametrize("logical_date", [None, NOW])
+def test_a_range_that_is_not_over_tells_nothing_of_the_schedule(
+    history: History, daily: str, end: str, logical_date: datetime | None
+) -> None:
+    """Its run refuses it; "for ever" is a date that no timetable goes on from."""
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT)
+    options = {"conf": {"from": "2025-12-01T00:00:00+00:00", "to": end}, "logical_date": logical_date}
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "failed", run_id="manual", run_type="manual", **options)
+    assert row_of(history, daily).state == "delivered"
+    assert page_of(history, daily, NOW)["states"]["delivered"] == 1
+
+
+def test_a_run_that_is_to_begin_at_the_end_of_the_calendar_tells_nothing(history: History, daily: str) -> None:
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT)
+    run = history.run(daily, MIDNIGHT, MIDNIGHT, "queued", run_id="manual", run_type="manual", logical_date=None)
+    run.run_after = datetime(9999, 12, 31, 23, tzinfo=UTC)
+    history.session.commit()
+    assert row_of(history, daily).delivered_end == MIDNIGHT
+    assert page_of(history, daily, NOW)["states"]["delivered"] == 1
+
+
+@pytest.mark.parametrize("before", ["success", "failed"])
+def test_what_was_delivered_by_hand_stays_so_whatever_the_schedule_does_after_it(
+    history: History, daily: str, before: str
+) -> None:
+    """Triggered in the form, with a logical date; then the next two windows of the schedule do not come."""
+    history.run(daily, MIDNIGHT - 4 * DAY, MIDNIGHT - 3 * DAY, before)
+    history.run(daily, MIDNIGHT - 3 * DAY, MIDNIGHT - 2 * DAY, "failed")
+    at, options = MIDNIGHT - 2 * DAY + 10 * HOUR, {"run_id": "manual", "run_type": "manual", "conf": {}}
+    history.run(daily, MIDNIGHT - 3 * DAY, MIDNIGHT - 2 * DAY, logical_date=at, **options)
+    history.run(daily, MIDNIGHT - 2 * DAY, MIDNIGHT - DAY, "failed")
+    history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "failed")
+    assert row_of(history, daily).delivered_end == MIDNIGHT - 2 * DAY
+
+
 def test_of_a_part_of_a_window_the_schedule_learns_nothing(history: History, daily: str) -> None:
     history.run(daily, MIDNIGHT - 9 * DAY, MIDNIGHT - 8 * DAY)
     _by_hand(history, daily, MIDNIGHT - 2 * HOUR, MIDNIGHT, "failed")

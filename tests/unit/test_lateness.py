@@ -127,8 +127,8 @@ class Truth:
     def delivered(self, export: str, windows: Collection[ExportWindow]) -> set[ExportWindow]:
         return {*filter(self.holds, windows)}
 
-    def state(self, export: str, window: ExportWindow) -> RunState:
-        return "none"
+    def states(self, export: str, windows: Collection[ExportWindow]) -> dict[ExportWindow, RunState]:
+        return dict.fromkeys(windows, "none")
 
     def holds(self, window: ExportWindow) -> bool:
         return self.delivered_at.get(window, self.now + DAY) <= self.now

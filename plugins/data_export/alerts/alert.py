@@ -1,7 +1,9 @@
 """What an alert says, what makes two of them the same to a person, and the mail that carries it."""
 
 import hashlib
+import json
 import re
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
@@ -11,6 +13,7 @@ from typing import Any
 
 from data_export.config.sections import Occasion
 from data_export.delivery.email.message import message, render
+from data_export.window import ExportWindow
 
 _TIME = r"\d{2}[:-]\d{2}[:-]\d{2}(?:\.\d+)?(?:Z|[+-]\d{2}:\d{2})?"
 _STAMP = rf"\d{{4}}-\d{{2}}-\d{{2}}[_T]{_TIME}"
@@ -129,3 +132,30 @@ def compose(alert: Alert, sender: str, recipients: Iterable[str], day: date) -> 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(f"alert\n{text}".encode(errors="backslashreplace")).hexdigest()[:40]
+
+
+_MOST_ITEMS = 50
+
+
+def shortened(items: list[str]) -> tuple[str, ...]:
+    """The first ones, and how many are left out."""
+    more = len(items) - _MOST_ITEMS
+    return tuple(items) if more <= 0 else (*items[:_MOST_ITEMS], f"... and {more:,} more")
+
+
+def window_as_text(window: ExportWindow) -> str:
+    """`2025-03-16 00:00 to 2025-03-17 00:00 UTC`."""
+    start, end = (f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00") for moment in (window.start, window.end))
+    return f"{start} to {end} UTC"
+
+
+def backfill_command(export: str, first: ExportWindow, last: ExportWindow) -> str:
+    """Runs every window from the first to the last again, those excepted that succeeded; shows them first and asks."""
+    start, end = first.start.isoformat(), last.end.isoformat()
+    return f"python -m data_export_airflow backfill {export} --from {start} --to {end} --reprocess failed"
+
+
+def trigger_command(dag: str, window: ExportWindow) -> str:
+    """Runs a range by hand, whatever the windows of the schedule are."""
+    conf = {"from": window.start.isoformat(), "to": window.end.isoformat()}
+    return f"airflow dags trigger {dag} --conf {shlex.quote(json.dumps(conf))}"

@@ -1,11 +1,9 @@
 """The alert for a task that failed for good, for records that were set aside, and for recipients who are refused."""
 
-import json
-import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from data_export.alerts.alert import Alert, cause_of
+from data_export.alerts.alert import Alert, backfill_command, cause_of, shortened, trigger_command, window_as_text
 from data_export.alerts.guide import fix_of
 from data_export.alerts.ledger import Recovered
 from data_export.config.models import dag_id
@@ -56,6 +54,19 @@ def failure_alert(failure: Failure) -> Alert:
         commands=_again(failure),
         link=failure.link,
         guide=failure.guide,
+    )
+
+
+def notice_failure_alert(failure: Failure) -> Alert:
+    """Says that the notice of what a run has delivered may not be out, whatever the reason."""
+    return replace(
+        failure_alert(failure),
+        subject=f"Data export {failure.export}: a notice is not out: {failure.error}",
+        lead=f"A run of the data export {failure.export} has delivered, but its notice may not be out.",
+        fix="Correct what the reason says, such as the receiver, the worker, or address and secret in `on_delivery` of "
+        "the customer file. The DAG data_export_watch sends what is left for a day after the delivery; nothing is to "
+        "be run again.",
+        commands=(),
     )
 
 
@@ -218,33 +229,6 @@ def _deliver(export: str, missing: Mapping[ExportWindow, bool]) -> tuple[str, ..
     commands = [backfill_command(export, windows[0], windows[-1])] if windows else []
     commands += [trigger_command(dag_id(export), window) for window, by_hand in missing.items() if by_hand]
     return shortened(commands)
-
-
-_MOST_ITEMS = 50
-
-
-def shortened(items: list[str]) -> tuple[str, ...]:
-    """The first ones, and how many are left out."""
-    more = len(items) - _MOST_ITEMS
-    return tuple(items) if more <= 0 else (*items[:_MOST_ITEMS], f"... and {more:,} more")
-
-
-def window_as_text(window: ExportWindow) -> str:
-    """`2025-03-16 00:00 to 2025-03-17 00:00 UTC`."""
-    start, end = (f"{moment:%Y-%m-%d %H:%M:%S}".removesuffix(":00") for moment in (window.start, window.end))
-    return f"{start} to {end} UTC"
-
-
-def backfill_command(export: str, first: ExportWindow, last: ExportWindow) -> str:
-    """Runs every window from the first to the last again, those excepted that succeeded; shows them first and asks."""
-    start, end = first.start.isoformat(), last.end.isoformat()
-    return f"python -m data_export_airflow backfill {export} --from {start} --to {end} --reprocess failed"
-
-
-def trigger_command(dag: str, window: ExportWindow) -> str:
-    """Runs a range by hand, whatever the windows of the schedule are."""
-    conf = {"from": window.start.isoformat(), "to": window.end.isoformat()}
-    return f"airflow dags trigger {dag} --conf {shlex.quote(json.dumps(conf))}"
 
 
 def _again(failure: Failure) -> tuple[str, ...]:

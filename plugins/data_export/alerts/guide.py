@@ -6,6 +6,8 @@ The anchor of an error is its name in small letters and never changes: logs, not
 from typing import NamedTuple
 
 AT_ONCE, AFTER_RETRIES = "at once, since a retry cannot help", "after retries over about an hour"
+#: Of every `AFTER_RETRIES`.
+ABOUT_RETRIES = "`notify` tries for some minutes only, and watch, maintenance and audit once more."
 OTHER = "Other errors"
 
 
@@ -25,14 +27,14 @@ _DOWN = f"Every retry met this. Look at the server and the network between; {_CH
 #: By the class of the error (`data_export.errors`), and by the name of what Airflow or a worker met.
 GUIDES = {
     "ConfigError": Guide(
-        AT_ONCE,
+        f"{AT_ONCE}; where the customer file is gone, after retries, since it may come back",
         "A customer file, `platform.yaml`, an environment variable or an Airflow connection is wrong or missing, or "
         "two customer files would write the same files.",
         f"Correct the setting that the reason names. {_REPLAN}",
     ),
     "BrokenFile": Guide(
         "at once; within five minutes of the file's last change, when it may be half written, it is tried again",
-        "The customer file is broken or missing. The DAG returns by itself when it is fixed.",
+        "The customer file is broken. The DAG returns by itself when it is fixed.",
         f"Correct the customer file; `python -m data_export_airflow validate` names every problem. {_REPLAN}",
     ),
     "LimitExceeded": Guide(
@@ -48,9 +50,10 @@ GUIDES = {
     ),
     "ValueRejected": Guide(
         AT_ONCE,
-        "PostgreSQL cannot read or convert one of its own values, and that is no matter of single work orders: more "
-        "than a thousand of the window have such a value, or none has it alone; the line says which.",
-        f"Correct the values at the source, or the query that reads them. {_RERUN}",
+        "PostgreSQL cannot read or convert one of its own values, or a function, subquery or domain there refuses it, "
+        "and that is no matter of single work orders: more than a thousand of the window have such a value, or none "
+        "has it alone; the line says which.",
+        f"Correct the values at the source, or the query that reads them or what it calls. {_RERUN}",
     ),
     "SourceUnavailable": Guide(AFTER_RETRIES, "PostgreSQL is not reached, restarted, or cancelled the query.", _DOWN),
     "CredentialsUnavailable": Guide(
@@ -62,11 +65,11 @@ GUIDES = {
     ),
     "InvalidRecord": Guide(
         AT_ONCE,
-        "The delivered format cannot express a row, the source cannot read a value of it, or it is larger than "
-        "`limits.max_record_mb`; the line names work order, field and, where the source refused a value, its table and "
-        "column.",
-        "Correct the record at the source, or set `on_invalid: quarantine` in the customer file to set such records "
-        f"aside. {_REPLAN}",
+        "The delivered format cannot express a row, the source cannot read a value of it or refuses it by a function, "
+        "subquery or domain that a query of yours uses, or it is larger than `limits.max_record_mb`; the line names "
+        "work order, field and, where the source refused a value, its table and column.",
+        "Correct the record at the source or what refuses it, or set `on_invalid: quarantine` in the customer file to "
+        f"set such records aside. {_REPLAN}",
     ),
     "AccessDenied": Guide(
         AT_ONCE,
@@ -100,13 +103,15 @@ GUIDES = {
     ),
     "TargetRefused": Guide(
         AT_ONCE,
-        "The server refuses such a name or a rename, or has a folder where a file must be.",
+        "The server refuses such a name or a rename, or has a folder where a file must be; with "
+        "`on_image_failure: fail` also that an image could not be read or stored, as the line says.",
         "Change what the target does not take, as the reason says; a drop box needs `sftp_upload: direct` and "
         f"`verify: none`. {_REPLAN}",
     ),
     "ObjectRefused": Guide(
         AT_ONCE,
-        "One object is archived, damaged, infected or too large. An image alone fails no run, a data file does.",
+        "One object is archived, damaged, infected or too large. An image alone fails no run, unless "
+        "`on_image_failure: fail` says so, a data file does.",
         f"Change what this one object meets, as the reason says. {_CHECK} {_RERUN}",
     ),
     "TargetUnavailable": Guide(
@@ -152,7 +157,8 @@ GUIDES = {
     ),
     "AirflowTaskTimeout": Guide(
         "at the second timeout",
-        "`extract` ran for 6 hours, or `copy_images` or `deliver` for a day.",
+        "A task ran for as long as it may: `extract` 6 hours, `copy_images` and `deliver` a day, those of watch and "
+        "maintenance less; the line says how long.",
         "Look in the log at how far it came, and at the database or the customer's server. Images that are copied are "
         "not copied again, so a cleared task goes on from there; a window that is too big for one run is exported in "
         "several.",

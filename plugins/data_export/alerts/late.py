@@ -7,8 +7,7 @@ One alert may speak of many exports, so that a scheduler that was down for a nig
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 
-from data_export.alerts.alert import Alert, cause_of
-from data_export.alerts.failure import backfill_command, shortened, window_as_text
+from data_export.alerts.alert import Alert, backfill_command, cause_of, shortened, window_as_text
 from data_export.alerts.watch import Late
 from data_export.config.models import dag_id
 from data_export.window import ExportWindow

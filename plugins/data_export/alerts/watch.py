@@ -6,14 +6,14 @@ looks from the other side: which windows there are, by the export's own schedule
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from itertools import islice, takewhile
 from typing import Any, Literal, NamedTuple, Protocol, Self
 
 from data_export.lateness import MOST_OPEN, Due, Schedule, dues, waiting
 from data_export.window import ExportWindow
 
-_REMIND_AFTER = timedelta(days=1)
+REMIND_AFTER = timedelta(days=1)
 #: Late windows that a report names one by one: of an export, and of all together.
 _NAMED, _ALL_NAMED = 5, 5_000
 
@@ -28,7 +28,7 @@ class Runs(Protocol):
 
     def delivered(self, export: str, windows: Collection[ExportWindow]) -> set[ExportWindow]: ...
 
-    def state(self, export: str, window: ExportWindow) -> RunState: ...
+    def states(self, export: str, windows: Collection[ExportWindow]) -> Mapping[ExportWindow, RunState]: ...
 
 
 class Open(NamedTuple):
@@ -63,14 +63,16 @@ class Watched:
     """What is known of one export: the newest window whose run was due, and those not known to be delivered.
 
     `began` is when it was first seen, or first seen to go on after a pause. `alerted` are the people who got an alert
-    of late windows since the last recovery, None where nobody was reached. `owed` are the windows that were late then
-    and are delivered, oldest first, of which these people do not know yet.
+    of late windows since the last recovery, None where nobody was reached, and `alerted_on` is the day (UTC) of the
+    last one. `owed` are the windows that were late then and are delivered, oldest first, of which these people do not
+    know yet.
     """
 
     began: datetime
     newest: ExportWindow | None = None
     open: tuple[Open, ...] = ()
     alerted: tuple[str, ...] | None = None
+    alerted_on: date | None = None
     owed: tuple[ExportWindow, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -79,18 +81,20 @@ class Watched:
             "newest": self.newest.to_dict() if self.newest else None,
             "open": [each.to_dict() for each in self.open],
             "alerted": self.alerted,
+            "alerted_on": self.alerted_on and self.alerted_on.isoformat(),
             "owed": [window.to_dict() for window in self.owed],
         }
 
     @classmethod
     def from_dict(cls, value: Mapping[str, Any]) -> Self:
         newest = ExportWindow.from_dict(value["newest"]) if value["newest"] else None
-        alerted = value.get("alerted")  # which earlier versions do not know
+        alerted, alerted_on = value.get("alerted"), value.get("alerted_on")  # which earlier versions do not know
         return cls(
             datetime.fromisoformat(value["began"]),
             newest,
             tuple(map(Open.from_dict, value["open"])),
             None if alerted is None else tuple(alerted),
+            date.fromisoformat(alerted_on) if alerted_on else None,
             tuple(map(ExportWindow.from_dict, value.get("owed", ()))),
         )
 
@@ -99,12 +103,18 @@ class Look(NamedTuple):
     """What one look at one export found.
 
     `watched` is what is known afterwards, None of a paused export; `late` has every late window, oldest first; `alerts`
-    has those to alert about now, each once a day while it is late.
+    has those to alert about now, each once a day while it is late, where the export had no such alert this day (UTC).
     """
 
     watched: Watched | None
     late: tuple[Due, ...] = ()
     alerts: tuple[Late, ...] = ()
+
+    def others(self, export: str, runs: Runs) -> tuple[Late, ...]:
+        """The late windows besides those to alert about: people hear once a day, and run again what they then read."""
+        due = {entry.window for entry in self.alerts}
+        left = [each.window for each in self.late if each.window not in due]
+        return _late(export, left, runs, self.alerts[0].standing)
 
     @property
     def recovered(self) -> tuple[ExportWindow, ...]:
@@ -131,22 +141,24 @@ def look(export: str, watched: Watched | None, schedule: Schedule, runs: Runs, n
     remind_at = {each.due.window: each.remind_at for each in noted.open}
     waits = waiting((each.due for each in reversed(noted.open)), delivered.__contains__, now)
     late = tuple(due for due in waits if due.is_late(now))
-    alerts = tuple(
-        Late(export, due.window, runs.state(export, due.window), standing)
-        for due in late
-        if remind_at[due.window] <= now
-    )
-    remind_at |= {entry.window: now + _REMIND_AFTER for entry in alerts}
+    to_alert = [each.window for each in late if remind_at[each.window] <= now and noted.alerted_on != now.date()]
+    alerts = _late(export, to_alert, runs, standing)
+    remind_at |= {entry.window: now + REMIND_AFTER for entry in alerts}
     kept = tuple(Open(due, remind_at[due.window]) for due in waits)
     owed = {each.due.window for each in noted.open if each.remind_at > each.due.by} & delivered
     known = sorted({*noted.owed, *owed}, key=lambda window: window.start) if noted.alerted is not None else []
     return Look(replace(noted, open=kept, owed=tuple(known[-MOST_OPEN:])), late, alerts)
 
 
-def remind_again(watched: Watched, late: Sequence[Late], now: datetime) -> Watched:
-    """Alerts about these at the next look too, since the alert reached nobody."""
+def _late(export: str, windows: Sequence[ExportWindow], runs: Runs, standing: Standing) -> tuple[Late, ...]:
+    states = runs.states(export, windows) if windows else {}
+    return tuple(Late(export, window, states[window], standing) for window in windows)
+
+
+def reminded(watched: Watched, late: Sequence[Late], at: datetime) -> Watched:
+    """Alerts about these again at the first look from `at` on."""
     windows = {entry.window for entry in late}
-    again = (each._replace(remind_at=now) if each.due.window in windows else each for each in watched.open)
+    again = (each._replace(remind_at=at) if each.due.window in windows else each for each in watched.open)
     return replace(watched, open=tuple(again))
 
 

@@ -15,7 +15,7 @@ from data_export.config.fields import quoted
 PRESETS = ("once", "hourly", "daily", "weekly", "monthly")
 _MOMENT = r"\d{4}-\d{2}-\d{2}([Tt ]\d{2}:\d{2}(:\d{2})?(\s?([Zz]|[+-]\d{2}(:?\d{2})?))?)?"
 _LONGEST_ZONE = 64  # characters; the longest of the database has 32
-_YEARS = range(1970, 3000)  # a zone's offset never carries these out of what a date can hold
+YEARS = range(1970, 3000)  # a zone's offset never carries these out of what a date can hold
 
 
 def instant(value: datetime | date, timezone: str) -> datetime:
@@ -49,8 +49,8 @@ def moment(value: object) -> datetime | date:
         raise ValueError(f"{quoted(value)} is not a date: write e.g. 2025-03-16 or 2025-03-16T06:00:00+01:00")
     if isinstance(value, datetime) and value.microsecond:
         raise ValueError(f"{quoted(value)} has a fraction of a second: use whole seconds")
-    if value.year not in _YEARS:
-        raise ValueError(f"{quoted(value)} is out of range: years go from {_YEARS.start} to {_YEARS.stop - 1}")
+    if value.year not in YEARS:
+        raise ValueError(f"{quoted(value)} is out of range: years go from {YEARS.start} to {YEARS.stop - 1}")
     return value
 
 

@@ -1,7 +1,8 @@
 """Callbacks of the customers' DAGs. Imported at every parse: what sends alerts is imported when needed."""
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 from data_export.alerts.guide import kind_of
@@ -12,6 +13,7 @@ from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
 log = logging.getLogger(__name__)
+_TO_GIVE_BACK, _AT_LEAST = 6, 8  # seconds
 #: The XCom that holds why a try failed (`data_export_airflow.alerting.listeners`).
 FAILURE = "failure"
 MAINTENANCE_DAG, AUDIT_DAG = "data_export_maintenance", "data_export_audit"
@@ -19,6 +21,8 @@ MAINTENANCE_DAG, AUDIT_DAG = "data_export_maintenance", "data_export_audit"
 WATCH = ("data_export_watch", "look")
 #: Its other task.
 NOTICES_TASK = "notices"
+#: Of an export's DAG, after its delivery.
+NOTIFY_TASK = "notify"
 
 
 def on_failure(context: Mapping[str, Any]) -> None:
@@ -33,6 +37,7 @@ def _alert_to_failure(context: Mapping[str, Any]) -> None:
         audit_failure_alert,
         failure_alert,
         maintenance_failure_alert,
+        notice_failure_alert,
         notices_failure_alert,
         watch_failure_alert,
     )
@@ -59,16 +64,41 @@ def _alert_to_failure(context: Mapping[str, Any]) -> None:
     occurrence = f"{ti.run_id} {ti.task_id} {ti.map_index} {ti.try_number}"
     of_watch = notices_failure_alert if ti.task_id == NOTICES_TASK else watch_failure_alert
     of_service = {MAINTENANCE_DAG: maintenance_failure_alert, AUDIT_DAG: audit_failure_alert}
-    alert = failure_alert(failure) if export else of_service.get(ti.dag_id, of_watch)(failure)
+    of_export = notice_failure_alert if ti.task_id == NOTIFY_TASK else failure_alert
+    alert = of_export(failure) if export else of_service.get(ti.dag_id, of_watch)(failure)
     window = window if export else None
     known = Known(ti.run_id, alert.cause, window, by_hand=_by_hand(context))
     known_until_recovery = known if _has_recovery(ti.dag_id, ti.task_id) else None
-    AlertSender(context).send_once(alert, _owner(task), occurrence, window, known_until_recovery)
+    with _within_overtime():
+        AlertSender(context).send_once(alert, _owner(task), occurrence, window, known_until_recovery)
+
+
+@contextmanager
+def _within_overtime() -> Iterator[None]:
+    """Ends before Airflow would kill the process, `core.task_success_overtime` after the task's end.
+
+    A killed one gives back no right to send the alert, and Airflow takes it for a lost worker: it would try a task
+    again that no retry can help.
+    """
+    from airflow.sdk.configuration import conf
+    from airflow.sdk.exceptions import AirflowTaskTimeout
+    from airflow.sdk.execution_time.timeout import timeout
+
+    seconds = max(conf.getfloat("core", "task_success_overtime", fallback=20) - _TO_GIVE_BACK, _AT_LEAST)
+    try:
+        with timeout(seconds):  # type: ignore[no-untyped-call]
+            yield
+    except AirflowTaskTimeout:
+        log.error(
+            "the alert may not be out, or not be noted, after %d s: the mail server, a notifier or staging does not "
+            "answer, and Airflow leaves no more time (core.task_success_overtime)",
+            seconds,
+        )
 
 
 def _has_recovery(dag_id: str, task_id: str) -> bool:
     """Whether a failure of the task is over with the next delivery; `notify` fails after it."""
-    return task_id != "notify" if name_of(dag_id) else (dag_id, task_id) == WATCH
+    return task_id != NOTIFY_TASK if name_of(dag_id) else (dag_id, task_id) == WATCH
 
 
 def tell_recovered(context: Mapping[str, Any], window: ExportWindow | None = None) -> None:

@@ -44,9 +44,8 @@ _LAST_ALIKE = (
     "owners; those without an owner come in one mail when their windows are late. The page "
     '"Data exports" shows all of them.'
 )
-#: Asked three times an alert, in a callback that Airflow's dag-processor kills after 50 seconds: a dead staging area
-#: must not keep the alert.
-_LEDGER_SECONDS = 10
+#: Asked three times an alert, for which Airflow's default leaves 14 seconds: a dead staging area must not keep it.
+_LEDGER_SECONDS = 4
 
 
 class Noted(NamedTuple):
@@ -139,7 +138,7 @@ class AlertSender:
         """By export, the right to report this day that its late windows are delivered."""
 
         async def take(staging: Store) -> dict[str, Recovered]:
-            taken = await _of_each(staging, names, lambda name: take_late_recovered(staging, name, cause, self.now))
+            taken = await of_each(staging, names, lambda name: take_late_recovered(staging, name, cause, self.now))
             return {name: recovered for name, recovered in taken.items() if recovered is not None}
 
         return (self.ledger(take, len(names)) if names else None) or {}
@@ -154,7 +153,7 @@ class AlertSender:
                     return note_recovered(staging, name, recovered, self.now)
                 return give_back(staging, recovered)
 
-            await _of_each(staging, ended, end_one)
+            await of_each(staging, ended, end_one)
 
         self.ledger(end, len(ended))
 
@@ -179,7 +178,7 @@ class AlertSender:
         """By export, for those whose alert is to be sent now; None as a claim where the ledger is not reached."""
 
         async def take(staging: Store) -> dict[str, SendClaim | None]:
-            claims = await _of_each(staging, noted, lambda name: claim_send(staging, name, *noted[name], self.now))
+            claims = await of_each(staging, noted, lambda name: claim_send(staging, name, *noted[name], self.now))
             return {name: claim for name, claim in claims.items() if claim is not None}
 
         taken = self.ledger(take, len(noted)) if noted else {}
@@ -187,11 +186,11 @@ class AlertSender:
 
     def give_back(self, taken: Collection[SendClaim | Place | None]) -> None:
         if there := [one for one in taken if one]:
-            self.ledger(lambda staging: _of_each(staging, there, partial(give_back, staging)), len(there))
+            self.ledger(lambda staging: of_each(staging, there, partial(give_back, staging)), len(there))
 
     def note_sent(self, claims: Collection[SendClaim | None]) -> None:
         if there := [one for one in claims if one]:
-            self.ledger(lambda staging: _of_each(staging, there, partial(note_sent, staging)), len(there))
+            self.ledger(lambda staging: of_each(staging, there, partial(note_sent, staging)), len(there))
 
     def ledger(self, use: Callable[[Store], Awaitable[T]], exports: int = 1) -> T | None:
         """What `use` returns; None where staging is not reached, or takes seconds for an export, which is logged."""
@@ -234,7 +233,7 @@ class AlertSender:
         return set(alert.exports) if any(took) else set()
 
 
-async def _of_each(staging: Store, each: Iterable[K], use: Callable[[K], Awaitable[T]]) -> dict[K, T]:
+async def of_each(staging: Store, each: Iterable[K], use: Callable[[K], Awaitable[T]]) -> dict[K, T]:
     """What `use` returns for each, as many at once as the store takes."""
     at_once = asyncio.Semaphore(staging.concurrency)
 

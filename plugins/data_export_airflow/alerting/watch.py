@@ -13,7 +13,7 @@ from airflow.sdk.configuration import conf
 from croniter import croniter
 
 from data_export.alerts.ledger import was_alerted
-from data_export.alerts.watch import Late, Look, Report, Watched, look, remind_again
+from data_export.alerts.watch import REMIND_AFTER, Late, Look, Report, Watched, look, reminded
 from data_export.config.load import Loaded, load_customers
 from data_export.config.platform import customers_dir
 from data_export.content import Content
@@ -24,7 +24,7 @@ from data_export.layout import WATCH_KEY
 from data_export.limits import limits_of
 from data_export.window import ExportWindow
 from data_export.wording import harmless
-from data_export_airflow.alerting.sender import AlertSender
+from data_export_airflow.alerting.sender import AlertSender, of_each
 from data_export_airflow.alerting.summary import AlertSummary
 from data_export_airflow.connections.clients import store
 from data_export_airflow.metadata.task_runs import TaskRuns
@@ -53,20 +53,24 @@ def watch(context: Mapping[str, Any]) -> dict[str, Any]:
     watched |= {name: one.watched for name, one in looks.items() if one.watched is not None}
     ui = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
     summary = AlertSummary(sender, loaded.exports, ui)
-    alerts = asyncio.run(_not_alerted(staging, {name: one.alerts for name, one in looks.items()}))
+    due = asyncio.run(_not_alerted(staging, {name: one.alerts for name, one in looks.items()}))
+    others = asyncio.run(_not_alerted(staging, {name: looks[name].others(name, runs) for name in due}))
+    alerts = {name: sorted((*due[name], *others.get(name, ())), key=lambda late: late.window.start) for name in due}
     unreached = summary.late(alerts)
     for name in alerts:
         if name in unreached:
-            watched[name] = remind_again(watched[name], alerts[name], sender.now)
+            watched[name] = reminded(watched[name], alerts[name], sender.now)
         else:
-            people = (*(watched[name].alerted or ()), *summary.people_of(name))
-            watched[name] = replace(watched[name], alerted=tuple(dict.fromkeys(people)))
+            people = tuple(dict.fromkeys((*(watched[name].alerted or ()), *summary.people_of(name))))
+            again = reminded(watched[name], alerts[name], sender.now + REMIND_AFTER)
+            watched[name] = replace(again, alerted=people, alerted_on=sender.now.date())
     watched |= _report_recovered(staging, looks, watched, summary)
     broken = _broken(loaded, runs)
     summary.broken(broken)
     asyncio.run(_save(staging, watched))
     late = {name: one.late for name, one in looks.items() if one.late}
-    _measure(late, known, len(watched), len(broken), sender.now)
+    was_watched = {name: known[name] for name in known if name not in kept}  # the others are as late as they were
+    _measure(late, was_watched, len(watched), len(broken), sender.now)
     report = Report.of(sender.now, _next_look(context, sender), late, unknown)
     return {"watched": len(watched), "late": len(late), "broken": len(broken), **report.to_dict()}
 
@@ -106,8 +110,9 @@ def _measure(
     late: Mapping[str, Sequence[Due]], known: Mapping[str, Watched], watched: int, broken: int, now: datetime
 ) -> None:
     lag = {name: ((now - min(due.by for due in dues)).total_seconds(), len(dues)) for name, dues in late.items()}
-    was_due = {name: one for name, one in known.items() if any(each.due.by <= now for each in one.open)}
-    exports_watched(lag, was_due, watched, broken, now.timestamp())
+    oldest = {name: min(each.due.by for each in one.open) for name, one in known.items() if one.open}
+    before = sorted((name for name, by in oldest.items() if by <= now), key=lambda name: oldest[name])
+    exports_watched(lag, before, watched, broken, now.timestamp())
 
 
 def _next_look(context: Mapping[str, Any], sender: AlertSender) -> datetime:
@@ -130,7 +135,7 @@ def _report_recovered(
     done = summary.delivered(unknown, missing, {name: watched[name].alerted or () for name in unknown})
     known = [name for name in windows if name not in unknown or name in done]
     still = {name: watched[name].alerted if looks[name].late else None for name in known}
-    return {name: replace(watched[name], alerted=still[name], owed=()) for name in known}
+    return {name: replace(watched[name], alerted=still[name], alerted_on=None, owed=()) for name in known}
 
 
 async def _without_reported_failures(
@@ -149,11 +154,15 @@ async def _without_reported_failures(
 async def _not_alerted(staging: Store, late: Mapping[str, Sequence[Late]]) -> dict[str, list[Late]]:
     """Without the windows whose run has failed and whose failure people know."""
     left: dict[str, list[Late]] = {}
+
+    async def is_told(entry: Late) -> bool:
+        return entry.run == "failed" and await was_alerted(staging, entry.export, entry.window)
+
     async with staging:
-        for name, entries in late.items():
-            for entry in entries:
-                if not (entry.run == "failed" and await was_alerted(staging, name, entry.window)):
-                    left.setdefault(name, []).append(entry)
+        told = await of_each(staging, [entry for entries in late.values() for entry in entries], is_told)
+    for entry, known in told.items():
+        if not known:
+            left.setdefault(entry.export, []).append(entry)
     return left
 
 

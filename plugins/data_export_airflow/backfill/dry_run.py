@@ -24,6 +24,8 @@ from data_export_airflow.timetables import timetable_of
 
 _RECENT = 40  # windows that are looked at for deliveries that an estimate needs
 _SECONDS = 10.0  # that the source is asked for
+#: The state of a window that a longer one, of an earlier `interval`, has delivered.
+IN_A_LONGER = "in a longer window that was delivered"
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,12 +180,15 @@ def _windows(
     rows, _ = windows(session, dag_id(request.name), plan, *bounds, now)
     ends = {window.start: window.end for window in own}  # other runs of another schedule are not repeated
     found = [row for row in rows if (row.start in ends or row.state == "rest") and row.end < now]
-    return own, [
+    judged = [
         row
         if row.state == "rest" or ends[row.start] == row.end
         else replace(row, state=f"{row.state} with other bounds")
         for row in found
     ]
+    shown = {row.start for row in rows}  # Airflow runs the others too, as none of its runs begins with them
+    judged += [WindowRow(window.start, window.end, IN_A_LONGER) for window in own if window.start not in shown]
+    return own, sorted(judged, key=lambda row: row.start)
 
 
 def _under_way(session: Session, name: str, timezone: str) -> str | None:

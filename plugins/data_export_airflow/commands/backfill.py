@@ -129,6 +129,8 @@ def _agreed() -> bool:
 
 
 def _text(found: "Forecast", now: "datetime", out: TextIO) -> Iterator[str]:
+    from data_export_airflow.backfill.dry_run import IN_A_LONGER
+
     request, runs = found.request, len(found.runs)
     states, rows = Counter({"never run": 0}), [row for row in found.windows if row.state != "rest"]
     for row in rows:
@@ -147,6 +149,8 @@ def _text(found: "Forecast", now: "datetime", out: TextIO) -> Iterator[str]:
     yield f"  runs      {runs:,} ({_REPROCESS[request.reprocess]}), {at_once}"
     if again := _again(request.reprocess, states, runs):
         yield f"  note      {again}"
+    if runs and (twice := states[IN_A_LONGER]):
+        yield f"  {loud('TWICE')}     {twice:,} of these runs deliver a second time what is {IN_A_LONGER}"
     if runs:
         yield from _reckoned(found)
     held = (found.limits.max_window_days, found.limits.earliest, found.limits.max_active_runs)
@@ -189,7 +193,7 @@ def _notes(found: "Forecast", now: "datetime") -> Iterator[str]:
 
 def _rests(found: "Forecast", label: str) -> Iterator[str]:
     """Parts of windows that no backfill delivers, and what does."""
-    from data_export.alerts.failure import trigger_command
+    from data_export.alerts.alert import trigger_command
     from data_export.window import ExportWindow
 
     rests = [ExportWindow(row.start, row.end) for row in found.windows if row.state == "rest"]

@@ -3,7 +3,7 @@
 import argparse
 from html import escape
 
-from data_export.alerts.guide import GUIDES, anchor_of
+from data_export.alerts.guide import ABOUT_RETRIES, GUIDES, anchor_of
 from data_export.config.platform import ROOT
 from data_export_airflow.commands.cli import PROGRAM, parser
 
@@ -78,6 +78,7 @@ def errors() -> str:
         "<!-- Made by `make commands` from the errors themselves: do not edit. -->\n# Errors\n\n"
         "The word before the colon, as in `AccessDenied: ...`, is one of these. Logs, notes of runs, the page\n"
         "and alerts link to it as Airflow shows it, at `/data-exports/errors.html`; the anchors are the same and stay."
+        f"\n\nRetries over about an hour are those of an export's steps: {ABOUT_RETRIES}"
     )
     parts = [head]
     for name, guide in GUIDES.items():
@@ -97,7 +98,7 @@ def errors_page() -> str:
             f"    <dl><dt>Fails</dt><dd>{fails}</dd><dt>What to do</dt><dd>{fix}</dd></dl>\n  </section>"
         )
     links = " ".join(f'<a href="#{anchor_of(name)}">{name}</a>' for name in GUIDES)
-    return _PAGE.format(links=links, sections="\n".join(parts))
+    return _PAGE.format(links=links, about=_html(ABOUT_RETRIES), sections="\n".join(parts))
 
 
 def _html(text: str) -> str:
@@ -124,7 +125,8 @@ _PAGE = """\
     <nav aria-label="Views"><a href="./">Exports</a><a href="fleet.html">Fleet</a></nav>
   </header>
   <main class="errors">
-  <p>The word before the colon, as in <code>AccessDenied: ...</code>, is one of these.</p>
+  <p>The word before the colon, as in <code>AccessDenied: ...</code>, is one of these. Retries over about an
+  hour are those of an export's steps: {about}</p>
   <p class="all">{links}</p>
 {sections}
   </main>

@@ -26,7 +26,7 @@ def add(commands: Any) -> None:
         "status",
         help="show how the exports stand: state, last delivery, lag, next run, reason",
         description="The same as the page Data exports. For a cron job: exit code 1 where an export is broken, failed, "
-        "late or incomplete, or where no scheduler is alive.",
+        "late, incomplete or not watched, where late windows are not known, or where no scheduler is alive.",
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help="exports, by the name of their files; default: all")
     parser.add_argument(

@@ -18,7 +18,7 @@ from data_export.config.sections import LimitSettings
 from data_export.errors import ConfigError
 from data_export.limits import Limits, limits_of
 from data_export.wording import as_code
-from data_export_airflow.alerting.callbacks import on_failure
+from data_export_airflow.alerting.callbacks import NOTIFY_TASK, on_failure
 from data_export_airflow.dags.shards import names_in
 from data_export_airflow.metadata.assets import asset_of
 from data_export_airflow.operators import CloseExportOperator, NotifyOperator, PrepareExportOperator, export_sites
@@ -178,7 +178,7 @@ def _wire(name: str, sites_at_once: int, transfers_at_once: int, notifies: bool)
     )
     close = CloseExportOperator(task_id="close", plan=prepare.plan, sites=delivered, outlets=[asset_of(name)])
     if notifies:  # without it the watch sends what `close` has recorded, as where the file broke meanwhile
-        close >> NotifyOperator(task_id="notify", plan=prepare.plan)
+        close >> NotifyOperator(task_id=NOTIFY_TASK, plan=prepare.plan)
 
 
 def _platform_limits() -> LimitSettings:

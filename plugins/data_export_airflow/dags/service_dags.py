@@ -56,8 +56,17 @@ def _which_export() -> Param:
     return Param(None, type=["null", "string"], pattern=pattern, description="name of the export; empty: all", **choice)
 
 
+def _asked(*names: str) -> Any:
+    """The parameters, which are what the run was triggered with."""
+    from data_export_airflow.schedule.windows import require_passed_on  # late: parsing a DAG does not need it
+
+    context = get_current_context()
+    require_passed_on({**context}, *names)
+    return context["params"]
+
+
 def _list_exports() -> list[str]:
-    wanted = get_current_context()["params"]["export"]
+    wanted = _asked("export")["export"]
     names = [checked_name(wanted)] if wanted else sorted(customer_names())  # a broken file fails its own check
     if len(names) > _MOST:
         raise CheckFailed(f"{len(names)} exports are more than one run can check ({_MOST}): name one of them")
@@ -139,7 +148,7 @@ def _list_audited() -> list[list[str]]:
     """One export each, so that the grid shows them one by one, or more in each where there are too many."""
     from data_export.config.load import load_customers
 
-    wanted, settings = get_current_context()["params"]["export"], load_platform().audit
+    wanted, settings = _asked("export", "since", "full", "repair", "drift")["export"], load_platform().audit
     exports = load_customers().exports
     chosen = [
         name

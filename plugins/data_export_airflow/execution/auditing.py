@@ -16,6 +16,7 @@ from data_export.config.tenants import require_bounds
 from data_export.delivery.base import Destination
 from data_export.errors import DataExportError, line_of
 from data_export.images import source_key_of, split_images_uri
+from data_export.limits import Limits, limits_of, refusal
 from data_export.pipeline.audit import MOST, Audited, AuditRules, Finding, audit
 from data_export.pipeline.audit_images import ImagesOf
 from data_export.pipeline.drift import Drift, Source, drift
@@ -143,7 +144,8 @@ def audit_export(
     look = AuditRules(asked.full, rules.sample, rules.minutes * 60, f"{name} {began.date()}")
     seen = audit(target, delivered, look, _images(export, settings), began)
     report = AuditReport(name, began, since, asked.full, seen)
-    _judge(report, export, target, receipts, is_under_way)
+    limits = limits_of(name, export, settings.limits)
+    _judge(report, export, limits, target, receipts, is_under_way)
     if asked.drift if asked.drift is not None else rules.drift:
         files = sampled(delivered, export, target.uri, None if asked.full else rules.sample)
         _drift(report, files, _source(export, settings), target, end)
@@ -161,11 +163,16 @@ def _images(export: CustomerExport, settings: PlatformSettings) -> ImagesOf | No
 
 def _source(export: CustomerExport, settings: PlatformSettings) -> Source:
     source = settings.source
-    return Source(source_dsn(source.conn_id), export, source.row_security, settings.limits.max_record_mb)
+    return Source(partial(source_dsn, source.conn_id), export, source.row_security, settings.limits.max_record_mb)
 
 
 def _judge(
-    report: AuditReport, export: CustomerExport, target: Destination, receipts: ReceiptsSince, is_under_way: IsUnderWay
+    report: AuditReport,
+    export: CustomerExport,
+    limits: Limits,
+    target: Destination,
+    receipts: ReceiptsSince,
+    is_under_way: IsUnderWay,
 ) -> None:
     """Leaves out what a run is delivering or has since, and says of the rest what makes it good."""
     running: dict[ExportWindow | None, bool] = {}
@@ -180,6 +187,7 @@ def _judge(
             report.under_way += 1
             continue
         fix = fix_of(file, finding.kind, finding.found, export, target.uri)
+        fix = fix or refusal(report.export, export, window, limits, report.at)
         if not fix and finding.detail.startswith("and no longer"):
             fix = "the platform has the image no longer"
         report.findings.append((file, finding.with_fix(fix)))
@@ -218,15 +226,9 @@ def audit_in_task(name: str, asked: AuditRequest, ti: Any) -> dict[str, Any]:
     try:
         export, settings = load_named(name), load_platform()
         again = partial(runs.run_again, name, window_if_cleared(name, export, settings))
-        report = audit_export(
-            name,
-            export,
-            settings,
-            asked,
-            partial(runs.receipts, name),
-            partial(runs.is_under_way, name),
-            again if runs.standing(name) == "active" else None,
-        )
+        may_run = runs.standing(name) == "active"
+        receipts, is_under_way = partial(runs.receipts, name), partial(runs.is_under_way, name)
+        report = audit_export(name, export, settings, asked, receipts, is_under_way, again if may_run else None)
     except DataExportError as error:
         log.warning("%s is not audited: %s", name, error)
         ti.xcom_push(name, {"at": datetime.now(UTC).isoformat(timespec="seconds"), "error": line_of(error)})

@@ -26,7 +26,7 @@ from data_export.config.sections import NotifierSettings
 from data_export.delivery.webhook import check_webhook
 from data_export.errors import DataExportError, LimitExceeded
 from data_export.images import split_images_uri
-from data_export.layout import MANIFESTS, data_folder, images_folder, receipts_folder
+from data_export.layout import data_folder, images_folder, manifests_folder, receipts_folder
 from data_export.limits import check_window, limits_of, windows_too_long
 from data_export_airflow.alerting.notifiers import make
 from data_export_airflow.connections.clients import destination, smtp_factory, store
@@ -130,7 +130,7 @@ def _target(name: str, export: AnyExport, settings: PlatformSettings) -> _Step:
     folders = [data_folder(site, export.export_type) for site in export.sites]
     folders += [images_folder(site) for site in export.sites] if export.export_images else []
     folders += [receipts_folder(site, export.export_type) for site in export.sites] if export.delivery_receipt else []
-    folders += [f"{MANIFESTS}/{export.export_type}"] if export.manifest else []
+    folders += [manifests_folder(export.export_type)] if export.manifest else []
     return _Step(
         "target: connection", None, lambda: check_target(destination(name, export, settings), folders, config.check)
     )

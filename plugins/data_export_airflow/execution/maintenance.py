@@ -16,7 +16,7 @@ from data_export.config.models import AnyExport
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import WithLeftOvers
 from data_export.errors import DataExportError
-from data_export.layout import data_folder, images_folder, receipts_folder
+from data_export.layout import data_folder, images_folder, manifests_folder, receipts_folder
 from data_export.pipeline.staging import sweep_all
 from data_export.wording import harmless
 from data_export_airflow.connections.clients import destination, store
@@ -104,6 +104,7 @@ async def _tidy_target(name: str, export: Any, settings: PlatformSettings) -> in
         for site in export.sites
         for folder in (data_folder(site, kind), images_folder(site), receipts_folder(site, kind))
     ]
+    folders += [manifests_folder(kind)] if export.manifest else []
     async with asyncio.timeout(_TARGET_SECONDS), target:
         return await target.tidy(folders)
 

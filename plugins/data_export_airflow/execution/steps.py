@@ -6,6 +6,7 @@ import smtplib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from secrets import SystemRandom
 from time import monotonic
@@ -50,7 +51,7 @@ class Steps:
 
     def extract(self, site_id: UUID, attempt: int) -> Extracted:
         source = self.settings.source
-        dsn, staging = source_dsn(source.conn_id), self._staging()
+        dsn, staging = partial(source_dsn, source.conn_id), self._staging()
         return extract_site(
             self.plan,
             site_id,
@@ -151,15 +152,19 @@ def send_left_of_all(settings: PlatformSettings, now: datetime) -> None:
 
     Raises:
         TargetRefused: notices were given up, or cannot be sent; each is named. Others are only logged.
+        DataExportError: of the staging area's connection.
     """
     refused, end = [], monotonic() + _ALL_SECONDS
     noticed = [(name, export) for name, export in load_customers().exports.items() if export.on_delivery]
+    if not noticed:
+        return
+    staging = store(settings.staging.uri, settings.staging.conn_id)
     for number, (name, export) in enumerate(_random.sample(noticed, len(noticed))):
         if monotonic() > end:
             _log.warning("%d exports' notices wait for the next look, since others took long", len(noticed) - number)
             break
         try:
-            staging, means = store(settings.staging.uri, settings.staging.conn_id), notice_means(name, settings)
+            means = notice_means(name, settings)
             asyncio.run(send_left(name, export.on_delivery, staging, means, now, older=_NOTIFY))
         except PermanentError as error:
             refused.append(str(error))

@@ -128,7 +128,8 @@ def is_under_way(dag_id: str, window_of: WindowOf, window: ExportWindow, of_dag:
 
 
 def run_again(dag_id: str, window_of: WindowOf, window: ExportWindow, of_dag: str, run_id: str) -> str | None:
-    """Clears the run that delivered a window, or makes one where that is forgotten, another DAG's or now of another.
+    """Clears the run that delivered a window, or makes one where that is forgotten, another DAG's, a backfill's or by
+    now of another window.
 
     Returns the run's id; None where it is not over. As `TaskRuns.run_again`, for who may ask the database.
     """
@@ -144,7 +145,7 @@ def run_again(dag_id: str, window_of: WindowOf, window: ExportWindow, of_dag: st
             )
         }
         old, run = found.get(run_id) if of_dag == dag_id else None, found.get(fresh)
-        if old is not None and (old._state in _ACTIVE or window_of(old) == window):
+        if old is not None and (old._state in _ACTIVE or (old.run_type != "backfill" and window_of(old) == window)):
             run = old
         if run is None:
             _make(session, dag_id, fresh, window)

@@ -4,19 +4,22 @@
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any, NamedTuple
 
 from airflow.models.asset import AssetEvent
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dagrun import DagRun
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, func, or_, select
 from sqlalchemy.orm import Session
 
+from data_export.config.moments import YEARS
 from data_export_airflow.metadata.receipts import PREFIX, TOTALS, by_id, chunked, first_event
 
 _ACTIVE = ("queued", "running")
+_FIRST = datetime(1970, 1, 1, tzinfo=UTC)
+_AT_ONCE = 100  # exports of one question
 #: The types of runs that a person made, by *Trigger* or *Materialize*, or a task: TriggerDagRunOperator's, a repair.
 BY_HAND = ("manual", "operator_triggered", "asset_materialization")
 
@@ -84,18 +87,31 @@ def newest(session: Session) -> list[Newest]:
     return [Newest(dag, runs.get(dag.last), runs.get(dag.good), tags.get(dag.dag_id, set())) for dag in dags]
 
 
-def ranges_by_hand(session: Session, found: Iterable[Newest]) -> dict[str, list[Run]]:
-    """By dag_id, what was run by hand that may be newer than the newest run of the schedule."""
-    dags = [each.dag for each in found]
+def ranges_by_hand(session: Session, found: Iterable[Newest], now: datetime) -> dict[str, list[Run]]:
+    """By dag_id, what was run by hand that may be newer than the newest run of the schedule.
+
+    A range that is not over is refused by its run, and would be the newest until it is.
+    """
+    exports = [*found]
     ranges: dict[str, list[Run]] = defaultdict(list)
-    # Each by an index: those without a logical date, and those whose date is later than any run of the schedule.
-    undated = chunked(session, _ranges(DagRun.logical_date.is_(None)), DagRun.dag_id, (dag.dag_id for dag in dags))
-    later = (dag.dag_id for dag in dags if dag.newest != dag.last)
-    dated = chunked(session, _ranges(DagRun.logical_date.is_not(None)), DagRun.dag_id, later)
-    for dag_id, run in map(range_of, (*undated, *dated)):
-        if run is not None:
+    # Each by an index: those without a logical date, and those whose date is later than what the schedule delivered.
+    ids = (each.dag.dag_id for each in exports)
+    undated = chunked(session, _ranges(DagRun.logical_date.is_(None)), DagRun.dag_id, ids)
+    for dag_id, run in map(range_of, (*undated, *_dated(session, exports))):
+        if run is not None and run.end <= now:
             ranges[dag_id].append(run)
     return ranges
+
+
+def _dated(session: Session, exports: Sequence[Newest]) -> Iterator[Row[Any]]:
+    """Runs by hand with a logical date, which is when they were triggered: no earlier one can be of a newer window."""
+    later = [
+        (DagRun.dag_id == dag.dag_id) & (DagRun.logical_date > (good.start if good else _FIRST))
+        for dag, _, good, _ in exports
+        if dag.newest != dag.last or dag.good != dag.last
+    ]
+    for begin in range(0, len(later), _AT_ONCE):
+        yield from session.execute(_ranges(or_(*later[begin : begin + _AT_ONCE])))
 
 
 def failed_by_hand(session: Session, dag_ids: Iterable[str]) -> Iterator[tuple[str, Run]]:
@@ -110,7 +126,8 @@ def _ranges(which: ColumnElement[bool]) -> Any:
 
 
 def range_of(row: Row[Any]) -> tuple[str, Run | None]:
-    """Its dag_id, and its range: given by hand, or its data interval; None where it is none, and the run has failed.
+    """Its dag_id, and its range: given by hand, or its data interval; None where it is none, or was not over, and
+    the run has failed, or where no zone can show it.
 
     Without either it is of no length, at `run_after`: the run is for the last complete window of then.
     """
@@ -119,18 +136,20 @@ def range_of(row: Row[Any]) -> tuple[str, Run | None]:
         start, end = (bound(row.conf, key) for key in ("from", "to"))
     elif start is None or end is None or start == end:
         return row.dag_id, Run(row.id, row.run_id, row.state, row.start_date, row.run_after, row.run_after)
-    if start is None or end is None or start >= end:
+    if start is None or end is None or start >= end or start.year not in YEARS:
+        return row.dag_id, None
+    if row.state == "failed" and end > row.run_after:
         return row.dag_id, None
     return row.dag_id, Run(row.id, row.run_id, row.state, row.start_date, start, end)
 
 
 def bound(conf: dict[str, Any] | None, key: str) -> datetime | None:
-    """`from` or `to` of a run by hand; None where it was given something else."""
+    """`from` or `to` of a run by hand; None where it was given something else, or an instant that no zone can show."""
     try:
         value = datetime.fromisoformat((conf or {})[key])
     except (KeyError, TypeError, ValueError):
         return None
-    return value if value.tzinfo else None
+    return value if value.tzinfo and value.year in YEARS else None
 
 
 def _newness(run: Run) -> tuple[datetime, bool, int]:

@@ -72,7 +72,7 @@ class Overview(NamedTuple):
 
 
 def at_a_glance(session: Session, now: datetime, missing_windows: MissingWindows) -> Overview:
-    found = _with_ranges(session, newest(session), missing_windows)
+    found = _with_ranges(session, newest(session), missing_windows, now)
     late = late_now(session, [each.dag.dag_id for each in found if each.runs], now)
     missing = missing_windows(session, [each.dag.dag_id for each in found if each.has_ended and each.good], now)
     retrying = {dag_id: retry for (dag_id, _), retry in retries(session).items()}
@@ -80,9 +80,9 @@ def at_a_glance(session: Session, now: datetime, missing_windows: MissingWindows
     return Overview(now, sorted(rows, key=lambda export: export.name), late.unknown)
 
 
-def _with_ranges(session: Session, found: list[Newest], missing_windows: MissingWindows) -> list[Newest]:
+def _with_ranges(session: Session, found: list[Newest], missing_windows: MissingWindows, now: datetime) -> list[Newest]:
     """A range run by hand counts as its last window of the schedule; of an export that never ran else, as it is."""
-    ranges = ranges_by_hand(session, found)
+    ranges = ranges_by_hand(session, found, now)
     schedules = missing_windows.schedules(session, ranges)
 
     def counted(each: Newest) -> Newest:

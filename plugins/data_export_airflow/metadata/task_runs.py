@@ -1,6 +1,6 @@
 """What a task may ask Airflow about the runs of other DAGs."""
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -59,9 +59,17 @@ class TaskRuns:
                 break
         return found
 
-    def state(self, export: str, window: ExportWindow) -> RunState:
+    def states(self, export: str, windows: Collection[ExportWindow]) -> dict[ExportWindow, RunState]:
+        """Of the windows' own runs. Three requests at most where all are alike, else further ones for each window."""
+        found: dict[ExportWindow, RunState] = dict.fromkeys(windows, "none")
         states: tuple[RunState, ...] = ("failed", "running", "queued")
-        return next((state for state in states if self._count(export, window, state)), "none")
+        for state in states:
+            left = [window for window in found if found[window] == "none"]
+            count = self._count(export, left, state) if left else 0
+            if count < len(left):  # Airflow has one run for each start
+                left = [window for window in left if count and self._count(export, [window], state)]
+            found |= dict.fromkeys(left, state)
+        return found
 
     def last_delivery(self, export: str) -> LastDelivery | None:
         """Where and since when it delivers; None where it never did, or where Airflow forgot it."""
@@ -102,8 +110,9 @@ class TaskRuns:
     def run_again(self, export: str, window_of: WindowOf, window: ExportWindow, of_dag: str, run_id: str) -> str | None:
         """Has Airflow run a window again, as a person would: clears the run that delivered it.
 
-        A run that Airflow has forgotten, that was of another DAG or that would deliver another window by now gets a new
-        one of the export's own, for this range. Returns the run's id; None where the window's run is not over.
+        A run that Airflow has forgotten, that was of another DAG or of a backfill, which would never start if that was
+        cancelled, or that would deliver another window by now gets a new one of the export's own, for this range.
+        Returns the run's id; None where the window's run is not over.
 
         Raises:
             AirflowRuntimeError: Airflow refuses.
@@ -113,7 +122,7 @@ class TaskRuns:
             run = self._run(own, one)
             if run is not None and run.state in _ACTIVE:
                 return None
-            if one == fresh or (run is not None and window_of(run) == window):
+            if one == fresh or (run is not None and run.run_type != "backfill" and window_of(run) == window):
                 conf = {"from": window.start.isoformat(), "to": window.end.isoformat()} if run is None else None
                 ask = TriggerDagRun(dag_id=own, run_id=one, conf=conf, reset_dag_run=True, logical_date=None)
                 task_runner.SUPERVISOR_COMMS.send(ask)
@@ -129,8 +138,9 @@ class TaskRuns:
                 return None
             raise
 
-    def _count(self, export: str, window: ExportWindow, state: str) -> int:
-        return int(self._ti.get_dr_count(dag_id(export), logical_dates=[window.start], states=[state]))
+    def _count(self, export: str, windows: Iterable[ExportWindow], state: str) -> int:
+        dates = [window.start for window in windows]
+        return int(self._ti.get_dr_count(dag_id(export), logical_dates=dates, states=[state]))
 
     def _deliveries(self, export: str, since: datetime) -> Iterator[ExportWindow]:
         """What was delivered since, oldest first: a window's own run mostly is among the first after its end."""

@@ -14,6 +14,7 @@ from airflow.models.serialized_dag import SerializedDagModel
 from sqlalchemy import Row, Select, func, or_, select
 from sqlalchemy.orm import Session
 
+from data_export.config.moments import YEARS
 from data_export.window import held_by
 from data_export_airflow.metadata.exports import BY_HAND, bound
 from data_export_airflow.metadata.receipts import Delivery, deliveries
@@ -170,7 +171,8 @@ def _receipts(session: Session, dag_id: str, runs: Sequence[Row[Any]]) -> dict[s
 def _with_ranges(own: WindowRow | None, by_hand: list[WindowRow], start: datetime, end: datetime) -> WindowRow | None:
     """What became of a window, by its own run and by ranges that hold it; None where nothing did."""
     for row in by_hand:
-        if row.start <= start and end <= row.end:
+        was_refused = row.state == "failed" and row.run_after is not None and row.end > row.run_after  # it was not over
+        if row.start <= start and end <= row.end and not was_refused:
             covered = replace(row, start=start, end=end, by_hand=(row.start, row.end))
             if covered.by_hand != (start, end):
                 covered = replace(covered, totals=None, seconds=None)
@@ -235,9 +237,9 @@ def _of_run(run: Row[Any], delivery: Delivery | None, timetable: Any) -> tuple[W
         start, end = (datetime.fromisoformat(delivery.window[key]) for key in ("start", "end"))
     elif by_hand:
         start, end = bound(conf, "from"), bound(conf, "to")
-    elif start is None:  # triggered without a logical date: the last complete window of then
+    elif start is None and run.run_after.year in YEARS:  # without a logical date: the last complete window of then
         start, end = latest_bounds(timetable, run.run_after)
-    if start is None or end is None or start >= end:
+    if start is None or end is None or start >= end or start.year not in YEARS or end.year not in YEARS:
         return None, by_hand
     totals = delivery.totals if delivery else None
     state = _UNFINISHED.get(run.state) or ("empty" if totals and not totals["work_orders"] else "delivered")

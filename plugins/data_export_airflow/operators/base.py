@@ -173,6 +173,10 @@ class ExportOperator(BaseOperator):
             return content
         return super().render_template(content, *args, **kwargs)
 
+    def as_label(self, text: object) -> str:
+        """The text for a `map_index_template`, which Airflow renders by itself and which must become a text again."""
+        return repr(str(text)) if self.dag.render_template_as_native_obj else str(text)
+
 
 class PlannedOperator(ExportOperator):
     """Base of the operators that do what a plan says.

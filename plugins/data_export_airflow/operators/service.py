@@ -40,7 +40,7 @@ class CheckExportOperator(ExportOperator):
         *,
         export: Any,
         retries: int | None = 0,  # a person waits for the answer
-        map_index_template: str | None = "{{ task.export }}",
+        map_index_template: str | None = "{{ task.as_label(task.export) }}",
         **kwargs: Any,
     ) -> None:
         super().__init__(retries=retries, map_index_template=map_index_template, **kwargs)
@@ -175,8 +175,9 @@ class MaintenanceOperator(ExportOperator):
 class AuditExportsOperator(ExportOperator):
     """Looks at what exports have delivered, one after the other: is it at the target, and as it was delivered?
 
-    Reads only. Returns, by export, what an alert says; the whole result is the XCom of the export's name, which the
-    page and `status` show. A target that cannot be reached fails nothing: the result says so.
+    Reads only. Returns, by export, what an alert says; the whole result is the XCom of the export's name, which of
+    the DAG `data_export_audit` the page and `status` show. A target that cannot be reached fails nothing: the result
+    says so.
 
     :param exports: names of customer files, without folder and suffix (templated)
     :param since: looks at what was delivered since then; empty: as the settings say (templated)
@@ -197,7 +198,7 @@ class AuditExportsOperator(ExportOperator):
         repair: Any = None,
         drift: Any = None,
         retries: int | None = 1,
-        map_index_template: str | None = "{{ task.exports[0] }}",
+        map_index_template: str | None = "{{ task.as_label(task.exports[0]) }}",
         **kwargs: Any,
     ) -> None:
         super().__init__(retries=retries, map_index_template=map_index_template, **kwargs)

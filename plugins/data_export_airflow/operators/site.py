@@ -29,7 +29,7 @@ class SiteOperator(PlannedOperator):
     template_fields: Sequence[str] = (*PlannedOperator.template_fields, "site_id")
 
     def __init__(
-        self, *, site_id: Any, map_index_template: str | None = "{{ task.site_label }}", **kwargs: Any
+        self, *, site_id: Any, map_index_template: str | None = "{{ task.as_label(task.site_label) }}", **kwargs: Any
     ) -> None:
         super().__init__(map_index_template=map_index_template, **kwargs)
         self.site_id = site_id

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from airflow.timetables.base import DagRunInfo, DataInterval, TimeRestriction, Timetable
 from pendulum import DateTime, instance
 
+from data_export.config.fields import quoted
 from data_export.config.models import CustomerExport
 from data_export.errors import ConfigError
 from data_export.limits import Limits
@@ -22,6 +23,21 @@ T = TypeVar("T")
 ExportTimetable = SettledCronTimetable | OnceWindowTimetable
 
 
+def require_passed_on(context: Mapping[str, Any], *names: str) -> None:
+    """Passes where the parameters of these names are those that the run was triggered with.
+
+    Raises:
+        ConfigError: Airflow is set to ignore them, and something else would be done in silence.
+    """
+    given, params = getattr(context.get("dag_run"), "conf", None) or {}, context.get("params") or {}
+    for name in names:
+        if given.get(name) is not None and given[name] != params.get(name):
+            raise ConfigError(
+                f"the run was triggered with {name}={quoted(given[name])}, which Airflow passes on to no task: set "
+                "[core] dag_run_conf_overrides_params to True, which is its default"
+            )
+
+
 def window_of_run(export: CustomerExport, context: Mapping[str, Any], settle: timedelta) -> ExportWindow:
     """The trigger form's `from` and `to` where given, else the data interval, else the last complete window of then.
 
@@ -29,8 +45,10 @@ def window_of_run(export: CustomerExport, context: Mapping[str, Any], settle: ti
 
     Raises:
         ConfigError: only one of `from` and `to`, not instants with a zone, or another parameter: a misspelt one would
-            otherwise export the last window in place of the range that was meant. Or the data interval is no window.
+            otherwise export the last window in place of the range that was meant. Or the data interval is no window,
+            or Airflow is set to pass `from` and `to` on to nobody.
     """
+    require_passed_on(context, "from", "to")
     params = context.get("params") or {}
     if unknown := sorted({*params} - {"from", "to"}):
         raise ConfigError(f"{', '.join(unknown)}: an export has only the parameters `from` and `to`, spelled like this")

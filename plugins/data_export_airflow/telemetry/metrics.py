@@ -7,7 +7,7 @@ watch names exports, the most late ones. docs/metrics.md explains each metric to
 import logging
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -129,16 +129,17 @@ def error_class(error: BaseException | str | None) -> str:
 
 
 def exports_watched(
-    lag: Mapping[str, tuple[float, int]], recovered: Mapping[str, Any], watched: int, broken: int, now: float
+    lag: Mapping[str, tuple[float, int]], before: Sequence[str], watched: int, broken: int, now: float
 ) -> None:
     """What a look of the watch found.
 
     Args:
         lag: by late export the seconds since its oldest deadline, and its late windows.
-        recovered: those that were late at the look before; StatsD would show their last values for ever.
+        before: those that were late at the look before, the most late first; StatsD would show the last values of the
+            ones that it named for ever.
     """
     worst = sorted(lag, key=lambda name: -lag[name][0])
-    named = [*worst, *(name for name in recovered if name not in lag)][:MOST_NAMED]
+    named = dict.fromkeys([*worst[:MOST_NAMED], *before[:MOST_NAMED]])
     for number, name in enumerate(named, 1):
         seconds, windows = lag.get(name, (0, 0))
         gauge("data_export.lag", seconds, export=name)

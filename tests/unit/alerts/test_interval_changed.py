@@ -1,6 +1,6 @@
 """An interval that is changed on a live export leaves time in no window: the watch finds it and says what to do."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -25,8 +25,8 @@ class Airflow:
     def delivered(self, export: str, windows: Sequence[ExportWindow]) -> set[ExportWindow]:
         return {window for window in windows if window.end <= self._until or window.start >= self._again}
 
-    def state(self, export: str, window: ExportWindow) -> RunState:
-        return "none"
+    def states(self, export: str, windows: Collection[ExportWindow]) -> dict[ExportWindow, RunState]:
+        return dict.fromkeys(windows, "none")
 
 
 @pytest.mark.parametrize(("before", "after"), [("weekly", "daily"), ("daily", "weekly"), ("hourly", "daily")])

@@ -3,11 +3,12 @@
 import json
 from collections import Counter
 from collections.abc import Collection
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from data_export.alerts.watch import Late, LateSpan, Report, RunState, Standing, Watched, look, remind_again
+from data_export.alerts.watch import Late, LateSpan, Report, RunState, Standing, Watched, look, reminded
 from data_export.lateness import Due
 from data_export.window import ExportWindow
 
@@ -47,7 +48,7 @@ class FakeAirflow:
     def __init__(self) -> None:
         self.stands: Standing = "active"
         self.good: set[ExportWindow] = set()
-        self.states: dict[ExportWindow, RunState] = {}
+        self.runs: dict[ExportWindow, RunState] = {}
         self.asked: Counter[str] = Counter()
 
     def standing(self, export: str) -> Standing:
@@ -58,8 +59,9 @@ class FakeAirflow:
         self.asked["delivered"] += 1
         return self.good.intersection(windows)
 
-    def state(self, export: str, window: ExportWindow) -> RunState:
-        return self.states.get(window, "none")
+    def states(self, export: str, windows: Collection[ExportWindow]) -> dict[ExportWindow, RunState]:
+        self.asked["states"] += 1
+        return {window: self.runs.get(window, "none") for window in windows}
 
 
 class Days:
@@ -71,12 +73,16 @@ class Days:
         self.late: list[ExportWindow] = []
 
     def at(self, now: datetime) -> list[Late]:
-        """One look, which leaves in `late` all that is late; the windows to alert about."""
-        self.watched, late, alerts = look("acme", self.watched, self.schedule, self.runs, now)
-        self.late = [due.window for due in late]
+        """One look, which leaves in `late` all that is late; the windows that an alert names."""
+        found = look("acme", self.watched, self.schedule, self.runs, now)
+        self.watched, self.late = found.watched, [due.window for due in found.late]
+        others = found.others("acme", self.runs) if found.alerts else ()
+        alerts = sorted((*found.alerts, *others), key=lambda entry: entry.window.start)
+        if alerts and self.watched is not None:
+            self.watched = replace(reminded(self.watched, alerts, now + DAY), alerted_on=now.date())
         if self.watched is not None:  # as it comes back from staging
             self.watched = Watched.from_dict(self.watched.to_dict())
-        return list(alerts)
+        return alerts
 
     def every_quarter(self, begin: datetime, end: datetime) -> dict[datetime, list[ExportWindow]]:
         """The looks that found something late."""
@@ -100,7 +106,7 @@ def test_windows_delivered_in_time_are_never_told_of_and_cost_three_requests(day
 @pytest.mark.parametrize("run", ["none", "queued", "running", "failed"])
 def test_a_window_is_late_two_hours_after_its_end_whatever_became_of_its_run(days: Days, run: RunState) -> None:
     days.runs.good = {day(0)}
-    days.runs.states = {day(1): run}
+    days.runs.runs = {day(1): run}
     days.at(MIDNIGHT + HOUR)
     assert days.at(MIDNIGHT + DAY + 2 * HOUR - QUARTER) == []
     assert days.at(MIDNIGHT + DAY + 2 * HOUR) == [Late("acme", day(1), run, "active")]
@@ -112,6 +118,28 @@ def test_a_window_that_never_comes_is_told_of_once_a_day_for_three_days(days: Da
     assert list(found.values()) == [[day(1)]] * len(found)
     assert len(found) in (3, 4)
     assert min(found) == MIDNIGHT + DAY + 2 * HOUR
+
+
+def test_windows_that_become_late_one_after_another_are_all_named_the_next_day() -> None:
+    """Who runs the command of the alert would leave out what it does not name."""
+
+    class Hourly(Daily):
+        def begins(self, at: datetime) -> datetime | None:
+            return self.last(at).start
+
+        def last(self, now: datetime) -> ExportWindow:
+            hours = (now - self.settle - MIDNIGHT) // HOUR
+            return ExportWindow(MIDNIGHT + (hours - 1) * HOUR, MIDNIGHT + hours * HOUR)
+
+        def before(self, window: ExportWindow) -> ExportWindow | None:
+            return ExportWindow(window.start - HOUR, window.start)
+
+    days = Days(Hourly())
+    days.at(MIDNIGHT + 12 * HOUR)
+    found = days.every_quarter(MIDNIGHT + 12 * HOUR, MIDNIGHT + 2 * DAY + HOUR)
+    assert days.runs.asked["states"] == 4  # of those that have come due, and of the others where there are any
+    assert [(now - MIDNIGHT) / HOUR for now in found] == [14, 24, 48]
+    assert [len(windows) for windows in found.values()] == [2, 12, 36]
 
 
 def test_every_look_asks_about_late_windows_with_one_request_and_alerts_once_a_day(days: Days) -> None:
@@ -201,7 +229,7 @@ def test_an_alert_that_reached_nobody_is_sent_at_the_next_look(days: Days) -> No
     now = MIDNIGHT + DAY + 2 * HOUR
     late = days.at(now)
     assert days.watched is not None
-    days.watched = remind_again(days.watched, late, now)
+    days.watched = replace(reminded(days.watched, late, now), alerted_on=None)
     assert days.at(now + QUARTER) == late
     assert days.at(now + 2 * QUARTER) == []
 

@@ -15,7 +15,8 @@ const query = new URLSearchParams(location.search);
 const dagId = query.get("dag") ?? "";
 let before = query.get("before");
 let calendar = null;
-let latest = 0;
+let sent = 0;
+let latest = 0; // of what the user asked for and of what is shown: an answer to anything before that is too old
 const check = new CheckCard(dagId);
 const audit = new AuditCard(dagId);
 const backfills = new BackfillNotice(dagId, (all) => {
@@ -24,17 +25,19 @@ const backfills = new BackfillNotice(dagId, (all) => {
 });
 
 async function load({ unasked = false } = {}) {
-  const turn = ++latest;
+  const turn = ++sent;
+  if (!unasked) latest = turn;
   try {
     const others = get("problems").catch(() => null); // requested at once, awaited later; the rest is shown without
     const found = await get(`exports/${encodeURIComponent(dagId)}`, { before });
-    if (turn !== latest || (unasked && isBusy())) return; // asked for again meanwhile, or the user has gone on
+    if (turn < latest || (unasked && isBusy())) return; // asked for again meanwhile, or the user has gone on
+    latest = turn;
     show(found);
     const answer = await others;
     follow();
-    if (answer && turn === latest) showProblems(answer.problems.filter((problem) => problem.dag_id === dagId));
+    if (answer && turn >= latest) showProblems(answer.problems.filter((problem) => problem.dag_id === dagId));
   } catch (error) {
-    if (turn === latest) showError(byId("export"), error);
+    if (turn >= latest) showError(byId("export"), error);
   }
   document.body.dataset.ready = "true";
 }

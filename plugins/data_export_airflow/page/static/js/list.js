@@ -23,7 +23,8 @@ const DEFAULTS = { search: "", state: "", connector: "", sort: "name", order: "a
 
 // The address holds the query, so that going back from an export or reloading shows the same list.
 const view = { ...DEFAULTS, ...Object.fromEntries(new URLSearchParams(location.search)) };
-let latest = 0;
+let sent = 0;
+let latest = 0; // of what the user asked for and of what is shown: an answer to anything before that is too old
 
 function change(values) {
   Object.assign(view, { offset: "0" }, values);
@@ -36,10 +37,12 @@ function change(values) {
 const isBusy = () => ["exports", "pager"].some((id) => byId(id).contains(document.activeElement));
 
 async function load({ unasked = false } = {}) {
-  const turn = ++latest;
+  const turn = ++sent;
+  if (!unasked) latest = turn;
   try {
     const found = await get("exports", { ...view, limit: LIMIT });
-    if (turn !== latest || (unasked && isBusy())) return; // a newer request was sent meanwhile, or the user has gone on
+    if (turn < latest || (unasked && isBusy())) return; // asked for again meanwhile, or the user has gone on
+    latest = turn;
     if (!found.exports.length && found.matching) {
       // there are fewer now: the last page that there is
       return change({ offset: String(Math.floor((found.matching - 1) / LIMIT) * LIMIT) });
@@ -52,7 +55,7 @@ async function load({ unasked = false } = {}) {
     showRows(found);
     showPager(found);
   } catch (error) {
-    if (turn === latest) showMessage(error.message);
+    if (turn >= latest) showMessage(error.message);
   }
 }
 
