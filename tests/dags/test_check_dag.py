@@ -1,9 +1,11 @@
 """The form of `data_export_check` offers the exports by name, cheaply; what is no name gets nowhere."""
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import yaml
 from airflow.sdk.exceptions import ParamValidationError
@@ -40,6 +42,17 @@ def test_all_are_all_files_also_broken_ones(customers: Path, monkeypatch: pytest
     (customers / "broken.yaml").write_text("not read: [")
     monkeypatch.setattr(check_dag, "get_current_context", lambda: {"params": {"export": None}})
     assert check_dag._list_exports() == ["acme", "broken"]
+
+
+def test_a_file_whose_name_is_no_text_leaves_a_dag_that_can_be_stored(
+    customers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that parses it sends it so to the dag-processor."""
+    Path(os.fsdecode(os.fsencode(customers) + b"/caf\xe9.yaml")).touch()
+    monkeypatch.setattr(check_dag, "get_current_context", lambda: {"params": {"export": None}})
+    for names in (schema()["examples"], check_dag._list_exports()):
+        assert names == [r"caf\xe9"]
+        msgspec.msgpack.encode(names)
 
 
 def test_a_name_that_airflow_is_set_to_ignore_is_refused(customers: Path, monkeypatch: pytest.MonkeyPatch) -> None:

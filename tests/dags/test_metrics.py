@@ -1,7 +1,6 @@
 """What monitoring receives from real runs, by StatsD and by OpenTelemetry; and that its absence costs nothing."""
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -27,6 +26,7 @@ from data_export.errors import CredentialsRefused, TargetUnavailable
 from data_export.receipt import ImagesCopied, SiteReceipt
 from data_export_airflow import operators
 from data_export_airflow.alerting import watch as watching
+from data_export_airflow.operators import base
 from data_export_airflow.telemetry import metrics
 from data_export_airflow.telemetry.metrics import METRICS, MOST_NAMED, STEPS
 from demo.data import PARIS
@@ -116,11 +116,12 @@ def test_a_run_is_measured_as_its_receipt_says(db: Session, customers: Path, sta
 
 
 def test_a_failed_try_is_counted_by_class_and_step(
-    db: Session, customers: Path, statsd: Receiver, server: SmtpServer
+    db: Session, customers: Path, statsd: Receiver, server: SmtpServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     dag = customer_dag(customers, "acme")
     (customers / "acme.yaml").write_text("interval: often")
-    os.utime(customers / "acme.yaml", (0, 0))  # nobody is editing it, so it is not tried again
+    tomorrow = time.time() + 86400  # nobody is editing it, so it is not tried again
+    monkeypatch.setattr(base, "time", SimpleNamespace(time=lambda: tomorrow))
     assert run(dag, customers, logical_date=None, run_conf=RANGE).state == "failed"
     failed = tags(connector="unknown", step="prepare", error="BrokenFile")
     assert statsd.received() == {

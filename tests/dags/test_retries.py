@@ -1,11 +1,14 @@
 """Permanent faults fail at once with their fix; transient ones come back later and later."""
 
+import errno
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from airflow.models.taskinstance import TaskInstance, clear_task_instances
@@ -17,13 +20,26 @@ from sqlalchemy import select
 
 from data_export import errors
 from data_export.config.load import load_named
+from data_export.config.platform import ROOT, load_platform
 from data_export.config.problems.problems import BrokenFile, ConfigProblem, MissingFile
-from data_export_airflow.operators import DeliverOperator
+from data_export.config.tenants import require_bounds
+from data_export_airflow.operators import DeliverOperator, base
 from data_export_airflow.operators.base import RETRIES, ExportRetryPolicy
+from tests.customers import GOOD
 from tests.page.history import History
 
 POLICY = ExportRetryPolicy()
 START = datetime(2025, 3, 17, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def tomorrow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> float:
+    """The time by the policy's clock: all files, whose changes no test can date back, are of yesterday."""
+    (tmp_path / "platform.yaml").write_bytes((ROOT / "include" / "platform.yaml").read_bytes())
+    monkeypatch.setenv("DATA_EXPORT_PLATFORM_FILE", str(tmp_path / "platform.yaml"))
+    now = time.time() + 86400
+    monkeypatch.setattr(base, "time", SimpleNamespace(time=lambda: now))
+    return now
 
 
 class Task:
@@ -97,15 +113,98 @@ def test_transient_faults_wait_longer_each_time_up_to_a_limit(kind: type[Excepti
     [(0, RetryAction.RETRY), (4, RetryAction.RETRY), (6, RetryAction.FAIL), (-60, RetryAction.FAIL)],
 )
 def test_a_broken_file_is_read_again_while_it_may_be_half_written(
-    minutes: int, action: RetryAction, tmp_path: Path
+    minutes: int, action: RetryAction, tmp_path: Path, tomorrow: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A run that failed at once would use up windows of a queued backfill."""
     file = tmp_path / "acme.yaml"
     file.touch()
-    os.utime(file, times=(time.time() - 60 * minutes,) * 2)
-    decision = POLICY.evaluate(BrokenFile([ConfigProblem(file, 1, None, "is empty")]), 1, RETRIES)
+    changed, stat = tomorrow - 60 * minutes, Path.stat
+    broken = BrokenFile([ConfigProblem(file, 1, None, "is empty")])
     told = "BrokenFile: " if action is RetryAction.RETRY else ""
+    os.utime(file, times=(changed,) * 2)
+    decision = POLICY.evaluate(broken, 1, RETRIES)
     assert (decision.action, decision.reason) == (action, f"{told}{file}:1: is empty")
+    os.utime(file, times=(0, 0))  # what `mv` and `rsync -t` make of it: the file is new, the date of its content is not
+    moved = SimpleNamespace(st_mtime=0.0, st_ctime=changed)
+    monkeypatch.setattr(Path, "stat", lambda path, **options: moved if path == file else stat(path, **options))
+    assert POLICY.evaluate(broken, 1, RETRIES).action is action
+
+
+def test_a_broken_file_that_is_gone_may_be_on_its_way(tmp_path: Path) -> None:
+    gone = BrokenFile([ConfigProblem(tmp_path / "acme.yaml", 1, None, "is empty")])
+    assert POLICY.evaluate(gone, 1, RETRIES).action is RetryAction.RETRY
+
+
+@pytest.mark.parametrize(
+    ("number", "action"),
+    [
+        *((number, RetryAction.RETRY) for number in (errno.ESTALE, errno.EIO, errno.EMFILE, errno.ENOENT)),
+        *((number, RetryAction.FAIL) for number in (errno.EACCES, errno.ELOOP, errno.EISDIR)),
+    ],
+)
+@pytest.mark.parametrize("name", ["acme.yaml", "platform.yaml", "tenants.yaml"])
+def test_a_file_that_its_disk_does_not_give_is_read_again(
+    number: int, action: RetryAction, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is no newer than its export, and there is nothing to fix in it."""
+    (tmp_path / "acme.yaml").write_text(GOOD % "acme")
+    export, opened = load_named("acme", tmp_path), os.open
+    (tmp_path / "tenants.yaml").write_text("{}")
+    monkeypatch.setenv("DATA_EXPORT_TENANTS_FILE", str(tmp_path / "tenants.yaml"))
+
+    def fails(path: Any, *rest: Any, **options: Any) -> int:
+        if path == tmp_path / name:
+            raise OSError(number, os.strerror(number))
+        return opened(path, *rest, **options)
+
+    monkeypatch.setattr(os, "open", fails)
+    with pytest.raises(errors.ConfigError, match=os.strerror(number)) as met:
+        load_named("acme", tmp_path) if name == "acme.yaml" else require_bounds("acme", export, load_platform())
+    decision = POLICY.evaluate(met.value, 1, RETRIES)
+    assert decision.action is action
+    assert ("if that does not pass" in str(decision.reason)) == (action is RetryAction.RETRY)
+
+
+def test_a_disk_that_does_not_answer_is_no_installation_without_tenants(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Any customer's file could name any other's sites."""
+    (tmp_path / "acme.yaml").write_text(GOOD % "acme")
+    export, platform = load_named("acme", tmp_path), load_platform()
+    for name in ("lstat", "open"):
+        monkeypatch.setattr(os, name, Mock(side_effect=OSError(errno.ESTALE, "stale")))
+    with pytest.raises(errors.ConfigError, match=r"cannot be compared with the tenants: .*stale") as met:
+        require_bounds("acme", export, platform)
+    assert POLICY.evaluate(met.value, 1, RETRIES).action is RetryAction.RETRY
+
+
+@pytest.mark.parametrize(("minutes", "action"), [(1, RetryAction.RETRY), (1440, RetryAction.FAIL)])
+@pytest.mark.parametrize("text", ["", "source: {}\n"])
+@pytest.mark.parametrize("name", ["platform.yaml", "tenants.yaml"])
+def test_a_file_of_all_customers_that_may_be_half_written_fails_no_step(
+    name: str,
+    text: str,
+    minutes: int,
+    action: RetryAction,
+    tmp_path: Path,
+    tomorrow: float,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Neither the first, which reads the customer file, nor the others, which hold the export to its bounds again."""
+    (tmp_path / "acme.yaml").write_text(GOOD % "acme")
+    export = load_named("acme", tmp_path)
+    (tmp_path / name).write_text(text)
+    os.utime(tmp_path / name, (tomorrow - 60 * minutes,) * 2)
+    if name == "tenants.yaml":
+        monkeypatch.setenv("DATA_EXPORT_TENANTS_FILE", str(tmp_path / name))
+    steps: list[Callable[[], object]] = [
+        lambda: (load_named("acme", tmp_path), load_platform()),
+        lambda: require_bounds("acme", export, load_platform()),
+    ]
+    for step in steps:
+        with pytest.raises(errors.ConfigError) as met:
+            step()
+        assert POLICY.evaluate(met.value, 1, RETRIES).action is action
 
 
 @pytest.mark.parametrize(

@@ -27,13 +27,15 @@ _DOWN = f"Every retry met this. Look at the server and the network between; {_CH
 #: By the class of the error (`data_export.errors`), and by the name of what Airflow or a worker met.
 GUIDES = {
     "ConfigError": Guide(
-        f"{AT_ONCE}; where the customer file is gone, after retries, since it may come back",
+        f"{AT_ONCE}; where the customer file is gone, after retries, since it may come back; within five minutes of a "
+        "change of `platform.yaml` or `tenants.yaml`, which may be half written, it is tried again",
         "A customer file, `platform.yaml`, an environment variable or an Airflow connection is wrong or missing, or "
         "two customer files would write the same files.",
         f"Correct the setting that the reason names. {_REPLAN}",
     ),
     "BrokenFile": Guide(
-        "at once; within five minutes of the file's last change, when it may be half written, it is tried again",
+        "at once; it is tried again within five minutes of the last change of the file, `platform.yaml` or "
+        "`tenants.yaml`, when it may be half written, and where the file is gone or its disk does not answer",
         "The customer file is broken. The DAG returns by itself when it is fixed.",
         f"Correct the customer file; `python -m data_export_airflow validate` names every problem. {_REPLAN}",
     ),

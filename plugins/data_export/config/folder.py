@@ -14,9 +14,13 @@ _OTHERS = (".yaml.txt", ".yml.txt", ".json")
 
 
 def customer_names(folder: Path | None = None) -> list[str]:
-    """The names of all customer files, without reading them; an empty list where the folder cannot be listed."""
+    """The names of all customer files, without reading them; an empty list where the folder cannot be listed.
+
+    Bytes that are not UTF-8 are spelled out: a DAG whose form offers the names could not be stored with them.
+    """
     with suppress(OSError):
-        return [path.stem for path in listed(customers_dir() if folder is None else folder)]
+        files = listed(customers_dir() if folder is None else folder)
+        return [os.fsencode(path.stem).decode("utf-8", "backslashreplace") for path in files]
     return []
 
 

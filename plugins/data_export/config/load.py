@@ -53,7 +53,8 @@ def load_customers(folder: Path | None = None, *, only_dag_id: str | None = None
 
     A file with an error hides no other. With `only_dag_id` only that export's own file is read, whatever number lies
     in its folder; collisions with other files are then not looked for. A whole folder that is as it was when this
-    process, or the one that it is a fork of, read it last costs one `stat` for each file (15 ms for 5,000).
+    process, or the one that it is a fork of, read it last costs one `stat` for each file (15 ms for 5,000). One that
+    cannot be listed now is what it was then, with that problem: every customer's DAG would go for a disk's bad moment.
     """
     folder = customers_dir() if folder is None else folder
     try:
@@ -62,11 +63,13 @@ def load_customers(folder: Path | None = None, *, only_dag_id: str | None = None
         return _load_folder(folder)
     except OSError as error:
         fix = "create it, or set DATA_EXPORT_CUSTOMERS_DIR"
-        return Loaded({}, (ConfigProblem(folder, None, None, f"cannot be listed ({error.strerror}): {fix}"),))
+        problem = ConfigProblem(folder, None, None, f"cannot be listed ({error.strerror}): {fix}")
+        known = _read_last[2] if _read_last is not None and _read_last[0] == folder else Loaded({}, ())
+        return Loaded(known.exports, (problem, *known.problems))
 
 
-#: What was read last, after all that it depends on.
-_read_last: tuple[object, Loaded] | None = None
+#: The folder that was read last, all that it depended on, or None where that may change unseen, and what it held.
+_read_last: tuple[Path, object, Loaded] | None = None
 
 
 def _load_folder(folder: Path) -> Loaded:
@@ -75,11 +78,11 @@ def _load_folder(folder: Path) -> Loaded:
     stamps = [stamp(platform_file()), stamp(tenants_file()), *(stamp(f"{folder}/{name}") for name in names)]
     settings = {name: value for name, value in os.environ.items() if name.startswith("DATA_EXPORT_")}
     read = (folder, names, stamps, settings)
-    if _read_last is not None and _read_last[0] == read:
-        return _read_last[1]
+    if _read_last is not None and _read_last[1] == read:
+        return _read_last[2]
     settled, loaded = all(map(is_settled, stamps)), load_all(folder / name for name in names)
     readable = not any("cannot be read" in problem.message for problem in loaded.problems)  # it may be the next time
-    _read_last = (read, loaded) if settled and readable else None
+    _read_last = folder, read if settled and readable else None, loaded
     return loaded
 
 

@@ -17,7 +17,7 @@ from data_export.config.fields import quoted, quoted_address
 from data_export.config.models import CustomerExport
 from data_export.config.platform import ROOT, PlatformSettings, load_platform, shown
 from data_export.config.problems.explain import explain
-from data_export.config.reading.file_text import FILE_OF_ALL, Stamp, is_settled, stamp
+from data_export.config.reading.file_text import FILE_OF_ALL, Stamp, is_missing, is_settled, stamp
 from data_export.config.reading.yaml_lines import Location, read_document
 from data_export.config.sections import Section
 from data_export.config.sites import keys_of_sites
@@ -89,7 +89,7 @@ def load_tenants() -> dict[str, Tenant] | None:
         ConfigError: naming file, line, key and fix. Nothing is exported then, since nobody knows whose what is.
     """
     path = tenants_file()
-    if not os.path.lexists(path):
+    if is_missing(path):
         if os.environ.get("DATA_EXPORT_TENANTS_FILE"):
             raise ConfigError(f"{path}: no such file: put it there, or correct DATA_EXPORT_TENANTS_FILE")
         return None

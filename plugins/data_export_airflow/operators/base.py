@@ -4,6 +4,7 @@ import random
 import time
 from collections.abc import Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import BaseOperator, RetryDecision, RetryPolicy
@@ -12,8 +13,11 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 
 from data_export.alerts.guide import kind_of
 from data_export.config.models import dag_id
+from data_export.config.platform import platform_file
 from data_export.config.problems.problems import BrokenFile, MissingFile
-from data_export.errors import PermanentError, TransientError
+from data_export.config.reading.file_text import NOT_NOW
+from data_export.config.tenants import tenants_file
+from data_export.errors import ConfigError, PermanentError, TransientError
 from data_export.wording import harmless
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ Result = dict[str, Any]
 
 
 RETRIES = 8  # an hour or so of tries, which outlives a restart or a maintenance of a customer's server
-#: So long after its last change a broken file may be half written, by an editor or a deployment.
+#: So long after its last change a file may be half written, by an editor or a deployment.
 _EDITED = timedelta(minutes=5)
 _FIRST, _LONGEST = timedelta(seconds=20), timedelta(minutes=20)
 _TIMED_OUT = "data_export_timed_out"
@@ -50,7 +54,8 @@ class ExportRetryPolicy(RetryPolicy):
     """Permanent faults fail at once; transient ones wait twice as long each time, with jitter; others as Airflow does.
 
     A customer file that broke a moment ago counts as transient: it may be half written, and a backfill must not lose
-    windows to that. So does one that is missing, in the export's own DAG, which goes a moment later if the file was
+    windows to that. So does whatever is wrong while platform.yaml or tenants.yaml may be, and a file that its disk does
+    not give now. So does one that is missing, in the export's own DAG, which goes a moment later if the file was
     removed: its run then waits, and goes on when the file is back. A task that runs into its time limit is tried once
     more: what it has delivered is not sent again.
 
@@ -98,14 +103,23 @@ def _was_just_there(exception: BaseException, context: Context | None) -> bool:
 
 
 def _is_being_edited(exception: BaseException) -> bool:
-    """Whether a file that broke changed within the last minutes; not one of the future."""
-    if not isinstance(exception, BrokenFile):
+    """Whether the configuration is wrong while a file that it is in is being written, or could not be read just now."""
+    if not isinstance(exception, ConfigError):
         return False
+    broken = [problem.path for problem in exception.problems] if isinstance(exception, BrokenFile) else []
+    return NOT_NOW in str(exception) or any(map(_just_changed, {*broken, platform_file(), tenants_file()}))
+
+
+def _just_changed(file: Path) -> bool:
+    """Whether the file is gone, or changed within the last minutes; what is dated in the future did not."""
     try:
-        changed = max(problem.path.stat().st_mtime for problem in exception.problems)
+        found = file.stat()
+    except FileNotFoundError:
+        return file != tenants_file()  # an installation need not have one
     except OSError:
         return False
-    return abs(time.time() - changed) < _EDITED.total_seconds()
+    # `mv`, `rsync -t` and `cp -p` bring an old date of the content along.
+    return any(abs(time.time() - moment) < _EDITED.total_seconds() for moment in (found.st_mtime, found.st_ctime))
 
 
 _POLICY = ExportRetryPolicy()

@@ -1,10 +1,12 @@
 """A folder of customer files: nothing in it hides anything else, and nothing makes the loader fail."""
 
+import errno
 import json
 import os
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -46,7 +48,7 @@ def other_thing(folder: Path, kind: str) -> Iterator[str]:
             yield "cannot be read"
     elif kind == "dangling link":
         thing.symlink_to(folder / "gone")
-        yield "cannot be read (No such file or directory)"
+        yield "cannot be read now (No such file or directory): fix or remove it if that does not pass"
     elif kind == "endless link":
         thing.symlink_to(thing)
         yield "cannot be read (Too many levels of symbolic links)"
@@ -141,6 +143,30 @@ def test_a_folder_that_cannot_be_listed_is_a_problem_with_its_fix(there: bool, t
     loaded = load_customers(place)
     assert loaded.exports == {}
     assert "set DATA_EXPORT_CUSTOMERS_DIR" in str(loaded.problems[0])
+
+
+@pytest.mark.parametrize("number", [errno.ESTALE, errno.EIO, errno.EACCES, errno.ENOENT])
+@pytest.mark.parametrize("age", [0, 86400])
+def test_a_folder_that_cannot_be_listed_now_keeps_the_exports_that_it_had(
+    number: int, age: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Airflow would hide the DAGs of all customers until the disk answers."""
+    (folder / "broken.yaml").write_text("[")
+    for file in folder.iterdir():
+        os.utime(file, (file.stat().st_mtime - age,) * 2)
+    before = load_customers(folder)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "scandir", Mock(side_effect=OSError(number, os.strerror(number))))
+        for _ in range(2):
+            loaded = load_customers(folder)
+            assert loaded.exports == before.exports
+            assert [*loaded.exports] == ["good"]
+            folders, *others = loaded.problems
+            assert folders.path == folder
+            assert f"cannot be listed ({os.strerror(number)})" in folders.message
+            assert tuple(others) == before.problems
+        assert load_customers(folder.parent / "other").exports == {}
+    assert load_customers(folder) == before
 
 
 def test_an_empty_folder_is_fine(tmp_path: Path) -> None:

@@ -1,9 +1,11 @@
 """The text of a file that a person wrote: whether it changed, and in plain words what a parser stumbled over in it."""
 
+import errno
 import os
 import re
 import stat
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +30,12 @@ class Size:
 CUSTOMER_FILE = Size(64 * 1024, 4096, "split it into several exports")
 #: What one file says of all customers: thousands of them.
 FILE_OF_ALL = Size(4 * 1024 * 1024, 200_000, "remove what is no longer used")
+#: Words of every error that may pass by itself, also where another error quotes it.
+NOT_NOW = "cannot be read now"
+_LASTING = {
+    *(errno.EACCES, errno.EPERM, errno.ELOOP, errno.EISDIR, errno.ENOTDIR),
+    *(errno.ENAMETOOLONG, errno.EINVAL, errno.ENXIO, errno.ENODEV, errno.EOVERFLOW),
+}
 # A file may change once more within what its file system takes for one moment.
 _SETTLED_NS = 1_000_000_000
 _CONFLICT = re.compile(r"^(?:(?:<{7}|>{7}|\|{7})(?:[ \t\r]|$)|={7}\r?$)", re.MULTILINE)  # as git and others mark it
@@ -57,7 +65,10 @@ def _read(path: Path, size: Size) -> bytes:
             os.close(descriptor)  # `fdopen` of a folder raises, and leaves it open
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not a file name"
-        raise BrokenFile([ConfigProblem(path, None, None, f"cannot be read ({reason}): fix or remove it")]) from None
+        message = f"cannot be read ({reason}): fix or remove it"
+        if isinstance(error, OSError) and error.errno not in _LASTING:  # a disk that does not answer, a file on its way
+            message = f"{NOT_NOW} ({reason}): fix or remove it if that does not pass"
+        raise BrokenFile([ConfigProblem(path, None, None, message)]) from None
     if not is_file:
         raise BrokenFile([ConfigProblem(path, None, None, "is not a regular file: remove it or give it another name")])
     if len(data) > size.bytes:
@@ -127,6 +138,16 @@ def stamp(path: Path | str) -> Stamp | None:
     except (OSError, ValueError):
         return None
     return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
+
+
+def is_missing(path: Path) -> bool:
+    """Whether there is no such file; where a disk does not answer, which `lexists` takes for that, nobody knows."""
+    with suppress(OSError, ValueError):
+        try:
+            os.lstat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+    return False
 
 
 def is_settled(stamped: Stamp | None) -> bool:
