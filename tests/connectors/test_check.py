@@ -2,7 +2,7 @@
 
 import json
 import smtplib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -24,12 +24,12 @@ from data_export.delivery.registry import SCHEMES
 from data_export.delivery.retry import Patience
 from data_export.delivery.s3.store import S3Store
 from data_export.delivery.sftp.destination import SftpDestination, SftpLogin
-from demo.servers.faults import Answer, Exchange, FaultProxy, Forward
+from demo.servers.faults import Answer, Exchange, FaultProxy, Forward, Rules
 from demo.servers.gcs import GcsServer
 from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
 from demo.servers.smtp import SmtpServer
-from demo.servers.strict import StrictS3
+from demo.servers.strict import StrictGcs, StrictS3
 from tests.connectors.announced import config_of, not_announced
 from tests.connectors.s3.stores import client_of, key_session, s3_store
 
@@ -126,18 +126,40 @@ class TestGcs:
         ["storage.objects.create", "storage.objects.list", "storage.objects.get", "storage.buckets.get"],
     )
     def test_each_missing_permission_is_named_with_a_role(self, gcs: GcsServer, missing: str) -> None:
-        async def lacking(request: Exchange, forward: Forward) -> Answer:
-            if not request.url.path.endswith("/iam/testPermissions"):
-                return await forward(request)
-            asked = request.url.query.getall("permissions")
-            granted = json.dumps({"permissions": [name for name in asked if name != missing]}).encode()
-            return Answer(200, CIMultiDict({"Content-Type": "application/json"}), granted)
-
+        lacking = self.granting(lambda name: name != missing, StrictGcs(denied={"customer": {missing}}))
         with FaultProxy(gcs.url, lacking) as proxy:
             failed = failures(check_target(self.store(proxy.url, account="exports@platform.example"), check=GS))
         assert list(failed) == [f"target: {missing}"]
         assert "grant roles/storage." in failed[f"target: {missing}"]
         assert "on bucket customer to exports@platform.example" in failed[f"target: {missing}"]
+
+    def test_what_the_folder_alone_grants_is_granted(self, gcs: GcsServer) -> None:
+        """As by a condition or a managed folder, of which a question about the bucket tells nothing."""
+        with FaultProxy(gcs.url, self.granting(lambda name: name == "storage.buckets.get", StrictGcs())) as proxy:
+            results = check_target(self.store(proxy.url), check=GS)
+        assert failures(results) == {}
+        found = {result.step: result.detail for result in results}
+        for right in ("create", "list", "get"):
+            assert found[f"target: storage.objects.{right}"] == "granted below gs://customer/exports/"
+        assert "not granted on the whole bucket" in found["target: storage.objects.delete"]
+        begun, ended = (one for one in proxy.seen if "/upload/" in one.path)
+        assert (begun.method, begun.body[:1], ended.method) == ("POST", b"{", "DELETE")
+        assert ended.url.query["upload_id"]
+        client = Client("demo", AnonymousCredentials(), client_options={"api_endpoint": gcs.url})
+        assert list(client.list_blobs("customer")) == []
+        client.close()
+
+    def granting(self, granted: Callable[[str], bool], rules: StrictGcs) -> Rules:
+        """A server that says of the bucket that it grants these, and does as the rules have it."""
+
+        async def answer(request: Exchange, forward: Forward) -> Answer:
+            if not request.url.path.endswith("/iam/testPermissions"):
+                return await rules(request, forward)
+            names = [name for name in request.url.query.getall("permissions") if granted(name)]
+            body = json.dumps({"permissions": names}).encode()
+            return Answer(200, CIMultiDict({"Content-Type": "application/json"}), body)
+
+        return answer
 
     def test_a_bucket_that_is_right_passes_and_stays_empty(self, gcs: GcsServer) -> None:
         results = check_target(self.store(gcs.url), check=GS)

@@ -89,6 +89,28 @@ class TestLocal(StoreContract):
             await store.replace("a/b", Content.of_bytes(b"y"))
         assert not left.exists()
 
+    async def test_empty_folders_of_staging_go_a_day_later(self, root: Path) -> None:
+        key, kept = "runs/acme/window/site/inputs/image.jpg", "runs/acme/other/site/data.json"
+        async with LocalStore(root) as store:
+            for one in (key, kept):
+                await store.create(one, Content.of_bytes(b"x"))
+            await store.delete(key)
+            (root / "lost+found").mkdir()
+            for path in root.rglob("*"):
+                os.utime(path, (time.time() - 49 * 3600,) * 2)
+            (root / "runs" / "acme" / "young").mkdir()
+            os.utime(root / "runs" / "acme", (time.time() - 49 * 3600,) * 2)
+            assert await store.tidy(["runs"]) == 0
+            assert (root / key).parent.is_dir()  # not all of the store: as a target's, it may be a customer's
+            assert await store.tidy([""]) == 0
+            assert {path.name for path in (root / "runs" / "acme").iterdir()} == {"other", "young"}
+            await store.delete(kept)
+            for path in (root / "runs").rglob("*"):
+                os.utime(path, (time.time() - 49 * 3600,) * 2)
+            await store.tidy([""])
+        assert [*(root / "runs").iterdir()] == []
+        assert (root / "lost+found").is_dir()
+
     async def test_symbolic_link_out_of_the_root_is_refused(self, root: Path, tmp_path: Path) -> None:
         async with LocalStore(root) as store:
             (root / "out").symlink_to(tmp_path)

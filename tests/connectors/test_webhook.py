@@ -7,6 +7,7 @@ import ssl
 import subprocess
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -110,6 +111,33 @@ def test_one_public_address_of_several_is_not_enough(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
     with pytest.raises(TargetRefused, match=r"10\.0\.0\.1"):
         webhook.post("https://hooks.example/", SECRET, "msg_1", b"{}")
+
+
+def test_an_address_where_nothing_listens_gives_way_to_the_next(
+    receiver: Receiver, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look_up, connect = socket.getaddrinfo, socket.create_connection
+    addresses, asked = ["127.0.0.2", "127.0.0.1"], list[tuple[str, float]]()
+
+    def resolve(host: str, port: int, *more: int, **named: int) -> list[Any]:
+        hosts = addresses if host == "localhost" else [host]
+        return [entry for one in hosts for entry in look_up(one, port, *more, **named)]
+
+    def connect_and_note(address: tuple[str, int], seconds: float) -> socket.socket:
+        asked.append((address[0], seconds))
+        return connect(address, seconds)
+
+    monkeypatch.setattr(socket, "getaddrinfo", resolve)
+    monkeypatch.setattr(socket, "create_connection", connect_and_note)
+    webhook.post(receiver.url, SECRET, "msg_1", b"{}", private=True)
+    assert len(receiver.requests) == 1
+    assert asked == [("127.0.0.2", 7.5), ("127.0.0.1", 7.5)]
+    port = int(receiver.url.split(":")[2].split("/")[0])
+    with webhook._connected(addresses, port) as connected:
+        assert connected.gettimeout() == 15  # to answer, it has the time that it had
+    addresses.pop()
+    with pytest.raises(TargetUnavailable, match="ConnectionRefusedError"):
+        webhook.post(receiver.url, SECRET, "msg_1", b"{}", private=True)
 
 
 def test_a_certificate_of_nobody_is_refused(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

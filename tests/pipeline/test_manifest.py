@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -13,7 +14,7 @@ import pytest
 from data_export import layout
 from data_export.config.collisions import colliding
 from data_export.config.models import EXPORT
-from data_export.errors import OverwriteRefused
+from data_export.errors import ObjectRefused, OverwriteRefused
 from data_export.pipeline.manifest import SCHEMA_FILE, deliver_manifest, schema_text
 from data_export.pipeline.receipts import make_receipt
 from tests.pipeline.staged_run import NOW, SITE, WINDOW, StagedRuns, export_to, plan_of, stage
@@ -114,6 +115,19 @@ def test_one_that_cannot_be_read_is_replaced(tmp_path: Path) -> None:
     store.objects[KEY] = b"{"
     Runs(tmp_path, store).run(b"{}\n", b"")
     assert read(store)[str(SITE)]["replaced"] is None
+
+
+def test_one_that_is_archived_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    runs = Runs(tmp_path, store)
+    runs.run(b"{}\n", b"")
+
+    async def read(key: str) -> AsyncIterator[bytes]:
+        raise ObjectRefused(f"{key} is archived: restore it")
+        yield b""
+
+    monkeypatch.setattr(store, "read", read)
+    assert runs.run(b"{}\n", b"") == store.uri + KEY
 
 
 def test_it_is_of_a_target_only_and_of_one_export_at_each() -> None:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
 from uuid import UUID
@@ -12,7 +13,7 @@ from data_export import layout
 from data_export.content import Content
 from data_export.delivery.base import StoredObject
 from data_export.delivery.local.store import LocalStore
-from data_export.errors import OverwriteRefused, StagedFileGone, TargetUnavailable
+from data_export.errors import ObjectRefused, OverwriteRefused, StagedFileGone, TargetUnavailable
 from data_export.pipeline.receipts import deliver_receipts, make_receipt
 from data_export.pipeline.site import copy_site_images, deliver_site
 from data_export.pipeline.staging import clean_up
@@ -29,6 +30,14 @@ class CreateOnlyStore(LocalStore):
 
     async def replace(self, key: str, content: Content) -> StoredObject:
         raise OverwriteRefused(f"{key}: grant storage.objects.delete")
+
+
+class ArchivingStore(LocalStore):
+    """A target whose owner moves everything to a class that cannot be read; it can be looked at and replaced."""
+
+    async def read(self, key: str, *_: object) -> AsyncIterator[bytes]:
+        raise ObjectRefused(f"{key} is archived: restore it")
+        yield b""
 
 
 def receipts(folder: Path) -> dict[str, bytes]:
@@ -110,6 +119,15 @@ def test_a_receipt_that_may_not_be_replaced_stays(tmp_path: Path) -> None:
     runs.image(ONE, b"turned up")
     assert runs.whole(OLD, [ONE]).sites[0].outcome == "unchanged"
     assert receipts(tmp_path) == first
+
+
+def test_a_repeat_needs_no_receipt_that_can_be_read(tmp_path: Path) -> None:
+    """Old windows run again after a lifecycle rule has archived what was delivered."""
+    runs = StagedRuns(tmp_path, ArchivingStore(tmp_path / "target"))
+    runs.whole(OLD)
+    first = receipts(tmp_path)
+    assert runs.whole(OLD, None, NOW + timedelta(days=1)).sites[0].outcome == "unchanged"
+    assert receipts(tmp_path).keys() == first.keys()
 
 
 def test_images_keep_to_the_customer_s_if_exists(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """One signed POST to a customer's system, as Standard Webhooks (https://www.standardwebhooks.com) describe it.
 
 The address comes from a customer file, so it must not lead into the platform's own network: https only, public
-addresses only, no redirects, and the connection goes to the very address that was checked.
+addresses only, no redirects, and the connection goes to the very addresses that were checked.
 """
 
 import base64
@@ -12,7 +12,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from http.client import HTTPException, HTTPSConnection
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
@@ -79,7 +79,7 @@ def post(url: str, secret: str, message_id: str, body: bytes, *, private: bool =
     headers = signed_headers(secret, message_id, int(time.time()), body)
     headers |= {"content-type": "application/json", "user-agent": "data-export-service"}
     status = _status(
-        host, port, _address(host, port, private), f"{parts.path or '/'}?{parts.query}".rstrip("?"), headers, body
+        host, port, _addresses(host, port, private), f"{parts.path or '/'}?{parts.query}".rstrip("?"), headers, body
     )
     if not 200 <= status < 300:
         redirect = ", a redirect, which is not followed: write the address that it leads to" * (300 <= status < 400)
@@ -93,7 +93,7 @@ def check_webhook(url: str, secret: str, *, private: bool = False) -> list[Check
         _keys(secret)
         parts = urlsplit(checked_url(url))
         host, port = parts.hostname or "", parts.port or 443
-        connection = _Pinned(host, port, _address(host, port, private))
+        connection = _Pinned(host, port, _addresses(host, port, private))
         with _explained(host), closing(connection):
             connection.connect()
     return results
@@ -125,8 +125,8 @@ def checked_url(url: str) -> str:
     return url
 
 
-def _status(host: str, port: int, address: str, path: str, headers: dict[str, str], body: bytes) -> int:
-    connection = _Pinned(host, port, address)
+def _status(host: str, port: int, addresses: Sequence[str], path: str, headers: dict[str, str], body: bytes) -> int:
+    connection = _Pinned(host, port, addresses)
     timer = threading.Timer(_WHOLE_SECONDS, connection.break_off)
     timer.start()
     try:
@@ -148,15 +148,15 @@ def _explained(host: str) -> Iterator[None]:
 
 
 class _Pinned(HTTPSConnection):
-    """Connects to the address that was checked, whatever the name means a moment later; TLS checks the name."""
+    """Connects to an address that was checked, whatever the name means a moment later; TLS checks the name."""
 
-    def __init__(self, host: str, port: int, address: str) -> None:
+    def __init__(self, host: str, port: int, addresses: Sequence[str]) -> None:
         self._tls = ssl.create_default_context()
         super().__init__(host, port, timeout=_SECONDS, context=self._tls)
-        self._address = address
+        self._addresses = addresses
 
     def connect(self) -> None:
-        plain = socket.create_connection((self._address, self.port), _SECONDS)
+        plain = _connected(self._addresses, self.port)
         self.sock = plain
         self.sock = self._tls.wrap_socket(plain, server_hostname=self.host)
 
@@ -165,8 +165,22 @@ class _Pinned(HTTPSConnection):
             self.sock.shutdown(socket.SHUT_RDWR)
 
 
-def _address(host: str, port: int, private: bool) -> str:
-    """One address of the host; all of them must be public."""
+def _connected(addresses: Sequence[str], port: int) -> socket.socket:
+    """A connection to the first address that takes one, each being given its share of `_SECONDS`."""
+    failed = OSError("no address")
+    for address in addresses:
+        try:
+            found = socket.create_connection((address, port), _SECONDS / len(addresses))
+        except OSError as error:
+            failed = error
+        else:
+            found.settimeout(_SECONDS)
+            return found
+    raise failed
+
+
+def _addresses(host: str, port: int, private: bool) -> list[str]:
+    """The addresses of the host; all of them must be public."""
     try:
         found = [str(entry[4][0]) for entry in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)]
     except (OSError, UnicodeError) as error:
@@ -174,7 +188,7 @@ def _address(host: str, port: int, private: bool) -> str:
     for address in found:
         if not private and not is_public(address):
             raise TargetRefused(f"webhook: {host} is {address}, which is not a public address: name a public host")
-    return found[0]
+    return found
 
 
 def is_public(address: str) -> bool:

@@ -138,7 +138,7 @@ def fix_of(file: Expected, kind: Kind, found: str, export: CustomerExport, targe
     if kind == "linked file":
         return "clear the run: it mails another link"
     if found == "unreadable":
-        return "let the export's identity read it"
+        return "let the export's identity read it, or restore it if it is archived"
     if file.site_id and UUID(file.site_id) not in export.sites:
         return "its site is no longer in the customer file"
     if not file.newest:

@@ -17,7 +17,7 @@ from data_export.content import Content
 from data_export.delivery.base import Destination
 from data_export.delivery.deliver import deliver, newest_revision
 from data_export.delivery.threads import at_most
-from data_export.errors import OverwriteRefused, TargetNotFound
+from data_export.errors import ObjectRefused, OverwriteRefused, TargetNotFound
 from data_export.plan import ExportPlan
 from data_export.receipt import RECORDS, Document, Receipt, SiteReceipt
 
@@ -128,7 +128,7 @@ async def _newest(plan: ExportPlan, target: Destination) -> tuple[int, bytes | N
         return number, None
     try:
         return number, b"".join([chunk async for chunk in at_most(target.read(key), size, target.uri + key)])
-    except TargetNotFound:  # it is gone
+    except (TargetNotFound, ObjectRefused):  # it is gone, or archived
         return number, None
 
 

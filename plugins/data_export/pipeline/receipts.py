@@ -14,7 +14,7 @@ from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
 from data_export.delivery.threads import at_most
-from data_export.errors import OverwriteRefused, StagedFileGone, TargetNotFound
+from data_export.errors import ObjectRefused, OverwriteRefused, StagedFileGone, TargetNotFound
 from data_export.pipeline.staging import download
 from data_export.plan import ExportPlan
 from data_export.receipt import DataFile, Delivered, Document, ImagesCopied, Receipt, SiteReceipt, Transformed
@@ -138,7 +138,7 @@ async def _text_that_says_the_same(target: Destination, key: str, receipt: Recei
     try:
         text = b"".join([chunk async for chunk in at_most(target.read(key), stored.digests.size, target.uri + key)])
         earlier = Receipt.model_validate_json(text)
-    except (ValidationError, TargetNotFound):  # another version's, not ours, or gone
+    except (ValidationError, TargetNotFound, ObjectRefused):  # another version's, not ours, gone, or archived
         return None
     return text if _lasting(earlier) == _lasting(receipt) else None
 

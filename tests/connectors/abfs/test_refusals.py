@@ -72,7 +72,10 @@ async def test_a_refused_login_says_what_is_wrong_with_it(
         async with store_at(proxy.url, container) as store:
             with pytest.raises(CredentialsRefused, match=words) as refused:
                 await store.create(DATA_KEY, Content.of_bytes(b"x"))
-        assert len(proxy.seen) == 1
+            assert len(proxy.seen) == 1
+            with pytest.raises(CredentialsRefused, match=words):  # a HEAD has no details: they are asked for
+                await store.stat(DATA_KEY)
+            assert len(proxy.seen) == 3
     assert "c2VjcmV0" not in str(refused.value)
 
 
@@ -88,7 +91,16 @@ async def test_a_refusal_is_not_tried_again(
                 with pytest.raises(kind, match=words) as refused:
                     await operation
                 assert isinstance(refused.value, PermanentError)
-        assert len(proxy.seen) == 2
+        assert len(proxy.seen) == 2 + (kind is CredentialsRefused)
+
+
+async def test_a_blob_in_the_archive_is_not_replaced(server: AbfsServer, container: str) -> None:
+    """Others would be: this one is kept as one under a policy is."""
+    for code in ("BlobArchived", "BlobBeingRehydrated"):
+        with FaultProxy(server.url, Refuses(409, code, method="PUT")) as proxy:
+            async with store_at(proxy.url, container) as store:
+                with pytest.raises(OverwriteRefused, match="archive tier"):
+                    await store.replace(DATA_KEY, Content.of_bytes(b"x"))
 
 
 @pytest.mark.parametrize(

@@ -254,6 +254,14 @@ class TestDisk:
             with pytest.raises(TargetFull, match="make room"):
                 await destination.create(DATA_KEY, BIG)
 
+    async def test_a_file_system_that_does_not_tell_its_room_is_not_full(
+        self, server: SftpServer, unruly: type[Unruly]
+    ) -> None:
+        unruly.refused, unruly.tells_room = {"block": asyncssh.SFTPFailure("Failure")}, False
+        async with target(server) as destination:
+            with pytest.raises(TargetUnavailable, match="answers 'Failure'"):
+                await destination.create(DATA_KEY, BIG)
+
     async def test_a_file_cut_silently(
         self, server: SftpServer, unruly: type[Unruly], place: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -28,6 +28,7 @@ class Unruly(Sftp):
     lost_after: int | None = None
     flips_bits = False
     full = False
+    tells_room = True
     behind_seconds = 0
     statvfs_seconds = 0.0
 
@@ -78,8 +79,12 @@ class Unruly(Sftp):
 
     async def statvfs(self, path: bytes) -> object:
         await asyncio.sleep(self.statvfs_seconds)
+        if not self.tells_room:
+            return asyncssh.SFTPVFSAttrs()
         room = 0 if self.full else 1 << 20
-        return asyncssh.SFTPVFSAttrs(bsize=4096, frsize=4096, bavail=room, files=1 << 20, favail=1 << 20)
+        return asyncssh.SFTPVFSAttrs(
+            bsize=4096, frsize=4096, blocks=1 << 20, bavail=room, files=1 << 20, favail=1 << 20
+        )
 
 
 def target(server: SftpServer, **options: object) -> SftpDestination:

@@ -27,6 +27,10 @@ from data_export.errors import (
 T = TypeVar("T")
 
 
+class BlobArchived(ObjectRefused):
+    """It is in the archive tier, or on its way out of it: Azure neither reads nor replaces it."""
+
+
 class BlocksGone(TargetUnavailable):
     """Another writer of the name committed first, and Azure dropped our blocks."""
 
@@ -86,8 +90,8 @@ _CODES: dict[str, _Meaning] = {
     "UnauthorizedBlobOverwrite": (OverwriteRefused, f"the SAS token may create, not replace: give it w, or {_HELD}"),
     "BlobImmutableDueToPolicy": (OverwriteRefused, f"an immutability policy or legal hold protects it: {_HELD}"),
     "LeaseIdMissing": (OverwriteRefused, f"somebody holds a lease on it: break it, or {_HELD}"),
-    "BlobArchived": (ObjectRefused, "it is in the archive tier: rehydrate it first"),
-    "BlobBeingRehydrated": (ObjectRefused, "it is being rehydrated from the archive tier: wait some hours"),
+    "BlobArchived": (BlobArchived, "it is in the archive tier: rehydrate it first"),
+    "BlobBeingRehydrated": (BlobArchived, "it is being rehydrated from the archive tier: wait some hours"),
     "InvalidBlobType": (OverwriteRefused, f"it is an append or page blob, which cannot be replaced: {_HELD}"),
     "ContainerNotFound": (TargetNotFound, "there is no such container: create it, or correct the address"),
     "ContainerDisabled": (AccessDenied, "the container is disabled: have its owner enable it"),

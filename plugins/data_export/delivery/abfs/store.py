@@ -3,13 +3,14 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Literal, Self, TypeVar, cast
 
 from data_export.content import Content
 from data_export.delivery.abfs.account import LinkSigner
-from data_export.delivery.abfs.errors import asked
+from data_export.delivery.abfs.errors import BlobArchived, asked
 from data_export.delivery.abfs.read import PIECE, page, piece, stored_object
 from data_export.delivery.abfs.write import BlockWriter, headers_of, server_copy, type_of, whole
 from data_export.delivery.base import Destination, StoredObject
@@ -88,6 +89,12 @@ class AbfsStore:
             return stored_object(self.root, await self.ask(self.root.address(key), blob.get_blob_properties))
         except NoSuchObject:
             return None
+        except CredentialsRefused:
+            with suppress(
+                NoSuchObject
+            ):  # asked so that it has a body, in which Azure says what is wrong with the login
+                await self.ask(self.root.address(key), partial(piece, blob, 0, None))
+            raise
 
     async def create(self, key: str, content: Content) -> StoredObject:
         return await self._write(key, content, only_new=True)
@@ -97,6 +104,8 @@ class AbfsStore:
             return await self._write(key, content, only_new=False)
         except CredentialsRefused:
             raise
+        except BlobArchived as refusal:  # Azure replaces none
+            raise OverwriteRefused(f"{refusal}, or set if_exists to keep or revision") from None
         except AccessDenied as refusal:
             if isinstance(refusal, OverwriteRefused) or await self.stat(key) is None:
                 raise

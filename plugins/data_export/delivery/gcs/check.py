@@ -1,6 +1,8 @@
 """Rights on a customer's bucket of Cloud Storage, asked for without writing an object."""
 
+import secrets
 import threading
+from contextlib import suppress
 
 from data_export.check.results import CheckResult, Results
 from data_export.check.shared_steps import Step
@@ -25,8 +27,9 @@ RIGHTS = tuple(step.name for step in _NEEDED)
 async def check_gcs(target: GcsStore) -> Results:
     """Each permission by `buckets.testIamPermissions`, which Cloud Storage answers for the identity that asks.
 
-    Source: cloud.google.com/storage/docs/json_api/v1/buckets/testIamPermissions. The right to replace is no fault where
-    it is missing: only changed content needs it.
+    Source: cloud.google.com/storage/docs/json_api/v1/buckets/testIamPermissions. It tells of the bucket as a whole, not
+    of what a condition or a managed folder grants: that is tried. The right to replace is no fault where it is missing:
+    only changed content needs it.
     """
     bucket, results = target.root.bucket, Results()
 
@@ -43,11 +46,39 @@ async def check_gcs(target: GcsStore) -> Results:
     if not results[-1].ok:
         return results
     for step in _NEEDED:
-        with results.step(step.of("target"), "granted"):
-            if step.name not in granted:
+        everywhere = step.name in granted
+        with results.step(step.of("target"), "granted" if everywhere else f"granted below {target.uri}"):
+            if not (everywhere or await _is_granted_below(target, step.name)):
                 raise AccessDenied(f"grant {ROLES[step.name]} on bucket {bucket} to {account}")
-    replace = (
-        "granted" if _REPLACE.name in granted else "not granted: changed content then needs if_exists keep or revision"
-    )
+    lacking = "not granted on the whole bucket: unless it is below, changed content needs if_exists keep or revision"
+    replace = "granted" if _REPLACE.name in granted else lacking
     results.append(CheckResult(_REPLACE.of("target"), True, replace))
     return results
+
+
+async def _is_granted_below(target: GcsStore, permission: str) -> bool:
+    """Tries it with a name that is not there; nothing is written or shown."""
+    key = f"data-export-check-{secrets.token_hex(8)}"
+    try:
+        match permission:
+            case "storage.objects.create":
+                await run_blocking(lambda _: _begin_to_write(target, key))
+            case "storage.objects.list":
+                await anext(target.list(key), None)
+            case "storage.objects.get":
+                await target.stat(key)
+            case _:
+                return False
+    except AccessDenied:
+        return False
+    return True
+
+
+def _begin_to_write(target: GcsStore, key: str) -> None:
+    client, bucket = target.blocking_client(), target.root.bucket
+    try:
+        upload = client.bucket(bucket).blob(target.root.name(key)).create_resumable_upload_session()
+    except Exception as error:
+        raise explain(error, bucket, target.uri) from None
+    with suppress(Exception):  # Cloud Storage forgets it by itself after a week
+        client._http.delete(upload, timeout=10)

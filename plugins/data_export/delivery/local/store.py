@@ -1,14 +1,12 @@
 """A folder of this machine as a store: staging on one machine, and the twin of the cloud stores in demo and tests."""
 
 import asyncio
-import dataclasses
 import errno
 import hashlib
 import itertools
 import os
 import stat
 import threading
-import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
@@ -20,6 +18,7 @@ from uuid import uuid4
 from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
 from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_key, checked_prefix, leaves
+from data_export.delivery.local import remove_empty_folders, remove_if_abandoned
 from data_export.delivery.threads import at_hand, chunks_until, run_blocking
 from data_export.errors import (
     ObjectExists,
@@ -32,7 +31,7 @@ from data_export.errors import (
 )
 
 _PARTIAL = ".partial-"
-_ABANDONED_SECONDS, _MOST_TIDIED = 24 * 3600, 1_000
+_MOST_TIDIED = 1_000
 
 
 class LocalStore:
@@ -79,16 +78,13 @@ class LocalStore:
 
     def _stat(self, key: str) -> StoredObject | None:
         path, hasher = self._path(key), Hasher()
-        try:
-            with os_errors_of(str(path)):
-                _file(key, path, path.stat())
-                with path.open("rb") as file:
-                    while chunk := file.read(CHUNK_BYTES):
-                        hasher.update(chunk)
-                    found = _listed(key, os.fstat(file.fileno()))
-        except TargetNotFound:
-            return None
-        return dataclasses.replace(found, digests=hasher.digests())
+        with suppress(TargetNotFound), os_errors_of(str(path)):
+            _file(key, path, path.stat())
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK_BYTES):
+                    hasher.update(chunk)
+                return _listed(key, os.fstat(file.fileno()), hasher.digests())
+        return None
 
     async def glance(self, key: str) -> StoredObject | None:
         path = self._checked(key)
@@ -111,7 +107,7 @@ class LocalStore:
                 raise ObjectExists(f"{path} is there already")
             path.parent.mkdir(parents=True, exist_ok=True)
             for abandoned in path.parent.glob(f"{stem}-*"):
-                _remove_if_abandoned(abandoned)
+                remove_if_abandoned(abandoned)
             try:
                 stored = _write(partial, chunks_until(stop, content))
                 if content.digests.matches(stored) is False:
@@ -178,10 +174,14 @@ class LocalStore:
         return await asyncio.to_thread(lambda: sum(map(self._tidy, folders)))
 
     def _tidy(self, folder: str) -> int:
+        """Empty folders go only where all of the store is tidied, as staging is: a target's may be its owner's."""
         top = self._root / folder
         paths = (Path(one, name) for one, _, names in os.walk(top) for name in names if name.startswith(_PARTIAL))
         with os_errors_of(str(top)):
-            return sum(map(_remove_if_abandoned, itertools.islice(paths, _MOST_TIDIED)))
+            removed = sum(map(remove_if_abandoned, itertools.islice(paths, _MOST_TIDIED)))
+        if not folder:
+            remove_empty_folders(top)
+        return removed
 
     async def sign(self, key: str, lifetime: timedelta, file_name: str) -> str:
         """A link of the file server that shows this folder; it works as long as that server and the file do."""
@@ -211,8 +211,8 @@ def _file(key: str, path: Path | str, status: os.stat_result) -> StoredObject:
     return _listed(key, status)
 
 
-def _listed(key: str, status: os.stat_result) -> StoredObject:
-    return StoredObject(key, Digests(status.st_size), datetime.fromtimestamp(status.st_mtime, UTC))
+def _listed(key: str, status: os.stat_result, digests: Digests | None = None) -> StoredObject:
+    return StoredObject(key, digests or Digests(status.st_size), datetime.fromtimestamp(status.st_mtime, UTC))
 
 
 def _write(path: Path, chunks: Iterator[bytes]) -> Digests:
@@ -250,11 +250,3 @@ def _sync_folder(folder: Path) -> None:
                 raise
         finally:
             os.close(descriptor)
-
-
-def _remove_if_abandoned(path: Path) -> bool:
-    with suppress(OSError):  # gone, or another user's
-        if time.time() - path.stat().st_mtime > _ABANDONED_SECONDS:
-            path.unlink()
-            return True
-    return False

@@ -252,6 +252,7 @@ async def room_error(session: SftpSession, where: str, folder: str, needed: int)
         return None
     if system.flags & _READ_ONLY:
         return translate(asyncssh.SFTPWriteProtect("read-only file system"), where, session.user)
-    if system.free_bytes < needed or (system.files and not system.free_files):
+    # A file system that does not tell says 0 of all of it.
+    if (system.all_bytes and system.free_bytes < needed) or (system.files and not system.free_files):
         return translate(asyncssh.SFTPNoSpaceOnFilesystem("no space"), where, session.user)
     return None

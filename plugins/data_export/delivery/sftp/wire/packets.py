@@ -57,8 +57,9 @@ class Attributes:
 
 @dataclass(slots=True)
 class FileSystem:
-    """What `statvfs@openssh.com` says of a file system: bytes and files that are free for us, and its flags."""
+    """What `statvfs@openssh.com` says of a file system: its bytes and files, those free for us, and its flags."""
 
+    all_bytes: int
     free_bytes: int
     files: int
     free_files: int
@@ -208,8 +209,8 @@ def read_sha256(reader: Reader) -> str:
 
 
 def read_file_system(reader: Reader) -> FileSystem:
-    _, unit, _, _, free, files, _, free_files, _, flags, _ = reader.u64s(11)
-    return FileSystem(unit * free, files, free_files, flags)
+    _, unit, blocks, _, free, files, _, free_files, _, flags, _ = reader.u64s(11)
+    return FileSystem(unit * blocks, unit * free, files, free_files, flags)
 
 
 def failure(reader: Reader) -> Exception | None:
