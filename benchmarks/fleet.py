@@ -11,6 +11,7 @@ Then a real dag-processor runs, and customer files are added, changed and remove
 """
 
 import argparse
+import gc
 import json
 import multiprocessing
 import os
@@ -139,6 +140,7 @@ def measure_files(folder: Path) -> dict[str, float]:
 
     read_seconds = cpu_seconds(load_customers)  # once, by the bundle's look, in the process that the forks are of
     parses, peaks, first, again = [], [], [], []
+    gc.freeze()  # as the dag-processor does before it forks
     fork = multiprocessing.get_context("fork")
     for file in (folder / name for name in shard_files(SHARDS)):
         here, there = fork.Pipe(duplex=False)

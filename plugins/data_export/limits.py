@@ -107,7 +107,8 @@ def windows_too_long(export: CustomerExport, most: Callable[[], int | None]) -> 
     if most_days is None or longest <= most_days:
         return None
     limit = f"limits.max_window_days = {most_days} ({place_of('limits', 'max_window_days')})"
-    fix = "come due more often, or raise the limit"
+    less = "export it in several files" if export.interval == "once" else "come due more often"
+    fix = f"{less}, or raise the limit"
     if shortest > most_days:
         return f"'{export.interval}' makes windows of {shortest:,} days, and none may run with {limit}: {fix}", True
     return f"'{export.interval}' makes windows of up to {longest:,} days, more than {limit}, which fail: {fix}", False

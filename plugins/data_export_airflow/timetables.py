@@ -70,7 +70,7 @@ class SettledCronTimetable(CronDataIntervalTimetable):
 
     def begins(self, moment: datetime) -> bool:
         """Whether a window begins, or ever will, at this moment."""
-        return self._get_next(instance(moment).subtract(seconds=1)) == moment
+        return not (self.end and moment >= self.end) and self._get_next(instance(moment).subtract(seconds=1)) == moment
 
     def _skip_to_latest(self, earliest: DateTime | None) -> DateTime:
         """Without catch-up: not further than the last window that has settled, or those after it would be left out."""

@@ -38,6 +38,17 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+def test_the_sheet_of_an_export_that_is_not_on_yet_names_files_that_can_come(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = FILE.format(interval="daily", end="null").replace("2025-03-16", "2999-03-16").replace("/in", "/later")
+    (folder / "later.yaml").write_text(f"{text}enabled: false\n")
+    assert main(["sheet", "later"]) == 0
+    sheet = capsys.readouterr().out
+    assert "2999-03-15_23:00:00_2999-03-16_23:00:00.json" in sheet
+    assert "/20" not in sheet.partition("work-orders-timeline/")[2][:12]
+
+
 def shown(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     assert main(list(arguments)) == 0
     return json.loads(capsys.readouterr().out)

@@ -127,6 +127,18 @@ def test_keys_that_an_example_has_not_are_added(scheme: str, folder: Path) -> No
     assert export.connector_config.if_exists == "keep"
 
 
+def test_lists_and_sections_of_sections_are_set(folder: Path) -> None:
+    more = ["on_delivery.emails=[a@x.example, b@x.example]", "on_delivery.webhook.url=https://hooks.x.example/in"]
+    more += ["on_delivery.webhook.secret=env:DATA_EXPORT_SECRET_X", "audit.days=7"]
+    assert main(["new", "acme", *needed("gs"), *(word for pair in more for word in ("--set", pair))]) == 0
+    export = load_customer(folder / "acme.yaml")
+    assert export.on_delivery is not None
+    assert export.on_delivery.emails == ("a@x.example", "b@x.example")
+    assert export.on_delivery.webhook is not None
+    assert str(export.on_delivery.webhook.url) == "https://hooks.x.example/in"
+    assert export.audit is not None
+
+
 def test_what_is_next_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["new", "acme", "--json", *needed("gs")]) == 0
     made = json.loads(capsys.readouterr().out)

@@ -62,6 +62,15 @@ def test_windows_begin_at_midnight_of_the_exports_own_zone(history: History) -> 
         trigger(paris, START + 2 * DAY - timedelta(hours=1))
 
 
+@pytest.mark.parametrize("days", [4, 9])
+def test_after_the_end_of_an_export_no_window_begins(history: History, days: int) -> None:
+    ended = history.export("old", "daily", "2025-03-16", end_date="2025-03-20")
+    with pytest.raises(ConfigError, match=REFUSED):
+        trigger(ended, START + 3 * DAY)
+    trigger(ended, START + days * DAY)
+    assert len(runs(history)) == 1
+
+
 @pytest.mark.parametrize("at", [None, START + timedelta(hours=8, seconds=7)], ids=["none", "of-the-form"])
 def test_others_are_as_airflow_makes_them(history: History, daily: str, at: datetime | None) -> None:
     """Airflow's form has the moment when it was opened."""

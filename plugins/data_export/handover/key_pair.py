@@ -76,11 +76,15 @@ def _written(path: Path, public: Path, comment: str) -> KeyPair:
 def _write(path: Path, data: bytes, mode: int) -> None:
     """On disk before it returns: a public half that is sent must have its private one. Never another's file."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        os.fchmod(descriptor, mode)  # whatever the umask
-        file.write(data)
-        file.flush()
-        os.fsync(descriptor)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchmod(descriptor, mode)  # whatever the umask
+            file.write(data)
+            file.flush()
+            os.fsync(descriptor)
+    except OSError:
+        path.unlink()  # half a key is none, and would be kept as one
+        raise
 
 
 def public_half(private: str, folders: Iterable[Path]) -> str | None:

@@ -82,7 +82,9 @@ def sheet_of(name: str, now: datetime, engine: str | None = None) -> "Sheet":
 
     from data_export_airflow.schedule.windows import last_complete, upcoming
 
-    expected = [Expected(run.window, run.run_after) for run in upcoming(export, settle, now, 3, follows=export)]
+    on = export.model_copy(update={"enabled": True})  # one that is off shows what it would deliver, and no dates
+    runs = upcoming(on, settle, now, 3, follows=on)
+    expected = [Expected(run.window, run.run_after if export.enabled else None) for run in runs]
     expected = expected or [Expected(last_complete(export, settle, now), None)]
     return make_sheet(name, export, settings, expected, now, engine)
 

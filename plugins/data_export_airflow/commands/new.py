@@ -46,7 +46,7 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="KEY=VALUE",
-        help="any other key, e.g. export_type=work-orders-states or connector_config.sftp_host_key='ssh-ed25519 AAAA'",
+        help="any other key, e.g. export_type=work-orders-states or on_delivery.emails='[bi@acme.example]'",
     )
     parser.add_argument("--json", action="store_true", help="print one object: file, dag_id, next")
     parser.set_defaults(command=run)
@@ -142,13 +142,13 @@ def _text(options: argparse.Namespace) -> str:
     if "export_images:" in example:
         values[_CONFIG + "export_images"] = "false" if options.no_images else "true"
     for setting in options.set:
-        key, equals, value = setting.partition("=")
+        key, equals, value = (part.strip() for part in setting.partition("="))
         if not equals:
             raise ValueError(f"--set {key}: write KEY=VALUE")
-        if key.strip() in said:
+        if key in said:
             raise ValueError(f"--set {key}: is given twice, by another flag or --set: leave one out")
-        said.add(key.strip())
-        values[key.strip()] = value.strip()
+        said.add(key)
+        values[key] = [one.strip() for one in value[1:-1].split(",")] if value[:1] + value[-1:] == "[]" else value
     return "\n".join(_filled(example.splitlines(), values)) + "\n"
 
 
@@ -206,10 +206,9 @@ def _filled(example: list[str], values: Values) -> Iterator[str]:
             yield f"{indent}{key}: {_spelled(left.pop(path))}"
         elif not indent and any(other.startswith(section or "/") for other in left):
             yield line
-            for other in [each for each in left if each.startswith(section)]:
-                name = other.removeprefix(section)
-                if not any(each.startswith(f"  {name}:") for each in example):  # or it gets its place below
-                    yield f"  {name}: {_spelled(left.pop(other))}"
+            names = [each.removeprefix(section) for each in left if each.startswith(section)]
+            others = [name for name in names if not any(each.startswith(f"  {name}:") for each in example)]
+            yield from (f"  {one}" for one in _added({name: left.pop(section + name) for name in others}))
         else:
             yield line if line == connector else _comment(line)
     yield from _added(left)
@@ -217,13 +216,14 @@ def _filled(example: list[str], values: Values) -> Iterator[str]:
 
 def _added(values: Values) -> Iterator[str]:
     """Lines of keys and sections that the example does not have."""
-    last = ""
+    last: list[str] = []
     for path, value in sorted(values.items(), key=lambda item: ("." in item[0], item[0])):
-        section, _, key = path.rpartition(".")
-        if section != last:
-            yield f"{section}:"
-        last = section
-        yield f"{'  ' if section else ''}{key}: {_spelled(value)}"
+        *sections, key = path.split(".")
+        for depth, section in enumerate(sections):
+            if sections[: depth + 1] != last[: depth + 1]:
+                yield f"{'  ' * depth}{section}:"
+        last = sections
+        yield f"{'  ' * len(sections)}{key}: {_spelled(value)}"
 
 
 def _spelled(value: Value) -> str:
