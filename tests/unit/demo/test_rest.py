@@ -1,14 +1,17 @@
 """The demo's client of Airflow's REST API."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 
 from demo import rest
+from demo.airflow import Airflow
 
 ROLLED_BACK = b'{"detail":{"reason":"Database error","orig_error":"deadlock detected"}}'
 
@@ -65,3 +68,15 @@ def test_what_does_not_end_or_is_something_else_is_an_error(answers: list[tuple[
     with answering(*answers) as (api, asked), pytest.raises(httpx.HTTPStatusError, match=words):
         api.request("PATCH", "/dags/a/dagRuns/b", json={})
     assert len(asked) == len(answers)
+
+
+@pytest.mark.parametrize(("status", "refused"), [(500, False), (401, True)])
+def test_a_server_that_cannot_sign_anybody_in_yet_is_not_ready(status: int, refused: bool) -> None:
+    """Airflow empties its file of passwords for a moment, when it adds one."""
+
+    def sign_in() -> None:
+        httpx.Response(status, request=httpx.Request("POST", "http://airflow/auth/token")).raise_for_status()
+
+    server: Any = SimpleNamespace(check=lambda: None, api=SimpleNamespace(sign_in=sign_in))
+    with pytest.raises(httpx.HTTPStatusError) if refused else nullcontext():
+        assert Airflow.ready(server) is False
