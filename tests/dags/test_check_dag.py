@@ -64,6 +64,16 @@ def test_a_name_that_airflow_is_set_to_ignore_is_refused(customers: Path, monkey
             ask()
 
 
+def test_a_folder_that_cannot_be_listed_is_no_empty_one(customers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing would be checked or audited, and the run be a success."""
+    monkeypatch.setattr(check_dag, "get_current_context", lambda: {"params": {"export": None}})
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", str(customers / "gone"))
+    with pytest.raises(OSError, match="gone"):
+        check_dag._list_exports()
+    with pytest.raises(ConfigError, match="cannot be listed"):
+        check_dag._list_audited()
+
+
 def test_no_file_is_read(customers: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(3):
         (customers / f"customer-{number}.yaml").write_text("x")

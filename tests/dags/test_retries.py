@@ -130,6 +130,35 @@ def test_a_broken_file_is_read_again_while_it_may_be_half_written(
     assert POLICY.evaluate(broken, 1, RETRIES).action is action
 
 
+def test_a_file_that_is_new_at_each_try_is_not_waited_for_long(tmp_path: Path, tomorrow: float) -> None:
+    """As in a pod, for which each try has its files written anew."""
+    file = tmp_path / "acme.yaml"
+    file.touch()
+    os.utime(file, (tomorrow,) * 2)
+    broken = BrokenFile([ConfigProblem(file, 1, None, "is empty")])
+    actions = [POLICY.evaluate(broken, number, RETRIES).action for number in range(1, RETRIES + 1)]
+    assert actions == [RetryAction.RETRY] * 5 + [RetryAction.FAIL] * 3
+
+
+def test_what_is_wrong_elsewhere_fails_at_once_also_after_an_edit_of_the_platforms_file(
+    tmp_path: Path, tomorrow: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "new.yaml").touch()
+    os.utime(tmp_path / "new.yaml", (tomorrow,) * 2)
+    monkeypatch.setenv("DATA_EXPORT_PLATFORM_FILE", str(tmp_path / "new.yaml"))
+    decision = POLICY.evaluate(errors.ConfigError("the trigger form has only one of `from` and `to`"), 1, RETRIES)
+    assert decision.action is RetryAction.FAIL
+
+
+def test_tenants_that_are_gone_for_a_moment_fail_no_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "acme.yaml").write_text(GOOD % "acme")
+    export = load_named("acme", tmp_path)
+    monkeypatch.setenv("DATA_EXPORT_TENANTS_FILE", str(tmp_path / "tenants.yaml"))
+    with pytest.raises(errors.ConfigError, match="no such file") as gone:
+        require_bounds("acme", export, load_platform())
+    assert POLICY.evaluate(gone.value, 1, RETRIES).action is RetryAction.RETRY
+
+
 def test_a_broken_file_that_is_gone_may_be_on_its_way(tmp_path: Path) -> None:
     gone = BrokenFile([ConfigProblem(tmp_path / "acme.yaml", 1, None, "is empty")])
     assert POLICY.evaluate(gone, 1, RETRIES).action is RetryAction.RETRY

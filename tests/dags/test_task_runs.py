@@ -1,6 +1,7 @@
 """What Airflow says to the watch of deliveries, through the API server that tasks ask, on Airflow's own tables."""
 
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -65,6 +66,18 @@ def test_the_states_of_windows_are_few_questions(
     assert len(asked) == 1 + 3
     history.run(dag, START + 3 * DAY, START + 4 * DAY, "running")
     assert [*runs.states("acme", windows).values()] == ["failed"] * 3 + ["running", "none"]
+
+
+def test_many_windows_are_asked_about_in_addresses_of_bounded_length() -> None:
+    asked: list[int] = []
+
+    def count(_dag: str, logical_dates: list[datetime], states: list[str]) -> int:
+        asked.append(len(logical_dates))
+        return len(logical_dates) if states == ["failed"] else 0
+
+    windows = [days(day, day + 1) for day in range(120)]
+    assert {*TaskRuns(SimpleNamespace(get_dr_count=count)).states("acme", windows).values()} == {"failed"}
+    assert asked == [50, 50, 20]
 
 
 def test_a_run_that_begins_with_it_and_ends_before_it_is_not_its_own(history: History, runs: TaskRuns) -> None:

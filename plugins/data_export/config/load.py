@@ -17,7 +17,7 @@ from data_export.config.platform import customers_dir, load_platform, platform_f
 from data_export.config.problems.diagnose import diagnose
 from data_export.config.problems.explain import near_key
 from data_export.config.problems.problems import BrokenFile, ConfigProblem, MissingFile
-from data_export.config.reading.file_text import is_settled, read_text, stamp
+from data_export.config.reading.file_text import is_missing, is_settled, read_text, stamp
 from data_export.config.reading.yaml_lines import Document, read_document
 from data_export.config.tenants import Bounds, bounds, shared_sites, tenants_file
 from data_export.errors import ConfigError
@@ -131,7 +131,7 @@ def load_named(name: str, folder: Path | None = None) -> AnyExport:
     if not NAME.fullmatch(name):  # it may come from outside, and must not lead to another folder
         raise ConfigError(_no_name(name, folder))
     path = folder / f"{name}.yaml"
-    if not os.path.lexists(path):
+    if is_missing(path):
         hint = near_name(name, customer_names(folder))
         fix = "correct the name, or put its file back"
         raise MissingFile(name, f"there is no export {name}{hint}: {fix}: {path}")
@@ -197,7 +197,7 @@ def _too_long(document: Document, export: CustomerExport, most: Callable[[], int
 
 
 def _not_there(path: Path) -> str | None:
-    if os.path.lexists(path):
+    if not is_missing(path):
         return None
     folder = path.parent if path.parent.parts else customers_dir()  # a bare name is an export's
     found = near_key(path.stem, customer_names(folder))

@@ -209,8 +209,10 @@ def load_platform(**overrides: Any) -> PlatformSettings:
 
 
 def _read(path: Path, overrides: Mapping[str, Any]) -> PlatformSettings:
-    if not path.exists():
-        raise ConfigError(f"{path}: no such file: copy include/platform.yaml there, or set DATA_EXPORT_PLATFORM_FILE")
+    fix = "copy include/platform.yaml there, or set DATA_EXPORT_PLATFORM_FILE"
+    with suppress(OSError):  # a disk that does not answer says so when the file is read
+        if not path.exists():
+            raise ConfigError(f"{path}: no such file: {fix}")
     problems = _unknown_sections()
     try:
         settings = PlatformSettings(**overrides)

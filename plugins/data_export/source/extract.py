@@ -17,6 +17,7 @@ from data_export.errors import SourceRejected, SourceUnavailable, ValueRejected
 from data_export.scratch import keep_freed_memory
 from data_export.source.culprits import Culprit, find_culprits
 from data_export.source.database import Dsn, RowSecurity, Source, open_source
+from data_export.source.errors import OF_OTHERS
 from data_export.source.moment import Moment
 from data_export.source.queries import MAX_RECORD_MB, SQL_FOLDER, Queries
 from data_export.source.snapshot import LEFT_OUT, NUMBER, REPEATED, TABLES, places
@@ -58,7 +59,12 @@ def extract(
     keep_freed_memory()
     queries = Queries(sql_folder, site_id, window, export_type, max_record_mb)
     reader = _Reader(queries, dsn, row_security, moment or Moment(window), folder)
-    rows, left_out = reader.read_what_can_be(site_id, only_first=on_invalid == "fail")
+    try:
+        rows, left_out = reader.read_what_can_be(site_id, only_first=on_invalid == "fail")
+    except ValueRejected as error:
+        if error.sqlstate.startswith(OF_OTHERS):
+            raise SourceUnavailable(str(error)) from None
+        raise
     (folder / LEFT_OUT).unlink(missing_ok=True)
     if left_out:
         lines = (orjson.dumps(culprit.to_dict()) + b"\n" for culprit in left_out)

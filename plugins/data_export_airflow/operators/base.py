@@ -45,7 +45,7 @@ Result = dict[str, Any]
 
 RETRIES = 8  # an hour or so of tries, which outlives a restart or a maintenance of a customer's server
 #: So long after its last change a file may be half written, by an editor or a deployment.
-_EDITED = timedelta(minutes=5)
+_EDITED, _TRIES_WHILE_EDITED = timedelta(minutes=5), 5
 _FIRST, _LONGEST = timedelta(seconds=20), timedelta(minutes=20)
 _TIMED_OUT = "data_export_timed_out"
 
@@ -68,10 +68,12 @@ class ExportRetryPolicy(RetryPolicy):
     def evaluate(
         self, exception: BaseException, try_number: int, max_tries: int, context: Context | None = None
     ) -> RetryDecision:
-        changing = _is_being_edited(exception) or _was_just_there(exception, context)
+        first = _first_try(try_number, max_tries, context)
+        # Of so many tries only, which take longer than an edit: where each try has files of its own, they are all new.
+        edited = try_number - first < _TRIES_WHILE_EDITED and _is_being_edited(exception)
+        changing = edited or _is_not_read_now(exception) or _was_just_there(exception, context)
         if isinstance(exception, PermanentError) and not changing:
             return RetryDecision.fail(reason=str(exception))
-        first = _first_try(try_number, max_tries, context)
         if isinstance(exception, TransientError) or changing:
             # Bounded before the power: a DAG of one's own may have thousands of retries.
             longest = min(_FIRST * 2 ** min(try_number - first, 16), _LONGEST)
@@ -103,11 +105,16 @@ def _was_just_there(exception: BaseException, context: Context | None) -> bool:
 
 
 def _is_being_edited(exception: BaseException) -> bool:
-    """Whether the configuration is wrong while a file that it is in is being written, or could not be read just now."""
+    """Whether the configuration is wrong while a file that the error names is being written."""
     if not isinstance(exception, ConfigError):
         return False
     broken = [problem.path for problem in exception.problems] if isinstance(exception, BrokenFile) else []
-    return NOT_NOW in str(exception) or any(map(_just_changed, {*broken, platform_file(), tenants_file()}))
+    named = [file for file in (platform_file(), tenants_file()) if str(file) in str(exception)]
+    return any(map(_just_changed, {*broken, *named}))
+
+
+def _is_not_read_now(exception: BaseException) -> bool:
+    return isinstance(exception, ConfigError) and NOT_NOW in str(exception)
 
 
 def _just_changed(file: Path) -> bool:
@@ -115,7 +122,7 @@ def _just_changed(file: Path) -> bool:
     try:
         found = file.stat()
     except FileNotFoundError:
-        return file != tenants_file()  # an installation need not have one
+        return True
     except OSError:
         return False
     # `mv`, `rsync -t` and `cp -p` bring an old date of the content along.

@@ -452,6 +452,17 @@ def test_what_refuses_every_work_order_is_no_record_s_fault(
         filled.export(tmp_path / "out", on_invalid=on_invalid, sql_folder=sql)
 
 
+def test_what_another_language_says_while_work_orders_are_chosen_may_pass(
+    filled: SourceDatabase, tmp_path: Path, sql: Path
+) -> None:
+    """As of a look-up whose service is away; no work order can be named."""
+    filled.connection.execute(FUNCTIONS)
+    text = (sql / "work_order.sql").read_text()
+    (sql / "work_order.sql").write_text(text.replace("WHERE", "WHERE refusing('n/a', '38000') IS NOT NULL AND"))
+    with pytest.raises(SourceUnavailable, match=r"no name: n/a \(SQLSTATE 38000"):
+        filled.export(tmp_path / "out", sql_folder=sql)
+
+
 def test_each_connection_asks_for_the_login_anew(filled: SourceDatabase, tmp_path: Path) -> None:
     """A token in place of a password lives for minutes, and the search may begin an hour after the first reading."""
     filled.connection.execute("DROP ROLE IF EXISTS passing")
