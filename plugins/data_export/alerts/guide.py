@@ -27,8 +27,8 @@ _DOWN = f"Every retry met this. Look at the server and the network between; {_CH
 #: By the class of the error (`data_export.errors`), and by the name of what Airflow or a worker met.
 GUIDES = {
     "ConfigError": Guide(
-        f"{AT_ONCE}; where the customer file is gone, after retries, since it may come back; within five minutes of a "
-        "change of `platform.yaml` or `tenants.yaml`, which may be half written, it is tried again",
+        f"{AT_ONCE}; where the customer file is gone, after retries, since it may come back; where the line names "
+        "`platform.yaml` or `tenants.yaml`, and that changed within five minutes, it is tried again",
         "A customer file, `platform.yaml`, an environment variable or an Airflow connection is wrong or missing, or "
         "two customer files would write the same files.",
         f"Correct the setting that the reason names. {_REPLAN}",

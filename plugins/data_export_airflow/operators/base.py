@@ -54,8 +54,8 @@ class ExportRetryPolicy(RetryPolicy):
     """Permanent faults fail at once; transient ones wait twice as long each time, with jitter; others as Airflow does.
 
     A customer file that broke a moment ago counts as transient: it may be half written, and a backfill must not lose
-    windows to that. So does whatever is wrong while platform.yaml or tenants.yaml may be, and a file that its disk does
-    not give now. So does one that is missing, in the export's own DAG, which goes a moment later if the file was
+    windows to that. So does what is wrong with platform.yaml or tenants.yaml while it may be, and a file that its disk
+    does not give now. So does one that is missing, in the export's own DAG, which goes a moment later if the file was
     removed: its run then waits, and goes on when the file is back. A task that runs into its time limit is tried once
     more: what it has delivered is not sent again.
 
