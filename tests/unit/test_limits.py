@@ -152,6 +152,7 @@ def test_a_year_that_no_clock_of_the_zone_shows_is_refused_in_words(timezone: st
         ("0 0 1 1 *", 300, "makes windows of 365 days, and none may run"),
         ("0 0 1 1,2 *", 300, r"warning: .*windows of up to 335 days, more than limits\.max_window_days = 300"),
         ("monthly", 7, "makes windows of 28 days, and none may run"),
+        ("once", 7, "'once' makes windows of 15 days, and none may run .*: export it in several files, or raise the"),
         ("weekly", 7, None),
         ("0 0 1 1 *", 400, None),
         ("*/5 * * * *", 1, None),
@@ -163,7 +164,8 @@ def test_an_interval_whose_windows_break_the_limit_is_refused(
 ) -> None:
     monkeypatch.setenv("DATA_EXPORT_LIMITS__MAX_WINDOW_DAYS", str(days))
     path = tmp_path / "acme.yaml"
-    path.write_text((customers.GOOD % "x").replace("interval: daily", f'interval: "{interval}"'))
+    text = (customers.GOOD % "x").replace("interval: daily", f'interval: "{interval}"')
+    path.write_text(text + "end_date: 2025-03-31\n" * (interval == "once"))
     problems = check_files([path]).problems
     if words is None:
         assert not problems

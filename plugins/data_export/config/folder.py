@@ -9,6 +9,7 @@ from data_export.config.fields import SUFFIXES, name_meant, quoted
 from data_export.config.models import dag_id, name_of
 from data_export.config.platform import customers_dir
 from data_export.config.problems.explain import near_key
+from data_export.errors import ConfigError
 
 _OTHERS = (".yaml.txt", ".yml.txt", ".json")
 
@@ -61,6 +62,23 @@ def listed(folder: Path, only_dag_id: str | None = None) -> list[Path]:
         name = name_of(only_dag_id)
         return [] if name is None else [folder / f"{name}.yaml"]
     return [folder / name for name in names_in(folder)]
+
+
+def require_listed() -> None:
+    """Passes where the customers' folder can be listed, which a count of files takes for an empty one else.
+
+    Raises:
+        ConfigError: it cannot.
+    """
+    folder = customers_dir()
+    try:
+        names_in(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder}: {unlisted(error)}") from None
+
+
+def unlisted(error: OSError) -> str:
+    return f"cannot be listed ({error.strerror}): create it, or set DATA_EXPORT_CUSTOMERS_DIR"
 
 
 def names_in(folder: Path) -> list[str]:

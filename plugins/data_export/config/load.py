@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from data_export.config.collisions import colliding
 from data_export.config.fields import NAME, Email, name_meant, quoted, reference_of
-from data_export.config.folder import customer_names, file_of, listed, names_in, near_name
+from data_export.config.folder import customer_names, file_of, listed, names_in, near_name, unlisted
 from data_export.config.models import EXPORT, AnyExport, CustomerExport
 from data_export.config.platform import customers_dir, load_platform, platform_file
 from data_export.config.problems.diagnose import diagnose
@@ -62,8 +62,7 @@ def load_customers(folder: Path | None = None, *, only_dag_id: str | None = None
             return load_all(listed(folder, only_dag_id))
         return _load_folder(folder)
     except OSError as error:
-        fix = "create it, or set DATA_EXPORT_CUSTOMERS_DIR"
-        problem = ConfigProblem(folder, None, None, f"cannot be listed ({error.strerror}): {fix}")
+        problem = ConfigProblem(folder, None, None, unlisted(error))
         known = _read_last[2] if _read_last is not None and _read_last[0] == folder else Loaded({}, ())
         return Loaded(known.exports, (problem, *known.problems))
 

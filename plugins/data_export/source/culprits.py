@@ -8,9 +8,9 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from data_export.errors import InvalidRecord, SourceRejected, SourceUnavailable, ValueRejected
+from data_export.errors import InvalidRecord, SourceRejected, ValueRejected
 from data_export.source.database import Dsn, RowSecurity, Source, open_source
-from data_export.source.errors import OF_CODE, OF_OTHERS
+from data_export.source.errors import OF_CODE
 from data_export.source.queries import Queries, Query
 from data_export.source.snapshot import NUMBER, PATHS, TABLES
 from data_export.source.sql_text import NO_ORDERS, Orders
@@ -85,7 +85,7 @@ class Search:
 
         Raises:
             ValueRejected: the query fails without any, or too many are found, or too slowly.
-            SourceRejected, SourceUnavailable: the query fails for each work order.
+            ValueRejected: the query fails for each work order.
         """
         if self._failing(NO_ORDERS):
             raise self._failure
@@ -139,8 +139,7 @@ class Search:
         """Passes where the query does for at least one of some of the window's work orders.
 
         Raises:
-            SourceRejected: it does for none: to set all of them aside would deliver an empty file.
-            SourceUnavailable: likewise, and the cause may pass.
+            ValueRejected: it does for none: to set all of them aside would deliver an empty file.
         """
         for order in ids[:: max(1, len(ids) // _SAMPLE)]:
             only = Orders(order, order)
@@ -148,7 +147,7 @@ class Search:
             if not (self._refusal(column) if column else self._failing(only)):
                 return
         error = _of_query(found.table or "work_order", found.column, found.reason)
-        raise SourceUnavailable(str(error)) if self._failure.sqlstate.startswith(OF_OTHERS) else error
+        raise ValueRejected(str(error), found.reason, self._failure.sqlstate)
 
     def _row(self, table: str, column: str, only: Orders) -> tuple[str | None, str]:
         """The key of the first row whose value fails, and why; None where it does not show."""

@@ -14,11 +14,11 @@ from croniter import croniter
 
 from data_export.alerts.ledger import was_alerted
 from data_export.alerts.watch import REMIND_AFTER, Late, Look, Report, Watched, look, reminded
+from data_export.config.folder import require_listed
 from data_export.config.load import Loaded, load_customers
-from data_export.config.platform import customers_dir
 from data_export.content import Content
 from data_export.delivery.base import Store
-from data_export.errors import ConfigError, TargetNotFound
+from data_export.errors import TargetNotFound
 from data_export.lateness import Due
 from data_export.layout import WATCH_KEY
 from data_export.limits import limits_of
@@ -42,10 +42,8 @@ def watch(context: Mapping[str, Any]) -> dict[str, Any]:
     """
     sender = AlertSender(context)
     staging = store(sender.settings.staging.uri, sender.settings.staging.conn_id)
+    require_listed()
     loaded, runs = load_customers(), TaskRuns(context["ti"])
-    for problem in loaded.problems:
-        if problem.path == customers_dir():
-            raise ConfigError(str(problem))
     known = asyncio.run(_load(staging))
     looks, unknown = _look_at_all(loaded, known, runs, sender)
     kept = {*loaded.broken(), *unknown}  # as they were, until their files are fixed

@@ -13,7 +13,8 @@ def add(commands: Any) -> None:
     parser.add_argument("--json", action="store_true", help="print a list of objects: pool, slots, created")
     parser.set_defaults(command=run)
     parser = commands.add_parser(
-        "clean-database", help="remove history from Airflow's database (`maintenance.database_days`); safe to repeat"
+        "clean-database",
+        help="remove history from Airflow's database (`maintenance.database_days`), and Celery's results; repeatable",
     )
     parser.add_argument("--json", action="store_true", help="print an object: before, removed (rows by table)")
     parser.set_defaults(command=clean_database)

@@ -7,8 +7,8 @@ from typing import Any
 from airflow.sdk import DAG, Param, get_current_context, task
 
 from data_export.config.fields import NAME
-from data_export.config.folder import customer_names, listed
-from data_export.config.platform import PlatformSettings, customers_dir, load_platform
+from data_export.config.folder import customer_names, require_listed
+from data_export.config.platform import PlatformSettings, load_platform
 from data_export.config.sections import AlertSettings, AuditSettings, MaintenanceSettings
 from data_export.errors import CheckFailed, ConfigError
 from data_export_airflow.alerting.callbacks import AUDIT_DAG, MAINTENANCE_DAG, NOTICES_TASK, on_failure
@@ -68,7 +68,7 @@ def _asked(*names: str) -> Any:
 def _list_exports() -> list[str]:
     wanted = _asked("export")["export"]
     if not wanted:
-        listed(customers_dir())  # which `customer_names` takes for empty where it cannot be listed
+        require_listed()  # nothing would be checked, and all be well
     names = [checked_name(wanted)] if wanted else sorted(customer_names())  # a broken file fails its own check
     if len(names) > _MOST:
         raise CheckFailed(f"{len(names)} exports are more than one run can check ({_MOST}): name one of them")
@@ -151,11 +151,8 @@ def _list_audited() -> list[list[str]]:
     from data_export.config.load import load_customers
 
     wanted, settings = _asked("export", "since", "full", "repair", "drift")["export"], load_platform().audit
-    loaded = load_customers()
-    for problem in loaded.problems:
-        if problem.path == customers_dir():  # nothing would be audited, and all be well
-            raise ConfigError(str(problem))
-    exports = loaded.exports
+    require_listed()  # nothing would be audited, and all be well
+    exports = load_customers().exports
     chosen = [
         name
         for name, export in sorted(exports.items())

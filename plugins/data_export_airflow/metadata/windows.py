@@ -16,7 +16,7 @@ from sqlalchemy.orm import Session
 
 from data_export.config.moments import YEARS
 from data_export.window import held_by
-from data_export_airflow.metadata.exports import BY_HAND, bound
+from data_export_airflow.metadata.exports import BY_HAND, bound, was_not_over
 from data_export_airflow.metadata.receipts import Delivery, deliveries
 from data_export_airflow.schedule.windows import latest_bounds, latest_length, starting_in
 
@@ -171,8 +171,7 @@ def _receipts(session: Session, dag_id: str, runs: Sequence[Row[Any]]) -> dict[s
 def _with_ranges(own: WindowRow | None, by_hand: list[WindowRow], start: datetime, end: datetime) -> WindowRow | None:
     """What became of a window, by its own run and by ranges that hold it; None where nothing did."""
     for row in by_hand:
-        was_refused = row.state == "failed" and row.run_after is not None and row.end > row.run_after  # it was not over
-        if row.start <= start and end <= row.end and not was_refused:
+        if row.start <= start and end <= row.end and not was_not_over(row.state, row.end, row.run_after):
             covered = replace(row, start=start, end=end, by_hand=(row.start, row.end))
             if covered.by_hand != (start, end):
                 covered = replace(covered, totals=None, seconds=None)

@@ -1,7 +1,9 @@
 """A key for a customer's server: made once, for its owner alone, and its public half is all that is ever given."""
 
+import errno
 import os
 import stat
+from itertools import count
 from pathlib import Path
 
 import asyncssh
@@ -90,3 +92,19 @@ def test_a_file_that_holds_something_else_is_never_shown(tmp_path: Path, text: s
 def test_a_comment_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "acme.pub").write_text(f"ssh-ed25519 {'A' * 68} root@internal.platform.example\n")
     assert public_half(str(tmp_path / "acme"), ()) == f"ssh-ed25519 {'A' * 68} data-export"
+
+
+@pytest.mark.parametrize("full", [1, 2], ids=["private", "public"])
+def test_a_full_disk_leaves_no_half_of_a_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: int) -> None:
+    """It would be taken for a key that is there, and a key is never replaced."""
+    times, sync = count(1), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if next(times) == full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(ConfigError, match="No space left on device"):
+        make_key_pair(tmp_path, "acme")
+    assert make_key_pair(tmp_path, "acme").public

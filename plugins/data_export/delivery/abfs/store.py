@@ -90,9 +90,7 @@ class AbfsStore:
         except NoSuchObject:
             return None
         except CredentialsRefused:
-            with suppress(
-                NoSuchObject
-            ):  # asked so that it has a body, in which Azure says what is wrong with the login
+            with suppress(NoSuchObject):  # an answer to a GET has a body, in which Azure says what is wrong
                 await self.ask(self.root.address(key), partial(piece, blob, 0, None))
             raise
 
