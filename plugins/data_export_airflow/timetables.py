@@ -39,6 +39,10 @@ class SettledCronTimetable(CronDataIntervalTimetable):
     def summary(self) -> str:
         return f"{self._expression} ({self._timezone.name})"
 
+    def validate(self) -> None:
+        """Raises what croniter raises. Airflow's own reads the expression anew, twice a parse."""
+        _read(self._expression)
+
     def serialize(self) -> dict[str, Any]:
         return {
             **super().serialize(),
