@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from gcp_storage_emulator import server
-from gcp_storage_emulator.exceptions import BadRequest
+from gcp_storage_emulator.exceptions import BadRequest, NotFound
 from gcp_storage_emulator.handlers import buckets
 from gcp_storage_emulator.server import RequestHandler, Router
 from gcp_storage_emulator.storage import RESUMABLE_DIR, Storage
@@ -68,6 +68,20 @@ class _Storage(Storage):
 
     def _unfinished(self, file_id: str) -> Path:
         return Path(self._store._disk_path(self._object_path(RESUMABLE_DIR, self.safe_id(file_id))))
+
+    def get_file_obj(self, bucket_name: str, file_name: str) -> dict[str, Any]:
+        """Finds no file that somebody removed from the folder, which the emulator's index does not notice."""
+        if not self._is_there(bucket_name, file_name):
+            raise NotFound
+        found: dict[str, Any] = super().get_file_obj(bucket_name, file_name)
+        return found
+
+    def _list_live_candidates(self, bucket_name: str, prefix: str | None = None) -> list[tuple[str, dict[str, Any]]]:
+        listed = super()._list_live_candidates(bucket_name, prefix)
+        return [(name, found) for name, found in listed if self._is_there(bucket_name, name)]
+
+    def _is_there(self, bucket_name: str, file_name: str) -> bool:
+        return bool(self._store.exists_file(self._object_path(bucket_name, file_name)))
 
     def save(self) -> None:
         super()._write_config_to_file()

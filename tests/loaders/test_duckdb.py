@@ -160,6 +160,22 @@ def test_receipts_and_manifests_are_not_data_files(connection: Any, delivered: D
     assert connection.execute("SELECT count(*) FROM delivered_file").fetchone() == (6,)
 
 
+@pytest.mark.parametrize("script", ["load.sql", "load_parquet.sql"])
+@pytest.mark.parametrize(
+    ("delivered", "problem"),
+    [
+        (None, "set the variable delivered"),
+        ("/nowhere/*", r"no data file matches /nowhere/\*"),
+        ([__file__], "no data f"),
+    ],
+)
+def test_what_names_no_data_file_is_said(connection: Any, script: str, delivered: object, problem: str) -> None:
+    connection.execute("SET VARIABLE delivered = ?", [delivered])
+    with pytest.raises(duckdb.Error, match=problem):
+        connection.execute((LOADERS / "duckdb" / script).read_text())
+    assert connection.execute("SELECT count(*) FROM delivered_file").fetchone() == (0,)  # in no broken transaction
+
+
 def test_both_loads_end_alike() -> None:
     end = "-- A changed file takes the place"
     (lines, parquet) = ((LOADERS / "duckdb" / name).read_text().split(end) for name in ("load.sql", "load_parquet.sql"))

@@ -3,6 +3,8 @@
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
@@ -11,7 +13,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from tests.loaders.conftest import COLONS, KINDS, VALUES, Delivered, respelled, two_formats
+from tests.loaders.conftest import COLONS, KINDS, LOADERS, VALUES, Delivered, respelled, two_formats
 
 
 def states(tables: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -93,6 +95,26 @@ def test_a_copy_without_colons_has_the_manifests_of_its_files(delivered: Deliver
     assert len(found) > 6
     assert copy_without_colons(root, copy) == len([*delivered.second.rglob("*.json")])
     assert [entry for _, entry in new_files(copy, {})] == found
+
+
+def test_a_folder_that_does_not_exist_is_not_an_empty_one(tmp_path: Path) -> None:
+    from delivered import copy_without_colons, new_files
+    from frames import arrow_tables
+
+    nowhere = tmp_path / "nowhere"
+    for load in (arrow_tables, lambda root: new_files(root, {}), lambda root: copy_without_colons(root, tmp_path)):
+        assert load(tmp_path) in (0, [], arrow_tables(tmp_path))
+        with pytest.raises(FileNotFoundError, match=f"there is no folder {nowhere}"):
+            load(nowhere)
+
+
+@pytest.mark.parametrize("command", ["delivered.py {} out", "postgresql.py DSN {}"])
+def test_a_command_says_in_one_line_that_a_folder_does_not_exist(command: str) -> None:
+    script, *arguments = command.format("nowhere").split()
+    run = subprocess.run(
+        [sys.executable, LOADERS / "python" / script, *arguments], capture_output=True, text=True, check=False
+    )
+    assert (run.returncode, run.stdout, run.stderr) == (1, "", "there is no folder nowhere\n")
 
 
 @pytest.mark.parametrize("colon", COLONS)

@@ -1,6 +1,7 @@
 """The PostgreSQL loader on the real engine: by psycopg, and by psql alone."""
 
 import gzip
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -11,7 +12,11 @@ from typing import Any
 import psycopg
 import pytest
 
+from data_export.layout import data_key
+from data_export.window import ExportWindow
+from demo.data import COLUMNS, SITES, build
 from tests.loaders.conftest import COLONS, KINDS, LOADERS, Delivered, State, respelled, two_formats
+from tests.unit.source_kit import TIMELINE, SourceDatabase
 
 OTHER = "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"
 SCRIPTS = (LOADERS / "postgresql" / "create.sql", LOADERS / "questions.sql")
@@ -107,6 +112,53 @@ def test_psql_alone_loads_plain_and_compressed_files(server: Any, delivered: Del
             warehouse.execute(create.read_text())
         subprocess.run(["bash", LOADERS / "postgresql" / "load.sh", dsn, tmp_path], check=True)
         assert newest(warehouse) == delivered.states
+
+
+@pytest.mark.skipif(shutil.which("psql") is None, reason="psql is not installed")
+def test_load_sh_does_not_take_a_wrong_folder_for_an_empty_one(server: Any, tmp_path: Path) -> None:
+    def load(folder: Path) -> tuple[int, str]:
+        command = ["bash", LOADERS / "postgresql" / "load.sh", dsn, folder]
+        run = subprocess.run(command, check=False, capture_output=True, text=True)
+        return run.returncode, run.stderr
+
+    dsn = server.create_database("by_psql_alone")
+    with psycopg.connect(dsn, autocommit=True) as warehouse:
+        for create in SCRIPTS:
+            warehouse.execute(create.read_text())
+        returncode, said = load(tmp_path / "nowhere")
+        assert returncode == 1
+        assert "No such file or directory" in said
+        assert load(tmp_path) == (0, "")
+        two_formats(tmp_path, "json")
+        (plain,) = tmp_path.rglob("*.json")
+        parquet = plain.with_suffix(".parquet")
+        parquet.write_bytes(b"")
+        told = f"load.sh does not read Parquet, use python/postgresql.py: {parquet}\n"
+        assert load(tmp_path) == (0, told)
+        assert len(newest(warehouse)) == 1
+        for path in tmp_path.rglob("*.json*"):
+            path.unlink()
+        assert load(tmp_path) == (3, told)
+
+
+def test_the_page_shows_what_comes_out(
+    warehouse: psycopg.Connection[Any], database: SourceDatabase, tmp_path: Path
+) -> None:
+    database.clear()
+    for table, rows in build().tables.items():
+        database.insert(table, [dict(zip(COLUMNS[table], row, strict=True)) for row in rows])
+    for number, site in enumerate(SITES):
+        for day in range(14, 20):
+            window = ExportWindow(datetime(2025, 3, day, tzinfo=UTC), datetime(2025, 3, day + 1, tzinfo=UTC))
+            path = tmp_path / "acme" / data_key(site, TIMELINE, window)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(database.export(tmp_path / f"{number}-{day}", site=site, window=window).data)
+    page = (LOADERS.parents[1] / "docs" / "load.md").read_text().partition("\n## PostgreSQL\n")[2].partition("\n## ")[0]
+    zone, query = re.findall(r'^\$ psql .* -c "(.*)"$', page, re.MULTILINE)
+    assert f"{load(warehouse, tmp_path / 'acme')} files loaded" in page
+    warehouse.execute(zone)
+    shown = [tuple(map(str.strip, row.split("|"))) for row in re.findall(r"^ l4_.*", page, re.MULTILINE)]
+    assert [tuple(map(str, row)) for row in warehouse.execute(query).fetchall()] == shown
 
 
 def test_a_name_that_is_not_a_data_files_is_refused(warehouse: psycopg.Connection[Any]) -> None:

@@ -1,14 +1,12 @@
 -- Load new and changed JSON Lines files, plain or compressed. Safe to repeat; the order of files does not matter.
 --   SET VARIABLE delivered = 'acme/*/data/work-orders-timeline/*.json*';   -- a folder, or gs:// and s3:// with httpfs
 
-BEGIN;
-
 -- Of a window that is there plain and packed, since the format was changed, the file that was written last.
-SET VARIABLE listed = (
+SET VARIABLE listed = coalesce((
     SELECT list({'file': filename, 'bytes': size, 'modified_at': last_modified} ORDER BY filename)
     FROM (
         SELECT filename, size, last_modified
-        FROM read_blob(getvariable('delivered'))
+        FROM read_blob(coalesce(getvariable('delivered'), error('set the variable delivered, as load.sql says at its top')))
         WHERE name_part(filename, 7) IN ('json', 'json.gz', 'json.zst')
             AND NOT regexp_matches(filename, '(receipts|manifests)[/\\]work-orders-[a-z]+[/\\][^/\\]*$')
         QUALIFY row_number() OVER (
@@ -16,7 +14,9 @@ SET VARIABLE listed = (
             ORDER BY last_modified DESC, filename DESC
         ) = 1
     )
-);
+), error('no data file matches ' || CAST(getvariable('delivered') AS VARCHAR) || '; load_parquet.sql reads .parquet'));
+
+BEGIN;
 
 SET VARIABLE fresh = (
     SELECT list(seen.file ORDER BY seen.file)

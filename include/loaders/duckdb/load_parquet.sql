@@ -1,14 +1,14 @@
 -- As load.sql, of Parquet files.
 --   SET VARIABLE delivered = 'acme/*/data/work-orders-timeline/*.parquet';
 
-BEGIN;
-
-SET VARIABLE listed = (
+SET VARIABLE listed = coalesce((
     SELECT list({'file': filename, 'bytes': size, 'modified_at': last_modified} ORDER BY filename)
-    FROM read_blob(getvariable('delivered'))
+    FROM read_blob(coalesce(getvariable('delivered'), error('set the variable delivered, as load_parquet.sql says at its top')))
     WHERE name_part(filename, 7) = 'parquet'
         AND NOT regexp_matches(filename, '(receipts|manifests)[/\\]work-orders-[a-z]+[/\\][^/\\]*$')
-);
+), error('no data file matches ' || CAST(getvariable('delivered') AS VARCHAR) || '; load.sql reads .json'));
+
+BEGIN;
 
 SET VARIABLE fresh = (
     SELECT list(seen.file ORDER BY seen.file)

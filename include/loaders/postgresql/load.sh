@@ -4,9 +4,17 @@
 set -euo pipefail
 dsn=$1 folder=$2
 
-find "$folder" -type f \( -name '*.json' -o -name '*.json.gz' -o -name '*.json.zst' \) \
-  ! -path '*/receipts/work-orders-*' ! -path '*/manifests/work-orders-*' \
-  ! -name 'data-export-check*' ! -name '.data-export-*' ! -name '*([0-9]*).*' -print0 |
+wanted=(-type f \( -name '*.json' -o -name '*.json.gz' -o -name '*.json.zst' \)
+  ! -path '*/receipts/work-orders-*' ! -path '*/manifests/work-orders-*'
+  ! -name 'data-export-check*' ! -name '.data-export-*' ! -name '*([0-9]*).*')
+
+parquet=$(find "$folder" -type f -path '*work-orders-*.parquet')
+if [ -n "$parquet" ]; then
+  echo "load.sh does not read Parquet, use python/postgresql.py: ${parquet%%$'\n'*}" >&2
+  [ -n "$(find "$folder" "${wanted[@]}")" ] || exit 3
+fi
+
+find "$folder" "${wanted[@]}" -print0 |
   while IFS= read -r -d '' file; do
     case $file in
       *.gz) read=(gzip -dc "$file") ;;

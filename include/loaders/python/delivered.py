@@ -68,7 +68,11 @@ def data_files(root: Path) -> list[DataFile]:
     """All data files below a folder, in the order of their windows and revisions.
 
     Of a window that is there in several formats, since the format was changed, the file that was written last.
+
+    Raises:
+        FileNotFoundError: there is no such folder, which is not the same as one without files.
     """
+    _check(root)
     found = [file for path in root.rglob("*") if path.is_file() and (file := data_file(path))]
     found.sort(key=lambda file: (file.path.stat().st_mtime_ns, file.path))
     last = {str(file.path).removesuffix(file.kind): file for file in found}
@@ -81,7 +85,11 @@ def new_files(root: Path, loaded: Mapping[str, str]) -> list[tuple[DataFile, tup
     `loaded` is the content that was loaded last, by key: a file may become again what it was before. Of several
     manifests of a window the highest revision counts. A file that changed since its manifest was written is left for
     the next one, and so is one that is not copied yet.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
     """
+    _check(root)
     newest: dict[str, tuple[int, Path]] = {}
     for path in (root / "manifests").rglob("*.json"):
         # Each name that is found here matches.
@@ -95,6 +103,11 @@ def new_files(root: Path, loaded: Mapping[str, str]) -> list[tuple[DataFile, tup
             if file and file.path.is_file() and _sha256(file.path) == site["file"]["sha256"]:
                 found.append((file, (key, content)))
     return sorted(found, key=lambda one: (*one[0].order, one[0].path))
+
+
+def _check(root: Path) -> None:
+    if not root.is_dir():
+        raise FileNotFoundError(f"there is no folder {root}")
 
 
 def _copied(root: Path, key: str) -> Path:
@@ -198,4 +211,7 @@ def _as_json(value: Any, column: str = "") -> str:
 
 
 if __name__ == "__main__":
-    print(f"{copy_without_colons(Path(sys.argv[1]), Path(sys.argv[2]))} data files copied")
+    try:
+        print(f"{copy_without_colons(Path(sys.argv[1]), Path(sys.argv[2]))} data files copied")
+    except FileNotFoundError as error:
+        sys.exit(str(error))

@@ -40,5 +40,9 @@ def load(connection: psycopg.Connection, files: Iterable[DataFile]) -> int:
 
 
 if __name__ == "__main__":
+    try:
+        files = data_files(Path(sys.argv[2]))
+    except FileNotFoundError as error:
+        sys.exit(str(error))
     with psycopg.connect(sys.argv[1], autocommit=True) as connection:
-        print(f"{load(connection, data_files(Path(sys.argv[2])))} files loaded")
+        print(f"{load(connection, files)} files loaded")

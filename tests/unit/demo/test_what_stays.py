@@ -20,6 +20,7 @@ from demo.guard import members
 from demo.ls import GCS_FOLDER, SFTP_FOLDER, show_files
 from demo.platform import free_port
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
+from demo.servers.gcs import GcsServer
 from demo.servers.s3 import S3Server
 
 
@@ -103,22 +104,48 @@ def test_every_customer_has_a_place_to_look_at(tmp_path: Path) -> None:
     assert "    Data export\n    http://127.0.0.1:1/platform-staging/links/x.json?a=1" in parts["demo-link-email"]
 
 
-def test_the_question_is_answered_from_the_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    def order(*jobs: tuple[str, str | None]) -> str:
-        told = [{"task_name": task, "analyzed_value": 1, "corrected_date": date} for task, date in jobs]
-        return json.dumps({"id": "x", "metadata": {"a": 1}, "work_items": [{"input": [{"job_conformity": told}]}]})
+def test_the_question_is_answered_from_the_newest_state_of_each_work_order(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def order(name: str, day: int, *jobs: tuple[str, str | None]) -> str:
+        rest = dict.fromkeys(("analyzed_value", "corrected_value", "message", "is_conformity_validated"))
+        told = [{"task_name": task, "corrected_date": date} | rest for task, date in jobs]
+        photo = dict.fromkeys(("create_date", "file_extension", "metadata"))
+        photo |= {"id": "p", "data_conformity": [], "job_conformity": told}
+        item = {"id": "i", "name": None, "input": [photo]}
+        moments = {"create_date": None, "update_date": f"2025-03-{day}T12:00:00.000000+00:00"}
+        record = {"id": name, "name": None, "site_id": "s", "metadata": {"a": 1}, "work_items": [item] if jobs else []}
+        return json.dumps(record | moments | {"progress_score": None}) + "\n"
+
+    def window(day: int, text: str) -> None:
+        (folder / f"2025-03-{day}_00:00:00_2025-03-{day + 1}_00:00:00.json").write_text(text)
 
     folder = tmp_path / "site" / "data" / "work-orders-timeline"
     folder.mkdir(parents=True)
-    (folder / "1.json").write_text(order(("open", None), ("close", "2025-03-16T00:00:00.000000+00:00")) + "\n")
-    (folder / "2.json").write_text(order(("close", None)) + "\n" + json.dumps({"id": "y", "work_items": []}) + "\n")
-    (folder / "3.json").write_text("")  # a window without work orders
+    window(16, order("x", 16, ("open", None), ("close", None)))
+    corrected = order("x", 17, ("open", None), ("close", "2025-03-17T11:00:00.000000+00:00"))
+    window(17, corrected + order("y", 17))
+    window(18, "")  # without work orders
     jobs = answer.load(tmp_path)
-    assert jobs["task_name"].to_pylist() == ["open", "close", "close"]
-    assert jobs["corrected_date"].null_count == 2
-    assert capsys.readouterr().out.startswith("3 work orders in 2 files of ")
-    with pytest.raises(SystemExit, match="holds no data files"):
-        answer.load(tmp_path / "nothing")
+    assert jobs["task_name"].to_pylist() == ["open", "close"]
+    assert jobs["corrected_date"].null_count == 1
+    assert capsys.readouterr().out.startswith("2 work orders in 3 files of ")
+    for nothing in (tmp_path / "nowhere", tmp_path / "site" / "data" / "work-orders-states"):
+        with pytest.raises(SystemExit, match="holds no data files"):
+            answer.load(nothing)
+
+
+def test_what_is_removed_by_hand_is_gone_from_cloud_storage(tmp_path: Path) -> None:
+    """So that it is delivered again."""
+    with GcsServer(tmp_path / "gcs") as server, httpx.Client(base_url=server.url, trust_env=False) as client:
+        server.create_bucket("customer")
+        for _ in range(2):
+            upload = {"uploadType": "media", "name": "a/x.json"}
+            client.post("/upload/storage/v1/b/customer/o", params=upload, content=b"1\n").raise_for_status()
+            assert client.get("/storage/v1/b/customer/o/a%2Fx.json").json()["size"] == "2"
+            (tmp_path / GCS_FOLDER / "customer/a/x.json").unlink()
+            assert client.get("/storage/v1/b/customer/o/a%2Fx.json").status_code == 404
+            assert client.get("/storage/v1/b/customer/o").json()["items"] == []
 
 
 def test_it_is_never_silent_for_long(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
