@@ -14,7 +14,7 @@
 --                       what is no moment: one such text would stop every window of its site
 --   update_date         timestamptz, likewise
 --   metadata            jsonb, an object
---   progress_score      float8; a number of more digits is rounded
+--   progress_score      float8; a fraction of more digits is rounded; a whole number that would be is refused
 SELECT
     row_number() OVER (ORDER BY create_date::timestamptz NULLS FIRST, id) AS work_order_number,
     id,

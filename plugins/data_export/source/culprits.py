@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from data_export.errors import InvalidRecord, SourceRejected, ValueRejected
 from data_export.source.database import Dsn, RowSecurity, Source, open_source
-from data_export.source.errors import OF_CODE
+from data_export.source.errors import OF_CODE, OF_OTHERS
 from data_export.source.queries import Queries, Query
 from data_export.source.snapshot import NUMBER, PATHS, TABLES
 from data_export.source.sql_text import NO_ORDERS, Orders
@@ -45,7 +45,7 @@ class Culprit:
     def error(self) -> InvalidRecord | SourceRejected:
         """The error that names value and fix; a number is nobody's value, but the query's own."""
         if self.column == NUMBER:
-            return _of_query(str(self.table), NUMBER, self.reason)
+            return SourceRejected(_of_query(str(self.table), NUMBER, self.reason))
         row = (
             f" of {'input' if self.input else 'work item'} {self.key}"
             if self.table != "work_order" and self.key
@@ -64,11 +64,11 @@ class Culprit:
         return {"work_order": self.work_order, "problems": [problem], "rows": {}}
 
 
-def _of_query(table: str, column: str, reason: str) -> SourceRejected:
+def _of_query(table: str, column: str, reason: str) -> str:
     is_number = column == NUMBER
     what = f"returns a {NUMBER} that cannot be read" if is_number else "fails for each work order that was tried"
     fix = "number the work orders 1, 2, 3, ... and take it from the table above" if is_number else "fix the query"
-    return SourceRejected(f"the query of {table} in include/sql/ {what} ({reason}): {fix}")
+    return f"the query of {table} in include/sql/ {what} ({reason}): {fix}"
 
 
 class Search:
@@ -84,8 +84,7 @@ class Search:
         """Every work order that fails, but for those that are known to.
 
         Raises:
-            ValueRejected: the query fails without any, or too many are found, or too slowly.
-            ValueRejected: the query fails for each work order.
+            ValueRejected: the query fails without any or for each work order, or too many are found, or too slowly.
         """
         if self._failing(NO_ORDERS):
             raise self._failure
@@ -106,9 +105,13 @@ class Search:
                         f"{self._failure}; at least {count} work orders of the window have it: no more are looked for"
                     )
                 found = self._examined(ids[first])
+                of_others = self._failure.sqlstate.startswith(OF_OTHERS)
                 of_code = count == 1 and self._failure.sqlstate.startswith(OF_CODE)
-                if found.column == NUMBER or (len(ids) > 1 and (of_code or (found.table and not found.column))):
+                may_be_all = of_code or (found.table and not found.column)
+                if found.column == NUMBER or (may_be_all and (of_others or len(ids) > 1)):
                     self._require_some(found, ids)
+                if of_others and not self._failing(Orders(ids[first], ids[first])):
+                    continue  # what the query asks was away, and is back
                 yield found
                 continue
             middle = (first + end) // 2
@@ -146,8 +149,8 @@ class Search:
             column = found.table and self._queries.column(found.table, found.column or NUMBER, self._found, only)
             if not (self._refusal(column) if column else self._failing(only)):
                 return
-        error = _of_query(found.table or "work_order", found.column, found.reason)
-        raise ValueRejected(str(error), found.reason, self._failure.sqlstate)
+        said = _of_query(found.table or "work_order", found.column, found.reason)
+        raise ValueRejected(said, found.reason, self._failure.sqlstate)
 
     def _row(self, table: str, column: str, only: Orders) -> tuple[str | None, str]:
         """The key of the first row whose value fails, and why; None where it does not show."""
@@ -197,8 +200,8 @@ def find_culprits(
     Empty where all can be read by now, since a value was put right meanwhile, or where the cause has no id.
 
     Raises:
-        ValueRejected: the query fails without any, or there are more than a thousand, or more than 20 minutes find.
-        SourceRejected: the query fails for each work order.
+        ValueRejected: the query fails without any or for each work order, or there are more than a thousand, or more
+            than 20 minutes find.
         SourceUnavailable, SourceRejected: as `extract`.
     """
     with open_source(dsn, row_security=row_security) as source:

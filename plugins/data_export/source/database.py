@@ -63,6 +63,20 @@ _ABILITIES = Query(
     "to_regproc('pg_catalog.pg_column_compression') IS NOT NULL",
     (),
 )
+# A lock keeps a table as it is from the first query that names it, but the moment is chosen before that: to it, a table
+# that was rewritten or filled anew in between is empty. What is selected from a catalogue is of the moment, what a
+# function says is the newest. Where another's function could take the very types, ours has its schema, see `snapshot`.
+_LOCKED_TABLES = Query(
+    """
+SELECT string_agg(DISTINCT l.relation::regclass::text, ', ') FILTER (WHERE c.oid IS NULL
+        OR c.relfilenode <> '0' AND c.relfilenode <> pg_catalog.pg_relation_filenode(c.oid)
+        OR pg_catalog.format('%I.%I', n.nspname, c.relname) <> (pg_identify_object(c.tableoid, c.oid, 0)).identity),
+    bool_or(c.relkind = 'f')
+FROM pg_locks AS l LEFT JOIN pg_class AS c ON c.oid = l.relation LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation'
+""",
+    (),
+)
 
 
 class Source:
@@ -91,6 +105,11 @@ class Source:
                 raise translated(error, self._dsn, query) from None
         types = {table: {name: _type_of(next(fields)) for name in schema.names} for table, schema in TABLES.items()}
         return Found(types, bool(encoded), bool(tells_compression))
+
+    def locked_tables(self) -> tuple[str, bool]:
+        """Those that are no longer what they were at the moment that the transaction shows; whether any is foreign."""
+        changed, foreign = self.row(_LOCKED_TABLES) or (None, None)
+        return str(changed or ""), bool(foreign)
 
     def plan(self, query: Query) -> dict[str, Any]:
         """How the source would run the query, by `EXPLAIN`; it checks every right, and reads nothing."""

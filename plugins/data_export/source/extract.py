@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from data_export.errors import SourceRejected, SourceUnavailable, ValueRejected
 from data_export.scratch import keep_freed_memory
 from data_export.source.culprits import Culprit, find_culprits
-from data_export.source.database import Dsn, RowSecurity, Source, open_source
+from data_export.source.database import Dsn, RowSecurity, open_source
 from data_export.source.errors import OF_OTHERS
 from data_export.source.moment import Moment
 from data_export.source.queries import MAX_RECORD_MB, SQL_FOLDER, Queries
@@ -118,8 +118,10 @@ class _Reader:
                         raise SourceRejected(f"{place}: {NUMBER} is NULL: take it from the table above")
                     writers[table].write_batch(part)
                     rows[table] += len(part)
-            if not rows["work_order"] and not without:
-                _require_site(source, self.queries, site_id)
+            is_known = rows["work_order"] or without or source.value(self.queries.site_exists())
+            self.moment.require_same_tables(source)
+            if not is_known:
+                raise _unknown(site_id)
         return rows
 
 
@@ -132,15 +134,15 @@ def require_site(dsn: str, site_id: UUID, row_security: RowSecurity = "refuse") 
     moment = datetime(2000, 1, 1, tzinfo=UTC)  # the query of a site's existence names no window
     queries = Queries(SQL_FOLDER, site_id, ExportWindow(moment, moment + timedelta(days=1)), "work-orders-timeline")
     with open_source(dsn, row_security=row_security) as source:
-        _require_site(source, queries, site_id)
+        if not source.value(queries.site_exists()):
+            raise _unknown(site_id)
 
 
-def _require_site(source: Source, queries: Queries, site_id: UUID) -> None:
-    if not source.value(queries.site_exists()):
-        raise SourceRejected(
-            f"site {site_id} is unknown to the source, which has no work order for it at any time: check "
-            "site_id in the customer file"
-        )
+def _unknown(site_id: UUID) -> SourceRejected:
+    return SourceRejected(
+        f"site {site_id} is unknown to the source, which has no work order for it at any time: check "
+        "site_id in the customer file"
+    )
 
 
 def _writer(folder: Path, table: str) -> pq.ParquetWriter:

@@ -10,6 +10,7 @@ from typing import Any
 
 from data_export.errors import SourceRejected, SourceUnavailable
 from data_export.source.database import Source
+from data_export.source.errors import shortened
 from data_export.source.queries import Query
 from data_export.window import ExportWindow
 
@@ -113,6 +114,25 @@ class Moment:
                 "connection over several servers, or the server was replaced just now: the task tries again; connect "
                 "to one server, or to a pooler that keeps a session on one (docs/deploy.md)"
             )
+
+    def require_same_tables(self, source: Source) -> None:
+        """Called last, when all that was read is locked; sets `warning` where tables are foreign.
+
+        Raises:
+            SourceUnavailable: a table was rewritten, replaced or renamed before the query had locked it.
+        """
+        try:
+            changed, foreign = source.locked_tables()
+        except SourceRejected as error:  # as in `_states`
+            self._warn(f"the source does not say whether its tables were replaced while they were read: {error}")
+            return
+        if changed:
+            raise SourceUnavailable(
+                f"source: {shortened(changed)}: rewritten, replaced or renamed (by ALTER TABLE, TRUNCATE, VACUUM "
+                "FULL or a reload) just when the window began to be read, so rows may be missing: the task tries again"
+            )
+        if foreign:
+            self._warn("read through foreign tables: what their server was still writing or replaying may be missing")
 
     def reach_end(self, source: Source) -> None:
         """Waits for the window's end; sets `warning` where a standby can only be as far as the server that it follows.

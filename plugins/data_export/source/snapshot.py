@@ -168,7 +168,7 @@ def travelling(value: str, kind: str) -> str:
 def cast(value: str, kind: str, found: str, max_bytes: int, database: Found) -> str:
     """SQL: the value as the type of the snapshot, of jsonb its text.
 
-    What the type would change to fit is an error of PostgreSQL's.
+    What the type would change to fit is an error of PostgreSQL's; but a fraction is rounded to a float8.
     """
     if found in _BINARY and found != kind:
         # The number that is shown: as numeric it keeps 6 or 15 digits, and a float4's 0.1 is not 0.1 as float8.
@@ -179,6 +179,11 @@ def cast(value: str, kind: str, found: str, max_bytes: int, database: Found) -> 
         return f"{value}::text::uuid"  # without the spaces that fill a char(n) up, which the cast itself refuses
     if kind == "bool" and found in ("int2", "int4", "int8"):
         return f"{value}::text::bool"  # 0 and 1; the cast itself takes 2 for true
+    if kind == "float8" and found in ("int8", "numeric"):  # of 9007199254740993 it makes ...992
+        number = f"{value}::numeric"
+        changed = f"trunc({number}) = {number} AND {value}::float8::text::numeric <> {number}"
+        refusal = _refusal("is %s, which has more digits than a float8 allows", value, kind)
+        return f"CASE WHEN {changed} THEN {refusal} ELSE {value}::float8 END"
     if kind not in ("text", "jsonb"):
         return f"{value}::{kind}"
     read = value if database.encoded else f"pg_catalog.convert_from(textsend({value}::text), 'UTF8')"
@@ -189,7 +194,7 @@ def cast(value: str, kind: str, found: str, max_bytes: int, database: Found) -> 
     too_large = f"{size} > {max_bytes}"  # of a text, its size is known without reading it
     if found not in ("text", "varchar"):  # what a small stored value can unpack to is small too
         too_large = f"{_STORED}({value}) > {max_bytes // _UNPACKED} AND {too_large}"
-    return f"CASE WHEN {too_large} THEN {_refusal(size)} ELSE {read} END"
+    return f"CASE WHEN {too_large} THEN {_too_large(size)} ELSE {read} END"
 
 
 def _spelled_once(value: str, read: str, max_bytes: int, database: Found) -> str:
@@ -198,14 +203,17 @@ def _spelled_once(value: str, read: str, max_bytes: int, database: Found) -> str
     if database.tells_compression:
         may_be = f"{_STORED}({value}) > {max_bytes // _SPELLED_OUT} OR {_COMPRESSED}({value}) IS NOT NULL"
     size = "octet_length(made.spelled)"
-    measured = f"CASE WHEN {size} > {max_bytes} THEN {_refusal(size)} ELSE made.spelled END"
+    measured = f"CASE WHEN {size} > {max_bytes} THEN {_too_large(size)} ELSE made.spelled END"
     made = f"{read}::jsonb::text AS spelled OFFSET 0) AS made"  # OFFSET keeps the planner from making it twice
     return (
         f"CASE WHEN {may_be} THEN ({' '.join(['SELECT', measured, 'FROM (SELECT', made])}) ELSE {read}::jsonb::text END"
     )
 
 
-def _refusal(size: str) -> str:
-    """SQL: a text that PostgreSQL refuses in our words."""
-    words = f"'{OURS}is %s bytes long, more than limits.max_record_mb allows'"
-    return f"pg_catalog.format({words}, {size})::int8::text"
+def _too_large(size: str) -> str:
+    return f"{_refusal('is %s bytes long, more than limits.max_record_mb allows', size, 'int8')}::text"
+
+
+def _refusal(words: str, shown: str, kind: str) -> str:
+    """SQL: what PostgreSQL refuses as a value of that type, in our words."""
+    return f"pg_catalog.format('{OURS}{words}', {shown})::{kind}"

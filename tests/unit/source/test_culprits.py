@@ -463,6 +463,47 @@ def test_what_another_language_says_while_work_orders_are_chosen_may_pass(
         filled.export(tmp_path / "out", sql_folder=sql)
 
 
+@pytest.fixture
+def away(filled: SourceDatabase, sql: Path) -> None:
+    """Every work item's name asks a service that is away."""
+    filled.connection.execute(FUNCTIONS)
+    filled.connection.execute("UPDATE work_item SET name = 'n/a'")
+    text = (sql / "work_item.sql").read_text()
+    asks = "    refusing(work_item.name, '38000') AS name,\n"
+    (sql / "work_item.sql").write_text(text.replace("    work_item.name,\n", asks))
+
+
+@pytest.mark.usefixtures("away")
+@pytest.mark.parametrize("on_invalid", ["fail", "quarantine"])
+@pytest.mark.parametrize("step", ["_examined", "_require_some"])
+def test_what_was_away_and_comes_back_while_records_are_looked_at_costs_none(
+    filled: SourceDatabase, tmp_path: Path, sql: Path, monkeypatch: pytest.MonkeyPatch, step: str, on_invalid: str
+) -> None:
+    of_search = getattr(Search, step)
+
+    def back(search: Search, *arguments: Any) -> Any:
+        try:
+            return of_search(search, *arguments) if step == "_examined" else None
+        finally:
+            filled.connection.execute("UPDATE work_item SET name = 'right'")
+            search._source.renew()  # a service is back for each snapshot, this one's stand-in for later ones
+
+    monkeypatch.setattr(Search, step, back)
+    assert len(filled.export(tmp_path / "out", on_invalid=on_invalid, sql_folder=sql).lines) == len(GOOD)
+
+
+@pytest.mark.usefixtures("away")
+@pytest.mark.parametrize("on_invalid", ["fail", "quarantine"])
+def test_what_is_away_sets_no_lone_work_order_aside(
+    filled: SourceDatabase, tmp_path: Path, sql: Path, on_invalid: str
+) -> None:
+    filled.connection.execute(
+        "UPDATE work_order SET update_date = '2020-01-01', create_date = '2020-01-01' WHERE id <> %s", [key(0, BAD)]
+    )
+    with pytest.raises(SourceUnavailable, match="38000"):
+        filled.export(tmp_path / "out", on_invalid=on_invalid, sql_folder=sql)
+
+
 def test_each_connection_asks_for_the_login_anew(filled: SourceDatabase, tmp_path: Path) -> None:
     """A token in place of a password lives for minutes, and the search may begin an hour after the first reading."""
     filled.connection.execute("DROP ROLE IF EXISTS passing")

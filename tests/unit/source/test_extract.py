@@ -1,5 +1,6 @@
 """Extract: the snapshot it promises, at one moment of the source."""
 
+import json
 import threading
 import time
 from dataclasses import replace
@@ -69,6 +70,12 @@ CREATE FUNCTION planted.pg_column_compression(jsonb) RETURNS text IMMUTABLE LANG
     AS 'BEGIN RAISE $$not ours$$; END';
 CREATE FUNCTION planted.to_timestamp(int) RETURNS timestamptz IMMUTABLE LANGUAGE plpgsql
     AS 'BEGIN RAISE $$not ours$$; END';
+CREATE FUNCTION planted.pg_relation_filenode(oid) RETURNS oid IMMUTABLE LANGUAGE plpgsql
+    AS 'BEGIN RAISE $$not ours$$; END';
+CREATE FUNCTION planted.format(text, name, name) RETURNS text IMMUTABLE LANGUAGE plpgsql
+    AS 'BEGIN RAISE $$not ours$$; END';
+CREATE FUNCTION planted.differs(oid, int) RETURNS bool IMMUTABLE LANGUAGE plpgsql AS 'BEGIN RAISE $$not ours$$; END';
+CREATE OPERATOR planted.<> (FUNCTION = planted.differs, LEFTARG = oid, RIGHTARG = int);
 CREATE FUNCTION planted.divided(int8, numeric) RETURNS numeric IMMUTABLE LANGUAGE plpgsql
     AS 'BEGIN RAISE $$not ours$$; END';
 CREATE OPERATOR planted./ (FUNCTION = planted.divided, LEFTARG = int8, RIGHTARG = numeric);
@@ -94,6 +101,39 @@ def test_no_function_that_another_user_made_of_a_system_s_name_is_called(
             under.export(tmp_path / "after", max_record_mb=1)
     finally:
         one_order.connection.execute("DROP SCHEMA planted CASCADE")
+
+
+@pytest.mark.parametrize("kind", ["int8", "numeric"])
+@pytest.mark.parametrize("score", [-9_007_199_254_740_993, 1_152_921_504_606_846_977])
+def test_a_whole_score_is_not_rounded(
+    one_order: SourceDatabase, tmp_path: Path, sql: Path, kind: str, score: int
+) -> None:
+    with pytest.raises(InvalidRecord, match=f"progress_score is {score}, which has more digits than a float8 allows"):
+        one_order.export(tmp_path, sql_folder=scored(sql, f"'{score}'::{kind}"))
+
+
+@pytest.mark.parametrize(
+    ("score", "delivered"),
+    [
+        ("9007199254740991::int8", 9_007_199_254_740_991.0),
+        ("100.000::numeric", 100.0),
+        ("2e22::numeric", 2e22),
+        ("0.333333333333333333333::numeric", 1 / 3),
+        ("'NaN'::numeric", None),
+        ("NULL::int8", None),
+    ],
+)
+def test_a_score_of_another_type(
+    one_order: SourceDatabase, tmp_path: Path, sql: Path, score: str, delivered: float | None
+) -> None:
+    (line,) = one_order.export(tmp_path, sql_folder=scored(sql, score)).lines
+    assert json.loads(line)["progress_score"] == delivered
+
+
+def scored(sql: Path, score: str) -> Path:
+    path = sql / "work_order.sql"
+    path.write_text(path.read_text().replace("    progress_score\n", f"    {score} AS progress_score\n"))
+    return sql
 
 
 def test_a_file_is_one_moment_of_the_source(source: SourceDatabase, tmp_path: Path) -> None:

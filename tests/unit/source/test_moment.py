@@ -3,20 +3,22 @@
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from urllib.parse import urlsplit
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from data_export.errors import SourceUnavailable
-from data_export.source.database import open_source
+from data_export.source.database import Source, open_source
 from data_export.source.extract import extract
 from data_export.source.moment import Moment
+from data_export.source.queries import Query
+from data_export.source.snapshot import TABLES
 from data_export.window import ExportWindow
 from demo.servers import postgres
 from demo.servers.postgres import PostgresServer
@@ -64,6 +66,78 @@ def test_a_clock_that_is_behind_is_waited_for_or_an_error(one_order: SourceDatab
     assert datetime.now(UTC) >= soon.end
     with pytest.raises(SourceUnavailable, match=r"its clock says .* before the window's end"):
         extract(one_order.dsn, SITE, window(3600), TIMELINE, tmp_path)
+
+
+FILL_NEXT = [f"INSERT INTO next.{table} TABLE {table}" for table in TABLES]
+# What an installation does to its tables while a window begins to be read; the rows are the same before and after.
+CHANGES = {
+    "nothing": [],
+    "rewritten": ["ALTER TABLE input ALTER file_extension TYPE varchar(30)"],
+    "of the site": ["ALTER TABLE work_order ALTER name TYPE varchar(30)"],  # which has no other work orders
+    "filled anew": ["CREATE TABLE kept AS TABLE input", "TRUNCATE input CASCADE", "INSERT INTO input TABLE kept"],
+    "new": ["CREATE TABLE new AS TABLE input", "DROP TABLE input CASCADE", "ALTER TABLE new RENAME TO input"],
+    "renamed": [*FILL_NEXT, "DROP TABLE input CASCADE", "ALTER TABLE next.input SET SCHEMA public"],
+    "in a renamed schema": [*FILL_NEXT, "ALTER SCHEMA public RENAME TO last", "ALTER SCHEMA next RENAME TO public"],
+}
+
+
+class MomentBefore(Moment):
+    """Something happens between the choice of the moment and the first query that locks a table."""
+
+    def __init__(self, change: Callable[[], None]) -> None:
+        super().__init__(WINDOW)
+        self._change = change
+
+    def require_same_server(self, source: Source) -> None:
+        super().require_same_server(source)
+        self._change()
+
+
+@pytest.fixture
+def fresh(server: PostgresServer) -> Iterator[SourceDatabase]:
+    """A database of its own with one input, and empty tables in the schema `next`."""
+    dsn = server.create_database(uuid4().hex)
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(SCHEMA.read_text() + "; CREATE SCHEMA next")
+        for table in TABLES:
+            connection.execute(f"CREATE TABLE next.{table} (LIKE {table})")
+        source = SourceDatabase(dsn, connection)
+        source.insert("work_order", [{"id": UUID(int=1), "site_id": SITE, "create_date": WINDOW.start}])
+        source.insert("work_item", [{"id": UUID(int=2), "work_order_id": UUID(int=1)}])
+        source.insert("input", [{"id": UUID(int=3), "work_item_id": UUID(int=2)}])
+        yield source
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_table_that_was_replaced_before_it_was_locked_is_read_again(
+    fresh: SourceDatabase, tmp_path: Path, change: str
+) -> None:
+    moment = MomentBefore(lambda: [fresh.connection.execute(statement) for statement in CHANGES[change]])
+    if CHANGES[change]:
+        with pytest.raises(SourceUnavailable, match=r"(input|work_order)\b.*: rewritten, replaced or renamed"):
+            run_extract(fresh, tmp_path, moment=moment)
+        moment = Moment(WINDOW)
+    assert run_extract(fresh, tmp_path, moment=moment)["input"] == 1
+    assert moment.warning is None
+
+
+def test_a_source_that_does_not_know_its_locks_is_read_with_a_warning(
+    one_order: SourceDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("data_export.source.database._LOCKED_TABLES", Query("SELECT no_such_function()", ()))
+    moment = Moment(WINDOW)
+    assert run_extract(one_order, tmp_path, moment=moment)["work_order"] == 1
+    assert "does not say whether its tables were replaced" in str(moment.warning)
+
+
+def test_of_foreign_tables_the_receipt_warns(fresh: SourceDatabase, tmp_path: Path, sql: Path) -> None:
+    fresh.connection.execute("CREATE FOREIGN DATA WRAPPER none; CREATE SERVER far FOREIGN DATA WRAPPER none")
+    fresh.connection.execute("CREATE FOREIGN TABLE far (id uuid) SERVER far")
+    path = sql / "work_item.sql"  # locked, and not read: that would take a wrapper with code
+    path.write_text(path.read_text().replace("SELECT", "WITH unread AS (SELECT FROM far) SELECT", 1))
+    moment = Moment(WINDOW)
+    assert run_extract(fresh, tmp_path, sql, moment=moment)["work_item"] == 1
+    assert "through foreign tables" in str(moment.warning)
 
 
 @pytest.fixture(scope="module")
@@ -270,6 +344,21 @@ def test_a_transaction_of_the_primary_is_waited_for_on_the_standby(
         assert not extracting.done()
         writer.commit()
         assert extracting.result(30)["work_order"] == before + 1
+
+
+def test_a_table_that_is_replaced_at_the_primary_is_noticed_on_the_standby(
+    primary: SourceDatabase, standby: SourceDatabase, tmp_path: Path
+) -> None:
+    def replace() -> None:
+        primary.connection.execute("TRUNCATE data_conformity")
+        until = time.monotonic() + 20
+        written = primary.connection.execute("SELECT pg_current_wal_insert_lsn()").fetchone()
+        while standby.connection.execute("SELECT pg_last_wal_replay_lsn() < %s", written).fetchone() == (True,):
+            assert time.monotonic() < until
+            time.sleep(0.1)
+
+    with pytest.raises(SourceUnavailable, match=r"data_conformity.*: rewritten, replaced or renamed"):
+        run_extract(standby, tmp_path, dsn=plain(primary, standby.dsn), moment=MomentBefore(replace))
 
 
 def test_the_moment_of_one_server_says_nothing_of_another(primary: SourceDatabase, standby: SourceDatabase) -> None:
