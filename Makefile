@@ -101,7 +101,7 @@ validate: $(STAMP) ## list every problem in every customer file
 schema: $(STAMP) ## generate include/schemas/customer.schema.json from the models
 	@$(BIN)/python -m data_export.config.schema
 
-commands: $(STAMP) ## generate docs/commands.md from the commands
+commands: $(STAMP) ## generate docs/commands.md from the commands, docs/errors.md and the page's from the guide
 	@$(BIN)/python -m data_export_airflow.commands.reference
 
 # Every file by its hash; without what providers ask for and nothing here imports (requirements-excluded.txt).

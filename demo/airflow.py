@@ -168,6 +168,7 @@ class Airflow:
                 "plugins_folder": ROOT / "plugins",
                 "load_examples": False,
                 "executor": "LocalExecutor",
+                "min_serialized_dag_update_interval": 0,  # an edit that follows another at once counts, too
                 "parallelism": 4,  # the default of 32 starts 32 workers at once
                 "execution_api_server_url": f"{self.url}/execution/",
                 "fernet_key": base64.urlsafe_b64encode(hashlib.sha256(secrets["fernet"].encode()).digest()).decode(),

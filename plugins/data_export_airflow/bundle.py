@@ -9,6 +9,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Any
 
+from airflow.configuration import conf
 from airflow.dag_processing.bundles.local import LocalDagBundle
 
 from data_export.config.load import Loaded, load_customers
@@ -31,9 +32,6 @@ from data_export_airflow.metadata.airflow_database import request_parsing
 
 #: Name of the file that shows the problems of customer files.
 _ERRORS = "config_errors.py"
-#: A file that was being parsed when the change came is parsed once more; so is that of an export which is gone, since
-#: Airflow drops a DAG only after a parse that is `stale_dag_threshold` (10 s where docs/deploy.md is followed) younger.
-_AGAIN_SECONDS = 15.0
 log = logging.getLogger(__name__)
 
 
@@ -46,7 +44,7 @@ class CustomerFilesBundle(LocalDagBundle):
     parsed, so that `min_file_process_interval` can be long.
 
     Args:
-        shards: how many DAG files share the exports, 1 to 99; about 200 exports each are well within Airflow's limits.
+        shards: how many DAG files share the exports, 1 to 99; about 150 exports each are well within Airflow's limits.
             32, the default, is how many an older version had in its DAGs folder.
         options: as of Airflow's LocalDagBundle: `name`, `path` of the DAGs folder (default: Airflow's own setting),
             `refresh_interval` in seconds.
@@ -118,12 +116,22 @@ class CustomerFilesBundle(LocalDagBundle):
         except Exception:
             log.exception("not every broken customer file has an import error of its own name")
         due = {file for file, when in self._again.items() if when <= now}
-        self._again |= dict.fromkeys(wanted, now + _AGAIN_SECONDS)
+        self._again |= dict.fromkeys(wanted, now + _again_seconds())
         if wanted | due:
             log.info("customer files changed: parsing %s", ", ".join(sorted(wanted | due)))
             request_parsing(self.name, wanted | due)
         for file in due - wanted:
             del self._again[file]
+
+
+def _again_seconds() -> float:
+    """After so long a file is parsed once more: it may have been in parsing when the change came.
+
+    Airflow drops the DAG of an export that is gone only after a parse that is `stale_dag_threshold` (10 s where
+    docs/deploy.md is followed) younger. And it stores none that it has stored less than
+    `min_serialized_dag_update_interval` ago: the second of two edits would count at the next parse by the clock.
+    """
+    return 15 + conf.getfloat("core", "min_serialized_dag_update_interval", fallback=30)
 
 
 @dataclass(frozen=True, slots=True)

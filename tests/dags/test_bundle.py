@@ -216,7 +216,7 @@ def test_a_storage_that_cannot_be_written_is_named_with_the_fix(dags: Path, stor
 def test_a_change_is_asked_for_and_once_more_later(
     dags: Path, customers: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(bundle, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(bundle, "_again_seconds", lambda: 0.0)
     watching = CustomerFilesBundle(name="dags-folder", path=str(dags), shards=8, refresh_interval=5)
     with warnings.catch_warnings(action="ignore"):  # Airflow's own, over its own tables
         initdb()
@@ -327,10 +327,17 @@ def test_what_cannot_be_shown_keeps_no_change_from_being_parsed(
     assert "No space left on device" in caplog.text
 
 
+@pytest.mark.parametrize("seconds", [0, 30])
+def test_a_file_is_parsed_once_more_when_airflow_stores_it_again(monkeypatch: pytest.MonkeyPatch, seconds: int) -> None:
+    """The first of two edits was stored a moment ago, and Airflow leaves the second out."""
+    monkeypatch.setenv("AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL", str(seconds))
+    assert bundle._again_seconds() == seconds + 15
+
+
 def test_what_is_to_be_parsed_once_more_is_so_also_where_airflow_s_database_was_away(
     dags: Path, customers: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bundle, "_AGAIN_SECONDS", 0.0)
+    monkeypatch.setattr(bundle, "_again_seconds", lambda: 0.0)
     made = CustomerFilesBundle(name="dags-folder", path=str(dags), shards=8)
     with warnings.catch_warnings(action="ignore"):
         initdb()

@@ -244,3 +244,9 @@ def test_the_last_window_has_its_turn_wherever_the_export_ends(
     assert {start_at(window + timedelta(days=1, hours=hours)) for hours in range(1, 24)} == {window}
     assert start_at(goes - timedelta(seconds=1)) == window
     assert start_at(goes) is None
+
+
+def test_an_expression_that_is_none_is_no_valid_timetable() -> None:
+    """No customer file can hold one; a stored DAG of another version might."""
+    with pytest.raises(ValueError, match="out of range"):
+        SettledCronTimetable("99 * * * *", "UTC", SETTLE).validate()
