@@ -2,11 +2,12 @@
 
 import base64
 import hashlib
+import re
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 CHUNK_BYTES = 1 << 20
 
@@ -17,7 +18,8 @@ class Digests:
 
     `crc32c` and `md5` are base64 of the big-endian bytes, as Cloud Storage and S3 spell them; `sha256` is hexadecimal.
     `records_sha256`, hexadecimal too, is of the JSON Lines text that a packed data file holds: other bytes may hold the
-    same records.
+    same records. `moment` is of a data file too, and goes with its digests where a store keeps them: when the run that
+    delivers it began, as ISO 8601 in UTC with whole seconds.
     """
 
     size: int
@@ -25,6 +27,7 @@ class Digests:
     md5: str | None = None
     crc32c: str | None = None
     records_sha256: str | None = None
+    moment: str | None = None
 
     def matches(self, other: Self) -> bool | None:
         """Whether both describe the same bytes; None when no checksum is known on both sides and only sizes agree."""
@@ -35,6 +38,37 @@ class Digests:
             if mine is not None and theirs is not None:
                 return bool(mine == theirs)
         return None
+
+
+_WELL_FORMED = {
+    "sha256": re.compile(r"[0-9a-f]{64}"),
+    "crc32c": re.compile(r"[A-Za-z0-9+/]{6}=="),
+    "md5": re.compile(r"[A-Za-z0-9+/]{22}=="),
+    "records_sha256": re.compile(r"[0-9a-f]{64}"),
+    "moment": re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\+00:00"),
+}
+
+
+def metadata_of(digests: Digests, named: Callable[[str], str]) -> dict[str, str]:
+    """Digests to keep with an object, by names of ours, and the size that they are of.
+
+    Metadata stay where somebody appends to the object, or writes other bytes and hands on what was there.
+    """
+    kept = {named(name): value for name in _WELL_FORMED if (value := getattr(digests, name)) is not None}
+    return kept | {named("size"): str(digests.size)}
+
+
+def digests_in(size: int, metadata: Mapping[str, Any], named: Callable[[str], str]) -> Digests | None:
+    """The digests that `metadata_of` kept; None for an object that somebody else made, or has changed since.
+
+    Without the size that they are of, as earlier versions kept them, `records_sha256` is none of them: it would make
+    any other bytes ours, where each other digest only confirms the same ones.
+    """
+    said = {name: str(metadata.get(named(name), "")) for name in (*_WELL_FORMED, "size")}
+    kept = {name: said[name] for name, form in _WELL_FORMED.items() if form.fullmatch(said[name])}
+    if not said["size"]:
+        kept.pop("records_sha256", None)
+    return Digests(size, **kept) if kept and said["size"] in ("", str(size)) else None
 
 
 class Hasher:
@@ -118,9 +152,8 @@ class Content:
         found = hasher.digests()
         if known.matches(found) is False:  # and so are none of the others
             return found
-        return replace(
-            found, sha256=found.sha256 or kept.sha256, md5=found.md5 or kept.md5, records_sha256=known.records_sha256
-        )
+        found = replace(found, sha256=found.sha256 or kept.sha256, md5=found.md5 or kept.md5)
+        return replace(found, records_sha256=known.records_sha256, moment=known.moment)
 
     def chunks(self, size: int = CHUNK_BYTES) -> Iterator[bytes]:
         """The bytes from the beginning, at most `size` at a time."""

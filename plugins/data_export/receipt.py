@@ -12,16 +12,17 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from data_export.content import Digests
 from data_export.window import ExportWindow
-from data_export.wording import size_in_words
+from data_export.wording import count_in_words, size_in_words
 
 _SUMMARY = re.compile(
-    r"[\d,]+ sites?, [\d,]+ work orders, [\d,.]+ ([kMGTP])?B"
+    r"[\d,]+ sites?, ([\d,]+|an unknown number of) work orders, [\d,.]+ ([kMGTP])?B"
     r"(, [\d,]+ images \([\d,]+ new\), [\d,]+ missing)?"
     r"(, [\d,]+ (images failed|images kept that differ|files kept that differ|records quarantined|recipients refused))*"
 )
 
 
 CRC32C = "base64, as Cloud Storage has it of its object; null, and left out, if we do not know it"
+COUNTED = "null for a kept file that cannot be read, such as an archived one, and that nothing there tells of"
 RECORDS = "sha256 of the JSON Lines text, however the file is packed; empty for a file that we cannot read"
 
 
@@ -98,9 +99,9 @@ class ImagesCopied(_Step):
 
 
 class DataFile(_Step):
-    """What a data file holds."""
+    """What a data file holds; `sha256` is empty for a file that we cannot read, if the target does not say it."""
 
-    work_orders: int
+    work_orders: int | None = Field(description=COUNTED)
     bytes: int
     sha256: str
     crc32c: str | None = _left_out_if_none(CRC32C)
@@ -127,7 +128,7 @@ class SiteReceipt(_Step):
 
     site_id: UUID
     name: str | None = _left_out_if_none("where the customer file names the site")
-    work_orders: int
+    work_orders: int | None = Field(description=COUNTED)
     quarantined: int
     bytes: int
     sha256: str
@@ -178,11 +179,15 @@ class Receipt(_Step):
         return ExportWindow.from_dict(self.window)
 
     def totals(self) -> dict[str, int]:
-        """The sums over all sites, so that nobody who only counts needs to read a thousand sites' parts."""
+        """The sums over all sites, so that nobody who only counts needs to read a thousand sites' parts.
+
+        Without `work_orders` if one site's are not known: the others' alone would pass for all.
+        """
         copied = [site.images for site in self.sites if site.images is not None]
+        counts = [site.work_orders for site in self.sites if site.work_orders is not None]
         return {
             "sites": len(self.sites),
-            "work_orders": sum(site.work_orders for site in self.sites),
+            **({"work_orders": sum(counts)} if len(counts) == len(self.sites) else {}),
             "quarantined": sum(site.quarantined for site in self.sites),
             "files_kept": sum(site.outcome == "kept" for site in self.sites),
             "bytes": sum(site.bytes for site in self.sites),
@@ -198,7 +203,7 @@ class Receipt(_Step):
     def summary(self) -> str:
         """One line, e.g. `2 sites, 1,204 work orders, 3.1 MB, 2,310 images (12 new), 0 missing`."""
         totals = self.totals()
-        text = f"{totals['sites']:,} site{'s' * (totals['sites'] != 1)}, {totals['work_orders']:,} work orders"
+        text = f"{totals['sites']:,} site{'s' * (totals['sites'] != 1)}, {count_in_words(totals.get('work_orders'))}"
         text += f", {size_in_words(totals['bytes'])}"
         if any(site.images is not None for site in self.sites):
             missing = totals["images_missing"]

@@ -66,6 +66,11 @@ def windows_in_words(count: int, first: datetime, last: datetime, timezone: str)
     return f"{count:,} windows, starting {spoken[0]} up to and including {spoken[1]} ({timezone})"
 
 
+def count_in_words(work_orders: int | None) -> str:
+    """`1,204 work orders`; of a file that cannot be read nobody knows."""
+    return f"{'an unknown number of' if work_orders is None else f'{work_orders:,}'} work orders"
+
+
 _UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 
 

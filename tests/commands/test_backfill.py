@@ -17,6 +17,7 @@ from airflow.models.dagrun import DagRun
 from airflow.serialization.serialized_objects import LazyDeserializedDAG
 from airflow.utils.session import create_session
 from sqlalchemy import delete, select, update
+from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from data_export.config.load import load_named
@@ -79,6 +80,7 @@ def forget() -> None:
     with create_session() as session:
         for model in (DagRun, Backfill, DagModel):
             session.execute(delete(model).where(model.dag_id == DAG))
+        session.execute(delete(AssetEvent).where(AssetEvent.source_dag_id == DAG))
 
 
 def backfill(*arguments: str, start: str = "2025-03-28", end: str = "2025-04-01") -> int:
@@ -109,7 +111,8 @@ def receipt(session: Session, run: DagRun) -> None:
     asset = session.scalar(select(AssetModel.id).where(AssetModel.name == f"data_export/{NAME}"))
     window = {"start": run.data_interval_start.isoformat(), "end": run.data_interval_end.isoformat()}
     made = {"source_dag_id": DAG, "source_run_id": run.run_id, "timestamp": datetime.now(UTC)}
-    session.add(AssetEvent(asset_id=asset, extra={"window": window}, **made))
+    where = {"place": ["gs://bucket/x/", ""], "export_type": "work-orders-timeline", "sites": [{"site_id": str(SITE)}]}
+    session.add(AssetEvent(asset_id=asset, extra={"window": window, **where}, **made))
 
 
 def test_it_shows_what_it_would_do_and_creates_nothing(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
@@ -309,6 +312,7 @@ def test_nobody_is_surprised(
         ("weekly", "2025-03-11", "2025-03-20", "no window starts before 2025-03-16 23:00:00 UTC"),
         ("weekly", "2025-03-17", "2025-03-20", "goes on after it, to 2025-03-23 23:00:00 UTC"),
         ("daily", "2025-03-30", "2025-05-01", "no window starts after 2025-03-30 22:00:00 UTC: the export ends there"),
+        ("daily", "2025-03-30", "2099-01-01", "no window starts after 2025-03-30 22:00:00 UTC: the export ends there"),
     ],
 )
 def test_a_range_that_does_not_fit_the_windows_is_explained(
@@ -317,6 +321,47 @@ def test_a_range_that_does_not_fit_the_windows_is_explained(
     deploy(FILE.replace("daily", interval))
     assert backfill("--dry-run", start=start, end=end) == 0
     assert note in capsys.readouterr().out
+
+
+def test_a_window_that_goes_on_is_said_to_run_later(deploy: Deploy, capsys: pytest.CaptureFixture[str]) -> None:
+    deploy(FILE.replace("daily", "monthly").replace("end_date: 2025-04-01\n", ""))
+    now = datetime.now(UTC)
+    for end in (now, now + timedelta(days=40)):
+        assert backfill("--dry-run", end=end.isoformat(timespec="seconds")) == 0
+        out = capsys.readouterr().out
+        assert "note      windows that are not over yet are left out: they run when they are\n" in out
+        assert "ends there" not in out
+
+
+def test_one_of_two_that_would_write_the_same_files_is_refused(
+    deploy: Deploy, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deploy(FILE)
+    (tmp_path / "abc.yaml").write_text(FILE)
+    for asked in ("--dry-run", "--yes"):
+        assert backfill(asked) == 1
+        refused = "acme.yaml does not run, since abc.yaml, which would write the same files, goes before it; "
+        assert refused in capsys.readouterr().err
+    assert runs() == []
+    (tmp_path / "abc.yaml").rename(tmp_path / "other.yaml")
+    assert backfill("--yes") == 0
+    end_backfills()
+    (tmp_path / "other.yaml").rename(tmp_path / "abc.yaml")
+    capsys.readouterr()
+    assert backfill("--dry-run", "--reprocess", "completed") == 0, "it is the one that delivers already"
+
+
+def test_where_airflow_does_not_say_which_of_two_delivers_neither_runs(
+    deploy: Deploy, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def gone(*_: object) -> None:
+        raise OperationalError("", {}, Exception("gone"))
+
+    deploy(FILE)
+    (tmp_path / "other.yaml").write_text(FILE)
+    monkeypatch.setattr("data_export_airflow.metadata.receipts.deliveries", gone)
+    assert backfill("--dry-run") == 1
+    assert "which of them delivers is not known: Airflow's database" in capsys.readouterr().err
 
 
 def delivered(start: datetime, length: timedelta) -> None:
@@ -399,3 +444,5 @@ def test_before_the_first_delivery_the_source_is_asked(
     out = capsys.readouterr().out
     assert "estimate  1 work orders and 1 images, as counted at the source" in out
     assert "time      unknown until a first window is delivered" in out
+    assert backfill("--dry-run", start="2025-03-10", end="2025-03-20") == 0
+    assert "estimate  0 work orders and 0 images, going by 3 of 10 windows at the source" in capsys.readouterr().out

@@ -118,6 +118,12 @@ def test_what_is_no_server_is_wrong_usage(server: str, capsys: pytest.CaptureFix
     assert "write sftp.customer.example" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("exports", [["acme"], ["--all"]])
+def test_a_server_is_not_asked_beside_exports(exports: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", *exports, "--host-key", "127.0.0.1:1"]) == 2
+    assert "--host-key asks a server, and checks no export: leave out" in capsys.readouterr().err
+
+
 def test_a_bare_ipv6_address_is_a_host(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "--host-key", "[::1]:1"]) == 1
     assert "[::1]:1" in capsys.readouterr().err

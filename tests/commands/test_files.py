@@ -88,6 +88,15 @@ def test_files_in_columns(history: History, acme: str, target: Path, capsys: pyt
     assert last == "1 file of 1 window"
 
 
+def test_of_a_kept_file_that_cannot_be_read_no_number_is_shown(
+    history: History, acme: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    history.run(acme, FIRST, FIRST + DAY, sums={"work_orders": None, "outcome": "kept"})
+    assert listed(capsys)[0]["work_orders"] is None
+    assert main(["files", "acme"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[5:9] == ["-", "7,000", "kept", "ab" * 32]
+
+
 def test_verify_says_what_is_missing_and_how_to_deliver_it_again(
     history: History, acme: str, target: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

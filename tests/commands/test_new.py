@@ -12,6 +12,7 @@ from data_export.config.sites import names_of
 from data_export_airflow.commands.cli import main
 
 SITE, OTHER = "433a60f6-9756-473e-b1e9-9e89e24bb787", "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"
+BLOB = "acme.blob.core.windows.net/in/exports/"
 KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIKVxyfTCcjn26PI+Tfr7ObEb3hvLDhy0UdbwohIWOB5T"
 TARGETS = {
     "gs": "gs://acme-bucket/exports/",
@@ -128,7 +129,10 @@ def test_keys_that_an_example_has_not_are_added(scheme: str, folder: Path) -> No
 
 
 def test_lists_and_sections_of_sections_are_set(folder: Path) -> None:
-    more = ["on_delivery.emails=[a@x.example, b@x.example]", "on_delivery.webhook.url=https://hooks.x.example/in"]
+    more = [
+        """on_delivery.emails=["a@x.example", 'b@x.example', ]""",
+        "on_delivery.webhook.url=https://hooks.x.example/in",
+    ]
     more += ["on_delivery.webhook.secret=env:DATA_EXPORT_SECRET_X", "audit.days=7"]
     assert main(["new", "acme", *needed("gs"), *(word for pair in more for word in ("--set", pair))]) == 0
     export = load_customer(folder / "acme.yaml")
@@ -144,6 +148,18 @@ def test_what_is_next_as_json(folder: Path, capsys: pytest.CaptureFixture[str]) 
     made = json.loads(capsys.readouterr().out)
     assert (made["file"], made["dag_id"]) == (f"{folder}/acme.yaml", "data_export__acme")
     assert "python -m data_export_airflow check acme" in made["next"]
+
+
+@pytest.mark.parametrize("once", [["--interval", "once"], ["--set", "interval=once"]])
+def test_once_has_no_backfill(once: list[str], folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = [*once, "--start-date", "2025-03-01", "--set", "end_date=2025-04-01", *needed("gs")]
+    assert main(["new", "acme", *arguments, "--json"]) == 0
+    assert [step for step in json.loads(capsys.readouterr().out)["next"] if "backfill" in step] == []
+    (folder / "acme.yaml").unlink()
+    assert main(["new", "acme", *arguments]) == 0
+    out = capsys.readouterr().out
+    assert "airflow dags unpause" in out
+    assert "backfill acme" not in out
 
 
 def test_sites_may_stand_in_one_flag(folder: Path) -> None:
@@ -179,14 +195,26 @@ def test_values_that_yaml_would_take_for_something_else_are_quoted(folder: Path)
         (["--site", SITE], ["--target: is missing: give gs://bucket/folder/"]),
         (
             ["--target", "ftp://bucket", "--site", "x", "--interval", "0 25 * * *", "--timezone", "Paris"],
-            ["'ftp' is not a connector", "--site: 'x' is not a uuid", "its hour '25'", "--timezone: 'Paris' is not"],
+            [
+                "--target: 'ftp://bucket' is not one: give gs://",
+                "--site: 'x' is not a uuid",
+                "its hour '25'",
+                "--timezone: 'Paris' is not",
+            ],
         ),
         (["--target", "sftp://us:canary@host/x"], ["leave the password out", "--site: is missing"]),
         (["--set", "owner", "--start-date", "16.3."], ["--target: is missing", "--site: is", "--start-date: '16.3.'"]),
         (["--connector", "ftp"], ["'ftp' is not a connector: use one of abfs"]),
         (["--target", "bucket/x", "--site", SITE], ["--target: 'bucket/x' is not one: give gs://"]),
-        (["--target", "http://bucket/x"], ["'http' is not a connector"]),
-        (["--site", SITE, "--connector", "gs", "--target", "s3://bucket/x/"], ["address of 's3', not of gs: leave"]),
+        (["--target", "http://bucket/x"], ["--target: 'http://bucket/x' is not one: give gs://"]),
+        (["--connector", "gs", "--target", "bucket/x"], ["--target: 'bucket/x' is not one: give gs://"]),
+        (["--site", SITE, "--connector", "gs", "--target", "file:///x/"], ["--target: file:// is for demo and tests"]),
+        (["--target", f"https://{BLOB}"], ["--target: the address is spelled in another tool's way: write abfs://in@"]),
+        (["--connector", "abfs", "--target", f"https://{BLOB}"], ["tool's way: write abfs://in@acme/exports/"]),
+        (
+            ["--site", SITE, "--connector", "gs", "--target", "s3://bucket/x/"],
+            ["not gs: leave --connector out, or give"],
+        ),
         (["--site", SITE, "--target", "sftp://us@host:99999/x"], ["port that is not valid: write 1 to 65535"]),
         (["--site", SITE, "--target", "sftp://us:canary@host/x"], ["leave the password out"]),
         (["--target", "gs://bucket/x", "--interval", "once"], ["--site: is missing", "--set end_date: is missing"]),

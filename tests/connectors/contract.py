@@ -137,8 +137,9 @@ class DestinationContract:
         self, destination: Destination, big: Content, replaces: bool
     ) -> None:
         """In one request and in parts. A store without metadata says nothing, and is read."""
+        moment = "2025-03-17T02:00:00+00:00"
         for content in (Content.of_bytes(b"packed"), big):
-            packed = replace(content, digests=replace(content.digests, records_sha256="ab" * 32))
+            packed = replace(content, digests=replace(content.digests, records_sha256="ab" * 32, moment=moment))
             key = f"{DATA_KEY}-{content.size}.gz"
             if replaces:
                 await destination.create(key, Content.of_bytes(b"older"))
@@ -148,9 +149,15 @@ class DestinationContract:
             assert found.encoding is None
             assert found.digests.records_sha256 in (None, "ab" * 32)
             assert found.digests.matches(content.digests) is not False
-            if destination.uri.startswith(("gs://", "s3://")):
+            if destination.uri.startswith(("gs://", "s3://", "abfs://")):
                 assert found.digests.records_sha256
                 assert found.digests.sha256 == content.digests.sha256
+                assert found.digests.moment == moment
+                plain = replace(content, digests=replace(content.digests, moment=moment))
+                await destination.replace(key, plain)
+                found = await destination.stat(key)
+                assert found is not None
+                assert (found.digests.records_sha256, found.digests.moment) == (None, moment)
 
     async def test_empty_object(self, destination: Destination, stored: Stored) -> None:
         await destination.create(DATA_KEY, Content.of_bytes(b""))

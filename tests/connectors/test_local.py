@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from data_export.content import Content
+from data_export.delivery.local import store as local_store
 from data_export.delivery.local.store import LocalStore
 from data_export.errors import (
     AccessDenied,
@@ -24,6 +25,7 @@ from data_export.errors import (
     PermanentError,
     TargetFull,
     TargetRefused,
+    TargetUnavailable,
     os_errors_of,
 )
 from tests.connectors.contract import DATA_KEY, Connect, StoreContract, Stored
@@ -47,6 +49,27 @@ def link_base_url(root: Path) -> Iterator[str]:
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()
         thread.join()
+
+
+@pytest.mark.parametrize("replace", [False, True])
+async def test_a_folder_that_is_removed_as_empty_before_its_first_file_is_there_is_made_at_the_next_try(
+    root: Path, monkeypatch: pytest.MonkeyPatch, replace: bool
+) -> None:
+    """Another process tidies the target; to say that the target is gone would end the run for good."""
+
+    def between(partial: Path, chunks: Iterator[bytes]) -> Any:
+        partial.parent.rmdir()
+        return write(partial, chunks)
+
+    write = local_store._write
+    content = Content.of_bytes(b"x")
+    async with LocalStore(root) as store:
+        put = store.replace if replace else store.create
+        with monkeypatch.context() as tidied:
+            tidied.setattr(local_store, "_write", between)
+            with pytest.raises(TargetUnavailable, match="was removed as an empty folder meanwhile: try again"):
+                await put("site/data/a.json", content)
+        await put("site/data/a.json", content)
 
 
 class TestLocal(StoreContract):

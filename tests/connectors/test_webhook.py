@@ -140,6 +140,21 @@ def test_an_address_where_nothing_listens_gives_way_to_the_next(
         webhook.post(receiver.url, SECRET, "msg_1", b"{}", private=True)
 
 
+def test_of_many_addresses_each_that_is_tried_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A packet that is lost is sent again after a second: as many shares as a load balancer has addresses are less."""
+    waited: list[float] = []
+
+    def slow(address: tuple[str, int], seconds: float) -> socket.socket:
+        waited.append(seconds)
+        raise TimeoutError
+
+    monkeypatch.setattr(socket, "create_connection", slow)
+    with pytest.raises(TimeoutError):
+        webhook._connected([f"192.0.2.{number}" for number in range(16)], 443)
+    assert min(waited) == 3
+    assert sum(waited) == 15
+
+
 def test_a_certificate_of_nobody_is_refused(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("SSL_CERT_FILE")
     with pytest.raises(TargetUnavailable, match="certificate"):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from airflow.dag_processing.dagbag import DagBag
 
-from data_export.errors import TargetUnavailable
+from data_export.errors import ConfigError, TargetUnavailable
 from data_export_airflow.alerting.callbacks import on_failure
 from data_export_airflow.execution import maintenance
 from data_export_airflow.execution.maintenance import maintain
@@ -91,6 +91,14 @@ def test_unfinished_files_go_in_staging_and_at_every_target(place: Path) -> None
     assert [*done["not_reached"]] == ["down"]
     assert "a file is in the place of a folder" in done["not_reached"]["down"]
     assert len([*place.rglob(".partial-*")]) == 5
+
+
+def test_targets_that_cannot_be_listed_are_not_tidied_without_a_word(place: Path) -> None:
+    left = put(place / "staging/runs/gone/.partial-old", 2)
+    (place / "customers").rmdir()
+    with pytest.raises(ConfigError, match="customers: cannot be listed"):
+        maintain("tidy_targets")
+    assert not left.exists()
 
 
 def test_a_target_that_is_down_keeps_no_other_from_being_tidied(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

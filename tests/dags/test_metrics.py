@@ -228,6 +228,7 @@ class Broken:
 
 def everything() -> None:
     metrics.site_delivered("gs", SITE)
+    metrics.site_delivered("gs", SITE.model_copy(update={"work_orders": None, "outcome": "kept"}))
     metrics.images_copied("gs", ImagesCopied(site_id=PARIS, copied=3, bytes=5))
     with metrics.timed("deliver", "gs"):
         pass

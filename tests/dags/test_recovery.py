@@ -1,12 +1,18 @@
 """Delivered again: whoever was alerted to failures hears of it, once, and of what is still missing."""
 
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from email.message import EmailMessage
 from pathlib import Path
+from smtplib import SMTP
 from typing import Any
 
 import pytest
 from airflow.sdk.exceptions import AirflowTaskTimeout
 
+from data_export.delivery.email.send import send
+from data_export.errors import TargetUnavailable
 from data_export.window import ExportWindow
 from data_export_airflow.alerting.callbacks import on_failure, tell_recovered
 from data_export_airflow.alerting.sender import AlertSender
@@ -106,6 +112,44 @@ def test_an_export_that_fails_and_delivers_in_turn_is_no_storm(server: SmtpServe
     tomorrow.send_recovered("acme", "acme", window(20), "")
     (mail, _) = recoveries(server)[2:]
     assert "after 9 failed runs" in text_of(mail)
+
+
+@contextmanager
+def in_doubt(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The mail server takes each mail, but its answers are lost."""
+
+    def unanswered(messages: Sequence[EmailMessage], connect: Callable[[], SMTP], **_: Any) -> None:
+        send(messages, connect)
+        raise TargetUnavailable("no answer")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("data_export_airflow.alerting.sender.send", unanswered)
+        yield
+
+
+@pytest.mark.parametrize("dag", ["data_export__acme", "data_export_watch"])
+def test_mailboxes_take_a_failure_after_a_recovery_for_another_one_and_a_second_try_for_the_same(
+    server: SmtpServer, monkeypatch: pytest.MonkeyPatch, dag: str
+) -> None:
+    """They drop a mail whose Message-ID they have."""
+
+    def of_run(run: int) -> dict[str, Any]:
+        task = context(run=run)
+        task["ti"].dag_id, task["ti"].task_id = dag, "look"
+        return task
+
+    on_failure(of_run(16))
+    with in_doubt(monkeypatch):
+        tell_recovered(of_run(17), window(17))
+    tell_recovered(of_run(18), window(18))
+    with in_doubt(monkeypatch):
+        on_failure(of_run(19))
+    on_failure(of_run(20))
+    for person in (OWNER, PLATFORM):
+        mails = [mail for mail in server.messages() if mail["To"] == person]
+        assert ["again" in mail["Subject"] for mail in mails] == [False, True, True, False, False]
+        ids = [mail["Message-ID"] for mail in mails]
+        assert [ids.index(each) for each in ids] == [0, 1, 1, 3, 3]
 
 
 def test_nobody_hears_of_a_recovery_from_what_nobody_heard(server: SmtpServer, monkeypatch: pytest.MonkeyPatch) -> None:

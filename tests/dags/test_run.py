@@ -5,9 +5,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy.orm import Session
 
 from data_export.delivery.local.config import LOCAL_LINK_BASE_URL
 from data_export.window import ExportWindow
+from data_export_airflow.commands.cli import main
 from data_export_airflow.execution.steps import run_export
 from demo.data import PARIS
 from demo.servers.smtp import SmtpServer
@@ -48,6 +50,20 @@ def test_a_link_is_mailed_by_way_of_airflow_s_connection(installation: Path, mon
     staging = installation / "staging"
     left = [path.relative_to(staging).parts[0] for path in staging.rglob("*") if path.is_file()]
     assert sorted(left) == ["links", "mailed", "mailed"]
+
+
+def test_of_files_that_would_write_the_same_only_one_is_run(
+    customers: Path, db: Session, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder, name in ((customers, "acme"), (customers, "copy"), (customers.parent, "elsewhere")):
+        (folder / f"{name}.yaml").write_text(FILE.format(site=PARIS, folder=customers.parent))
+    bounds = ("--from", "2025-03-16", "--to", "2025-03-17")
+    assert main(["run", str(customers / "copy.yaml"), *bounds]) == 1
+    refused = "copy.yaml does not run, since acme.yaml, which would write the same files, goes before it; "
+    assert refused in capsys.readouterr().err
+    assert not (customers.parent / "target").exists()
+    assert main(["run", str(customers / "acme.yaml"), *bounds]) == 0
+    assert main(["run", str(customers.parent / "elsewhere.yaml"), *bounds]) == 0
 
 
 def test_the_data_file_is_the_last_to_come(installation: Path) -> None:

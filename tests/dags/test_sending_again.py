@@ -1,15 +1,18 @@
 """What the watch sends again of all exports' notices: receivers that hang keep no other's back."""
 
-from datetime import UTC, datetime, timedelta
+from contextlib import suppress
+from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from data_export.config.load import load_customer
 from data_export.config.platform import load_platform
 from data_export.errors import ConfigError, TargetRefused, TargetUnavailable
 from data_export_airflow.execution import steps
+from tests.pipeline.staged_run import plan_of
 
 FILE = """\
 site_id: [433a60f6-9756-473e-b1e9-9e89e24bb787]
@@ -20,10 +23,12 @@ connector_config: {{storage_uri: "file:///target/", export_images: false}}
 {on}
 """
 ON = "on_delivery: {emails: [bi@acme.example]}"
-FAULTS = {
-    "hangs": TargetUnavailable("hangs: no answer"),
-    "gives-up": TargetRefused("gives-up: notice msg_1, given up after a day"),
-}
+NOTICE = "notices/gives-up/msg_1.json"
+FAULTS: dict[str, BaseException] = {"hangs": TargetUnavailable("hangs: no answer")}
+
+
+class Killed(BaseException):
+    """As what a task's time limit raises."""
 
 
 @pytest.fixture
@@ -36,13 +41,20 @@ def asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setenv("DATA_EXPORT_TARGETS__ALLOW_LOCAL", "true")
     names: list[str] = []
 
-    async def send_left(name: str, *_: Any, older: timedelta) -> int:
+    async def send_left(
+        name: str, _export: Any, _staging: Any, _means: Any, _now: Any, given_up: dict[str, str], **_: Any
+    ) -> int:
         names.append(name)
+        if name == "gives-up":
+            given_up[NOTICE] = "gives-up: notice msg_1, given up after a day"
         if fault := FAULTS.get(name):
             raise fault
         return 1
 
     monkeypatch.setattr(steps, "send_left", send_left)
+    kept = tmp_path / "staging" / NOTICE
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
     return names
 
 
@@ -56,6 +68,34 @@ def test_every_export_with_notices_is_asked_whatever_the_others_receivers_do(ask
     assert sorted(asked) == ["gives-up", "hangs", "one", "two"]
 
 
+def test_what_is_given_up_is_let_go_of_once_it_is_told_of(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A look that is killed before tells nobody of it."""
+    kept = tmp_path / "staging" / NOTICE
+    monkeypatch.setitem(FAULTS, "one", Killed())
+    for _ in range(10):
+        with pytest.raises(Killed):
+            again()
+    assert "gives-up" in asked
+    assert kept.read_text() == "{}"
+    monkeypatch.setitem(FAULTS, "one", TargetRefused("one: its certificate is not trusted"))
+    with pytest.raises(TargetRefused, match=r"gives-up: notice msg_1, given up after a day; one: its certificate"):
+        again()
+    assert kept.read_text() == ""
+
+
+def test_a_run_that_gives_its_own_notice_up_tells_of_it(
+    asked: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(FAULTS, "gives-up", TargetUnavailable("gives-up: other notices wait"))
+    plan = plan_of(load_customer(tmp_path / "gives-up.yaml")).model_copy(update={"name": "gives-up"})
+    with pytest.raises(TargetRefused, match="given up after a day"):
+        steps.Steps(plan).notify()
+    assert asked == ["gives-up"]
+    assert (tmp_path / "staging" / NOTICE).read_text() == ""
+
+
 def test_a_staging_area_that_cannot_be_used_is_told_of_once(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """And as what it is: no target has refused anything."""
     monkeypatch.setenv("DATA_EXPORT_STAGING__URI", "s3://staging/exports/")
@@ -65,14 +105,22 @@ def test_a_staging_area_that_cannot_be_used_is_told_of_once(asked: list[str], mo
     assert asked == []
 
 
+def test_a_customers_folder_that_cannot_be_listed_is_told_of(asked: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no notices to send, which is none of a success."""
+    monkeypatch.setenv("DATA_EXPORT_CUSTOMERS_DIR", "/gone")
+    with pytest.raises(ConfigError, match="/gone: cannot be listed"):
+        again()
+    assert asked == []
+
+
 def test_where_time_is_over_the_others_wait_and_no_export_is_always_the_last(
     asked: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock = count(step=300)  # seconds: one export is asked, and then 600 of 480 are over
     monkeypatch.setattr(steps, "monotonic", lambda: next(clock))
-    monkeypatch.setitem(FAULTS, "gives-up", TargetUnavailable("gives-up: no answer"))
     for _ in range(60):
-        again()
+        with suppress(TargetRefused):
+            again()
     assert len(asked) == 60
     assert {*asked} == {"gives-up", "hangs", "one", "two"}
     assert "3 exports' notices wait for the next look, since others took long" in caplog.text

@@ -71,9 +71,9 @@ def fill(history: History, days: int = 60) -> None:
         if back == 2:
             _delivered(history, states, back, 290)
             _failed(history, healed, back, FULL)
-    _failed(history, states, 1, DENIED)
-    _delivered(history, healed, 1, 90)
     now = datetime.now(UTC)
+    _failed(history, states, 1, DENIED, began=now - timedelta(minutes=3))  # the last 24 hours have it until tomorrow
+    _delivered(history, healed, 1, 90)
     history.run(running, today() - DAY, today(), "running", began=now - timedelta(minutes=3))
     again = history.run(
         healed, today() - 3 * DAY, today() - 2 * DAY, "running", run_type="backfill", run_id="backfill__1"
@@ -114,9 +114,9 @@ def _delivered(history: History, dag: str, back: int, orders: int, **sums: Any) 
     history.run(dag, start, start + DAY, orders=orders, sums=sums)
 
 
-def _failed(history: History, dag: str, back: int, reason: dict[str, str]) -> None:
+def _failed(history: History, dag: str, back: int, reason: dict[str, str], **more: datetime) -> None:
     start = today() - back * DAY
-    run = history.run(dag, start, start + DAY, "failed")
+    run = history.run(dag, start, start + DAY, "failed", **more)
     history.result(run, "deliver", "failure", reason)
 
 

@@ -114,6 +114,17 @@ def test_a_range_that_is_not_over_tells_nothing_of_the_schedule(
     assert page_of(history, daily, NOW)["states"]["delivered"] == 1
 
 
+@pytest.mark.parametrize(("began", "shown", "lag"), [(-HOUR, "delivered", 4), (HOUR, "failed", 4)])
+def test_a_range_that_was_not_over_when_its_run_began_was_refused(
+    history: History, daily: str, began: timedelta, shown: str, lag: int
+) -> None:
+    """It is over by now; cleared since, the run begins anew and may fail for another reason."""
+    history.run(daily, MIDNIGHT - 5 * DAY, MIDNIGHT - 4 * DAY)
+    _by_hand(history, daily, MIDNIGHT - 4 * DAY, MIDNIGHT - DAY, "failed", began=MIDNIGHT - DAY + began)
+    row = row_of(history, daily)
+    assert (row.state, row.lag_seconds) == (shown, lag * 86_400 + 3600)
+
+
 def test_a_run_that_is_to_begin_at_the_end_of_the_calendar_tells_nothing(history: History, daily: str) -> None:
     history.run(daily, MIDNIGHT - DAY, MIDNIGHT)
     run = history.run(daily, MIDNIGHT, MIDNIGHT, "queued", run_id="manual", run_type="manual", logical_date=None)

@@ -40,6 +40,18 @@ def test_every_window_has_its_state(history: History, daily: str) -> None:
     assert found["totals"]["work_orders"] == 14
 
 
+def test_of_a_kept_file_that_cannot_be_read_no_number_is_shown(history: History, daily: str) -> None:
+    """Neither that its window is empty, nor that a window holds so many records on average."""
+    history.run(daily, START, START + DAY, sums={"work_orders": None, "outcome": "kept"})
+    found = shown(history, daily)
+    assert states(found)["2026-03-01"] == "delivered"
+    assert (found["files"]["sites"][0]["work_orders"], found["sample"]) == (None, None)
+    assert "work_orders" not in found["totals"]
+    history.run(daily, START + DAY, START + 2 * DAY)
+    found = shown(history, daily)
+    assert (found["totals"]["work_orders"], found["sample"]["work_orders"]) == (7, 7)
+
+
 def test_before_the_first_run_nothing_is_missing(history: History, daily: str) -> None:
     history.run(daily, START + 7 * DAY, START + 8 * DAY)
     found = states(shown(history, daily))
@@ -205,6 +217,29 @@ def test_a_range_that_is_a_window_has_its_figures(history: History, daily: str) 
 def test_so_does_one_that_failed_or_is_under_way(history: History, daily: str, state: str) -> None:
     by_hand(history, daily, START, START + 2 * DAY, state)
     assert shown(history, daily)["states"][state] == 2
+
+
+@pytest.mark.parametrize(("began", "shown_as"), [(-HOUR, "missing"), (HOUR, "failed")])
+def test_a_range_that_was_not_over_when_its_run_began_is_no_window_s_failure(
+    history: History, daily: str, began: timedelta, shown_as: str
+) -> None:
+    """Its run refused it; cleared since, the run begins anew and may fail for another reason."""
+    history.run(daily, START - DAY, START)
+    end = START + 2 * DAY
+    history.run(
+        daily,
+        START,
+        end,
+        "failed",
+        began=end + began,
+        run_id="hand",
+        run_type="manual",
+        logical_date=None,
+        conf=_range(START, end),
+    )
+    found = shown(history, daily)
+    assert list(states(found).values())[:3] == ["delivered", shown_as, shown_as]
+    assert [window["state"] for window in found["by_hand"]] == ["failed"]
 
 
 @pytest.mark.parametrize("first", ["failed", "success"])

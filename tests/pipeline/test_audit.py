@@ -24,6 +24,7 @@ from data_export.images import source_key_of
 from data_export.pipeline.audit import Audited, AuditRules, audit
 from data_export.pipeline.audit_images import ImagesOf
 from data_export.pipeline.expected import Delivered, Delivery, Expected, expected, fix_of
+from data_export.pipeline.verify import Verified, files_of, verify
 from tests.pipeline.staged_run import SITE, export_to
 from tests.unit.memory_store import MemoryStore
 
@@ -70,6 +71,20 @@ def test_receipts_of_an_earlier_version_and_events_of_others_are_no_fault() -> N
     del old.receipt["documents"]
     others = [Delivery({}, "", ""), Delivery({"window": "x"}, "", ""), *foreign()]
     assert [*listed(*others, old)] == [name_of(1)]
+
+
+def test_a_kept_file_that_nobody_could_read_is_looked_for_by_its_size() -> None:
+    event, store = delivery(1, name_of(1)), MemoryStore(FOLDER)
+    event.receipt["sites"][0] |= {"outcome": "kept", "work_orders": None, "sha256": "", "records_sha256": ""}
+    (file,) = expected([event], 9).files
+    assert file.work_orders is None
+    for data, found in ((b"x" * file.bytes, []), (b"", ["other size"])):
+        store.objects[name_of(1)] = data
+        seen = audit(store, expected([event], 9), AuditRules(full=True), None, AT)
+        assert [one.found for _, one in seen.findings] == found
+        reported: list[Verified] = []
+        verify(store, files_of(event.receipt), reported.append)
+        assert [one.found for one in reported] == (found or ["ok"])
 
 
 def foreign() -> Iterator[Delivery]:

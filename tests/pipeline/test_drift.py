@@ -29,6 +29,20 @@ def test_drift_of_a_file_that_is_not_ours_is_not_known(there: bytes, monkeypatch
     assert drift(cast("Source", None), kept, store).unknown == "the file at the target is not one of ours"
 
 
+def test_drift_of_a_kept_file_that_nobody_could_read_is_counted_once_it_can_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    def extracted(_source: Any, _window: Any, _site_id: UUID, folder: Path) -> str:
+        (folder / "data").write_bytes(b"")
+        return "another"
+
+    monkeypatch.setattr(drifting, "_extracted", extracted)
+    store = MemoryStore()
+    kept = file(bytes=0, sha256="", records_sha256="", work_orders=None)
+    assert drift(cast("Source", None), kept, store).unknown == "the file at the target is not as delivered"
+    store.objects[name_of(1)] = b""
+    found = drift(cast("Source", None), kept, store)
+    assert (found.delivered, found.gone, found.unknown) == (None, 0, "")
+
+
 def test_a_line_without_an_end_is_not_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(encoding, "_LONGEST", 3 << 20)
     with (tmp_path / "file").open("wb") as sink:

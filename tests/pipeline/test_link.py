@@ -10,6 +10,7 @@ import smtplib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
@@ -17,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from data_export.config.platform import load_platform
+from data_export.content import Content
 from data_export.delivery.local.store import LocalStore
 from data_export.errors import RecipientsRefused, StagedFileGone, TargetUnavailable
 from data_export.pipeline.link import mail_link
@@ -24,11 +26,12 @@ from data_export.pipeline.receipts import make_receipt, site_receipt
 from data_export.pipeline.site import stage_site
 from data_export.pipeline.staging import clean_up, sweep_all
 from data_export.plan import ExportPlan
-from data_export.receipt import Receipt
+from data_export.receipt import Document, Receipt
 from data_export.transform.columnar import RECORD
 from data_export.wording import FORMATS
 from demo.servers.smtp import SmtpServer
 from tests.pipeline.staged_run import NOW, SITE, export_to, plan_of, stage
+from tests.time_limit import LimitReached, limit
 
 BOB, EVE = "bob@customer.example", "eve@customer.example"
 OTHER_SITE = UUID(int=1)
@@ -150,6 +153,66 @@ def test_a_repeat_after_cleaning_mails_nobody_and_needs_no_staged_data(mailing: 
     mailing.clean(plan, receipt)
     assert mailing.mail(plan, receipt).refused_recipients == []
     assert mailing.recipients() == [BOB, EVE]
+
+
+@pytest.mark.parametrize("sites", [(SITE,), (SITE, OTHER_SITE)], ids=["one site", "two sites"])
+@pytest.mark.parametrize("cleaned", [False, True], ids=["before cleaning", "after cleaning"])
+def test_a_repeat_notes_the_file_that_the_link_of_the_first_try_leads_to(
+    mailing: Mailing, sites: tuple[UUID, ...], cleaned: bool
+) -> None:
+    """The first try sent the mail and died before its receipt was noted: the audit knows the file by the second's."""
+    plan = plan_of(export_to("email", *sites))
+    receipt = mailing.staged(plan, dict.fromkeys(sites, b"a\n"))
+    first = mailing.mail(plan, receipt)
+    if cleaned:
+        mailing.clean(plan, receipt)
+    assert mailing.mail(plan, receipt) == first
+    (link,) = mailing.links()
+    assert first.documents == (Document.of(f"file://{link}", Content.of_bytes(link.read_bytes()).digests),)
+    assert mailing.recipients() == [BOB, EVE]
+
+
+def test_a_file_is_as_old_as_the_newest_receipt_that_names_it(mailing: Mailing) -> None:
+    """Audits look for it as long after each receipt as a link works."""
+    plan = plan_of(export_to("email"))
+    receipt = mailing.staged(plan, {SITE: b"a\n"})
+    mailing.mail(plan, receipt)
+    mailing.clean(plan, receipt)
+    (link,) = mailing.links()
+    week_ago = (datetime.now(UTC) - timedelta(days=7)).timestamp()
+    os.utime(link, (week_ago, week_ago))
+    assert mailing.mail(plan, receipt).documents
+    mailing.sweep(datetime.now(UTC) + timedelta(days=6))
+    assert mailing.links() == [link]
+
+
+def test_a_repeat_after_the_link_was_swept_notes_no_file(mailing: Mailing) -> None:
+    plan = plan_of(export_to("email"))
+    receipt = mailing.staged(plan, {SITE: b"a\n"})
+    mailing.mail(plan, receipt)
+    mailing.clean(plan, receipt)
+    mailing.links()[0].unlink()
+    assert mailing.mail(plan, receipt).documents == ()
+    assert mailing.recipients() == [BOB, EVE]
+
+
+def test_nobody_is_mailed_twice_where_a_time_limit_ends_the_sending(
+    mailing: Mailing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server accepts each mail, but slowly."""
+    keep = mailing.server.handle_DATA
+
+    async def slowly(*mail: Any) -> str:
+        await asyncio.sleep(0.3)
+        return await keep(*mail)
+
+    monkeypatch.setattr(mailing.server, "handle_DATA", slowly, raising=False)
+    plan = plan_of(export_to("email"))
+    receipt = mailing.staged(plan, {SITE: b"a\n"})
+    with pytest.raises(LimitReached), limit(0.15):
+        mailing.mail(plan, receipt)
+    assert mailing.mail(plan, receipt).documents
+    assert sorted(mailing.recipients()) == [BOB, EVE]
 
 
 def test_another_content_in_the_same_run_is_mailed_again(mailing: Mailing) -> None:

@@ -14,6 +14,8 @@ import pytest
 from data_export import layout
 from data_export.config.collisions import colliding
 from data_export.config.models import EXPORT
+from data_export.content import Content
+from data_export.delivery.base import StoredObject
 from data_export.errors import ObjectRefused, OverwriteRefused
 from data_export.pipeline.manifest import SCHEMA_FILE, deliver_manifest, schema_text
 from data_export.pipeline.receipts import make_receipt
@@ -128,6 +130,34 @@ def test_one_that_is_archived_is_replaced(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(store, "read", read)
     assert runs.run(b"{}\n", b"") == store.uri + KEY
+
+
+def test_a_kept_file_that_is_archived_is_as_the_manifest_before_says(tmp_path: Path) -> None:
+    def refuse(call: str, key: str) -> None:
+        if call == "read" and ("/data/" in key or whole):
+            raise ObjectRefused(f"{key} is archived: restore it")
+
+    class Archive(MemoryStore):
+        def _stored(self, key: str) -> StoredObject:
+            return StoredObject(key, Content.of_bytes(self.objects[key], sha256=knows).digests)
+
+    store, whole, knows = Archive(), False, True
+    runs = Runs(tmp_path, store, if_exists="keep")
+    runs.run(b"{}\n", b"")
+    first = read(store)[str(SITE)]
+    store.fault = refuse
+    for _ in range(2):
+        runs.run(b"[]\n{}\n", b"")
+        kept = read(store)[str(SITE)]
+        assert (kept["file"], kept["replaced"], kept["newer_kept_back"]) == (first["file"], None, True)
+    knows = False
+    runs.run(b"[]\n{}\n", b"")
+    unknown = {"work_orders": None, "sha256": "", "records_sha256": ""}
+    kept = read(store)[str(SITE)]
+    assert (kept["file"], kept["replaced"]) == (first["file"] | unknown, None)
+    whole = knows = True
+    runs.run(b"[]\n{}\n", b"")
+    assert read(store)[str(SITE)]["file"] == first["file"] | {"work_orders": None}
 
 
 def test_it_is_of_a_target_only_and_of_one_export_at_each() -> None:

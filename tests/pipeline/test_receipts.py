@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -17,7 +18,7 @@ from data_export.errors import ObjectRefused, OverwriteRefused, StagedFileGone, 
 from data_export.pipeline.receipts import deliver_receipts, make_receipt
 from data_export.pipeline.site import copy_site_images, deliver_site
 from data_export.pipeline.staging import clean_up
-from data_export.receipt import DataFile
+from data_export.receipt import DataFile, is_summary
 from tests.pipeline.staged_run import NOW, SITE, WINDOW, StagedRuns, plan_of, stage
 
 OLD, NEW = b'{"id":1}\n', b'{"id":1}\n{"id":2}\n'
@@ -130,6 +131,43 @@ def test_a_repeat_needs_no_receipt_that_can_be_read(tmp_path: Path) -> None:
     assert receipts(tmp_path).keys() == first.keys()
 
 
+@pytest.mark.parametrize("compression", ["none", "gzip"])
+def test_a_kept_file_that_is_archived_is_told_of_as_far_as_it_is_known(tmp_path: Path, compression: str) -> None:
+    runs = StagedRuns(tmp_path, ArchivingStore(tmp_path / "target"), if_exists="keep")
+    runs.export = runs.export.model_copy(update={"compression": compression})
+    first = runs.whole(OLD)
+    receipt = runs.whole(NEW)
+    (site,) = receipt.sites
+    assert (site.outcome, site.work_orders, site.bytes, site.sha256) == ("kept", None, len(OLD), first.sites[0].sha256)
+    assert site.offered is not None
+    assert site.offered.work_orders == 2
+    assert "work_orders" not in receipt.totals()
+    assert receipt.summary().startswith("1 site, an unknown number of work orders, 9 B")
+    assert is_summary(receipt.summary())
+    (told,) = (json.loads(text) for text in receipts(tmp_path).values())
+    assert told["sites"][0]["work_orders"] is None
+    assert runs.whole(OLD).totals()["work_orders"] == 1
+
+
+def test_an_earlier_receipt_tells_of_a_kept_file_that_is_archived(tmp_path: Path) -> None:
+    """The rule archives large files, or those below `data/`, and leaves receipts alone."""
+
+    class ArchivingData(LocalStore):
+        async def read(self, key: str, *more: Any) -> AsyncIterator[bytes]:
+            if "/data/" in key:
+                raise ObjectRefused(f"{key} is archived: restore it")
+            async for chunk in super().read(key, *more):
+                yield chunk
+
+    runs = StagedRuns(tmp_path, ArchivingData(tmp_path / "target"), if_exists="keep")
+    (first,) = runs.whole(OLD).sites
+    for _ in range(2):
+        (site,) = runs.whole(NEW).sites
+        assert (site.work_orders, site.sha256, site.records_sha256) == (1, first.sha256, first.records_sha256)
+    Path(first.uri.removeprefix("file://")).write_bytes(b"another\n" * 3)
+    assert runs.whole(NEW).sites[0].work_orders is None
+
+
 def test_images_keep_to_the_customer_s_if_exists(tmp_path: Path) -> None:
     runs = StagedRuns(tmp_path, if_exists="keep")
     runs.image(ONE, b"one")
@@ -182,12 +220,14 @@ def test_close_repeated_when_staging_has_no_list_any_more_keeps_the_one_at_the_t
     plan = plan_of(runs.export)
     site = runs.deliver(plan, stage(runs.staging, plan, tmp_path, OLD, names))
     receipt = make_receipt(plan, "", [site], NOW)
-    deliver_receipts(plan, receipt, runs.target, runs.staging)
+    first = deliver_receipts(plan, receipt, runs.target, runs.staging)
     told = receipts(tmp_path)
     for path in (tmp_path / "staging").rglob("missing*"):
         path.unlink()
-    deliver_receipts(plan, receipt, runs.target, runs.staging)
-    assert receipts(tmp_path) == told
+    again = deliver_receipts(plan, receipt, runs.target, runs.staging)
+    assert (receipts(tmp_path), len(first.documents), {*again.documents}) == (told, 2, {*first.documents})
+    (tmp_path / "target" / layout.missing_images_key(SITE, TYPE, WINDOW)).unlink()
+    assert len(deliver_receipts(plan, receipt, runs.target, runs.staging).documents) == 1
     (tmp_path / "target" / layout.receipt_key(SITE, TYPE, WINDOW)).unlink()
     with pytest.raises(StagedFileGone, match="clear the run's `prepare` task"):
         deliver_receipts(plan, receipt, runs.target, runs.staging)

@@ -155,6 +155,14 @@ def test_nothing_but_airflows_plugin_needs_the_page() -> None:
     assert users == {"data_export_plugin.py"}
 
 
+def test_every_coroutine_is_run_in_a_way_that_a_time_limit_ends() -> None:
+    """In an event loop of the main thread, Airflow's alarm raises in the middle of anything."""
+    users = {
+        path.name for path in SOURCES if re.search(r"asyncio\.(run\(|Runner)|run_until_complete", path.read_text())
+    }
+    assert users == {"threads.py"}
+
+
 #: What Airflow changes without notice, since it is not meant for others.
 INSIDES = ("models", "utils", "jobs", "serialization", "api_fastapi", "dag_processing")
 METADATA = "data_export_airflow/metadata/"

@@ -1,5 +1,6 @@
 """Scratch folders: gone with their task, or with the next one where it was killed; never those of living processes."""
 
+import errno
 import logging
 import os
 import platform
@@ -37,6 +38,21 @@ def test_it_is_gone_afterwards_whatever_happens(tmpdir: Path) -> None:
     with pytest.raises(RuntimeError):
         fail()
     assert list(tmpdir.iterdir()) == []
+
+
+def test_what_cannot_be_removed_hides_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A computation that outlives its task's time limit may still write there."""
+
+    def is_written_to(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")
+
+    def fail() -> None:
+        with scratch():
+            monkeypatch.setattr(module.os, "rmdir", is_written_to)
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        fail()
 
 
 def test_a_killed_process_leaves_nothing_behind_for_long(tmpdir: Path) -> None:

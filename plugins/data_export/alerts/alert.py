@@ -5,7 +5,7 @@ import json
 import re
 import shlex
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from email.message import EmailMessage
 from pathlib import Path
@@ -65,6 +65,8 @@ class Alert:
     guide: str = ""
     #: When this was last sent, and how often it has happened since.
     repeated: str = ""
+    #: Whether it follows a recovery of the same day, so that it is no repeat of what was sent before that.
+    after_recovery: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """What a notifier's templates see as `alert`."""
@@ -116,10 +118,13 @@ def compose(alert: Alert, sender: str, recipients: Iterable[str], day: date) -> 
 
     All mails about the same exports and cause refer to one thread. The Message-ID says who is sent what on which day,
     so a mail that is sent twice after a lost answer is recognised by mailboxes, as are those of many sites where the
-    ledger is away. Of other occasions than failures the text counts too: a day may have several.
+    ledger is away. A failure after a recovery is another one. Of other occasions the text counts, since a day may have
+    several, but not what another try of the same changes.
     """
     text, html = as_text(alert), render(_TEMPLATE, {"alert": alert})
-    about, said = "\n".join([alert.cause, *alert.exports]), text if alert.occasion != "failure" else ""
+    about, said = "\n".join([alert.cause, *alert.exports]), "after a recovery" * alert.after_recovery
+    if alert.occasion != "failure":
+        said = as_text(replace(alert, link="", repeated=""))
     thread = f"<{_digest(about)}.data-export@{sender.rpartition('@')[2]}>"
     mails = []
     for recipient in {address.lower(): address for address in recipients}.values():

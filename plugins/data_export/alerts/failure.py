@@ -137,7 +137,9 @@ def quarantine_alert(receipt: Receipt, place: str, keep_days: int, link: str) ->
     """
     sites = [site for site in receipt.sites if site.quarantined]
     count = sum(site.quarantined for site in sites)
-    of_all = {site.site_id: "" if site.work_orders else ", all of the window: its data file is empty" for site in sites}
+    of_all = {
+        site.site_id: "" if site.work_orders != 0 else ", all of the window: its data file is empty" for site in sites
+    }
     fix = "Correct the records at the source, then clear the run from `prepare` on; each line of the file says what is "
     fix += "wrong with its record."
     if any(of_all.values()):

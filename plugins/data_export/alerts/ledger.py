@@ -37,6 +37,8 @@ class SendClaim:
     last: date | None = None
     #: How often it has happened since that mail, this time included.
     times: int = 0
+    #: Whether a recovery was reported this day, so that this is news even if there was a mail like it before.
+    after_recovery: bool = False
 
     def spoken(self) -> str:
         """For the mail; empty the first time."""
@@ -72,8 +74,13 @@ async def claim_send(store: Store, export: str, cause: str, occurrences: list[st
             return None
         await store.replace(today + _MAIL, Content.of_bytes(b""))
     await remove_older(store, prefix, now - _KEPT)
-    earlier = [stored.key.removeprefix(f"{prefix}{cause}/") async for stored in store.list(f"{prefix}{cause}/")]
-    return _claim(today + _MAIL, [entry.split("/") for entry in earlier], day)
+    claim = SendClaim(today + _MAIL, after_recovery=await store.stat(f"{prefix}recovered/{day}") is not None)
+    noted = [stored.key.split("/")[-2:] async for stored in store.list(f"{prefix}{cause}/")]
+    mails = [on for on, name in noted if name == _MAIL and on < day.isoformat()]
+    if not mails:
+        return claim
+    since = [name for on, name in noted if name != _MAIL and max(mails) <= on]
+    return replace(claim, last=date.fromisoformat(max(mails)), times=len(since) - 1)  # that mail was about one of them
 
 
 async def note_sent(store: Store, claim: SendClaim) -> None:
@@ -124,16 +131,6 @@ async def was_alerted(store: Store, export: str, window: ExportWindow) -> bool:
 
 def _alerted_key(export: str, window: ExportWindow) -> str:
     return f"{alerts_prefix(export)}told/{window.stamp}"
-
-
-def _claim(key: str, entries: list[list[str]], today: date) -> SendClaim:
-    """From `[day, name]` of everything noted about a cause."""
-    mails = [day for day, name in entries if name == _MAIL and day < today.isoformat()]
-    if not mails:
-        return SendClaim(key)
-    last = max(mails)
-    since = [name for day, name in entries if name != _MAIL and last <= day]
-    return SendClaim(key, date.fromisoformat(last), len(since) - 1)  # that mail was about one of them
 
 
 @dataclass(frozen=True, slots=True)

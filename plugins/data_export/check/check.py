@@ -1,6 +1,5 @@
 """The steps of a check, each on a client that the edge has made."""
 
-import asyncio
 import os
 import re
 import smtplib
@@ -20,6 +19,7 @@ from data_export.config.models import CustomerExport
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.connector import CheckTarget
 from data_export.delivery.email.send import CUSTOMER_LIST, connected, offer_recipient
+from data_export.delivery.threads import run_async
 from data_export.errors import SourceUnavailable
 from data_export.source.database import RowSecurity, Source, open_source
 from data_export.source.estimate import expected
@@ -119,7 +119,7 @@ def check_images(images: Store) -> list[CheckResult]:
 
     results = Results()
     with results.step("images: readable at the source", images.uri):
-        asyncio.run(read_one())
+        run_async(read_one())
     return results
 
 
@@ -188,5 +188,5 @@ def _opened(results: Results, step: str, run: Callable[[], Coroutine[Any, Any, N
     """Runs the steps inside; where the place does not even open, that is the one result."""
     inside = Results()
     with inside.step(step, ""):
-        asyncio.run(run())
+        run_async(run())
     return results if inside[-1].ok else Results([*results, inside[-1]])

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from uuid import UUID
@@ -243,8 +243,7 @@ def _collision(document: Document, export: CustomerExport, other: Path, site: UU
     key = export.connector_config.target_key
     both = f"{document.path.name} and {other.name} would write the same files ({export.export_type} of site {site})"
     fix = f"change {key}, site_id or export_type in one of them; until then only the one that delivers already runs"
-    problem = document.problem(("connector_config", key), f"{both}: {fix}")
-    return replace(problem, shared=frozenset((document.path.name, other.name)))
+    return document.problem(("connector_config", key), f"{both}: {fix}")
 
 
 _EMAIL: TypeAdapter[str] = TypeAdapter(Email)

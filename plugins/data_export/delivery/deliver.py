@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from os.path import commonprefix
 from typing import Literal, NamedTuple
 
@@ -13,6 +13,7 @@ from data_export.delivery.threads import read_digests
 from data_export.errors import (
     CredentialsRefused,
     ObjectExists,
+    ObjectRefused,
     PermanentError,
     TargetNotFound,
     TargetRefused,
@@ -39,6 +40,9 @@ class Placed(NamedTuple):
 async def _nothing() -> None: ...
 
 
+async def _accept(_there: StoredObject) -> None: ...
+
+
 async def _read(destination: Destination, stored: StoredObject) -> Digests:
     return await read_digests(destination.read(stored.key), most=stored.digests.size)
 
@@ -50,6 +54,7 @@ async def deliver(
     if_exists: IfExists,
     before_write: Callable[[], Awaitable[None]] = _nothing,
     read: ReadBack = _read,
+    require_older: Callable[[StoredObject], Awaitable[None]] = _accept,
 ) -> Placed:
     """Leaves `content` at the destination, complete and verified, and says where.
 
@@ -66,29 +71,37 @@ async def deliver(
         key_of: the name of revision 1, 2, 3, ...; only `revision` asks for more than the first.
         before_write: makes the content's file ready; until then only its digests are needed. May be called again.
         read: digests of an object there, by reading it; of a packed file with those of its records.
+        require_older: is asked about other content before that is replaced, or joined by a revision; raises to stop it.
 
     Raises:
         OverwriteRefused: `replace`, and the target does not let us.
         DataExportError: whatever else the destination raises.
     """
-    newest = await newest_revision(destination, key_of) if if_exists == "revision" else 1
-    for revision in range(newest, _REVISIONS + 1):
+    async for revision in _to_try(destination, key_of, if_exists):
         key = key_of(revision)
         found = await _create_or_compare(destination, key, content, before_write, read)
-        if found == "created":
-            return Placed(key, "created" if revision == 1 else "revision", revision)
-        if found == "same":
-            return Placed(key, "unchanged", revision)
+        if isinstance(found, str):
+            return Placed(key, "revision" if found == "created" and revision > 1 else found, revision)
+        if if_exists == "keep":
+            _log.warning("%s%s holds other content and is kept (if_exists: keep)", destination.uri, key)
+            return Placed(key, "kept", revision)
+        await require_older(found)
         if if_exists == "replace":
             await before_write()
             await destination.replace(key, content)
             return Placed(key, "replaced", revision)
-        if if_exists == "keep":
-            _log.warning("%s%s holds other content and is kept (if_exists: keep)", destination.uri, key)
-            return Placed(key, "kept", revision)
     raise TargetRefused(
         f"{destination.uri}{key_of(1)} has {_REVISIONS} revisions with other content: remove some of them"
     )
+
+
+async def _to_try(destination: Destination, key_of: Callable[[int], str], if_exists: IfExists) -> AsyncIterator[int]:
+    """The newest revision, and the next ones to be tried where that has other content."""
+    newest = await newest_revision(destination, key_of) if if_exists == "revision" else 1
+    yield newest
+    # More names moved away than are looked past would hide a higher number, which loaders take.
+    for revision in range(max(newest + 1, await _highest_listed(destination, key_of)), _REVISIONS + 1):
+        yield revision
 
 
 async def newest_revision(destination: Destination, key_of: Callable[[int], str], *, lists: bool = True) -> int:
@@ -122,8 +135,8 @@ async def _there(destination: Destination, key_of: Callable[[int], str], start: 
 
 async def _highest_listed(destination: Destination, key_of: Callable[[int], str]) -> int:
     """The highest revision that a listing shows; 0 where there is none, or no listing for us."""
-    prefix = commonprefix([key_of(1), key_of(2)])  # noqa: RUF071 - of characters, not of folders
     numbers, found = {key_of(number): number for number in range(1, _REVISIONS + 1)}, 0
+    prefix = commonprefix(list(numbers))  # noqa: RUF071 - of characters, not of folders
     try:
         if isinstance(destination, Listing):
             async for stored in destination.list(prefix):
@@ -144,8 +157,8 @@ async def _create_or_compare(
     content: Content,
     before_write: Callable[[], Awaitable[None]],
     read: ReadBack,
-) -> Literal["created", "same", "different"]:
-    """Creates the object where there is none, else says whether it holds the same."""
+) -> Literal["created", "unchanged"] | StoredObject:
+    """Creates the object where there is none, else says whether it holds the same; returns one of other content."""
     said = ""
     for _ in range(_LOOKS):
         stored = await destination.stat(key)
@@ -158,9 +171,12 @@ async def _create_or_compare(
                 continue  # another run was quicker, or the answer to our own write was lost: compare
             return "created"
         try:
-            return "same" if await _holds(destination, stored, content, read) else "different"
+            return "unchanged" if await _holds(destination, stored, content, read) else stored
         except TargetNotFound:
             continue  # removed between our look and our reading
+        except ObjectRefused as refusal:  # archived, say: nobody can tell that it holds the same
+            _log.warning("taken for other content, since it cannot be read: %s", refusal)
+            return stored
     raise TargetUnavailable(f"{destination.uri}{key} comes and goes while it is delivered{said}: try again")
 
 

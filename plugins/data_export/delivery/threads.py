@@ -3,13 +3,16 @@
 import asyncio
 import io
 import os
+import signal
 import stat
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from concurrent.futures import Executor, Future
 from contextlib import aclosing, suppress
+from contextvars import copy_context
 from functools import partial
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, BinaryIO, Protocol, TypeVar, cast
 
 from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
@@ -18,12 +21,64 @@ from data_export.errors import ObjectRefused, VerificationFailed
 T = TypeVar("T")
 #: Bytes that are hashed inside the event loop: a thread costs about as much as half a millisecond of it.
 _HASHED_AT_ONCE = 256 << 10
+#: Seconds that a coroutine has to tidy up after its time limit: less than what alerts then have in all.
+_TO_TIDY_UP = 5.0
 
 
 class Sink(Protocol):
     """What bytes are written to."""
 
     def write(self, chunk: bytes, /) -> object: ...
+
+
+def run_async(main: Coroutine[Any, Any, T]) -> T:
+    """As `asyncio.run`; a time limit, which is an alarm whose handler raises, ends it whatever the coroutine is doing.
+
+    In the main thread's own event loop the handler would raise in the middle of anything: in a callback, whose errors
+    asyncio only logs, or in code that holds a lock, which nobody then gives back. So this thread only waits. What does
+    not end some seconds after it was cancelled is left alone, such as a library's call in a thread, or a computation
+    between two awaits; a task's process ends soon anyway.
+    """
+    handler = signal.getsignal(signal.SIGALRM)
+    if threading.current_thread() is not threading.main_thread() or not callable(handler):
+        return asyncio.run(main)  # no alarm can come
+    woken = SimpleQueue[Callable[[], object]]()  # of all that wakes a thread, a handler may use this alone
+    signal.signal(signal.SIGALRM, lambda *alarm: woken.put(partial(handler, *alarm)))
+    try:
+        return _run_in_thread(main, woken)
+    finally:
+        signal.signal(signal.SIGALRM, handler)
+        while not woken.empty():  # an alarm may have come as it ended
+            woken.get()()
+
+
+def _run_in_thread(main: Coroutine[Any, Any, T], woken: SimpleQueue[Callable[[], object]]) -> T:
+    """Waits for its end, or for what is put into `woken` before: that is called, and if it raises, cancels `main`."""
+    begun, outcome = SimpleQueue[Callable[[], object]](), Future[T]()
+
+    async def begin() -> T:
+        task = asyncio.ensure_future(main)
+        begun.put(partial(asyncio.get_running_loop().call_soon_threadsafe, task.cancel))
+        return await task
+
+    def work() -> None:
+        try:
+            outcome.set_result(asyncio.run(begin()))
+        except BaseException as error:
+            outcome.set_exception(error)
+        woken.put(outcome.done)
+
+    thread = threading.Thread(target=copy_context().run, args=(work,), name="event-loop", daemon=True)
+    try:
+        thread.start()
+        woken.get()()
+    except BaseException as limit:  # or Ctrl-C
+        stood = None
+        with suppress(Empty, RuntimeError, TimeoutError):  # it takes longer, or its event loop has just ended
+            begun.get(timeout=_TO_TIDY_UP)()
+            stood = outcome.exception(_TO_TIDY_UP)
+        raise limit from stood  # the cause shows where the coroutine was
+    return outcome.result()
 
 
 class Stopped(Exception):
@@ -36,7 +91,7 @@ async def run_blocking(function: Callable[[threading.Event], T], executor: Execu
     Without the wait a cancelled write would go on behind the caller's back, and its object might appear later.
     """
     stop = threading.Event()
-    running = asyncio.get_running_loop().run_in_executor(executor, function, stop)
+    running = asyncio.get_running_loop().run_in_executor(executor, copy_context().run, function, stop)
     try:
         return await asyncio.shield(running)
     except asyncio.CancelledError:

@@ -30,6 +30,7 @@ class Expected:
     kind: Kind
     uri: str
     bytes: int
+    #: Empty for a file that was kept unread, of which nobody knew it.
     sha256: str
     start: str
     end: str
@@ -42,7 +43,7 @@ class Expected:
     #: What the receipt says of the images that a data file refers to; None if none were exported.
     images: dict[str, Any] | None = field(default=None, compare=False)
     records_sha256: str = ""
-    work_orders: int = 0
+    work_orders: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +106,7 @@ def _parts(delivery: Delivery) -> Iterator[Expected]:
             bytes=int(site["bytes"]),
             sha256=_text(site["sha256"]),
             records_sha256=site.get("records_sha256") or site["sha256"],
-            work_orders=int(site["work_orders"]),
+            work_orders=None if is_unread(site) else int(site["work_orders"]),
             site_id=str(UUID(str(site["site_id"]))),
             images=site.get("images"),
             **common,
@@ -115,6 +116,11 @@ def _parts(delivery: Delivery) -> Iterator[Expected]:
         # What is not below the target is in the staging area, where a mailed link leads to.
         kind, site_id = _kind_of(uri.removeprefix(target)) if uri.startswith(target) else ("linked file", "")
         yield Expected(kind, uri, int(document["bytes"]), document["sha256"], site_id=site_id, **common)
+
+
+def is_unread(site: dict[str, Any]) -> bool:
+    """Whether a receipt's site has a kept file whose work orders nobody could count."""
+    return bool(site["outcome"] == "kept" and site["work_orders"] is None)
 
 
 def _text(value: Any) -> str:

@@ -1,21 +1,22 @@
 """One file of anybody's from one place to another, with the promises that an export's files have; and what is there."""
 
-import asyncio
 import logging
 import mimetypes
 import shutil
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, get_args
 
 from data_export.content import Content, Digests
-from data_export.delivery.base import Destination, StoredObject
+from data_export.delivery.base import Destination, Store, StoredObject
 from data_export.delivery.connector import IfExists
 from data_export.delivery.deliver import Placed, deliver
-from data_export.delivery.threads import at_most, go_on, read_digests, run_blocking
-from data_export.errors import ConfigError, TargetNotFound, TargetUnavailable
+from data_export.delivery.threads import at_most, go_on, read_digests, run_async, run_blocking
+from data_export.errors import ConfigError, ObjectRefused, TargetNotFound, TargetRefused, TargetUnavailable
 from data_export.layout import Encoding
+from data_export.plan import ExportPlan
 from data_export.receipt import DataFile, Transformed
 from data_export.scratch import scratch
 from data_export.transform.encoding import look_into
@@ -24,6 +25,7 @@ from data_export.wording import size_in_words
 _log = logging.getLogger(__name__)
 _COMPRESSED = {".gz", ".zst", ".bz2", ".xz"}
 _JSON_LINES = {".jsonl", ".ndjson"}
+_CLOCKS_DIFFER = timedelta(minutes=5)
 
 
 class FilePlace(NamedTuple):
@@ -58,7 +60,7 @@ def deliver_file(source: FilePlace, target: FilePlace, if_exists: IfExists) -> d
             return await deliver(target.root, lambda n: revision_key(target.key, n), content, if_exists), content
 
     with scratch() as folder:
-        placed, content = asyncio.run(run(folder / "file"))
+        placed, content = run_async(run(folder / "file"))
     uri = target.root.uri + placed.key
     _log.info("%s: %s, %s", uri, placed.outcome, size_in_words(content.size))
     sums = {"bytes": content.size, "sha256": content.digests.sha256 or ""}
@@ -113,7 +115,15 @@ class FilesThere:
         return Digests(found.bytes, found.sha256, records_sha256=found.records_sha256 or None)
 
     async def kept(self, key: str) -> DataFile:
-        return await self._file(await self._stat(key))
+        """What the file that stays holds; of one that cannot be read, no more than the target says of it."""
+        stored = await self._stat(key)
+        try:
+            return await self._file(stored)
+        except ObjectRefused as refusal:
+            _log.warning("the work orders of the kept file are not counted: %s", refusal)
+        said, plain = stored.digests, stored.digests.sha256 if self._encoding == "json" else None
+        sums = {"sha256": said.sha256 or "", "records_sha256": said.records_sha256 or plain or ""}
+        return DataFile(work_orders=None, bytes=said.size, crc32c=said.crc32c, **sums)
 
     async def _file(self, stored: StoredObject) -> DataFile:
         """What the file holds; one that is packed comes to this machine's disk, and must leave half of it.
@@ -162,3 +172,33 @@ class FilesThere:
             return await self._file(stored)
         sums = {"sha256": found.sha256, "records_sha256": found.records_sha256}
         return DataFile(work_orders=transformed.work_orders, bytes=found.size, crc32c=found.crc32c, **sums)
+
+
+async def require_older(
+    plan: ExportPlan, transformed: Transformed, staging: Store, target: Destination, there: StoredObject
+) -> None:
+    """Lets a run write where other content is, unless that is known to be newer.
+
+    A try may wait for a target for hours, and find there what a run that began meanwhile has delivered. The time of the
+    file there does not say so: some servers write anew what they take, and a retry finds its own file changed later.
+
+    Raises:
+        TargetRefused: the run that wrote it began after this one's data was in staging.
+    """
+    began = there.digests.moment
+    if began is None or began > _moment(datetime.now(UTC) + _CLOCKS_DIFFER):  # nothing would ever be later than that
+        return
+    async with staging:  # where nothing is staged of an empty file
+        staged = await staging.stat(transformed.data_key) if transformed.bytes else None
+    ours = datetime.fromisoformat(plan.created_at)
+    ours = max(ours, staged.modified) if staged and staged.modified else ours
+    if began > _moment(ours + _CLOCKS_DIFFER):
+        raise TargetRefused(
+            f"{target.uri}{there.key} is of a run that began at {began}, after this one had read its data, and stays: "
+            "there is nothing to do. To deliver the window as it is now, clear the run's `prepare` task with "
+            "everything downstream"
+        )
+
+
+def _moment(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="seconds")

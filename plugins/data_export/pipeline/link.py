@@ -8,14 +8,17 @@ from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 from data_export import layout
 from data_export.config.platform import PlatformSettings
-from data_export.content import Content
+from data_export.content import Content, Digests
 from data_export.delivery.base import Store
 from data_export.delivery.email.errors import masked
 from data_export.delivery.email.message import Letterhead
 from data_export.delivery.email.send import Offer, compose, send
+from data_export.delivery.threads import go_on, run_async, run_blocking
 from data_export.errors import RecipientsRefused, StagedFileGone
 from data_export.layout import Encoding
 from data_export.pipeline.staging import download
@@ -43,7 +46,7 @@ def mail_link(
 
     Returns:
         The receipt, with the recipients that the mail server refuses for good while others have their mail, and with
-        the staged file that the link leads to.
+        the staged file that the link leads to, whichever try mailed it; without that where it has been swept since.
 
     Raises:
         RecipientsRefused: all of them are refused.
@@ -53,21 +56,25 @@ def mail_link(
     recipients = config.recipients()
     head = Letterhead(settings.mail.platform, settings.mail.contact, plan.export.timezone)
     lifetime = timedelta(hours=config.link_hours(settings.mail.link_ttl_hours) or settings.mail.link_ttl_hours)
+    file_name = layout.link_file_name(plan.name, plan.export.export_type, plan.window, plan.export.encoding)
+    key = layout.link_key(plan.name, plan.run_token, file_name)
 
-    documents: list[Document] = []
-
-    async def run() -> list[str]:
+    async def run() -> dict[str, Any]:
         async with staging:
             mailed = _Mailed(plan, receipt, staging)
             await mailed.look()
             pending = [recipient for recipient in recipients if recipient not in mailed]
-            if pending:
-                offer = await _offer(plan, receipt, staging, lifetime, documents)
+            # Also where all have their mail: the try that sent it may have died before its receipt was noted.
+            digests = await _linked(staging, key, receipt, plan.export.encoding, needed=bool(pending))
+            if pending and digests:
+                offer = Offer(await staging.sign(key, lifetime, file_name), FORMATS[plan.export.encoding], digests)
                 messages = compose(receipt, offer, now + lifetime, settings.mail.sender, pending, head)
                 await _send(messages, connect, mailed, recipients)
-            return [masked(recipient) for recipient in recipients if recipient not in mailed]
+            refused = [masked(recipient) for recipient in recipients if recipient not in mailed]
+            documents = (Document.of(staging.uri + key, digests),) if digests else ()
+            return {"refused_recipients": refused, "documents": documents}
 
-    return receipt.model_copy(update={"refused_recipients": asyncio.run(run()), "documents": tuple(documents)})
+    return receipt.model_copy(update=run_async(run()))
 
 
 async def _send(
@@ -76,38 +83,43 @@ async def _send(
     mailed: "_Mailed",
     everybody: Sequence[str],
 ) -> None:
-    """In a thread of its own, since the library blocks; what is accepted is remembered before the next one is sent."""
+    """In a thread of its own, since the library blocks; what is accepted is remembered before the next one is sent.
+
+    At the task's time limit it ends with the mail that is being sent, so that this one is remembered too.
+    """
     loop = asyncio.get_running_loop()
     recipients = {str(message["Message-ID"]): str(message["To"]) for message in messages}
 
-    def remember(message_id: str) -> None:
-        asyncio.run_coroutine_threadsafe(mailed.add(recipients[message_id]), loop).result()
+    def send_all(stop: Event) -> None:
+        def remember(message_id: str) -> None:
+            asyncio.run_coroutine_threadsafe(mailed.add(recipients[message_id]), loop).result()
+            go_on(stop)
+
+        send(messages, connect, on_sent=remember)
 
     try:
-        await asyncio.to_thread(send, messages, connect, on_sent=remember)
+        await run_blocking(send_all)
     except RecipientsRefused as refusal:
         if not any(recipient in mailed for recipient in everybody):
             raise
         _log.warning("others have their mail, but %s", refusal)
 
 
-async def _offer(
-    plan: ExportPlan, receipt: Receipt, staging: Store, lifetime: timedelta, documents: list[Document]
-) -> Offer:
-    """A link to the sites' records one after the other, in the order of `site_id`."""
-    encoding = plan.export.encoding
-    file_name = layout.link_file_name(plan.name, plan.export.export_type, plan.window, encoding)
-    key = layout.link_key(plan.name, plan.run_token, file_name)
+async def _linked(staging: Store, key: str, receipt: Receipt, encoding: Encoding, *, needed: bool) -> Digests | None:
+    """Leaves the sites' records, in the order of `site_id`, where the link leads to; None if swept and not needed.
+
+    What is there is written again: its age counts anew, and so it outlives a new link, and the audits of a new receipt.
+    """
     with scratch() as folder:
         try:
             path = await _joined(staging, receipt, folder, encoding)
-        except StagedFileGone:  # a repeat after the run's success, for those who were refused: the file is there
+        except StagedFileGone:  # a repeat after the run's success: the file is there, until it is swept
+            if not needed and await staging.stat(key) is None:
+                return None
             path = await download(staging, key, folder / "offered")
         content = Content.of_file(path, MEDIA_TYPES[encoding])
-        await staging.replace(key, content)  # also what is there: its age counts anew, and so it outlives the new link
-        documents.append(Document.of(staging.uri + key, content.digests))
-    link = await staging.sign(key, lifetime, file_name)
-    return Offer(link, FORMATS[encoding], content.digests)
+        await staging.replace(key, content)
+    return content.digests
 
 
 async def _joined(staging: Store, receipt: Receipt, folder: Path, encoding: Encoding) -> Path:

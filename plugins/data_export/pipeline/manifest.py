@@ -3,7 +3,6 @@
 `python -m data_export.pipeline.manifest` writes its JSON Schema anew.
 """
 
-import asyncio
 import json
 from functools import partial
 from typing import Literal, Self
@@ -16,10 +15,10 @@ from data_export.config.platform import ROOT
 from data_export.content import Content
 from data_export.delivery.base import Destination
 from data_export.delivery.deliver import deliver, newest_revision
-from data_export.delivery.threads import at_most
+from data_export.delivery.threads import at_most, run_async
 from data_export.errors import ObjectRefused, OverwriteRefused, TargetNotFound
 from data_export.plan import ExportPlan
-from data_export.receipt import RECORDS, Document, Receipt, SiteReceipt
+from data_export.receipt import COUNTED, RECORDS, Document, Receipt, SiteReceipt
 
 SCHEMA_FILE = ROOT / "include" / "schemas" / "manifest.schema.json"
 _LONGEST = 8 << 20  # bytes of an earlier manifest that are read; a thousand sites have about one MB
@@ -36,7 +35,7 @@ class ManifestFile(_Part):
 
     key: str = Field(description="name of the file below the target's folder")
     revision: int = Field(ge=1, description="2 and later under if_exists: revision")
-    work_orders: int = Field(ge=0, description="records in the file")
+    work_orders: int | None = Field(ge=0, description=f"records in the file; {COUNTED}")
     bytes: int = Field(ge=0)
     sha256: str = Field(description="of the file")
     records_sha256: str = Field(description=RECORDS)
@@ -102,7 +101,7 @@ def deliver_manifest(plan: ExportPlan, receipt: Receipt, target: Destination) ->
             content = Content.of_bytes(manifest.model_dump_json(indent=1).encode() + b"\n", "application/json")
             return Document.of(await _write(plan, target, number, content), content.digests)
 
-    return asyncio.run(run())
+    return run_async(run())
 
 
 async def _write(plan: ExportPlan, target: Destination, newest: int, content: Content) -> str:
@@ -158,7 +157,10 @@ def _made(plan: ExportPlan, receipt: Receipt, target_uri: str, earlier: Manifest
 
 def _site(site: SiteReceipt, target_uri: str, before: ManifestSite | None) -> ManifestSite:
     file = ManifestFile.of(site, target_uri)
-    replaced = None if before is None else before.replaced if before.file == file else before.file
+    if before and file.work_orders is None and file.sha256 and file.sha256 == before.file.sha256:
+        file = before.file  # archived since: its records were counted then
+    same = before is not None and (before.file == file or not file.sha256)  # a file kept unread is not known as another
+    replaced = None if before is None else before.replaced if same else before.file
     images = site.images and ManifestImages(
         delivered=site.images.copied + site.images.already_there,
         kept=site.images.kept,

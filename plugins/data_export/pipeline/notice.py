@@ -4,36 +4,42 @@
 last notice told of are not told of again; those that an earlier one told of are, if others came between.
 """
 
+import asyncio
 import hashlib
 import json
 import logging
 import smtplib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from html import escape
 from secrets import SystemRandom
+from threading import Event
 from time import monotonic
 from typing import Any, NamedTuple, Self
 
 from pydantic import BaseModel, ConfigDict
 
 from data_export import layout
+from data_export.config.models import CustomerExport
 from data_export.config.platform import MailSettings
 from data_export.config.sections import OnDelivery
 from data_export.content import Content
 from data_export.delivery.base import Store
 from data_export.delivery.email.message import Letterhead, message
 from data_export.delivery.email.send import send
+from data_export.delivery.threads import run_blocking
 from data_export.delivery.webhook import post
-from data_export.errors import DataExportError, TargetNotFound, TargetRefused, TargetUnavailable, line_of
+from data_export.errors import DataExportError, TargetNotFound, TargetUnavailable
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
+from data_export.wording import count_in_words
 
 LONGEST = timedelta(days=1)  # that a notice is tried
 _LISTED_IN = "`on_delivery.emails` in the customer file"
 _SHOWN = 20
-_PATIENCE_SECONDS = 60.0  # after which no further notice is begun: a receiver that hangs keeps others waiting
+_PATIENCE_SECONDS = 60.0  # after which nothing further is begun: a receiver that hangs keeps others waiting
+_AT_ONCE = 4  # mails over one connection: then who has them is remembered
 _random = SystemRandom()
 _log = logging.getLogger(__name__)
 
@@ -61,33 +67,54 @@ class Notice(BaseModel):
     receipt: Receipt | None
     done: list[str] = []
     timezone: str = "UTC"
+    #: The customer and the place that it was made for; an earlier version did not note them.
+    whose: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, receipt: Receipt, now: datetime, timezone: str = "UTC", after: str = "") -> Self:
+    def of(cls, receipt: Receipt, export: CustomerExport, now: datetime, after: str = "") -> Self:
         """A notice of the same files of the same window has the same id, where it comes after the same notice."""
         files = [f"{site.uri} {site.records_sha256 or site.sha256}" for site in receipt.sites]
         text = json.dumps([receipt.export, receipt.export_type, receipt.window, files])
-        notice_id = f"msg_{hashlib.sha256((text + after).encode()).hexdigest()[:32]}"
-        return cls(id=notice_id, since=now.astimezone(UTC), receipt=receipt, timezone=timezone)
+        its_id = f"msg_{hashlib.sha256((text + after).encode()).hexdigest()[:32]}"
+        since, whose = now.astimezone(UTC), _whose(export)
+        return cls(id=its_id, since=since, receipt=receipt, timezone=export.timezone, whose=whose)
 
     def body(self) -> bytes:
         """What the webhook is sent: the same bytes with each repeat."""
-        return b"" if self.receipt is None else self.receipt.model_dump_json().encode()
+        return b"" if self.receipt is None else _outward(self.receipt).model_dump_json().encode()
 
 
-async def record(receipt: Receipt, staging: Store, now: datetime, timezone: str = "UTC") -> None:
+def _whose(export: CustomerExport) -> tuple[str, ...]:
+    """The customer, and the target or, for links by mail, the recipients' domains."""
+    config = export.connector_config
+    place = config.identity() or sorted({to.rpartition("@")[2].lower() for to in config.recipients()})
+    return (export.customer or "", *place)
+
+
+def _outward(receipt: Receipt) -> Receipt:
+    """As it leaves the house: without addresses in staging, which nobody must know, and the words of our own stores."""
+    told = receipt.to_dict()
+    for site in told["sites"]:
+        images = site["images"] or {"missing_list": None, "failures": []}
+        for part, key, without in ((site, "uri", ""), (images, "missing_list", None)):
+            if not (part[key] or "").startswith(receipt.target):
+                part[key] = without
+        images["failures"] = [f"{line.partition(': ')[0]}: could not be copied" for line in images["failures"]]
+    return Receipt.model_validate(told)
+
+
+async def record(receipt: Receipt, export: CustomerExport, staging: Store, now: datetime) -> None:
     """Keeps the notice of a delivery, unless the window's last one was of these files.
 
     Raises:
         DataExportError: of staging. What is not kept nobody gets: a delivery is tried again until it is.
     """
-    files = Notice.of(receipt, now, timezone).id
-    last_key = layout.told_key(receipt.export, receipt.export_window)
+    files, last_key = Notice.of(receipt, export, now).id, layout.told_key(receipt.export, receipt.export_window)
     async with staging:
         last, _, its_files = (await _text(staging, last_key)).partition(" ")
         if its_files == files:
             return
-        notice = Notice.of(receipt, now, timezone, after=last)
+        notice = Notice.of(receipt, export, now, after=last)
         key = layout.notice_key(receipt.export, notice.id)
         if await staging.stat(key) is None:
             await _write(staging, key, notice)
@@ -96,10 +123,11 @@ async def record(receipt: Receipt, staging: Store, now: datetime, timezone: str 
 
 async def send_left(
     name: str,
-    on: OnDelivery | None,
+    export: CustomerExport,
     staging: Store,
     means: Means,
     now: datetime,
+    given_up: dict[str, str],
     *,
     window: ExportWindow | None = None,
     older: timedelta = timedelta(),
@@ -107,45 +135,42 @@ async def send_left(
     """Sends what is left of an export's notices, each to those who do not have it; returns how many are complete.
 
     Args:
-        on: as the customer file says now; None lets go of what is left.
+        export: as the customer file is now. Notices are let go of if it names nobody, or another customer or target.
+        given_up: gets by key what is given up after a day; where it is reported, and not before, `let_go` of it.
         window: leaves those of other windows alone, whose own runs are at it, with files that may say otherwise.
         older: leaves those alone that were recorded later than that ago: `notify` is at it.
 
     Raises:
         TargetUnavailable: a receiver does not take its notice, or takes so long that others wait for the next call; it
             is tried again for a day from its delivery.
-        TargetRefused: a notice was given up after a day, or its receiver is not public; each is reported once.
     """
-    complete, left, given_up = 0, list[str](), list[str]()
-    try:
-        async with staging:
-            end = monotonic() + _PATIENCE_SECONDS
-            async for key, notice in _waiting(name, staging, now - older if older else None, window):
-                if monotonic() > end:
-                    left.append("other notices wait, since these took long")
-                    break
-                tried, faults = _sent(notice, on or OnDelivery(), means)
-                if faults and now - notice.since <= LONGEST:
-                    await _write(staging, key, tried)
-                    left += faults
-                    continue
-                # Nothing of it is needed any more but that it is there; an empty one is not read again.
+    complete, left, end = 0, list[str](), monotonic() + _PATIENCE_SECONDS
+    async with staging:
+        async for key, notice in _waiting(name, staging, now - older if older else None, window):
+            if monotonic() > end:
+                left.append("other notices wait, since these took long")
+                break
+            if not (ours := notice.whose in ((), _whose(export))):
+                _log.warning("%s: drops notice %s: the file's customer or target is another by now", name, notice.id)
+            on = (ours and export.on_delivery) or OnDelivery()
+            faults = await _send(key, notice, on, staging, means, end)
+            if faults and now - notice.since <= LONGEST:
+                left += faults
+            elif faults:
+                given_up[key] = f"{name}: notice {notice.id}, given up after a day: {'; '.join(faults)}"
+            else:
                 await staging.replace(key, Content.of_bytes(b""))
                 complete += 1
-                given_up += [f"{notice.id}, given up after a day: {fault}" for fault in faults]
-    except DataExportError as error:
-        if not given_up:
-            raise
-        left.append(line_of(error))  # not raised: what was given up is emptied already, so it is told of now or never
-    _require_none(name, left, given_up)
+    if left:
+        raise TargetUnavailable(f"{name}: {'; '.join(left)}; the data was delivered, the notice is tried for a day")
     return complete
 
 
-def _require_none(name: str, left: list[str], given_up: list[str]) -> None:
-    if given_up:
-        raise TargetRefused(f"{name}: notice {'; '.join([*given_up, *left])}; the data was delivered")
-    if left:
-        raise TargetUnavailable(f"{name}: {'; '.join(left)}; the data was delivered, the notice is tried for a day")
+async def let_go(staging: Store, keys: Iterable[str]) -> None:
+    """Of notices nothing is needed any more but that they are there; an empty one is not read again."""
+    async with staging:
+        for key in keys:
+            await staging.replace(key, Content.of_bytes(b""))
 
 
 async def _waiting(
@@ -163,11 +188,10 @@ async def _waiting(
 
 
 async def _text(staging: Store, key: str) -> str:
-    """Empty where there is no such object."""
     try:
         return b"".join([chunk async for chunk in staging.read(key)]).decode(errors="replace")
     except TargetNotFound:
-        return ""
+        return ""  # there is no such object
 
 
 async def _read(staging: Store, key: str) -> Notice | None:
@@ -182,24 +206,35 @@ async def _write(staging: Store, key: str, notice: Notice) -> None:
     await staging.replace(key, Content.of_bytes(notice.model_dump_json().encode(), "application/json"))
 
 
-def _sent(notice: Notice, on: OnDelivery, means: Means) -> tuple[Notice, list[str]]:
-    """The notice with those who have it now, and why others have not."""
-    done, faults = list(notice.done), list[str]()
-    if on.webhook is not None and "webhook" not in done:
-        try:
-            post(on.webhook.url, means.secret(on), notice.id, notice.body(), private=means.private)
-            done.append("webhook")
-        except DataExportError as error:
-            faults.append(str(error))
-    waiting = {_mark(address): address for address in on.emails if _mark(address) not in done}
-    mails = {mark: _mail(notice, address, means.mail) for mark, address in waiting.items()}
-    if mails:
-        marks = {str(mail["Message-ID"]): mark for mark, mail in mails.items()}
-        try:
-            send([*mails.values()], means.connect, lambda sent: done.append(marks[sent]), _LISTED_IN)
-        except DataExportError as error:
-            faults.append(str(error))
-    return notice.model_copy(update={"done": done}), faults
+async def _send(key: str, notice: Notice, on: OnDelivery, staging: Store, means: Means, end: float) -> list[str]:
+    """Why some do not have it now. Who takes it is remembered at once: a kill must give nobody a second one."""
+    done, faults, loop = list(notice.done), list[str](), asyncio.get_running_loop()
+    mails = {mark: _mail(notice, to, means.mail) for to in on.emails if (mark := _mark(to)) not in done}
+    marks = {str(mail["Message-ID"]): mark for mark, mail in mails.items()}
+    left = _random.sample([*mails.values()], len(mails))  # so that nobody is always behind the same slow one
+
+    def remember(mark: str) -> None:
+        done.append(mark)
+        asyncio.run_coroutine_threadsafe(_write(staging, key, notice.model_copy(update={"done": done})), loop).result()
+
+    def send_all(stop: Event) -> None:
+        if on.webhook is not None and "webhook" not in done:
+            try:
+                post(on.webhook.url, means.secret(on), notice.id, notice.body(), private=means.private)
+                remember("webhook")
+            except DataExportError as error:
+                faults.append(str(error))
+        for first in range(0, len(left), _AT_ONCE):
+            if stop.is_set() or (first and monotonic() > end):  # a webhook that hangs keeps not every mail back
+                faults.append("other recipients wait, since these took long")
+                break
+            try:
+                send(left[first : first + _AT_ONCE], means.connect, lambda sent: remember(marks[sent]), _LISTED_IN)
+            except DataExportError as error:
+                faults.append(str(error))
+
+    await run_blocking(send_all)
+    return [*dict.fromkeys(faults)]
 
 
 def _mark(address: str) -> str:
@@ -207,25 +242,17 @@ def _mark(address: str) -> str:
 
 
 def _mail(notice: Notice, recipient: str, mail: MailSettings) -> EmailMessage:
-    receipt = notice.receipt
-    if receipt is None:
-        raise ValueError("a notice without a receipt has been sent")
-    head = Letterhead(mail.platform, mail.contact, notice.timezone)
+    receipt, head = Receipt.model_validate_json(notice.body()), Letterhead(mail.platform, mail.contact, notice.timezone)
     window, utc = head.window(receipt.export_window), Letterhead().window(receipt.export_window)
-    named = [f"{site.name}: " if site.name else "" for site in receipt.sites]
-    files = [
-        f"  {name}{site.uri} ({site.work_orders:,} work orders, {site.outcome})"
-        for name, site in zip(named[:_SHOWN], receipt.sites[:_SHOWN], strict=True)
-    ]
+    shown = [(": ".join(filter(None, (site.name, site.uri or f"{site.site_id}"))), site) for site in receipt.sites]
+    files = [f"  {name} ({count_in_words(site.work_orders)}, {site.outcome})" for name, site in shown[:_SHOWN]]
     files += [f"  and {len(receipt.sites) - _SHOWN} more, see the receipt"] * (len(receipt.sites) > _SHOWN)
-    also = "" if window == utc else f"; {utc}"
+    also = f"; {utc}" * (window != utc)
     lines = [f"Data of {window} (end exclusive{also}) has arrived: {receipt.summary()}.", "", *files, ""]
     lines += ["The receipt is attached.", *([f"Questions? Write to {mail.contact}."] if mail.contact else [])]
-    text = "\n".join(lines)
-    message_id = f"{notice.id}.{_mark(recipient)[:16]}"
-    html = f"<pre>{escape(text)}</pre>"
+    text, message_id = "\n".join(lines), f"{notice.id}.{_mark(recipient)[:16]}"
     subject = f"{mail.platform or 'Data'} export delivered: {receipt.export}, {window}"
-    composed = message(subject, mail.sender, recipient, message_id, text, html, mail.contact)
+    composed = message(subject, mail.sender, recipient, message_id, text, f"<pre>{escape(text)}</pre>", mail.contact)
     attached: dict[str, Any] = {"maintype": "application", "subtype": "json", "filename": "receipt.json"}
     composed.add_attachment(notice.body(), **attached)
     return composed

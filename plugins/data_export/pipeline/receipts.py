@@ -1,6 +1,5 @@
 """The receipt of a run, and where the customer wants it, at the target."""
 
-import asyncio
 import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -10,10 +9,10 @@ from pydantic import ValidationError
 
 from data_export import layout
 from data_export.config.sites import names_of
-from data_export.content import Content
+from data_export.content import Content, Digests
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
-from data_export.delivery.threads import at_most
+from data_export.delivery.threads import at_most, read_digests, run_async
 from data_export.errors import ObjectRefused, OverwriteRefused, StagedFileGone, TargetNotFound
 from data_export.pipeline.staging import download
 from data_export.plan import ExportPlan
@@ -83,7 +82,7 @@ def deliver_receipts(plan: ExportPlan, receipt: Receipt, target: Destination, st
         async with target, staging:
             return [await _deliver_site(plan, receipt, site, target, staging, documents) for site in receipt.sites]
 
-    return receipt.model_copy(update={"sites": asyncio.run(run()), "documents": tuple(documents)})
+    return receipt.model_copy(update={"sites": run_async(run()), "documents": tuple(documents)})
 
 
 async def _deliver_site(
@@ -108,6 +107,7 @@ async def _deliver_site(
         except StagedFileGone:
             if same is None:
                 raise
+            documents += await _there(target, list_key)
     if same:
         documents.append(Document.of(target.uri + key, Content.of_bytes(same).digests))
         return site
@@ -122,6 +122,17 @@ async def _deliver_list(target: Destination, key: str, staging: Store, staged: s
         return await _replace(target, key, Content.of_file(path, "text/plain; charset=utf-8"))
 
 
+async def _there(target: Destination, key: str) -> list[Document]:
+    """What an earlier try left there; nothing if it is gone, or archived."""
+    if (stored := await target.stat(key)) is None:
+        return []
+    try:
+        said, size = stored.digests, stored.digests.size
+        return [Document.of(target.uri + key, said if said.sha256 else await read_digests(target.read(key), most=size))]
+    except (TargetNotFound, ObjectRefused):
+        return []
+
+
 async def _replace(target: Destination, key: str, content: Content) -> list[Document]:
     try:
         await deliver(target, lambda _revision: key, content, "replace")
@@ -131,16 +142,34 @@ async def _replace(target: Destination, key: str, content: Content) -> list[Docu
         return []
 
 
+async def counted_before(target: Destination, key: str, kept: DataFile) -> DataFile:
+    """A kept file that cannot be read, as the earlier receipt at `key` has it, if that is of the same bytes."""
+    _, earlier = await _earlier(target, key) or (b"", None)
+    for site in earlier.sites if earlier else ():
+        if _digests(site).matches(_digests(kept)):
+            return DataFile(**site.model_dump(include={*DataFile.model_fields}))
+    return kept
+
+
+def _digests(file: DataFile | SiteReceipt) -> Digests:
+    return Digests(file.bytes, file.sha256 or None, crc32c=file.crc32c)
+
+
 async def _text_that_says_the_same(target: Destination, key: str, receipt: Receipt) -> bytes | None:
+    text, earlier = await _earlier(target, key) or (None, None)
+    return text if earlier and _lasting(earlier) == _lasting(receipt) else None
+
+
+async def _earlier(target: Destination, key: str) -> tuple[bytes, Receipt] | None:
+    """The receipt that is there, if it can be read."""
     stored = await target.stat(key)
     if stored is None or stored.digests.size > _LONGEST:
         return None
     try:
         text = b"".join([chunk async for chunk in at_most(target.read(key), stored.digests.size, target.uri + key)])
-        earlier = Receipt.model_validate_json(text)
+        return text, Receipt.model_validate_json(text)
     except (ValidationError, TargetNotFound, ObjectRefused):  # another version's, not ours, gone, or archived
         return None
-    return text if _lasting(earlier) == _lasting(receipt) else None
 
 
 def _lasting(receipt: Receipt) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 """The four steps of one site."""
 
-import asyncio
 import logging
 from contextlib import nullcontext
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,12 @@ from data_export import layout
 from data_export.content import Content
 from data_export.delivery.base import Destination, Store
 from data_export.delivery.deliver import deliver
+from data_export.delivery.threads import run_async
 from data_export.errors import TargetNotFound, TargetRefused, TargetUnavailable
 from data_export.images import CopyRules, copy_images, source_key_of
 from data_export.layout import DATA_SUFFIXES
-from data_export.pipeline.file import FilesThere
+from data_export.pipeline.file import FilesThere, require_older
+from data_export.pipeline.receipts import counted_before
 from data_export.pipeline.staging import download, upload
 from data_export.plan import ExportPlan
 from data_export.receipt import Delivered, Extracted, ImagesCopied, Transformed
@@ -74,7 +76,7 @@ def extract_site(
         made = Extracted(
             site_id=site_id, prefix=prefix, tables=rows, bytes=0, left_out=left_out, warning=moment.warning
         )
-        size = 0 if made.is_empty else asyncio.run(store(sorted(path.name for path in folder.iterdir())))
+        size = 0 if made.is_empty else run_async(store(sorted(path.name for path in folder.iterdir())))
     _log.info("%s: site %s, window %s: %s rows, %s staged", plan.name, site_id, plan.window, rows, size_in_words(size))
     return made.model_copy(update={"bytes": size})
 
@@ -90,7 +92,7 @@ def transform_site(
     by_mail = export.connector_config.recipients() != ()
 
     async def run() -> TransformResult:
-        # Transforms in this thread, where a time limit ends it at once: one client serves both ways.
+        # Transforms between two awaits, where a time limit does not wait for it: one client serves both ways.
         async with nullcontext() if extracted.is_empty and export.encoding == "json" and not by_mail else staging:
             if extracted.is_empty:
                 write_empty(folder / SNAPSHOT)
@@ -105,7 +107,7 @@ def transform_site(
 
     with scratch() as folder:
         folder.joinpath(SNAPSHOT).mkdir()
-        result = asyncio.run(run())
+        result = run_async(run())
     quarantine_key = f"{extracted.prefix}/{QUARANTINE}" if result.quarantined else None
     if quarantine_key:
         _log.warning("%s: %d work orders quarantined: %s%s", plan.name, result.quarantined, staging.uri, quarantine_key)
@@ -181,7 +183,7 @@ def copy_site_images(
 
     config = plan.export.connector_config
     with scratch() as folder:
-        return asyncio.run(run())
+        return run_async(run())
 
 
 def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination, staging: Store) -> Delivered:
@@ -190,12 +192,18 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
     def key_of(revision: int) -> str:
         return plan.data_key(transformed.site_id, revision)
 
+    receipt_key = layout.receipt_key(transformed.site_id, plan.export.export_type, plan.window)
+
     async def run() -> Delivered:
         async with target:
-            content = Content(folder / DATA, transformed.digests, MEDIA_TYPES[plan.export.encoding])
-            placed = await deliver(target, key_of, content, plan.export.connector_config.if_exists, fetch, there.read)
+            digests = replace(transformed.digests, moment=plan.created_at)
+            content = Content(folder / DATA, digests, MEDIA_TYPES[plan.export.encoding])
+            if_exists = plan.export.connector_config.if_exists
+            placed = await deliver(target, key_of, content, if_exists, fetch, there.read, older)
             try:
                 kept = await there.kept(placed.key) if placed.outcome == "kept" else None
+                if kept and kept.work_orders is None:
+                    kept = await counted_before(target, receipt_key, kept)
                 found = await there.other_bytes(placed.key, transformed) if placed.outcome == "unchanged" else None
             except TargetNotFound:
                 name = target.uri + placed.key
@@ -215,7 +223,8 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
 
     with scratch() as folder:
         there = FilesThere(target, folder / "there", plan.export.encoding)
-        return asyncio.run(run())
+        older = partial(require_older, plan, transformed, staging, target)
+        return run_async(run())
 
 
 def stage_site(transformed: Transformed, staging: Store) -> Delivered:

@@ -1,6 +1,5 @@
 """Files that travel between tasks through the staging area."""
 
-import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import UTC, datetime, timedelta
@@ -10,6 +9,7 @@ from data_export import layout
 from data_export.config.platform import PlatformSettings
 from data_export.content import Content
 from data_export.delivery.base import LONGEST_LINK_HOURS, Store
+from data_export.delivery.threads import run_async
 from data_export.errors import DataExportError, StagedFileGone, TargetNotFound
 from data_export.plan import ExportPlan
 from data_export.receipt import Receipt
@@ -115,7 +115,7 @@ def clean_up(
     lists = [site.images.missing_list for site in receipt.sites if site.images and site.images.missing_list]
     kept = (layout.mailed_prefix_before(plan.staging_prefix), *(uri.removeprefix(staging.uri) for uri in lists))
     try:
-        return asyncio.run(run())
+        return run_async(run())
     except DataExportError as error:
         _log.warning("%s: staging is not cleaned now, the nightly maintenance will: %s", plan.name, error)
         return 0

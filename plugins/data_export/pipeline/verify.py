@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 from data_export.content import Digests
 from data_export.delivery.base import Destination
-from data_export.delivery.threads import read_digests
+from data_export.delivery.threads import read_digests, run_async
 from data_export.errors import CredentialsRefused, PermanentError, TargetNotFound
+from data_export.pipeline.expected import is_unread
 from data_export.wording import size_in_words
 
 _AT_ONCE = 16  # whatever the target could take: files are read back one chunk after the other
@@ -26,7 +27,7 @@ class DeliveredFile:
     uri: str
     bytes: int
     sha256: str
-    work_orders: int
+    work_orders: int | None
     outcome: str
     revision: int
     delivered_at: str
@@ -62,7 +63,7 @@ def files_of(receipt: dict[str, Any]) -> Iterator[DeliveredFile]:
             uri=site["uri"],
             bytes=int(site["bytes"]),
             sha256=site["sha256"],
-            work_orders=int(site["work_orders"]),
+            work_orders=None if is_unread(site) else int(site["work_orders"]),
             outcome=site["outcome"],
             revision=int(site.get("revision", 1)),
             delivered_at=receipt.get("delivered_at", ""),
@@ -85,7 +86,7 @@ def verify(
         CredentialsRefused: the target does not let us in.
         TransientError: the target does not answer; files not reported until then are not known.
     """
-    asyncio.run(_verify(target, iter(files), found, read))
+    run_async(_verify(target, iter(files), found, read))
 
 
 async def _verify(
@@ -116,7 +117,7 @@ async def _look(target: Destination, file: DeliveredFile, read: bool) -> Verifie
         if stored.digests.size != file.bytes:
             there, said = size_in_words(stored.digests.size), size_in_words(file.bytes)
             return Verified(file, "other size", f"{there} ({stored.digests.size:,} bytes), not {said} ({file.bytes:,})")
-        wanted = Digests(file.bytes, file.sha256)
+        wanted = Digests(file.bytes, file.sha256 or None)
         same = stored.digests.matches(wanted)
         if same is None and read:
             same = (await read_digests(target.read(key), most=file.bytes)).matches(wanted)

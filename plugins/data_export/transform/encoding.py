@@ -6,9 +6,9 @@ with the versions of the libraries that make them.
 
 import gzip
 import hashlib
-import shutil
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Protocol
 
@@ -165,7 +165,8 @@ def _gunzipped(path: Path) -> Iterator[bytes]:
 def join(parts: Sequence[Path], path: Path, encoding: Encoding) -> None:
     """Makes one file of the records of several, in their order, and removes those; one alone stays as it is.
 
-    Members of gzip, and frames of zstd, may follow each other in one file.
+    Packed anew as one: several frames of zstd, or members of gzip, may follow each other in a file, but many a reader
+    takes the first for all, without a word (`ZstdDecompressor().decompress`).
     """
     if len(parts) == 1:
         parts[0].replace(path)
@@ -173,8 +174,8 @@ def join(parts: Sequence[Path], path: Path, encoding: Encoding) -> None:
     if encoding == "parquet":
         joined_parquet(parts, path)
         return
-    with path.open("wb") as whole:
+    with closing(_SINKS[encoding](path)) as whole:
         for part in parts:
-            with part.open("rb") as file:
-                shutil.copyfileobj(file, whole, CHUNK_BYTES)
+            for text in decoded(part, encoding):
+                whole.write(text)
             part.unlink()

@@ -13,7 +13,7 @@ from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 
 log = logging.getLogger(__name__)
-_TO_GIVE_BACK, _AT_LEAST = 6, 8  # seconds
+_TO_GIVE_BACK = 6  # seconds
 #: The XCom that holds why a try failed (`data_export_airflow.alerting.listeners`).
 FAILURE = "failure"
 MAINTENANCE_DAG, AUDIT_DAG = "data_export_maintenance", "data_export_audit"
@@ -27,11 +27,6 @@ NOTIFY_TASK = "notify"
 
 def on_failure(context: Mapping[str, Any]) -> None:
     """Alerts people to a task that failed for good. Runs in the worker or, where that died, in the dag-processor."""
-    # Not here: Airflow tokenizes a callback's whole source for each DAG that it serializes.
-    _alert_to_failure(context)
-
-
-def _alert_to_failure(context: Mapping[str, Any]) -> None:
     from data_export.alerts.failure import (
         Failure,
         audit_failure_alert,
@@ -84,7 +79,8 @@ def _within_overtime() -> Iterator[None]:
     from airflow.sdk.exceptions import AirflowTaskTimeout
     from airflow.sdk.execution_time.timeout import timeout
 
-    seconds = max(conf.getfloat("core", "task_success_overtime", fallback=20) - _TO_GIVE_BACK, _AT_LEAST)
+    overtime = conf.getfloat("core", "task_success_overtime", fallback=20)
+    seconds = max(overtime - _TO_GIVE_BACK, overtime / 2)
     try:
         with timeout(seconds):  # type: ignore[no-untyped-call]
             yield

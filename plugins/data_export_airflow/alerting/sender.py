@@ -30,6 +30,7 @@ from data_export.alerts.ledger import (
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import Store
 from data_export.delivery.email.send import send
+from data_export.delivery.threads import run_async
 from data_export.errors import DataExportError
 from data_export.window import ExportWindow
 from data_export_airflow.alerting.notifiers import notify
@@ -84,7 +85,8 @@ class AlertSender:
         claims = self.claims({export: Noted(alert.cause, [occurrence])})
         claim, place, sent = claims.get(export), None, export not in claims
         if not sent:
-            alert = replace(alert, repeated=claim.spoken() if claim else "")
+            if claim is not None:
+                alert = replace(alert, repeated=claim.spoken(), after_recovery=claim.after_recovery)
             try:
                 place = self._place(alert) if alert.occasion == "failure" else None
                 reached, people = self._send_to_all(alert, owner, place)
@@ -200,7 +202,7 @@ class AlertSender:
                 return await use(staging)
 
         try:
-            return asyncio.run(asyncio.wait_for(run(), _LEDGER_SECONDS + exports))
+            return run_async(asyncio.wait_for(run(), _LEDGER_SECONDS + exports))
         except Exception as error:  # the alert must go out, whatever is wrong with the ledger
             log.warning(
                 "cannot read the alert ledger in staging (%s: %s); sending anyway, so duplicates are possible",

@@ -1,6 +1,5 @@
 """One look of the watch at all exports: what is late or broken, and one summary of it to each person."""
 
-import asyncio
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from data_export.config.folder import require_listed
 from data_export.config.load import Loaded, load_customers
 from data_export.content import Content
 from data_export.delivery.base import Store
+from data_export.delivery.threads import run_async
 from data_export.errors import TargetNotFound
 from data_export.lateness import Due
 from data_export.layout import WATCH_KEY
@@ -44,15 +44,15 @@ def watch(context: Mapping[str, Any]) -> dict[str, Any]:
     staging = store(sender.settings.staging.uri, sender.settings.staging.conn_id)
     require_listed()
     loaded, runs = load_customers(), TaskRuns(context["ti"])
-    known = asyncio.run(_load(staging))
+    known = run_async(_load(staging))
     looks, unknown = _look_at_all(loaded, known, runs, sender)
     kept = {*loaded.broken(), *unknown}  # as they were, until their files are fixed
     watched = {name: known[name] for name in known if name in kept}
     watched |= {name: one.watched for name, one in looks.items() if one.watched is not None}
     ui = conf.get("api", "base_url", fallback="http://localhost:8080/").rstrip("/")
     summary = AlertSummary(sender, loaded.exports, ui)
-    due = asyncio.run(_not_alerted(staging, {name: one.alerts for name, one in looks.items()}))
-    others = asyncio.run(_not_alerted(staging, {name: looks[name].others(name, runs) for name in due}))
+    due = run_async(_not_alerted(staging, {name: one.alerts for name, one in looks.items()}))
+    others = run_async(_not_alerted(staging, {name: looks[name].others(name, runs) for name in due}))
     alerts = {name: sorted((*due[name], *others.get(name, ())), key=lambda late: late.window.start) for name in due}
     unreached = summary.late(alerts)
     for name in alerts:
@@ -65,7 +65,7 @@ def watch(context: Mapping[str, Any]) -> dict[str, Any]:
     watched |= _report_recovered(staging, looks, watched, summary)
     broken = _broken(loaded, runs)
     summary.broken(broken)
-    asyncio.run(_save(staging, watched))
+    run_async(_save(staging, watched))
     late = {name: one.late for name, one in looks.items() if one.late}
     was_watched = {name: known[name] for name in known if name not in kept}  # the others are as late as they were
     _measure(late, was_watched, len(watched), len(broken), sender.now)
@@ -128,7 +128,7 @@ def _report_recovered(
 ) -> dict[str, Watched]:
     """Reports late windows that are delivered; what is known of their exports when people know it."""
     windows = {name: looks[name].recovered for name in looks if looks[name].recovered}
-    unknown = asyncio.run(_without_reported_failures(staging, windows))
+    unknown = run_async(_without_reported_failures(staging, windows))
     missing = {name: [due.window for due in looks[name].late] for name in unknown}
     done = summary.delivered(unknown, missing, {name: watched[name].alerted or () for name in unknown})
     known = [name for name in windows if name not in unknown or name in done]

@@ -1,5 +1,6 @@
 """What a backfill would do, found out and checked before Airflow makes it; and having Airflow make it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -44,8 +45,9 @@ class BackfillRequest:
 class Forecast:
     """What Airflow would do: of the windows that start in `[start, end)` and are over, those that `runs` has.
 
-    `first` and `last` are the outermost of these windows, and `windows` what became of all: where one has the shorter
-    run of an earlier schedule, that run and the rest (see `WindowRow`).
+    `first` and `last` are the outermost of these windows, `is_complete` says that the export ends with the last, and
+    `windows` what became of all: where one has the shorter run of an earlier schedule, that run and the rest (see
+    `WindowRow`).
     `under_way` names a backfill of the export that is not over; Airflow has one at a time.
     `sample` has the averages of deliveries (see `metadata.windows.sample`); without one, `counted` the source's answer,
     or `silence` why it gave none.
@@ -59,6 +61,7 @@ class Forecast:
     windows: tuple[WindowRow, ...]
     first: ExportWindow
     last: ExportWindow
+    is_complete: bool
     runs: tuple[ExportWindow, ...]
     max_active_runs: int
     limits: Limits
@@ -108,6 +111,7 @@ def forecast(request: BackfillRequest, now: datetime) -> Forecast:
         windows=tuple(found),
         first=own[0],
         last=own[-1],
+        is_complete=export.end is not None and own[-1].end >= export.end,
         runs=tuple(runs),
         max_active_runs=at_once,
         limits=limits,
@@ -209,9 +213,13 @@ def _recent(session: Session, name: str, plan: Schedule, now: datetime) -> dict[
     return sample(rows)
 
 
+def sampled(runs: Sequence[ExportWindow]) -> list[ExportWindow]:
+    """The windows that stand for all at the source: the first, the middle and the last."""
+    return [runs[number] for number in sorted({0, len(runs) // 2, len(runs) - 1})]
+
+
 def _counted(export: AnyExport, runs: list[ExportWindow]) -> tuple[Counted | None, str | None]:
-    some = sorted({0, len(runs) // 2, len(runs) - 1})
-    source, asked = load_platform().source, [runs[number] for number in some]
+    source, asked = load_platform().source, sampled(runs)
     try:
         return count(source_dsn(source.conn_id), export, asked, _SECONDS, row_security=source.row_security), None
     except DataExportError as error:

@@ -11,8 +11,6 @@ from data_export.wording import windows_in_words
 from data_export_airflow.commands.output import Progress, as_json, painted
 
 if TYPE_CHECKING:
-    from datetime import datetime
-
     from data_export_airflow.backfill.dry_run import Forecast
 
 _RESTS = 3  # that are named
@@ -52,8 +50,6 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    from datetime import UTC, datetime
-
     if options.max_active_runs is not None and options.max_active_runs < 1:
         print(f"--max-active-runs {options.max_active_runs} is too few: give 1 or more", file=sys.stderr)
         return 2
@@ -61,9 +57,9 @@ def run(options: argparse.Namespace) -> int:
         print("--json asks nothing: add --yes to create the backfill, or --dry-run to show it", file=sys.stderr)
         return 2
     with Progress(f"looking at {options.name} in Airflow's database and at the source"):
-        found, now = _found(options, datetime.now(UTC))
+        found = _found(options)
     if not options.json:
-        print(*_text(found, now, options.out), sep="\n", file=options.out)
+        print(*_text(found, options.out), sep="\n", file=options.out)
     if not found.runs or options.dry_run:
         return _ended(found, None, options)
     if not options.yes and not found.under_way and not sys.stdin.isatty():
@@ -85,15 +81,19 @@ def run(options: argparse.Namespace) -> int:
     return _ended(found, created, options)
 
 
-def _found(options: argparse.Namespace, now: "datetime") -> "tuple[Forecast, datetime]":
+def _found(options: argparse.Namespace) -> "Forecast":
+    from datetime import UTC, datetime
+
     from data_export_airflow.backfill.dry_run import BackfillRequest, forecast
+    from data_export_airflow.commands.run import require_owner_of
     from data_export_airflow.metadata.airflow_database import airflow_database
 
     request = BackfillRequest(
         options.name, options.start, options.end, options.reprocess, options.newest_first, options.max_active_runs
     )
+    require_owner_of(options.name)
     with airflow_database():
-        return forecast(request, now), now
+        return forecast(request, datetime.now(UTC))
 
 
 def _ended(found: "Forecast", created: int | None, options: argparse.Namespace) -> int:
@@ -128,7 +128,7 @@ def _agreed() -> bool:
         return False
 
 
-def _text(found: "Forecast", now: "datetime", out: TextIO) -> Iterator[str]:
+def _text(found: "Forecast", out: TextIO) -> Iterator[str]:
     from data_export_airflow.backfill.dry_run import IN_A_LONGER
 
     request, runs = found.request, len(found.runs)
@@ -142,7 +142,7 @@ def _text(found: "Forecast", now: "datetime", out: TextIO) -> Iterator[str]:
     yield f"  windows   {len(rows):,}: {counts}"
     yield f"  first     {first.start:%Y-%m-%d %H:%M:%S} to {first.end:%Y-%m-%d %H:%M:%S} UTC"
     yield f"  last      {last.start:%Y-%m-%d %H:%M:%S} to {last.end:%Y-%m-%d %H:%M:%S} UTC"
-    yield from (f"  note      {note}" for note in _notes(found, now))
+    yield from (f"  note      {note}" for note in _notes(found))
     yield from _rests(found, loud("REST"))
     order = "newest" if request.newest_first else "oldest"
     at_once = f"{order} first, at most {found.max_active_runs} at once" if runs else "nothing to do"
@@ -179,16 +179,16 @@ def _again(reprocess: str, states: Counter[str], runs: int) -> str | None:
     return None
 
 
-def _notes(found: "Forecast", now: "datetime") -> Iterator[str]:
+def _notes(found: "Forecast") -> Iterator[str]:
     first, last = found.first, found.last
     if first.start > found.start:
         yield f"no window starts before {first.start:%Y-%m-%d %H:%M:%S} UTC: what lies before is not exported"
     if last.end > found.end:
         yield f"the last window starts in the range and goes on after it, to {last.end:%Y-%m-%d %H:%M:%S} UTC"
-    elif found.end > now:
-        yield "windows that are not over yet are left out: they run when they are"
-    elif last.end < found.end:
+    elif last.end < found.end and found.is_complete:
         yield f"no window starts after {last.start:%Y-%m-%d %H:%M:%S} UTC: the export ends there"
+    elif last.end < found.end:
+        yield "windows that are not over yet are left out: they run when they are"
 
 
 def _rests(found: "Forecast", label: str) -> Iterator[str]:
@@ -206,6 +206,7 @@ def _rests(found: "Forecast", label: str) -> Iterator[str]:
 
 def _reckoned(found: "Forecast") -> Iterator[str]:
     from data_export.wording import size_in_words
+    from data_export_airflow.backfill.dry_run import sampled
 
     runs, sample, counted = len(found.runs), found.sample, found.counted
     if sample is not None:
@@ -215,7 +216,9 @@ def _reckoned(found: "Forecast") -> Iterator[str]:
         yield f"  time      about {_duration(found.seconds or 0)}, at their speed"
     elif counted is not None:
         images = "" if counted.images is None else f" and {counted.images * runs:,.0f} images"
-        yield f"  estimate  {counted.work_orders * runs:,.0f} work orders{images}, as counted at the source"
+        some = f"going by {asked} of {runs:,} windows" if (asked := len(sampled(found.runs))) < runs else "as counted"
+        part = "" if counted.share == 1 else f", of which {counted.share:.0%} were counted in time"
+        yield f"  estimate  {counted.work_orders * runs:,.0f} work orders{images}, {some} at the source{part}"
         yield "  time      unknown until a first window is delivered"
     else:
         yield f"  estimate  unknown: nothing was delivered yet, and the source does not answer: {found.silence}"

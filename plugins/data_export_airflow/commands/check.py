@@ -35,16 +35,14 @@ def add_validate(commands: Any) -> None:
 
 def run_validate(options: argparse.Namespace) -> int:
     from data_export.config.platform import customers_dir
-    from data_export.config.problems.problems import once
     from data_export.config.validate import check_files
 
     loaded = check_files(options.files or [customers_dir()])
-    said = once(loaded.problems)
-    errors = sum(problem.is_error for problem in said)
+    errors = sum(problem.is_error for problem in loaded.problems)
     if options.json:
         print(as_json([problem.to_dict() for problem in loaded.problems]), file=options.out)
         return 1 if errors else 0
-    for problem in said:
+    for problem in loaded.problems:
         place, colon, message = str(problem).partition(": ")
         colour = "red" if problem.is_error else "yellow"
         print(f"{painted(place, colour, options.out)}{colon}{message}", file=options.out)
@@ -71,6 +69,9 @@ def add(commands: Any) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    if options.host_key and (options.names or options.all):
+        print("--host-key asks a server, and checks no export: leave out the names and --all", file=sys.stderr)
+        return 2
     if options.host_key:  # asks no Airflow, whose import alone takes a second
         return _show_host_keys(options.host_key, options)
 
@@ -144,12 +145,11 @@ def _server(text: str) -> tuple[str, int]:
 
 
 def _show_host_keys(server: tuple[str, int], options: argparse.Namespace) -> int:
-    import asyncio
-
     from data_export.delivery.sftp.host_keys import fetch_host_keys
+    from data_export.delivery.threads import run_async
 
     with Progress(f"asking {server[0]} for its keys"):
-        shown = asyncio.run(fetch_host_keys(*server))
+        shown = run_async(fetch_host_keys(*server))
     if options.json:
         print(as_json([{"sftp_host_key": line, "fingerprint": mark} for line, mark in shown]), file=options.out)
         return 0

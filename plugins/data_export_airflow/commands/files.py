@@ -77,7 +77,7 @@ def run_files(options: argparse.Namespace) -> int:
         (
             _window(file.start, file.end),
             *[file.site_name or file.site_id] * named,
-            f"{file.work_orders:,}",
+            "-" if file.work_orders is None else f"{file.work_orders:,}",
             f"{file.bytes:,}",
             file.outcome,
             file.sha256,

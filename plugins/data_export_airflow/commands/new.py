@@ -78,12 +78,13 @@ def run(options: argparse.Namespace) -> int:
         fix = "create the folder so that you may write there, or set DATA_EXPORT_CUSTOMERS_DIR"
         raise ConfigError(f"{path} cannot be written ({error.strerror}): {fix}") from None
     program, dag = "python -m data_export_airflow", dag_id(name)
-    steps = (
+    steps = [
         (f"{program} plan", "what it will do; its own comments explain every key"),
         (f"{program} check {name}", "tries source, target and mail"),
         (f"airflow dags unpause {dag}", "once the file is where Airflow reads it"),
-        (f"{program} backfill {name} --from DAY --to DAY", "for windows of the past"),
-    )
+    ]
+    if "interval: once" not in text.splitlines():
+        steps.append((f"{program} backfill {name} --from DAY --to DAY", "for windows of the past"))
     if options.json:
         done = {"file": str(path), "dag_id": dag, "next": [command for command, _ in steps]}
         print(json.dumps(done, indent=2), file=options.out)
@@ -122,17 +123,18 @@ def _text(options: argparse.Namespace) -> str:
     from data_export.config.load import load_customer
     from data_export.config.platform import ROOT
 
-    files = sorted((ROOT / "include" / "examples").glob("*.yaml"))
-    examples = {load_customer(path).scheme: path for path in files}
+    examples = {load_customer(path).scheme: path for path in sorted((ROOT / "include/examples").glob("*.yaml"))}
     found, target = _from_target(options.target or "")
     connector = options.connector or found
-    if not connector:
+    if target and found not in examples:  # another tool's spelling, or of demos: `_problems` says what to write
+        found = connector = "gs"
+    if found not in examples and (options.target or not connector):
         what = f"{quoted_address(options.target)} is not one" if options.target else "is missing"
         raise ValueError(f"--target: {what}: give {_TARGETS}")
     if connector not in examples:
         raise ValueError(f"{quoted(connector)} is not a connector: use one of {', '.join(examples)}")
     if found and found != connector:
-        raise ValueError(f"--target is an address of {quoted(found)}, not of {connector}: leave --connector out")
+        raise ValueError(f"--target is of {quoted(found)}, not {connector}: leave --connector out, or give {_TARGETS}")
     example = examples[connector].read_text(encoding="utf-8")
     values: dict[str, Value] = {"interval": options.interval, "timezone": options.timezone, **target}
     values["start_date"] = options.start_date or str(datetime.now(UTC).date())
@@ -148,7 +150,8 @@ def _text(options: argparse.Namespace) -> str:
         if key in said:
             raise ValueError(f"--set {key}: is given twice, by another flag or --set: leave one out")
         said.add(key)
-        values[key] = [one.strip() for one in value[1:-1].split(",")] if value[:1] + value[-1:] == "[]" else value
+        items = [item for one in value[1:-1].split(",") if (item := one.strip(" '\""))]
+        values[key] = items if value[:1] + value[-1:] == "[]" else value  # as YAML has a list, in quotes or not
     return "\n".join(_filled(example.splitlines(), values)) + "\n"
 
 
@@ -172,7 +175,7 @@ def _sites(given: list[str]) -> list[str] | dict[str, str]:
 
 
 def _from_target(target: str) -> tuple[str | None, dict[str, str | list[str]]]:
-    """The connector that a target belongs to, None where it does not say, and the keys that it stands for."""
+    """The connector that a target belongs to, None where it is of none, and the keys that it stands for."""
     from data_export.delivery.registry import CONNECTORS
 
     for connector_type, connector in CONNECTORS.items():
@@ -180,7 +183,7 @@ def _from_target(target: str) -> tuple[str | None, dict[str, str | list[str]]]:
         if keys is not None:
             kind = target.partition("://")[0] if "://" in target else connector_type
             return kind, {_CONFIG + key: value for key, value in keys.items()}
-    return (target.partition("://")[0] if "://" in target else None), {}
+    return None, {}
 
 
 def _filled(example: list[str], values: Values) -> Iterator[str]:
@@ -236,8 +239,7 @@ def _spelled(value: Value) -> str:
 
 
 def _comment(line: str) -> str:
-    text = line.lstrip()
-    return f"{line[: len(line) - len(text)]}# {text}"
+    return re.sub("^ *", r"\g<0># ", line)
 
 
 def _problems(path: Path, text: str) -> list[str]:
@@ -249,8 +251,7 @@ def _problems(path: Path, text: str) -> list[str]:
         draft = folder / path.name
         draft.write_text(text, encoding="utf-8")
         found = check_files([draft], beside=path.parent).problems
-    errors = [(problem.key or "", problem.message) for problem in found if problem.is_error]
-    return [f"{_flag(key) if key else path}: {message}" for key, message in errors]
+    return [f"{_flag(each.key) if each.key else path}: {each.message}" for each in found if each.is_error]
 
 
 def _flag(key: str) -> str:

@@ -11,10 +11,12 @@ from typing import Any
 
 from airflow.sdk.configuration import conf
 
+from data_export.config.folder import require_listed
 from data_export.config.load import load_customers
 from data_export.config.models import AnyExport
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import WithLeftOvers
+from data_export.delivery.threads import run_async
 from data_export.errors import DataExportError
 from data_export.layout import data_folder, images_folder, manifests_folder, receipts_folder
 from data_export.pipeline.staging import sweep_all
@@ -50,15 +52,16 @@ def _sweep_staging(settings: PlatformSettings) -> dict[str, Any]:
         async with store(settings.staging.uri, settings.staging.conn_id) as staging:
             return await sweep_all(staging, settings, datetime.now(UTC), _MOST_OBJECTS)
 
-    return {"removed": asyncio.run(sweep()), "limit": _MOST_OBJECTS}
+    return {"removed": run_async(sweep()), "limit": _MOST_OBJECTS}
 
 
 def _tidy_targets(settings: PlatformSettings) -> dict[str, Any]:
     """Staging first; then each export's target, one after the other, so that no customer's server has a rush."""
     if not settings.maintenance.targets:
         return _OFF
+    removed = {"staging": run_async(_tidy_staging(settings))}
+    require_listed()
     exports = load_customers().exports
-    removed = {"staging": asyncio.run(_tidy_staging(settings))}
     failed: dict[str, str] = {}
     end, left = time.monotonic() + _TARGETS_SECONDS, 0
     for name, export in _in_turn(exports, settings.mail.link_ttl_hours):
@@ -66,7 +69,7 @@ def _tidy_targets(settings: PlatformSettings) -> dict[str, Any]:
             left += 1
             continue
         try:
-            removed[name] = asyncio.run(_tidy_target(name, export, settings))
+            removed[name] = run_async(_tidy_target(name, export, settings))
         except (DataExportError, TimeoutError) as error:
             failed[name] = f"{type(error).__name__}: {harmless(error, 200)}"
     return {
@@ -94,7 +97,7 @@ async def _tidy_staging(settings: PlatformSettings) -> int:
         return await staging.tidy([""]) if isinstance(staging, WithLeftOvers) else 0
 
 
-async def _tidy_target(name: str, export: Any, settings: PlatformSettings) -> int:
+async def _tidy_target(name: str, export: AnyExport, settings: PlatformSettings) -> int:
     target = destination(name, export, settings)
     if not isinstance(target, WithLeftOvers):
         return 0

@@ -1,6 +1,5 @@
 """The steps of a run as its tasks call them: each uses only what an earlier task of the same run signed."""
 
-import asyncio
 import logging
 import os
 import re
@@ -16,6 +15,7 @@ from data_export.config.load import load_named
 from data_export.config.models import name_of
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.delivery.base import Store
+from data_export.delivery.threads import run_async
 from data_export.errors import DataExportError, SignatureRejected
 from data_export.limits import limits_of
 from data_export.plan import ExportPlan, prepare
@@ -42,7 +42,7 @@ def seal_of(context: Mapping[str, Any], settings: PlatformSettings) -> Seal:
     """
     keys = keys_of_environment(os.environ)
     if not keys:
-        keys = [asyncio.run(key_in_staging(store(settings.staging.uri, settings.staging.conn_id)))]
+        keys = [run_async(key_in_staging(store(settings.staging.uri, settings.staging.conn_id)))]
     return Seal(keys, (context["ti"].dag_id, context["ti"].run_id))
 
 

@@ -1,9 +1,9 @@
 """The core's steps with clients from Airflow connections, for tasks and for a run without a scheduler."""
 
-import asyncio
 import logging
 import smtplib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -12,17 +12,19 @@ from secrets import SystemRandom
 from time import monotonic
 from uuid import UUID
 
+from data_export.config.folder import require_listed
 from data_export.config.load import load_customer, load_customers
 from data_export.config.platform import PlatformSettings, load_platform
 from data_export.config.sections import OnDelivery
 from data_export.config.tenants import require_bounds
 from data_export.delivery.base import Destination, Store
+from data_export.delivery.threads import run_async
 from data_export.errors import DataExportError, PermanentError, TargetRefused
 from data_export.images import split_images_uri
 from data_export.limits import limits_of
 from data_export.pipeline.link import mail_link
 from data_export.pipeline.manifest import deliver_manifest
-from data_export.pipeline.notice import Means, record, send_left
+from data_export.pipeline.notice import Means, let_go, record, send_left
 from data_export.pipeline.receipts import deliver_receipts, make_receipt, site_receipt
 from data_export.pipeline.site import copy_site_images, deliver_site, extract_site, stage_site, transform_site
 from data_export.pipeline.staging import clean_up
@@ -33,7 +35,7 @@ from data_export_airflow.connections.clients import AirflowConnections, destinat
 from data_export_airflow.connections.source import source_dsn
 
 _NOTIFY = timedelta(minutes=25)  # so long the task `notify` may try
-_ALL_SECONDS = 480.0  # for all exports' notices, well below the task's own limit: what was given up must be told
+_ALL_SECONDS = 400.0  # for all exports' notices: then the last one's ends well before the task's own limit
 _random = SystemRandom()
 _log = logging.getLogger(__name__)
 
@@ -100,15 +102,18 @@ class Steps:
                 manifest = deliver_manifest(self.plan, receipt, self._target())
                 receipt = receipt.model_copy(update={"documents": (*receipt.documents, manifest)})
         if self.plan.export.on_delivery:
-            asyncio.run(record(receipt, self._staging(), now, self.plan.export.timezone))
+            run_async(record(receipt, self.plan.export, self._staging(), now))
         clean_up(self.plan, receipt, staging, then)
         return receipt
 
     def notify(self) -> int:
-        """Sends what is left of the window's notices; raises as `send_left` does."""
-        means = notice_means(self.plan.name, self.settings)
-        on, now = self.plan.export.on_delivery, datetime.now(UTC)
-        return asyncio.run(send_left(self.plan.name, on, self._staging(), means, now, window=self.plan.window))
+        """Sends what is left of the window's notices; raises as `send_left` and `report_given_up` do."""
+        plan, staging, now, given_up = self.plan, self._staging(), datetime.now(UTC), dict[str, str]()
+        means = notice_means(plan.name, self.settings)
+        try:
+            return run_async(send_left(plan.name, plan.export, staging, means, now, given_up, window=plan.window))
+        finally:
+            report_given_up(given_up, staging)
 
     @property
     def staging_uri(self) -> str:
@@ -152,9 +157,11 @@ def send_left_of_all(settings: PlatformSettings, now: datetime) -> None:
 
     Raises:
         TargetRefused: notices were given up, or cannot be sent; each is named. Others are only logged.
+        ConfigError: the customers' folder cannot be listed.
         DataExportError: of the staging area's connection.
     """
-    refused, end = [], monotonic() + _ALL_SECONDS
+    require_listed()
+    refused, given_up, end = list[str](), dict[str, str](), monotonic() + _ALL_SECONDS
     noticed = [(name, export) for name, export in load_customers().exports.items() if export.on_delivery]
     if not noticed:
         return
@@ -165,13 +172,25 @@ def send_left_of_all(settings: PlatformSettings, now: datetime) -> None:
             break
         try:
             means = notice_means(name, settings)
-            asyncio.run(send_left(name, export.on_delivery, staging, means, now, older=_NOTIFY))
+            run_async(send_left(name, export, staging, means, now, given_up, older=_NOTIFY))
         except PermanentError as error:
             refused.append(str(error))
         except DataExportError as error:
             _log.warning("%s", error)
-    if refused:
-        raise TargetRefused("; ".join(refused))
+    report_given_up(given_up, staging, refused)
+
+
+def report_given_up(given_up: Mapping[str, str], staging: Store, refused: Collection[str] = ()) -> None:
+    """Lets go of notices that were given up, at the end of a look: one that is killed leaves them to the next.
+
+    Raises:
+        TargetRefused: there are some, or `refused`; each is named.
+    """
+    if given_up:
+        with suppress(DataExportError):  # of staging: they are reported twice rather than never
+            run_async(let_go(staging, given_up))
+    if words := [*given_up.values(), *refused]:
+        raise TargetRefused(f"{'; '.join(words)}; the data was delivered")
 
 
 def run_export(file: Path, window: ExportWindow) -> Receipt:

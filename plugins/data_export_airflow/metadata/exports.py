@@ -138,14 +138,17 @@ def range_of(row: Row[Any]) -> tuple[str, Run | None]:
         return row.dag_id, Run(row.id, row.run_id, row.state, row.start_date, row.run_after, row.run_after)
     if start is None or end is None or start >= end or start.year not in YEARS:
         return row.dag_id, None
-    if was_not_over(row.state, end, row.run_after):
+    if was_not_over(row.state, end, row.start_date):
         return row.dag_id, None
     return row.dag_id, Run(row.id, row.run_id, row.state, row.start_date, start, end)
 
 
-def was_not_over(state: str, end: datetime, run_after: datetime | None) -> bool:
-    """Whether a range has failed because its run refused it, which tells nothing of the windows that it holds."""
-    return state == "failed" and run_after is not None and end > run_after
+def was_not_over(state: str, end: datetime, began: datetime | None) -> bool:
+    """Whether a range has failed because its run refused it, which tells nothing of the windows that it holds.
+
+    A run that is cleared begins anew, and may find the range over.
+    """
+    return state == "failed" and began is not None and end > began
 
 
 def bound(conf: dict[str, Any] | None, key: str) -> datetime | None:

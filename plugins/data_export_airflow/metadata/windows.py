@@ -61,6 +61,8 @@ class WindowRow:
     by_hand: tuple[datetime, datetime] | None = None
     #: When its run was to begin.
     run_after: datetime | None = None
+    #: When it did, for the last time.
+    began: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +173,7 @@ def _receipts(session: Session, dag_id: str, runs: Sequence[Row[Any]]) -> dict[s
 def _with_ranges(own: WindowRow | None, by_hand: list[WindowRow], start: datetime, end: datetime) -> WindowRow | None:
     """What became of a window, by its own run and by ranges that hold it; None where nothing did."""
     for row in by_hand:
-        if row.start <= start and end <= row.end and not was_not_over(row.state, row.end, row.run_after):
+        if row.start <= start and end <= row.end and not was_not_over(row.state, row.end, row.began):
             covered = replace(row, start=start, end=end, by_hand=(row.start, row.end))
             if covered.by_hand != (start, end):
                 covered = replace(covered, totals=None, seconds=None)
@@ -219,7 +221,7 @@ def totals(rows: list[WindowRow], by_hand: Sequence[WindowRow] = ()) -> dict[str
 
 def sample(rows: list[WindowRow]) -> dict[str, float] | None:
     """Averages of the last deliveries, for the estimate of a backfill; None where there was none."""
-    last = [row for row in rows if row.totals and row.seconds is not None][-_SAMPLE:]
+    last = [row for row in rows if row.totals and "work_orders" in row.totals and row.seconds is not None][-_SAMPLE:]
     if not last:
         return None
     sums = totals(last)
@@ -241,10 +243,10 @@ def _of_run(run: Row[Any], delivery: Delivery | None, timetable: Any) -> tuple[W
     if start is None or end is None or start >= end or start.year not in YEARS or end.year not in YEARS:
         return None, by_hand
     totals = delivery.totals if delivery else None
-    state = _UNFINISHED.get(run.state) or ("empty" if totals and not totals["work_orders"] else "delivered")
+    state = _UNFINISHED.get(run.state) or ("empty" if totals and totals.get("work_orders") == 0 else "delivered")
     seconds = (run.end_date - run.start_date).total_seconds() if run.end_date and run.start_date else None
     at, event = (delivery.at, delivery.event_id) if delivery else (None, None)
-    row = WindowRow(start, end, state, run.run_id, seconds, at, event, totals, run_after=run.run_after)
+    row = WindowRow(start, end, state, run.run_id, seconds, at, event, totals, None, run.run_after, run.start_date)
     return row, by_hand
 
 

@@ -91,7 +91,7 @@ def site_delivered(connector: str, site: "SiteReceipt") -> None:
     """Counts one site's data file, by what became of it."""
     labels = _of(connector) | {"outcome": site.outcome}
     count("data_export.files", 1, **labels)
-    count("data_export.rows", site.work_orders, **labels)
+    count("data_export.rows", site.work_orders or 0, **labels)  # a kept file that cannot be read adds none
     count("data_export.bytes", site.bytes, **labels)
     count("data_export.quarantined", site.quarantined, **_of(connector))
 

@@ -121,6 +121,8 @@ def test_two_alerts_of_a_day_that_say_different_things_are_no_doubles() -> None:
     first, same, other = (mails(each)[0] for each in (alert, alert, replace(alert, items=("acme.yaml:4: another",))))
     assert first["Message-ID"] == same["Message-ID"] != other["Message-ID"]
     assert first["References"] == other["References"]
+    retried = replace(alert, link=f"{alert.link}?try_number=2", repeated="You were alerted about this on 2025-03-16.")
+    assert mails(retried)[0]["Message-ID"] == first["Message-ID"]
 
 
 def test_a_repeat_says_so() -> None:
@@ -201,3 +203,6 @@ def test_records_set_aside_are_counted_by_site_and_found() -> None:
     text = as_text(quarantine_alert(receipt.model_copy(update={"sites": [alone]}), "gs://staging/", 7, UI))
     assert "1,200 work orders, all of the window: its data file is empty" in text
     assert "look first whether a query in include/sql/ was edited" in text
+    unread = alone.model_copy(update={"work_orders": None})
+    text = as_text(quarantine_alert(receipt.model_copy(update={"sites": [unread]}), "gs://staging/", 7, UI))
+    assert "all of the window" not in text

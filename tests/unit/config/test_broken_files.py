@@ -133,6 +133,10 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
         FULL + "if_exist: keep\nstorage_uri: x\n",
         [(8, "if_exist", "remove it"), (9, "storage_uri", "under connector_config")],
     ),
+    "misplaced up, of every connector": (
+        HEAD + SFTP + "  conn_id: a\nif_exists: keep\n",
+        [(9, "if_exists", "belongs under connector_config: move it there, indented")],
+    ),
     "of another connector": (
         FULL + "  emails: []\n",
         [(8, "connector_config.emails", "is a key of connector_type email")],

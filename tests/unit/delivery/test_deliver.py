@@ -8,7 +8,7 @@ import pytest
 
 from data_export.content import Content
 from data_export.delivery.deliver import deliver
-from data_export.errors import AccessDenied, OverwriteRefused, TargetRefused, TargetUnavailable
+from data_export.errors import AccessDenied, ObjectRefused, OverwriteRefused, TargetRefused, TargetUnavailable
 from data_export.pipeline.file import revision_key
 from tests.unit.memory_store import MemoryStore
 
@@ -61,6 +61,26 @@ async def test_keep_keeps_other_content_and_warns(store, caplog):
     assert "memory://store/file.json holds other content" in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("if_exists", "expected"),
+    [
+        ("keep", ("file.json", "kept", 1)),
+        ("replace", ("file.json", "replaced", 1)),
+        ("revision", ("file.r2.json", "revision", 2)),
+    ],
+)
+async def test_what_is_archived_and_must_be_read_to_compare_is_taken_for_other_content(if_exists, expected, caplog):
+    def refuse(call: str, key: str) -> None:
+        if call == "read":
+            raise ObjectRefused(f"memory://store/{key} is archived")
+
+    store = MemoryStore(checksums=False)
+    store.objects["file.json"] = b"old\n"
+    store.fault = refuse
+    assert await deliver(store, key_of, NEW, if_exists) == expected
+    assert "since it cannot be read: memory://store/file.json is archived" in caplog.text
+
+
 async def test_revision_writes_beside_the_newest_and_finds_that_again(store):
     third = Content.of_bytes(b"3rd\n")
     await deliver(store, key_of, OLD, "revision")
@@ -85,18 +105,38 @@ class Listed(MemoryStore):
     """A store that lists, as buckets do."""
 
     async def list(self, prefix):
+        self.calls["list"] += 1
         for key in sorted(self.objects):
             if key.startswith(prefix):
                 yield self._stored(key)
 
 
-@pytest.mark.parametrize("kept", [[6], [9], [3, 7], [2, 6, 12]])
+@pytest.mark.parametrize("kept", [[6], [9], [3, 7], [2, 6, 12], [1, 6], [1, 2, 7, 40]])
 async def test_of_revisions_only_the_newest_may_be_left(kept):
     store = Listed()
     store.objects |= {f"sub.folder/{key_of(number)}": b"old\n" for number in kept} | {"sub.folder/file.rx.json": b""}
     newest = kept[-1]
     where = await deliver(store, lambda number: f"sub.folder/{key_of(number)}", NEW, "revision")
     assert where == (f"sub.folder/file.r{newest + 1}.json", "revision", newest + 1)
+
+
+async def test_what_a_gap_hides_is_listed_for_changed_content_once_and_compared():
+    store = Listed()
+    store.objects |= {key_of(1): b"old\n", key_of(6): b"new\n"}
+    assert await deliver(store, key_of, NEW, "revision") == ("file.r6.json", "unchanged", 6)
+    assert await deliver(store, key_of, Content.of_bytes(b"3rd\n"), "revision") == ("file.r7.json", "revision", 7)
+    assert store.calls["list"] == 2
+    del store.objects[key_of(6)], store.objects[key_of(7)]
+    assert await deliver(store, key_of, OLD, "revision") == ("file.json", "unchanged", 1)
+    assert store.calls["list"] == 2
+
+
+async def test_a_name_that_begins_at_a_later_revision_hides_none_of_other_digits():
+    """As a manifest's: its first is the newest that is known."""
+    store = Listed()
+    store.objects |= {key_of(12): b"old\n", key_of(20): b"old\n"}
+    placed = await deliver(store, lambda number: key_of(number + 11), NEW, "revision")
+    assert placed.key == "file.r21.json"
 
 
 @pytest.mark.parametrize("name", [".hidden.json", "x.json", "a.b/c.json.gz"])
@@ -120,7 +160,9 @@ async def test_whoever_may_not_list_delivers_all_the_same():
             raise AccessDenied("no right to list")
             yield
 
-    assert await deliver(Refusing(), key_of, NEW, "revision") == ("file.json", "created", 1)
+    store = Refusing()
+    assert await deliver(store, key_of, OLD, "revision") == ("file.json", "created", 1)
+    assert await deliver(store, key_of, NEW, "revision") == ("file.r2.json", "revision", 2)
 
 
 @pytest.mark.parametrize("gone", [[1], [2], [1, 2], [2, 3, 4]])

@@ -19,7 +19,7 @@ from hypothesis import HealthCheck, given, settings
 
 from data_export.layout import Encoding
 from data_export.transform import columnar
-from data_export.transform.encoding import decoded, join, look_into
+from data_export.transform.encoding import EncodedFile, decoded, join, look_into
 from data_export.transform.transform import TransformResult, transform
 from tests.unit.source_kit import SITE, TIMELINE, SourceDatabase
 from tests.unit.transform.test_random_histories import histories
@@ -152,6 +152,19 @@ def test_joined_files_are_one_file_of_all_records(oddities: Path, tmp_path: Path
     joined = next(tmp_path.glob("joined*"))
     assert text_of(joined, encoding) == 3 * GOLDEN.read_bytes()
     assert not any(part.exists() for part in parts)
+
+
+@pytest.mark.parametrize("encoding", ["json", "gzip", "zstd"])
+def test_a_joined_file_is_as_if_its_records_were_packed_at_once(tmp_path: Path, encoding: Encoding) -> None:
+    """One member of gzip, one frame of zstd: of several, many readers take the first, here an empty one, for all."""
+    texts = [b"", *(b"".join(b'{"site":%d,"number":%d}\n' % (site, n) for n in range(60_000)) for site in (1, 2)), b""]
+    for number, text in enumerate((*texts, b"".join(texts))):
+        file = EncodedFile(tmp_path / str(number), encoding)
+        for start in range(0, len(text), 777_777):
+            file.append(memoryview(text)[start : start + 777_777], None)
+        file.close()
+    join([tmp_path / str(number) for number in range(len(texts))], tmp_path / "joined", encoding)
+    assert (tmp_path / "joined").read_bytes() == (tmp_path / str(len(texts))).read_bytes()
 
 
 def test_one_file_alone_is_not_written_anew(tmp_path: Path) -> None:

@@ -117,12 +117,11 @@ def _misplaced(location: Location, model: type[CustomerExport]) -> str | None:
         return f"belongs at the top level: move it out of {location[0]}"
     if not nested and key in keys_of(CustomerLimits):
         return "belongs under limits: move it there, indented"
+    if key in keys_of(model_at(model, ("connector_config",))):
+        return None if nested else "belongs under connector_config: move it there, indented"
     for tag, export in EXPORTS.items():
         if key in keys_of(model_at(export, ("connector_config",))):
-            if export is model and not nested:
-                return "belongs under connector_config: move it there, indented"
-            if export is not model:
-                return f"is a key of connector_type {tag}: remove it, or change connector_type"
+            return f"is a key of connector_type {tag}: remove it, or change connector_type"
     return None
 
 

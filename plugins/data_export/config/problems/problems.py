@@ -26,8 +26,6 @@ class ConfigProblem:
     message: str
     #: False for a warning: the export works, but should be changed.
     is_error: bool = True
-    #: The files that make the mistake together, each of which has a problem of its own; empty for one file's mistake.
-    shared: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str | None:
@@ -76,12 +74,6 @@ def first_of_many(problems: Sequence[ConfigProblem], folder: Path) -> list[Confi
         message = f"has {more:,} more files with problems: `python -m data_export_airflow validate` lists all"
         found.append(ConfigProblem(folder, None, None, message))
     return found
-
-
-def once(problems: Sequence[ConfigProblem]) -> list[ConfigProblem]:
-    """Without the problems that say again, of another file, what one before says of both."""
-    first = {each.shared: each for each in reversed(problems)}
-    return [each for each in problems if not each.shared or first[each.shared] is each]
 
 
 class BrokenFile(ConfigError):

@@ -6,7 +6,6 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
-from data_export.content import Digests
 from data_export.delivery.abfs.write import from_metadata
 from data_export.delivery.base import StoredObject, encoding_of
 from data_export.delivery.keys import BucketRoot
@@ -35,7 +34,7 @@ def stored_object(root: BucketRoot, blob: Any) -> StoredObject:
     if not isinstance(blob.size, int):
         raise TargetUnavailable(f"{root.address(key)}: the answer of Azure has no size: is there a proxy?")
     md5 = base64.b64encode(settings.content_md5).decode() if settings.content_md5 else None
-    digests = Digests(blob.size, md5=md5, **from_metadata(blob.metadata))
+    digests = from_metadata(blob.size, md5, blob.metadata)
     encoding = encoding_of(settings.content_encoding)
     return StoredObject(key, digests, blob.last_modified, encoding, version=blob.etag)
 
@@ -86,7 +85,7 @@ def _listed(root: BucketRoot, blob: Any) -> StoredObject | str | None:
     name = unquote(named.text) if named.get("Encoded") == "true" else named.text
     if said.get("CopyStatus") not in (None, "success"):
         return root.key(name)
-    digests = Digests(int(said["Content-Length"]), md5=said.get("Content-MD5") or None, **from_metadata(metadata))
+    digests = from_metadata(int(said["Content-Length"]), said.get("Content-MD5") or None, metadata)
     modified = parsedate_to_datetime(said["Last-Modified"])
     version = f'"{said["Etag"].strip(chr(34))}"' if said.get("Etag") else None
     encoding = encoding_of(said.get("Content-Encoding"))

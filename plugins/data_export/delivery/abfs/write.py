@@ -4,7 +4,6 @@ import asyncio
 import base64
 import hashlib
 import mimetypes
-import re
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from dataclasses import replace
@@ -12,7 +11,7 @@ from datetime import datetime
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
-from data_export.content import Content, Digests, Hasher
+from data_export.content import Content, Digests, Hasher, digests_in, metadata_of
 from data_export.delivery.abfs.errors import BlocksGone, asked
 from data_export.delivery.base import StoredObject
 from data_export.delivery.retry import Patience, persist
@@ -73,30 +72,26 @@ def headers_of(content: Content, digests: Digests) -> dict[str, Any]:
         "content_settings": ContentSettings(
             content_type=content.content_type, content_md5=bytearray(base64.b64decode(digests.md5 or ""))
         ),
-        "metadata": to_metadata(replace(digests, records_sha256=content.digests.records_sha256)),
+        "metadata": to_metadata(
+            replace(digests, records_sha256=content.digests.records_sha256, moment=content.digests.moment)
+        ),
     }
 
 
 # A prefix of our own: image stores and copying tools keep checksums too, under names and in spellings of theirs.
-_PREFIX = "data_export_"
-_WELL_FORMED = {
-    "sha256": re.compile(r"[0-9a-f]{64}"),
-    "crc32c": re.compile(r"[A-Za-z0-9+/]{6}=="),
-    "records_sha256": re.compile(r"[0-9a-f]{64}"),
-}
+def _named(name: str) -> str:
+    return f"data_export_{name}"
 
 
 def to_metadata(digests: Digests) -> dict[str, str]:
-    """Digests to keep with the object; its MD5 is one of Azure's own properties."""
-    return {_PREFIX + name: value for name in _WELL_FORMED if (value := getattr(digests, name)) is not None}
+    """Digests to keep with the object, and their size; its MD5 is one of Azure's own properties."""
+    return metadata_of(replace(digests, md5=None), _named)
 
 
-def from_metadata(metadata: Mapping[str, str] | None) -> dict[str, str]:
-    """The digests that `to_metadata` kept; none of an object that somebody else made."""
-    found = {name.lower(): value for name, value in (metadata or {}).items()}
-    return {
-        name: value for name, form in _WELL_FORMED.items() if form.fullmatch(value := found.get(_PREFIX + name, ""))
-    }
+def from_metadata(size: int, md5: str | None, metadata: Mapping[str, str] | None) -> Digests:
+    """With the digests that `to_metadata` kept of just these bytes; none of an object that somebody else made."""
+    kept = digests_in(size, {name.lower(): value for name, value in (metadata or {}).items()}, _named)
+    return replace(kept or Digests(size), md5=md5)
 
 
 def type_of(key: str) -> str:
@@ -116,8 +111,8 @@ async def server_copy(
     from azure.storage.blob import ContentSettings
 
     digests = original.digests
-    # What is named here takes the place of the source's own metadata, which are not for customers.
-    only = to_metadata(digests) | {"data_export_size": str(digests.size)}
+    # What is named here, a size at least, takes the place of the source's own metadata, which are not for customers.
+    only = to_metadata(digests)
     md5 = base64.b64decode(digests.md5) if digests.md5 else None
     answer: Any = await asked(
         patience.whole(digests.size),

@@ -1,14 +1,14 @@
 """Sends bytes to Cloud Storage: in one request, or in pieces that a broken connection costs no more than one of."""
 
 import mimetypes
-import re
 import threading
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
-from data_export.content import CHUNK_BYTES, Content, Digests, Hasher
+from data_export.content import CHUNK_BYTES, Content, Digests, Hasher, digests_in, metadata_of
 from data_export.delivery.base import StoredObject, encoding_of
 from data_export.delivery.gcs.errors import NO_ANSWER, malformed
 from data_export.delivery.retry import Patience, asked_to_wait
@@ -33,7 +33,7 @@ def stored_object(key: str, resource: dict[str, Any]) -> StoredObject:
     """
     try:
         size = int(resource.get("size", 0))  # some servers leave it out where it is 0
-        digests = Digests(size, md5=resource.get("md5Hash"), crc32c=resource.get("crc32c"), **_kept(resource))
+        digests = _digests(size, resource.get("md5Hash"), resource.get("crc32c"), resource.get("metadata") or {})
         changed = datetime.fromisoformat(resource["updated"]) if resource.get("updated") else None
         version = str(resource["generation"]) if resource.get("generation") else None
         return StoredObject(key, digests, changed, encoding_of(resource.get("contentEncoding")), version=version)
@@ -60,20 +60,25 @@ def written(key: str, resource: dict[str, Any]) -> StoredObject:
     return stored
 
 
-# What is kept in the metadata of a packed data file: Cloud Storage itself knows neither.
-_KEPT = {"sha256": "data-export-sha256", "records_sha256": "data-export-records-sha256"}
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+def _named(name: str) -> str:
+    return "data-export-" + name.replace("_", "-")
 
 
-def _kept(resource: dict[str, Any]) -> dict[str, str]:
-    metadata = resource.get("metadata") or {}
-    found = {name: str(metadata.get(key, "")) for name, key in _KEPT.items()}
-    return {name: value for name, value in found.items() if _SHA256.fullmatch(value)}
+def _digests(size: int, md5: str | None, crc32c: str | None, metadata: dict[str, Any]) -> Digests:
+    """With what is kept of a data file, whose sha256 Cloud Storage itself does not know, if it is of its bytes.
+
+    Earlier versions kept no crc32c along with it, which says that: of theirs nothing is taken.
+    """
+    kept = digests_in(size, metadata, _named)
+    said = Digests(size, md5=md5, crc32c=crc32c)
+    return replace(kept, md5=md5) if kept and crc32c and kept.crc32c == crc32c else said
 
 
 def _to_keep(content: Content) -> dict[str, str]:
     digests = content.digests
-    return {} if digests.records_sha256 is None else {key: getattr(digests, name) for name, key in _KEPT.items()}
+    if digests.records_sha256 is None and digests.moment is None:
+        return {}
+    return metadata_of(replace(digests, md5=None, crc32c=_crc32c(content)), _named)
 
 
 def listed(page: Any, address: str) -> tuple[list[tuple[str, dict[str, Any]]], str | None]:

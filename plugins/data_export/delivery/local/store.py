@@ -26,6 +26,7 @@ from data_export.errors import (
     PermanentError,
     TargetNotFound,
     TargetRefused,
+    TargetUnavailable,
     VerificationFailed,
     os_errors_of,
 )
@@ -120,6 +121,10 @@ class LocalStore:
                 else:
                     _link(partial, path)
                 _sync_folder(path.parent)
+            except FileNotFoundError as error:
+                if error.filename != str(partial):
+                    raise
+                raise TargetUnavailable(f"{path.parent} was removed as an empty folder meanwhile: try again") from None
             finally:
                 partial.unlink(missing_ok=True)
         return StoredObject(key, stored, datetime.now(UTC))

@@ -110,11 +110,6 @@ def status_of(error: Exception) -> int:
     return (_of_obstore(error) or (0,))[0]
 
 
-def code_of(error: Exception) -> str:
-    """S3's own code of what a library raises; empty where there is none."""
-    return (_of_botocore(error) or _of_obstore(error) or (0, "", ""))[1]
-
-
 def _of_botocore(error: Exception) -> tuple[int, str, str] | None:
     """Status, code and words of the server's refusal, if it was one."""
     from botocore.exceptions import ClientError

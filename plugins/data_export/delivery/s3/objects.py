@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
-from data_export.content import Content, Digests, Hasher
+from data_export.content import Content, Digests, Hasher, digests_in, metadata_of
 from data_export.delivery.base import StoredObject
 from data_export.delivery.keys import checked_prefix
 from data_export.delivery.retry import NoSuchObject
@@ -86,7 +86,9 @@ async def get(objects: "ObjectStore", name: str, offset: int, etag: str | None) 
         if status_of(error) == 416 and not offset:  # an empty object has no first byte to ask for
             return Piece(b"", 0, None, None)
         raise
-    return Piece(data, found.meta["size"], found.meta["e_tag"], from_metadata(found.meta["size"], found.attributes))
+    size, said = found.meta["size"], found.attributes
+    # Digests without their size may be of what was there before: then nothing could ever be read.
+    return Piece(data, size, found.meta["e_tag"], from_metadata(size, said) if _named("size") in said else None)
 
 
 async def read_pieces(piece_at: Callable[[int, str | None], Awaitable[Piece]], address: str) -> AsyncIterator[bytes]:
@@ -140,33 +142,23 @@ def _ask_by_get(client: Any, bucket: str, name: str) -> None:
 
 # A prefix of our own: image stores and copying tools keep checksums too, under names and in spellings of theirs.
 _PREFIX = "data-export-"
-_WELL_FORMED = {
-    "sha256": re.compile(r"[0-9a-f]{64}"),
-    "crc32c": re.compile(r"[A-Za-z0-9+/]{6}=="),
-    "md5": re.compile(r"[A-Za-z0-9+/]{22}=="),
-    "records_sha256": re.compile(r"[0-9a-f]{64}"),
-}
+_CRC32C = re.compile(r"[A-Za-z0-9+/]{6}==")
 _SHA256 = re.compile(r"[A-Za-z0-9+/]{43}=")
 _MD5 = re.compile(r"[0-9a-f]{32}")
-
-
-def to_metadata(digests: Digests) -> dict[str, str]:
-    """Digests to keep in the object's metadata; the server compares the bytes with one of them as they arrive."""
-    return {_named(name): value for name in _WELL_FORMED if (value := getattr(digests, name)) is not None}
 
 
 def _named(name: str) -> str:
     return _PREFIX + name.replace("_", "-")  # proxies drop headers with an underscore
 
 
+def to_metadata(digests: Digests) -> dict[str, str]:
+    """Digests to keep in the object's metadata; the server compares the bytes with one of them as they arrive."""
+    return metadata_of(digests, _named)
+
+
 def from_metadata(size: int, metadata: Mapping[str, Any]) -> Digests | None:
-    """The digests that `to_metadata` kept; None for an object that somebody else made."""
-    kept = {
-        name: str(metadata[_named(name)])
-        for name, form in _WELL_FORMED.items()
-        if form.fullmatch(str(metadata.get(_named(name), "")))
-    }
-    return Digests(size, **kept) if kept else None
+    """The digests that `to_metadata` kept of just these bytes; None for an object that somebody else made."""
+    return digests_in(size, metadata, _named)
 
 
 _OF_PLATFORM = ("Cache-Control", "Content-Disposition", "Content-Language", "Expires", "Website-Redirect-Location")
@@ -199,7 +191,7 @@ def from_head(head: Mapping[str, Any]) -> Digests:
         size,
         sha256=base64.b64decode(sha256).hex() if whole and _SHA256.fullmatch(sha256) else None,
         md5=md5_of(etag) if plain else None,
-        crc32c=crc32c if whole and _WELL_FORMED["crc32c"].fullmatch(crc32c) else None,
+        crc32c=crc32c if whole and _CRC32C.fullmatch(crc32c) else None,
     )
 
 

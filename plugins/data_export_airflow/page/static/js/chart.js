@@ -7,7 +7,7 @@ const WIDEST = 24;
 
 /** Bars of one number per window, oldest first; the highest fills the chart. */
 export function bars(title, rows, value, format, timezone) {
-  const values = rows.map((row) => (row.totals ? value(row.totals) : null));
+  const values = rows.map((row) => (row.totals ? (value(row.totals) ?? null) : null));
   const known = values.filter((each) => each !== null);
   const most = Math.max(0, ...known);
   const total = known.reduce((sum, each) => sum + each, 0);

@@ -103,7 +103,7 @@ function facts({ export: item, totals, states, timezone }) {
     fact("Lag", duration(item.lag_seconds), lateness(item), item.late_seconds === null ? null : "bad"),
     fact("Next run", item.paused ? "paused" : coming(item.next_run), item.next_run ? `${instant(item.next_run)} UTC` : null),
     fact("Windows delivered", `${number(done)} of ${number(due)}`, "in the calendar below", done < due ? "warn" : null),
-    totals ? fact("Work orders", number(totals.work_orders ?? 0), bytes(totals.bytes ?? 0)) : fact("Work orders", NONE, "your Airflow user may not read receipts"),
+    totals ? fact("Work orders", number(totals.work_orders ?? (totals.sites ? null : 0)), bytes(totals.bytes ?? 0)) : fact("Work orders", NONE, "your Airflow user may not read receipts"),
     ...images,
   );
 }
