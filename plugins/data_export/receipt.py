@@ -53,6 +53,7 @@ class Extracted(_Step):
     bytes: int = Field(description="size of the snapshot in staging")
     left_out: bool = Field(default=False, description="whether the source could not read some work orders")
     warning: str | None = Field(default=None, description="what the source could not promise of the moment it shows")
+    read_at: str | None = Field(default=None, description="when all was read and staged, ISO 8601 in UTC")
 
     @property
     def is_empty(self) -> bool:
@@ -77,6 +78,7 @@ class Transformed(_Step):
     crc32c: str
     records_sha256: str | None = Field(default=None, description="of the JSON Lines text, if the file is packed")
     warning: str | None = Field(default=None, description="that of `Extracted`")
+    read_at: str | None = Field(default=None, description="that of `Extracted`")
 
     @property
     def digests(self) -> Digests:
@@ -119,7 +121,7 @@ class Delivered(_Step):
     revision: int = 1
     kept: DataFile | None = Field(default=None, description="what the target's own file holds, where it was kept")
     found: DataFile | None = Field(
-        default=None, description="the file that is there with the same records in other bytes"
+        default=None, description="the file that is there with the same records in other bytes, or of a later run"
     )
 
 
@@ -177,6 +179,18 @@ class Receipt(_Step):
     @property
     def export_window(self) -> ExportWindow:
         return ExportWindow.from_dict(self.window)
+
+    def outward(self) -> Self:
+        """As it leaves the house: without addresses in staging, which nobody must know, and the words of our own
+        stores."""
+        told = self.to_dict()
+        for site in told["sites"]:
+            images = site["images"] or {"missing_list": None, "failures": []}
+            for part, key, without in ((site, "uri", ""), (images, "missing_list", None)):
+                if not (part[key] or "").startswith(self.target):
+                    part[key] = without
+            images["failures"] = [f"{line.partition(': ')[0]}: could not be copied" for line in images["failures"]]
+        return self.model_validate(told)
 
     def totals(self) -> dict[str, int]:
         """The sums over all sites, so that nobody who only counts needs to read a thousand sites' parts.

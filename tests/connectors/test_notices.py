@@ -15,7 +15,7 @@ from data_export.config.models import EXPORT
 from data_export.config.platform import MailSettings
 from data_export.delivery.local.store import LocalStore
 from data_export.delivery.threads import run_async
-from data_export.errors import TargetRefused, TargetUnavailable
+from data_export.errors import AccessDenied, TargetRefused, TargetUnavailable
 from data_export.pipeline import notice
 from data_export.pipeline.notice import LONGEST, Means, record, send_left
 from data_export.receipt import ImagesCopied, Receipt
@@ -382,7 +382,7 @@ def test_what_was_made_for_another_customer_or_target_is_sent_to_nobody(
     noticing.changed(customer="acme")
     noticing.deliver()
     noticing.changed(**edited)
-    assert (noticing.send(), noticing.send()) == (1, 0)
+    assert (noticing.send(), noticing.send()) == (0, 0)
     assert (receiver.requests, noticing.server.messages()) == ([], [])
     assert "the file's customer or target is another by now" in caplog.text
 
@@ -399,7 +399,52 @@ def test_other_domains_of_a_links_recipients_are_another_customer(noticing: Noti
         noticing.send()
     mailed_to("bob@bolt.example")
     receiver.status = 204
+    assert (noticing.send(), len(receiver.requests)) == (0, 1)
+
+
+def test_a_customer_that_the_file_did_not_name_is_the_same(noticing: Noticing, receiver: Receiver) -> None:
+    noticing.deliver()
+    noticing.changed(customer="acme")
     assert (noticing.send(), len(receiver.requests)) == (1, 1)
+
+
+def test_a_run_of_an_earlier_plan_leaves_the_notice_of_another_target_alone(
+    noticing: Noticing, receiver: Receiver
+) -> None:
+    noticing.changed(customer="acme")
+    noticing.deliver()
+    noticing.changed(customer="bolt")
+    assert noticing.send(window=receipt("ab" * 32).export_window) == 0
+    noticing.changed(customer="acme")
+    assert (noticing.send(), len(receiver.requests)) == (1, 1)
+
+
+def test_who_was_never_tried_is_not_given_up(noticing: Noticing, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looked for a day, and the server is slow."""
+    people = several(noticing, 9)
+    clock = count(step=40)
+    monkeypatch.setattr(notice, "monotonic", lambda: next(clock))
+    for _ in range(2):
+        with pytest.raises(TargetUnavailable, match="other recipients wait"):
+            noticing.send(LONGEST * 2)
+    assert noticing.send(LONGEST * 2) == 1
+    assert sorted(str(mail["To"]) for mail in noticing.server.messages()) == people
+
+
+def test_a_login_that_is_refused_is_not_tried_for_each_recipient(
+    noticing: Noticing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def refused() -> Any:
+        asked.append(1)
+        raise AccessDenied("the login is refused (535)")
+
+    several(noticing, 9)
+    noticing.means = noticing.means._replace(connect=refused)
+    with pytest.raises(TargetUnavailable, match="535"):
+        noticing.send()
+    assert len(asked) == 1
 
 
 def test_a_notice_of_an_earlier_version_is_sent(noticing: Noticing, receiver: Receiver, tmp_path: Path) -> None:

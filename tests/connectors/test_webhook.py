@@ -1,6 +1,7 @@
 """The webhook: what a receiver gets and can check, and addresses that are refused."""
 
 import base64
+import errno
 import re
 import socket
 import ssl
@@ -143,16 +144,32 @@ def test_an_address_where_nothing_listens_gives_way_to_the_next(
 def test_of_many_addresses_each_that_is_tried_has_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A packet that is lost is sent again after a second: as many shares as a load balancer has addresses are less."""
     waited: list[float] = []
+    passed = [0.0]
 
-    def slow(address: tuple[str, int], seconds: float) -> socket.socket:
+    def slow(_address: tuple[str, int], seconds: float) -> socket.socket:
         waited.append(seconds)
+        passed[0] += seconds
         raise TimeoutError
 
     monkeypatch.setattr(socket, "create_connection", slow)
+    monkeypatch.setattr("data_export.delivery.webhook.time.monotonic", lambda: passed[0])
     with pytest.raises(TimeoutError):
         webhook._connected([f"192.0.2.{number}" for number in range(16)], 443)
-    assert min(waited) == 3
-    assert sum(waited) == 15
+    assert (min(waited), sum(waited)) == (3, 18)
+
+
+def test_addresses_that_cannot_be_reached_at_all_cost_the_others_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight of a family for which the worker has no route."""
+    ours, theirs = socket.socketpair()
+
+    def routed(address: tuple[str, int], _seconds: float) -> socket.socket:
+        if ":" in address[0]:
+            raise OSError(errno.ENETUNREACH, "Network is unreachable")
+        return ours
+
+    monkeypatch.setattr(socket, "create_connection", routed)
+    with ours, theirs:
+        assert webhook._connected([*(f"2001:db8::{n}" for n in range(8)), "192.0.2.1"], 443) is ours
 
 
 def test_a_certificate_of_nobody_is_refused(receiver: Receiver, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,7 +116,7 @@ def test_a_customers_folder_that_cannot_be_listed_is_told_of(asked: list[str], m
 def test_where_time_is_over_the_others_wait_and_no_export_is_always_the_last(
     asked: list[str], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    clock = count(step=300)  # seconds: one export is asked, and then 600 of 480 are over
+    clock = count(step=300)  # seconds: one export is asked, and then 600 of 400 are over
     monkeypatch.setattr(steps, "monotonic", lambda: next(clock))
     for _ in range(60):
         with suppress(TargetRefused):

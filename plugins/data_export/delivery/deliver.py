@@ -40,7 +40,8 @@ class Placed(NamedTuple):
 async def _nothing() -> None: ...
 
 
-async def _accept(_there: StoredObject) -> None: ...
+async def _never(_there: StoredObject) -> bool:
+    return False
 
 
 async def _read(destination: Destination, stored: StoredObject) -> Digests:
@@ -54,7 +55,7 @@ async def deliver(
     if_exists: IfExists,
     before_write: Callable[[], Awaitable[None]] = _nothing,
     read: ReadBack = _read,
-    require_older: Callable[[StoredObject], Awaitable[None]] = _accept,
+    is_newer: Callable[[StoredObject], Awaitable[bool]] = _never,
 ) -> Placed:
     """Leaves `content` at the destination, complete and verified, and says where.
 
@@ -62,16 +63,14 @@ async def deliver(
     a packed data file (`Digests.records_sha256`). Other bytes are replaced atomically (`replaced`), left with a warning
     (`kept`), or joined by the next revision (`revision`, then `unchanged` when repeated). Only the newest revision is
     compared: a loader takes the highest number, so what was taken back and is what an earlier one has comes again. Two
-    runs at once, or a lost answer, end in the same state as one run.
-
-    Equal size proves nothing: where the server gives no checksum that we have (most of SFTP), the object is read back
-    and hashed, a chunk at a time.
+    runs at once, or a lost answer, end in the same state as one run. Equal size proves nothing: where the server gives
+    no checksum that we have (most of SFTP), the object is read back and hashed, a chunk at a time.
 
     Args:
         key_of: the name of revision 1, 2, 3, ...; only `revision` asks for more than the first.
         before_write: makes the content's file ready; until then only its digests are needed. May be called again.
         read: digests of an object there, by reading it; of a packed file with those of its records.
-        require_older: is asked about other content before that is replaced, or joined by a revision; raises to stop it.
+        is_newer: whether other content is known to be newer: then it stays as if it were the same.
 
     Raises:
         OverwriteRefused: `replace`, and the target does not let us.
@@ -85,7 +84,8 @@ async def deliver(
         if if_exists == "keep":
             _log.warning("%s%s holds other content and is kept (if_exists: keep)", destination.uri, key)
             return Placed(key, "kept", revision)
-        await require_older(found)
+        if await is_newer(found):
+            return Placed(key, "unchanged", revision)
         if if_exists == "replace":
             await before_write()
             await destination.replace(key, content)

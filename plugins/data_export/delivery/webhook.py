@@ -24,9 +24,7 @@ from data_export.config.fields import quoted_address
 from data_export.errors import ConfigError, TargetRefused, TargetUnavailable
 
 _SECONDS = 15  # each wait for the receiver
-_MOST_ADDRESSES = (
-    5  # of a host are tried: each is given three seconds at least, as a lost packet is sent again after one
-)
+_ADDRESS_SECONDS = 3  # for each of a host, at least: a packet that is lost is sent again after one
 _WHOLE_SECONDS = 45  # all of them: one that answers a byte at a time must not keep others waiting
 _SECRET_BYTES = range(24, 65)
 # Global to Python, and answered inside a cloud (Azure's own services, Oracle's metadata) or by no host of the internet,
@@ -170,11 +168,12 @@ class _Pinned(HTTPSConnection):
 
 def _connected(addresses: Sequence[str], port: int) -> socket.socket:
     """A connection to the first address that takes one, each being given its share of `_SECONDS`."""
-    failed = OSError("no address")
-    tried = addresses[:_MOST_ADDRESSES]
-    for address in tried:
+    failed, end = OSError("no address"), time.monotonic() + _SECONDS
+    for address in addresses:
+        if time.monotonic() > end:
+            break
         try:
-            found = socket.create_connection((address, port), _SECONDS / len(tried))
+            found = socket.create_connection((address, port), max(_SECONDS / len(addresses), _ADDRESS_SECONDS))
         except OSError as error:
             failed = error
         else:

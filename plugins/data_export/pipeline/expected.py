@@ -119,8 +119,8 @@ def _parts(delivery: Delivery) -> Iterator[Expected]:
 
 
 def is_unread(site: dict[str, Any]) -> bool:
-    """Whether a receipt's site has a kept file whose work orders nobody could count."""
-    return bool(site["outcome"] == "kept" and site["work_orders"] is None)
+    """Whether a receipt's site has a file that stays and whose work orders nobody could count."""
+    return bool(site["outcome"] in ("kept", "unchanged") and site["work_orders"] is None)
 
 
 def _text(value: Any) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple, get_args
 
 from data_export.content import Content, Digests
-from data_export.delivery.base import Destination, Store, StoredObject
+from data_export.delivery.base import Destination, StoredObject
 from data_export.delivery.connector import IfExists
 from data_export.delivery.deliver import Placed, deliver
 from data_export.delivery.threads import at_most, go_on, read_digests, run_async, run_blocking
-from data_export.errors import ConfigError, ObjectRefused, TargetNotFound, TargetRefused, TargetUnavailable
+from data_export.errors import ConfigError, ObjectRefused, TargetNotFound, TargetUnavailable
 from data_export.layout import Encoding
+from data_export.pipeline.receipts import counted_before
 from data_export.plan import ExportPlan
 from data_export.receipt import DataFile, Transformed
 from data_export.scratch import scratch
@@ -106,16 +107,17 @@ class _Lines:
 class FilesThere:
     """What is at the target under a data file's name, whoever wrote it; each file is read once at most."""
 
-    def __init__(self, target: Destination, path: Path, encoding: Encoding) -> None:
-        self._target, self._path, self._encoding = target, path, encoding
+    def __init__(self, target: Destination, path: Path, encoding: Encoding, receipt_key: str = "") -> None:
+        self._target, self._path, self._encoding, self._receipt_key = target, path, encoding, receipt_key
         self._seen: dict[str, DataFile] = {}
+        self._of_later_runs: set[str] = set()
 
     async def read(self, _target: Destination, stored: StoredObject) -> Digests:
         found = await self._file(stored)
         return Digests(found.bytes, found.sha256, records_sha256=found.records_sha256 or None)
 
     async def kept(self, key: str) -> DataFile:
-        """What the file that stays holds; of one that cannot be read, no more than the target says of it."""
+        """What the file that stays holds; if it cannot be read, what the target and an earlier receipt say of it."""
         stored = await self._stat(key)
         try:
             return await self._file(stored)
@@ -123,7 +125,26 @@ class FilesThere:
             _log.warning("the work orders of the kept file are not counted: %s", refusal)
         said, plain = stored.digests, stored.digests.sha256 if self._encoding == "json" else None
         sums = {"sha256": said.sha256 or "", "records_sha256": said.records_sha256 or plain or ""}
-        return DataFile(work_orders=None, bytes=said.size, crc32c=said.crc32c, **sums)
+        known = DataFile(work_orders=None, bytes=said.size, crc32c=said.crc32c, **sums)
+        return await counted_before(self._target, self._receipt_key, known)
+
+    async def is_of_later_run(self, plan: ExportPlan, transformed: Transformed, there: StoredObject) -> bool:
+        """Whether a run that began after this one had read its data is known to have written what is there.
+
+        A try may wait for a target for hours, and find there what another run has delivered meanwhile. The time of the
+        file there does not say so: some servers write anew what they take, and a retry finds its own file changed.
+        """
+        began, read = there.digests.moment, datetime.fromisoformat(transformed.read_at or plan.created_at)
+        latest = moment_of(datetime.now(UTC) + _CLOCKS_DIFFER)  # nothing would ever be later than that
+        if began is None or not moment_of(read + _CLOCKS_DIFFER) < began <= latest:
+            return False
+        _log.warning("%s stays: its run began at %s, after this one read", self._target.uri + there.key, began)
+        self._of_later_runs.add(there.key)
+        return True
+
+    async def same(self, key: str, transformed: Transformed) -> DataFile | None:
+        """What the file there holds, where that are not our bytes: our records in others, or a later run's."""
+        return await (self.kept(key) if key in self._of_later_runs else self.other_bytes(key, transformed))
 
     async def _file(self, stored: StoredObject) -> DataFile:
         """What the file holds; one that is packed comes to this machine's disk, and must leave half of it.
@@ -174,31 +195,6 @@ class FilesThere:
         return DataFile(work_orders=transformed.work_orders, bytes=found.size, crc32c=found.crc32c, **sums)
 
 
-async def require_older(
-    plan: ExportPlan, transformed: Transformed, staging: Store, target: Destination, there: StoredObject
-) -> None:
-    """Lets a run write where other content is, unless that is known to be newer.
-
-    A try may wait for a target for hours, and find there what a run that began meanwhile has delivered. The time of the
-    file there does not say so: some servers write anew what they take, and a retry finds its own file changed later.
-
-    Raises:
-        TargetRefused: the run that wrote it began after this one's data was in staging.
-    """
-    began = there.digests.moment
-    if began is None or began > _moment(datetime.now(UTC) + _CLOCKS_DIFFER):  # nothing would ever be later than that
-        return
-    async with staging:  # where nothing is staged of an empty file
-        staged = await staging.stat(transformed.data_key) if transformed.bytes else None
-    ours = datetime.fromisoformat(plan.created_at)
-    ours = max(ours, staged.modified) if staged and staged.modified else ours
-    if began > _moment(ours + _CLOCKS_DIFFER):
-        raise TargetRefused(
-            f"{target.uri}{there.key} is of a run that began at {began}, after this one had read its data, and stays: "
-            "there is nothing to do. To deliver the window as it is now, clear the run's `prepare` task with "
-            "everything downstream"
-        )
-
-
-def _moment(time: datetime) -> str:
+def moment_of(time: datetime) -> str:
+    """As metadata have it: UTC, whole seconds."""
     return time.astimezone(UTC).isoformat(timespec="seconds")

@@ -30,7 +30,7 @@ from data_export.delivery.email.message import Letterhead, message
 from data_export.delivery.email.send import send
 from data_export.delivery.threads import run_blocking
 from data_export.delivery.webhook import post
-from data_export.errors import DataExportError, TargetNotFound, TargetUnavailable
+from data_export.errors import DataExportError, PermanentError, RecipientsRefused, TargetNotFound, TargetUnavailable
 from data_export.receipt import Receipt
 from data_export.window import ExportWindow
 from data_export.wording import count_in_words
@@ -40,6 +40,7 @@ _LISTED_IN = "`on_delivery.emails` in the customer file"
 _SHOWN = 20
 _PATIENCE_SECONDS = 60.0  # after which nothing further is begun: a receiver that hangs keeps others waiting
 _AT_ONCE = 4  # mails over one connection: then who has them is remembered
+_OTHERS_WAIT = "other recipients wait, since these took long"
 _random = SystemRandom()
 _log = logging.getLogger(__name__)
 
@@ -79,9 +80,14 @@ class Notice(BaseModel):
         since, whose = now.astimezone(UTC), _whose(export)
         return cls(id=its_id, since=since, receipt=receipt, timezone=export.timezone, whose=whose)
 
+    def is_for(self, export: CustomerExport) -> bool:
+        """Whether the export is still of the same customer, where it had one, and delivers to the same place."""
+        customer, *place = _whose(export)
+        return self.whose in ((), (customer, *place), ("", *place))
+
     def body(self) -> bytes:
         """What the webhook is sent: the same bytes with each repeat."""
-        return b"" if self.receipt is None else _outward(self.receipt).model_dump_json().encode()
+        return b"" if self.receipt is None else self.receipt.outward().model_dump_json().encode()
 
 
 def _whose(export: CustomerExport) -> tuple[str, ...]:
@@ -89,18 +95,6 @@ def _whose(export: CustomerExport) -> tuple[str, ...]:
     config = export.connector_config
     place = config.identity() or sorted({to.rpartition("@")[2].lower() for to in config.recipients()})
     return (export.customer or "", *place)
-
-
-def _outward(receipt: Receipt) -> Receipt:
-    """As it leaves the house: without addresses in staging, which nobody must know, and the words of our own stores."""
-    told = receipt.to_dict()
-    for site in told["sites"]:
-        images = site["images"] or {"missing_list": None, "failures": []}
-        for part, key, without in ((site, "uri", ""), (images, "missing_list", None)):
-            if not (part[key] or "").startswith(receipt.target):
-                part[key] = without
-        images["failures"] = [f"{line.partition(': ')[0]}: could not be copied" for line in images["failures"]]
-    return Receipt.model_validate(told)
 
 
 async def record(receipt: Receipt, export: CustomerExport, staging: Store, now: datetime) -> None:
@@ -150,17 +144,19 @@ async def send_left(
             if monotonic() > end:
                 left.append("other notices wait, since these took long")
                 break
-            if not (ours := notice.whose in ((), _whose(export))):
+            if not (ours := notice.is_for(export)) and window is not None:
+                continue  # the plan is an earlier one; the watch goes by the file as it is now
+            if not ours:
                 _log.warning("%s: drops notice %s: the file's customer or target is another by now", name, notice.id)
             on = (ours and export.on_delivery) or OnDelivery()
             faults = await _send(key, notice, on, staging, means, end)
-            if faults and now - notice.since <= LONGEST:
+            if faults and (now - notice.since <= LONGEST or _OTHERS_WAIT in faults):
                 left += faults
             elif faults:
                 given_up[key] = f"{name}: notice {notice.id}, given up after a day: {'; '.join(faults)}"
             else:
                 await staging.replace(key, Content.of_bytes(b""))
-                complete += 1
+                complete += ours
     if left:
         raise TargetUnavailable(f"{name}: {'; '.join(left)}; the data was delivered, the notice is tried for a day")
     return complete
@@ -226,12 +222,14 @@ async def _send(key: str, notice: Notice, on: OnDelivery, staging: Store, means:
                 faults.append(str(error))
         for first in range(0, len(left), _AT_ONCE):
             if stop.is_set() or (first and monotonic() > end):  # a webhook that hangs keeps not every mail back
-                faults.append("other recipients wait, since these took long")
+                faults.append(_OTHERS_WAIT)
                 break
             try:
                 send(left[first : first + _AT_ONCE], means.connect, lambda sent: remember(marks[sent]), _LISTED_IN)
             except DataExportError as error:
                 faults.append(str(error))
+                if isinstance(error, PermanentError) and not isinstance(error, RecipientsRefused):
+                    break  # a login that is refused once more for each few may be locked out
 
     await run_blocking(send_all)
     return [*dict.fromkeys(faults)]

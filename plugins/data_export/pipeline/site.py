@@ -3,7 +3,7 @@
 import logging
 from contextlib import nullcontext
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from uuid import UUID
@@ -16,8 +16,7 @@ from data_export.delivery.threads import run_async
 from data_export.errors import TargetNotFound, TargetRefused, TargetUnavailable
 from data_export.images import CopyRules, copy_images, source_key_of
 from data_export.layout import DATA_SUFFIXES
-from data_export.pipeline.file import FilesThere, require_older
-from data_export.pipeline.receipts import counted_before
+from data_export.pipeline.file import FilesThere, moment_of
 from data_export.pipeline.staging import download, upload
 from data_export.plan import ExportPlan
 from data_export.receipt import Delivered, Extracted, ImagesCopied, Transformed
@@ -78,7 +77,7 @@ def extract_site(
         )
         size = 0 if made.is_empty else run_async(store(sorted(path.name for path in folder.iterdir())))
     _log.info("%s: site %s, window %s: %s rows, %s staged", plan.name, site_id, plan.window, rows, size_in_words(size))
-    return made.model_copy(update={"bytes": size})
+    return made.model_copy(update={"bytes": size, "read_at": moment_of(datetime.now(UTC))})
 
 
 def transform_site(
@@ -121,6 +120,7 @@ def transform_site(
         quarantined=result.quarantined,
         images=result.images,
         warning=extracted.warning,
+        read_at=extracted.read_at,
         bytes=digests.size,
         sha256=digests.sha256 or "",
         crc32c=digests.crc32c or "",
@@ -199,12 +199,11 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
             digests = replace(transformed.digests, moment=plan.created_at)
             content = Content(folder / DATA, digests, MEDIA_TYPES[plan.export.encoding])
             if_exists = plan.export.connector_config.if_exists
-            placed = await deliver(target, key_of, content, if_exists, fetch, there.read, older)
+            is_newer = partial(there.is_of_later_run, plan, transformed)
+            placed = await deliver(target, key_of, content, if_exists, fetch, there.read, is_newer)
             try:
                 kept = await there.kept(placed.key) if placed.outcome == "kept" else None
-                if kept and kept.work_orders is None:
-                    kept = await counted_before(target, receipt_key, kept)
-                found = await there.other_bytes(placed.key, transformed) if placed.outcome == "unchanged" else None
+                found = await there.same(placed.key, transformed) if placed.outcome == "unchanged" else None
             except TargetNotFound:
                 name = target.uri + placed.key
                 raise TargetUnavailable(f"{name} was removed while it was looked at: try again") from None
@@ -222,8 +221,7 @@ def deliver_site(plan: ExportPlan, transformed: Transformed, target: Destination
                 await download(staging, transformed.data_key, folder / DATA)
 
     with scratch() as folder:
-        there = FilesThere(target, folder / "there", plan.export.encoding)
-        older = partial(require_older, plan, transformed, staging, target)
+        there = FilesThere(target, folder / "there", plan.export.encoding, receipt_key)
         return run_async(run())
 
 

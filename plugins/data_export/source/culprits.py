@@ -30,6 +30,7 @@ class Culprit:
     column: str  # empty where all of the table's fail
     key: str | None  # of the row, see `KEYS`
     reason: str
+    sqlstate: str
 
     @property
     def field(self) -> str:
@@ -105,9 +106,9 @@ class Search:
                         f"{self._failure}; at least {count} work orders of the window have it: no more are looked for"
                     )
                 found = self._examined(ids[first])
-                of_others = self._failure.sqlstate.startswith(OF_OTHERS)
-                of_code = count == 1 and self._failure.sqlstate.startswith(OF_CODE)
-                may_be_all = of_code or (found.table and not found.column)
+                of_others = found.sqlstate.startswith(OF_OTHERS)
+                of_code = count == 1 and found.sqlstate.startswith(OF_CODE)
+                may_be_all = of_others or of_code or (found.table and not found.column)
                 if found.column == NUMBER or (may_be_all and (of_others or len(ids) > 1)):
                     self._require_some(found, ids)
                 if of_others and not self._failing(Orders(ids[first], ids[first])):
@@ -129,8 +130,8 @@ class Search:
                     key, reason = self._row(table, column, only)
                     if column == NUMBER:
                         column = self._cause_of_number(table, only)
-                    return Culprit(order, table, column, key, reason or refusal.reason)
-        return Culprit(order, None, "", None, self._failure.reason)
+                    return Culprit(order, table, column, key, reason or refusal.reason, refusal.sqlstate)
+        return Culprit(order, None, "", None, self._failure.reason, self._failure.sqlstate)
 
     def _cause_of_number(self, table: str, only: Orders) -> str:
         """The column of which the number may be made, if one fails; empty where all do, as with a condition."""
@@ -150,7 +151,7 @@ class Search:
             if not (self._refusal(column) if column else self._failing(only)):
                 return
         said = _of_query(found.table or "work_order", found.column, found.reason)
-        raise ValueRejected(said, found.reason, self._failure.sqlstate)
+        raise ValueRejected(said, found.reason, found.sqlstate)
 
     def _row(self, table: str, column: str, only: Orders) -> tuple[str | None, str]:
         """The key of the first row whose value fails, and why; None where it does not show."""

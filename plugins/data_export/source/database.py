@@ -69,11 +69,12 @@ _ABILITIES = Query(
 _LOCKED_TABLES = Query(
     """
 SELECT string_agg(DISTINCT l.relation::regclass::text, ', ') FILTER (WHERE c.oid IS NULL
-        OR c.relfilenode <> '0' AND c.relfilenode <> pg_catalog.pg_relation_filenode(c.oid)
+        OR c.relfilenode <> '0' AND c.relkind <> 'm' AND c.relfilenode <> pg_catalog.pg_relation_filenode(c.oid)
         OR pg_catalog.format('%I.%I', n.nspname, c.relname) <> (pg_identify_object(c.tableoid, c.oid, 0)).identity),
     bool_or(c.relkind = 'f')
 FROM pg_locks AS l LEFT JOIN pg_class AS c ON c.oid = l.relation LEFT JOIN pg_namespace AS n ON n.oid = c.relnamespace
 WHERE l.pid = pg_backend_pid() AND l.locktype = 'relation'
+    AND (pg_identify_object('1259'::oid, l.relation, 0)).type <> 'index'
 """,
     (),
 )

@@ -181,7 +181,9 @@ def cast(value: str, kind: str, found: str, max_bytes: int, database: Found) -> 
         return f"{value}::text::bool"  # 0 and 1; the cast itself takes 2 for true
     if kind == "float8" and found in ("int8", "numeric"):  # of 9007199254740993 it makes ...992
         number = f"{value}::numeric"
+        # A float8's text has no more digits than tell it from others, which of an int8 need not be all that it has.
         changed = f"trunc({number}) = {number} AND {value}::float8::text::numeric <> {number}"
+        changed = f"{value}::float8::int8 <> {value}" if found == "int8" else changed
         refusal = _refusal("is %s, which has more digits than a float8 allows", value, kind)
         return f"CASE WHEN {changed} THEN {refusal} ELSE {value}::float8 END"
     if kind not in ("text", "jsonb"):

@@ -110,10 +110,14 @@ class Steps:
         """Sends what is left of the window's notices; raises as `send_left` and `report_given_up` do."""
         plan, staging, now, given_up = self.plan, self._staging(), datetime.now(UTC), dict[str, str]()
         means = notice_means(plan.name, self.settings)
+        left = list[str]()  # beside what was given up
         try:
             return run_async(send_left(plan.name, plan.export, staging, means, now, given_up, window=plan.window))
+        except DataExportError as error:
+            left += [str(error)] * bool(given_up)
+            raise
         finally:
-            report_given_up(given_up, staging)
+            report_given_up(given_up, staging, left)
 
     @property
     def staging_uri(self) -> str:

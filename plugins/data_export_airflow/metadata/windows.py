@@ -20,8 +20,7 @@ from data_export_airflow.metadata.exports import BY_HAND, bound, was_not_over
 from data_export_airflow.metadata.receipts import Delivery, deliveries
 from data_export_airflow.schedule.windows import latest_bounds, latest_length, starting_in
 
-MAX_WINDOWS = 10_000
-_SAMPLE = 10
+MAX_WINDOWS, _SAMPLE = 10_000, 10
 _ABOUT = re.compile(r"^- \*\*([\w ]+)\*\*: (?!\[)(.+)$", re.MULTILINE)
 _UNFINISHED = {"failed": "failed", "running": "running", "queued": "queued"}
 _RUNS = (
@@ -59,9 +58,8 @@ class WindowRow:
     event_id: int | None = None
     totals: dict[str, int] | None = None
     by_hand: tuple[datetime, datetime] | None = None
-    #: When its run was to begin.
+    #: When its run was to begin, and when it did for the last time.
     run_after: datetime | None = None
-    #: When it did, for the last time.
     began: datetime | None = None
 
 
@@ -213,9 +211,12 @@ def _rest(
 def totals(rows: list[WindowRow], by_hand: Sequence[WindowRow] = ()) -> dict[str, int]:
     """The sums of what was delivered, by the keys of `Receipt.totals`; ranges by hand that hold windows count once."""
     holding = {row.run_id for row in rows if row.by_hand and not row.totals}
+    summed = [row.totals for row in (*rows, *(row for row in by_hand if row.run_id in holding)) if row.totals]
     sums: Counter[str] = Counter()
-    for row in (*rows, *(row for row in by_hand if row.run_id in holding)):
-        sums.update(row.totals or {})
+    for each in summed:
+        sums.update(each)
+    if any("work_orders" not in each for each in summed):
+        del sums["work_orders"]  # those of the others would pass for all
     return dict(sums)
 
 
@@ -242,12 +243,11 @@ def _of_run(run: Row[Any], delivery: Delivery | None, timetable: Any) -> tuple[W
         start, end = latest_bounds(timetable, run.run_after)
     if start is None or end is None or start >= end or start.year not in YEARS or end.year not in YEARS:
         return None, by_hand
-    totals = delivery.totals if delivery else None
+    totals, at, event = (delivery.totals, delivery.at, delivery.event_id) if delivery else (None, None, None)
     state = _UNFINISHED.get(run.state) or ("empty" if totals and totals.get("work_orders") == 0 else "delivered")
     seconds = (run.end_date - run.start_date).total_seconds() if run.end_date and run.start_date else None
-    at, event = (delivery.at, delivery.event_id) if delivery else (None, None)
-    row = WindowRow(start, end, state, run.run_id, seconds, at, event, totals, None, run.run_after, run.start_date)
-    return row, by_hand
+    began = run.run_after, run.start_date
+    return WindowRow(start, end, state, run.run_id, seconds, at, event, totals, None, *began), by_hand
 
 
 def _settled(row: WindowRow | None) -> bool:

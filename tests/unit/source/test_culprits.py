@@ -492,6 +492,33 @@ def test_what_was_away_and_comes_back_while_records_are_looked_at_costs_none(
     assert len(filled.export(tmp_path / "out", on_invalid=on_invalid, sql_folder=sql).lines) == len(GOOD)
 
 
+def test_what_goes_away_while_records_are_looked_for_sets_none_aside(
+    filled: SourceDatabase, tmp_path: Path, sql: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One is really wrong, and is found first."""
+    filled.connection.execute(FUNCTIONS)
+    text = (sql / "work_item.sql").read_text()
+    asks = "    refusing(work_item.name, '38000') AS name,\n"
+    (sql / "work_item.sql").write_text(text.replace("    work_item.name,\n", asks))
+    filled.connection.execute("UPDATE work_item SET name = 'right'")
+    filled.connection.execute("ALTER TABLE input ALTER COLUMN create_date TYPE text")
+    first = key(3, min(GOOD))
+    filled.connection.execute("UPDATE input SET create_date = 'n/a' WHERE id = %s", [first])
+    of_search, looked = Search._examined, list[str]()
+
+    def goes(search: Search, order: str) -> Culprit:
+        found = of_search(search, order)
+        looked.append(order)
+        filled.connection.execute("UPDATE work_item SET name = 'n/a'")
+        search._source.renew()
+        return found
+
+    monkeypatch.setattr(Search, "_examined", goes)
+    with pytest.raises(SourceUnavailable, match=r"fails for each work order that was tried.*38000"):
+        filled.export(tmp_path / "out", on_invalid="quarantine", sql_folder=sql)
+    assert len(looked) == 2
+
+
 @pytest.mark.usefixtures("away")
 @pytest.mark.parametrize("on_invalid", ["fail", "quarantine"])
 def test_what_is_away_sets_no_lone_work_order_aside(

@@ -121,6 +121,25 @@ def test_a_table_that_was_replaced_before_it_was_locked_is_read_again(
     assert moment.warning is None
 
 
+#: What changes where rows are, and none of them.
+HARMLESS = {
+    "a view refreshed": ["REFRESH MATERIALIZED VIEW seen"],  # whose rows every moment sees
+    "an index": ["CREATE INDEX ON work_item (name)"],
+    "an index made anew": ["REINDEX TABLE work_item"],
+}
+
+
+@pytest.mark.parametrize("change", HARMLESS)
+def test_what_changes_no_row_before_it_is_locked_is_read_at_once(
+    fresh: SourceDatabase, tmp_path: Path, sql: Path, change: str
+) -> None:
+    fresh.connection.execute("CREATE MATERIALIZED VIEW seen AS TABLE work_item")
+    path = sql / "work_item.sql"
+    path.write_text(path.read_text().replace("SELECT", "WITH also AS (SELECT FROM seen) SELECT", 1))
+    moment = MomentBefore(lambda: [fresh.connection.execute(statement) for statement in HARMLESS[change]])
+    assert run_extract(fresh, tmp_path, sql, moment=moment)["work_item"] == 1
+
+
 def test_a_source_that_does_not_know_its_locks_is_read_with_a_warning(
     one_order: SourceDatabase, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
