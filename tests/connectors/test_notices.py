@@ -24,7 +24,7 @@ from data_export_airflow.execution.steps import report_given_up
 from demo.servers.smtp import SmtpServer
 from tests.connectors.receiver import SECRET, Receiver, certificate, noticed, receiver
 from tests.pipeline.staged_run import NOW
-from tests.time_limit import LimitReached, limit
+from tests.time_limit import LimitReached, limit, slow_down
 
 __all__ = ["certificate", "receiver"]
 URL = "https://hooks.acme.example/exports"
@@ -276,14 +276,7 @@ def several(noticing: Noticing, count: int) -> list[str]:
 def test_nobody_is_mailed_twice_where_a_time_limit_ends_the_look(
     noticing: Noticing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server accepts each mail, but slowly."""
-    keep = noticing.server.handle_DATA
-
-    async def slowly(*mail: Any) -> str:
-        await asyncio.sleep(0.15)
-        return await keep(*mail)
-
-    monkeypatch.setattr(noticing.server, "handle_DATA", slowly, raising=False)
+    slow_down(noticing.server, monkeypatch, 0.15)
     people, limits = several(noticing, 9), 0
     for _ in range(9):
         try:

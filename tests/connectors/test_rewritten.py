@@ -123,10 +123,10 @@ async def test_other_records_under_our_metadata_are_other_content(
 ) -> None:
     redacted = gzip.compress(LINES[:2000], mtime=0)
     async with place.store as store:
-        assert await outcome(place, content, FilesThere(store, tmp_path / "there", "gzip")) == "created"
+        assert await outcome(place, content, FilesThere(store, tmp_path / "there", "gzip", "receipt")) == "created"
         place.rewrite(redacted, older)
         assert await read_all(store, NAME) == redacted
-        assert await outcome(place, content, FilesThere(store, tmp_path / "there", "gzip")) == "replaced"
+        assert await outcome(place, content, FilesThere(store, tmp_path / "there", "gzip", "receipt")) == "replaced"
         assert await read_all(store, NAME) == PACKED
 
 
@@ -136,7 +136,7 @@ async def test_the_same_records_are_said_to_be_as_they_are_there(
 ) -> None:
     packed_anew = gzip.compress(LINES, 1, mtime=0)
     async with place.store as store:
-        there = FilesThere(store, tmp_path / "there", "gzip")
+        there = FilesThere(store, tmp_path / "there", "gzip", "receipt")
         assert await outcome(place, content, there) == "created"
         assert await there.other_bytes(NAME, transformed_of(content)) is None
         place.rewrite(packed_anew, older)

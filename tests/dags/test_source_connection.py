@@ -15,7 +15,6 @@ import psycopg
 import pytest
 from airflow.providers.postgres.hooks.postgres import PostgresHook
 
-from data_export.check.check import check_source
 from data_export.config.platform import load_platform
 from data_export.errors import ConfigError, CredentialsUnavailable, SourceRejected
 from data_export.limits import limits_of
@@ -27,6 +26,7 @@ from data_export_airflow.connections.source import source_dsn
 from data_export_airflow.execution import auditing, steps
 from demo.servers.postgres import PostgresServer
 from tests.customers import SITE, export
+from tests.unit.source_kit import check_source
 
 DEBIAN = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 ODD = "a b'c\\d@e/f?g=h&i%20j:k#é\"://x"

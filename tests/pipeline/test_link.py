@@ -10,7 +10,6 @@ import smtplib
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 from uuid import UUID
 
 import pyarrow as pa
@@ -31,7 +30,7 @@ from data_export.transform.columnar import RECORD
 from data_export.wording import FORMATS
 from demo.servers.smtp import SmtpServer
 from tests.pipeline.staged_run import NOW, SITE, export_to, plan_of, stage
-from tests.time_limit import LimitReached, limit
+from tests.time_limit import LimitReached, limit, slow_down
 
 BOB, EVE = "bob@customer.example", "eve@customer.example"
 OTHER_SITE = UUID(int=1)
@@ -199,14 +198,7 @@ def test_a_repeat_after_the_link_was_swept_notes_no_file(mailing: Mailing) -> No
 def test_nobody_is_mailed_twice_where_a_time_limit_ends_the_sending(
     mailing: Mailing, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The server accepts each mail, but slowly."""
-    keep = mailing.server.handle_DATA
-
-    async def slowly(*mail: Any) -> str:
-        await asyncio.sleep(0.3)
-        return await keep(*mail)
-
-    monkeypatch.setattr(mailing.server, "handle_DATA", slowly, raising=False)
+    slow_down(mailing.server, monkeypatch, 0.3)
     plan = plan_of(export_to("email"))
     receipt = mailing.staged(plan, {SITE: b"a\n"})
     with pytest.raises(LimitReached), limit(0.15):

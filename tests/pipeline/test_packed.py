@@ -151,7 +151,7 @@ def test_a_task_that_has_to_stop_does_not_unpack_to_the_end(tmp_path: Path) -> N
     store.objects["file"] = frame * 1000
 
     async def given_up() -> None:
-        there = FilesThere(store, tmp_path / "file", "zstd")
+        there = FilesThere(store, tmp_path / "file", "zstd", "receipt")
         await asyncio.wait_for(there.kept("file"), 0.5)
 
     began = time.monotonic()

@@ -10,6 +10,9 @@ from uuid import UUID
 import psycopg
 import pytest
 
+from data_export.check.check import check_connection, check_queries
+from data_export.check.results import CheckResult
+from data_export.config.models import CustomerExport
 from data_export.source.extract import SQL_FOLDER, extract
 from data_export.source.queries import MAX_RECORD_MB
 from data_export.source.snapshot import TABLES
@@ -143,3 +146,9 @@ def run_extract(
     source: SourceDatabase, folder: Path, sql_folder: Path = SQL_FOLDER, dsn: str | None = None, **options: Any
 ) -> dict[str, int]:
     return extract(dsn or source.dsn, SITE, WINDOW, TIMELINE, folder, sql_folder=sql_folder, **options)
+
+
+def check_source(dsn: str, export: CustomerExport, sql_folder: Path = SQL_FOLDER) -> list[CheckResult]:
+    """What a check says of the source."""
+    results = check_connection(dsn)
+    return [*results, *(check_queries(dsn, export, sql_folder=sql_folder) if results[-1].ok else [])]

@@ -33,14 +33,6 @@ _SSL_MODE = re.compile(r"(?:^|[\s?&])sslmode\s*=\s*'?([\w-]+)")
 _PATIENCE = 10  # seconds for what is only good to know
 
 
-def check_source(
-    dsn: str, export: CustomerExport, row_security: RowSecurity = "refuse", sql_folder: Path = SQL_FOLDER
-) -> list[CheckResult]:
-    """Whether the source lets us in, by which TLS, plans the export's own queries, and knows the sites."""
-    results = check_connection(dsn, row_security)
-    return [*results, *(check_queries(dsn, export, row_security, sql_folder) if results[-1].ok else [])]
-
-
 def check_connection(dsn: str, row_security: RowSecurity = "refuse") -> list[CheckResult]:
     """Whether the source lets us in, and by which TLS."""
     results = Results()

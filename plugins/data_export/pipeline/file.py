@@ -107,7 +107,7 @@ class _Lines:
 class FilesThere:
     """What is at the target under a data file's name, whoever wrote it; each file is read once at most."""
 
-    def __init__(self, target: Destination, path: Path, encoding: Encoding, receipt_key: str = "") -> None:
+    def __init__(self, target: Destination, path: Path, encoding: Encoding, receipt_key: str) -> None:
         self._target, self._path, self._encoding, self._receipt_key = target, path, encoding, receipt_key
         self._seen: dict[str, DataFile] = {}
         self._of_later_runs: set[str] = set()
@@ -138,7 +138,8 @@ class FilesThere:
         latest = moment_of(datetime.now(UTC) + _CLOCKS_DIFFER)  # nothing would ever be later than that
         if began is None or not moment_of(read + _CLOCKS_DIFFER) < began <= latest:
             return False
-        _log.warning("%s stays: its run began at %s, after this one read", self._target.uri + there.key, began)
+        name, read_at = self._target.uri + there.key, moment_of(read)
+        _log.warning("%s stays: its run began at %s, after this one read the source at %s", name, began, read_at)
         self._of_later_runs.add(there.key)
         return True
 

@@ -1,5 +1,6 @@
 """Settings of an installation: environment over file over defaults, and messages that say where the fault is."""
 
+import errno
 from contextlib import nullcontext
 from datetime import date
 from pathlib import Path
@@ -327,3 +328,11 @@ def test_what_is_as_it_was_is_not_read_again(file: Path, monkeypatch: pytest.Mon
 
 def test_a_file_that_may_still_change_unseen_is_read_again() -> None:
     assert load_platform() is not load_platform()
+
+
+def test_a_disk_that_does_not_say_whether_the_file_is_there_may_give_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsaid(_path: Path) -> bool:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(Path, "exists", unsaid)
+    assert load_platform(staging={"uri": "gs://given/"}).staging.uri == "gs://given/"

@@ -7,11 +7,10 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from data_export.check.check import check_source
 from data_export.check.results import CheckResult
 from demo.servers.postgres import PostgresServer
 from tests.unit.source.test_estimate import export
-from tests.unit.source_kit import SCHEMA, SITE, SQL_FOLDER, STATES, TIMELINE, WINDOW, SourceDatabase
+from tests.unit.source_kit import SCHEMA, SITE, SQL_FOLDER, STATES, TIMELINE, WINDOW, SourceDatabase, check_source
 
 TABLES = "work_order, work_item, input, data_conformity, job_conformity"
 FUNCTION = "job_conformity.message"
