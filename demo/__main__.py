@@ -12,7 +12,7 @@ from types import FrameType
 
 import httpx
 
-from data_export.config.platform import customers_dir, state_dir
+from data_export.config.platform import ROOT, customers_dir, state_dir
 from data_export.errors import DataExportError
 from demo.airflow import USER
 from demo.ls import show_files
@@ -47,9 +47,11 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="start everything, deliver four days to every target, show it, stop")
     run.set_defaults(command=_run, stays=False, kept="")
     up = commands.add_parser("up", help="start everything and stay until Ctrl-C")
+    state = state_dir()  # of which `make clean` removes the usual one alone: any other may hold more than ours
+    end = "`make clean` removes it" if state.resolve() == ROOT / ".state" else "remove that folder to begin anew"
     kept = (
-        f"Kept in {state_dir()}: Airflow's runs and all that customers received.\n"
-        "`make ls` shows where, `make up` goes on from there, `make clean` removes it."
+        f"Kept in {state}: Airflow's runs and all that customers received.\n"
+        f"`make ls` shows where, `make up` goes on from there, {end}."
     )
     up.set_defaults(command=_up, stays=True, kept=kept)
     ls = commands.add_parser("ls", help="show where each customer's files are, and how to look at them")

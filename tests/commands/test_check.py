@@ -190,6 +190,11 @@ def test_pools_leave_room_for_other_tasks(monkeypatch: pytest.MonkeyPatch) -> No
         assert not delivery.ok
         assert f"has {slots} slots, and Airflow runs 4 tasks at once" in delivery.detail
         assert "give the pool 3 " in delivery.detail
+    monkeypatch.setenv("AIRFLOW__CORE__PARALLELISM", "24")
+    for slots, detail in ((18, "18 slots"), (23, "23 slots, more than 18, three quarters of the 24 tasks at once")):
+        Pool.create_or_update_pool("data_export_delivery", slots=slots, description="", include_deferred=False)
+        _, delivery = check_pools()
+        assert (delivery.ok, delivery.detail) == (True, detail)
     for at_once, fits in ((1, 1), (2, 1), (4, 3), (12, 9), (100, 16)):
         assert slots_that_fit("data_export_delivery", at_once) == fits
 

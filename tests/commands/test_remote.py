@@ -7,12 +7,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from airflow.models.errors import ParseImportError
 
 from data_export.errors import ConfigError
 from data_export_airflow.alerting.callbacks import AUDIT_DAG
 from data_export_airflow.commands.cli import main
+from data_export_airflow.connections import airflow_api
 from data_export_airflow.page import remote as page
 from tests.commands.test_files import DAY, FIRST, acme, deliver, target
 from tests.page.conftest import _tables, address, airflow, db, history, token
@@ -226,6 +228,40 @@ def test_who_is_not_let_in_or_finds_nobody_is_told_what_to_set(
     (line,) = capsys.readouterr().err.splitlines()
     assert said in line
     assert CANARY not in line
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "is_refused"),
+    [
+        ("http://airflow.platform.example", "8.8.8.8", True),
+        ("HTTP://localhost@airflow.platform.example:8080/", "2001:4860:4860::8888", True),
+        ("http://8.8.8.8", "8.8.8.8", True),
+        ("https://airflow.platform.example", "8.8.8.8", False),
+        ("http://airflow.platform.example", "10.1.2.3", False),
+        ("http://api-server.airflow:8080", "fd00::7", False),
+        ("http://localhost:8080", "127.0.0.1", False),
+        ("http://[::1]:8080", "::1", False),
+    ],
+)
+def test_a_password_goes_over_the_internet_with_tls_alone(
+    url: str,
+    address: str,
+    is_refused: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def send(*_: Any, **__: Any) -> None:
+        raise httpx.ConnectError("nobody is asked in tests")
+
+    def resolve(host: str, port: int | None) -> list[Any]:
+        assert host in url
+        return [(None, None, None, "", ("127.0.0.1", port)), (None, None, None, "", (address, port))]
+
+    monkeypatch.setattr(httpx.Client, "send", send)
+    monkeypatch.setattr(airflow_api, "getaddrinfo", resolve)
+    environment(monkeypatch, URL=url, USERNAME="monitoring", PASSWORD=CANARY)
+    assert main(["status"]) == 1
+    assert ("write https://" if is_refused else "nobody is asked") in capsys.readouterr().err
 
 
 def test_a_user_with_fewer_rights_is_told_which(

@@ -135,12 +135,27 @@ def test_a_link_by_mail_gives_nothing_away_and_a_fault_costs_nothing(events: Pat
     assert of_delivery(plan, site, "no_such_connection") is None
 
 
-def test_a_link_by_mail_has_no_output(events: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AIRFLOW_CONN_THE_SOURCE", "postgresql://reader:hunter2@db.example/platform")
+@pytest.mark.parametrize(
+    ("fields", "namespace", "database"),
+    [
+        ({"host": "db.example", "schema": "platform"}, "postgres://db.example:5432", "platform"),
+        ({"host": "a.example,b.example:5433", "schema": "platform"}, "postgres://a.example:5432", "platform"),
+        ({"host": "a.example:5433,b.example", "schema": "platform"}, "postgres://a.example:5433", "platform"),
+        (
+            {"host": "x", "schema": "y", "extra": {"host": "db.example", "port": 6432, "dbname": "platform"}},
+            "postgres://db.example:6432",
+            "platform",
+        ),
+        ({}, "postgres://localhost:5432", "reader"),
+    ],
+)
+def test_a_link_by_mail_has_no_output_and_the_source_is_where_libpq_finds_it(
+    events: Path, monkeypatch: pytest.MonkeyPatch, fields: dict[str, Any], namespace: str, database: str
+) -> None:
+    given = {"conn_type": "postgres", "login": "reader", "password": "hunter2"} | fields
+    monkeypatch.setenv("AIRFLOW_CONN_THE_SOURCE", json.dumps(given))
     site: Any = SimpleNamespace(outcome="staged", uri="gs://staging/secret")
     plan: Any = SimpleNamespace(export=SimpleNamespace(export_type="work-orders-timeline"))
     found = of_delivery(plan, site, "the_source")
     assert found.outputs == []
-    assert (found.inputs[0].namespace, found.inputs[0].name) == (
-        "postgres://db.example:5432", "platform.public.work_order",
-    )  # fmt: skip
+    assert (found.inputs[0].namespace, found.inputs[0].name) == (namespace, f"{database}.public.work_order")

@@ -135,6 +135,27 @@ def test_old_logs_go_and_nothing_else(place: Path) -> None:
     assert not empty.exists()
 
 
+def test_a_folder_of_logs_is_left_when_time_is_over_whatever_is_in_it(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    young = [put(place / f"logs/run_id={number}/attempt=1.log", 1) for number in range(9)]
+    old, empty = put(place / "logs/old/attempt=1.log", 31), place / "logs/run_id=0/empty"
+    empty.mkdir()
+    os.utime(empty, (time.time() - 31 * DAY,) * 2)
+    walk, walked = os.walk, []
+
+    def noted(*arguments: Any, **options: Any) -> Any:
+        for each in walk(*arguments, **options):
+            walked.append(each[0])
+            yield each
+
+    monkeypatch.setattr(os, "walk", noted)
+    monkeypatch.setattr(maintenance, "_LOGS_SECONDS", -1)
+    assert maintain("remove_logs")["removed"] == 0
+    assert len(walked) == 1
+    assert all(path.exists() for path in (*young, old, empty))
+
+
 @pytest.mark.parametrize(
     ("step", "setting", "value"),
     [("sweep_staging", "STAGING", "false"), ("tidy_targets", "TARGETS", "false"), ("remove_logs", "LOG_DAYS", "null")],

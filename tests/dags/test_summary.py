@@ -22,7 +22,7 @@ from tests.dags.mail_server import connect_to, time_out, told
 ANNA, BEN, PLATFORM = "anna@owners.example", "ben@owners.example", "data-platform@platform.example"
 OWNERS = {"a-1": ANNA, "a-2": ANNA, "b-1": BEN, "nobodys": None}
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-HOUR = timedelta(hours=1)
+HOUR, WEEK = timedelta(hours=1), timedelta(weeks=1)
 
 
 def summary(now: datetime = NOON) -> AlertSummary:
@@ -104,6 +104,23 @@ def test_a_notifier_that_took_it_is_enough(server: SmtpServer, monkeypatch: pyte
     assert summary().late(late("b-1", "a-1")) == []
     assert summary(NOON + HOUR).late(late("b-1", "a-1", hour=1)) == []
     assert taken == ["b-1, a-1"]
+
+
+def test_a_finding_is_told_of_once_and_again_only_where_that_mail_did_not_get_out(
+    server: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {"b-1": {"mark": "0" * 32, "lines": ["a file is missing"], "repairs": 0}}
+    with monkeypatch.context() as killed:
+        for step in ("send", "give_back"):
+            killed.setattr(AlertSender, step, lambda *_: set())
+        summary().damaged(found)
+    for week in range(1, 4):
+        summary(NOON + week * WEEK).damaged(found)
+        assert told(server) == sorted([BEN, PLATFORM])
+    for mark in (tmp_path / "staging").rglob("2026-03-09/*"):
+        mark.unlink()  # as in time it is: what was found meanwhile is known all the same
+    summary(NOON + 4 * WEEK).damaged(found)
+    assert told(server) == sorted([BEN, PLATFORM])
 
 
 def test_a_broken_file_is_told_of_once_for_every_way_to_break_it(

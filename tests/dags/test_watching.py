@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 import pytest
 from airflow.sdk import DAG
 
+from data_export.alerts.late import LATE
 from data_export.alerts.ledger import note_alerted
 from data_export.alerts.watch import Open, Report, RunState, Standing, Watched
 from data_export.delivery.local.store import LocalStore
@@ -99,6 +101,20 @@ def test_a_late_window_is_told_of_once(
     assert [installation.late(), installation.late()] == [[WINDOW.start]] * 2
     assert told(server) == [PLATFORM, OWNER]
     assert all(f"- acme: {WINDOW.start:%Y-%m-%d} 00:00 to " in text_of(mail) for mail in server.messages())
+
+
+def test_an_alert_whose_sender_was_killed_goes_out_at_a_later_look(
+    installation: Installation, server: SmtpServer
+) -> None:
+    claim = installation.staging / "alerts" / "acme" / LATE / str(datetime.now(UTC).date()) / "mail"
+    claim.parent.mkdir(parents=True)
+    claim.touch()  # and the process ended before the mail was out
+    assert installation.late() == [WINDOW.start]
+    assert (told(server), installation.known().alerted_on) == ([], None)
+    os.utime(claim, (0, 0))
+    installation.look()
+    assert told(server) == [PLATFORM, OWNER]
+    assert installation.known().alerted_on is not None
 
 
 def test_an_alert_names_every_late_window_although_one_alone_is_new(

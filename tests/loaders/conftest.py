@@ -20,7 +20,7 @@ import pytest
 from data_export.layout import data_key
 from data_export.transform.transform import transform
 from data_export.window import ExportWindow
-from demo.data import COLUMNS, PARIS, build
+from demo.data import COLUMNS, LYON, PARIS, build
 from demo.servers.postgres import PostgresServer
 from tests.unit.source_kit import TIMELINE, SourceDatabase, database, server
 
@@ -200,13 +200,29 @@ def as_kind_of(source: Path, target: Path, kind: str) -> None:
 def two_formats(folder: Path, late: str) -> None:
     """One window, plain and packed; the name of its one work order is the ending of its file."""
     for number, kind in enumerate(sorted(("json", "json.gz"), key=late.__eq__)):
-        record = {"id": str(UUID(int=1)), "name": kind, "site_id": str(PARIS), "work_items": []}
-        empty = dict.fromkeys(("create_date", "update_date", "metadata", "progress_score"))
-        text = json.dumps(record | empty).encode() + b"\n"
-        path = folder / f"{PARIS}/data/{TIMELINE}/2025-03-16_00:00:00_2025-03-17_00:00:00.{kind}"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(gzip.compress(text) if kind == "json.gz" else text)
-        os.utime(path, (number, number))
+        _window_of_one(folder, kind, kind, number=number)
+
+
+def two_sites(folder: Path, newer: int) -> Iterator[Path]:
+    """One window of two sites, file after file: a work order that moves while they are read is in both.
+
+    Its name is the number of the file, and that of number `newer` has the later state.
+    """
+    for number, site in enumerate((PARIS, LYON)):
+        update = f"2025-03-16T{12 + (number == newer)}:00:00.000000+00:00"
+        yield _window_of_one(folder, "json", str(number), site_id=str(site), update_date=update)
+
+
+def _window_of_one(folder: Path, kind: str, name: str, number: int = 0, **values: str) -> Path:
+    """A file with one work order, written `number` seconds after 1970."""
+    empty = dict.fromkeys(("create_date", "update_date", "metadata", "progress_score"))
+    record = {"id": str(UUID(int=1)), "name": name, "site_id": str(PARIS), "work_items": []} | empty | values
+    text = json.dumps(record).encode() + b"\n"
+    path = folder / f"{record['site_id']}/data/{TIMELINE}/2025-03-16_00:00:00_2025-03-17_00:00:00.{kind}"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(gzip.compress(text) if kind == "json.gz" else text)
+    os.utime(path, (number, number))
+    return path
 
 
 @pytest.fixture

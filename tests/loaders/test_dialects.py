@@ -103,6 +103,28 @@ def test_bigquerys_views_give_the_same_answers_when_translated(on_duckdb: dict[s
     } == on_duckdb
 
 
+@pytest.mark.parametrize("folder", ["bigquery", "snowflake"])
+def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_is_merged(folder: str) -> None:
+    """Whichever is loaded last: the MERGE itself, translated, with the records of one file after the other."""
+    import duckdb
+
+    connection, dialect = duckdb.connect(), DIALECTS[folder]
+    statements = sqlglot.parse((LOADERS / folder / "load.sql").read_text(), dialect=dialect)
+    (merge,) = (statement for statement in statements if isinstance(statement, sqlglot.exp.Merge))
+    merge.set("using", sqlglot.exp.to_table("loaded"))
+    columns = "'x' AS export_type, 1 AS window_start, 2 AS window_end, 1 AS revision, 'a' AS id"
+    states = [("s", None), ("t", 12), ("u", 11), ("u", None), ("s", 13), ("s", 9), ("t", 9)]
+    seen = []
+    for site, update in states:
+        own = f"'{site}' AS site_id, 8 AS create_date, {update or 'NULL::INT'} AS update_date"
+        connection.execute(f"CREATE OR REPLACE TABLE loaded AS SELECT {columns}, {own}, '{site}{update}' AS record")
+        connection.execute("CREATE TABLE IF NOT EXISTS delivered_record AS FROM loaded LIMIT 0")
+        connection.execute(merge.sql(dialect="duckdb").replace("INSERT ROW", "INSERT"))
+        seen += connection.execute("SELECT record FROM delivered_record").fetchall()
+    # What one site's own file says takes its place whatever it is, as a corrected file does.
+    assert [record for (record,) in seen] == ["sNone", "t12", "t12", "t12", "s13", "s9", "t9"]
+
+
 def test_redshifts_statements_are_of_its_dialect() -> None:
     (block,) = re.findall(r"```sql\n(.*?)```", PAGE.read_text(), re.DOTALL)
     statements = sqlglot.parse(block, dialect="redshift")

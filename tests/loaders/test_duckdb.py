@@ -1,5 +1,6 @@
 """The DuckDB loader on the real engine."""
 
+import os
 import shutil
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -21,6 +22,7 @@ from tests.loaders.conftest import (
     as_kind_of,
     respelled,
     two_formats,
+    two_sites,
 )
 
 duckdb = pytest.importorskip("duckdb", reason="DuckDB is not installed")
@@ -138,6 +140,24 @@ def test_of_a_window_in_two_formats_the_last_counts(connection: Any, tmp_path: P
     assert connection.execute("SELECT name FROM delivered_record").fetchall() == [(late,)]
 
 
+@pytest.mark.parametrize("kind", ["json", "parquet"])
+@pytest.mark.parametrize("newer", [0, 1])
+@pytest.mark.parametrize("at_once", [True, False])
+def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_counts(
+    connection: Any, tmp_path: Path, newer: int, kind: str, at_once: bool
+) -> None:
+    for path in two_sites(tmp_path, newer):
+        if kind == "parquet":
+            as_kind_of(path, path.with_suffix(".parquet"), "parquet")
+        if not at_once:
+            load(connection, tmp_path, kind)
+    for path in (None, *tmp_path.rglob(f"*.{kind}")):  # each may come again
+        if path:
+            os.utime(path)
+        load(connection, tmp_path, kind)
+        assert connection.execute("SELECT name FROM delivered_record").fetchall() == [(str(newer),)]
+
+
 def test_a_load_without_a_new_file_leaves_what_another_format_brought(connection: Any, tmp_path: Path) -> None:
     two_formats(tmp_path, "json.gz")
     (packed,) = tmp_path.rglob("*.json.gz")
@@ -177,6 +197,6 @@ def test_what_names_no_data_file_is_said(connection: Any, script: str, delivered
 
 
 def test_both_loads_end_alike() -> None:
-    end = "-- A changed file takes the place"
+    end = "-- A work order that moves"
     (lines, parquet) = ((LOADERS / "duckdb" / name).read_text().split(end) for name in ("load.sql", "load_parquet.sql"))
     assert lines[1] == parquet[1]

@@ -102,19 +102,31 @@ def test_a_folder_that_does_not_exist_is_not_an_empty_one(tmp_path: Path) -> Non
     from frames import arrow_tables
 
     nowhere = tmp_path / "nowhere"
-    for load in (arrow_tables, lambda root: new_files(root, {}), lambda root: copy_without_colons(root, tmp_path)):
+    other = tmp_path.with_name("copy")
+    for load in (arrow_tables, lambda root: new_files(root, {}), lambda root: copy_without_colons(root, other)):
         assert load(tmp_path) in (0, [], arrow_tables(tmp_path))
         with pytest.raises(FileNotFoundError, match=f"there is no folder {nowhere}"):
             load(nowhere)
 
 
-@pytest.mark.parametrize("command", ["delivered.py {} out", "postgresql.py DSN {}"])
-def test_a_command_says_in_one_line_that_a_folder_does_not_exist(command: str) -> None:
-    script, *arguments = command.format("nowhere").split()
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ("delivered.py nowhere out", "there is no folder nowhere"),
+        ("postgresql.py DSN nowhere", "there is no folder nowhere"),
+        ("delivered.py . ./plain", "plain is in .: name a folder outside it"),
+        ("delivered.py", "usage: python delivered.py FROM TO"),
+        ("postgresql.py DSN", "usage: python postgresql.py DSN FOLDER"),
+        ("../postgresql/load.sh DSN", "usage: bash load.sh DSN FOLDER"),
+    ],
+)
+def test_a_command_says_in_one_line_what_is_wrong(command: str, said: str, tmp_path: Path) -> None:
+    script, *arguments = command.split()
+    program = "bash" if script.endswith(".sh") else sys.executable
     run = subprocess.run(
-        [sys.executable, LOADERS / "python" / script, *arguments], capture_output=True, text=True, check=False
+        [program, LOADERS / "python" / script, *arguments], capture_output=True, text=True, check=False, cwd=tmp_path
     )
-    assert (run.returncode, run.stdout, run.stderr) == (1, "", "there is no folder nowhere\n")
+    assert (run.returncode, run.stdout, run.stderr) == (1, "", f"{said}\n")
 
 
 @pytest.mark.parametrize("colon", COLONS)

@@ -15,10 +15,9 @@ import pytest
 from data_export.layout import data_key
 from data_export.window import ExportWindow
 from demo.data import COLUMNS, SITES, build
-from tests.loaders.conftest import COLONS, KINDS, LOADERS, Delivered, State, respelled, two_formats
+from tests.loaders.conftest import COLONS, KINDS, LOADERS, Delivered, State, respelled, two_formats, two_sites
 from tests.unit.source_kit import TIMELINE, SourceDatabase
 
-OTHER = "9b1deb4d-3b7d-4bad-9bdd-2b0d7b3dcb6d"
 SCRIPTS = (LOADERS / "postgresql" / "create.sql", LOADERS / "questions.sql")
 
 
@@ -84,15 +83,7 @@ def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_counts(
     warehouse: psycopg.Connection[Any], tmp_path: Path, newer: int
 ) -> None:
     """Whichever of them is loaded last."""
-    two_formats(tmp_path, "json")
-    (first,) = tmp_path.rglob("*.json")
-    line, site = first.read_text(), first.relative_to(tmp_path).parts[0]
-    second = tmp_path / OTHER / first.relative_to(tmp_path / site)
-    second.parent.mkdir(parents=True)
-    for number, (path, own) in enumerate(((first, site), (second, OTHER))):
-        update = f"2025-03-16T{12 + (number == newer)}:00:00.000000+00:00"
-        text = line.replace('"update_date": null', f'"update_date": "{update}"').replace(site, own)
-        path.write_text(text.replace('"name": "json"', f'"name": "{number}"'))
+    assert len([*two_sites(tmp_path, newer)]) == 2
     assert load(warehouse, tmp_path) == 2
     assert warehouse.execute("SELECT name FROM work_order").fetchall() == [(str(newer),)]
 

@@ -234,6 +234,19 @@ def test_what_close_writes_comes_after_the_moment_of_delivery_and_is_not_read_fo
     assert (seen.objects, seen.read, seen.findings) == (3, 1, [])
 
 
+@pytest.mark.parametrize("failed", [0, 250])
+def test_of_the_images_of_a_data_file_at_most_200_are_looked_at(failed: int) -> None:
+    line = b'{"id":"%s","create_date":null,"file_extension":null}'
+    lines = b"".join(line % str(UUID(int=number)).encode() + b"\n" for number in range(399))
+    store, made = MemoryStore(), delivery(1, name_of(1))
+    store.objects[name_of(1)] = lines
+    counts = {"copied": 399 - failed, "failed": failed}
+    sums = {"bytes": len(lines), "sha256": hashlib.sha256(lines).hexdigest(), "images": counts}
+    made.receipt["sites"][0] |= sums
+    images = ImagesOf(MemoryStore(), lambda _site: source_key_of("{input_id}", SITE))
+    assert 190 < audit(store, expected([made], 9), AuditRules(), images, AT).images <= 200
+
+
 @pytest.mark.parametrize("at", ["stat", "read"])
 @pytest.mark.parametrize(
     "refusal",

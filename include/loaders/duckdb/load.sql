@@ -56,6 +56,19 @@ FROM read_json(
 )
 WHERE getvariable('fresh') IS NOT NULL;
 
+-- A work order that moves from one site to another while they are read is in both files of the window: its newer state
+-- stays, whichever file is loaded last.
+DELETE FROM incoming AS new
+USING (
+    SELECT export_type, window_start, window_end, revision, id, site_id, update_date FROM delivered_record
+    UNION ALL
+    SELECT export_type, window_start, window_end, revision, id, site_id, update_date FROM incoming
+) AS old
+WHERE (old.export_type, old.window_start, old.window_end, old.revision, old.id)
+    = (new.export_type, new.window_start, new.window_end, new.revision, new.id)
+    AND old.site_id <> new.site_id
+    AND old.update_date > coalesce(new.update_date, '-infinity');
+
 -- A changed file takes the place of the same work orders of the same window and revision, and of nothing else.
 DELETE FROM delivered_record AS old
 USING incoming AS new

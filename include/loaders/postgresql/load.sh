@@ -2,6 +2,10 @@
 # Loads all JSON Lines data files below a folder, plain, .gz or .zst, with psql alone:  bash load.sh DSN FOLDER
 # Safe to repeat; it reads all files each time. python/postgresql.py reads the new and changed ones only, and Parquet.
 set -euo pipefail
+if [ $# -ne 2 ]; then
+  echo "usage: bash load.sh DSN FOLDER" >&2
+  exit 1
+fi
 dsn=$1 folder=$2
 
 wanted=(-type f \( -name '*.json' -o -name '*.json.gz' -o -name '*.json.zst' \)

@@ -164,8 +164,15 @@ def newest(files: Iterable[DataFile]) -> list[tuple[DataFile, dict[str, Any]]]:
 
 
 def copy_without_colons(source: Path, target: Path) -> int:
-    """Copies the data files and manifests below a folder with `-` in place of each `:`; says how many data files."""
+    """Copies the data files and manifests below a folder with `-` in place of each `:`; says how many data files.
+
+    Raises:
+        FileNotFoundError: there is no such folder.
+        ValueError: the copies would be in that folder: the next time, copies of them would be made.
+    """
     files = data_files(source)
+    if target.resolve().is_relative_to(source.resolve()):
+        raise ValueError(f"{target} is in {source}: name a folder outside it")
     for path in (*(file.path for file in files), *(source / "manifests").rglob("*.json")):
         copy = target / path.relative_to(source).as_posix().replace(":", "-")
         copy.parent.mkdir(parents=True, exist_ok=True)
@@ -211,7 +218,9 @@ def _as_json(value: Any, column: str = "") -> str:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python delivered.py FROM TO")
     try:
         print(f"{copy_without_colons(Path(sys.argv[1]), Path(sys.argv[2]))} data files copied")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, ValueError) as error:
         sys.exit(str(error))

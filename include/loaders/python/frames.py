@@ -4,7 +4,8 @@
     tables["analysis"].to_pandas(types_mapper=pandas.ArrowDtype)
     polars.from_arrow(tables["analysis"])
 
-The tables and columns are those of the SQL loaders' views, so `questions.sql` runs on them in DuckDB.
+The tables and columns are those of the SQL loaders' views that `questions.sql` needs, so it runs on them in DuckDB:
+without the view `work_item`, and without columns that hold what is nested, such as `work_items`.
 """
 
 import json

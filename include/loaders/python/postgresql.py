@@ -40,6 +40,8 @@ def load(connection: psycopg.Connection, files: Iterable[DataFile]) -> int:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        sys.exit("usage: python postgresql.py DSN FOLDER")
     try:
         files = data_files(Path(sys.argv[2]))
     except FileNotFoundError as error:

@@ -56,7 +56,15 @@ ON stored.export_type = loaded.export_type
     AND stored.window_end = loaded.window_end
     AND stored.revision = loaded.revision
     AND stored.id = loaded.id
-WHEN MATCHED AND stored.record <> loaded.record THEN UPDATE SET
+WHEN MATCHED
+    AND stored.record <> loaded.record
+    -- Of two sites' files the later state stays, whichever is loaded last.
+    AND (
+        stored.site_id = loaded.site_id
+        OR stored.update_date IS NULL
+        OR loaded.update_date >= stored.update_date
+    )
+THEN UPDATE SET
     site_id = loaded.site_id,
     create_date = loaded.create_date,
     update_date = loaded.update_date,

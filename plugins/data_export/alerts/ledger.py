@@ -3,8 +3,8 @@
 Below `alerts/<export>/`: `<cause>/<day>/mail` for that day's mail, empty until it is out, `<cause>/<day>/<occurrence>`
 each time it happened, `told/<window>` for each window whose failure was alerted, `open/` the failed runs that people
 know of until the export delivers again, `recovered/<day>` where that, or that late windows came, was reported on that
-day. Below `alerts/.alike/`: the places of a cause that many exports share. Days are UTC. Whoever creates `mail` or a
-place first sends; the store's create-only write decides between two workers.
+day, empty until that is out. Below `alerts/.alike/`: the places of a cause that many exports share. Days are UTC.
+Whoever creates `mail` or a place first sends; the store's create-only write decides between two workers.
 """
 
 import asyncio
@@ -24,6 +24,7 @@ from data_export.window import ExportWindow
 
 _KEPT = timedelta(days=35)  # so that a monthly export's mail still says that it happened the month before
 _MAIL = "mail"
+_SENT = Content.of_bytes(b"sent")
 _SENDING = timedelta(minutes=20)  # longer than any mail takes: whoever had the claim to it was killed
 #: So many exports that fail alike on a day are reported to the platform's list one by one.
 MOST_ALIKE = 10
@@ -67,25 +68,22 @@ async def claim_send(store: Store, export: str, cause: str, occurrences: list[st
     for occurrence in occurrences:
         name = hashlib.sha256(occurrence.encode()).hexdigest()[:32]
         await store.replace(today + name, Content.of_bytes(b""))
-    try:
-        await store.create(today + _MAIL, Content.of_bytes(b""))
-    except ObjectExists:
-        if not await _is_abandoned(store, today + _MAIL, now):
-            return None
-        await store.replace(today + _MAIL, Content.of_bytes(b""))
+    if not await _take(store, today + _MAIL, now):
+        return None
     await remove_older(store, prefix, now - _KEPT)
     claim = SendClaim(today + _MAIL, after_recovery=await store.stat(f"{prefix}recovered/{day}") is not None)
-    noted = [stored.key.split("/")[-2:] async for stored in store.list(f"{prefix}{cause}/")]
-    mails = [on for on, name in noted if name == _MAIL and on < day.isoformat()]
+    noted = [(each.key.split("/")[-2:], each.digests.size) async for each in store.list(f"{prefix}{cause}/")]
+    # A mail whose mark is empty never got out.
+    mails = [on for (on, name), size in noted if name == _MAIL and size and on < day.isoformat()]
     if not mails:
         return claim
-    since = [name for on, name in noted if name != _MAIL and max(mails) <= on]
+    since = [name for (on, name), _ in noted if name != _MAIL and max(mails) <= on]
     return replace(claim, last=date.fromisoformat(max(mails)), times=len(since) - 1)  # that mail was about one of them
 
 
 async def note_sent(store: Store, claim: SendClaim) -> None:
     """Remembers that the mail is out."""
-    await store.replace(claim.key, Content.of_bytes(b"sent"))
+    await store.replace(claim.key, _SENT)
 
 
 async def was_sent(store: Store, export: str, cause: str, now: datetime) -> bool:
@@ -94,9 +92,16 @@ async def was_sent(store: Store, export: str, cause: str, now: datetime) -> bool
     return bool(claim and claim.digests.size)
 
 
-async def _is_abandoned(store: Store, key: str, now: datetime) -> bool:
-    claim = await store.stat(key)
-    return bool(claim and not claim.digests.size and claim.modified and claim.modified < now - _SENDING)
+async def _take(store: Store, key: str, now: datetime) -> bool:
+    """Whether the right that this object stands for is ours: nobody has it, or whoever had it was killed."""
+    try:
+        await store.create(key, Content.of_bytes(b""))
+    except ObjectExists:
+        claim = await store.stat(key)
+        if not (claim and not claim.digests.size and claim.modified and claim.modified < now - _SENDING):
+            return False
+        await store.replace(key, Content.of_bytes(b""))
+    return True
 
 
 async def take_place(store: Store, cause: str, now: datetime) -> Place:
@@ -211,10 +216,9 @@ async def take_recovered(store: Store, export: str, window: ExportWindow | None,
     left = [failure.window.start for failure in failures if failure.window and not failure.delivered]
     is_over = not left or (window is not None and window.start > max(left))
     recovered = Recovered(f"{prefix}recovered/{now.date()}", tuple(failures))
-    if is_over and (recovered.people or any(failure.notified for failure in failures)):
-        with suppress(ObjectExists):
-            await store.create(recovered.key, Content.of_bytes(b""))
-            return recovered
+    is_known = recovered.people or any(failure.notified for failure in failures)
+    if is_over and is_known and await _take(store, recovered.key, now):
+        return recovered
     for failure in failures:
         if failure.delivered:
             await note_known(store, export, failure)
@@ -224,14 +228,12 @@ async def take_recovered(store: Store, export: str, window: ExportWindow | None,
 async def take_late_recovered(store: Store, export: str, cause: str, now: datetime) -> Recovered | None:
     """The right to report that windows which were late are delivered; None where this day's recovery was reported."""
     recovered = Recovered(f"{alerts_prefix(export)}recovered/{now.date()}", (Known("", cause, None),))
-    with suppress(ObjectExists):
-        await store.create(recovered.key, Content.of_bytes(b""))
-        return recovered
-    return None
+    return recovered if await _take(store, recovered.key, now) else None
 
 
 async def note_recovered(store: Store, export: str, recovered: Recovered, now: datetime) -> None:
     """Lets go of the failures; the next one of the same causes is reported at once, since people think it is over."""
+    await store.replace(recovered.key, _SENT)
     prefix = alerts_prefix(export)
     keys = {prefix + failure.key for failure in recovered.failures}
     keys |= {f"{prefix}{failure.cause}/{now.date()}/{_MAIL}" for failure in recovered.failures}

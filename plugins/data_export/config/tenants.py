@@ -75,7 +75,7 @@ class Tenant(Section):
         default=(), description="service accounts that its files may act as"
     )
     email_domains: tuple[Annotated[str, AfterValidator(_domain)], ...] = Field(
-        default=(), description="domains of the recipients of its links"
+        default=(), description="domains of the recipients of its links and notices"
     )
 
 

@@ -63,7 +63,7 @@ class Destination(Protocol):
         ...
 
     async def create(self, key: str, content: Content) -> StoredObject:
-        """Stores a new object, verified by the server's size and checksum, seen by readers only when complete.
+        """Stores a new object, verified by the server's size, and checksum if it has one; seen only when complete.
 
         Raises:
             ObjectExists: there is an object of that name; nothing was changed.

@@ -1,6 +1,7 @@
 """Whether the images that a delivered data file refers to are at the target, as the platform has them; reads only."""
 
 import asyncio
+import math
 import random
 import re
 import time
@@ -21,7 +22,8 @@ from data_export.layout import DATA_SUFFIXES, Encoding, image_key
 from data_export.pipeline.expected import Expected
 from data_export.transform.encoding import lines_of
 
-_SAMPLE = 200  # images of one data file, unless all are wanted
+_SAMPLE = 200  # images of one data file at most, unless all are wanted
+_COUNTED = ("copied", "already_there", "kept", "missing_at_source", "failed")  # all that a data file refers to
 _AT_ONCE = 16
 # Compact separators are ours alone: PostgreSQL puts a space after each colon, and a text's quotes are escaped.
 _INPUT = re.compile(
@@ -74,8 +76,8 @@ class ImagesOf:
 
     def _images(self, file: Expected, path: Path, *, full: bool) -> Iterator[ListedImage]:
         counts = file.images or {}
-        total = sum(int(counts.get(key) or 0) for key in ("copied", "already_there", "kept", "missing_at_source"))
-        step = 1 if full else max(1, total // _SAMPLE)
+        total = sum(int(counts.get(key) or 0) for key in _COUNTED)
+        step = 1 if full else max(1, math.ceil(total / _SAMPLE))
         first, site_id = random.Random(file.uri).randrange(step), UUID(file.site_id)  # noqa: S311 - no secret
         source_key = self.source_key_of(site_id)
         with suppress(ValueError):  # a file of somebody else's, which the target's rule kept

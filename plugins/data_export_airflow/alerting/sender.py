@@ -186,6 +186,15 @@ class AlertSender:
         taken = self.ledger(take, len(noted)) if noted else {}
         return dict.fromkeys(noted) if taken is None else taken
 
+    def unsent(self, noted: Mapping[str, Noted]) -> list[str]:
+        """Those whose alert of this day is not out: whoever has the claim to it may have been killed."""
+
+        async def look(staging: Store) -> dict[str, bool]:
+            return await of_each(staging, noted, lambda name: was_sent(staging, name, noted[name].cause, self.now))
+
+        sent = (self.ledger(look, len(noted)) if noted else None) or {}
+        return [name for name in noted if not sent.get(name)]
+
     def give_back(self, taken: Collection[SendClaim | Place | None]) -> None:
         if there := [one for one in taken if one]:
             self.ledger(lambda staging: of_each(staging, there, partial(give_back, staging)), len(there))

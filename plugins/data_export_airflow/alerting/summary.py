@@ -42,7 +42,9 @@ class AlertSummary:
         def alert(names: Collection[str], repeated: dict[str, str]) -> Alert:
             return late_alert([entry for name in names for entry in late[name]], self.ui, repeated)
 
-        return self._send({name: Noted(LATE, [str(one.window) for one in late[name]]) for name in late}, alert)
+        noted = {name: Noted(LATE, [str(one.window) for one in late[name]]) for name in late}
+        reached = self._send(noted, alert)
+        return self.sender.unsent({name: noted[name] for name in noted if name not in reached})
 
     def delivered(
         self,
@@ -85,13 +87,15 @@ class AlertSummary:
 
         self._send({name: Noted(one["mark"], [DAMAGED]) for name, one in found.items()}, alert, once=True)
 
-    def _send(self, noted: Mapping[str, Noted], alert_of: _AlertOf, *, once: bool = False) -> list[str]:
-        """With `once`, what was alerted on an earlier day is not repeated."""
+    def _send(self, noted: Mapping[str, Noted], alert_of: _AlertOf, *, once: bool = False) -> set[str]:
+        """Returns the exports whose alert reached somebody; with `once`, what people know already is not repeated."""
         claims = self.sender.claims(noted)
         if once:
-            claims = {name: claim for name, claim in claims.items() if claim is None or claim.last is None}
+            known = {name: claim for name, claim in claims.items() if claim and claim.last}
+            self.sender.note_sent(known.values())  # the mark of their own mail does not stay for ever
+            claims = {name: claim for name, claim in claims.items() if name not in known}
         if not claims:
-            return []
+            return set()
         repeated = {name: claim.spoken() for name, claim in claims.items() if claim}
         by_people = _by_people({name: self.people_of(name) for name in claims})
         alerts = [(alert_of(names, repeated), people) for names, people in by_people]
@@ -102,7 +106,7 @@ class AlertSummary:
         finally:  # also where the task's time is over meanwhile
             self.sender.give_back([claims[name] for name in claims if name not in reached])
         self.sender.note_sent([claims[name] for name in claims if name in reached])
-        return [name for name in claims if name not in reached]
+        return reached
 
     def people_of(self, name: str) -> tuple[str, ...]:
         export = self.exports.get(name)

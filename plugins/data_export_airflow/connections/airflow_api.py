@@ -8,6 +8,9 @@ Nothing of Airflow is imported.
 import os
 import re
 from collections.abc import Set
+from contextlib import suppress
+from ipaddress import ip_address
+from socket import getaddrinfo
 from typing import TYPE_CHECKING, Any
 
 from data_export.errors import ConfigError
@@ -36,11 +39,13 @@ def ask(url: str, path: str, unknown: str = "", **query: str | None) -> Any:
         unknown: what to say where the page knows nothing of that name; default: its own words.
 
     Raises:
-        ConfigError: nobody answers there, or refuses, or it is no Airflow with the page Data exports.
+        ConfigError: nobody answers there, or refuses, or it is no Airflow with the page Data exports; or the address
+            is such that passwords are not for it.
     """
     import httpx
 
     try:
+        _require_https(httpx.URL(url))
         # Redirects are not followed: the token is for this address alone.
         with httpx.Client(timeout=_SECONDS, headers={"Accept": "application/json"}) as client:
             client.headers["Authorization"] = f"Bearer {_token(client, url)}"
@@ -50,6 +55,21 @@ def ask(url: str, path: str, unknown: str = "", **query: str | None) -> Any:
     except (httpx.HTTPError, httpx.InvalidURL) as error:
         words = harmless(error, 200) or type(error).__name__
         raise ConfigError(f"Airflow at {_shown(url)} does not answer ({words}): start it, or correct {URL}") from None
+
+
+def _require_https(url: "httpx.URL") -> None:
+    """
+    Raises:
+        ConfigError: a password or token would leave the private network without TLS.
+    """
+    if url.scheme != "http":
+        return
+    with suppress(OSError):  # a name that nobody knows: nobody will be asked
+        if not all(ip_address(found[4][0]).is_private for found in getaddrinfo(url.host, url.port)):
+            raise ConfigError(
+                f"{URL} is {_shown(str(url))}, where passwords and tokens would go over the internet without TLS: "
+                "write https://; http:// is for this machine and private networks"
+            )
 
 
 def _token(client: "httpx.Client", url: str) -> str:

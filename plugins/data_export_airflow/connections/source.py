@@ -40,6 +40,16 @@ def source_dsn(conn_id: str) -> str:
     return " ".join(f"{name}={_quoted(value)}" for name, value in parameters.items())
 
 
+def source_server(conn_id: str) -> tuple[str, str, str]:
+    """Host, port and database of the source as libpq gets them, of several hosts the first; empty: libpq's default."""
+    found = connection(conn_id)
+    host, port = _hosts(conn_id, found.host or "", str(found.port or ""))
+    given = {"host": host, "port": port, "user": found.login or "", "dbname": found.schema or ""}
+    given |= _extra(conn_id, found)
+    host, port = (given[name].partition(",")[0] for name in ("host", "port"))
+    return host, port, given["dbname"] or given["user"]
+
+
 def _quoted(value: str) -> str:
     return "'" + value.replace("\\", "\\\\").replace("'", "\\'") + "'"
 

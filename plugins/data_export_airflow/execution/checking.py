@@ -203,7 +203,7 @@ def check_pools() -> list[CheckResult]:
     fix = "is missing, so that tasks wait for ever: create it with `python -m data_export_airflow init`"
     at_once, results = tasks_at_once(), []
     for name in POOLS:
-        fits, has = slots_that_fit(name, at_once), slots.get(name)
+        fits, has, most = slots_that_fit(name, at_once), slots.get(name), max(1, at_once * 3 // 4)
         if has is None:
             told = fix
         elif has == 0:
@@ -214,7 +214,8 @@ def check_pools() -> list[CheckResult]:
                 f"hold all of them; give the pool {fits} under Admin, Pools"
             )
         else:
-            results.append(CheckResult(f"pool {name}", True, f"{has} slots"))
+            over = f", more than {most}, three quarters of the {at_once} tasks at once" if has > most else ""
+            results.append(CheckResult(f"pool {name}", True, f"{has} slots{over}"))
             continue
         results.append(CheckResult(f"pool {name}", False, told))
     return results

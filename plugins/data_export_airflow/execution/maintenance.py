@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import stat
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -119,30 +120,26 @@ def _remove_logs(settings: PlatformSettings) -> dict[str, Any]:
     folder = Path(conf.get("logging", "base_log_folder"))
     limit, end = time.time() - settings.maintenance.log_days * 86_400, time.monotonic() + _LOGS_SECONDS
     removed = freed = 0
-    for path in _old_logs(folder, limit):
-        if removed == _MOST_LOGS or time.monotonic() > end:
+    for path, seen in _old(folder, limit, end):
+        if removed == _MOST_LOGS:
             break
-        try:
-            size = path.stat().st_size
-            path.unlink()
-        except OSError:  # another worker's, or gone
-            continue
-        removed, freed = removed + 1, freed + size
-    _remove_empty(folder, limit)
+        with suppress(OSError):  # another worker's, gone, or a folder that is not empty
+            if stat.S_ISDIR(seen.st_mode):
+                path.rmdir()
+            else:
+                path.unlink()
+                removed, freed = removed + 1, freed + seen.st_size
     return {"removed": removed, "bytes": freed, "folder": str(folder), "limit": _MOST_LOGS}
 
 
-def _old_logs(folder: Path, limit: float) -> Iterator[Path]:
-    """Log files that nothing was written to since `limit`; not what else somebody may have put there."""
-    for parent, _, names in os.walk(folder):
-        for path in (Path(parent, name) for name in names if ".log" in name):
+def _old(folder: Path, limit: float, end: float) -> Iterator[tuple[Path, os.stat_result]]:
+    """Log files and folders below, to which nothing was written since `limit`, until `end`; a folder after what is in
+    it. Not what else somebody may have put there."""
+    for parent, _, names in os.walk(folder, topdown=False):
+        for path in (*(Path(parent, name) for name in names if ".log" in name), Path(parent)):
+            if time.monotonic() > end:
+                return
             with suppress(OSError):
-                if path.stat(follow_symlinks=False).st_mtime < limit:
-                    yield path
-
-
-def _remove_empty(folder: Path, limit: float) -> None:
-    for parent, _, _ in os.walk(folder, topdown=False):
-        with suppress(OSError):  # it is not empty
-            if Path(parent) != folder and Path(parent).stat().st_mtime < limit:
-                Path(parent).rmdir()
+                seen = path.stat(follow_symlinks=False)
+                if path != folder and seen.st_mtime < limit:
+                    yield path, seen

@@ -27,11 +27,11 @@ _EXAMPLES = (
 class DeliverFileOperator(ExportOperator):
     """Copies one file from and to Cloud Storage, S3, Azure, an SFTP server or a folder of the worker.
 
-    A reader of the target sees the whole file or none, its size and checksum are confirmed by the target, and the same
-    bytes are found there and not sent again. Addresses name a file: `gs://bucket/folder/file`,
-    `s3://bucket/folder/file`, `abfs://container@account/folder/file`, `sftp:///folder/file` (`sftp:///~/file` below
-    the user's login folder; the server is in the connection), and `file:///folder/file`, which is on the disk of
-    whatever worker runs the task.
+    A reader of the target sees the whole file or none, its size and checksum are confirmed by the target (by an SFTP
+    server its size alone), and the same bytes are found there and not sent again. Addresses name a file:
+    `gs://bucket/folder/file`, `s3://bucket/folder/file`, `abfs://container@account/folder/file`, `sftp:///folder/file`
+    (`sftp:///~/file` below the user's login folder; the server is in the connection), and `file:///folder/file`, which
+    is on the disk of whatever worker runs the task.
 
     Returns `uri`, `outcome` (created, unchanged, replaced, kept or revision), `revision`, `bytes` and `sha256`.
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from data_export.delivery.registry import SCHEMES
-from data_export_airflow.connections.clients import connection
+from data_export_airflow.connections.source import source_server
 
 if TYPE_CHECKING:
     from data_export.plan import ExportPlan
@@ -88,10 +88,10 @@ def _source_tables(export_type: str, conn_id: str) -> list[Any]:
 
     from data_export.source.queries import source_tables
 
-    found = connection(conn_id)
-    namespace = f"postgres://{found.host}:{found.port or _POSTGRES_PORT}"
+    host, port, database = source_server(conn_id)
+    namespace = f"postgres://{host or 'localhost'}:{port or _POSTGRES_PORT}"
     tables = [name if "." in name else f"public.{name}" for name in source_tables(export_type)]
-    return [InputDataset(namespace=namespace, name=f"{found.schema}.{table}") for table in tables]
+    return [InputDataset(namespace=namespace, name=f"{database}.{table}") for table in tables]
 
 
 def _folder(uri: str, facets: dict[str, Any]) -> Any:

@@ -7,7 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from data_export.alerts.ledger import claim_send, give_back, note_alerted, note_sent, take_place, was_alerted
+from data_export.alerts.ledger import (
+    claim_send,
+    give_back,
+    note_alerted,
+    note_recovered,
+    note_sent,
+    take_late_recovered,
+    take_place,
+    was_alerted,
+)
 from data_export.delivery.local.store import LocalStore
 from data_export.window import ExportWindow
 
@@ -36,14 +45,18 @@ async def test_of_many_workers_at_once_one_gets_the_turn(store: LocalStore) -> N
 
 
 async def test_the_next_day_says_how_often_since(store: LocalStore) -> None:
-    for number in range(4):
+    first = await claim_send(store, "acme", "cause", ["run-0"], NOW)
+    assert first is not None
+    await note_sent(store, first)
+    for number in range(1, 4):
         await claim_send(store, "acme", "cause", [f"run-{number}"], NOW)
     await claim_send(store, "acme", "cause", ["run-3"], NOW)  # a callback that ran twice happened once
+    await claim_send(store, "acme", "cause", ["run-4"], NOW + DAY)  # and was killed before its mail was out
     claim = await claim_send(store, "acme", "cause", ["run-5"], NOW + 2 * DAY)
     assert claim is not None
-    # runs 1 to 3 after the mail that told of run 0, and the one that this mail tells of
-    assert (str(claim.last), claim.times) == ("2026-03-02", 4)
-    assert "2026-03-02; since then it has happened 4 more times" in claim.spoken()
+    # runs 1 to 4 after the mail that told of run 0, and the one that this mail tells of
+    assert (str(claim.last), claim.times) == ("2026-03-02", 5)
+    assert "2026-03-02; since then it has happened 5 more times" in claim.spoken()
 
 
 async def test_a_turn_given_back_is_the_next_ones(store: LocalStore) -> None:
@@ -68,6 +81,17 @@ async def test_a_turn_whose_owner_was_killed_is_another_s_later(store: LocalStor
     assert await claim_send(store, "acme", "cause", ["run-2"], NOW) is None
 
 
+async def test_a_recovery_whose_reporter_was_killed_is_another_s_later(store: LocalStore, tmp_path: Path) -> None:
+    recovered = await take_late_recovered(store, "acme", "cause", NOW)
+    assert recovered is not None
+    assert await take_late_recovered(store, "acme", "cause", NOW) is None
+    os.utime(tmp_path / "staging" / recovered.key, (0, 0))
+    assert await take_late_recovered(store, "acme", "cause", NOW) is not None
+    await note_recovered(store, "acme", recovered, NOW)
+    os.utime(tmp_path / "staging" / recovered.key, (0, 0))
+    assert await take_late_recovered(store, "acme", "cause", NOW) is None
+
+
 async def test_of_the_exports_that_fail_alike_on_a_day_the_first_ten_have_a_place(store: LocalStore) -> None:
     places = await asyncio.gather(*(take_place(store, "cause", NOW) for _ in range(25)))
     assert sorted(place.number for place in places) == [0] * 15 + list(range(1, 11))
@@ -83,7 +107,9 @@ async def test_a_place_given_back_is_the_next_ones(store: LocalStore) -> None:
 
 
 async def test_what_is_old_is_removed(store: LocalStore, tmp_path: Path) -> None:
-    await claim_send(store, "acme", "cause", ["run-1"], NOW)
+    claim = await claim_send(store, "acme", "cause", ["run-1"], NOW)
+    assert claim is not None
+    await note_sent(store, claim)
     much_later = datetime.now(UTC) + 40 * DAY
     claim = await claim_send(store, "acme", "cause", ["run-2"], much_later)
     assert claim is not None

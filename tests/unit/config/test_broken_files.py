@@ -344,6 +344,10 @@ CASES: dict[str, tuple[str, list[tuple[int | None, str | None, str]]]] = {
         FULL.replace("gs:", "s3:") + "  impersonate: x@y.example\n",
         [(8, "connector_config.impersonate", "works with gs:// only")],
     ),
+    "key of KMS without it": (
+        FULL.replace("gs:", "s3:") + "  sse: AES256\n  sse_kms_key_id: alias/a\n",
+        [(9, "connector_config.sse_kms_key_id", "works with sse: aws:kms or aws:kms:dsse only: set one, or remove")],
+    ),
     "sftp without server": (
         HEAD + SFTP,
         [

@@ -16,12 +16,24 @@ from botocore.config import Config
 
 from data_export.errors import DataExportError
 from demo import answer, session
+from demo.__main__ import _parser
 from demo.guard import members
 from demo.ls import GCS_FOLDER, SFTP_FOLDER, show_files
 from demo.platform import free_port
 from demo.servers.abfs import ACCOUNT, KEY, AbfsServer
 from demo.servers.gcs import GcsServer
 from demo.servers.s3 import S3Server
+
+
+@pytest.mark.parametrize(
+    ("folder", "end"), [("", "`make clean` removes it."), ("x", "remove that folder to begin anew.")]
+)
+def test_who_stops_it_is_told_how_to_begin_anew(
+    folder: str, end: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Which `make clean` does not do for a folder of one's own."""
+    monkeypatch.setenv("DATA_EXPORT_STATE_DIR", folder and str(tmp_path / folder))
+    assert _parser().parse_args(["up"]).kept.endswith(end)
 
 
 def test_objects_and_links_of_s3_survive_a_restart(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ _SETTINGS = (
     "AWS_CA_BUNDLE and REQUESTS_CA_BUNDLE of the environment"
 )
 
+_WITH_KMS = "sse: aws:kms or aws:kms:dsse"
 #: Of `config_kwargs`, what boto3 alone would heed: it moves the big files, other libraries all the rest.
 _REFUSED = {
     "client_cert": "objects are moved without a client certificate: remove it, and name as endpoint_url a proxy of "
@@ -38,7 +39,7 @@ class S3Keys(BaseModel):
         default=None, description="s3:// only: server-side encryption that each request names"
     )
     sse_kms_key_id: Plain | None = Field(
-        default=None, min_length=1, description="s3:// only: id or ARN of the KMS key, with sse: aws:kms"
+        default=None, min_length=1, description=f"s3:// only: id or ARN of the KMS key, with {_WITH_KMS}"
     )
     acl: Literal["bucket-owner-full-control", "bucket-owner-read", "private"] | None = Field(
         default=None, description="s3:// only: canned ACL of each object, where the bucket has ACLs"
@@ -48,7 +49,7 @@ class S3Keys(BaseModel):
     @classmethod
     def _with_kms(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value and not str(info.data.get("sse") or "").startswith("aws:kms"):
-            raise ValueError("works with sse: aws:kms only: set it, or remove the key's id")
+            raise ValueError(f"works with {_WITH_KMS} only: set one, or remove the key's id")
         return value
 
 
