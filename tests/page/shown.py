@@ -3,6 +3,8 @@
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from data_export_airflow.metadata.missing import MissingWindows
+from data_export_airflow.metadata.overview import at_a_glance
 from data_export_airflow.page.detail import detail
 from tests.page.history import History
 
@@ -12,7 +14,8 @@ NOW = datetime(2026, 3, 10, 1, tzinfo=UTC)
 
 
 def shown(history: History, dag: str, now: datetime = NOW, before: datetime | None = None) -> dict[str, Any]:
-    found = detail(history.session, dag, None, now, before)
+    rows = at_a_glance(history.session, now, MissingWindows()).rows
+    found = detail(history.session, dag, next(row for row in rows if row.dag_id == dag), now, before)
     assert found is not None
     return found
 

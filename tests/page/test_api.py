@@ -64,7 +64,7 @@ PATHS = (
     "failures",
     "volume",
     "exports/{}",
-    "exports/{}/receipts/1",
+    "exports/{}/files/1",
     "exports/{}/backfills",
     "exports/{}/check",
     "exports/{}/sheet",
@@ -156,10 +156,8 @@ def test_a_receipt_is_read_through_its_own_export_only(as_user: AsUser, two_team
     client = as_user("admin")
     windows = client.get(f"/data-exports/api/exports/{theirs}").json()["windows"]
     (event,) = [window["event_id"] for window in windows if window["event_id"]]
-    assert (
-        client.get(f"/data-exports/api/exports/{theirs}/receipts/{event}").json()["target"] == "gs://customer-bucket/"
-    )
-    assert client.get(f"/data-exports/api/exports/{ours}/receipts/{event}").status_code == 404
+    assert client.get(f"/data-exports/api/exports/{theirs}/files/{event}").json()["target"] == "gs://customer-bucket/"
+    assert client.get(f"/data-exports/api/exports/{ours}/files/{event}").status_code == 404
 
 
 def test_import_errors_are_for_those_who_may_see_them(as_user: AsUser, two_teams: tuple[str, str]) -> None:
@@ -215,7 +213,7 @@ def test_no_calendar_is_asked_for_beyond_what_can_be_counted(as_user: AsUser, tw
 
 def test_no_receipt_has_such_a_number(as_user: AsUser, two_teams: tuple[str, str]) -> None:
     for event in (-1, 2**31, 2**63):
-        assert as_user("admin").get(f"/data-exports/api/exports/{two_teams[0]}/receipts/{event}").status_code == 422
+        assert as_user("admin").get(f"/data-exports/api/exports/{two_teams[0]}/files/{event}").status_code == 422
 
 
 def test_what_cannot_be_a_name_is_asked_of_no_database(
@@ -224,7 +222,7 @@ def test_what_cannot_be_a_name_is_asked_of_no_database(
     """PostgreSQL refuses text with a NUL."""
     monkeypatch.setattr(DagModel, "get_team_name", lambda dag: pytest.fail(f"the database was asked for {dag!r}"))
     for dag in ("%00", f"{two_teams[0]}%00", "data_export__A", "~", "data_export_check"):
-        for path in ("exports/{}", "exports/{}/check", "exports/{}/receipts/1"):
+        for path in ("exports/{}", "exports/{}/check", "exports/{}/files/1"):
             assert as_user("admin").get(f"/data-exports/api/{path.format(dag)}").status_code == 404
             assert as_user(None).get(f"/data-exports/api/{path.format(dag)}").status_code == 401
 

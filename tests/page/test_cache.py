@@ -1,13 +1,15 @@
 """The page's short memory: who waits, for whom, and holding what."""
 
 import asyncio
+import re
 import threading
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from data_export_airflow.page import answers
-from data_export_airflow.page.answers import Cached
+from data_export_airflow.page.answers import Cached, failures, overview, volume
+from data_export_airflow.page.app import STATIC
 
 
 class Clock:
@@ -75,6 +77,11 @@ async def test_nobody_waits_for_ever(gate: threading.Event) -> None:
         await cached()
     gate.set()
     assert await asyncio.to_thread(cached.refresh().result, 5) == 1  # who gave up did not end it for the others
+
+
+def test_the_server_says_that_it_is_too_slow_before_the_browser_gives_up() -> None:
+    (given_up,) = re.findall(r"AbortSignal\.timeout\(([\d_]+)\)", (STATIC / "js/api.js").read_text())
+    assert max(answer._patience for answer in (overview, failures, volume)) * 1000 <= int(given_up) - 5_000
 
 
 async def test_a_call_whose_answer_was_lost_on_the_way_is_made_again(clock: Clock, gate: threading.Event) -> None:

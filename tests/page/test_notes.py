@@ -1,10 +1,13 @@
 """The note of a run, in Airflow's own tables."""
 
+import threading
 from datetime import UTC, datetime
 from urllib.parse import quote
 
 import pytest
+from airflow.models.taskinstance import TaskInstance
 from markdown_it import MarkdownIt
+from sqlalchemy import select
 
 from data_export.receipt import Receipt, is_summary
 from data_export_airflow.alerting.listeners import (
@@ -15,6 +18,7 @@ from data_export_airflow.alerting.listeners import (
     on_dag_run_failed,
     on_dag_run_success,
 )
+from data_export_airflow.metadata import guards
 from data_export_airflow.metadata.guards import _NOTES, note_retries, note_retry
 from tests.page.history import SITE, History
 
@@ -102,6 +106,31 @@ def test_a_run_whose_task_is_tried_again_says_why_and_when(history: History) -> 
     words = "deliver: TargetUnavailable: `sftp.acme.example: refused (try 4 of 9 at 2025-03-17 00:01:30 UTC)`"
     assert run.note == f"Retrying: {words}{ABOUT}targetunavailable)"
     assert is_ours(run.note)
+
+
+def test_a_thousand_sites_that_fail_a_try_at_once_renew_the_note_once(
+    history: History, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And what fails after a look at them takes another."""
+    note_retries()
+    run = history.run(history.export("acme"), START, END, "running")
+    for site in range(20):
+        history.result(run, "deliver", "failure", None, map_index=site, state="running")
+    sites = history.session.scalars(select(TaskInstance).order_by(TaskInstance.map_index)).all()
+    looks: list[str] = []
+    kept, gate = guards.note_retry, threading.Event()
+    monkeypatch.setattr(guards, "note_retry", lambda *run: (looks.append(run[1]), kept(*run)))
+    _NOTES.submit(gate.wait, 30)
+    for site in sites[:-1]:
+        site.state, site.retry_reason = "up_for_retry", "TargetUnavailable: refused"
+        history.session.commit()
+    gate.set()
+    _NOTES.submit(int).result()
+    assert looks == [run.run_id]
+    sites[-1].state, sites[-1].retry_reason = "up_for_retry", "TargetUnavailable: refused"
+    history.session.commit()
+    _NOTES.submit(int).result()
+    assert looks == [run.run_id] * 2
 
 
 def test_and_leaves_what_a_person_wrote(history: History) -> None:

@@ -7,9 +7,9 @@ import pytest
 from airflow.models.dag import DagModel
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XComModel
-from sqlalchemy import select
+from sqlalchemy import select, update
 
-from data_export_airflow.metadata import overview
+from data_export_airflow.metadata import late, overview
 from data_export_airflow.metadata.missing import MissingWindows
 from data_export_airflow.metadata.overview import ExportRow, at_a_glance, standing
 from data_export_airflow.metadata.receipts import Receipts
@@ -302,6 +302,25 @@ def test_a_task_that_is_tried_again_says_what_it_met_and_when_it_goes_on(history
     assert (shown["state"], shown["reason"]) == ("retrying", words)
     (window,) = [window for window in page_of(history, daily, NOW)["windows"] if window["run_id"] == run.run_id]
     assert (window["state"], window["reason"]) == ("retrying", words)
+
+
+def test_of_a_run_whose_sites_are_all_tried_again_one_is_read(
+    history: History, daily: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one with the most tries behind it."""
+    run = history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running")
+    history.retry(run, "deliver", "TargetUnavailable: refused", 3, 90, NOW)
+    for site, number in ((1, 5), (2, 2)):
+        history.result(run, "deliver", "failure", None, map_index=site, state="up_for_retry")
+        which = (TaskInstance.run_id == run.run_id, TaskInstance.map_index == site)
+        tried = {"try_number": number, "max_tries": 8, "retry_reason": f"TargetUnavailable: site {site}"}
+        history.session.execute(update(TaskInstance).where(*which).values(tried))
+    history.session.commit()
+    read: list[Any] = []
+    made = late._retry
+    monkeypatch.setattr(late, "_retry", lambda row: read.append(row) or made(row))
+    (found,) = late.retries(history.session).values()
+    assert (found.number, found.message, len(read)) == (6, "site 1", 1)
 
 
 def test_a_reason_that_somebody_edited_breaks_nothing(history: History, daily: str) -> None:

@@ -7,7 +7,8 @@ from zoneinfo import ZoneInfo
 import pytest
 from airflow.models.dagrun import DagRun
 
-from data_export_airflow.metadata.receipts import Receipts
+from data_export.window import ExportWindow
+from data_export_airflow.metadata.receipts import Receipts, deliveries_of
 from data_export_airflow.metadata.windows import schedule, windows
 from tests.page.history import History
 from tests.page.shown import DAY, HOUR, NOW, START, shown, states
@@ -154,6 +155,43 @@ def test_an_export_that_has_ended_shows_its_own_time(history: History) -> None:
     found = shown(history, dag)
     assert found["rows"] == ["2025-03"]
     assert list(states(found)) == [f"2025-03-{day}" for day in (16, 17, 18, 19)]
+
+
+@pytest.mark.parametrize(
+    "cut", [{"start": "2026-03-01", "end_date": "2026-03-09T12:00:00Z"}, {"start": "2026-03-09T12:00:00Z"}]
+)
+def test_a_cut_window_makes_no_other_calendar(history: History, cut: dict[str, str]) -> None:
+    """Of a daily export: the last complete window is twelve hours long."""
+    found = shown(history, history.export("cut", **cut))
+    assert (found["kind"], found["rows"], found["newer"]) == ("day", ["2026-03"], None)
+
+
+@pytest.mark.parametrize("then", [{"enabled": "false"}, {"interval": "nonsense"}])
+def test_one_that_was_switched_off_or_broke_is_gone_through_as_before(
+    history: History, then: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its hours, and period by period to and fro; a link to the files of an earlier run leads to these."""
+    monkeypatch.setenv("AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL", "0")  # else the file is read once a test
+    dag = history.export("hours", "hourly", start="2025-12-01")
+    last = datetime(2026, 3, 1, tzinfo=UTC)
+    begins = [datetime(2025, 12, 1, 5, tzinfo=UTC), last - 40 * DAY, last - HOUR, last]
+    for begin in begins:
+        history.run(dag, begin, begin + HOUR)
+    history.export("hours", **{"interval": "hourly", "start": "2025-12-01"} | then)
+    newest = shown(history, dag)
+    assert (newest["periodic"], newest["kind"], newest["rows"][0], newest["newer"]) == (
+        False,
+        "hour",
+        "2026-03-01",
+        None,
+    )
+    older = shown(history, dag, before=newest["older"])
+    assert [(window["row"], window["column"]) for window in older["windows"]] == [("2026-01-20", 0)]
+    assert older["newer"] is not None
+    assert shown(history, dag, before=older["newer"])["rows"] == newest["rows"]
+    linked = shown(history, dag, before=begins[1] + HOUR)
+    assert linked["files"]["window"] == ExportWindow(begins[1], begins[1] + HOUR).to_dict()
+    assert shown(history, dag, before=linked["older"])["older"] is None
 
 
 def test_an_end_on_the_first_of_a_month_begins_no_row_of_its_own(history: History) -> None:
@@ -367,6 +405,11 @@ def test_a_run_that_was_marked_as_successful_is_no_delivery(history: History, da
     assert states(shown(history, daily))["2026-03-01"] == "unproven"
     by_hand(history, daily, START, START + DAY)
     assert states(shown(history, daily))["2026-03-01"] == "delivered"
+
+
+def test_receipts_are_read_of_the_runs_that_are_shown(history: History, daily: str) -> None:
+    old, _ = (history.run(daily, START + day * DAY, START + (day + 1) * DAY) for day in range(2))
+    assert deliveries_of(history.session, daily, [old]).keys() == {old.run_id}
 
 
 def test_another_dags_receipt_of_the_same_run_id_is_not_its_own(history: History, daily: str) -> None:

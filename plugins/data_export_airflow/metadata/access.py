@@ -1,7 +1,9 @@
 """What the signed-in user may see: the page asks Airflow's auth manager for the rights that Airflow's API asks for."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from functools import partial
+from typing import Annotated, Literal
 
 from airflow.api_fastapi.app import get_auth_manager
 from airflow.api_fastapi.auth.managers.models.base_user import BaseUser
@@ -35,12 +37,15 @@ def _readable(user: GetUserDep) -> set[str]:
     return get_auth_manager().get_authorized_dag_ids(user=user, method="GET")
 
 
-def _rights(user: GetUserDep, dag_id: str | None = None) -> Rights:
+def _on_dag(user: BaseUser, dag_id: str | None, method: Literal["GET", "POST"] = "GET") -> Callable[..., bool]:
+    """Says what of a DAG, or of all, the user may read; or do, by another method."""
     details = DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id) if dag_id else None)
+    ask = partial(get_auth_manager().is_authorized_dag, method=method, details=details, user=user)
+    return lambda entity: ask(access_entity=entity)
 
-    def may(entity: DagAccessEntity) -> bool:
-        return get_auth_manager().is_authorized_dag(method="GET", access_entity=entity, details=details, user=user)
 
+def _rights(user: GetUserDep, dag_id: str | None = None) -> Rights:
+    may = _on_dag(user, dag_id)
     return Rights(
         runs=may(DagAccessEntity.RUN),
         receipts=get_auth_manager().is_authorized_asset(method="GET", user=user),
@@ -80,12 +85,7 @@ may_read_checks, may_read_audits = (
 
 
 def _reads_audits(user: GetUserDep) -> bool:
-    details = DagDetails(id=AUDIT_DAG, team_name=DagModel.get_team_name(AUDIT_DAG))
-    manager = get_auth_manager()
-    return all(
-        manager.is_authorized_dag(method="GET", access_entity=entity, details=details, user=user)
-        for entity in (DagAccessEntity.RUN, DagAccessEntity.XCOM)
-    )
+    return all(map(_on_dag(user, AUDIT_DAG), (DagAccessEntity.RUN, DagAccessEntity.XCOM)))
 
 
 #: As `may_read_audits`, for what tells more than audits.
@@ -111,9 +111,4 @@ ImportErrorsDep = Annotated[bool, Depends(_sees_import_errors)]
 
 def may_run(user: BaseUser, dag_id: str) -> bool:
     """The right that `POST /api/v2/backfills` and a trigger ask for."""
-    return get_auth_manager().is_authorized_dag(
-        method="POST",
-        access_entity=DagAccessEntity.RUN,
-        details=DagDetails(id=dag_id, team_name=DagModel.get_team_name(dag_id)),
-        user=user,
-    )
+    return _on_dag(user, dag_id, "POST")(DagAccessEntity.RUN)

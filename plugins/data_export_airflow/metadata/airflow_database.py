@@ -115,8 +115,6 @@ def pool_slots() -> dict[str, int]:
 
 def tasks_at_once() -> int:
     """How many tasks this Airflow runs at once, which must be what its workers have slots for."""
-    from airflow.configuration import conf
-
     return int(conf.getint("core", "parallelism"))
 
 
@@ -146,7 +144,6 @@ def create_pool(name: str, slots: int, description: str) -> bool:
 def request_parsing(bundle: str, files: Set[str]) -> None:
     """Asks the dag-processor to parse these files of a bundle next, as the button in the UI does."""
     from airflow.models.dagbag import DagPriorityParsingRequest
-    from sqlalchemy import select
 
     requests = DagPriorityParsingRequest
     with airflow_session() as session:

@@ -19,7 +19,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.errors import ParseImportError
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
-from sqlalchemy import Select, func, or_, select
+from sqlalchemy import Select, desc, func, or_, select
 from sqlalchemy.orm import Session
 
 from data_export.alerts.guide import GUIDES, anchor_of
@@ -30,11 +30,13 @@ from data_export.wording import harmless
 from data_export_airflow.alerting.callbacks import AUDIT_DAG, FAILURE
 from data_export_airflow.dags.service_dags import AUDIT_TASK, CHECK_DAG, CHECK_TASK
 from data_export_airflow.metadata.exports import bound, ours
+from data_export_airflow.metadata.receipts import first_of_each
 
 NO_REASON = "no reason kept: the worker was lost, the task timed out, or somebody marked it failed"
 SOURCE_FILE = "config_errors.py"
 _LINE = re.compile(r"(?P<path>.+?\.ya?ml|[^:]+)(?::(?P<line>\d+))?: (?P<message>.+)")
 _ACTIVE = ("queued", "running")
+_FIRST = (TaskInstance.end_date, TaskInstance.map_index)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,22 +53,22 @@ class Failure:
 
 
 def failures_since(session: Session, since: datetime) -> list[Failure]:
-    """Of the runs that failed since, newest first."""
+    """Of the runs that failed since, newest first; of the sites that failed alike in one the first."""
     statement = (
         _statement()
         .join(DagModel, DagModel.dag_id == DagRun.dag_id)
         .where(ours(DagModel.dag_id), DagModel.is_stale.is_(False))
         .where(DagRun._state == "failed", DagRun.end_date >= since)
-        .order_by(DagRun.end_date.desc())
     )
-    return [_failure(row) for row in session.execute(statement)]
+    of_a_kind = (DagRun.id, TaskInstance.task_id, XComModel.value["error"].as_string())
+    found = session.execute(first_of_each(statement, of_a_kind, _FIRST).order_by(desc("end_date")))
+    return [_failure(row) for row in found]
 
 
 def reasons(session: Session, dag_id: str, run_ids: Collection[str]) -> dict[str, str]:
     """`task: error: message` of failed runs, by run_id: of the task that failed first."""
     statement = _statement().where(DagRun.dag_id == dag_id, DagRun.run_id.in_(run_ids))
-    statement = statement.order_by(TaskInstance.end_date.desc(), TaskInstance.map_index.desc())
-    found = map(_failure, session.execute(statement)) if run_ids else ()
+    found = map(_failure, session.execute(first_of_each(statement, [DagRun.id], _FIRST))) if run_ids else ()
     return {failure.run_id: f"{failure.task_id}: {failure.error}: {failure.message}" for failure in found}
 
 

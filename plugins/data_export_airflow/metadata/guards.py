@@ -123,18 +123,27 @@ def note_retries() -> None:
 #: Its thread begins with the first note. The worker's request neither waits for it, nor fails with it; and it writes
 #: after that transaction, or each could wait for a row that the other, or the scheduler, has locked.
 _NOTES = ThreadPoolExecutor(1, "retry-notes")
+#: Runs whose note waits to be renewed, once for however many of their sites have failed a try meanwhile.
+_pending: set[tuple[str, str]] = set()
 
 
 def _on_retry(ti: TaskInstance, reason: str | None, *_: object) -> None:
     session, run = object_session(ti), (ti.dag_id, ti.run_id)
     if reason and session is not None and name_of(ti.dag_id) is not None:
-        event.listen(session, "after_commit", lambda _: _NOTES.submit(note_retry, *run), once=True)
+        event.listen(session, "after_commit", lambda _: _renew_soon(run), once=True)
+
+
+def _renew_soon(run: tuple[str, str]) -> None:
+    if run not in _pending:
+        _pending.add(run)
+        _NOTES.submit(note_retry, *run)
 
 
 def note_retry(dag_id: str, run_id: str) -> None:
     """Renews the run's note; one that a person wrote stays. What fails is logged."""
     from data_export_airflow.metadata.late import retries  # late: every process loads this module
 
+    _pending.discard((dag_id, run_id))  # before it looks: what fails from now on takes another look
     try:
         with create_session() as session:
             retry = retries(session, dag_id).get((dag_id, run_id))

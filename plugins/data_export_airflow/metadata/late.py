@@ -22,7 +22,7 @@ from data_export_airflow.dags.service_dags import WATCH_DAG, WATCH_TASK
 from data_export_airflow.metadata.exports import failed_by_hand, of_schedule, ours
 from data_export_airflow.metadata.failures import kept_error
 from data_export_airflow.metadata.missing import windows_delivered
-from data_export_airflow.metadata.receipts import chunked
+from data_export_airflow.metadata.receipts import chunked, first_of_each
 
 #: A look may wait for a worker and take so long.
 _PATIENCE = timedelta(minutes=15)
@@ -186,9 +186,10 @@ def retries(session: Session, dag_id: str | None = None) -> dict[tuple[str, str]
         .outerjoin(past, before)
         .outerjoin(XComModel, kept)
         .where(or_(waits, again), task.dag_id == dag_id if dag_id else ours(task.dag_id))
-        .order_by(task.try_number)
     )
-    return {(row.dag_id, row.run_id): _retry(row) for row in session.execute(statement)}
+    most = (task.try_number.desc(), task.task_id, task.map_index)
+    found = first_of_each(statement, (task.dag_id, task.run_id), most).order_by("try_number")
+    return {(row.dag_id, row.run_id): _retry(row) for row in session.execute(found)}
 
 
 def _retry(row: Any) -> Retry:

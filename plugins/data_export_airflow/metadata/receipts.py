@@ -1,6 +1,6 @@
 """Receipts of deliveries, which Airflow keeps as events of each export's asset (`tasks.close`)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
@@ -8,7 +8,7 @@ from airflow.models.asset import AssetEvent, AssetModel
 from airflow.models.dagrun import DagRun
 from airflow.models.xcom import XComModel
 from airflow.utils.session import create_session
-from sqlalchemy import ColumnElement, Row, func, select
+from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.orm import Session
 
 from data_export.config.models import name_of
@@ -44,15 +44,28 @@ class Delivery(NamedTuple):
 _DELIVERY = (AssetEvent.source_run_id, AssetEvent.timestamp, WINDOW.label("window"), TOTALS.label("totals"))
 
 
-def deliveries(session: Session, dag_id: str, since: datetime, by: str | None = None) -> list[Delivery]:
-    """What was delivered since of an export, oldest first, by any DAG or by one."""
-    statement = (
+def deliveries(session: Session, dag_id: str, since: datetime) -> list[Delivery]:
+    """What was delivered since of an export, oldest first, by any DAG."""
+    return [Delivery(*row) for row in session.execute(_delivered(dag_id, since)) if row.source_run_id]
+
+
+def deliveries_of(session: Session, dag_id: str, runs: Sequence[Row[Any]]) -> dict[str, Delivery]:
+    """By run_id, what these runs of the export's own DAG delivered, each for the last time.
+
+    That of a run of which only later tasks were cleared is older than the start that Airflow then has.
+    """
+    since = min((at for run in runs for at in (run.start_date, run.run_after) if at), default=_FIRST)
+    own = _delivered(dag_id, since).where(AssetEvent.source_dag_id == dag_id)
+    found = chunked(session, own, AssetEvent.source_run_id, (run.run_id for run in runs))
+    return {row.source_run_id: Delivery._make(row) for row in found}
+
+
+def _delivered(dag_id: str, since: datetime) -> Select[Any]:
+    return (
         select(AssetEvent.id, *_DELIVERY)
         .where(AssetEvent.asset_id.in_(_assets(dag_id)), AssetEvent.timestamp >= since)
         .order_by(AssetEvent.timestamp)
     )
-    rows = session.execute(statement if by is None else statement.where(AssetEvent.source_dag_id == by))
-    return [Delivery(*row) for row in rows if row.source_run_id]
 
 
 def planned_end(dag_id: str, run_id: str) -> datetime | None:
@@ -92,6 +105,13 @@ def chunked(session: Session, statement: Any, column: Any, ids: Iterable[Any]) -
     known = sorted({id_ for id_ in ids if id_ is not None})
     for start in range(0, len(known), _CHUNK):
         yield from session.execute(statement.where(column.in_(known[start : start + _CHUNK])))
+
+
+def first_of_each(statement: Any, group: Sequence[Any], order: Sequence[Any]) -> Select[Any]:
+    """The statement's rows, of each group the first alone: a thousand sites of a run may have failed for one reason."""
+    place = func.row_number().over(partition_by=group, order_by=order).label("place")
+    ranked = statement.add_columns(place).subquery()
+    return select(ranked).where(ranked.c.place == 1)
 
 
 def _event_of_run() -> Any:

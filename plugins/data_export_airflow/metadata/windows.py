@@ -3,6 +3,7 @@
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
@@ -17,7 +18,7 @@ from sqlalchemy.orm import Session
 from data_export.config.moments import YEARS
 from data_export.window import held_by
 from data_export_airflow.metadata.exports import BY_HAND, bound, was_not_over
-from data_export_airflow.metadata.receipts import Delivery, deliveries
+from data_export_airflow.metadata.receipts import Delivery, deliveries_of
 from data_export_airflow.schedule.windows import latest_bounds, latest_length, starting_in
 
 MAX_WINDOWS, _SAMPLE = 10_000, 10
@@ -79,8 +80,11 @@ class Schedule:
     about: tuple[tuple[str, str], ...] = ()
 
     def length(self, now: datetime) -> timedelta:
-        """Of the last complete window; zero where the export has no schedule."""
-        return latest_length(self.timetable, now)
+        """Of the last complete window that neither start nor end cuts; zero where the export has no schedule."""
+        uncut = copy(self.timetable)
+        if self.periodic:
+            uncut.start = uncut.end = None
+        return latest_length(uncut, now)
 
     def windows(self, first: datetime, last: datetime) -> Iterator[tuple[datetime, datetime]]:
         """The windows of the schedule that start in `[first, last)` and in the export's own time, oldest first."""
@@ -99,7 +103,7 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
     zone = dag.timezone if dag.start_date else None  # a broken file's DAG has neither
     return Schedule(
         timezone=ZoneInfo(getattr(zone, "name", "UTC")),
-        start=dag.start_date,
+        start=dag.start_date or _first_run(session, dag_id),
         end=getattr(dag.timetable, "end", None),
         settle=getattr(dag.timetable, "settle", timedelta(0)),
         periodic=dag.timetable.periodic,
@@ -107,6 +111,12 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
         timetable=dag.timetable,
         about=tuple(_ABOUT.findall(dag.doc_md or "")),
     )
+
+
+def _first_run(session: Session, dag_id: str) -> datetime | None:
+    """The start of the first window that the schedule, or a backfill, has run."""
+    of_schedule = (DagRun.dag_id == dag_id, DagRun.run_type.not_in(BY_HAND))
+    return session.scalar(select(func.min(DagRun.data_interval_start)).where(*of_schedule))
 
 
 def windows(
@@ -123,7 +133,7 @@ def windows(
     Without receipts one that was delivered empty is "delivered" too, and one that is unproven.
     """
     runs = session.execute(_runs(dag_id, first, last)).all()
-    receipts = _receipts(session, dag_id, runs) if with_receipts else {}
+    receipts = deliveries_of(session, dag_id, runs) if with_receipts else {}
     found: dict[tuple[datetime, datetime], WindowRow] = {}
     by_hand: list[WindowRow] = []
     settled: list[tuple[datetime, datetime]] = []
@@ -139,9 +149,7 @@ def windows(
             found[row.start, row.end] = _prevailing(found.get((row.start, row.end)), row)
         elif is_range and ((row.start < last and first < row.end) or first <= run.run_after < last):
             by_hand.append(row)
-    first_run = session.scalar(
-        select(func.min(DagRun.data_interval_start)).where(DagRun.dag_id == dag_id, DagRun.run_type.not_in(BY_HAND))
-    )
+    first_run = _first_run(session, dag_id)
     begun, held = {start for start, _ in found}, held_by(settled)
     of_runs = sorted([*found, *((row.start, row.end) for row in by_hand if row.state != "failed")])
     for start, end in islice(plan.windows(first, min(last, now)), MAX_WINDOWS):
@@ -154,18 +162,6 @@ def windows(
         else:
             found[start, end] = _with_ranges(own, by_hand, start, end) or WindowRow(start, end, state)
     return [found[bounds] for bounds in sorted(found)], by_hand[::-1]
-
-
-def _receipts(session: Session, dag_id: str, runs: Sequence[Row[Any]]) -> dict[str, Delivery]:
-    """By run_id. That of a run of which only later tasks were cleared is older than the start that Airflow then has."""
-
-    def since(moments: list[datetime]) -> dict[str, Delivery]:
-        return {one.run_id: one for one in deliveries(session, dag_id, min(moments), by=dag_id)} if moments else {}
-
-    found = since([run.start_date for run in runs if run.start_date])
-    lacking = {run.run_id: run.run_after for run in runs if run.state == "success" and run.run_id not in found}
-    older = since([*lacking.values()])
-    return found | {run_id: older[run_id] for run_id in lacking.keys() & older.keys()}
 
 
 def _with_ranges(own: WindowRow | None, by_hand: list[WindowRow], start: datetime, end: datetime) -> WindowRow | None:

@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 #: How old an answer may be, and how old one may be that is shown while the next is made.
 _SECONDS, _STALE = 10.0, 60.0
 _FLEET_SECONDS, _FLEET_STALE = 30.0, 300.0
-_PATIENCE = 60.0  # seconds; the page's own requests give up then
+_PATIENCE = 50.0  # seconds; the page's own requests give up after 60, and would not see why
 
 
 class Cached(Generic[T]):

@@ -105,7 +105,7 @@ def one_export(
     """One export and a period of its windows; receipts and reasons for users who may read these."""
     as_of, rows, late_unknown = found
     row = next((row for row in rows if row.dag_id == dag_id), None)
-    shown = detail(session, dag_id, row.last_window_start, datetime.now(UTC), before, rights) if row else None
+    shown = detail(session, dag_id, row, datetime.now(UTC), before, rights) if row else None
     if row is None or shown is None:
         raise HTTPException(404, f"{dag_id} is no data export that Airflow knows")
     export = with_delivery(permitted(row, rights), deliveries(session, [row] if rights.receipts else []))
@@ -113,23 +113,15 @@ def one_export(
     return {**noted, "export": export, "may_backfill": may_run(user, dag_id), **shown}
 
 
-@router.get("/exports/{dag_id}/receipts/{event_id}", dependencies=[*of_an_export, may_read_receipts])
-def one_receipt(
-    dag_id: str, event_id: Annotated[int, Path(ge=0, le=_MOST_EVENTS)], session: SessionDep
-) -> dict[str, Any]:
-    """The whole receipt of a delivery."""
-    found = receipts.receipt(session, dag_id, event_id)
-    if found is None:
-        raise HTTPException(404, f"{dag_id} has no receipt {event_id}")
-    return found
-
-
 @router.get("/exports/{dag_id}/files/{event_id}", dependencies=[*of_an_export, may_read_receipts])
 def files_of_one(
     dag_id: str, event_id: Annotated[int, Path(ge=0, le=_MOST_EVENTS)], session: SessionDep
 ) -> dict[str, Any]:
     """Where the files of a delivery are."""
-    return files_of(one_receipt(dag_id, event_id, session))
+    found = receipts.receipt(session, dag_id, event_id)
+    if found is None:
+        raise HTTPException(404, f"{dag_id} has no receipt {event_id}")
+    return files_of(found)
 
 
 @router.get("/exports/{dag_id}/backfills", dependencies=of_an_export)

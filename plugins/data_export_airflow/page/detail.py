@@ -10,6 +10,7 @@ from sqlalchemy.orm import Session
 from data_export_airflow.metadata.access import ALL, Rights
 from data_export_airflow.metadata.failures import reasons
 from data_export_airflow.metadata.late import retries
+from data_export_airflow.metadata.overview import ExportRow
 from data_export_airflow.metadata.receipts import receipts
 from data_export_airflow.metadata.windows import Schedule, WindowRow, sample, schedule, totals, windows
 from data_export_airflow.operators.links import console_address
@@ -17,25 +18,28 @@ from data_export_airflow.page.periods import Period, kind_of, period_around
 
 _LISTED = 20
 _SITES = 200
+_INSTANT = timedelta(microseconds=1)
 
 
 def detail(
     session: Session,
     dag_id: str,
-    last_start: datetime | None,
+    export: ExportRow | None,
     now: datetime,
     before: datetime | None,
     rights: Rights = ALL,
 ) -> dict[str, Any] | None:
     """The period that ends at `before`, or the current one; None where Airflow knows no such DAG.
 
-    `last_start` is where the newest window is, for an export whose windows are all in the past. `rights` are the user's
+    `export` tells of the newest windows where there is no schedule, and all are in the past. `rights` are the user's
     who asks, who may read its runs.
     """
     plan = schedule(session, dag_id)
     if plan is None:
         return None
-    period = _period(plan, last_start, now, before)
+    newest = _newest(plan, export, now)
+    last = before - _INSTANT if before else newest
+    period = _period(plan, export, min(last, newest) if plan.periodic else last, now)
     rows, by_hand = windows(session, dag_id, plan, period.start, period.end, now, rights.receipts)
     failed_runs = [row.run_id for row in (*rows, *by_hand) if row.state == "failed" and row.run_id]
     failed = reasons(session, dag_id, failed_runs) if rights.reasons else {}
@@ -45,12 +49,8 @@ def detail(
     return {
         "kind": period.kind,
         "timezone": period.zone.key,
-        "start": period.start,
-        "end": period.end,
         "older": period.start if plan.start and plan.start < period.start else None,
-        "newer": min(_after(period), now) if period.end < now and plan.periodic else None,
-        "export_start": plan.start,
-        "export_end": plan.end,
+        "newer": min(_after(period), now) if period.end <= newest else None,
         "periodic": plan.periodic,
         "rows": _rows(period, plan, rows),
         "windows": [_placed(row, period, failed) for row in rows],
@@ -71,16 +71,19 @@ def _retried(row: WindowRow, again: dict[str, str]) -> WindowRow:
     return replace(row, state="retrying") if row.state in ("running", "queued") and row.run_id in again else row
 
 
-def _period(plan: Schedule, last_start: datetime | None, now: datetime, before: datetime | None) -> Period:
+def _newest(plan: Schedule, export: ExportRow | None, now: datetime) -> datetime:
+    """An instant in the newest row that the calendar has."""
+    if not plan.periodic:
+        return (export and export.last_window_start) or plan.start or now
+    return min(now, plan.end - _INSTANT) if plan.end else now
+
+
+def _period(plan: Schedule, export: ExportRow | None, last: datetime, now: datetime) -> Period:
     length = plan.length(now)
-    anchor = before - timedelta(microseconds=1) if before else now
-    if not plan.periodic and last_start is not None:
-        anchor = last_start
-    elif not plan.periodic and plan.start is not None:
-        anchor = plan.start
-    elif plan.end is not None:
-        anchor = min(anchor, plan.end - timedelta(microseconds=1))
-    return period_around(kind_of(length or timedelta(days=1)), plan.timezone, anchor, length or timedelta(days=1))
+    if not length and export and export.delivered_start and export.delivered_end:
+        length = export.delivered_end - export.delivered_start  # as its schedule was, when it had one
+    length = length or timedelta(days=1)
+    return period_around(kind_of(length), plan.timezone, last, length)
 
 
 def _rows(period: Period, plan: Schedule, rows: list[WindowRow]) -> list[str]:

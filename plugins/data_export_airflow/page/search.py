@@ -29,6 +29,9 @@ STATES = (
     "hidden",
 )
 
+#: Connectors as the page shows them, where that is not their name (`CONNECTORS` in shell.js).
+LABELS = {"gs": "Cloud Storage", "abfs": "Azure Blob Storage", "file": "Local folder"}
+
 _KEYS: dict[SortKey, Callable[[ExportRow], Any]] = {
     "name": lambda row: row.name,
     "connector": lambda row: row.connector,
@@ -95,4 +98,5 @@ def _by_total(name: str, deliveries: Deliveries) -> Callable[[ExportRow], Any]:
 
 
 def _text(row: ExportRow) -> str:
-    return f"{row.name} {row.connector} {row.interval} {row.export_type} {row.state}"
+    label = LABELS.get(row.connector, "")
+    return f"{row.name} {row.connector} {label} {row.interval} {row.export_type} {row.state}".lower()

@@ -83,7 +83,7 @@ export class Calendar {
   click(event, index) {
     const row = this.windows[index];
     this.focusable(index);
-    if (event.shiftKey && this.anchor !== null) this.extend(index);
+    if (event.shiftKey && this.anchor !== null) this.select(this.anchor, index);
     else if (row.run_id) open(runPath(this.data.export.dag_id, row.run_id), event);
     else this.toggle(index);
   }
@@ -105,10 +105,7 @@ export class Calendar {
     let to = index + (steps[event.key] ?? 0);
     if (event.key === "ArrowUp" || event.key === "ArrowDown") to = this.vertical(index, event.key === "ArrowUp" ? 1 : -1);
     to = Math.min(Math.max(to, 0), this.cells.length - 1);
-    if (event.shiftKey) {
-      this.anchor ??= index;
-      this.extend(to);
-    }
+    if (event.shiftKey) this.select(this.anchor ?? index, to);
     this.focusable(to);
     this.cells[to].focus();
   }
@@ -133,20 +130,17 @@ export class Calendar {
     else this.select(index, index);
   }
 
-  extend(index) {
-    this.select(this.anchor, index);
-  }
-
   clear() {
     this.select(null, null);
   }
 
   select(anchor, head) {
     if (!this.selectable) return;
-    Object.assign(this, { anchor, head });
     const [first, last] = anchor === null ? [1, 0] : [Math.min(anchor, head), Math.max(anchor, head)];
-    const chosen = this.windows.filter((row, index) => index >= first && index <= last && !["open", "rest"].includes(row.state));
-    this.cells.forEach((cell, index) => cell.setAttribute("aria-pressed", String(index >= first && index <= last)));
+    const isChosen = ({ state }, index) => index >= first && index <= last && !["open", "rest"].includes(state);
+    const chosen = this.windows.filter(isChosen);
+    Object.assign(this, chosen.length ? { anchor, head } : { anchor: null, head: null }); // else nobody sees what is selected
+    this.cells.forEach((cell, index) => cell.setAttribute("aria-pressed", String(isChosen(this.windows[index], index))));
     this.onselect(chosen);
   }
 

@@ -11,6 +11,7 @@ export class CheckCard {
     this.path = `exports/${encodeURIComponent(dagId)}/check`;
     this.element = h("section", { class: "card check", "aria-labelledby": "check-title" });
     this.asked = false; // whether the button started the current run
+    this.starting = false; // from a click until the run is there
     this.show(h("p", { class: "soft" }, "Loading …"));
   }
 
@@ -33,7 +34,7 @@ export class CheckCard {
   present({ result, running, may_check: may, dag_id: dag, export: name }) {
     const focused = this.element.contains(document.activeElement) && document.activeElement.tagName === "BUTTON";
     const label = running ? "Checking …" : result ? "Check again" : "Check now";
-    const button = may ? h("button", { type: "button", class: "button", "aria-disabled": String(running), onclick: () => !running && this.start(dag, name) }, label) : "";
+    const button = may ? h("button", { type: "button", class: "button", "aria-disabled": String(running), onclick: () => running || this.starting || this.start(dag, name) }, label) : "";
     const verdict = result ? badge(result, running) : "";
     const log = result && `${runPath(dag, result.run_id)}/tasks/check/mapped/${result.map_index}`;
     const when = result ? h("span", { class: "soft" }, h("time", { datetime: result.at, title: `${instant(result.at)} UTC` }, relative(result.at)), " · ", airflowLink(log, {}, "log")) : "";
@@ -47,6 +48,7 @@ export class CheckCard {
   }
 
   async start(dag, name) {
+    this.starting = true;
     try {
       await airflow(`dags/${dag}/dagRuns`, { logical_date: null, conf: { export: name } });
       this.asked = true;
@@ -55,6 +57,8 @@ export class CheckCard {
     } catch (error) {
       this.element.querySelector(":scope > .error")?.remove();
       this.element.append(h("p", { class: "error", role: "alert" }, error.message));
+    } finally {
+      this.starting = false;
     }
   }
 }

@@ -6,7 +6,7 @@ import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
 import { announce, byId, h } from "./dom.js";
 import { about, failed, files, lateWindows, missingImages, ranges, refused, retryNotice, unheard } from "./sections.js";
-import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords } from "./format.js";
+import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords, zoneOf } from "./format.js";
 import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, outsideLink, retrying, showError, showTime } from "./shell.js";
 import { WINDOW_STATES } from "./tooltip.js";
 
@@ -56,10 +56,12 @@ function showProblems(problems) {
 
 function show(data) {
   const item = data.export;
+  const main = byId("export");
+  const focused = main.contains(document.activeElement) && document.activeElement.textContent;
+  data.timezone = zoneOf(data.timezone);
   showTime(data.as_of, refresh);
   document.title = `${item.name} · Data exports`;
   byId("title").replaceChildren(item.name, " ", badge(item.state), retrying(item) ?? "", missing(item, data.timezone) ?? "");
-  const main = byId("export");
   backfills.timezone = data.timezone;
   main.replaceChildren(
     head(data),
@@ -84,6 +86,14 @@ function show(data) {
     about(data),
   );
   main.removeAttribute("aria-busy");
+  if (focused !== false) refocus(focused);
+}
+
+/** Gives back the focus that was lost with what was replaced: to the button of that label, or to the next best. */
+function refocus(label) {
+  const buttons = [...document.querySelectorAll(".windows .button")];
+  const same = buttons.find((button) => button.textContent === label);
+  (same ?? document.querySelector(".selection .button") ?? buttons[0]).focus({ preventScroll: true });
 }
 
 function head({ export: item, timezone }) {
@@ -114,7 +124,8 @@ function windowsCard(data) {
   calendar = new Calendar(data, selectable, (chosen) => showSelection(bar, data, chosen));
   const gaps = (data.states.missing ?? 0) + (data.states.failed ?? 0);
   bar.append(...idle(data, gaps, selectable));
-  const go = (label, to) => h("button", { type: "button", class: "button", disabled: !to, onclick: () => move(to) }, label);
+  // not `disabled`, which would lose the focus on the first and the last period
+  const go = (label, to) => h("button", { type: "button", class: "button", "aria-disabled": String(!to), onclick: () => to && move(to) }, label);
   const legend = Object.keys(WINDOW_STATES).filter((state) => data.states[state]);
   const marked = Object.keys(MARKS).filter((mark) => calendar.element.querySelector(`.${mark}`));
   const entry = (kind, text) => h("li", {}, h("span", { class: kind }), text);
@@ -135,17 +146,19 @@ function idle(data, gaps, selectable) {
 }
 
 function showSelection(bar, data, chosen) {
-  if (!chosen.length) {
-    bar.replaceChildren(...idle(data, (data.states.missing ?? 0) + (data.states.failed ?? 0), true));
-    return;
-  }
+  const focused = bar.contains(document.activeElement);
+  bar.replaceChildren(...(chosen.length ? selected(data, chosen) : idle(data, (data.states.missing ?? 0) + (data.states.failed ?? 0), true)));
+  if (focused) (bar.querySelector("button") ?? calendar.element.querySelector("[tabindex='0']")).focus();
+}
+
+function selected(data, chosen) {
   const range = windowsInWords(chosen.length, chosen[0].start, chosen.at(-1).start, data.timezone);
   const start = () => new Backfill(data, chosen, started).show();
-  bar.replaceChildren(
+  return [
     h("strong", {}, "Selected:"), ` ${range}`,
     h("button", { type: "button", class: "button primary", onclick: start }, "Backfill …"),
     h("button", { type: "button", class: "button", onclick: () => calendar.clear() }, "Clear"),
-  );
+  ];
 }
 
 function started() {
@@ -160,8 +173,11 @@ function move(to) {
   return load();
 }
 
-/** Whether the user is busy with something that a new calendar would discard. */
-const isBusy = () => byId("dialog").open || calendar?.anchor !== null || byId("export").contains(document.activeElement);
+/** Whether the user is busy with something that a new calendar would discard: the focus of its buttons is given back. */
+function isBusy() {
+  const focused = document.activeElement;
+  return byId("dialog").open || (calendar?.anchor ?? null) !== null || (byId("export").contains(focused) && !focused.closest(".windows .button"));
+}
 
 function refresh() {
   if (document.hidden) return;

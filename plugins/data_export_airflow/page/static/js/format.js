@@ -41,6 +41,16 @@ export function instant(iso, timeZone = "UTC") {
   return formatOf(timeZone).format(new Date(iso));
 }
 
+/** The zone, or UTC where the browser does not know it: some zones are younger than some browsers. */
+export function zoneOf(timeZone) {
+  try {
+    formatOf(timeZone);
+    return timeZone;
+  } catch {
+    return "UTC";
+  }
+}
+
 /** Cached, because creating one takes longer than the rest of a window's cell. */
 function formatOf(timeZone) {
   formats[timeZone] ??= new Intl.DateTimeFormat("sv-SE", { timeZone, dateStyle: "short", timeStyle: "short" });

@@ -9,23 +9,33 @@ const SHOWN_FAILED = 3;
 
 const OUTCOMES = { created: "written", unchanged: "already there", replaced: "replaced", revision: "written as a new revision", kept: "kept", staged: "mailed as a link" };
 
+const read = new Map(); // by event, where its files are: a receipt never changes
+let chosen = null; // the event whose files the user asked for last, which a refresh shows again
+
 /** Where the files of a window are: of the newest or of the run that a link names, until another is chosen. */
 export function files({ files: newest, windows, by_hand: ranges, timezone }, dagId, run) {
   if (!newest) return "";
   const delivered = [...new Map([...windows, ...ranges].filter((row) => row.event_id !== null).map((row) => [row.event_id, row])).values()];
   delivered.sort((one, other) => other.end.localeCompare(one.end));
-  const asked = delivered.find((row) => row.run_id === run);
-  const body = h("div", { "aria-live": "polite" }, table(newest));
+  const { event_id: first } = delivered.find((row) => row.event_id === chosen) ?? delivered.find((row) => row.run_id === run) ?? newest;
+  const body = h("div", { "aria-live": "polite" });
+  read.set(newest.event_id, newest);
   const show = async (id) => {
-    try {
-      body.replaceChildren(table(await get(`exports/${encodeURIComponent(dagId)}/files/${id}`)));
-    } catch (error) {
-      body.replaceChildren(h("p", { class: "error", role: "alert" }, error.message));
-    }
+    if (!read.has(id)) body.replaceChildren(h("p", { class: "soft" }, "Loading …"));
+    const found = read.get(id) ?? (await get(`exports/${encodeURIComponent(dagId)}/files/${id}`).catch((error) => error));
+    if (id !== Number(select.value)) return; // another was chosen meanwhile
+    if (found instanceof Error) return body.replaceChildren(h("p", { class: "error", role: "alert" }, found.message));
+    read.set(id, found);
+    body.replaceChildren(table(found));
   };
-  const option = (row) => h("option", { value: row.event_id, selected: row.event_id === (asked ?? newest).event_id }, span(...(row.by_hand ?? [row.start, row.end]), timezone));
-  const choice = h("label", {}, h("span", { class: "soft" }, "Window "), h("select", { onchange: (event) => show(event.target.value) }, delivered.map(option)));
-  if (asked && asked.event_id !== newest.event_id) show(asked.event_id);
+  const option = (row) => h("option", { value: row.event_id, selected: row.event_id === first }, span(...(row.by_hand ?? [row.start, row.end]), timezone));
+  const choose = () => {
+    chosen = Number(select.value);
+    show(chosen);
+  };
+  const select = h("select", { onchange: choose }, delivered.map(option));
+  const choice = h("label", {}, h("span", { class: "soft" }, "Window "), select);
+  show(first);
   return h("section", { class: "card files", "aria-labelledby": "files-title" },
     h("div", { class: "card-head" }, h("h2", { id: "files-title" }, "Where the files are"), choice),
     body);
