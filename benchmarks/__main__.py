@@ -4,11 +4,12 @@
     make bench ONLY="images page"   # the tables whose names begin so; the page keeps the others
 
 Each table is what its command prints, unchanged. Leave the machine alone meanwhile: a table that begins beside other
-work says so. A command that fails ends everything; the page stays as it was.
+work says so. The page is written after each table; one whose command fails stays as it was, which is said at the end.
 """
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -20,10 +21,20 @@ from pathlib import Path
 
 import psutil
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.measure import ROOT, rclone_program
+
 PAGE = Path(__file__).with_name("README.md")
-RESULTS = ROOT / ".state" / "benchmarks"  # what each command printed last
-_PROGRAMS = ("lftp", "rclone", "weed", "azurite-blob", "chromium", "redis-server", "sftp")  # no requirements of ours
+#: No requirements of ours: each with what prints its version, and how the tables call it.
+_PROGRAMS = {
+    "rclone": (f"{rclone_program()} version", "rclone"),
+    "lftp": ("lftp --version", "lftp"),
+    "OpenSSH": ("/usr/sbin/sshd -V", "OpensshServer"),
+    "SeaweedFS": ("weed version", "SeaweedServer"),
+    "Azurite": ("azurite-blob --version", "AbfsServer"),
+    "Chromium": ("chromium --version", "Chromium"),
+    "Redis": ("redis-server --version", "redis"),
+}
+_VERSION = re.compile(r"\d+(\.\d+)+\w*")
 _QUIET = 10.0  # percent of the processors, above which other work counts
 _PATIENCE = 60  # seconds to wait for the work of the table before to end
 
@@ -44,7 +55,7 @@ TABLES = (
         "Extract and transform",
         "data_path --scale 0.4 --peers",
         "The same files, written in other ways. The source is a production database, so its CPU seconds count most. "
-        "sling and dlt only copy the five tables, without nesting or order.",
+        "sling and dlt only copy the five tables, without nesting or order; by connectorx JSON comes as text.",
     ),
     Table(
         "data-path-one-site",
@@ -56,14 +67,14 @@ TABLES = (
         "images-sftp",
         "Images over SFTP, no distance",
         "images --images 2000",
-        "The service writes each image under a temporary name, syncs it to disk, checks it and renames it; no other "
-        "tool here does. Its first line is that of a task of a worker, whose libraries are imported before it is "
-        "forked; from a shell, half a second of Python's start is part of it.",
+        "The service writes each image under a temporary name, syncs it to disk, checks it and renames it. rclone as "
+        "it comes, 4 at once, renames too; nobody else syncs. Our first line is that of a task of a worker, "
+        "whose libraries are imported before it is forked; from a shell, Python's start is part of it.",
     ),
     Table(
         "images-sftp-far",
         "Images over SFTP, 20 ms away",
-        "images --images 500 --rtt-ms 20 --only 'this service' rclone lftp",
+        "images --images 500 --rtt-ms 20",
         "The same with a network between us and the server.",
     ),
     Table(
@@ -96,16 +107,16 @@ TABLES = (
         "images-many",
         "Very many images",
         "images_many --only gs s3",
-        "Whether rate and memory stay what they were at the beginning.",
+        "Whether rate and memory stay what they were at the beginning. One run each, on a server of its own.",
     ),
     Table(
         "file",
         "One large file to each connector",
         "one_file --bytes 1073741824 --rounds 5",
-        "With the file's checksums verified. Over SFTP the service also syncs it to disk, and again reads it at the "
-        "target, as OpenSSH has no digests; the others trust its size and time. A server of S3 that is not known "
-        "to refuse a second writer, as SeaweedFS, is looked at once more after a moment, which is "
-        "part of ours.",
+        "With the file's checksums verified, which the service has from the step before; to S3 and Azure rclone makes "
+        "an MD5 beforehand, in one line. Over SFTP the service also syncs the file to disk, and again reads it at the "
+        "target, as OpenSSH has no digests; the others trust its size and time. A server of S3 that is not known to "
+        "refuse a second writer, as SeaweedFS, is looked at once more after a moment, which is part of ours.",
     ),
     Table(
         "file-far",
@@ -163,8 +174,14 @@ HEAD = """\
 # Benchmarks
 
 Every table below is what its command printed, and `make bench` makes all of them anew, in this order, one after the
-other. Read the ratios within a table: seconds are those of one machine. What the tables mean for a deployment is in
-[docs/deploy.md](../docs/deploy.md).
+other. Read the ratios within a table: seconds are those of one machine, and a ratio between 0.9 and 1.1 says that two
+are as fast as each other. What the tables mean for a deployment is in [docs/deploy.md](../docs/deploy.md).
+
+To run one of them, give your shell what `make bench` has:
+
+```sh
+export PATH=$PWD/.venv/bin:$PATH PYTHONPATH=plugins
+```
 """
 
 
@@ -179,12 +196,21 @@ def machine() -> str:
     )
 
 
-def measure(table: Table) -> str:
-    """Runs one command, showing what it prints; returns its section of the page.
+def versions(shown: str) -> str:
+    """This service's commit, and the versions of the other programs that a table names."""
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
+    found = [f"this service at {done.stdout.strip()}"] if done.stdout else []
+    for name, (command, called) in _PROGRAMS.items():
+        if called in shown and shutil.which(command.split()[0]) is not None:
+            done = subprocess.run(command.split(), capture_output=True, text=True)
+            found += [
+                f"{name} {version.group()}" for version in [_VERSION.search(done.stdout + done.stderr)] if version
+            ]
+    return "; ".join(found)
 
-    Raises:
-        SystemExit: the command failed.
-    """
+
+def measure(table: Table) -> str | None:
+    """Runs one command, showing what it prints; returns its section of the page, None where it failed."""
     until = time.monotonic() + _PATIENCE
     while (busy := psutil.cpu_percent(5)) > _QUIET and time.monotonic() < until:
         pass
@@ -193,29 +219,47 @@ def measure(table: Table) -> str:
     command = [sys.executable, "-m", *shlex.split(f"benchmarks.{table.command}")]
     done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     if done.returncode:
-        raise SystemExit(f"python -m benchmarks.{table.command} ended with {done.returncode}")
+        return None
     print(done.stdout, flush=True)
     took = (time.monotonic() - began) / 60
     beside = f", beside other work that took {busy:.0f} % of the processors" if busy > _QUIET else ""
     lines = done.stdout.strip("\n")
     shown = lines if lines.startswith("|") else f"```text\n{lines}\n```"
     return (
-        f"## {table.title}\n\n{table.about}\n\n`python -m benchmarks.{table.command}`, "
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took:.0f} minutes{beside}:\n\n{shown}\n"
+        f"{_title(table)}{table.about}\n\n`python -m benchmarks.{table.command}`, "
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {took:.0f} minutes{beside}; {versions(shown)}:\n\n{shown}\n"
     )
 
 
+def _title(table: Table) -> str:
+    return f"## {table.title}\n\n"
+
+
+def on_the_page() -> dict[str, str]:
+    """The sections that the page has, by the name of their table."""
+    text, found = PAGE.read_text(), {}
+    for table in TABLES:
+        if _title(table) in text:
+            found[table.name] = _title(table) + text.split(_title(table))[1].split("\n## ")[0].rstrip("\n") + "\n"
+    return found
+
+
 def main(names: list[str]) -> None:
-    RESULTS.mkdir(parents=True, exist_ok=True)
     chosen = [table for table in TABLES if not names or table.name.startswith(tuple(names))]
     if not chosen:
         raise SystemExit(f"no table begins with {' or '.join(names)}: {', '.join(table.name for table in TABLES)}")
-    if missing := [name for name in _PROGRAMS if shutil.which(name) is None]:
+    if missing := [name for name, (command, _) in _PROGRAMS.items() if shutil.which(command.split()[0]) is None]:
         print(f"not installed, so a table lacks it or fails: {', '.join(missing)}", flush=True)
+    failed = []
     for table in chosen:
-        (RESULTS / f"{table.name}.md").write_text(measure(table))
-    sections = [path.read_text() for table in TABLES if (path := RESULTS / f"{table.name}.md").exists()]
-    PAGE.write_text("\n".join([HEAD, f"The machine: {machine()}.\n", *sections]))
+        if (section := measure(table)) is None:
+            failed.append(f"python -m benchmarks.{table.command}")
+            continue
+        sections = on_the_page() | {table.name: section}
+        head = f"{HEAD}\nThe machine: {machine()}.\n"
+        PAGE.write_text("\n".join([head, *(sections[each.name] for each in TABLES if each.name in sections)]))
+    if failed:
+        raise SystemExit(f"failed, so that the page has their last tables: {'; '.join(failed)}")
 
 
 if __name__ == "__main__":

@@ -15,14 +15,11 @@ seconds of the server count more than ours, since the source is a production dat
 
 import argparse
 import hashlib
-import importlib
 import json
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -76,20 +73,6 @@ class Cost:
         self.notes += other.notes
 
 
-def run_way(function: str, dsn: str, sites: list[UUID], folder: Path) -> dict[str, Any]:
-    """In the process of one way: does it, and says what it cost; imports do not count."""
-    module, name = function.split(".")
-    way: Callable[[str, list[UUID], Path], str | None] = getattr(importlib.import_module(f"benchmarks.{module}"), name)
-    process = psutil.Process()
-    before, began = process.cpu_times(), time.monotonic()
-    note = way(dsn, sites, folder)
-    wall, after = time.monotonic() - began, process.cpu_times()
-    status = Path("/proc/self/status").read_text()
-    peak = int(status.split("VmHWM:")[1].split()[0]) / 1024  # of this process alone, which ru_maxrss is not
-    cpu = after.user + after.system - before.user - before.system
-    return {"wall": wall, "client": cpu, "peak": peak, "note": note}
-
-
 def server_cpu(server: PostgresServer) -> float:
     """CPU seconds of all processes that are or were the server's."""
     postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().split()[0]))
@@ -106,8 +89,7 @@ def command(way: str, dsn: str, sites: list[UUID], folder: Path) -> list[str]:
     """What does the way's work on those sites in a process of its own."""
     if way in copiers.COPIERS:
         return copiers.command(folder.parent / "peers", way, dsn, sites, folder / str(sites[0]))
-    arguments = ["--way", WAYS[way][0], "--dsn", dsn, "--out", str(folder), *map(str, sites)]
-    return [sys.executable, "-m", "benchmarks.data_path", *arguments]
+    return [sys.executable, "-m", "benchmarks.one_way", WAYS[way][0], dsn, str(folder), *map(str, sites)]
 
 
 def measure(server: PostgresServer, way: str, dsn: str, sites: list[UUID], folder: Path) -> Cost:
@@ -150,10 +132,20 @@ def comparable(value: object) -> object:
     return [comparable(inner) for inner in value] if isinstance(value, list) else value
 
 
-def agreement(ours: Path, theirs: Path) -> str:
+def row_count(dsn: str, sites: list[UUID]) -> int:
+    """How many rows a copier has to write."""
+    with psycopg.connect(dsn) as connection:
+        counts = [f"(SELECT count(*) FROM ({query}) AS rows)" for query in copiers.queries(sites).values()]
+        (found,) = connection.execute("SELECT " + " + ".join(counts)).fetchone() or (0,)
+    return int(found)
+
+
+def agreement(ours: Path, theirs: Path, rows: int) -> str:
     """`same bytes` or `same values`, of a copier the rows that it wrote; anything else ends the benchmark."""
     if theirs.name in copiers.COPIERS:
-        return f"{copiers.rows(theirs):,} rows"
+        if (found := copiers.rows(theirs)) != rows:
+            raise SystemExit(f"{theirs.name}: {found:,} of {rows:,} rows")
+        return f"all {rows:,} rows"
     if digests(ours) == digests(theirs):
         return "same bytes"
     for path in sorted(ours.glob("*.jsonl")):
@@ -186,6 +178,7 @@ def compare(folder: Path, scale: float, only: list[str], peers: bool) -> None:
         shutil.rmtree(folder / way, ignore_errors=True)
     with PostgresServer(folder / "postgres", durable=False, settings=SETTINGS) as server:
         dsn, sites = prepare(server, count)
+        rows = row_count(dsn, sites) if peers else 0
         costs = {way: Cost() for way in ways}
         most = max(processes for _, processes in WAYS.values())
         rounds = max(min(ROUNDS, count // most), 1)  # in each, every process of a way has a site at least
@@ -199,7 +192,7 @@ def compare(folder: Path, scale: float, only: list[str], peers: bool) -> None:
         peer = costs.get(PEER, Cost(float("nan"), server=float("nan")))
         ratios = f"{cost.wall / peer.wall:6.2f} {cost.server / peer.server:7.2f}"
         numbers = f"{cost.wall:7.1f} {cost.client:9.1f} {cost.server:9.1f} {cost.peak:8.0f}"
-        print(f"{way:40} {numbers} {ratios}  {agreement(folder / SERVICE, folder / way)}")
+        print(f"{way:40} {numbers} {ratios}  {agreement(folder / SERVICE, folder / way, rows)}")
     print(f"{written(folder / SERVICE):,.0f} MB of JSON Lines")
 
 
@@ -230,13 +223,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=[], help="words of the ways to run beside the service")
     parser.add_argument("--peers", action="store_true", help="also install and run tools that copy tables")
     parser.add_argument("--one-site", type=int, nargs="+", metavar="ORDERS", help="sizes of one site, instead")
-    for hidden in ("--way", "--dsn", "--out"):
-        parser.add_argument(hidden, help=argparse.SUPPRESS)
-    parser.add_argument("sites", nargs="*", help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.way:
-        print(json.dumps(run_way(args.way, args.dsn, [UUID(site) for site in args.sites], Path(args.out))))
-        return
     with tempfile.TemporaryDirectory() as temporary:
         folder = args.folder or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,41 +1,35 @@
 """Seconds to deliver many images over SFTP, beside the tools that people use for it.
 
     PYTHONPATH=plugins python -m benchmarks.images [--images 5000] [--bytes 102400] [--rtt-ms 0] [--rounds 5]
-                                                  [--only "this service" rclone lftp]
+                                                  [--only "this service" "rclone as it comes"]
 
 Every contender sends the same local files to a folder of its own on one server, then again, when nothing has changed;
-in each round all of them in turn, and the table has the medians. Our first line is that of a task of a worker, which
-has imported its libraries before it forks; from a shell, their import is part of it. What arrived is counted and
-compared in size; a contender that is not installed is named. The server is OpenSSH where it is installed; `--rtt-ms`
-puts a network of that round trip before it.
+in each round all of them in turn, and the table has the medians. rclone and lftp are there in the way that is quickest
+at no distance, and in the one that is quickest far away; `sftp -b` and paramiko send all of it again. Our first line is
+that of a task of a worker, which has imported its libraries before it forks; from a shell, their import is part of it.
+What arrived is counted and compared in size; a contender that is not installed is named. The server is OpenSSH where it
+is installed; `--rtt-ms` puts a network of that round trip before it.
 """
 
 import argparse
 import asyncio
-import json
-import os
 import shutil
-import subprocess
 import sys
 import tempfile
-import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
-from statistics import median
-from typing import NamedTuple
 from uuid import UUID
 
+from benchmarks.measure import Spent, as_task, in_turn, print_table, rclone_program, run
 from demo.servers.loop_thread import LoopThread
 from demo.servers.openssh import OpensshServer
 from demo.servers.sftp import SftpServer
 
 SITE = UUID("433a60f6-9756-473e-b1e9-9e89e24bb787")
 Server = OpensshServer | SftpServer
-SHELL = "the same from a shell"
 
 
 @dataclass(frozen=True)
@@ -55,32 +49,32 @@ class Work:
 
 
 def ours(work: Work, target: str) -> list[str]:
-    arguments = (work.images, work.listed, work.port, work.server.username, work.key, work.server.host_key, target)
-    return [sys.executable, "-m", "benchmarks.images", "--ours", *map(str, arguments)]
+    login = (work.port, work.server.username, work.key, work.server.host_key)
+    return ["--ours", *map(str, (work.images, work.listed, *login, target))]
 
 
-def as_task(command: list[str]) -> list[str]:
-    """The same command as a worker's task: see `benchmarks.as_task`."""
-    python, _, *rest = command
-    return [python, "-m", "benchmarks.as_task", *rest]
+def rclone(*ways: str) -> "Contender":
+    def command(work: Work, target: str) -> list[str]:
+        login = (f"--sftp-host={work.server.host}", f"--sftp-port={work.port}", f"--sftp-user={work.server.username}")
+        keys = (f"--sftp-key-file={work.key}", f"--sftp-known-hosts-file={work.known_hosts}")
+        # OpenSSH has no digests, nor a shell here to make some with.
+        never = ("--config=", "--sftp-shell-type=none", "--sftp-disable-hashcheck")
+        where = (f"{work.images}/{SITE}/inputs", f":sftp:{target}/{SITE}/inputs")
+        return [rclone_program(), "copy", *where, *login, *keys, *never, *ways]
+
+    return command
 
 
-def rclone(work: Work, target: str) -> list[str]:
-    return [
-        *("rclone", "copy", f"{work.images}/{SITE}/inputs", f":sftp:{target}/{SITE}/inputs", "--config="),
-        *(f"--sftp-host={work.server.host}", f"--sftp-port={work.port}", f"--sftp-user={work.server.username}"),
-        *(f"--sftp-key-file={work.key}", f"--sftp-known-hosts-file={work.known_hosts}", "--sftp-shell-type=none"),
-        *("--transfers=32", "--checkers=32", "--sftp-disable-hashcheck"),
-    ]
+def lftp(at_once: int) -> "Contender":
+    def command(work: Work, target: str) -> list[str]:
+        return [
+            *("lftp", "-c"),
+            f'set sftp:connect-program "ssh -a -x {work.ssh}"; set cmd:fail-exit yes; '
+            f"open -u {work.server.username}, sftp://{work.server.host}:{work.port}; "
+            f"mirror --reverse --parallel={at_once} {work.images}/{SITE}/inputs {target}/{SITE}/inputs",
+        ]
 
-
-def lftp(work: Work, target: str) -> list[str]:
-    return [
-        *("lftp", "-c"),
-        f'set sftp:connect-program "ssh -a -x {work.ssh}"; set cmd:fail-exit yes; '
-        f"open -u {work.server.username}, sftp://{work.server.host}:{work.port}; "
-        f"mirror --reverse --parallel=8 {work.images}/{SITE}/inputs {target}/{SITE}/inputs",
-    ]
+    return command
 
 
 def sftp(work: Work, target: str) -> list[str]:
@@ -111,14 +105,21 @@ with paramiko.SSHClient() as client:
     return [sys.executable, "-c", program, *map(str, (*login, *where))]
 
 
-CONTENDERS: dict[str, Callable[[Work, str], list[str]]] = {
-    "this service": lambda work, target: as_task(ours(work, target)),
-    SHELL: ours,
-    "rclone": rclone,
-    "lftp": lftp,
+#: The command that sends the images to a folder.
+Contender = Callable[[Work, str], list[str]]
+CONTENDERS: dict[str, Contender] = {
+    "this service": lambda work, target: as_task("benchmarks.images", *ours(work, target)),
+    "the same from a shell": lambda work, target: [sys.executable, "-m", "benchmarks.images", *ours(work, target)],
+    "rclone as it comes": rclone(),  # 4 at once
+    "rclone, 32 at once": rclone("--transfers=32", "--checkers=32", "--inplace"),  # without a rename after each
+    "lftp, 8 at once": lftp(8),
+    "lftp, 32 at once": lftp(32),
     "sftp -b": sftp,
     "paramiko, one by one": paramiko,
 }
+
+
+_ONE_BY_ONE = ("sftp -b", "paramiko, one by one")  # take minutes far away
 
 
 async def copy(images: str, listed: str, port: str, username: str, key: str, host_key: str, target: str) -> None:
@@ -192,43 +193,6 @@ def prepare(folder: Path, server: Server, port: int, count: int, size: int) -> W
     return Work(folder / "images", listed, server, port, key, known_hosts)
 
 
-class Spent(NamedTuple):
-    """Seconds by the clock, seconds of CPU, and the most memory in MB, of one process and its children.
-
-    Those of a task are without what its worker has done before; its memory is with the libraries.
-    """
-
-    wall: float
-    cpu: float
-    memory: float
-
-
-def run(command: list[str]) -> Spent:
-    began, memory = time.perf_counter(), 0
-    with tempfile.TemporaryFile("w+") as said:
-        process = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | {"LC_ALL": "C"})
-        while not (ended := os.wait4(process.pid, os.WNOHANG))[0]:
-            memory = max(memory, _memory_of(process.pid))
-            time.sleep(0.01)
-        process.returncode = os.waitstatus_to_exitcode(ended[1])
-        if process.returncode:
-            said.seek(0)
-            sys.exit(f"{command[0]} failed: {said.read()[-2000:]}")
-        spent = Spent(time.perf_counter() - began, ended[2].ru_utime + ended[2].ru_stime, memory / 1024)
-        if "benchmarks.as_task" not in command:
-            return spent
-        said.seek(0)
-        return Spent(*json.loads(said.read().splitlines()[-1]), spent.memory)
-
-
-def _memory_of(pid: int) -> int:
-    """KiB at the most until now; what `wait4` says has this program's own memory in it."""
-    with suppress(OSError, ValueError):
-        status = Path(f"/proc/{pid}/status").read_text()
-        return int(status.partition("VmHWM:")[2].split()[0]) if "VmHWM" in status else 0
-    return 0
-
-
 def check(folder: Path, count: int, size: int) -> None:
     sizes = [path.stat().st_size for path in folder.rglob("*.png")]
     if sizes != [size] * count:
@@ -242,35 +206,17 @@ def race(work: Work, count: int, size: int, rounds: int, only: list[str]) -> Non
         arguments = CONTENDERS[name](work, f"{work.server.base}{folder}")
         if shutil.which(arguments[0]) is None:
             continue
-        times[name].append((run(arguments), run(arguments)))
+        first = run(arguments)
+        check(work.server.root / folder, count, size)
+        times[name].append((first, run(arguments)))
         check(work.server.root / folder, count, size)
         shutil.rmtree(work.server.root / folder)
     print_table(times, count * size)
 
 
-def in_turn(names: Iterable[str], rounds: int) -> Iterator[tuple[int, int, str]]:
-    """Round, place in it and name. Each round begins with another: a server is busy for a while with what it took."""
-    left = deque(names)
-    for turn in range(rounds):
-        yield from ((turn, place, name) for place, name in enumerate(left))
-        left.rotate(-1)
-
-
-def print_table(times: dict[str, list[tuple[Spent, Spent]]], size: int) -> None:
-    """Medians of each contender's first and second time, with `size` bytes; ratios to the first contender."""
-    print(f"{'':22}{'first s':>9}{'ratio':>7}{'CPU s':>7}{'MB':>6}{'MB/s':>8}{'again s':>9}{'ratio':>7}{'CPU s':>7}")
-    reference: tuple[Spent, Spent] | None = None
-    for name, measured in times.items():
-        if not measured:
-            print(f"{name:22}  not installed")
-            continue
-        first, again = (Spent(*map(median, zip(*side, strict=True))) for side in zip(*measured, strict=True))
-        reference = reference or (first, again)
-        print(
-            f"{name:22}{first.wall:9.2f}{first.wall / reference[0].wall:7.2f}{first.cpu:7.2f}{first.memory:6.0f}"
-            f"{size / first.wall / 1e6:8.1f}"
-            f"{again.wall:9.2f}{again.wall / reference[1].wall:7.2f}{again.cpu:7.2f}"
-        )
+def open_server(folder: Path) -> Server:
+    """OpenSSH where it is installed, which lets all of them connect at once; by itself it turns some of 32 away."""
+    return OpensshServer(folder, settings="MaxStartups 100") if OpensshServer.installed() else SftpServer(folder)
 
 
 def main() -> None:
@@ -279,18 +225,18 @@ def main() -> None:
     parser.add_argument("--bytes", type=int, default=100 << 10)
     parser.add_argument("--rtt-ms", type=float, default=0)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", nargs="+", choices=CONTENDERS, default=list(CONTENDERS))
+    parser.add_argument("--only", nargs="+", choices=CONTENDERS)
     options = parser.parse_args()
-    kind = OpensshServer if OpensshServer.installed() else SftpServer
-    with tempfile.TemporaryDirectory() as name, kind(Path(name) / "server") as server:
+    only = options.only or [name for name in CONTENDERS if not (options.rtt_ms and name in _ONE_BY_ONE)]
+    with tempfile.TemporaryDirectory() as name, open_server(Path(name) / "server") as server:
         print(
-            f"{options.images:,} images of {options.bytes:,} bytes, {kind.__name__}, {options.rtt_ms:g} ms round trip, "
-            f"medians of {options.rounds}"
+            f"{options.images:,} images of {options.bytes:,} bytes, {type(server).__name__}, "
+            f"{options.rtt_ms:g} ms round trip, medians of {options.rounds}"
         )
         with far_away(server.port, options.rtt_ms / 1000) as port:
             port = port if options.rtt_ms else server.port
             work = prepare(Path(name), server, port, options.images, options.bytes)
-            race(work, options.images, options.bytes, options.rounds, options.only)
+            race(work, options.images, options.bytes, options.rounds, only)
 
 
 if __name__ == "__main__":

@@ -3,14 +3,13 @@
     PYTHONPATH=plugins python -m benchmarks.images_many [--images 50000] [--bytes 2048] [--only gs s3 abfs] [--parts 5]
 
 Small images, so that their number counts and not their bytes, from local files to the servers of
-`benchmarks.images_cloud`. Each part of the images has its own rate, which is also the server's; a second line has
-rclone's over all of them. What arrived is counted and compared in size.
+`benchmarks.images_cloud`, to one of its own for each contender. Each part of ours has its own rate, which is also the
+server's; the last column is the whole process, with its start. What arrived is counted and compared in size.
 """
 
 import argparse
 import asyncio
 import os
-import subprocess
 import sys
 import tempfile
 from itertools import pairwise
@@ -18,12 +17,15 @@ from pathlib import Path
 
 import psutil
 
-from benchmarks.images import run, write_images
+from benchmarks.images import write_images
 from benchmarks.images_cloud import IMAGES, KINDS, copy_listed, create_bucket, rclone, servers, sizes, store_of
+from benchmarks.measure import run
+
+PARTS = "parts"
 
 
 async def copy(kind: str, url: str, folder: str, parts: int) -> None:
-    """Prints images a second and MB of memory of each part."""
+    """Writes images a second and MB of memory of each part to a file beside the images."""
     from data_export.delivery.local.store import LocalStore
     from data_export.images.bounds import CopyLimits, Progress
 
@@ -37,8 +39,10 @@ async def copy(kind: str, url: str, folder: str, parts: int) -> None:
     async with LocalStore(Path(folder) / IMAGES) as images, store_of(kind, url, "many/exports/") as destination:
         limits = CopyLimits(report_seconds=0.2)
         await copy_listed(folder, images, destination, limits=limits, progress=progress)
-    for (done, at, _), (then, later, memory) in pairwise(seen):
-        print(f"{(then - done) / (later - at):8,.0f} {memory:5.0f}", end="")
+    rates = (
+        f"{(then - done) / (later - at):8,.0f} {memory:5.0f}" for (done, at, _), (then, later, memory) in pairwise(seen)
+    )
+    (Path(folder) / PARTS).write_text("".join(rates))
 
 
 def main() -> None:
@@ -49,22 +53,32 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=KINDS, default=list(KINDS))
     options = parser.parse_args()
     os.environ.pop("AWS_CA_BUNDLE", None)  # with it rclone's S3 does not start
-    parts = f"images/s and MB of memory in each of {options.parts} parts"
+    parts = f"images/s and MB of memory in each of {options.parts} parts of ours, and of the whole process"
     print(f"{options.images:,} images of {options.bytes:,} bytes: {parts}")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_images(folder, options.images, options.bytes)
-        for kind, server in servers(options.only, folder):
-            for bucket in ("many", "rclone"):
-                create_bucket(kind, server, bucket)
-            ours = ["-m", "benchmarks.images_many", "--ours", kind, server.url, name, str(options.parts)]
-            done = subprocess.run([sys.executable, *ours], check=True, capture_output=True, text=True)
-            theirs = run(rclone(kind, server.url, "rclone", folder))
-            for bucket in ("many", "rclone"):
-                if (arrived := asyncio.run(sizes(kind, server.url, bucket))) != [options.bytes] * options.images:
-                    sys.exit(f"{kind}, {bucket}: {len(arrived):,} of {options.images:,} images arrived whole")
-            print(f"{kind:5} this service {done.stdout}")
-            print(f"{'':5} rclone       {options.images / theirs.wall:8,.0f} {theirs.memory:5.0f}", flush=True)
+        for contender in ("this service", "rclone"):
+            for kind, server in servers(options.only, folder / contender):
+                create_bucket(kind, server, "many")
+                ours = [
+                    sys.executable,
+                    "-m",
+                    "benchmarks.images_many",
+                    "--ours",
+                    kind,
+                    server.url,
+                    name,
+                    str(options.parts),
+                ]
+                command = ours if contender == "this service" else rclone(kind, server.url, "many", folder)
+                spent = run(command)
+                if (arrived := asyncio.run(sizes(kind, server.url, "many"))) != [options.bytes] * options.images:
+                    sys.exit(f"{kind}, {contender}: {len(arrived):,} of {options.images:,} images arrived whole")
+                parts = (folder / PARTS).read_text() if command == ours else " " * 14 * options.parts
+                print(
+                    f"{kind:5} {contender:12}{parts}{options.images / spent.wall:8,.0f} {spent.memory:5.0f}", flush=True
+                )
 
 
 if __name__ == "__main__":

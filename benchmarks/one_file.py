@@ -4,13 +4,15 @@
                                                     [--rounds 5] [--read-back]
 
 Every contender sends the same local file to a folder of its own, then again, when nothing has changed; in each round
-all of them in turn, at a server of that round's own, and the tables have the medians. Our first line is that of a task
-of a worker, which has imported its libraries before it forks; from a shell, their import is part of it. What arrived is
-compared in size. `--rtt-ms` puts a network of that round trip before the server.
+all of them in turn, at a server of that round's own, and the tables have the medians. We are a task of a worker, which
+has imported its libraries before it forks. What arrived is compared in size. `--rtt-ms` puts a network of that round
+trip before the server.
 
-We are given the file's digests, as by the step before, and compare them with what is sent; over SFTP we then read the
-file at the target and compare again, where the others trust its size and time. With `--read-back` what arrived over
-SFTP is read again the first time too: by us with `verify: read-back`, by rclone with `rclone check --download`.
+We are given the file's digests, as by the step before, and compare them with what is sent. To S3 and Azure rclone reads
+the file once more beforehand for an MD5 of it; a second line is without. Over SFTP we then read the file at the target
+and compare again, where the others trust its size and time; second lines are in the way that is quickest far away. With
+`--read-back` what arrived over SFTP is read again the first time too: by us with `verify: read-back`, by rclone with
+`rclone check --download`.
 
 The SFTP server is OpenSSH where it is installed. Those of the clouds are emulators on the same processors: what
 they use is in a line below each table, and where that is most of the seconds, CPU seconds say more.
@@ -30,16 +32,20 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
+from statistics import median
 from typing import Any
 
 from benchmarks import images, images_cloud
-from benchmarks.images import SHELL, Server, Spent, as_task, far_away, print_table, run
+from benchmarks.images import Server, far_away, open_server
+from benchmarks.measure import Spent, as_task, print_table, rclone_program, run
 from data_export.content import Content, Digests
 from demo.servers.abfs import AbfsServer
-from demo.servers.openssh import OpensshServer
+from demo.servers.gcs import GcsServer
+from demo.servers.s3 import S3Server
 from demo.servers.sftp import SftpServer
 
 _PIECE = 64 << 20
+_IN_THIS_PROCESS = (GcsServer, S3Server, SftpServer)
 #: The command that sends the file to a folder of that name.
 Command = Callable[[str], list[str]]
 
@@ -57,7 +63,7 @@ class Place:
 
 def ours(kind: str, file: Path, **where: Any) -> list[str]:
     said = where | {"kind": kind, "file": str(file)} | json.loads(file.parent.with_suffix(".digests").read_text())
-    return [sys.executable, "-m", "benchmarks.one_file", "--ours", json.dumps(said)]
+    return as_task("benchmarks.one_file", "--ours", json.dumps(said))
 
 
 async def send(said: dict[str, Any]) -> None:
@@ -76,10 +82,6 @@ async def send(said: dict[str, Any]) -> None:
         print(await deliver(destination, lambda _: file.name, content, "replace"))
 
 
-def _ours_twice(command_to: Command) -> dict[str, Command]:
-    return {"this service": lambda target: as_task(command_to(target)), SHELL: command_to}
-
-
 def sftp_place(folder: Path, server: Server, port: int, file: Path, *, read_back: bool) -> Place:
     work = images.prepare(folder, server, port, 0, 0)
 
@@ -87,26 +89,34 @@ def sftp_place(folder: Path, server: Server, port: int, file: Path, *, read_back
         login = {"user": server.username, "host_key": server.host_key, "port": port, "key": str(work.key)}
         return ours("sftp", file, **login, target=server.base + target, verify="read-back" if read_back else "size")
 
-    def rclone(target: str) -> list[str]:
-        login = [
-            *("--config=", f"--sftp-host={server.host}", f"--sftp-port={port}", f"--sftp-user={server.username}"),
-            *(f"--sftp-key-file={work.key}", f"--sftp-known-hosts-file={work.known_hosts}", "--sftp-shell-type=none"),
-            "--sftp-disable-hashcheck",
-        ]
-        copy = ["rclone", "copy", str(file), f":sftp:{server.base}{target}", *login]
-        again = ["rclone", "check", "--download", str(file.parent), f":sftp:{server.base}{target}", *login]
-        return ["sh", "-ec", f"{' '.join(copy)}; {' '.join(again)}"] if read_back else copy
+    def rclone(*ways: str) -> Command:
+        login = (f"--sftp-host={server.host}", f"--sftp-port={port}", f"--sftp-user={server.username}")
+        keys = (f"--sftp-key-file={work.key}", f"--sftp-known-hosts-file={work.known_hosts}")
+        common = ("--config=", *login, *keys, "--sftp-shell-type=none", "--sftp-disable-hashcheck", *ways)
 
-    def lftp(target: str) -> list[str]:
-        return [
+        def command(target: str) -> list[str]:
+            copy = [rclone_program(), "copy", str(file), f":sftp:{server.base}{target}", *common]
+            again = [copy[0], "check", "--download", str(file.parent), *copy[3:]]
+            return ["sh", "-ec", f"{' '.join(copy)}; {' '.join(again)}"] if read_back else copy
+
+        return command
+
+    def lftp(settings: str = "", options: str = "") -> Command:
+        return lambda target: [
             *("lftp", "-c"),
-            f'set sftp:connect-program "ssh -a -x {work.ssh}"; set cmd:fail-exit yes; '
+            f'set sftp:connect-program "ssh -a -x {options} {work.ssh}"; set cmd:fail-exit yes; {settings}'
             f"open -u {server.username}, sftp://{server.host}:{port}; "
             f"mirror --reverse {file.parent} {server.base}{target}",
         ]
 
+    ours_and_rclone = {"this service": ours_to, "rclone": rclone()}
+    others = {
+        "rclone, 255 KiB a packet": rclone("--sftp-chunk-size=255k"),
+        "lftp": lftp(),
+        "lftp, 128 packets": lftp("set sftp:max-packets-in-flight 128; ", "-c aes128-gcm@openssh.com"),
+    }
     return Place(
-        _ours_twice(ours_to) | {"rclone": rclone} | ({} if read_back else {"lftp": lftp}),
+        ours_and_rclone | ({} if read_back else others),
         lambda target: [path.stat().st_size for path in (server.root / target).rglob(file.name)],
         lambda target: shutil.rmtree(server.root / target, ignore_errors=True),
         lambda: cpu_of(server),
@@ -120,10 +130,13 @@ def cloud_place(kind: str, server: Any, url: str, file: Path) -> Place:
         images_cloud.create_bucket(kind, server, bucket)
         return ours(kind, file, url=url, target=f"{bucket}/exports/")
 
-    def rclone(bucket: str) -> list[str]:
-        images_cloud.create_bucket(kind, server, bucket)
-        command = images_cloud.rclone(kind, url, bucket, file.parent)
-        command[2] = str(file)
+    def rclone(*ways: str) -> Command:
+        def command(bucket: str) -> list[str]:
+            images_cloud.create_bucket(kind, server, bucket)
+            copy = images_cloud.rclone(kind, url, bucket, file.parent, ways)
+            copy[2] = str(file)
+            return copy
+
         return command
 
     async def remove(bucket: str) -> None:
@@ -131,8 +144,10 @@ def cloud_place(kind: str, server: Any, url: str, file: Path) -> Place:
             for key in [stored.key async for stored in store.list("")]:
                 await store.delete(key)
 
+    no_md5 = {"s3": "--s3-disable-checksum", "abfs": "--azureblob-disable-checksum"}.get(kind)
+    without = {"rclone, no MD5 of the file": rclone(no_md5)} if no_md5 else {}
     return Place(
-        _ours_twice(ours_to) | {"rclone": rclone},
+        {"this service": ours_to, "rclone": rclone()} | without,
         lambda bucket: asyncio.run(images_cloud.sizes(kind, server.url, bucket)),
         lambda bucket: asyncio.run(remove(bucket)),
         lambda: cpu_of(server),
@@ -142,8 +157,9 @@ def cloud_place(kind: str, server: Any, url: str, file: Path) -> Place:
 def cpu_of(server: Any) -> float:
     """CPU seconds of this process, in which are emulators and the network, and of a server that has its own."""
     seconds = time.process_time()
-    if pid := getattr(server, "pid", None):
-        ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]
+    if not isinstance(server, _IN_THIS_PROCESS):
+        time.sleep(0.3)  # until it has reaped those of its own that have ended
+        ticks = Path(f"/proc/{server.pid}/stat").read_text().rpartition(")")[2].split()[11:15]
         seconds += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
     return seconds
 
@@ -165,14 +181,19 @@ class Race:
                 continue
             first = run(command)
             self.server_cpu.setdefault(name, []).append(place.cpu() - before)
+            self._require(name, place.arrived(target), size)
             measured.append((first, run(command)))
-            if place.arrived(target) != [size]:
-                sys.exit(f"{name}: {place.arrived(target)} bytes arrived of {size}")
+            self._require(name, place.arrived(target), size)
             place.remove(target)
+
+    @staticmethod
+    def _require(name: str, arrived: list[int], size: int) -> None:
+        if arrived != [size]:
+            sys.exit(f"{name}: {arrived} bytes arrived of {size}")
 
     def show(self, size: int) -> None:
         print_table(self.times, size)
-        used = (f"{name} {sum(seconds) / len(seconds):.1f}" for name, seconds in self.server_cpu.items())
+        used = (f"{name} {median(seconds):.1f}" for name, seconds in self.server_cpu.items())
         print(f"CPU seconds of the server, first time: {', '.join(used)}")
 
 
@@ -192,7 +213,7 @@ def write_file(folder: Path, size: int) -> Path:
 def opened(kind: str, folder: Path, file: Path, rtt: float, *, read_back: bool) -> Iterator[tuple[str, Place]]:
     """The kind of the server, and the way to it."""
     if kind == "sftp":
-        server: Any = (OpensshServer if OpensshServer.installed() else SftpServer)(folder / "server")
+        server: Any = open_server(folder / "server")
     else:
         server = images_cloud.server_of(kind, folder / "server")
     with server, far_away(server.port, rtt) as far:

@@ -9,7 +9,7 @@ Starts a PostgreSQL of its own in a temporary folder (`--folder` keeps it for th
 tables and store one DAG per connector, copies those, and adds runs and receipts. Then, with the real API server:
 
 - cold: PostgreSQL and the API server have just started, and the database's files are in no cache of the system;
-- again: once more, after the page's own cache has expired;
+- again: once more, after the page's own caches have expired: of the routes that share a list, the first makes it anew;
 - cached: once more at once.
 
 Seconds to first content are those of a real Chromium from the navigation to the first row of the list.
@@ -140,6 +140,7 @@ class Installation:
     @contextmanager
     def cold(self) -> Iterator[Airflow]:
         """PostgreSQL and the API server, started with the database's files out of the system's cache."""
+        os.sync()  # what is not on the disk yet stays in the cache
         for path in (self.folder / "postgres" / "data").rglob("*"):
             if path.is_file():
                 with path.open("rb") as file:

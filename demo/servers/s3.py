@@ -142,6 +142,11 @@ class SeaweedServer:
             httpx.head(f"{self.url}/{name}", timeout=30, trust_env=False, verify=False).raise_for_status()
 
     @property
+    def pid(self) -> int:
+        """Process id of the server."""
+        return self._process.pid
+
+    @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 

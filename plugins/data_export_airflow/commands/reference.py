@@ -31,8 +31,7 @@ over HTTP as the user of `DATA_EXPORT_AIRFLOW_TOKEN`, or of `DATA_EXPORT_AIRFLOW
 ## What a start costs
 
 CPU seconds before a command does its work, by `PYTHONPATH=plugins python -m benchmarks.startup --first` on two slow
-cores, half as many where they are fast. `make install` and the Dockerfile compile all bytecode, so the first start
-costs what every later one does. One second or two are the import of Airflow itself.
+cores. `make install` and the Dockerfile compile all bytecode, so the first start costs what every later one does.
 
 | command | first start without compiled bytecode | each start |
 |---|---|---|
