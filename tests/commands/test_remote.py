@@ -211,7 +211,7 @@ def test_a_name_and_a_password_are_enough(
         ({"TOKEN": CANARY, "URL": "{address}/elsewhere"}, "gives no answer of the page Data exports"),
         ({"TOKEN": CANARY, "URL": f"http://user:{CANARY}@127.0.0.1:1"}, "http://127.0.0.1:1 does not answer ("),
         ({"TOKEN": CANARY, "URL": "127.0.0.1:1"}, "127.0.0.1:1 does not answer ("),
-        ({"TOKEN": CANARY, "URL": "http://[half"}, "http://[half does not answer ("),
+        ({"TOKEN": CANARY, "URL": "http://[half"}, "http://[half, a name not known here ("),
     ],
 )
 def test_who_is_not_let_in_or_finds_nobody_is_told_what_to_set(
@@ -241,6 +241,8 @@ def test_who_is_not_let_in_or_finds_nobody_is_told_what_to_set(
         ("http://api-server.airflow:8080", "fd00::7", False),
         ("http://localhost:8080", "127.0.0.1", False),
         ("http://[::1]:8080", "::1", False),
+        ("http://airflow.tailnet.example", "100.64.1.2", False),
+        ("http://airflow.platform.example", "::ffff:8.8.8.8", True),
     ],
 )
 def test_a_password_goes_over_the_internet_with_tls_alone(
@@ -262,6 +264,46 @@ def test_a_password_goes_over_the_internet_with_tls_alone(
     environment(monkeypatch, URL=url, USERNAME="monitoring", PASSWORD=CANARY)
     assert main(["status"]) == 1
     assert ("write https://" if is_refused else "nobody is asked") in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "airflow..example", f"{'a' * 64}.example", "xn--a"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_a_name_that_nobody_knows_is_one_line(
+    host: str, scheme: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environment(monkeypatch, URL=f"{scheme}://{host}", USERNAME="monitoring", PASSWORD=CANARY)
+    assert main(["status"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("ConfigError: ")
+    assert host in line
+    assert CANARY not in line
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "127.0.0.1"])
+def test_a_proxy_gets_no_password_in_clear(
+    host: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whether it would know the name or not."""
+    asked: list[str] = []
+
+    class Proxy(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            asked.append(self.path)
+            self.send_error(403)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Proxy)
+    threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+    environment(monkeypatch, URL=f"http://{host}:1", USERNAME="monitoring", PASSWORD=CANARY)
+    monkeypatch.setenv("NO_PROXY", "")
+    monkeypatch.setenv("no_proxy", "")
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, f"http://127.0.0.1:{server.server_port}")
+    assert main(["status"]) == 1
+    server.shutdown()
+    server.server_close()
+    assert asked == []
+    said = "a name not known here" if host == "nowhere.invalid" else "does not answer (connection refused)"
+    assert said.lower() in capsys.readouterr().err.lower().replace("[errno 111] ", "")
 
 
 def test_a_user_with_fewer_rights_is_told_which(

@@ -28,5 +28,18 @@ def time_out(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         yield
 
 
+@contextmanager
+def no_time_to_notify(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A notifier takes the rest of the task's time, and the process is killed before it gives anything back."""
+
+    def too_late(*_: object) -> None:
+        raise AirflowTaskTimeout("Timeout, PID: 1")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("data_export_airflow.alerting.sender.AlertSender.notify", too_late)
+        patch.setattr("data_export_airflow.alerting.sender.AlertSender.give_back", lambda *_: None)
+        yield
+
+
 def told(server: SmtpServer) -> list[str]:
     return sorted(str(mail["To"]) for mail in server.messages())

@@ -1,5 +1,6 @@
 """Delivered again: whoever was alerted to failures hears of it, once, and of what is still missing."""
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from data_export_airflow.alerting.sender import AlertSender
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.dags.failed_task import FAULT, OWNER, PLATFORM, START, context
-from tests.dags.mail_server import connect_to, time_out, told
+from tests.dags.mail_server import connect_to, no_time_to_notify, time_out, told
 
 
 def window(day: int, days: int = 1) -> ExportWindow:
@@ -65,6 +66,18 @@ def test_a_recovery_that_a_time_out_ends_is_told_of_with_the_next_delivery(
     on_failure(context(run=16))
     with time_out(monkeypatch), pytest.raises(AirflowTaskTimeout):
         delivered(17)
+    delivered(18)
+    assert sorted(mail["To"] for mail in recoveries(server)) == [PLATFORM, OWNER]
+
+
+def test_a_recovery_that_was_mailed_before_a_notifier_took_the_time_is_not_mailed_again(
+    server: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_failure(context(run=16))
+    with no_time_to_notify(monkeypatch), pytest.raises(AirflowTaskTimeout):
+        delivered(17)
+    for mark in (tmp_path / "staging").rglob("recovered/*"):
+        os.utime(mark, (0, 0))  # as after 20 minutes
     delivered(18)
     assert sorted(mail["To"] for mail in recoveries(server)) == [PLATFORM, OWNER]
 

@@ -1,5 +1,6 @@
 """What the watch tells of many exports, with a real mail server and a real staging area."""
 
+import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,14 @@ from airflow.sdk.exceptions import AirflowTaskTimeout
 from data_export.alerts.watch import Late, Standing
 from data_export.config.load import load_customers
 from data_export.window import ExportWindow
+from data_export_airflow.alerting import sender as sending
 from data_export_airflow.alerting import watch as watching
 from data_export_airflow.alerting.sender import AlertSender
 from data_export_airflow.alerting.summary import AlertSummary
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.customers import GOOD, export
-from tests.dags.mail_server import connect_to, time_out, told
+from tests.dags.mail_server import connect_to, no_time_to_notify, time_out, told
 
 ANNA, BEN, PLATFORM = "anna@owners.example", "ben@owners.example", "data-platform@platform.example"
 OWNERS = {"a-1": ANNA, "a-2": ANNA, "b-1": BEN, "nobodys": None}
@@ -71,6 +73,47 @@ def test_what_a_time_out_ends_is_told_of_at_the_next_look(server: SmtpServer, mo
         assert len(told(server)) == before
         look()
         assert len(told(server)) > before
+
+
+def test_what_was_mailed_before_a_notifier_took_the_rest_of_the_time_is_not_mailed_again(
+    server: SmtpServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    windows, alerted = {"b-1": [late("b-1")["b-1"][0].window]}, {"b-1": [BEN]}
+    found = {"b-1": {"mark": "0" * 32, "lines": ["a file is missing"], "repairs": 0}}
+    looks = (
+        lambda: summary().late(late("b-1")),
+        lambda: summary().broken({"b-1": ["b-1.yaml:2: dayly"]}),
+        lambda: summary().damaged(found),
+        lambda: summary().delivered(windows, {"b-1": []}, alerted),
+    )
+    with no_time_to_notify(monkeypatch):
+        for look in looks:
+            with pytest.raises(AirflowTaskTimeout):
+                look()
+    assert told(server) == sorted([BEN, PLATFORM] * 3 + [BEN])
+    for mark in (path for path in (tmp_path / "staging").rglob("*") if path.is_file()):
+        os.utime(mark, (0, 0))  # as after 20 minutes
+    for look in looks[1:]:  # what came is news again when it is late again
+        look()
+    assert summary().late({}) == []
+    assert len(told(server)) == 7
+
+
+def test_what_was_mailed_before_the_time_was_over_is_not_mailed_again(
+    server: SmtpServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    send = sending.send
+
+    def too_slow(*given: Any, **more: Any) -> None:
+        send(*given, **more)
+        raise AirflowTaskTimeout("Timeout, PID: 1")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sending, "send", too_slow)
+        with pytest.raises(AirflowTaskTimeout):
+            summary().late(late("nobodys"))
+    assert summary().late(late("nobodys")) == []
+    assert told(server) == [PLATFORM]
 
 
 def test_each_person_gets_one_mail_of_all_that_came_late(server: SmtpServer) -> None:

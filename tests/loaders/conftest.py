@@ -203,17 +203,22 @@ def two_formats(folder: Path, late: str) -> None:
         _window_of_one(folder, kind, kind, number=number)
 
 
-def two_sites(folder: Path, newer: int) -> Iterator[Path]:
+#: When each of two sites' states was updated, and the site that counts: of two as new, that of the greater id.
+TWO_SITES = [((13, 12), PARIS), ((12, 13), LYON), ((12, None), PARIS), ((None, 12), LYON)]
+TWO_SITES += [((12, 12), max(PARIS, LYON)), ((None, None), max(PARIS, LYON))]
+
+
+def two_sites(folder: Path, hours: tuple[int | None, int | None], *, reverse: bool = False) -> Iterator[Path]:
     """One window of two sites, file after file: a work order that moves while they are read is in both.
 
-    Its name is the number of the file, and that of number `newer` has the later state.
+    Its name is the site of the file.
     """
-    for number, site in enumerate((PARIS, LYON)):
-        update = f"2025-03-16T{12 + (number == newer)}:00:00.000000+00:00"
-        yield _window_of_one(folder, "json", str(number), site_id=str(site), update_date=update)
+    for site, hour in sorted(zip((PARIS, LYON), hours, strict=True), reverse=reverse):
+        update = hour and f"2025-03-16T{hour}:00:00.000000+00:00"
+        yield _window_of_one(folder, "json", str(site), site_id=str(site), update_date=update)
 
 
-def _window_of_one(folder: Path, kind: str, name: str, number: int = 0, **values: str) -> Path:
+def _window_of_one(folder: Path, kind: str, name: str, number: int = 0, **values: str | None) -> Path:
     """A file with one work order, written `number` seconds after 1970."""
     empty = dict.fromkeys(("create_date", "update_date", "metadata", "progress_score"))
     record = {"id": str(UUID(int=1)), "name": name, "site_id": str(PARIS), "work_items": []} | empty | values

@@ -114,6 +114,7 @@ def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_is_merged(fol
     merge.set("using", sqlglot.exp.to_table("loaded"))
     columns = "'x' AS export_type, 1 AS window_start, 2 AS window_end, 1 AS revision, 'a' AS id"
     states = [("s", None), ("t", 12), ("u", 11), ("u", None), ("s", 13), ("s", 9), ("t", 9)]
+    states += [("s", 9), ("t", None), ("s", None), ("u", None)]
     seen = []
     for site, update in states:
         own = f"'{site}' AS site_id, 8 AS create_date, {update or 'NULL::INT'} AS update_date"
@@ -122,7 +123,9 @@ def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_is_merged(fol
         connection.execute(merge.sql(dialect="duckdb").replace("INSERT ROW", "INSERT"))
         seen += connection.execute("SELECT record FROM delivered_record").fetchall()
     # What one site's own file says takes its place whatever it is, as a corrected file does.
-    assert [record for (record,) in seen] == ["sNone", "t12", "t12", "t12", "s13", "s9", "t9"]
+    told = ["sNone", "t12", "t12", "t12", "s13", "s9", "t9"]
+    # Of two as new, or both without a date, the greater site's.
+    assert [record for (record,) in seen] == [*told, "t9", "tNone", "tNone", "uNone"]
 
 
 def test_redshifts_statements_are_of_its_dialect() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -16,6 +17,7 @@ from tests.loaders.conftest import (
     LOADERS,
     REPLACED,
     REVISED,
+    TWO_SITES,
     VALUES,
     Delivered,
     State,
@@ -141,12 +143,13 @@ def test_of_a_window_in_two_formats_the_last_counts(connection: Any, tmp_path: P
 
 
 @pytest.mark.parametrize("kind", ["json", "parquet"])
-@pytest.mark.parametrize("newer", [0, 1])
+@pytest.mark.parametrize(("hours", "newer"), TWO_SITES)
 @pytest.mark.parametrize("at_once", [True, False])
+@pytest.mark.parametrize("reverse", [True, False])
 def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_counts(
-    connection: Any, tmp_path: Path, newer: int, kind: str, at_once: bool
+    connection: Any, tmp_path: Path, hours: Any, newer: UUID, kind: str, at_once: bool, reverse: bool
 ) -> None:
-    for path in two_sites(tmp_path, newer):
+    for path in two_sites(tmp_path, hours, reverse=reverse):
         if kind == "parquet":
             as_kind_of(path, path.with_suffix(".parquet"), "parquet")
         if not at_once:
@@ -155,7 +158,7 @@ def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_counts(
         if path:
             os.utime(path)
         load(connection, tmp_path, kind)
-        assert connection.execute("SELECT name FROM delivered_record").fetchall() == [(str(newer),)]
+        assert connection.execute("SELECT name FROM delivered_record").fetchall() == [(str(newer),)], path
 
 
 def test_a_load_without_a_new_file_leaves_what_another_format_brought(connection: Any, tmp_path: Path) -> None:

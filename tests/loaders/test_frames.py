@@ -9,11 +9,22 @@ from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pandas as pd
 import pytest
 
-from tests.loaders.conftest import COLONS, KINDS, LOADERS, VALUES, Delivered, respelled, two_formats
+from tests.loaders.conftest import (
+    COLONS,
+    KINDS,
+    LOADERS,
+    TWO_SITES,
+    VALUES,
+    Delivered,
+    respelled,
+    two_formats,
+    two_sites,
+)
 
 
 def states(tables: dict[str, Any]) -> dict[str, tuple[Any, ...]]:
@@ -36,6 +47,18 @@ def test_the_order_in_which_files_came_is_no_matter(delivered: Delivered) -> Non
     files = data_files(delivered.second)
     forward, backward = ({record["id"]: record for _, record in newest(order)} for order in (files, files[::-1]))
     assert forward == backward
+
+
+@pytest.mark.parametrize(("hours", "newer"), TWO_SITES)
+def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_counts(
+    tmp_path: Path, hours: Any, newer: UUID
+) -> None:
+    from delivered import data_files, newest
+
+    assert len([*two_sites(tmp_path, hours)]) == 2
+    files = data_files(tmp_path)
+    for order in (files, files[::-1]):
+        assert [record["name"] for _, record in newest(order)] == [str(newer)]
 
 
 def test_pandas_and_polars_take_them_as_they_are(delivered: Delivered) -> None:

@@ -108,9 +108,11 @@ def test_every_moment_has_a_week_in_every_zone(moment: str, zone: str, week: str
 
 def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_is_merged() -> None:
     """Two of one id would stop the MERGE for good."""
+    noon = "2025-03-16T12:00:00.000000Z"
     name = "gs://b/{}/data/work-orders-timeline/2025-03-16_00:00:00_2025-03-17_00:00:00.json"
     rows = [
         (json.dumps({"id": "a", "site_id": site, "update_date": moment, "work_items": []}), name.format(site))
-        for site, moment in (("s", None), ("t", "2025-03-16T12:00:00.000000Z"), ("u", "2025-03-16T11:00:00.000000Z"))
+        for site, moment in (("s", noon), ("t", noon), ("u", None), ("v", "2025-03-16T11:00:00.000000Z"))
     ]
-    assert on_googlesql(rows, "UTC")("SELECT id, site_id FROM delivered_record") == [("a", "t")]
+    for order in (rows, rows[::-1]):
+        assert on_googlesql(order, "UTC")("SELECT id, site_id FROM delivered_record") == [("a", "t")]

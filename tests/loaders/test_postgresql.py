@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import psycopg
 import pytest
@@ -15,7 +16,17 @@ import pytest
 from data_export.layout import data_key
 from data_export.window import ExportWindow
 from demo.data import COLUMNS, SITES, build
-from tests.loaders.conftest import COLONS, KINDS, LOADERS, Delivered, State, respelled, two_formats, two_sites
+from tests.loaders.conftest import (
+    COLONS,
+    KINDS,
+    LOADERS,
+    TWO_SITES,
+    Delivered,
+    State,
+    respelled,
+    two_formats,
+    two_sites,
+)
 from tests.unit.source_kit import TIMELINE, SourceDatabase
 
 SCRIPTS = (LOADERS / "postgresql" / "create.sql", LOADERS / "questions.sql")
@@ -78,13 +89,20 @@ def test_of_a_work_order_that_is_twice_in_a_mailed_file_the_newer_state_counts(
         warehouse.execute("TRUNCATE delivered_record, delivered_file")
 
 
-@pytest.mark.parametrize("newer", [0, 1])
+@pytest.mark.parametrize(("hours", "newer"), TWO_SITES)
+@pytest.mark.parametrize("reverse", [True, False])
 def test_of_a_work_order_in_the_files_of_two_sites_the_newer_state_counts(
-    warehouse: psycopg.Connection[Any], tmp_path: Path, newer: int
+    warehouse: psycopg.Connection[Any], tmp_path: Path, hours: Any, newer: UUID, reverse: bool
 ) -> None:
-    """Whichever of them is loaded last."""
-    assert len([*two_sites(tmp_path, newer)]) == 2
-    assert load(warehouse, tmp_path) == 2
+    """Whichever of them is loaded last, and in one mailed file whichever comes last."""
+    for _ in two_sites(tmp_path, hours, reverse=reverse):
+        assert load(warehouse, tmp_path) == 1
+    assert warehouse.execute("SELECT name FROM work_order").fetchall() == [(str(newer),)]
+    warehouse.execute("TRUNCATE delivered_record, delivered_file")
+    mailed = "".join(path.read_text() for path in two_sites(tmp_path / "sites", hours, reverse=reverse))
+    (tmp_path / "mailed").mkdir()
+    (tmp_path / "mailed" / f"acme_{TIMELINE}_2025-03-16_00-00-00_2025-03-17_00-00-00.json").write_text(mailed)
+    assert load(warehouse, tmp_path / "mailed") == 1
     assert warehouse.execute("SELECT name FROM work_order").fetchall() == [(str(newer),)]
 
 

@@ -5,7 +5,9 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from airflow.models.dagrun import DagRun
 from playwright.sync_api import Page, Route, expect
+from sqlalchemy import select
 
 from data_export_airflow.dags.service_dags import CHECK_DAG
 from tests.page.conftest import Opened
@@ -54,6 +56,43 @@ def test_periods_are_gone_through_with_the_keyboard(tab: Page) -> None:
         expect(go).to_be_focused()
         tab.keyboard.press("Enter")
         expect(go).to_be_focused()
+
+
+@pytest.mark.parametrize(("name", "selector"), [("Check", "button"), ("Windows", "button.cell[tabindex='0']")])
+def test_a_slow_answer_takes_the_focus_from_nothing(tab: Page, name: str, selector: str) -> None:
+    """Another command is no place for it, since Enter would give that one; nor is the beginning of the page."""
+    held: list[Route] = []
+    tab.route(EXPORT, lambda route: held.append(route))
+    with tab.expect_request(EXPORT):
+        button(tab, "^Earlier$").press("Enter")
+    focused = tab.get_by_role("region", name=name).locator(selector)
+    focused.focus()
+    with tab.expect_response(EXPORT):
+        held[0].continue_()
+    expect(button(tab, "^Later$")).to_have_attribute("aria-disabled", "false")
+    expect(focused).to_be_focused()
+
+
+@pytest.mark.parametrize("name", ["^Earlier$", r"^Select \d+ gaps$"])
+def test_a_refresh_leaves_the_focus_and_the_calendar_where_they_are(tab: Page, name: str) -> None:
+    """Whatever is focused anew, or changed in a live region, a screen reader reads aloud: every 15 seconds."""
+    with_clock(tab)
+    tab.set_viewport_size({"width": 400, "height": 900})
+    button(tab, name).focus()
+    tab.evaluate("""() => {
+      window.moved = [];
+      document.addEventListener("focusin", (event) => window.moved.push(event.target.outerHTML));
+      document.addEventListener("focusout", (event) => window.moved.push(event.target.outerHTML));
+      new MutationObserver((all) => window.moved.push(all.length))
+        .observe(document.querySelector(".selection"), { childList: true, subtree: true, characterData: true });
+      document.querySelector(".windows .table-frame").scrollLeft = 100;
+    }""")
+    tab.evaluate("document.querySelector('.facts').id = 'old'")
+    refresh(tab)
+    expect(tab.locator("#old")).to_have_count(0)
+    expect(button(tab, name)).to_be_focused()
+    assert tab.evaluate("window.moved") == []
+    assert tab.locator(".windows .table-frame").evaluate("frame => frame.scrollLeft") == 100
 
 
 def test_a_selection_is_made_and_cleared_with_the_keyboard(tab: Page) -> None:
@@ -148,7 +187,8 @@ def test_in_a_zone_that_the_browser_does_not_know_times_are_in_utc(tab: Page) ->
     tab.route(EXPORT, unknown)
     tab.reload()
     tab.locator("body[data-ready]").wait_for()
-    expect(tab.locator(".meta")).to_contain_text("daily · UTC · Cloud Storage")
+    expect(tab.locator(".meta")).to_contain_text("daily · Mars/Olympus (times are shown in UTC) · Cloud Storage")
+    expect(tab.locator(".calendar caption")).to_contain_text("in Mars/Olympus (times are shown in UTC).")
     button(tab, r"^Select \d+ gaps$").click()
     expect(tab.get_by_role("region", name="Windows")).to_contain_text("(UTC)")
 
@@ -195,6 +235,24 @@ def test_the_files_are_those_of_the_window_that_is_named(tab: Page) -> None:
     expect(choice.locator("option:checked")).to_have_text(f"{TODAY - 20 * DAY:%Y-%m-%d}")
     expect(files).to_contain_text(file_of(20))
     expect(files).not_to_contain_text(file_of(1))
+
+
+def test_the_files_stay_those_of_a_window_that_is_delivered_again(tab: Page, history: History) -> None:
+    with_clock(tab)
+    files = tab.get_by_role("region", name="Where the files are")
+    files.get_by_role("combobox").select_option(index=2)
+    expect(files).to_contain_text(file_of(20))
+    tab.evaluate("document.activeElement.blur()")
+    run = history.session.scalars(select(DagRun).order_by(DagRun.logical_date)).first()
+    assert run is not None
+    before = files.get_by_role("combobox").input_value()
+    run.start_date, run.end_date = datetime.now(UTC), datetime.now(UTC)
+    history.session.commit()
+    history.deliver(run, TODAY - 20 * DAY, TODAY - 19 * DAY)
+    refresh(tab)
+    expect(files.get_by_role("combobox")).not_to_have_value(before)
+    expect(files.locator("option:checked")).to_have_text(f"{TODAY - 20 * DAY:%Y-%m-%d}")
+    expect(files).to_contain_text(file_of(20))
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -8,6 +8,7 @@ import pytest
 from airflow.models.taskinstance import TaskInstance
 from markdown_it import MarkdownIt
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 from data_export.receipt import Receipt, is_summary
 from data_export_airflow.alerting.listeners import (
@@ -131,6 +132,24 @@ def test_a_thousand_sites_that_fail_a_try_at_once_renew_the_note_once(
     history.session.commit()
     _NOTES.submit(int).result()
     assert looks == [run.run_id] * 2
+
+
+def test_a_note_is_written_though_the_database_fails_once(history: History, monkeypatch: pytest.MonkeyPatch) -> None:
+    note_retries()
+    run = history.run(history.export("acme"), START, END, "running")
+    ended = [OperationalError("select 1", {}, Exception("the connection was closed"))]
+
+    def written(tag: str, words: str) -> str:
+        if ended:
+            raise ended.pop()
+        return as_note(tag, words)
+
+    monkeypatch.setattr(guards, "as_note", written)
+    history.retry(run, "deliver", "TargetUnavailable: refused", 3, 90, END)
+    _NOTES.submit(int).result()
+    history.session.expire_all()
+    assert ended == []
+    assert str(run.note).startswith("Retrying: deliver: TargetUnavailable: ")
 
 
 def test_and_leaves_what_a_person_wrote(history: History) -> None:

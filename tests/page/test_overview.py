@@ -323,6 +323,26 @@ def test_of_a_run_whose_sites_are_all_tried_again_one_is_read(
     assert (found.number, found.message, len(read)) == (6, "site 1", 1)
 
 
+def test_of_two_sites_at_the_same_try_the_one_that_has_failed_it_is_told_of(history: History, daily: str) -> None:
+    """And of two runs the one with such a site."""
+    runs = [history.run(daily, MIDNIGHT - day * DAY, MIDNIGHT - (day - 1) * DAY, "running") for day in (2, 1)]
+    history.retry(runs[0], "deliver", "TargetUnavailable: site 0", 1, 90, NOW)
+    ti = history.session.scalars(select(TaskInstance)).one()
+    ti.prepare_db_for_next_try(history.session)
+    ti.state, ti.try_number, ti.retry_reason, ti.retry_delay_override = "running", 2, None, None
+    history.session.commit()
+    for run, site in ((runs[0], 1), (runs[1], 0)):
+        history.result(run, "deliver", "failure", None, map_index=site, state="up_for_retry")
+        which = (TaskInstance.run_id == run.run_id, TaskInstance.map_index == site)
+        tried = {"try_number": 2 - (run is runs[1]), "max_tries": 8, "retry_reason": f"TargetUnavailable: site {site}"}
+        history.session.execute(update(TaskInstance).where(*which).values(tried))
+    history.session.commit()
+    found = [(retry.run_id, retry.message, retry.number) for retry in late.retries(history.session).values()]
+    assert found == [(runs[1].run_id, "site 0", 2), (runs[0].run_id, "site 1", 3)]
+    retry = row_of(history, daily).retry
+    assert (retry and retry.run_id) == runs[0].run_id
+
+
 def test_a_reason_that_somebody_edited_breaks_nothing(history: History, daily: str) -> None:
     run = history.run(daily, MIDNIGHT - DAY, MIDNIGHT, "running")
     history.retry(run, "deliver", None, 3, 90, NOW)

@@ -194,6 +194,40 @@ def test_one_that_was_switched_off_or_broke_is_gone_through_as_before(
     assert shown(history, dag, before=linked["older"])["older"] is None
 
 
+@pytest.mark.parametrize(("interval", "cut", "kind"), [("daily", 12 * HOUR, "day"), ("hourly", None, "hour")])
+@pytest.mark.parametrize("then", [{"enabled": "false"}, {"interval": "nonsense"}])
+def test_its_calendar_is_that_of_its_windows_whatever_was_delivered_last(
+    history: History, interval: str, cut: timedelta | None, kind: str, then: dict[str, str], monkeypatch: Any
+) -> None:
+    """One that end_date has cut, or a range by hand."""
+    monkeypatch.setenv("AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL", "0")
+    dag = history.export("acme", interval, start="2025-12-01")
+    length = DAY if interval == "daily" else HOUR
+    for number in range(2):
+        history.run(dag, START + number * length, START + (number + 1) * length)
+    if cut:
+        history.run(dag, START + 2 * length, START + 2 * length + cut)
+    else:
+        by_hand(history, dag, NOW - 40 * DAY, NOW - HOUR)
+    history.export("acme", **{"interval": interval, "start": "2025-12-01"} | then)
+    assert shown(history, dag)["kind"] == kind
+
+
+@pytest.mark.parametrize("then", [{"enabled": "false"}, {"interval": "nonsense"}])
+def test_ranges_by_hand_before_its_first_run_are_reached_too(
+    history: History, then: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AIRFLOW__CORE__MIN_SERIALIZED_DAG_UPDATE_INTERVAL", "0")
+    dag = history.export("acme", start="2026-03-01")
+    history.run(dag, START, START + DAY)
+    early = START - 400 * DAY
+    run = by_hand(history, dag, early, early + DAY, logical_date=NOW)
+    history.export("acme", **{"start": "2026-03-01"} | then)
+    older = shown(history, dag)["older"]
+    assert older is not None
+    assert [row["run_id"] for row in shown(history, dag, before=older)["by_hand"]] == [run.run_id]
+
+
 def test_an_end_on_the_first_of_a_month_begins_no_row_of_its_own(history: History) -> None:
     dag = history.export("ended", start="2025-03-16", end_date="2025-04-01")
     history.run(dag, datetime(2025, 3, 16, tzinfo=UTC), datetime(2025, 3, 17, tzinfo=UTC))

@@ -39,7 +39,7 @@ USING (
     -- A work order that moves from one site to another while they are read is in both files of the window.
     QUALIFY ROW_NUMBER() OVER (
         PARTITION BY REGEXP_EXTRACT(file, r'[^/]*/[^/]*$'), JSON_VALUE(line, '$.id')
-        ORDER BY JSON_VALUE(line, '$.update_date') DESC, file DESC
+        ORDER BY JSON_VALUE(line, '$.update_date') DESC, JSON_VALUE(line, '$.site_id') DESC, file DESC
     ) = 1
 ) AS loaded
 ON stored.export_type = loaded.export_type
@@ -49,11 +49,12 @@ ON stored.export_type = loaded.export_type
     AND stored.id = loaded.id
 WHEN MATCHED
     AND stored.record != loaded.record
-    -- Of two sites' files the later state stays, whichever is loaded last.
+    -- Of two sites' files the later state stays, whichever is loaded last; of two as late, the greater site_id's.
     AND (
         stored.site_id = loaded.site_id
-        OR stored.update_date IS NULL
-        OR loaded.update_date >= stored.update_date
+        OR loaded.update_date > stored.update_date
+        OR (stored.update_date IS NULL AND loaded.update_date IS NOT NULL)
+        OR (loaded.site_id > stored.site_id AND loaded.update_date IS NOT DISTINCT FROM stored.update_date)
     )
 THEN UPDATE SET
     site_id = loaded.site_id,

@@ -57,7 +57,8 @@ FROM read_json(
 WHERE getvariable('fresh') IS NOT NULL;
 
 -- A work order that moves from one site to another while they are read is in both files of the window: its newer state
--- stays, whichever file is loaded last.
+-- stays or, of two as new, that of the greater site_id, whichever file is loaded last. Only where a site's file comes
+-- again with an older state than before does the order matter: it takes the place of its own.
 DELETE FROM incoming AS new
 USING (
     SELECT export_type, window_start, window_end, revision, id, site_id, update_date FROM delivered_record
@@ -67,7 +68,7 @@ USING (
 WHERE (old.export_type, old.window_start, old.window_end, old.revision, old.id)
     = (new.export_type, new.window_start, new.window_end, new.revision, new.id)
     AND old.site_id <> new.site_id
-    AND old.update_date > coalesce(new.update_date, '-infinity');
+    AND (coalesce(old.update_date, '-infinity'), old.site_id) > (coalesce(new.update_date, '-infinity'), new.site_id);
 
 -- A changed file takes the place of the same work orders of the same window and revision, and of nothing else.
 DELETE FROM delivered_record AS old

@@ -57,20 +57,20 @@ BEGIN
     to_time := format('%sT%s:%s:%sZ', part[6], part[7], part[8], part[9]);
     INSERT INTO delivered_record
     SELECT DISTINCT ON (id)
-        part[1], from_time, to_time, number, (parsed->>'id')::uuid AS id, (parsed->>'site_id')::uuid,
+        part[1], from_time, to_time, number, (parsed->>'id')::uuid AS id, (parsed->>'site_id')::uuid AS site_id,
         (parsed->>'create_date')::timestamptz, (parsed->>'update_date')::timestamptz AS update_date, parsed
     FROM (SELECT line::jsonb AS parsed FROM delivered_line) AS lines
     -- A mailed file has a work order twice if it moved to another site while the sites were read.
-    ORDER BY id, update_date DESC NULLS LAST
+    ORDER BY id, update_date DESC NULLS LAST, site_id DESC
     ON CONFLICT (export_type, id, window_end, window_start, revision) DO UPDATE SET
         site_id = excluded.site_id,
         create_date = excluded.create_date,
         update_date = excluded.update_date,
         record = excluded.record
-    -- Or it is in the files of both sites, whichever is loaded last.
+    -- Or it is in the files of both sites, whichever is loaded last; of two states as new, the greater site_id's stays.
     WHERE delivered_record.site_id = excluded.site_id
-        OR delivered_record.update_date IS NULL
-        OR excluded.update_date >= delivered_record.update_date;
+        OR (coalesce(excluded.update_date, '-infinity'), excluded.site_id)
+            > (coalesce(delivered_record.update_date, '-infinity'), delivered_record.site_id);
     GET DIAGNOSTICS found = ROW_COUNT;
     INSERT INTO delivered_file
     VALUES (file_name, part[1], from_time, to_time, number, found, file_bytes, file_modified_at)

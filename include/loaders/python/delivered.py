@@ -157,7 +157,8 @@ def newest(files: Iterable[DataFile]) -> list[tuple[DataFile, dict[str, Any]]]:
             record = parse(line)
             key = file.export_type, record["id"]
             # Timestamps of one fixed spelling compare as text; a missing one is oldest.
-            order = record["update_date"] or record["create_date"] or "", *file.order
+            # Of two sites' states as new, the one of the greater site_id, as the SQL loaders have it.
+            order = record["update_date"] or record["create_date"] or "", *file.order, record["site_id"]
             if key not in states or order >= states[key][0]:
                 states[key] = order, file, record
     return [(file, record) for _, file, record in states.values()]

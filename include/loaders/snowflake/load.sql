@@ -48,7 +48,7 @@ USING (
     -- while they are read is in both files of the window.
     QUALIFY ROW_NUMBER() OVER (
         PARTITION BY export_type, window_start, window_end, revision, id
-        ORDER BY update_date DESC NULLS LAST, modified_at DESC
+        ORDER BY update_date DESC NULLS LAST, site_id DESC, modified_at DESC
     ) = 1
 ) AS loaded
 ON stored.export_type = loaded.export_type
@@ -58,11 +58,12 @@ ON stored.export_type = loaded.export_type
     AND stored.id = loaded.id
 WHEN MATCHED
     AND stored.record <> loaded.record
-    -- Of two sites' files the later state stays, whichever is loaded last.
+    -- Of two sites' files the later state stays, whichever is loaded last; of two as late, the greater site_id's.
     AND (
         stored.site_id = loaded.site_id
-        OR stored.update_date IS NULL
-        OR loaded.update_date >= stored.update_date
+        OR loaded.update_date > stored.update_date
+        OR (stored.update_date IS NULL AND loaded.update_date IS NOT NULL)
+        OR (loaded.site_id > stored.site_id AND loaded.update_date IS NOT DISTINCT FROM stored.update_date)
     )
 THEN UPDATE SET
     site_id = loaded.site_id,

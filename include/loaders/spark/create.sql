@@ -42,7 +42,8 @@ CREATE TABLE IF NOT EXISTS delivered_record (
 );
 
 -- The newest state of each work order. `update_date` decides, since a late or repeated file can be newer than its
--- window; then the later window, then the higher revision as a number (`.r10` is after `.r2`), then the later load.
+-- window; then the later window, then the higher revision as a number (`.r10` is after `.r2`), then
+-- the greater site_id (of a work order that moved while the sites were read), then the later load.
 CREATE OR REPLACE VIEW work_order AS
 SELECT
     export_type,
@@ -68,7 +69,7 @@ FROM (
             PARTITION BY export_type, id
             ORDER BY
                 coalesce(update_date, create_date) DESC NULLS LAST, window_end DESC, window_start DESC, revision DESC,
-                loaded_at DESC
+                site_id DESC, loaded_at DESC
         ) AS age
     FROM delivered_record
 ) AS history

@@ -1,10 +1,10 @@
 """Which alerts were sent lately: small objects in staging, shared by all workers.
 
-Below `alerts/<export>/`: `<cause>/<day>/mail` for that day's mail, empty until it is out, `<cause>/<day>/<occurrence>`
-each time it happened, `told/<window>` for each window whose failure was alerted, `open/` the failed runs that people
-know of until the export delivers again, `recovered/<day>` where that, or that late windows came, was reported on that
-day, empty until that is out. Below `alerts/.alike/`: the places of a cause that many exports share. Days are UTC.
-Whoever creates `mail` or a place first sends; the store's create-only write decides between two workers.
+Below `alerts/<export>/`: `<cause>/<day>/mail` for that day's mail, empty until it is out or not needed, `<occurrence>`
+beside it each time it happened, `told/<window>` for each window whose failure was alerted, `open/` the failed runs that
+people know of until the export delivers again, `recovered/<day>` where that, or that late windows came, was reported,
+empty until that is out. Below `alerts/.alike/`: the places of a cause that many exports share. Days are UTC. Whoever
+creates one first sends, or `mail.1` and so on where it stays empty; the store's create-only write decides.
 """
 
 import asyncio
@@ -71,13 +71,13 @@ async def claim_send(store: Store, export: str, cause: str, occurrences: list[st
     if not await _take(store, today + _MAIL, now):
         return None
     await remove_older(store, prefix, now - _KEPT)
-    claim = SendClaim(today + _MAIL, after_recovery=await store.stat(f"{prefix}recovered/{day}") is not None)
+    recovered = await store.stat(f"{prefix}recovered/{day}")
+    claim = SendClaim(today + _MAIL, after_recovery=bool(recovered and recovered.digests.size))
     noted = [(each.key.split("/")[-2:], each.digests.size) async for each in store.list(f"{prefix}{cause}/")]
-    # A mail whose mark is empty never got out.
     mails = [on for (on, name), size in noted if name == _MAIL and size and on < day.isoformat()]
     if not mails:
         return claim
-    since = [name for (on, name), _ in noted if name != _MAIL and max(mails) <= on]
+    since = [name for (on, name), _ in noted if not name.startswith(_MAIL) and max(mails) <= on]
     return replace(claim, last=date.fromisoformat(max(mails)), times=len(since) - 1)  # that mail was about one of them
 
 
@@ -94,14 +94,15 @@ async def was_sent(store: Store, export: str, cause: str, now: datetime) -> bool
 
 async def _take(store: Store, key: str, now: datetime) -> bool:
     """Whether the right that this object stands for is ours: nobody has it, or whoever had it was killed."""
-    try:
+    with suppress(ObjectExists):
         await store.create(key, Content.of_bytes(b""))
-    except ObjectExists:
-        claim = await store.stat(key)
-        if not (claim and not claim.digests.size and claim.modified and claim.modified < now - _SENDING):
-            return False
-        await store.replace(key, Content.of_bytes(b""))
-    return True
+        return True
+    marks = [stored async for stored in store.list(key)]  # with those of who took over
+    if all(not mark.digests.size and mark.modified and mark.modified < now - _SENDING for mark in marks):
+        with suppress(ObjectExists):
+            await store.create(f"{key}.{len(marks)}", Content.of_bytes(b""))
+            return True
+    return False
 
 
 async def take_place(store: Store, cause: str, now: datetime) -> Place:

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Collection, Hashable, Iterable,
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from data_export.alerts.alert import LISTED_IN, Alert, compose
 from data_export.alerts.failure import recovery_alert
@@ -39,6 +39,8 @@ from data_export_airflow.telemetry.metrics import count
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
+_Mail: TypeAlias = tuple[Alert, Collection[str]]
+_Taken: TypeAlias = SendClaim | Place | Recovered | None
 log = logging.getLogger(__name__)
 _LAST_ALIKE = (
     f"This is the {MOST_ALIKE}th export that has failed for this cause today. Further ones are reported to their "
@@ -83,43 +85,29 @@ class AlertSender:
         """
         (export,) = alert.exports
         claims = self.claims({export: Noted(alert.cause, [occurrence])})
-        claim, place, sent = claims.get(export), None, export not in claims
-        if not sent:
-            if claim is not None:
-                alert = replace(alert, repeated=claim.spoken(), after_recovery=claim.after_recovery)
-            try:
-                place = self._place(alert) if alert.occasion == "failure" else None
-                reached, people = self._send_to_all(alert, owner, place)
-                sent = export in reached
-            finally:  # also where the task's time is over meanwhile
-                if not sent:
-                    self.give_back([claim, place])
-            if known is not None:
-                known = replace(known, people=tuple(people), notified=place is None or place.number > 0)
-        else:
-            log.info("%s: this alert was sent today already", export)
-        if sent:
-            is_repeat = export not in claims
-            self.ledger(lambda staging: self._note(staging, alert, claim, window, known, is_repeat))
-        return sent
+        claim, is_repeat = claims.get(export), export not in claims
 
-    async def _note(
-        self,
-        staging: Store,
-        alert: Alert,
-        claim: SendClaim | None,
-        window: ExportWindow | None,
-        known: Known | None,
-        is_repeat: bool,
-    ) -> None:
-        (export,) = alert.exports
+        async def note(staging: Store) -> None:
+            if claim is not None:
+                await note_sent(staging, claim)
+            if known is not None:
+                await note_known(staging, export, known)
+            # Whoever has the claim may still fail: then nobody knows of this window either, and the watch tells of it.
+            if window is not None and (not is_repeat or await was_sent(staging, export, alert.cause, self.now)):
+                await note_alerted(staging, export, window)
+
+        if is_repeat:
+            log.info("%s: this alert was sent today already", export)
+            self.ledger(note)
+            return True
         if claim is not None:
-            await note_sent(staging, claim)
+            alert = replace(alert, repeated=claim.spoken(), after_recovery=claim.after_recovery)
+        is_failure = alert.occasion == "failure"
+        place = self.ledger(lambda staging: take_place(staging, alert.cause, self.now)) if is_failure else None
+        mails, notice = self._addressed(alert, owner, place)
         if known is not None:
-            await note_known(staging, export, known)
-        # Whoever has the claim may still fail: then nobody knows of this window either, and the watch tells of it.
-        if window is not None and (not is_repeat or await was_sent(staging, export, alert.cause, self.now)):
-            await note_alerted(staging, export, window)
+            known = replace(known, people=tuple(to for _, people in mails for to in people), notified=bool(notice))
+        return bool(self.tell(mails, notice, {export: [claim, place]}, lambda _: self.ledger(note)))
 
     def send_recovered(self, name: str, export: str | None, window: ExportWindow | None, link: str) -> None:
         """Reports that an export delivers again to whom its failures were reported; once a day, if there were any."""
@@ -127,14 +115,11 @@ class AlertSender:
         if recovered is None:
             return
         alert = recovery_alert(name, export, recovered, link)
-        is_done = False
-        try:
-            sent = self.send([(alert, recovered.people)]) if recovered.people else set()
-            if any(failure.notified for failure in recovered.failures):
-                sent |= self.notify(alert)
-            is_done = bool(sent) or not recovered.people
-        finally:
-            self.end_recovered({name: (recovered, is_done)})
+        mails = [(alert, recovered.people)] if recovered.people else []
+        notice = alert if any(failure.notified for failure in recovered.failures) else None
+        ended = {name: recovered}
+        if not self.tell(mails, notice, {name: [recovered]}, lambda _: self.end_recovered(ended)) and not mails:
+            self.end_recovered(ended)
 
     def take_late_recovered(self, names: Collection[str], cause: str) -> dict[str, Recovered]:
         """By export, the right to report this day that its late windows are delivered."""
@@ -145,36 +130,28 @@ class AlertSender:
 
         return (self.ledger(take, len(names)) if names else None) or {}
 
-    def end_recovered(self, ended: Mapping[str, tuple[Recovered, bool]]) -> None:
-        """Notes the recoveries that reached somebody, and gives back the right to report the others."""
+    def end_recovered(self, ended: Mapping[str, Recovered]) -> None:
+        """Notes the recoveries that reached somebody."""
 
         async def end(staging: Store) -> None:
-            def end_one(name: str) -> Awaitable[None]:
-                recovered, is_sent = ended[name]
-                if is_sent:
-                    return note_recovered(staging, name, recovered, self.now)
-                return give_back(staging, recovered)
+            await of_each(staging, ended, lambda name: note_recovered(staging, name, ended[name], self.now))
 
-            await of_each(staging, ended, end_one)
+        if ended:
+            self.ledger(end, len(ended))
 
-        self.ledger(end, len(ended))
-
-    def _place(self, alert: Alert) -> Place | None:
-        return self.ledger(lambda staging: take_place(staging, alert.cause, self.now))
-
-    def _send_to_all(self, alert: Alert, owner: str | None, place: Place | None) -> tuple[set[str], Collection[str]]:
-        """Alerts the owner, and the platform's people and notifiers unless so many exports have failed alike today;
-        who was reached, and to whom it went."""
+    def _addressed(self, alert: Alert, owner: str | None, place: Place | None) -> tuple[list[_Mail], Alert | None]:
+        """The mails to the owner, and to the platform's people unless so many exports have failed alike today, and what
+        notifiers get."""
         number = 1 if place is None else place.number
         listed = {address.lower() for address in self.settings.alerts.emails}
         if 0 < number < MOST_ALIKE:
-            return self.send([(alert, self.recipients(owner))]) | self.notify(alert), self.recipients(owner)
-        own = [(alert, [owner])] if owner and owner.lower() not in listed else []
+            return [(alert, self.recipients(owner))], alert
+        own: list[_Mail] = [(alert, [owner])] if owner and owner.lower() not in listed else []
         if number == 0:
             log.info("the platform's list was alerted about %d exports with this cause today", MOST_ALIKE)
-            return (self.send(own), [str(owner)]) if own else (set(), ())
+            return own, None
         last = replace(alert, repeated=f"{alert.repeated} {_LAST_ALIKE}".strip())
-        return self.send([*own, (last, self.settings.alerts.emails)]) | self.notify(last), self.recipients(owner)
+        return [*own, (last, self.settings.alerts.emails)], last
 
     def claims(self, noted: Mapping[str, Noted]) -> dict[str, SendClaim | None]:
         """By export, for those whose alert is to be sent now; None as a claim where the ledger is not reached."""
@@ -195,7 +172,7 @@ class AlertSender:
         sent = (self.ledger(look, len(noted)) if noted else None) or {}
         return [name for name in noted if not sent.get(name)]
 
-    def give_back(self, taken: Collection[SendClaim | Place | None]) -> None:
+    def give_back(self, taken: Collection[_Taken]) -> None:
         if there := [one for one in taken if one]:
             self.ledger(lambda staging: of_each(staging, there, partial(give_back, staging)), len(there))
 
@@ -220,8 +197,32 @@ class AlertSender:
             )
             return None
 
-    def send(self, alerts: Sequence[tuple[Alert, Collection[str]]]) -> set[str]:
-        """Mails every alert to its recipients; the exports of which at least one recipient was reached."""
+    def tell(
+        self,
+        alerts: Sequence[_Mail],
+        notice: Alert | None,
+        taken: Mapping[str, Sequence[_Taken]],
+        note: Callable[[set[str]], object],
+    ) -> set[str]:
+        """Mails, then calls notifiers; the exports of which somebody was reached. `note` gets these at once, since a
+        notifier may take the rest of the task's time. What is `taken` for the others is given back, also at its end."""
+        reached: set[str] = set()
+        try:
+            try:
+                if alerts or notice:
+                    self.send(alerts, reached)
+            finally:
+                if reached:
+                    note(reached)
+            if notice and (took := self.notify(notice) - reached):
+                reached |= took
+                note(took)
+        finally:
+            self.give_back([one for name in taken if name not in reached for one in taken[name]])
+        return reached
+
+    def send(self, alerts: Sequence[_Mail], reached: set[str]) -> None:
+        """Mails every alert to its recipients; adds to `reached` the exports of which at least one recipient was."""
         sender, day = self.settings.mail.sender, self.now.date()
         mails = [(alert, mail) for alert, people in alerts for mail in compose(alert, sender, people, day)]
         if not mails and not self.settings.alerts.notifiers:
@@ -233,9 +234,10 @@ class AlertSender:
                 send([mail for _, mail in mails], connect, on_sent=accepted.add, listed_in=LISTED_IN)
         except DataExportError as error:
             log.error("%d of %d alert mails were not sent: %s", len(mails) - len(accepted), len(mails), error)
+        finally:  # also where the task's time is over meanwhile
+            reached.update(name for alert, mail in mails if mail["Message-ID"] in accepted for name in alert.exports)
         count("data_export.alert_mails", len(accepted), outcome="sent")
         count("data_export.alert_mails", len(mails) - len(accepted), outcome="failed")
-        return {name for alert, mail in mails if mail["Message-ID"] in accepted for name in alert.exports}
 
     def notify(self, alert: Alert) -> set[str]:
         """Calls every notifier that wants this kind of alert; the exports, if one of them took it."""

@@ -61,13 +61,14 @@ class AlertSummary:
             return late_recovery_alert({name: windows[name] for name in names}, missing, self.ui)
 
         mails = [(alert(names), people) for names, people in _by_people({name: alerted[name] for name in taken})]
-        reached: set[str] = set()
-        try:
-            reached |= self.sender.send(mails) if mails else set()
-            reached |= self.sender.notify(alert([*taken])) | {name for name in taken if not alerted[name]}
-        finally:
-            self.sender.end_recovered({name: (taken[name], name in reached) for name in taken})
-        return [name for name in taken if name in reached]
+
+        def end(names: Collection[str]) -> None:
+            self.sender.end_recovered({name: taken[name] for name in names})
+
+        reached = self.sender.tell(mails, alert([*taken]), {name: [taken[name]] for name in taken}, end)
+        unknown = {name for name in taken if not alerted[name]} - reached
+        end(unknown)  # to nobody
+        return [name for name in taken if name in reached | unknown]
 
     def broken(self, problems: Mapping[str, Sequence[str]]) -> None:
         """Sends the alert of exports that do not run because of the problems in their files."""
@@ -99,14 +100,13 @@ class AlertSummary:
         repeated = {name: claim.spoken() for name, claim in claims.items() if claim}
         by_people = _by_people({name: self.people_of(name) for name in claims})
         alerts = [(alert_of(names, repeated), people) for names, people in by_people]
-        reached: set[str] = set()
-        try:
-            reached |= self.sender.send(alerts)
-            reached |= self.sender.notify(alert_of(list(claims), repeated))
-        finally:  # also where the task's time is over meanwhile
-            self.sender.give_back([claims[name] for name in claims if name not in reached])
-        self.sender.note_sent([claims[name] for name in claims if name in reached])
-        return reached
+
+        def note(names: set[str]) -> None:
+            self.sender.note_sent([claims[name] for name in names])
+
+        return self.sender.tell(
+            alerts, alert_of(list(claims), repeated), {name: [claims[name]] for name in claims}, note
+        )
 
     def people_of(self, name: str) -> tuple[str, ...]:
         export = self.exports.get(name)

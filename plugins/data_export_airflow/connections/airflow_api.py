@@ -8,7 +8,6 @@ Nothing of Airflow is imported.
 import os
 import re
 from collections.abc import Set
-from contextlib import suppress
 from ipaddress import ip_address
 from socket import getaddrinfo
 from typing import TYPE_CHECKING, Any
@@ -45,31 +44,36 @@ def ask(url: str, path: str, unknown: str = "", **query: str | None) -> Any:
     import httpx
 
     try:
-        _require_https(httpx.URL(url))
-        # Redirects are not followed: the token is for this address alone.
-        with httpx.Client(timeout=_SECONDS, headers={"Accept": "application/json"}) as client:
+        address = httpx.URL(url)
+        is_plain = address.scheme == "http"
+        if is_plain:
+            _require_private(url, address.host, address.port)
+        # Redirects are not followed: the token is for this address alone. A proxy would read what is not encrypted.
+        with httpx.Client(timeout=_SECONDS, headers={"Accept": "application/json"}, trust_env=not is_plain) as client:
             client.headers["Authorization"] = f"Bearer {_token(client, url)}"
             given = {name: value for name, value in query.items() if value is not None}
             answer = client.get(f"{url}/data-exports/api/{path}", params=given)
             return _json(url, answer, _KEYS[path.rpartition("/")[2]], unknown)
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, UnicodeError) as error:  # the last of a name that cannot be one
         words = harmless(error, 200) or type(error).__name__
         raise ConfigError(f"Airflow at {_shown(url)} does not answer ({words}): start it, or correct {URL}") from None
 
 
-def _require_https(url: "httpx.URL") -> None:
+def _require_private(url: str, host: str, port: int | None) -> None:
     """
     Raises:
-        ConfigError: a password or token would leave the private network without TLS.
+        ConfigError: a password or token would leave the private network without TLS, or nobody knows the name.
     """
-    if url.scheme != "http":
-        return
-    with suppress(OSError):  # a name that nobody knows: nobody will be asked
-        if not all(ip_address(found[4][0]).is_private for found in getaddrinfo(url.host, url.port)):
-            raise ConfigError(
-                f"{URL} is {_shown(str(url))}, where passwords and tokens would go over the internet without TLS: "
-                "write https://; http:// is for this machine and private networks"
-            )
+    try:
+        found = getaddrinfo(host, port)
+    except OSError as error:
+        words = error.strerror or type(error).__name__
+        raise ConfigError(f"{URL} is {_shown(url)}, a name not known here ({words}): correct it") from None
+    if any(ip_address(one[4][0]).is_global for one in found):
+        raise ConfigError(
+            f"{URL} is {_shown(url)}, where passwords and tokens would go over the internet without TLS: "
+            "write https://; http:// is for this machine and private networks"
+        )
 
 
 def _token(client: "httpx.Client", url: str) -> str:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from airflow.models.asset import AssetEvent
 from airflow.models.dag import DagModel, DagTag
 from airflow.models.dagrun import DagRun
-from sqlalchemy import ColumnElement, Row, func, or_, select
+from sqlalchemy import ColumnElement, Row, func, or_, select, true
 from sqlalchemy.orm import Session
 
 from data_export.config.moments import YEARS
@@ -114,9 +114,12 @@ def _dated(session: Session, exports: Sequence[Newest]) -> Iterator[Row[Any]]:
         yield from session.execute(_ranges(or_(*later[begin : begin + _AT_ONCE])))
 
 
-def failed_by_hand(session: Session, dag_ids: Iterable[str]) -> Iterator[tuple[str, Run]]:
-    """The ranges whose run by hand has failed; those that were given no range only where Airflow gave them one."""
-    for dag_id, run in map(range_of, chunked(session, _ranges(DagRun._state == "failed"), DagRun.dag_id, dag_ids)):
+def ran_by_hand(
+    session: Session, dag_ids: Iterable[str], which: ColumnElement[bool] | None = None
+) -> Iterator[tuple[str, Run]]:
+    """What was run by hand, by dag_id, as `range_of` tells it."""
+    ranges = _ranges(true() if which is None else which)
+    for dag_id, run in map(range_of, chunked(session, ranges, DagRun.dag_id, dag_ids)):
         if run is not None:
             yield dag_id, run
 

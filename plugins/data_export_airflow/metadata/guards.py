@@ -10,6 +10,7 @@ from airflow.models.backfill import Backfill, NoBackfillRunsToCreate
 from airflow.models.dagrun import DagRun
 from airflow.models.serialized_dag import SerializedDagModel
 from airflow.models.taskinstance import TaskInstance
+from airflow.utils.retries import run_with_db_retries
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunTriggeredByType, DagRunType
 from sqlalchemy import Connection, event, select
@@ -145,10 +146,11 @@ def note_retry(dag_id: str, run_id: str) -> None:
 
     _pending.discard((dag_id, run_id))  # before it looks: what fails from now on takes another look
     try:
-        with create_session() as session:
-            retry = retries(session, dag_id).get((dag_id, run_id))
-            run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
-            if retry is not None and run is not None and is_ours(run.note):
-                run.note = as_note(RETRYING, retry.words)
+        for attempt in run_with_db_retries():  # this may be the only look at a thousand sites
+            with attempt, create_session() as session:
+                retry = retries(session, dag_id).get((dag_id, run_id))
+                run = session.scalar(select(DagRun).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id))
+                if retry is not None and run is not None and is_ours(run.note):
+                    run.note = as_note(RETRYING, retry.words)
     except Exception:
         log.exception("%s, run %s: the note that a task is tried again cannot be written", dag_id, run_id)

@@ -11,7 +11,7 @@ from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.taskinstancehistory import TaskInstanceHistory
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
-from sqlalchemy import or_, select, tuple_
+from sqlalchemy import case, or_, select, tuple_
 from sqlalchemy.orm import Session
 
 from data_export.alerts.watch import LateSpan, Report
@@ -19,7 +19,7 @@ from data_export.config.models import dag_id as dag_id_of
 from data_export.wording import harmless
 from data_export_airflow.alerting.callbacks import FAILURE
 from data_export_airflow.dags.service_dags import WATCH_DAG, WATCH_TASK
-from data_export_airflow.metadata.exports import failed_by_hand, of_schedule, ours
+from data_export_airflow.metadata.exports import of_schedule, ours, ran_by_hand
 from data_export_airflow.metadata.failures import kept_error
 from data_export_airflow.metadata.missing import windows_delivered
 from data_export_airflow.metadata.receipts import chunked, first_of_each
@@ -115,7 +115,7 @@ def _failed(session: Session, late: Mapping[str, tuple[LateSpan, ...]]) -> set[t
     statement = select(DagRun.dag_id, DagRun.logical_date).where(DagRun._state == "failed", of_schedule())
     rows = chunked(session, statement, tuple_(DagRun.dag_id, DagRun.logical_date), windows)
     failed = {(row.dag_id, row.logical_date) for row in rows}
-    for dag_id, run in failed_by_hand(session, late):
+    for dag_id, run in ran_by_hand(session, late, DagRun._state == "failed"):
         failed |= {(dag_id, span.start) for span in late[dag_id] if run.start <= span.start and span.end <= run.end}
     return failed
 
@@ -165,7 +165,7 @@ def retry_note(task_id: str, reason: str, number: int, tries: int, at: datetime 
 
 
 def retries(session: Session, dag_id: str | None = None) -> dict[tuple[str, str], Retry]:
-    """By dag_id and run_id, of the tasks that are tried again the one with the most tries behind it."""
+    """By dag_id and run_id, of the tasks that are tried again the one with the most tries behind it, in that order."""
     task, past = TaskInstance, TaskInstanceHistory
     same = (past.dag_id == task.dag_id) & (past.run_id == task.run_id) & (past.task_id == task.task_id)
     before = same & (past.map_index == task.map_index) & (past.try_number == task.try_number - 1)
@@ -178,7 +178,8 @@ def retries(session: Session, dag_id: str | None = None) -> dict[tuple[str, str]
     )
     waits = task.state == "up_for_retry"
     again = task.state.in_(("scheduled", "queued", "running")) & (task.try_number > 1) & past.retry_reason.is_not(None)
-    columns = (task.dag_id, task.run_id, task.task_id, task.state, task.try_number, task.max_tries, task.end_date)
+    number = (task.try_number + case((waits, 1), else_=0)).label("number")  # of the try that comes, or is under way
+    columns = (task.dag_id, task.run_id, task.task_id, task.state, number, task.max_tries, task.end_date)
     statement = (
         select(
             *columns, task.retry_delay_override, task.retry_reason, past.retry_reason.label("before"), XComModel.value
@@ -187,8 +188,9 @@ def retries(session: Session, dag_id: str | None = None) -> dict[tuple[str, str]
         .outerjoin(XComModel, kept)
         .where(or_(waits, again), task.dag_id == dag_id if dag_id else ours(task.dag_id))
     )
-    most = (task.try_number.desc(), task.task_id, task.map_index)
-    found = first_of_each(statement, (task.dag_id, task.run_id), most).order_by("try_number")
+    most = (number.desc(), task.task_id, task.map_index)
+    # In this order, since of an export's runs the list shows the last one.
+    found = first_of_each(statement, (task.dag_id, task.run_id), most).order_by("number", "run_id")
     return {(row.dag_id, row.run_id): _retry(row) for row in session.execute(found)}
 
 
@@ -202,14 +204,13 @@ def _retry(row: Any) -> Retry:
         if row.end_date and row.retry_delay_override
         else None
     )
-    number = row.try_number + is_waiting
     return Retry(
         row.dag_id,
         row.run_id,
         row.task_id,
         harmless(error),
         harmless(message, 2000),
-        number,
-        max(row.max_tries + 1, number),
+        row.number,
+        max(row.max_tries + 1, row.number),
         at if is_waiting else None,
     )

@@ -187,3 +187,16 @@ def _compressed(session: Session, dag_hash: str) -> dict[str, Any]:
 def _decoded(encoded: dict[str, Any]) -> ExportTimetable | None:
     timetable = decode_timetable(encoded)
     return timetable if isinstance(timetable, SettledCronTimetable | OnceWindowTimetable) else None
+
+
+def rest(
+    start: datetime, end: datetime, of_runs: list[tuple[datetime, datetime]]
+) -> Iterator[tuple[datetime, datetime]]:
+    """What of a window is in none of these, which come in order of their starts."""
+    for begins, ends in of_runs:
+        if start < ends and begins < end:
+            if start < begins:
+                yield start, begins
+            start = max(start, ends)
+    if start < end:
+        yield start, end

@@ -17,7 +17,8 @@ from sqlalchemy.orm import Session
 
 from data_export.config.moments import YEARS
 from data_export.window import held_by
-from data_export_airflow.metadata.exports import BY_HAND, bound, was_not_over
+from data_export_airflow.metadata.exports import BY_HAND, bound, ran_by_hand, was_not_over
+from data_export_airflow.metadata.missing import rest
 from data_export_airflow.metadata.receipts import Delivery, deliveries_of
 from data_export_airflow.schedule.windows import latest_bounds, latest_length, starting_in
 
@@ -103,7 +104,7 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
     zone = dag.timezone if dag.start_date else None  # a broken file's DAG has neither
     return Schedule(
         timezone=ZoneInfo(getattr(zone, "name", "UTC")),
-        start=dag.start_date or _first_run(session, dag_id),
+        start=dag.start_date if dag.timetable.can_be_scheduled else _begin(session, dag_id, dag.start_date),
         end=getattr(dag.timetable, "end", None),
         settle=getattr(dag.timetable, "settle", timedelta(0)),
         periodic=dag.timetable.periodic,
@@ -113,10 +114,24 @@ def schedule(session: Session, dag_id: str) -> Schedule | None:
     )
 
 
+def _begin(session: Session, dag_id: str, start: datetime | None) -> datetime | None:
+    """Of an export without a schedule: of the first that it ever ran, also by hand, or its `start_date`."""
+    ranges = (run.start for _, run in ran_by_hand(session, [dag_id]))
+    return min((at for at in (start, _first_run(session, dag_id), *ranges) if at), default=None)
+
+
 def _first_run(session: Session, dag_id: str) -> datetime | None:
     """The start of the first window that the schedule, or a backfill, has run."""
     of_schedule = (DagRun.dag_id == dag_id, DagRun.run_type.not_in(BY_HAND))
     return session.scalar(select(func.min(DagRun.data_interval_start)).where(*of_schedule))
+
+
+def usual_length(session: Session, dag_id: str) -> timedelta:
+    """Of the windows of an export that has no schedule any more; a day where it had none."""
+    bounds = select(DagRun.data_interval_start, DagRun.data_interval_end).order_by(DagRun.logical_date.desc())
+    of_schedule = (DagRun.dag_id == dag_id, DagRun.run_type.not_in(BY_HAND), DagRun.logical_date.is_not(None))
+    last = session.execute(bounds.where(*of_schedule).limit(3))  # of which `end_date` may have cut one
+    return max((end - start for start, end in last if start and end), default=timedelta()) or timedelta(days=1)
 
 
 def windows(
@@ -158,7 +173,7 @@ def windows(
         if own is None and held(start, end):
             continue  # delivered in a longer one, when `interval` was another
         if own is None and start in begun:
-            found |= {bounds: WindowRow(*bounds, "rest") for bounds in _rest(start, end, of_runs) if state != "open"}
+            found |= {bounds: WindowRow(*bounds, "rest") for bounds in rest(start, end, of_runs) if state != "open"}
         else:
             found[start, end] = _with_ranges(own, by_hand, start, end) or WindowRow(start, end, state)
     return [found[bounds] for bounds in sorted(found)], by_hand[::-1]
@@ -189,19 +204,6 @@ def _runs(dag_id: str, first: datetime, last: datetime) -> Select[Any]:
     within = (DagRun.data_interval_end > first) & (DagRun.data_interval_start < last)
     by_hand = DagRun.run_type.in_(BY_HAND) & (DagRun.run_after >= first)
     return select(*_RUNS).where(DagRun.dag_id == dag_id, or_(within, by_hand)).order_by(DagRun.run_after)
-
-
-def _rest(
-    start: datetime, end: datetime, of_runs: list[tuple[datetime, datetime]]
-) -> Iterator[tuple[datetime, datetime]]:
-    """What of a window is in none of these, which come in order of their starts."""
-    for begins, ends in of_runs:
-        if start < ends and begins < end:
-            if start < begins:
-                yield start, begins
-            start = max(start, ends)
-    if start < end:
-        yield start, end
 
 
 def totals(rows: list[WindowRow], by_hand: Sequence[WindowRow] = ()) -> dict[str, int]:

@@ -12,7 +12,7 @@ from data_export_airflow.metadata.failures import reasons
 from data_export_airflow.metadata.late import retries
 from data_export_airflow.metadata.overview import ExportRow
 from data_export_airflow.metadata.receipts import receipts
-from data_export_airflow.metadata.windows import Schedule, WindowRow, sample, schedule, totals, windows
+from data_export_airflow.metadata.windows import Schedule, WindowRow, sample, schedule, totals, usual_length, windows
 from data_export_airflow.operators.links import console_address
 from data_export_airflow.page.periods import Period, kind_of, period_around
 
@@ -39,7 +39,9 @@ def detail(
         return None
     newest = _newest(plan, export, now)
     last = before - _INSTANT if before else newest
-    period = _period(plan, export, min(last, newest) if plan.periodic else last, now)
+    length = plan.length(now) or usual_length(session, dag_id)
+    last = min(last, newest) if plan.periodic else last
+    period = period_around(kind_of(length), plan.timezone, last, length)
     rows, by_hand = windows(session, dag_id, plan, period.start, period.end, now, rights.receipts)
     failed_runs = [row.run_id for row in (*rows, *by_hand) if row.state == "failed" and row.run_id]
     failed = reasons(session, dag_id, failed_runs) if rights.reasons else {}
@@ -76,14 +78,6 @@ def _newest(plan: Schedule, export: ExportRow | None, now: datetime) -> datetime
     if not plan.periodic:
         return (export and export.last_window_start) or plan.start or now
     return min(now, plan.end - _INSTANT) if plan.end else now
-
-
-def _period(plan: Schedule, export: ExportRow | None, last: datetime, now: datetime) -> Period:
-    length = plan.length(now)
-    if not length and export and export.delivered_start and export.delivered_end:
-        length = export.delivered_end - export.delivered_start  # as its schedule was, when it had one
-    length = length or timedelta(days=1)
-    return period_around(kind_of(length), plan.timezone, last, length)
 
 
 def _rows(period: Period, plan: Schedule, rows: list[WindowRow]) -> list[str]:

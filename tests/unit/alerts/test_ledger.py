@@ -18,6 +18,7 @@ from data_export.alerts.ledger import (
     was_alerted,
 )
 from data_export.delivery.local.store import LocalStore
+from data_export.pipeline.staging import remove_older
 from data_export.window import ExportWindow
 
 NOW = datetime(2026, 3, 2, 23, 59, tzinfo=UTC)
@@ -71,14 +72,43 @@ async def test_a_turn_given_back_is_the_next_ones(store: LocalStore) -> None:
 async def test_a_turn_whose_owner_was_killed_is_another_s_later(store: LocalStore, tmp_path: Path) -> None:
     claim = await claim_send(store, "acme", "cause", ["run-1"], NOW)
     assert claim is not None
-    for minutes, is_free in ((19, False), (21, True), (0, False)):
+    for minutes, is_free in ((19, False), (21, True), (0, False), (21, True), (0, False)):
         then = (NOW - timedelta(minutes=minutes)).timestamp()
-        if minutes:
-            os.utime(tmp_path / "staging" / claim.key, (then, then))
+        for mark in (tmp_path / "staging" / claim.key).parent.glob("mail*"):  # the next one may be killed, too
+            if minutes:
+                os.utime(mark, (then, then))
         assert (await claim_send(store, "acme", "cause", ["run-1"], NOW) is not None) == is_free, minutes
     await note_sent(store, claim)
     os.utime(tmp_path / "staging" / claim.key, (0, 0))
     assert await claim_send(store, "acme", "cause", ["run-2"], NOW) is None
+
+
+async def test_of_many_who_take_over_at_once_one_gets_the_turn(store: LocalStore, tmp_path: Path) -> None:
+    for _ in range(3):
+        for mark in (tmp_path / "staging").rglob("mail*"):
+            os.utime(mark, (0, 0))
+        claims = await asyncio.gather(*(claim_send(store, "acme", "cause", ["run-1"], NOW) for _ in range(8)))
+        assert sum(claim is not None for claim in claims) == 1
+    (claim,) = filter(None, claims)
+    await note_sent(store, claim)
+    later = await claim_send(store, "acme", "cause", ["run-2"], NOW + DAY)
+    assert later is not None
+    assert (str(later.last), later.times) == ("2026-03-02", 1), "marks are no occurrences"
+    assert later.key.endswith("2026-03-03/mail")
+    await remove_older(store, "", datetime.now(UTC) + DAY)
+    assert not [path for path in (tmp_path / "staging").rglob("*") if path.is_file()]
+
+
+async def test_a_recovery_that_did_not_get_out_makes_nothing_news(store: LocalStore) -> None:
+    recovered = await take_late_recovered(store, "acme", "cause", NOW)
+    assert recovered is not None
+    claim = await claim_send(store, "acme", "cause", ["run-1"], NOW)
+    assert claim is not None
+    assert not claim.after_recovery
+    await note_recovered(store, "acme", recovered, NOW)
+    claim = await claim_send(store, "acme", "cause", ["run-1"], NOW)
+    assert claim is not None
+    assert claim.after_recovery
 
 
 async def test_a_recovery_whose_reporter_was_killed_is_another_s_later(store: LocalStore, tmp_path: Path) -> None:

@@ -46,7 +46,7 @@ export class Calendar {
     return h(
       "table",
       { class: `calendar ${this.data.kind}`, onkeydown: (event) => this.key(event), onkeyup: noClick, onmouseleave: hideTooltip },
-      h("caption", { class: "visually-hidden" }, `Windows from newest to oldest, in ${this.data.timezone}. Arrow keys move, Enter opens the run, Space selects.`),
+      h("caption", { class: "visually-hidden" }, `Windows from newest to oldest, in ${this.data.zone}. Arrow keys move, Enter opens the run, Space selects.`),
       h("thead", {}, h("tr", {}, h("th", { scope: "col" }, corner), columns.map(([, name]) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, this.data.rows.map((label) => h("tr", {}, line(label)))),
     );

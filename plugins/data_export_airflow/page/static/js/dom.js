@@ -19,6 +19,16 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** Makes these an element's children. Those that it has already are not moved, and keep focus and scrolling. */
+export function renew(element, children) {
+  for (const child of [...element.childNodes]) if (!children.includes(child)) child.remove();
+  let place = element.firstChild;
+  for (const child of children) {
+    if (child === place) place = place.nextSibling;
+    else element.insertBefore(child, place);
+  }
+}
+
 export const byId = (id) => document.getElementById(id);
 
 /** Announces a change to screen readers. */

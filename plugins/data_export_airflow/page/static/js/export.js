@@ -4,7 +4,7 @@ import { Backfill, BackfillNotice } from "./backfill.js";
 import { Calendar, MARKS } from "./calendar.js";
 import { bars } from "./chart.js";
 import { CheckCard } from "./check.js";
-import { announce, byId, h } from "./dom.js";
+import { announce, byId, h, renew } from "./dom.js";
 import { about, failed, files, lateWindows, missingImages, ranges, refused, retryNotice, unheard } from "./sections.js";
 import { NONE, bytes, coming, duration, instant, number, plural, relative, span, windowsInWords, zoneOf } from "./format.js";
 import { CONNECTORS, airflowLink, badge, dagPath, lateUnknown, lateness, missing, outsideLink, retrying, showError, showTime } from "./shell.js";
@@ -23,6 +23,16 @@ const backfills = new BackfillNotice(dagId, (all) => {
   if (all) announce("The backfill has ended.");
   if (!isBusy()) load({ unasked: true });
 });
+// The card of the windows lasts: a refresh takes no focus from its buttons, and does not scroll the calendar back.
+const earlier = turning("Earlier");
+const later = turning("Later");
+const legend = h("ul", { class: "legend", "aria-label": "Legend" });
+const bar = h("div", { class: "selection", "aria-live": "polite" });
+const frame = h("div", { class: "table-frame" });
+const windowsCard = h("section", { class: "card windows", "aria-labelledby": "windows-title" },
+  h("div", { class: "card-head" }, h("h2", { id: "windows-title" }, "Windows"), legend, h("div", { class: "period" }, earlier, later)),
+  bar,
+  frame);
 
 async function load({ unasked = false } = {}) {
   const turn = ++sent;
@@ -57,13 +67,15 @@ function showProblems(problems) {
 function show(data) {
   const item = data.export;
   const main = byId("export");
-  const focused = main.contains(document.activeElement) && document.activeElement.textContent;
-  data.timezone = zoneOf(data.timezone);
+  const zone = data.timezone;
+  data.timezone = zoneOf(zone);
+  data.zone = data.timezone === zone ? zone : `${zone} (times are shown in UTC)`;
   showTime(data.as_of, refresh);
   document.title = `${item.name} · Data exports`;
   byId("title").replaceChildren(item.name, " ", badge(item.state), retrying(item) ?? "", missing(item, data.timezone) ?? "");
   backfills.timezone = data.timezone;
-  main.replaceChildren(
+  showWindows(data);
+  renew(main, [
     head(data),
     byId("problems") ?? h("ul", { id: "problems", class: "problems", hidden: true }),
     backfills.element,
@@ -74,7 +86,7 @@ function show(data) {
     refused(data),
     unheard(data, dagId),
     facts(data),
-    windowsCard(data),
+    windowsCard,
     h("section", { class: "card trend", "aria-label": "Trend" },
       bars("Work orders", data.windows, (totals) => totals.work_orders, number, data.timezone),
       bars("Data", data.windows, (totals) => totals.bytes, bytes, data.timezone)),
@@ -84,20 +96,12 @@ function show(data) {
     missingImages(data),
     ranges(data, dagId),
     about(data),
-  );
+  ].filter(Boolean));
   main.removeAttribute("aria-busy");
-  if (focused !== false) refocus(focused);
 }
 
-/** Gives back the focus that was lost with what was replaced: to the button of that label, or to the next best. */
-function refocus(label) {
-  const buttons = [...document.querySelectorAll(".windows .button")];
-  const same = buttons.find((button) => button.textContent === label);
-  (same ?? document.querySelector(".selection .button") ?? buttons[0]).focus({ preventScroll: true });
-}
-
-function head({ export: item, timezone }) {
-  const parts = [item.export_type, item.interval, timezone, CONNECTORS[item.connector] ?? item.connector].filter(Boolean);
+function head({ export: item, zone }) {
+  const parts = [item.export_type, item.interval, zone, CONNECTORS[item.connector] ?? item.connector].filter(Boolean);
   const sheet = new URL(`api/exports/${encodeURIComponent(dagId)}/sheet`, document.baseURI).href;
   const handOver = outsideLink(sheet, { class: "button", title: "What the customer needs to set up the target and load the files; opens a page to send" }, "Hand-over sheet");
   return h("p", { class: "meta" }, parts.join(" · "), h("span", { class: "links" }, handOver, airflowLink(dagPath(dagId), {}, "Grid"), airflowLink(`${dagPath(dagId)}/runs`, {}, "Runs")));
@@ -118,36 +122,38 @@ function facts({ export: item, totals, states, timezone }) {
   );
 }
 
-function windowsCard(data) {
-  const bar = h("div", { class: "selection", "aria-live": "polite" });
-  const selectable = data.may_backfill && data.periodic;
-  calendar = new Calendar(data, selectable, (chosen) => showSelection(bar, data, chosen));
-  const gaps = (data.states.missing ?? 0) + (data.states.failed ?? 0);
-  bar.append(...idle(data, gaps, selectable));
-  // not `disabled`, which would lose the focus on the first and the last period
-  const go = (label, to) => h("button", { type: "button", class: "button", "aria-disabled": String(!to), onclick: () => to && move(to) }, label);
-  const legend = Object.keys(WINDOW_STATES).filter((state) => data.states[state]);
+function showWindows(data) {
+  const focused = [bar, frame].find((part) => part.contains(document.activeElement));
+  calendar = new Calendar(data, data.may_backfill && data.periodic, (chosen) => showSelection(data, chosen));
+  frame.replaceChildren(calendar.element);
+  const shown = h("div", {}, idle(data));
+  if (shown.innerHTML !== bar.innerHTML) bar.replaceChildren(...shown.childNodes); // else it would be read aloud again
+  for (const [button, to] of [[earlier, data.older], [later, data.newer]]) {
+    button.dataset.to = to ?? "";
+    button.setAttribute("aria-disabled", String(!to)); // not `disabled`, which would lose the focus
+  }
+  const states = Object.keys(WINDOW_STATES).filter((state) => data.states[state]);
   const marked = Object.keys(MARKS).filter((mark) => calendar.element.querySelector(`.${mark}`));
   const entry = (kind, text) => h("li", {}, h("span", { class: kind }), text);
-  return h("section", { class: "card windows", "aria-labelledby": "windows-title" },
-    h("div", { class: "card-head" },
-      h("h2", { id: "windows-title" }, "Windows"),
-      h("ul", { class: "legend", "aria-label": "Legend" }, legend.map((state) => entry(`cell ${state}`, `${WINDOW_STATES[state]} ${number(data.states[state])}`)), marked.map((mark) => entry(`cell delivered ${mark}`, MARKS[mark])), entry("never", "Never due")),
-      h("div", { class: "period" }, go("Earlier", data.older), go("Later", data.newer))),
-    bar,
-    h("div", { class: "table-frame" }, calendar.element));
+  legend.replaceChildren(...states.map((state) => entry(`cell ${state}`, `${WINDOW_STATES[state]} ${number(data.states[state])}`)), ...marked.map((mark) => entry(`cell delivered ${mark}`, MARKS[mark])), entry("never", "Never due"));
+  if (focused && !focused.contains(document.activeElement)) (focused.querySelector("button:not([tabindex='-1'])") ?? earlier).focus({ preventScroll: true });
 }
 
-function idle(data, gaps, selectable) {
+function turning(label) {
+  return h("button", { type: "button", class: "button", onclick: ({ currentTarget: { dataset } }) => dataset.to && move(dataset.to) }, label);
+}
+
+function idle(data) {
+  const gaps = (data.states.missing ?? 0) + (data.states.failed ?? 0);
   if (!data.periodic) return [h("span", { class: "soft" }, "This export has one window and one run. For another, trigger a run in Airflow.")];
-  if (!selectable) return [h("span", { class: "soft" }, "Your Airflow user may not start runs.")];
+  if (!data.may_backfill) return [h("span", { class: "soft" }, "Your Airflow user may not start runs.")];
   const fill = h("button", { type: "button", class: "button", onclick: () => calendar.selectGaps() }, `Select ${plural(gaps, "gap")}`);
   return [gaps ? fill : "", h("span", { class: "soft" }, "Click a gap to select it; Shift-click the other end of a range. Space selects any window.")];
 }
 
-function showSelection(bar, data, chosen) {
+function showSelection(data, chosen) {
   const focused = bar.contains(document.activeElement);
-  bar.replaceChildren(...(chosen.length ? selected(data, chosen) : idle(data, (data.states.missing ?? 0) + (data.states.failed ?? 0), true)));
+  bar.replaceChildren(...(chosen.length ? selected(data, chosen) : idle(data)));
   if (focused) (bar.querySelector("button") ?? calendar.element.querySelector("[tabindex='0']")).focus();
 }
 

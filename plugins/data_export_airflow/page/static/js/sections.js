@@ -10,14 +10,16 @@ const SHOWN_FAILED = 3;
 const OUTCOMES = { created: "written", unchanged: "already there", replaced: "replaced", revision: "written as a new revision", kept: "kept", staged: "mailed as a link" };
 
 const read = new Map(); // by event, where its files are: a receipt never changes
-let chosen = null; // the event whose files the user asked for last, which a refresh shows again
+let chosen = null; // the window whose files the user asked for last, which a refresh shows again
+const bounds = (row) => row.by_hand ?? [row.start, row.end];
 
 /** Where the files of a window are: of the newest or of the run that a link names, until another is chosen. */
 export function files({ files: newest, windows, by_hand: ranges, timezone }, dagId, run) {
   if (!newest) return "";
   const delivered = [...new Map([...windows, ...ranges].filter((row) => row.event_id !== null).map((row) => [row.event_id, row])).values()];
   delivered.sort((one, other) => other.end.localeCompare(one.end));
-  const { event_id: first } = delivered.find((row) => row.event_id === chosen) ?? delivered.find((row) => row.run_id === run) ?? newest;
+  const again = chosen && (delivered.find((row) => row.event_id === chosen.event_id) ?? delivered.find((row) => String(bounds(row)) === String(bounds(chosen))));
+  const { event_id: first } = again ?? delivered.find((row) => row.run_id === run) ?? newest;
   const body = h("div", { "aria-live": "polite" });
   read.set(newest.event_id, newest);
   const show = async (id) => {
@@ -28,10 +30,10 @@ export function files({ files: newest, windows, by_hand: ranges, timezone }, dag
     read.set(id, found);
     body.replaceChildren(table(found));
   };
-  const option = (row) => h("option", { value: row.event_id, selected: row.event_id === first }, span(...(row.by_hand ?? [row.start, row.end]), timezone));
+  const option = (row) => h("option", { value: row.event_id, selected: row.event_id === first }, span(...bounds(row), timezone));
   const choose = () => {
-    chosen = Number(select.value);
-    show(chosen);
+    chosen = delivered.find((row) => row.event_id === Number(select.value));
+    show(chosen.event_id);
   };
   const select = h("select", { onchange: choose }, delivered.map(option));
   const choice = h("label", {}, h("span", { class: "soft" }, "Window "), select);
