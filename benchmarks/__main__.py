@@ -1,7 +1,7 @@
 """Measures every table of benchmarks/README.md on this machine, one after the other, and writes that page.
 
     make bench                      # all tables; two hours and more on two cores
-    make bench ONLY="images page"   # the tables whose names begin so; the page keeps the others
+    make bench ONLY="images page"   # the tables of that name, or whose names begin so; the page keeps the others
 
 Each table is what its command prints, unchanged. Leave the machine alone meanwhile: a table that begins beside other
 work says so. The page is written after each table; one whose command fails stays as it was, which is said at the end.
@@ -245,7 +245,8 @@ def on_the_page() -> dict[str, str]:
 
 
 def main(names: list[str]) -> None:
-    chosen = [table for table in TABLES if not names or table.name.startswith(tuple(names))]
+    beginnings = tuple(name for name in names if name not in {table.name for table in TABLES})
+    chosen = [table for table in TABLES if not names or table.name in names or table.name.startswith(beginnings)]
     if not chosen:
         raise SystemExit(f"no table begins with {' or '.join(names)}: {', '.join(table.name for table in TABLES)}")
     if missing := [name for name, (command, _) in _PROGRAMS.items() if shutil.which(command.split()[0]) is None]:
