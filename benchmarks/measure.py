@@ -1,4 +1,7 @@
-"""What a command costs, and tables of contenders that take turns."""
+"""What a command costs, and tables of contenders that take turns.
+
+PYTHONPATH=plugins python -m benchmarks.measure rclone version   # seconds, CPU seconds, MB
+"""
 
 import ctypes
 import functools
@@ -62,18 +65,18 @@ def rclone_program() -> str:
     return str(program) if program.exists() else "rclone"
 
 
-@functools.cache
-def _adopt_orphans() -> None:
-    """From now on this process is told of those that outlive who started them."""
-    set_child_subreaper = 36  # prctl(2)
-    ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
-
-
 def run(command: Sequence[str]) -> Spent:
     """What the command costs; it must succeed."""
-    _adopt_orphans()
-    me = psutil.Process()
-    others = {child.pid for child in me.children()}
+    done = subprocess.run([sys.executable, "-m", "benchmarks.measure", *command], stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        sys.exit(f"{command[0]} failed")
+    return Spent(*json.loads(done.stdout))
+
+
+def main(*command: str) -> None:
+    """Prints what the command costs, as JSON: from a process of its own, whose orphans are the command's alone."""
+    set_child_subreaper = 36  # prctl(2): those that outlive who started them are told of to this process
+    ctypes.CDLL(None).prctl(set_child_subreaper, 1, 0, 0, 0)
     began, memory = time.perf_counter(), 0
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, env=os.environ | {"LC_ALL": "C"})
@@ -82,18 +85,15 @@ def run(command: Sequence[str]) -> Spent:
             time.sleep(0.01)
         wall = time.perf_counter() - began
         process.returncode = os.waitstatus_to_exitcode(ended[1])
-        if process.returncode:
-            said.seek(0)
-            sys.exit(f"{command[0]} failed: {said.read()[-2000:]}")
-        # Whoever started them did not wait for them, such as lftp for its ssh.
-        orphans = [child.pid for child in me.children() if child.pid not in others]
-        usages = [ended[2], *(os.wait4(orphan, 0)[2] for orphan in orphans)]
-        spent = Spent(wall, sum(used.ru_utime + used.ru_stime for used in usages), memory / 1024)
-        if "benchmarks.as_task" not in command:
-            return spent
         said.seek(0)
-        wall, cpu = json.loads(said.read().splitlines()[-1])
-        return Spent(wall, cpu, spent.memory)
+        if process.returncode:
+            sys.exit(said.read()[-2000:])
+        # Whoever started them did not wait for them, such as lftp for its ssh.
+        usages = [ended[2], *(os.wait4(orphan.pid, 0)[2] for orphan in psutil.Process().children())]
+        cpu = sum(used.ru_utime + used.ru_stime for used in usages)
+        if "benchmarks.as_task" in command:
+            wall, cpu = json.loads(said.read().splitlines()[-1])
+    print(json.dumps([wall, cpu, memory / 1024]))
 
 
 def _memory_of(pid: int) -> int:
@@ -140,3 +140,7 @@ def _side(measured: list[Spent], reference: float) -> str:
     walls, cpu = [spent.wall for spent in measured], median(spent.cpu for spent in measured)
     between = f"{min(walls):.2f}-{max(walls):.2f}"
     return f"{median(walls):9.2f}{between:>14}{median(walls) / reference:7.2f}{cpu:7.2f}"
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
