@@ -26,7 +26,7 @@ from benchmarks.measure import ROOT, rclone_program
 PAGE = Path(__file__).with_name("README.md")
 #: No requirements of ours: each with what prints its version, and how the tables call it.
 _PROGRAMS = {
-    "rclone": (f"{rclone_program()} version", "rclone"),
+    "rclone": ("rclone version", "rclone"),
     "lftp": ("lftp --version", "lftp"),
     "OpenSSH": ("/usr/sbin/sshd -V", "OpensshServer"),
     "SeaweedFS": ("weed version", "SeaweedServer"),
@@ -196,16 +196,21 @@ def machine() -> str:
     )
 
 
+def _program(command: str) -> str | None:
+    """Where the command's program is; None where it is not installed."""
+    name = command.split()[0]
+    return shutil.which(rclone_program() if name == "rclone" else name)
+
+
 def versions(shown: str) -> str:
     """This service's commit, and the versions of the other programs that a table names."""
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True)
     found = [f"this service at {done.stdout.strip()}"] if done.stdout else []
     for name, (command, called) in _PROGRAMS.items():
-        if called in shown and shutil.which(command.split()[0]) is not None:
-            done = subprocess.run(command.split(), capture_output=True, text=True)
-            found += [
-                f"{name} {version.group()}" for version in [_VERSION.search(done.stdout + done.stderr)] if version
-            ]
+        if called in shown and (program := _program(command)):
+            done = subprocess.run([program, *command.split()[1:]], capture_output=True, text=True)
+            version = _VERSION.search(done.stdout + done.stderr)
+            found.append(f"{name} {version.group() if version else 'of an unknown version'}")
     return "; ".join(found)
 
 
@@ -249,7 +254,7 @@ def main(names: list[str]) -> None:
     chosen = [table for table in TABLES if not names or table.name in names or table.name.startswith(beginnings)]
     if not chosen:
         raise SystemExit(f"no table begins with {' or '.join(names)}: {', '.join(table.name for table in TABLES)}")
-    if missing := [name for name, (command, _) in _PROGRAMS.items() if shutil.which(command.split()[0]) is None]:
+    if missing := [name for name, (command, _) in _PROGRAMS.items() if _program(command) is None]:
         print(f"not installed, so a table lacks it or fails: {', '.join(missing)}", flush=True)
     failed = []
     for table in chosen:

@@ -34,19 +34,11 @@ _QUIET = {
 
 def install(folder: Path) -> list[str]:
     """Makes a virtual environment in `folder` where there is none; returns the names of the copiers that it has."""
-    python, found = folder / "bin" / "python", []
-    if not python.exists():
-        subprocess.run(
-            [sys.executable, "-m", "uv", "venv", "--quiet", "--python", sys.executable, str(folder)], check=True
-        )
-    for way, (_, packages) in COPIERS.items():
-        done = subprocess.run(
-            [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(python), *packages]
-        )
-        if done.returncode:
-            print(f"{way}: not in the table, since {' '.join(packages)} cannot be installed", file=sys.stderr)
-        else:
-            found.append(way)
+    from benchmarks.measure import installed
+
+    found = [way for way, (_, packages) in COPIERS.items() if installed(folder, *packages)]
+    for way in COPIERS.keys() - found:
+        print(f"{way}: not in the table, since {' '.join(COPIERS[way][1])} cannot be installed", file=sys.stderr)
     return found
 
 
@@ -77,7 +69,6 @@ def rows(folder: Path) -> int:
 def sling(dsn: str, queries: dict[str, str], out: Path) -> Callable[[], None]:
     (binary,) = Path(sys.prefix).glob("lib/python3*/site-packages/sling_linux_*/bin/sling-*")
     environment = os.environ | {"SOURCE": f"{dsn}?sslmode=disable"}
-
     streams = {table: {"sql": query, "object": f"file://{out}/{table}.jsonl"} for table, query in queries.items()}
     replication = out / "replication.json"  # JSON is YAML too
     said = {"source": "SOURCE", "target": "LOCAL", "defaults": {"mode": "full-refresh"}, "streams": streams}
@@ -97,7 +88,10 @@ def dlt(dsn: str, queries: dict[str, str], out: Path, **options: Any) -> Callabl
 
     target = filesystem(out.as_uri())
     flow = pipeline("flat", pipelines_dir=str(out / "_dlt_work"), destination=target, dataset_name="rows")
-    query = lambda _, table: sqlalchemy.text(queries[table.name])  # noqa: E731
+
+    def query(_: Any, table: Any) -> Any:
+        return sqlalchemy.text(queries[table.name])
+
     source = sql_database(dsn, table_names=list(queries), query_adapter_callback=query, **options)
     return lambda: flow.run(source, loader_file_format="jsonl", write_disposition="replace")
 

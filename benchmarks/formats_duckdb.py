@@ -7,7 +7,7 @@ from uuid import UUID
 
 import duckdb
 
-ROOT = Path(__file__).parents[1]
+from benchmarks.measure import ROOT
 
 
 def _write(options: str, _: str, sites: list[UUID], folder: Path) -> None:

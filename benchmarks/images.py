@@ -117,8 +117,6 @@ CONTENDERS: dict[str, Contender] = {
     "sftp -b": sftp,
     "paramiko, one by one": paramiko,
 }
-
-
 _ONE_BY_ONE = ("sftp -b", "paramiko, one by one")  # take minutes far away
 
 

@@ -61,16 +61,8 @@ def main() -> None:
         for contender in ("this service", "rclone"):
             for kind, server in servers(options.only, folder / contender):
                 create_bucket(kind, server, "many")
-                ours = [
-                    sys.executable,
-                    "-m",
-                    "benchmarks.images_many",
-                    "--ours",
-                    kind,
-                    server.url,
-                    name,
-                    str(options.parts),
-                ]
+                where = ["--ours", kind, server.url, name, str(options.parts)]
+                ours = [sys.executable, "-m", "benchmarks.images_many", *where]
                 command = ours if contender == "this service" else rclone(kind, server.url, "many", folder)
                 spent = run(command)
                 if (arrived := asyncio.run(sizes(kind, server.url, "many"))) != [options.bytes] * options.images:

