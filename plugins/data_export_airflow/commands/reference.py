@@ -35,12 +35,13 @@ cores. `make install` and the Dockerfile compile all bytecode, so the first star
 
 | command | first start without compiled bytecode | each start |
 |---|---|---|
-| `validate`, `new` | 1.2 | 0.4 |
-| `check --host-key`, `keys new` | 2.0 | 0.5 |
-| `files`, `status` over HTTP | 2.7 | 0.6 |
-| `plan`, `sheet` | 5.9 | 2.1 |
-| `files`, `status`, `verify` | 9.5 | 3.6 |
-| `run`, `check`, `backfill` | 9.9 | 3.7 |
+| `validate`, `new` | 1.1 | 0.3 |
+| `check --host-key`, `keys new` | 1.8 | 0.5 |
+| `files`, `status` over HTTP | 3.0 | 0.8 |
+| `plan`, `sheet` | 5.6 | 2.0 |
+| `files`, `status` | 7.9 | 2.7 |
+| `run`, `check`, `backfill` | 8.8 | 3.3 |
+| `verify` | 8.5 | 4.0 |
 """
 
 
