@@ -1,6 +1,5 @@
 """What the watch tells of many exports, with a real mail server and a real staging area."""
 
-import os
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from data_export_airflow.alerting.summary import AlertSummary
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.customers import GOOD, export
-from tests.dags.mail_server import connect_to, no_time_to_notify, time_out, told
+from tests.dags.mail_server import abandon, connect_to, no_time_to_notify, time_out, told
 
 ANNA, BEN, PLATFORM = "anna@owners.example", "ben@owners.example", "data-platform@platform.example"
 OWNERS = {"a-1": ANNA, "a-2": ANNA, "b-1": BEN, "nobodys": None}
@@ -91,8 +90,7 @@ def test_what_was_mailed_before_a_notifier_took_the_rest_of_the_time_is_not_mail
             with pytest.raises(AirflowTaskTimeout):
                 look()
     assert told(server) == sorted([BEN, PLATFORM] * 3 + [BEN])
-    for mark in (path for path in (tmp_path / "staging").rglob("*") if path.is_file()):
-        os.utime(mark, (0, 0))  # as after 20 minutes
+    abandon(path for path in (tmp_path / "staging").rglob("*") if path.is_file())
     for look in looks[1:]:  # what came is news again when it is late again
         look()
     assert summary().late({}) == []

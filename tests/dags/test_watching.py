@@ -2,7 +2,6 @@
 
 import asyncio
 import json
-import os
 from collections.abc import Collection
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -25,7 +24,7 @@ from data_export_airflow.alerting.watch import watch
 from demo.mailbox import text_of
 from demo.servers.smtp import SmtpServer
 from tests.customers import GOOD
-from tests.dags.mail_server import connect_to, told
+from tests.dags.mail_server import abandon, connect_to, told
 
 DAY = timedelta(days=1)
 MIDNIGHT = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
@@ -111,7 +110,7 @@ def test_an_alert_whose_sender_was_killed_goes_out_at_a_later_look(
     claim.touch()  # and the process ended before the mail was out
     assert installation.late() == [WINDOW.start]
     assert (told(server), installation.known().alerted_on) == ([], None)
-    os.utime(claim, (0, 0))
+    abandon([claim])
     installation.look()
     assert told(server) == [PLATFORM, OWNER]
     assert installation.known().alerted_on is not None

@@ -23,6 +23,8 @@ from data_export.window import ExportWindow
 
 NOW = datetime(2026, 3, 2, 23, 59, tzinfo=UTC)
 DAY = timedelta(days=1)
+#: When a mark was made whose owner must have been killed by `NOW`; older ones of the day are none, and are removed.
+ABANDONED = ((NOW - timedelta(minutes=21)).timestamp(),) * 2
 
 
 @pytest.fixture
@@ -79,14 +81,14 @@ async def test_a_turn_whose_owner_was_killed_is_another_s_later(store: LocalStor
                 os.utime(mark, (then, then))
         assert (await claim_send(store, "acme", "cause", ["run-1"], NOW) is not None) == is_free, minutes
     await note_sent(store, claim)
-    os.utime(tmp_path / "staging" / claim.key, (0, 0))
+    os.utime(tmp_path / "staging" / claim.key, ABANDONED)
     assert await claim_send(store, "acme", "cause", ["run-2"], NOW) is None
 
 
 async def test_of_many_who_take_over_at_once_one_gets_the_turn(store: LocalStore, tmp_path: Path) -> None:
     for _ in range(3):
         for mark in (tmp_path / "staging").rglob("mail*"):
-            os.utime(mark, (0, 0))
+            os.utime(mark, ABANDONED)
         claims = await asyncio.gather(*(claim_send(store, "acme", "cause", ["run-1"], NOW) for _ in range(8)))
         assert sum(claim is not None for claim in claims) == 1
     (claim,) = filter(None, claims)
@@ -115,10 +117,10 @@ async def test_a_recovery_whose_reporter_was_killed_is_another_s_later(store: Lo
     recovered = await take_late_recovered(store, "acme", "cause", NOW)
     assert recovered is not None
     assert await take_late_recovered(store, "acme", "cause", NOW) is None
-    os.utime(tmp_path / "staging" / recovered.key, (0, 0))
+    os.utime(tmp_path / "staging" / recovered.key, ABANDONED)
     assert await take_late_recovered(store, "acme", "cause", NOW) is not None
     await note_recovered(store, "acme", recovered, NOW)
-    os.utime(tmp_path / "staging" / recovered.key, (0, 0))
+    os.utime(tmp_path / "staging" / recovered.key, ABANDONED)
     assert await take_late_recovered(store, "acme", "cause", NOW) is None
 
 
