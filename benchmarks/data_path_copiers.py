@@ -34,7 +34,7 @@ _QUIET = {
 
 def install(folder: Path) -> list[str]:
     """Makes a virtual environment in `folder` where there is none; returns the names of the copiers that it has."""
-    from benchmarks.measure import installed
+    from benchmarks.measure import installed  # late: the copiers' own environment lacks what it imports
 
     found = [way for way, (_, packages) in COPIERS.items() if installed(folder, *packages)]
     for way in COPIERS.keys() - found:

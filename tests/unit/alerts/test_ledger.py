@@ -23,7 +23,7 @@ from data_export.window import ExportWindow
 
 NOW = datetime(2026, 3, 2, 23, 59, tzinfo=UTC)
 DAY = timedelta(days=1)
-#: When a mark was made whose owner must have been killed by `NOW`; older ones of the day are none, and are removed.
+#: When a mark was made whose owner must have been killed by `NOW`. Those of 1970 the ledger would remove as too old.
 ABANDONED = ((NOW - timedelta(minutes=21)).timestamp(),) * 2
 
 
